@@ -1,0 +1,46 @@
+# The commands of the project; CONTRIBUTING.md explains them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SEEDS ?= 2000
+
+.PHONY: install up test lint proto proto-check simulate mutants audit wheel-check format clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: setup.py requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+up: install
+	$(BIN)/twstock up --data var
+
+test: install
+	$(BIN)/python tests/run.py
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# The generator is pinned: its code refuses a protobuf runtime older than 6.31.
+proto: install
+	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --pyi_out=. --grpc_python_out=. proto/twstock/pb/*.proto
+
+proto-check: proto
+	git diff --exit-code -- twstock/pb
+
+simulate: install
+	$(BIN)/python -m tests.simulate --seeds $(SEEDS)
+
+mutants: install
+	$(BIN)/python -m tests.mutants
+
+clean:
+	rm -rf $(VENV) build *.egg-info

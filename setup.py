@@ -1,0 +1,50 @@
+"""Packaging. ``twisted.plugins`` is listed so that ``twistd`` finds the three services."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+VERSION = next(
+    line.split('"')[1]
+    for line in (HERE / "twstock/__init__.py").read_text().splitlines()
+    if line.startswith("__version__")
+)
+
+setup(
+    name="twstock",
+    version=VERSION,
+    description="A distributed stock trading server on Twisted: every trade exactly once.",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    # An editable install finds twisted/plugins only when the root is named explicitly.
+    package_dir={"": "."},
+    packages=[
+        "twstock",
+        "twstock.catalog",
+        "twstock.order",
+        "twstock.pb",
+        "twstock.replication",
+        "twstock.rpc",
+        "twstock.web",
+        "twisted.plugins",
+    ],
+    package_data={
+        "twstock": ["py.typed", "catalog.csv"],
+        "twstock.pb": ["*.pyi"],
+    },
+    entry_points={"console_scripts": ["twstock = twstock.cli:main"]},
+    install_requires=[
+        "Twisted>=24.11",
+        "klein>=24.8",
+        "treq>=24.9",
+        "grpcio>=1.75.1",
+        "protobuf>=6.31.1",
+        "pylru>=1.2.1",
+        # Klein 24.8 uses what Werkzeug 3.2 removes.
+        "Werkzeug>=3.1,<3.2",
+    ],
+)

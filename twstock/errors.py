@@ -1,0 +1,72 @@
+"""Every error that twstock raises on purpose.
+
+HTTP and gRPC codes are no part of them: each edge has one table that maps these classes
+to its own codes (``twstock.rpc.status`` and ``twstock.web.answers``).
+"""
+
+
+class TwstockError(Exception):
+    """The parent of all errors raised on purpose."""
+
+
+class ConfigError(TwstockError):
+    """The configuration cannot be used; the message names the key at fault."""
+
+
+class InvalidRequest(TwstockError):
+    """A request is malformed; ``field`` names what is wrong with it."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+
+
+class NotLeader(TwstockError):
+    """The replica does not lead, so nothing happened; ``leader_id`` is its best guess (0: none)."""
+
+    def __init__(self, leader_id: int = 0) -> None:
+        super().__init__(f"not the leader; the leader is {leader_id or 'not known'}")
+        self.leader_id = leader_id
+
+
+class StaleEpoch(TwstockError):
+    """A trade came with the epoch of an order leader that has been replaced; it did not execute."""
+
+
+class KeyReused(TwstockError):
+    """An idempotency key came back with another body; nothing happened."""
+
+    def __init__(self) -> None:
+        super().__init__("idempotency key was used with another order")
+
+
+class Unavailable(TwstockError):
+    """The request cannot be served now and has had no effect (outcome ``none``)."""
+
+
+class OutcomeUnknown(TwstockError):
+    """The request may or may not take effect, once: ask again with the same key."""
+
+
+class Overloaded(TwstockError):
+    """A queue is full; nothing happened. Come back later."""
+
+
+class DiskFull(TwstockError):
+    """The log has no room left; nothing happened. Reads go on."""
+
+
+class StorageError(TwstockError):
+    """A data directory must not be used as it is; the message names what is lost."""
+
+
+class CorruptStorage(StorageError):
+    """Data that was promised is damaged or gone; the message names the lost range."""
+
+
+class WipedStorage(StorageError):
+    """The directory is new, but the group knows this member with another incarnation."""
+
+
+class BrokenInvariant(TwstockError):
+    """Something that must never be true is: the process has to stop."""

@@ -1,0 +1,129 @@
+"""The words of the domain: stocks, orders, trades and refusals.
+
+Money is an integer number of cents everywhere inside; it has two decimals outside only.
+Quantities count shares. Every value is immutable.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+QUANTITY_MAX = 2**53 - 1
+"""The largest quantity of an order, a stock or a volume: the largest integer that every
+JSON reader keeps exact (RFC 8259 section 6)."""
+
+KEY_CHARS_MAX = 255
+NAME_CHARS_MAX = 255
+
+
+class Side(StrEnum):
+    """Which way an order trades, in the words of the API's ``type``."""
+
+    BUY = "buy"
+    SELL = "sell"
+
+
+class Refusal(StrEnum):
+    """Why an order was refused, in the words of the API. A refusal never takes effect later."""
+
+    UNKNOWN_TYPE = "invalid transaction type"
+    UNKNOWN_STOCK = "invalid stock name"
+    NOT_POSITIVE = "num stocks traded should be non negative"
+    NOT_ENOUGH = "not enough stocks left to buy"
+    TOO_MANY = "the quantity or volume of the stock would exceed 9007199254740991"
+
+
+STOCK_NOT_FOUND = "stock not found"
+ORDER_NOT_FOUND = "Transaction number not found"
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """One stock of the catalog.
+
+    ``volume`` counts the shares traded so far, both ways; ``version`` grows by one with each
+    executed trade; ``initial_quantity`` is what the catalog started with, so that
+    ``quantity == initial_quantity - bought + sold`` can be checked from outside.
+    """
+
+    name: str
+    price_cents: int
+    quantity: int
+    volume: int = 0
+    version: int = 0
+    initial_quantity: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a client asks for. The key names the request: it executes at most once."""
+
+    key: str
+    name: str
+    side: Side
+    quantity: int
+
+    def same_body(self, other: "Order") -> bool:
+        """Whether both ask for the same thing, whatever their keys."""
+        return (self.name, self.side, self.quantity) == (other.name, other.side, other.quantity)
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """One executed order. ``number`` is its place among all trades and its transaction number.
+
+    ``version`` is the stock's version that the trade made; ``at_ms`` is wall time in
+    milliseconds since 1970, stamped by the leader, for display only.
+    """
+
+    number: int
+    order: Order
+    version: int
+    price_cents: int
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one order: executed (``trade``), refused, or its key reused.
+
+    Exactly one of the three is set. ``replayed`` tells that it was remembered.
+    """
+
+    trade: Trade | None = None
+    refusal: Refusal | None = None
+    key_reused: bool = False
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Orders that an order leader asks the catalog to execute, in order, as one log entry.
+
+    ``epoch`` is the order leader's term; ``number`` counts the batches of that epoch from 1;
+    ``recorded`` is the highest transaction number that the order log has committed, up to
+    which the catalog may forget; ``known`` the highest whose trade the leader has learnt.
+    """
+
+    epoch: int
+    number: int
+    recorded: int
+    known: int
+    at_ms: int
+    orders: tuple[Order, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """One outcome for each order of a batch, in order.
+
+    ``others`` are executed trades after the batch's ``known`` that are not of the batch
+    (somebody traded at the catalog directly): they take transaction numbers too.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    others: tuple[Trade, ...] = ()
+
+
+def decimal_price(price_cents: int) -> float:
+    """The price as outside readers see it: the float nearest to two decimals."""
+    return round(price_cents / 100, 2)

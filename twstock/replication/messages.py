@@ -1,0 +1,202 @@
+"""What replicas say to each other, what they keep, and what a replica tells its member to do.
+
+All values are immutable. The words are Raft's (Ongaro and Ousterhout, 2014; "thesis" is
+Ongaro's dissertation, the same year). Indices and terms count from 1; 0 means "before the
+first". Times are seconds of the sender's monotonic clock.
+"""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+
+class EntryKind(IntEnum):
+    """What an entry's payload is."""
+
+    NOOP = 0
+    COMMAND = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the log; the payload is the state machine's own affair."""
+
+    index: int
+    term: int
+    kind: EntryKind
+    payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class HardState:
+    """What a replica has promised about elections: on disk before anybody hears of it.
+
+    ``vote`` is the id voted for in ``term``, 0 for nobody.
+    """
+
+    term: int = 0
+    vote: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AppendEntries:
+    """Replicates entries after (``prev_index``, ``prev_term``); without entries, a heartbeat.
+
+    ``sent_at`` comes back in the reply, so that the leader knows how fresh an answer is;
+    ``applied`` and ``digest`` let a follower compare its state with the leader's.
+    """
+
+    source: int
+    target: int
+    term: int
+    prev_index: int
+    prev_term: int
+    commit: int
+    entries: tuple[Entry, ...] = ()
+    sequence: int = 0
+    sent_at: float = 0.0
+    applied: int = 0
+    digest: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class AppendReply:
+    """``ok``: the sender durably holds the leader's log up to ``index``.
+
+    Not ok: nothing matched at ``index`` (the request's ``prev_index``), and the next try
+    should go no further than ``hint``.
+    """
+
+    source: int
+    target: int
+    term: int
+    ok: bool
+    index: int
+    hint: int = 0
+    sequence: int = 0
+    sent_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class VoteRequest:
+    """Asks for a vote in ``term``. ``pre_vote`` only asks whether one would be given, and
+    changes nothing (thesis 9.6); ``transfer`` tells that the leader itself asked for this
+    campaign, so that voters do not hold on to it (thesis 3.10)."""
+
+    source: int
+    target: int
+    term: int
+    last_index: int
+    last_term: int
+    pre_vote: bool = False
+    transfer: bool = False
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VoteReply:
+    """The answer to a VoteRequest; ``term`` is the voter's own when it refuses."""
+
+    source: int
+    target: int
+    term: int
+    granted: bool
+    pre_vote: bool = False
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """TimeoutNow (thesis 3.10): the leader of ``term`` asks the target to campaign at once."""
+
+    source: int
+    target: int
+    term: int
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Committed entries pulled from any replica (the SyncUp call): they can never change,
+    so they may replace whatever the receiver has from ``prev_index + 1`` on."""
+
+    source: int
+    target: int
+    term: int
+    prev_index: int
+    prev_term: int
+    commit: int
+    entries: tuple[Entry, ...] = ()
+    sequence: int = 0
+
+
+Request = AppendEntries | VoteRequest | Transfer
+Reply = AppendReply | VoteReply
+Message = Request | Reply | Committed
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """What must be on disk, in the order of ``sequence``, before its Ready's ``send_after``.
+
+    ``entries`` may start at or before the log's last index: what stood there is replaced.
+    """
+
+    sequence: int
+    hard_state: HardState | None = None
+    entries: tuple[Entry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What a replica wants done, in four parts.
+
+    ``send_now`` may leave while the disk works. ``persist`` must reach the disk. ``send_after``
+    may leave only when that write *and every earlier one* is durable. ``apply`` holds
+    committed entries, in order, each exactly once, all of them durable here.
+    """
+
+    send_now: tuple[Message, ...] = ()
+    persist: Persist | None = None
+    send_after: tuple[Message, ...] = ()
+    apply: tuple[Entry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """The durations of one group, in seconds, and its bounds; defaults are in ``config``.
+
+    ``election_s`` is the E of the documentation: voters stay with a leader that they heard
+    less than E ago, and a leader's lease is a little shorter than that.
+    """
+
+    heartbeat_s: float
+    election_s: float
+    election_grace_s: float
+    stagger_s: float
+    jitter_s: float
+    append_timeout_s: float
+    stable_s: float
+    lease_fraction: float
+    lease_drain_s: float
+    flap_window_s: float
+    append_entries_max: int
+    append_bytes_max: int
+    append_window: int
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Who is in the group: this replica's id and all ids, its own among them."""
+
+    id: int
+    members: tuple[int, ...] = field(default=())
+
+    @property
+    def peers(self) -> tuple[int, ...]:
+        """The other members, lowest id first."""
+        return tuple(sorted(m for m in self.members if m != self.id))
+
+    @property
+    def majority(self) -> int:
+        """How many members decide."""
+        return len(self.members) // 2 + 1
