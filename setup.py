@@ -29,6 +29,7 @@ setup(
         "twstock.pb",
         "twstock.replication",
         "twstock.rpc",
+        "twstock.rpc.wire",
         "twstock.web",
         "twisted.plugins",
     ],

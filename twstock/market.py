@@ -127,3 +127,46 @@ class BatchResult:
 def decimal_price(price_cents: int) -> float:
     """The price as outside readers see it: the float nearest to two decimals."""
     return round(price_cents / 100, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """The command that fills an empty catalog; it changes nothing in any other."""
+
+    stocks: tuple[Stock, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BeginEpoch:
+    """The command that raises the catalog's fence, so that no batch of an older epoch executes.
+
+    ``after`` is the highest transaction number that the new order leader knows; the answer
+    lists every executed trade after it.
+    """
+
+    epoch: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class DirectTrade:
+    """The command for a trade made at the catalog itself, outside any epoch."""
+
+    order: Order
+    at_ms: int
+
+
+CatalogCommand = Seed | Batch | BeginEpoch | DirectTrade
+
+
+def parse_order(key: str, name: str, side: str, quantity: int) -> Order | Refusal:
+    """The order that the words of a request mean, or why they mean none.
+
+    The checks and their sequence are the seed's: type, then quantity; whether the stock
+    exists is the catalog's to say.
+    """
+    if side not in (Side.BUY, Side.SELL):
+        return Refusal.UNKNOWN_TYPE
+    if quantity < 1:
+        return Refusal.NOT_POSITIVE
+    return Order(key, name, Side(side), quantity)

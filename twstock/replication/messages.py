@@ -80,7 +80,8 @@ class AppendReply:
 class VoteRequest:
     """Asks for a vote in ``term``. ``pre_vote`` only asks whether one would be given, and
     changes nothing (thesis 9.6); ``transfer`` tells that the leader itself asked for this
-    campaign, so that voters do not hold on to it (thesis 3.10)."""
+    campaign, so that voters do not hold on to it (thesis 3.10).
+    """
 
     source: int
     target: int
@@ -117,7 +118,8 @@ class Transfer:
 @dataclass(frozen=True, slots=True)
 class Committed:
     """Committed entries pulled from any replica (the SyncUp call): they can never change,
-    so they may replace whatever the receiver has from ``prev_index + 1`` on."""
+    so they may replace whatever the receiver has from ``prev_index + 1`` on.
+    """
 
     source: int
     target: int
@@ -151,14 +153,24 @@ class Ready:
     """What a replica wants done, in four parts.
 
     ``send_now`` may leave while the disk works. ``persist`` must reach the disk. ``send_after``
-    may leave only when that write *and every earlier one* is durable. ``apply`` holds
-    committed entries, in order, each exactly once, all of them durable here.
+    may leave only when that write *and every earlier one* is durable; without a write of its
+    own, when every earlier one is. ``apply`` holds committed entries, in order, each exactly
+    once, all of them durable here.
     """
 
     send_now: tuple[Message, ...] = ()
     persist: Persist | None = None
     send_after: tuple[Message, ...] = ()
     apply: tuple[Entry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a state machine made of one command: ``result`` goes to whoever proposed it,
+    ``change`` to the tables that keep the applied state."""
+
+    result: object
+    change: object = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,215 @@
+"""A disk in memory that loses what was not flushed, fails the k-th call, and runs full."""
+
+import errno
+import os
+from pathlib import Path
+from random import Random
+
+from twstock.replication.disk import Files
+
+SECTOR = 512
+
+
+class PowerCut(Exception):
+    """The machine is off."""
+
+
+class _Node:
+    """A file: what the page cache shows, what the disk holds, and the writes in between."""
+
+    def __init__(self) -> None:
+        self.cached = bytearray()
+        self.durable = bytearray()
+        self.pending: list[tuple[int, bytes]] = []
+
+    def write(self, content: bytes, offset: int) -> None:
+        _put(self.cached, content, offset)
+        for start in range(offset - offset % SECTOR, offset + len(content), SECTOR):
+            first = max(start, offset)
+            piece = content[first - offset : start + SECTOR - offset]
+            self.pending.append((first, piece))
+
+    def flush(self) -> None:
+        self.durable, self.pending = bytearray(self.cached), []
+
+    def lose(self, random: Random) -> None:
+        """Keep, of each sector, the writes up to a random one."""
+        keep: dict[int, int] = {}
+        chance = random.choice((0.1, 0.5, 0.9))
+        for offset, piece in self.pending:
+            sector = offset // SECTOR
+            if keep.setdefault(sector, random.random() < chance):
+                _put(self.durable, piece, offset)
+                keep[sector] = random.random() < chance
+        self.cached, self.pending = bytearray(self.durable), []
+
+
+def _put(target: bytearray, content: bytes, offset: int) -> None:
+    target.extend(bytes(max(0, offset + len(content) - len(target))))
+    target[offset : offset + len(content)] = content
+
+
+class SimulatedDisk(Files):
+    """One directory. ``fail_at`` counts calls that may fail down to the one that does, with
+    ``failure``: an errno, "short" for a short write, or "power" for a power cut.
+    """
+
+    def __init__(self, capacity: int = 1 << 40) -> None:
+        self.capacity = capacity
+        self.fail_at: int | None = None
+        self.failure: int | str = errno.EIO
+        self.calls = 0
+        self.log: list[str] = []
+        self._made = False
+        self._shown: dict[str, _Node] = {}
+        self._kept: list[dict[str, _Node]] = [{}]
+        self._fds: dict[int, _Node | None] = {}
+        self._locked: set[int] = set()
+        self._next_fd = 3
+
+    # what a test does to it
+
+    def kill(self) -> None:
+        """End the process: what was written stays in the page cache."""
+        self._fds, self._locked, self.fail_at = {}, set(), None
+
+    def cut_power(self, random: Random) -> None:
+        """Lose any part of what was not flushed, sector by sector; renames in their order."""
+        self.kill()
+        self._shown = dict(random.choice(self._kept))
+        self._kept = [dict(self._shown)]
+        for node in self._shown.values():
+            node.lose(random)
+
+    def content(self, name: str) -> bytes:
+        """Return what a file holds."""
+        return bytes(self._shown[name].cached)
+
+    def set_content(self, name: str, content: bytes) -> None:
+        """Put ``content`` on the disk, by other means than the storage's."""
+        node = _Node()
+        node.cached, node.durable = bytearray(content), bytearray(content)
+        self._shown[name] = node
+
+    def remove(self, name: str) -> None:
+        """Remove a file for good."""
+        del self._shown[name]
+        self._kept = [dict(self._shown)]
+
+    # what the storage calls
+
+    def open(self, path: Path, flags: int) -> int:
+        self._count("open")
+        node = None
+        if not flags & os.O_DIRECTORY:
+            if path.name not in self._shown:
+                if not flags & os.O_CREAT:
+                    raise FileNotFoundError(errno.ENOENT, path.name)
+                self._shown[path.name] = _Node()
+                self._renamed()
+            node = self._shown[path.name]
+            if flags & os.O_TRUNC:
+                node.__init__()  # type: ignore[misc]
+        self._next_fd += 1
+        self._fds[self._next_fd] = node
+        return self._next_fd
+
+    def close(self, fd: int) -> None:
+        del self._fds[fd]
+        self._locked.discard(fd)
+
+    def size(self, fd: int) -> int:
+        return len(self._node(fd).cached)
+
+    def pread(self, fd: int, size: int, offset: int) -> bytes:
+        self._count("pread")
+        return bytes(self._node(fd).cached[offset : offset + size])
+
+    def pwrite(self, fd: int, content: bytes, offset: int) -> int:
+        node = self._node(fd)
+        if self._count("pwrite", lambda: node.write(content, offset)):
+            node.write(content[:-1], offset)
+            return len(content) - 1
+        grown = offset + len(content) - len(node.cached)
+        if grown > 0 and self._used() + grown > self.capacity:
+            raise OSError(errno.ENOSPC, "the simulated disk is full")
+        node.write(content, offset)
+        return len(content)
+
+    def fdatasync(self, fd: int) -> None:
+        node = self._node(fd)
+        self._count("fdatasync", node.pending.clear)
+        node.flush()
+
+    def fsync(self, fd: int) -> None:
+        node = self._fds[fd]
+        if node is None:
+            self._count("fsync directory")
+            self._kept = [dict(self._shown)]
+        else:
+            self._count("fsync", node.pending.clear)
+            node.flush()
+
+    def drop_cache(self, fd: int) -> None:
+        node = self._node(fd)
+        if not node.pending:
+            node.cached = bytearray(node.durable)
+
+    def lock(self, fd: int) -> None:
+        self._count("lock")
+        if any(self._fds[other] is self._fds[fd] for other in self._locked):
+            raise BlockingIOError(errno.EAGAIN, "locked")
+        self._locked.add(fd)
+
+    def is_directory(self, path: Path) -> bool:
+        return self._made or path.name != "data"
+
+    def make_directory(self, path: Path) -> None:
+        self._count("mkdir")
+        self._made = True
+
+    def protect(self, path: Path) -> None:
+        self._count("chmod")
+
+    def names(self, path: Path) -> list[str]:
+        return list(self._shown)
+
+    def rename(self, old: Path, new: Path) -> None:
+        self._count("rename")
+        self._shown[new.name] = self._shown.pop(old.name)
+        self._renamed()
+
+    def unlink(self, path: Path) -> None:
+        self._count("unlink")
+        del self._shown[path.name]
+        self._renamed()
+
+    def free_bytes(self, path: Path) -> int:
+        return self.capacity - self._used()
+
+    def _node(self, fd: int) -> _Node:
+        node = self._fds[fd]
+        assert node is not None
+        return node
+
+    def _renamed(self) -> None:
+        self._kept.append(dict(self._shown))
+
+    def _used(self) -> int:
+        return sum(len(node.cached) for node in self._shown.values())
+
+    def _count(self, call: str, half_done=lambda: None) -> bool:
+        """Count a call; fail it when it is its turn; tell whether it is to be cut short."""
+        self.calls += 1
+        self.log.append(call)
+        if self.fail_at is None or self.calls != self.fail_at:
+            return False
+        if self.failure == "short":
+            return call == "pwrite"
+        if self.failure == "power":
+            if call == "pwrite":
+                half_done()
+            raise PowerCut
+        if call in ("fdatasync", "fsync") and self.failure == errno.EIO:
+            half_done()  # the kernel marks the pages clean (fsyncgate)
+        raise OSError(self.failure, os.strerror(int(self.failure)))

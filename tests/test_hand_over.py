@@ -1,0 +1,165 @@
+"""How a leader gives way to a higher id."""
+
+from dataclasses import replace
+from math import inf
+
+from tests.bench import ELECTION_S, START, accept, answer, lead, out, replica
+from tests.simulation import TIMINGS
+from twstock.errors import NotLeader
+from twstock.replication.messages import (
+    AppendEntries,
+    Message,
+    Ready,
+    Transfer,
+)
+from twstock.replication.replica import Replica, Role
+
+
+def following(
+    subject: Replica, peer: int, since: float, until: float
+) -> tuple[list[Transfer], float]:
+    """Let time pass while ``peer`` and nobody else answers: the transfers, and the time when
+    ``subject`` stopped leading, or ``until``.
+    """
+    sent: list[Message] = []
+    now = since
+    while now < until and subject.role is Role.LEADER:
+        queue = out(subject.tick(now))
+        while queue:
+            message = queue.pop(0)
+            sent.append(message)
+            if message.target == peer and isinstance(message, AppendEntries):
+                queue += out(subject.step(accept(message), now))
+        now += 0.01
+    return [m for m in sent if isinstance(m, Transfer)], now
+
+
+def test_a_leader_gives_way_to_a_higher_id() -> None:
+    """L3: once it has been caught up and steady, the highest id leads; the leader that gave
+    way is a follower in the same term.
+    """
+    subject = replica(1, of=3)
+    lead(subject, voters=(2,))
+    begin = START + 1
+    _, now = following(subject, 3, begin, begin + TIMINGS.stable_s * 0.95)
+    assert subject.handing_over_to == 0
+    ((transfer,), _) = following(subject, 3, now, begin + 2)
+    assert (transfer.target, transfer.term) == (3, 1)
+    assert (subject.role, subject.term) == (Role.FOLLOWER, 1)
+
+
+def test_a_leader_does_not_give_way_to_a_lower_id() -> None:
+    """The highest id stays."""
+    subject = replica(3)
+    lead(subject)
+    following(subject, 2, START + 1, START + 5)
+    assert (subject.role, subject.handing_over_to) == (Role.LEADER, 0)
+
+
+def test_hand_over_works_under_constant_load() -> None:
+    """B11: proposals stop, instead of being waited for, and everything accepted is committed
+    before the target is told.
+    """
+    subject = replica(2, timings=replace(TIMINGS, stable_s=0.5))
+    lead(subject, voters=(1,))
+    now, accepted, refused = START + 1, 0, 0
+    while subject.role is Role.LEADER and now < START + 5:
+        try:
+            ready = subject.propose([b"load"], now)
+            accepted += 1
+        except NotLeader as error:
+            assert error.leader_id == 3
+            refused += 1
+            ready = Ready()
+        answer(subject, ready, now, [3])
+        answer(subject, subject.tick(now), now, [3])
+        now += 0.01
+    assert subject.role is Role.FOLLOWER
+    assert accepted > 40
+    assert refused > 0
+    assert subject.commit == subject.last_index == accepted + 1
+
+
+def test_leases_are_void_in_a_hand_over_and_waited_out() -> None:
+    """B5: whatever was granted is over before the target may campaign."""
+    subject = replica(2)
+    lead(subject, voters=(1, 3))
+    now = START + 1.01
+    granted_until = subject.lease_until
+    assert granted_until > now
+    ready = subject.hand_over(3, now)
+    assert (subject.handing_over_to, subject.lease_until) == (3, -inf)
+    assert not any(isinstance(m, Transfer) for m in out(ready))
+    assert following(subject, 3, now, granted_until - 0.001)[0] == []
+    assert len(following(subject, 3, granted_until, granted_until + 0.1)[0]) == 1
+
+
+def test_a_drain_longer_than_the_lease_is_waited_for() -> None:
+    """What is granted under a lease may last longer than it, by configuration."""
+    subject = replica(2, timings=replace(TIMINGS, lease_drain_s=0.5))
+    lead(subject, voters=(1, 3))
+    now = START + 1.01
+    subject.hand_over(3, now)
+    assert following(subject, 3, now, now + 0.49)[0] == []
+    assert len(following(subject, 3, now + 0.5, now + 0.6)[0]) == 1
+
+
+def test_a_hand_over_gives_up() -> None:
+    """A target that answers but never has everything is not waited for for ever; the leader
+    goes on, and tries again only after another stable period.
+    """
+    subject = replica(2, timings=replace(TIMINGS, append_timeout_s=5.0))
+    lead(subject, voters=(1, 3))
+    now = START + 1.01
+    answer(subject, subject.propose([b"a"], now), now, [])
+    subject.hand_over(3, now)
+    gave_up = None
+    while now < START + 4:
+        ready = subject.tick(now)
+        for message in out(ready):
+            assert not isinstance(message, Transfer)
+            if isinstance(message, AppendEntries) and not message.entries:
+                subject.step(accept(message), now)
+        if gave_up is None and not subject.handing_over_to:
+            gave_up = now
+        now += 0.02
+    assert gave_up is not None
+    assert gave_up <= START + 1.01 + 3 * ELECTION_S + 0.03
+    assert subject.role is Role.LEADER
+    subject.propose([b"b"], now)
+
+
+def test_a_target_that_falls_silent_ends_the_hand_over() -> None:
+    """Nothing is gained by waiting for the dead."""
+    subject = replica(2, timings=replace(TIMINGS, lease_drain_s=0.5))
+    lead(subject, voters=(1, 3))
+    subject.hand_over(3, START + 1.01)
+    following(subject, 1, START + 1.01, START + 1.01 + 1.3 * ELECTION_S)
+    assert (subject.role, subject.handing_over_to) == (Role.LEADER, 0)
+    subject.propose([b"a"], START + 1.5)
+
+
+def test_nobody_hands_over_to_a_member_that_lags_or_is_unknown() -> None:
+    """It could not win, and everybody would wait."""
+    subject = replica(2)
+    lead(subject, voters=(1,))
+    for target in (2, 3, 9):
+        subject.hand_over(target, START + 1.01)
+        assert subject.handing_over_to == 0
+    assert subject.heir(START + 1.01) == 1
+
+
+def test_frequent_hand_overs_become_rarer() -> None:
+    """Flap guard: a higher id that comes and goes is waited for twice as long each time."""
+    subject = replica(2, timings=replace(TIMINGS, flap_window_s=300.0))
+    now, waits = START + 1, []
+    for _ in range(3):
+        while subject.role is not Role.LEADER:
+            now += 0.05
+            answer(subject, subject.tick(now), now, [1])
+        sent, end = following(subject, 3, now, now + 10)
+        assert len(sent) == 1
+        waits.append(end - now)
+        now = end
+    for wait, factor in zip(waits, (1, 2, 4), strict=True):
+        assert 0 <= wait - factor * TIMINGS.stable_s <= TIMINGS.election_s + 0.05

@@ -1,0 +1,262 @@
+"""What a leader sends, counts and relies on."""
+
+from dataclasses import replace
+from math import inf
+
+import pytest
+
+from tests.bench import (
+    ELECTION_S,
+    START,
+    accept,
+    append,
+    appends,
+    campaign,
+    entries,
+    lead,
+    out,
+    refuse,
+    replica,
+)
+from tests.simulation import TIMINGS
+from twstock.errors import NotLeader
+from twstock.replication.messages import (
+    AppendEntries,
+    AppendReply,
+    EntryKind,
+    Message,
+    VoteReply,
+    VoteRequest,
+)
+from twstock.replication.replica import Role
+
+
+def test_an_election_needs_a_majority_of_votes() -> None:
+    """Of five, two votes and the own one; a vote that comes twice counts once."""
+    subject = replica(5, of=5)
+    ready = campaign(subject)
+    assert ready.persist is not None
+    subject.persisted(ready.persist.sequence, START + 1)
+    for _ in range(3):
+        subject.step(VoteReply(1, 5, 1, True), START + 1)
+    assert subject.role is Role.CANDIDATE
+    subject.step(VoteReply(2, 5, 1, True), START + 1)
+    assert subject.role is Role.LEADER
+
+
+def test_the_own_vote_counts_when_it_is_on_disk() -> None:
+    """And the requests for votes do not leave before."""
+    subject = replica(3)
+    ready = campaign(subject)
+    assert not any(isinstance(m, VoteRequest) for m in ready.send_now)
+    subject.step(VoteReply(2, 3, 1, True), START + 1)
+    assert subject.role is Role.CANDIDATE
+    assert ready.persist is not None
+    subject.persisted(ready.persist.sequence, START + 1)
+    assert subject.role is Role.LEADER
+
+
+def test_a_term_begins_with_a_no_op() -> None:
+    """It settles what older terms left, without waiting for a client (Raft section 8)."""
+    subject = replica(3, terms=(1,))
+    lead(subject)
+    last = subject.log.entry(2)
+    assert (last.term, last.kind, subject.commit) == (2, EntryKind.NOOP, 2)
+
+
+def test_a_single_replica_commits_when_its_own_disk_has_it() -> None:
+    """B1: n = 1 needs no other, but it needs the disk, for the vote and for each entry."""
+    subject = replica(1, of=1)
+    ready = subject.tick(START)
+    assert subject.role is Role.CANDIDATE
+    assert ready.persist is not None
+    ready = subject.persisted(ready.persist.sequence, START)
+    assert (subject.role, subject.commit, ready.apply) == (Role.LEADER, 0, ())
+    assert subject.lease_until == -inf
+    assert ready.persist is not None
+    assert len(subject.persisted(ready.persist.sequence, START).apply) == 1
+    assert subject.lease_until == inf
+    ready = subject.propose([b"a", b"b"], START)
+    assert (subject.commit, ready.apply) == (1, ())
+    assert ready.persist is not None
+    ready = subject.persisted(ready.persist.sequence, START)
+    assert [entry.payload for entry in ready.apply] == [b"a", b"b"]
+
+
+def test_the_own_disk_counts_like_any_other() -> None:
+    """The leader sends while it writes, but its copy is none before the write is done."""
+    subject = replica(3)
+    lead(subject)
+    ready = subject.propose([b"a"], START + 1)
+    assert {m.target for m in appends(ready)} == {1, 2}
+    assert all(m in ready.send_now for m in appends(ready))
+    request = appends(ready)[0]
+    assert subject.commit == 1
+    subject.step(accept(request), START + 1)
+    assert subject.commit == 1
+    assert ready.persist is not None
+    assert len(subject.persisted(ready.persist.sequence, START + 1).apply) == 1
+
+
+def test_a_leader_whose_disk_hangs_commits_through_the_others() -> None:
+    """B8: what it does not have on disk itself it does not apply; it can resign."""
+    subject = replica(3)
+    lead(subject)
+    ready = subject.propose([b"a"], START + 1)
+    for request in appends(ready):
+        ready = subject.step(accept(request), START + 1)
+    assert (subject.commit, ready.apply) == (2, ())
+    subject.resign(START + 1.5)
+    assert (subject.role, subject.term, subject.leader_id) == (Role.FOLLOWER, 1, 0)
+    assert subject.lease_until == -inf
+    with pytest.raises(NotLeader):
+        subject.propose([b"b"], START + 1.5)
+
+
+def test_figure_8() -> None:
+    """An entry of an older term is not committed by counting, however many have it: another
+    leader may still replace it, until an entry of the current term is behind it.
+    """
+    subject = replica(1, terms=(1, 2), of=5, term=3)
+    now = START + 1
+    ready = campaign(subject, now)
+    assert ready.persist is not None
+    subject.persisted(ready.persist.sequence, now)
+    for voter in (2, 3):
+        ready = subject.step(VoteReply(voter, 1, 4, True), now)
+    assert ready.persist is not None
+    subject.persisted(ready.persist.sequence, now)
+    for peer in (2, 3, 4):
+        held = AppendReply(peer, 1, 4, True, 2, 2, 1, now)
+        subject.step(held, now)
+    assert subject.commit == 0
+    replaced = replica(1, terms=(1, 2, 4), of=5, term=4)
+    replaced.step(append(5, 1, 5, (1, 1), entries(3, 5, first=2)), now)
+    assert replaced.log.term_at(2) == 3
+    for request in appends(ready)[:2]:
+        subject.step(accept(request), now)
+    assert subject.commit == 3
+
+
+def test_stale_answers_move_nothing_back_and_start_nothing() -> None:
+    """Duplicates and stragglers, accepting or refusing, neither lower what a follower is known
+    to have nor send a second chain of appends (message storms).
+    """
+    subject = replica(3)
+    lead(subject)
+    now = START + 1
+    ready = subject.propose([b"%d" % n for n in range(200)], now)
+    window = [m for m in appends(ready) if m.target == 1]
+    assert len(window) == TIMINGS.append_window
+    replies = [accept(m) for m in window]
+    more = appends(subject.step(replies[0], now))
+    assert len(more) == 1
+    matched = subject.matched(1)
+    stale = [replies[0], replies[0], refuse(window[0], 0), replace(replies[0], sequence=1)]
+    for reply in stale:
+        assert appends(subject.step(reply, now)) == []
+        assert subject.matched(1) == matched
+    (probe,) = appends(subject.step(refuse(window[2], matched), now))
+    assert probe.prev_index == matched
+    for reply in (refuse(window[2], 0), refuse(window[1], 0), refuse(more[0], 0)):
+        assert appends(subject.step(reply, now)) == []
+    assert len(appends(subject.step(accept(probe), now))) == TIMINGS.append_window
+
+
+def test_an_append_that_is_lost_is_sent_again() -> None:
+    """After its time-out, or when a follower that could not be reached answers a heartbeat."""
+    subject = replica(3)
+    lead(subject)
+    now = START + 1
+    (first, _) = appends(subject.propose([b"a"], now))
+    assert appends(subject.tick(now + TIMINGS.append_timeout_s * 0.9)) == []
+    subject.step(accept(append(3, 2, 1, (1, 1), sequence=1)), now + 0.2)
+    again = appends(subject.tick(now + TIMINGS.append_timeout_s + 0.001))
+    assert first.entries in [m.entries for m in again if m.target == 1]
+    now += 0.26
+    assert appends(subject.unreachable(1, now)) == []
+    assert [m.target for m in appends(subject.tick(now + 0.01))] == []
+    heartbeat_reply = AppendReply(1, 3, 1, True, 1, 1, sequence=5, sent_at=now)
+    assert [m.target for m in appends(subject.step(heartbeat_reply, now + 0.02))] == [1]
+
+
+def test_a_broken_promise_of_a_follower_starts_no_storm() -> None:
+    """A follower that refuses what it has accepted is asked again after the time-out only."""
+    subject = replica(3)
+    lead(subject)
+    (request, _) = appends(subject.propose([b"a"], START + 1))
+    assert appends(subject.step(refuse(request, 0), START + 1)) == []
+    assert subject.matched(1) == 1
+
+
+def test_heartbeats_follow_what_the_follower_has() -> None:
+    """They are always accepted, carry the state's digest, and are due by the clock."""
+    subject = replica(3)
+    lead(subject)
+    subject.set_digest(1, b"state")
+    subject.propose([b"a"], START + 1)
+    ready = subject.tick(START + 1 + TIMINGS.heartbeat_s)
+    heartbeats = [m for m in out(ready) if isinstance(m, AppendEntries) and not m.entries]
+    assert [(m.target, m.prev_index, m.applied, m.digest) for m in heartbeats] == [
+        (1, 1, 1, b"state"),
+        (2, 1, 1, b"state"),
+    ]
+    assert out(subject.tick(START + 1 + TIMINGS.heartbeat_s * 1.5)) == []
+
+
+def test_a_leader_without_a_majority_steps_down() -> None:
+    """CheckQuorum: after two election time-outs without answers nobody is led any more; an
+    answer counts from when its request was sent, however late it arrives.
+    """
+    subject = replica(3)
+    lead(subject)
+    late = AppendReply(1, 3, 1, True, 1, 1, sequence=5, sent_at=START + 1.001)
+    subject.step(late, START + 1 + ELECTION_S)
+    subject.tick(START + 1 + 1.99 * ELECTION_S)
+    assert subject.role is Role.LEADER
+    subject.tick(START + 1.002 + 2 * ELECTION_S)
+    assert (subject.role, subject.leader_id) == (Role.FOLLOWER, 0)
+
+
+def test_a_leader_steps_down_for_a_newer_term() -> None:
+    """Whichever message brings it."""
+    higher: list[Message] = [
+        AppendReply(1, 3, 9, False, 0),
+        VoteReply(1, 3, 9, False),
+        append(1, 3, 9),
+    ]
+    for message in higher:
+        subject = replica(3)
+        lead(subject)
+        subject.step(message, START + 1)
+        assert (subject.role, subject.term) == (Role.FOLLOWER, 9)
+
+
+def test_a_lease_begins_with_a_committed_entry_of_the_own_term() -> None:
+    """B4: before that a new leader may not know what has been acknowledged."""
+    subject = replica(3)
+    ready = campaign(subject)
+    assert ready.persist is not None
+    subject.persisted(ready.persist.sequence, START + 1)
+    ready = subject.step(VoteReply(1, 3, 1, True), START + 1)
+    assert ready.persist is not None
+    subject.persisted(ready.persist.sequence, START + 1)
+    for peer in (1, 2):
+        heartbeat_reply = AppendReply(peer, 3, 1, True, 0, 0, 1, START + 1)
+        subject.step(heartbeat_reply, START + 1)
+    assert (subject.is_ready, subject.lease_until) == (False, -inf)
+    subject.step(accept(appends(ready)[0]), START + 1)
+    assert (subject.is_ready, subject.lease_until > START + 1) == (True, True)
+
+
+def test_a_lease_counts_from_the_time_of_sending() -> None:
+    """B7: voters were loyal from when they heard the leader, not from when it read their
+    answers; and it takes a majority of them.
+    """
+    subject = replica(5, of=5)
+    lead(subject, voters=(1, 2))
+    lease_s = ELECTION_S * TIMINGS.lease_fraction
+    assert subject.lease_until == pytest.approx(START + 1 + lease_s)
+    for peer, sent_at in ((1, START + 1.2), (2, START + 1.1), (1, START + 1.15)):
+        subject.step(AppendReply(peer, 5, 1, True, 1, 1, 1, sent_at), START + 1.25)
+    assert subject.lease_until == pytest.approx(START + 1.1 + lease_s)

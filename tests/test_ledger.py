@@ -1,0 +1,61 @@
+"""The checker of histories finds what is wrong with forged ones."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.ledger import Attempt, check
+from twstock.verify import Line
+
+GOOD = [
+    Attempt("a", "X", "buy", 2, 0.0, 1.0, "ok", 1),
+    Attempt("b", "X", "sell", 1, 2.0, 3.0, "unknown"),
+    Attempt("b", "X", "sell", 1, 3.1, 4.0, "ok", 2),
+    Attempt("c", "X", "buy", 99, 5.0, 6.0, "refused"),
+    Attempt("d", "X", "buy", 3, 7.0, 8.0, "unknown"),
+]
+LOG = [Line(1, "X", "buy", 2), Line(2, "X", "sell", 1), Line(3, "X", "buy", 3)]
+
+
+def found(attempts=GOOD, log=LOG, initial=10, final=6):
+    """The rules that a history breaks."""
+    return {words[:2] for words in check(attempts, log, {"X": initial}, {"X": final})}
+
+
+def test_a_good_history_passes():
+    """An unknown outcome may have taken effect, once; or not."""
+    assert found() == set()
+    assert found(log=LOG[:2], final=9) == set()
+
+
+@pytest.mark.parametrize(
+    ("rule", "history"),
+    [
+        ("S1", {"final": 7}),
+        ("S2", {"initial": 1, "final": -3}),
+        ("S3", {"log": [LOG[0], LOG[2]], "final": 5}),
+        ("S3", {"log": [replace(LOG[0], quantity=3), *LOG[1:]], "final": 5}),
+        ("S4", {"log": [LOG[0], LOG[1], replace(LOG[2], number=4)]}),
+        ("S4", {"log": [LOG[0], LOG[1], replace(LOG[1], quantity=1)], "final": 10}),
+        ("S4", {"attempts": [*GOOD, Attempt("e", "X", "buy", 2, 0.0, 9.0, "ok", 1)]}),
+        ("S5", {"attempts": [*GOOD, replace(GOOD[0], number=2)]}),
+        ("S5", {"log": [*LOG, Line(4, "X", "buy", 3)], "final": 3}),
+        ("S6", {"attempts": [*GOOD, replace(GOOD[0], outcome="refused", number=0)]}),
+        ("S5", {"log": [*LOG[:2], Line(3, "X", "buy", 99)], "final": -90}),
+    ],
+)
+def test_each_rule_is_watched(rule, history):
+    """A forged history is reported under the rule that it breaks."""
+    assert rule in found(**history)
+
+
+def test_numbers_follow_real_time():
+    """An order that began after another was acknowledged must not have the smaller number."""
+    swapped = [
+        Attempt("a", "X", "buy", 1, 0.0, 1.0, "ok", 2),
+        Attempt("b", "X", "buy", 1, 2.0, 3.0, "ok", 1),
+    ]
+    log = [Line(1, "X", "buy", 1), Line(2, "X", "buy", 1)]
+    assert found(swapped, log, 10, 8) == {"S4"}
+    overlapping = [replace(swapped[0], ended=2.5), swapped[1]]
+    assert found(overlapping, log, 10, 8) == set()

@@ -1,0 +1,27 @@
+"""200 seeds of the simulation; more with ``python -m tests.simulate``."""
+
+import pytest
+
+from tests.faults import simulate
+
+
+@pytest.mark.parametrize("chunk", range(20))
+def test_safety_and_recovery_in_a_simulated_world(chunk: int) -> None:
+    """Whatever processes, disks, clocks and the network do, no promise is broken; and when
+    they stop doing it, the group serves again, agrees, and is led by its highest id.
+    """
+    for seed in range(chunk * 10, chunk * 10 + 10):
+        simulate(seed)
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 5])
+def test_the_promises_hold_for_each_size(size: int) -> None:
+    """One replica, an even number of them, and a group that survives two losses, too."""
+    for seed in range(1000, 1003):
+        simulate(seed, size)
+
+
+def test_a_seed_gives_the_same_run_again() -> None:
+    """A failure can be replayed: the same seed has the same events."""
+    one, other = simulate(7, 3), simulate(7, 3)
+    assert (one.events, one.now, one.acknowledged) == (other.events, other.now, other.acknowledged)

@@ -1,0 +1,1 @@
+"""The catalog tier: stocks, the trades that change them, and who may still show old values."""

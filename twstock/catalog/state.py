@@ -1,0 +1,366 @@
+"""The catalog's replicated state machine: stocks, executed trades, and which keys it has seen.
+
+Every replica applies the same commands in the same sequence and must come to the same state,
+so nothing in here knows the time, throws dice, or depends on anything but the commands. The
+bounds on refused keys are part of the state machine: they have to be equal on all replicas.
+
+**Why no straggler executes twice**, although the key of an executed trade is forgotten once
+its order is recorded: a batch executes only with the fence's epoch and the very next number,
+so each copy of a batch executes at most once, and none of an epoch that has been replaced.
+That leaves a key that comes again in a *new* batch of the present epoch. Keys are forgotten
+only up to ``recorded``, which an order leader takes from committed orders; the leader of the
+present epoch has them all (checked when its epoch begins), and looks for a key among its
+orders before it puts it into a batch. A direct trade's key is made by the catalog for that
+one command and never comes again.
+"""
+
+from bisect import bisect_right
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+
+from twstock.catalog.changes import (
+    AppliedBatch,
+    Change,
+    Lost,
+    RefusedOrder,
+    Seeded,
+    Snapshot,
+    Stale,
+)
+from twstock.errors import BrokenInvariant, CorruptStorage
+from twstock.market import (
+    QUANTITY_MAX,
+    Batch,
+    BatchResult,
+    BeginEpoch,
+    DirectTrade,
+    Order,
+    Outcome,
+    Refusal,
+    Seed,
+    Side,
+    Stock,
+    Trade,
+)
+from twstock.replication.messages import Applied
+from twstock.rpc.calls import ExecutedTrades
+from twstock.rpc.wire.commands import decode_catalog_command
+
+_DIGEST_BYTES = 16
+
+
+@dataclass(slots=True)
+class _Draft:
+    """What a command has changed so far."""
+
+    stocks: dict[str, Stock] = field(default_factory=dict)
+    executed: list[Trade] = field(default_factory=list)
+    refused: dict[str, RefusedOrder] = field(default_factory=dict)
+    evicted: list[str] = field(default_factory=list)
+
+
+class CatalogState:
+    """Stocks and trades after some prefix of the catalog's log."""
+
+    def __init__(
+        self, refused_keys_max: int, refused_keys_s: float, snapshot: Snapshot | None = None
+    ) -> None:
+        """Start from a snapshot, or from nothing. Raises CorruptStorage if the snapshot is none."""
+        start = snapshot or Snapshot()
+        self._refused_keys_max = refused_keys_max
+        self._refused_keys_ms = round(refused_keys_s * 1000)
+        self._stocks = {stock.name: stock for stock in start.stocks}
+        self._names = sorted(self._stocks)
+        self._kept = {trade.number: trade for trade in start.kept}
+        self._executed_keys = {trade.order.key: trade for trade in start.kept}
+        self._refused = {refused.order.key: refused for refused in start.refused}
+        self._fence = start.fence
+        self._batch = start.batch
+        self._recorded = start.recorded
+        self._last_number = start.last_number
+        self._last_at_ms = start.last_at_ms
+        self._digest = start.digest
+        if list(self._kept) != list(range(self._recorded + 1, self._last_number + 1)):
+            raise CorruptStorage(f"trades {self._recorded + 1} to {self._last_number} have gaps")
+
+    @property
+    def digest(self) -> bytes:
+        """A chain hash over everything decided so far: equal on all replicas."""
+        return self._digest
+
+    @property
+    def fence(self) -> int:
+        """The only epoch whose batches execute; 0 before the first."""
+        return self._fence
+
+    @property
+    def recorded(self) -> int:
+        """The highest transaction number that is known to be in the order log."""
+        return self._recorded
+
+    @property
+    def last_number(self) -> int:
+        """How many trades have executed: the number of the last one."""
+        return self._last_number
+
+    @property
+    def last_transaction(self) -> int:
+        """The highest transaction number."""
+        return self._last_number
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are no stocks yet."""
+        return not self._stocks
+
+    def stock(self, name: str) -> Stock | None:
+        """A stock as the last command left it."""
+        return self._stocks.get(name)
+
+    def stocks(self) -> tuple[Stock, ...]:
+        """All stocks, by name."""
+        return tuple(self._stocks[name] for name in self._names)
+
+    def page(self, after: str, limit: int) -> tuple[Stock, ...]:
+        """Up to ``limit`` stocks whose names sort after one, by name (code points)."""
+        first = bisect_right(self._names, after)
+        return tuple(self._stocks[name] for name in self._names[first : first + limit])
+
+    def kept_trades(self, after: int) -> tuple[Trade, ...]:
+        """The executed trades after a number that no order is known to record, by number."""
+        first = max(after, self._recorded) + 1
+        return tuple(self._kept[number] for number in range(first, self._last_number + 1))
+
+    def dump(self) -> Snapshot:
+        """Everything, as a value that compares and hashes."""
+        return Snapshot(
+            self.stocks(),
+            tuple(self._kept.values()),
+            tuple(self._refused.values()),
+            self._fence,
+            self._batch,
+            self._recorded,
+            self._last_number,
+            self._last_at_ms,
+            self._digest,
+        )
+
+    def list_trades(self, after: int) -> ExecutedTrades | Lost:
+        """The executed trades after a number that no order is known to record.
+
+        Whoever knows more trades than there are has seen this catalog lose some.
+        """
+        if after > self._last_number:
+            return Lost(
+                f"the catalog has lost trades {self._last_number + 1} to {after}: "
+                "the order replicas know them"
+            )
+        return ExecutedTrades(self.kept_trades(after), self._last_number)
+
+    def apply(self, index: int, payload: bytes) -> Applied:
+        """Carry out the command of one committed entry, whoever proposed it.
+
+        The Applied holds a ``Result`` and a ``Change``, or None when nothing changed.
+        """
+        command = decode_catalog_command(payload)
+        entry = index.to_bytes(8, "big") + payload
+        match command:
+            case Seed():
+                return self._seed(entry, command)
+            case BeginEpoch():
+                return self._begin_epoch(entry, command)
+            case DirectTrade(order, at_ms):
+                return self._trade_directly(entry, order, at_ms)
+            case Batch():
+                return self._trade(entry, command)
+
+    def _seed(self, entry: bytes, seed: Seed) -> Applied:
+        """Fill an empty catalog. Two leaders may both have found it empty: the first one wins."""
+        if self._stocks:
+            return Applied(Seeded(0))
+        draft = _Draft(stocks={stock.name: stock for stock in seed.stocks})
+        self._stocks = dict(draft.stocks)
+        self._names = sorted(self._stocks)
+        return Applied(Seeded(len(self._stocks)), self._seal(entry, draft))
+
+    def _begin_epoch(self, entry: bytes, begin: BeginEpoch) -> Applied:
+        """Raise the fence and list what it leaves behind; the fence's own epoch only lists."""
+        if begin.epoch < self._fence:
+            return Applied(Stale(f"epoch {begin.epoch} is over: the fence is {self._fence}"))
+        listed = self.list_trades(begin.after)
+        if begin.epoch == self._fence or isinstance(listed, Lost):
+            return Applied(listed)
+        if begin.after < self._recorded:
+            # A new leader has every committed order, unless a majority of its group lost some.
+            # (A late copy of an older listing is no news; it does not come this far.)
+            return Applied(
+                Lost(
+                    f"the order replicas have lost orders {begin.after + 1} to {self._recorded}: "
+                    "the catalog was told that they are recorded"
+                )
+            )
+        self._fence = begin.epoch
+        self._batch = AppliedBatch()
+        return Applied(listed, self._seal(entry, _Draft()))
+
+    def _trade_directly(self, entry: bytes, order: Order, at_ms: int) -> Applied:
+        draft = _Draft()
+        self._last_at_ms = max(self._last_at_ms, at_ms)
+        outcome = self._decide(order, draft)
+        return Applied(outcome, self._seal(entry, draft))
+
+    def _trade(self, entry: bytes, batch: Batch) -> Applied:
+        """Execute a batch whose turn it is, or repeat the outcomes of the last one."""
+        if not batch.epoch or batch.epoch != self._fence:
+            return Applied(Stale(f"epoch {batch.epoch} is over: the fence is {self._fence}"))
+        if max(batch.recorded, batch.known) > self._last_number:
+            return Applied(self.list_trades(max(batch.recorded, batch.known)))
+        if self._is_last(batch):
+            return Applied(self._result(batch, self._batch.outcomes))
+        if batch.number != self._batch.number + 1:
+            return Applied(self._out_of_turn(batch))
+        draft = _Draft()
+        self._last_at_ms = max(self._last_at_ms, batch.at_ms)
+        outcomes = tuple(self._decide(order, draft) for order in batch.orders)
+        result = self._result(batch, outcomes)
+        self._batch = AppliedBatch(batch.number, outcomes)
+        self._forget(batch.recorded)
+        return Applied(result, self._seal(entry, draft))
+
+    def _is_last(self, batch: Batch) -> bool:
+        """Whether this is another copy of the last batch (a copy has the same orders)."""
+        last = self._batch
+        return (
+            batch.number == last.number
+            and len(batch.orders) == len(last.outcomes)
+            and all(
+                outcome.trade is None or outcome.trade.order == order
+                for order, outcome in zip(batch.orders, last.outcomes, strict=True)
+            )
+        )
+
+    def _out_of_turn(self, batch: Batch) -> Stale:
+        """Refuse a batch that is not the next one.
+
+        A lower number is a late copy: its leader learnt the outcome before it made the next
+        batch, and waits for no other answer. A gap, or a known number with other orders, is a
+        leader that has lost track of what it sent. Both must not execute, and a leader that
+        is told "stale" steps down, so that the next epoch's listing sets it right.
+        """
+        return Stale(
+            f"batch {batch.number} of epoch {batch.epoch} is out of turn after batch "
+            f"{self._batch.number}"
+        )
+
+    def _result(self, batch: Batch, outcomes: tuple[Outcome, ...]) -> BatchResult:
+        mine = {outcome.trade.number for outcome in outcomes if outcome.trade}
+        others = (trade for trade in self.kept_trades(batch.known) if trade.number not in mine)
+        return BatchResult(outcomes, tuple(others))
+
+    def _decide(self, order: Order, draft: _Draft) -> Outcome:
+        """What becomes of one order: what became of its key before, else executed or refused."""
+        trade = self._executed_keys.get(order.key)
+        if trade is not None:
+            return _again(order, trade.order, Outcome(trade=trade, replayed=True))
+        known = self._refused.get(order.key)
+        if known is not None:
+            return _again(order, known.order, Outcome(refusal=known.refusal, replayed=True))
+        stock = self._stocks.get(order.name)
+        refusal = refusal_of(order, stock)
+        if refusal is None and stock is not None:
+            return Outcome(trade=self._execute(order, stock, draft))
+        refused = RefusedOrder(order, refusal or Refusal.UNKNOWN_STOCK, self._last_at_ms)
+        self._refused[order.key] = draft.refused[order.key] = refused
+        return Outcome(refusal=refused.refusal)
+
+    def _execute(self, order: Order, stock: Stock, draft: _Draft) -> Trade:
+        change = order.quantity if order.side is Side.SELL else -order.quantity
+        after = replace(
+            stock,
+            quantity=stock.quantity + change,
+            volume=stock.volume + order.quantity,
+            version=stock.version + 1,
+        )
+        check_conserved(after)
+        number = self._last_number = self._last_number + 1
+        trade = Trade(number, order, after.version, stock.price_cents, self._last_at_ms)
+        self._stocks[stock.name] = draft.stocks[stock.name] = after
+        self._kept[number] = self._executed_keys[order.key] = trade
+        draft.executed.append(trade)
+        return trade
+
+    def _forget(self, recorded: int) -> None:
+        """Drop trades that the order log has; their keys are known there from now on."""
+        for number in range(self._recorded + 1, recorded + 1):
+            del self._executed_keys[self._kept.pop(number).order.key]
+        self._recorded = max(self._recorded, recorded)
+
+    def _evict(self, draft: _Draft) -> None:
+        """Drop the oldest refused keys beyond the bounds, by the log's own time."""
+        oldest_ms = self._last_at_ms - self._refused_keys_ms
+        while self._refused:
+            key, refused = next(iter(self._refused.items()))
+            if len(self._refused) <= self._refused_keys_max and refused.at_ms >= oldest_ms:
+                return
+            del self._refused[key]
+            if draft.refused.pop(key, None) is None:
+                draft.evicted.append(key)
+
+    def _seal(self, entry: bytes, draft: _Draft) -> Change:
+        """The change that a command made, hashed into the digest."""
+        self._evict(draft)
+        change = Change(
+            tuple(draft.stocks.values()),
+            tuple(draft.executed),
+            tuple(draft.refused.values()),
+            tuple(draft.evicted),
+            self._fence,
+            self._batch,
+            self._recorded,
+            self._last_number,
+            self._last_at_ms,
+        )
+        decided = repr(_decided(change)).encode()
+        self._digest = blake2b(self._digest + entry + decided, digest_size=_DIGEST_BYTES).digest()
+        return change
+
+
+def _decided(change: Change) -> tuple[object, ...]:
+    """What was decided, as numbers and texts; the entry itself tells the rest."""
+    return (
+        [(s.name, s.quantity, s.volume, s.version) for s in change.stocks],
+        [(t.number, t.order.key) for t in change.executed],
+        [(r.order.key, r.refusal.value) for r in change.refused],
+        change.evicted,
+        (change.fence, change.batch.number, change.recorded),
+        (change.last_number, change.last_at_ms),
+    )
+
+
+def refusal_of(order: Order, stock: Stock | None) -> Refusal | None:
+    """Why an order with a new key cannot execute; None: it can."""
+    if order.quantity < 1:
+        return Refusal.NOT_POSITIVE
+    if stock is None:
+        return Refusal.UNKNOWN_STOCK
+    if order.side is Side.BUY and order.quantity > stock.quantity:
+        return Refusal.NOT_ENOUGH
+    sold_to = stock.quantity + order.quantity if order.side is Side.SELL else stock.quantity
+    if max(sold_to, stock.volume + order.quantity) > QUANTITY_MAX:
+        return Refusal.TOO_MANY
+    return None
+
+
+def check_conserved(stock: Stock) -> None:
+    """Shares neither appear nor vanish: what was bought and sold, which quantity and volume
+    together tell, are both whole and not negative. Raises BrokenInvariant.
+    """
+    net_sold = stock.quantity - stock.initial_quantity
+    odd = (stock.volume + net_sold) % 2
+    if stock.quantity < 0 or abs(net_sold) > stock.volume or odd:
+        raise BrokenInvariant(f"shares are not conserved: {stock}")
+
+
+def _again(order: Order, before: Order, outcome: Outcome) -> Outcome:
+    """The outcome of a key that was seen before."""
+    return outcome if order.same_body(before) else Outcome(key_reused=True)

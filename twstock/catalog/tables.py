@@ -1,0 +1,168 @@
+"""The catalog's applied state in SQLite: written change by change, read once at start."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+from twstock.catalog.changes import AppliedBatch, Change, RefusedOrder, Snapshot
+from twstock.catalog.state import CatalogState
+from twstock.errors import BrokenInvariant
+from twstock.market import BatchResult, Order, Refusal, Side, Stock, Trade
+from twstock.rpc.wire.methods import TRADE
+
+_STOCK = "INSERT OR REPLACE INTO stocks VALUES (?, ?, ?, ?, ?, ?)"
+_TRADE = "INSERT INTO kept_trades VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_REFUSED = """
+INSERT INTO refused_orders (key, name, side, quantity, refusal, at_ms) VALUES (?, ?, ?, ?, ?, ?)
+"""
+
+
+class CatalogTables:
+    """Implements the database's ``Tables``; the bounds are those of ``CatalogState``.
+
+    ``refused_orders`` is read in the sequence of ``position``: from the oldest to the newest.
+    """
+
+    schema = """
+    CREATE TABLE IF NOT EXISTS stocks (
+        name TEXT PRIMARY KEY,
+        price_cents INTEGER NOT NULL CHECK (price_cents >= 0),
+        quantity INTEGER NOT NULL CHECK (quantity >= 0),
+        volume INTEGER NOT NULL CHECK (volume >= 0),
+        version INTEGER NOT NULL CHECK (version >= 0),
+        initial_quantity INTEGER NOT NULL CHECK (initial_quantity >= 0)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS kept_trades (
+        number INTEGER PRIMARY KEY,
+        key TEXT NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        side TEXT NOT NULL CHECK (side IN ('buy', 'sell')),
+        quantity INTEGER NOT NULL CHECK (quantity > 0),
+        version INTEGER NOT NULL,
+        price_cents INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS refused_orders (
+        position INTEGER PRIMARY KEY,
+        key TEXT NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        side TEXT NOT NULL CHECK (side IN ('buy', 'sell')),
+        quantity INTEGER NOT NULL,
+        refusal TEXT NOT NULL,
+        at_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS epoch (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        fence INTEGER NOT NULL,
+        batch_number INTEGER NOT NULL,
+        batch_outcomes BLOB NOT NULL,
+        recorded INTEGER NOT NULL CHECK (recorded <= last_number),
+        last_number INTEGER NOT NULL,
+        last_at_ms INTEGER NOT NULL
+    ) STRICT;
+    """
+
+    def __init__(self, refused_keys_max: int, refused_keys_s: float) -> None:
+        self._refused_keys_max = refused_keys_max
+        self._refused_keys_s = refused_keys_s
+
+    def save(self, connection: sqlite3.Connection, changes: Sequence[object]) -> None:
+        """Store what some commands changed, in the sequence in which they were applied."""
+        made = [change for change in changes if isinstance(change, Change)]
+        if len(made) != len(changes):
+            raise BrokenInvariant("a change of another group came to the catalog's tables")
+        if made:
+            _save_stocks(connection, made)
+            _save_trades(connection, made)
+            _save_refused(connection, made)
+            _save_epoch(connection, made[-1])
+
+    def load(self, connection: sqlite3.Connection, digest: bytes) -> CatalogState:
+        """The state that the tables hold. Raises CorruptStorage when they do not fit together."""
+        stocks = connection.execute("SELECT * FROM stocks ORDER BY name")
+        kept = connection.execute("SELECT * FROM kept_trades ORDER BY number")
+        refused = connection.execute("SELECT * FROM refused_orders ORDER BY position")
+        snapshot = Snapshot(
+            tuple(Stock(*row) for row in stocks),
+            tuple(_trade(row) for row in kept),
+            tuple(_refused(row) for row in refused),
+            *_epoch(connection),
+            digest,
+        )
+        return CatalogState(self._refused_keys_max, self._refused_keys_s, snapshot)
+
+
+def _save_stocks(connection: sqlite3.Connection, changes: Iterable[Change]) -> None:
+    latest = {stock.name: stock for change in changes for stock in change.stocks}
+    connection.executemany(
+        _STOCK,
+        (
+            (s.name, s.price_cents, s.quantity, s.volume, s.version, s.initial_quantity)
+            for s in latest.values()
+        ),
+    )
+
+
+def _save_trades(connection: sqlite3.Connection, changes: Sequence[Change]) -> None:
+    """Add what was executed and is still to be recorded, drop what is recorded now."""
+    recorded = changes[-1].recorded
+    connection.execute("DELETE FROM kept_trades WHERE number <= ?", (recorded,))
+    executed = (trade for change in changes for trade in change.executed)
+    connection.executemany(
+        _TRADE,
+        (
+            (t.number, *_order(t.order), t.version, t.price_cents, t.at_ms)
+            for t in executed
+            if t.number > recorded
+        ),
+    )
+
+
+def _save_refused(connection: sqlite3.Connection, changes: Iterable[Change]) -> None:
+    """Add and drop in sequence: a key may be evicted, and come again, within one transaction."""
+    for change in changes:
+        connection.executemany(
+            "DELETE FROM refused_orders WHERE key = ?", ((key,) for key in change.evicted)
+        )
+        connection.executemany(
+            _REFUSED,
+            ((*_order(r.order), r.refusal.value, r.at_ms) for r in change.refused),
+        )
+
+
+def _save_epoch(connection: sqlite3.Connection, change: Change) -> None:
+    outcomes = TRADE.encode_answer(BatchResult(change.batch.outcomes))
+    connection.execute(
+        "INSERT OR REPLACE INTO epoch VALUES (1, ?, ?, ?, ?, ?, ?)",
+        (
+            change.fence,
+            change.batch.number,
+            outcomes,
+            change.recorded,
+            change.last_number,
+            change.last_at_ms,
+        ),
+    )
+
+
+def _epoch(connection: sqlite3.Connection) -> tuple[int, AppliedBatch, int, int, int]:
+    row = connection.execute("SELECT * FROM epoch").fetchone()
+    if row is None:
+        return 0, AppliedBatch(), 0, 0, 0
+    _, fence, number, outcomes, recorded, last_number, last_at_ms = row
+    result = TRADE.decode_answer(outcomes)
+    assert isinstance(result, BatchResult)
+    return fence, AppliedBatch(number, result.outcomes), recorded, last_number, last_at_ms
+
+
+def _order(order: Order) -> tuple[str, str, str, int]:
+    return order.key, order.name, order.side.value, order.quantity
+
+
+def _trade(row: tuple[int, str, str, str, int, int, int, int]) -> Trade:
+    number, key, name, side, quantity, version, price_cents, at_ms = row
+    return Trade(number, Order(key, name, Side(side), quantity), version, price_cents, at_ms)
+
+
+def _refused(row: tuple[int, str, str, str, int, str, int]) -> RefusedOrder:
+    _, key, name, side, quantity, refusal, at_ms = row
+    return RefusedOrder(Order(key, name, Side(side), quantity), Refusal(refusal), at_ms)

@@ -1,0 +1,308 @@
+"""The ``twstock`` command. Exit status: 0 done, 1 refused or not equal, 2 wrong usage,
+3 the service cannot be reached.
+
+What a subcommand needs is imported by that subcommand: asking for one stock is not to wait
+for gRPC or Twisted.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from twstock.errors import ConfigError, TwstockError
+from twstock.rest import Answer, Session, Unreachable, WrongUrl
+
+DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
+DEFAULT_URL = "http://127.0.0.1:8080"
+Row = Mapping[str, Any]
+STOCK_COLUMNS = ("name", "price", "quantity", "volume", "version")
+ORDER_COLUMNS = ("order_num", "name", "type", "quantity")
+MEMBER_COLUMNS = (
+    "service", "id", "pid", "address", "alive", "role", "term", "last_transaction", "commit", "lag",
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["up"]:
+        from twstock.cluster import up  # noqa: PLC0415
+
+        return up(words[1:])
+    options = _parser().parse_args(words)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    try:
+        return int(options.run(options))
+    except (WrongUrl, ConfigError) as error:
+        return _complain(error, USAGE)
+    except Unreachable as error:
+        return _complain(error, UNREACHABLE)
+    except TwstockError as error:
+        return _complain(error, REFUSED)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough, and nothing is left to be flushed to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+
+
+def _complain(error: Exception, status: int) -> int:
+    print(f"twstock: {error}", file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("twstock", description="A distributed stock trading server.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("up", help="run a whole cluster on this machine", add_help=False)
+    remote = _remote_options()
+
+    def add(
+        name: str, run: Callable[[argparse.Namespace], int], words: str
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=words, description=words, parents=[remote])
+        command.set_defaults(run=run)
+        return command
+
+    add("status", _status, "every member of the cluster")
+    add("lookup", _lookup, "one stock").add_argument("name", metavar="NAME")
+    for side in ("buy", "sell"):
+        command = add(side, _trade, f"{side} N shares of a stock")
+        command.add_argument("name", metavar="NAME")
+        command.add_argument("quantity", metavar="N", type=int)
+    add("order", _order, "one order").add_argument("number", metavar="N", type=_positive)
+    add("stocks", _stocks, "every stock")
+    add("orders", _orders, "every order")
+    _add_client(add("client", _client, "trade at random, and compare with what was answered"))
+    verify = add("verify", _verify, "compare the order logs of all replicas and the catalog")
+    export = add("export", _export, "write the stocks and every replica's order log as CSV")
+    export.add_argument("directory", metavar="DIR", type=Path)
+    for command in (verify, export):
+        command.add_argument("--config", type=Path, help="take addresses from this cluster.toml")
+    return parser
+
+
+def _remote_options() -> argparse.ArgumentParser:
+    url = os.environ.get("TWSTOCK_URL", DEFAULT_URL)
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument(
+        "--url", default=url, help="a front-end (default: $TWSTOCK_URL or %(default)s)"
+    )
+    options.add_argument("--json", action="store_true", help="for scripts")
+    return options
+
+
+def _add_client(client: argparse.ArgumentParser) -> None:
+    client.add_argument("--clients", type=_positive, default=5, metavar="N")
+    client.add_argument(
+        "--requests", type=_positive, default=100, metavar="N", help="of each client"
+    )
+    client.add_argument("-p", type=_share, default=0.6, metavar="P", help="how likely a trade is")
+    client.add_argument("--seed", type=int, help="makes the same choices again")
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 up, got {text!r}")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"expected a probability from 0 to 1, got {text!r}")
+
+
+def _status(options: argparse.Namespace) -> int:
+    answer = Session(options.url).get("/cluster")
+    if answer.ok and not options.json:
+        _table(MEMBER_COLUMNS, _with_lag(answer.body["data"]["services"]))
+    return _finish(options, answer)
+
+
+def _with_lag(services: Iterable[Row]) -> list[Row]:
+    """Each member, with how many log entries it is behind the first of its group."""
+    rows = list(services)
+    first: dict[str, int] = {}
+    for row in rows:
+        service, commit = row["service"], row.get("commit") or 0
+        first[service] = max(commit, first.get(service, 0))
+    return [
+        {"lag": first[row["service"]] - row["commit"] if row.get("commit") else None, **row}
+        for row in rows
+    ]
+
+
+def _lookup(options: argparse.Namespace) -> int:
+    answer = Session(options.url).lookup(options.name)
+    if answer.ok and not options.json:
+        _table(STOCK_COLUMNS, [answer.body["data"]])
+    return _finish(options, answer)
+
+
+def _trade(options: argparse.Namespace) -> int:
+    answer = Session(options.url).trade(options.name, options.command, options.quantity)
+    if answer.ok and not options.json:
+        print(f"transaction number {answer.body['data']['transaction_number']}")
+    return _finish(options, answer)
+
+
+def _order(options: argparse.Namespace) -> int:
+    answer = Session(options.url).order(options.number)
+    if answer.ok and not options.json:
+        _table(ORDER_COLUMNS, [answer.body["data"]])
+    return _finish(options, answer)
+
+
+def _stocks(options: argparse.Namespace) -> int:
+    return _list(options, "/stocks", STOCK_COLUMNS)
+
+
+def _orders(options: argparse.Namespace) -> int:
+    return _list(options, "/orders", ORDER_COLUMNS)
+
+
+def _list(options: argparse.Namespace, path: str, columns: Sequence[str]) -> int:
+    rows = [row for page in Session(options.url).pages(path) for row in page]
+    if options.json:
+        print(json.dumps({"data": rows, "next": None}))
+    else:
+        _table(columns, rows)
+    return DONE
+
+
+def _client(options: argparse.Namespace) -> int:
+    from twstock.client import Load, run  # noqa: PLC0415
+
+    load = Load(options.url, options.clients, options.requests, options.p, options.seed)
+    with _Progress("requests", load.clients * load.requests) as progress:
+        tally = run(load, progress.step)
+    report = tally.as_json()
+    if options.json:
+        print(json.dumps(report))
+    else:
+        rows = [{"request": kind, **row} for kind, row in report["latency_ms"].items()]
+        _table(("request", "count", "mean", "p50", "p99"), rows, note="milliseconds")
+        for outcome, count in sorted(tally.outcomes.items()):
+            print(f"{count} trades: {outcome}")
+        for problem in (*tally.mismatches, *tally.failures):
+            print(problem)
+        print(f"{len(tally.mismatches)} mismatches, {len(tally.failures)} failures")
+    return REFUSED if tally.mismatches or tally.failures else DONE
+
+
+def _addresses(options: argparse.Namespace, group: str) -> list[tuple[int, str]]:
+    """Id and gRPC address of every replica of a group, from a file or a front-end."""
+    if options.config is not None:
+        from twstock.config import parse  # noqa: PLC0415
+
+        try:
+            text = options.config.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{options.config}: {error}") from None
+        replicas = parse(text, options.config.parent).replicas(group)
+        return [(replica.id, str(replica.grpc)) for replica in replicas]
+    answer = Session(options.url).get("/cluster")
+    if not answer.ok:
+        raise Unreachable(f"{options.url}: {answer.message}")
+    rows = [row for row in answer.body["data"]["services"] if row["service"] == group]
+    return [(row["id"], row["address"]) for row in rows]
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from twstock.verify import Remote, verify  # noqa: PLC0415
+
+    orders = [Remote(f"order-{k}", address) for k, address in _addresses(options, "order")]
+    catalogs = [Remote(f"catalog-{k}", address) for k, address in _addresses(options, "catalog")]
+    finding = verify(orders, catalogs)
+    status = finding.exit_status()
+    if options.json:
+        print(json.dumps({"equal": status == DONE, **finding.as_json()}))
+        return status
+    for difference in finding.differences:
+        print(difference)
+    for problem in finding.missing:
+        print(f"cannot reach {problem}")
+    if not finding.differences and finding.replicas:
+        print(
+            f"{', '.join(finding.replicas)}: the same {finding.orders} orders; "
+            f"{finding.stocks} stocks are what these make them"
+        )
+    return status
+
+
+def _export(options: argparse.Namespace) -> int:
+    from twstock.export import export  # noqa: PLC0415
+    from twstock.verify import Remote  # noqa: PLC0415
+
+    orders = [(k, Remote(f"order-{k}", address)) for k, address in _addresses(options, "order")]
+    catalogs = [Remote(f"catalog-{k}", address) for k, address in _addresses(options, "catalog")]
+    try:
+        paths = export(options.directory, orders, catalogs)
+    except OSError as error:
+        return _complain(error, REFUSED)
+    print(json.dumps([str(p) for p in paths]) if options.json else "\n".join(map(str, paths)))
+    return DONE
+
+
+def _finish(options: argparse.Namespace, answer: Answer) -> int:
+    """Print the answer as JSON if asked, else a refusal in words; returns the exit status."""
+    if options.json:
+        print(json.dumps(answer.body))
+    elif not answer.ok:
+        print(f"twstock: {answer.message}", file=sys.stderr)
+    if answer.ok:
+        return DONE
+    return UNREACHABLE if answer.status >= 500 else REFUSED
+
+
+def _table(columns: Sequence[str], rows: Iterable[Row], note: str = "") -> None:
+    """Print rows under the names of their columns, numbers to the right."""
+    lines = [[_cell(row.get(column)) for column in columns] for row in rows]
+    widths = [max(map(len, cells)) for cells in zip(columns, *lines, strict=True)]
+    for cells in ([name.replace("_", " ") for name in columns], *lines):
+        padded = (
+            cell.rjust(width) if _is_number(cell) else cell.ljust(width)
+            for cell, width in zip(cells, widths, strict=True)
+        )
+        print("  ".join(padded).rstrip())
+    if note:
+        print(f"({note})")
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "".join(c if c.isprintable() else "?" for c in str(value))
+
+
+def _is_number(cell: str) -> bool:
+    return cell.replace(".", "", 1).isdigit()
+
+
+class _Progress:
+    """How far long work is, on a terminal; silent elsewhere."""
+
+    def __init__(self, unit: str, total: int) -> None:
+        self._unit, self._total, self._done = unit, total, 0
+        self._shown = sys.stderr.isatty()
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            print(file=sys.stderr)
+
+    def step(self) -> None:
+        """One more is done; from any thread."""
+        self._done += 1
+        if self._shown:
+            print(f"\r{self._done}/{self._total} {self._unit}", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,293 @@
+"""``twstock up`` and ``twistd -n stock-cluster``: a whole cluster on this machine.
+
+Every service is a ``twistd`` process of its own, restarted when it dies. This process never
+starts gRPC and holds no state of the cluster: whatever happens to it, the data is its members'.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import sys
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, TextIO
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from twisted.python.usage import Options as UsageOptions
+from twisted.python.usage import UsageError
+
+from twstock.config import Address, Cluster
+from twstock.errors import ConfigError, TwstockError
+from twstock.members import Members
+from twstock.plan import Flags, addresses, parse_flags, plan, to_text, unready
+from twstock.process import SystemdNotifier, stop_with, use_monotonic_clock, watch
+
+POLL_S = 0.05
+ASK_TIMEOUT_S = 1.0
+PORT_WAIT_S = 3.0
+TELL_EVERY_S = 10.0
+DEATHS_MAX = 3
+
+Ask = Callable[[str], Awaitable[tuple[int, bytes]]]
+"""Get a URL; the answer is status and body. Raises an exception when nobody answers."""
+
+
+class Options(UsageOptions):
+    """The flags of ``twstock up``; ``flags`` holds them checked."""
+
+    synopsis = "[options]"
+    optParameters: ClassVar[list[list[str | None]]] = [
+        ["data", None, "var", "The directory of all members' data and of cluster.toml."],
+        ["http", None, None, "HOST:PORT of the first front-end; the next ones count up."],
+        ["base-port", None, None, "The first port of the services behind the front-ends."],
+        ["fronts", None, None, "How many front-ends."],
+        ["catalogs", None, None, "How many catalog replicas."],
+        ["orders", None, None, "How many order replicas."],
+        ["catalog-csv", None, None, "The stocks of a new cluster: name,price,quantity."],
+        ["cache-size", None, None, "How many stocks a front-end caches."],
+    ]
+    optFlags: ClassVar[list[list[str | None]]] = [
+        ["no-restart", None, "Leave a service that dies dead."]
+    ]
+    flags: Flags
+
+    def postOptions(self) -> None:
+        """Check the values; raises UsageError naming the flag at fault."""
+        try:
+            self.flags = parse_flags(self)
+        except ConfigError as error:
+            raise UsageError(str(error)) from None
+        csv = self.flags.catalog_csv
+        if csv is not None and not csv.is_file():
+            raise UsageError(f"--catalog-csv: there is no file {csv}")
+
+
+class Directory:
+    """The data directory of a local cluster, held by one ``twstock up`` at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.toml = path / "cluster.toml"
+        self._lock: TextIO | None = None
+
+    def hold(self) -> None:
+        """Take the directory until this process ends; raises TwstockError if another has it."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (self.path / "lock").open("a+", encoding="ascii")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            owner = lock.read().strip()
+            lock.close()
+            raise TwstockError(f"{self.path} is in use by the cluster of process {owner}") from None
+        lock.truncate(0)
+        print(os.getpid(), file=lock, flush=True)
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let go of the directory."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def settle(self, flags: Flags) -> Cluster:
+        """The cluster that flags and ``cluster.toml`` mean, written back. Raises ConfigError."""
+        written = self.toml.read_text(encoding="utf-8") if self.toml.exists() else None
+        has_data = any(
+            any(file.name != "service.log" for file in directory.iterdir())
+            for group in ("catalog", "order")
+            for directory in self.path.glob(f"{group}-*/")
+        )
+        cluster = plan(flags, written, has_data, uuid.uuid4().hex)
+        if written is None and has_data:
+            raise ConfigError(f"{self.toml} is missing, but there is data of a cluster beside it")
+        self._write(to_text(cluster))
+        return cluster
+
+    def _write(self, text: str) -> None:
+        draft = self.toml.with_suffix(".toml.new")
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self.toml)
+        handle = os.open(self.path, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)
+
+
+class LocalCluster(Service):
+    """The members of one cluster as processes of this machine, from start to ready to stop.
+
+    ``give_up(message)`` ends the process: a port is taken, or a member refuses to start.
+    ``output`` takes the ready line, ``errors`` what people should know.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        flags: Flags,
+        ask: Ask,
+        give_up: Callable[[str], None],
+        *,
+        output: TextIO | None = None,
+        errors: TextIO | None = None,
+    ) -> None:
+        self.reactor = reactor
+        self._flags = flags
+        self._ask = ask
+        self._give_up = give_up
+        self._output = output or sys.stdout
+        self._errors = errors or sys.stderr
+        self._directory = Directory(flags.data)
+        self._members: Members | None = None
+        self._deaths: dict[str, int] = {}
+        self._work: Deferred[None] = Deferred()
+        self.ready = False
+
+    def startService(self) -> None:
+        """Take the data directory, and start every member at once."""
+        super().startService()
+        self._work = Deferred.fromCoroutine(self._run())
+        self._work.addErrback(self._failed)
+
+    def stopService(self) -> "Deferred[None]":
+        """Drain and stop every member, and let go of the data directory."""
+        super().stopService()
+        self._work.cancel()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        if self._members is not None:
+            await self._members.stopService()
+        self._directory.release()
+
+    async def _run(self) -> None:
+        self._directory.hold()
+        cluster = self._directory.settle(self._flags)
+        await self._await_ports(cluster)
+        self._members = Members(self.reactor, cluster, self._exited, self._flags.restart)
+        self._members.startService()
+        await self._await_members(cluster)
+        self.ready = True
+        print(f"ready http://{cluster.fronts[0].http}", file=self._output, flush=True)
+
+    def _failed(self, failure: Failure) -> None:
+        if failure.check(CancelledError):
+            return
+        expected = failure.check(TwstockError, OSError)
+        self._give_up(failure.getErrorMessage() if expected else failure.getTraceback())
+
+    async def _await_ports(self, cluster: Cluster) -> None:
+        """Every address is free. One that was in use a moment ago gets time to become so."""
+        deadline = self.reactor.seconds() + PORT_WAIT_S
+        for owner, address in addresses(cluster).items():
+            while (reason := why_taken(address)) is not None:
+                if self.reactor.seconds() > deadline:
+                    raise TwstockError(f"{owner} cannot listen on {address}: {reason}")
+                await deferLater(self.reactor, POLL_S)
+
+    async def _await_members(self, cluster: Cluster) -> None:
+        told = self.reactor.seconds()
+        while missing := await self._missing(cluster):
+            if self.reactor.seconds() - told > TELL_EVERY_S:
+                told = self.reactor.seconds()
+                self._tell(f"still waiting for {', '.join(missing)}")
+            await deferLater(self.reactor, POLL_S)
+
+    async def _missing(self, cluster: Cluster) -> list[str]:
+        """What keeps the cluster from being ready, as its front-ends tell."""
+        for front in cluster.fronts:
+            base = url_of(front.http)
+            try:
+                status, _ = await self._ask(f"{base}/readyz")
+                _, body = await self._ask(f"{base}/cluster")
+                missing = unready(cluster, json.loads(body)["data"]["services"])
+            except CancelledError:
+                raise
+            except Exception:  # refused, reset, too slow, half an answer: it is starting
+                return [f"front-{front.id}"]
+            if status != 200 or missing:
+                return missing or [f"front-{front.id}"]
+        return []
+
+    def _exited(self, name: str, code: int) -> None:
+        assert self._members is not None
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit status {code}"
+        again = "; it is started again" if self._flags.restart else ""
+        self._tell(f"{name} {how}{again}")
+        if self.ready or code <= 0:
+            return
+        self._deaths[name] = self._deaths.get(name, 0) + 1
+        if self._deaths[name] >= DEATHS_MAX or not self._flags.restart:
+            self._give_up(f"{name} does not start; its log ends:\n{self._members.tail(name)}")
+
+    def _tell(self, line: str) -> None:
+        print(f"twstock: {line}", file=self._errors, flush=True)
+
+
+def why_taken(address: Address) -> str | None:
+    """Why nobody can listen on an address now; None if somebody can."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((address.host, address.port))
+            probe.listen(1)
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def url_of(address: Address) -> str:
+    """Where a front-end that listens on an address is reached from this machine."""
+    wildcards = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (compared, not bound)
+    return f"http://{Address(wildcards.get(address.host, address.host), address.port)}"
+
+
+def web_ask(reactor: Any) -> Ask:
+    """Ask over HTTP, with a time limit."""
+    from twisted.web.client import Agent, readBody  # noqa: PLC0415 (not before a reactor is)
+
+    agent = Agent(reactor, connectTimeout=ASK_TIMEOUT_S)
+
+    async def ask(url: str) -> tuple[int, bytes]:
+        response = await agent.request(b"GET", url.encode()).addTimeout(ASK_TIMEOUT_S, reactor)
+        return response.code, await readBody(response).addTimeout(ASK_TIMEOUT_S, reactor)
+
+    return ask
+
+
+def makeService(options: Options) -> LocalCluster:
+    """The service of ``stock-cluster``: the one place here that names the reactor."""
+    from twisted.internet import reactor  # noqa: PLC0415
+
+    use_monotonic_clock(reactor)
+    clock: Any = reactor
+    give_up = partial(stop_with, reactor)
+    service = LocalCluster(clock, options.flags, web_ask(clock), give_up, output=sys.stdout)
+    watch(clock, SystemdNotifier(os.environ), lambda: service.ready)
+    return service
+
+
+def up(arguments: Sequence[str]) -> int:
+    """Run ``twstock up`` until a signal ends it; returns the exit status."""
+    options = Options()
+    try:
+        options.parseOptions(list(arguments))
+    except UsageError as error:
+        print(f"twstock up: {error}", file=sys.stderr)
+        return 2
+    service = makeService(options)
+    reactor = service.reactor
+    reactor.callWhenRunning(service.startService)
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.run()
+    return 0

@@ -1,0 +1,349 @@
+"""The cluster, parsed once from TOML text into dataclasses; every default and limit.
+
+A file names the members and may override any value of ``Timings`` and ``Limits``::
+
+    cluster_id = "2f0c..."          # any text; data of another cluster is refused
+    data = "var"                    # directory of all members' data
+    [[front]]
+    id = 1
+    http = "127.0.0.1:8080"         # REST, for everybody
+    internal = "127.0.0.1:50055"    # DELETE /delete/NAME, for the catalog alone
+    [[catalog]]
+    id = 1
+    grpc = "127.0.0.1:50051"
+    [[order]]
+    id = 1
+    grpc = "127.0.0.1:50052"
+    [limits]
+    cache_size = 100
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twstock.errors import ConfigError
+from twstock.replication.messages import Membership, Timings
+
+T = TypeVar("T")
+DEFAULT_HTTP = "127.0.0.1:8080"
+DEFAULT_BASE_PORT = 50051
+DEFAULT_TIMINGS = Timings(
+    heartbeat_s=0.06,
+    election_s=0.3,
+    election_grace_s=0.03,
+    stagger_s=0.06,
+    jitter_s=0.04,
+    append_timeout_s=1.0,
+    stable_s=2.0,
+    lease_fraction=0.9,
+    lease_drain_s=0.25,
+    flap_window_s=300.0,
+    append_entries_max=1024,
+    append_bytes_max=512 * 1024,
+    append_window=1,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One member of the catalog or order group."""
+
+    id: int
+    grpc: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """One front-end: ``http`` is public, ``internal`` is for the catalog alone."""
+
+    id: int
+    http: Address
+    internal: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds and durations outside the replicated log. Suffixes tell the unit."""
+
+    # front-end
+    cache_size: int = 100
+    body_bytes_max: int = 16 * 1024
+    header_bytes_max: int = 16 * 1024
+    header_timeout_s: float = 5.0
+    body_timeout_s: float = 10.0
+    idle_timeout_s: float = 60.0
+    connections_max: int = 4096
+    requests_waiting_max: int = 4096
+    page_max: int = 1000
+    request_budget_s: float = 1.9
+    retry_s: float = 0.025
+    probe_every_s: float = 0.1
+    probe_deadline_s: float = 0.25
+    lease_renew_s: float = 0.08
+    drain_s: float = 1.0
+    # order
+    batch_orders_max: int = 256
+    orders_waiting_max: int = 8192
+    recent_orders: int = 10_000
+    trade_deadline_s: float = 1.0
+    reconcile_every_s: float = 1.0
+    # catalog
+    cache_lease_s: float = 0.25
+    invalidate_deadline_s: float = 0.25
+    refused_keys_max: int = 100_000
+    refused_keys_s: float = 24 * 3600.0
+    # gRPC
+    rpc_threads: int = 48
+    rpc_client_calls_max: int = 24
+    control_deadline_s: float = 0.25
+    append_deadline_s: float = 1.0
+    message_bytes_max: int = 4 * 1024 * 1024
+    fetch_entries_max: int = 2000
+    sync_orders_max: int = 10_000
+    # disk
+    segment_bytes: int = 16 * 1024 * 1024
+    spare_segments: int = 2
+    disk_hung_s: float = 0.5
+    views_every_s: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Everything that a service has to know of its cluster."""
+
+    cluster_id: str
+    data: Path
+    fronts: tuple[Front, ...]
+    catalogs: tuple[Replica, ...]
+    orders: tuple[Replica, ...]
+    catalog_csv: Path | None = None
+    timings: Timings = DEFAULT_TIMINGS
+    limits: Limits = field(default_factory=Limits)
+
+    def replicas(self, group: str) -> tuple[Replica, ...]:
+        """The members of the group ``catalog`` or ``order``."""
+        return self.catalogs if group == "catalog" else self.orders
+
+    def replica(self, group: str, number: int) -> Replica:
+        """One member; raises ConfigError when the cluster has none of that id."""
+        for replica in self.replicas(group):
+            if replica.id == number:
+                return replica
+        raise ConfigError(f"{group}-{number} is not in the configuration")
+
+    def front(self, number: int) -> Front:
+        """One front-end; raises ConfigError when the cluster has none of that id."""
+        for front in self.fronts:
+            if front.id == number:
+                return front
+        raise ConfigError(f"front-{number} is not in the configuration")
+
+    def membership(self, group: str, number: int) -> Membership:
+        """Who is in a group, as seen by one of its members."""
+        return Membership(number, tuple(sorted(r.id for r in self.replicas(group))))
+
+    def data_of(self, group: str, number: int) -> Path:
+        """The data directory of one replica."""
+        return self.data / f"{group}-{number}"
+
+
+def parse_address(text: object, where: str) -> Address:
+    """``HOST:PORT`` or ``[IPv6]:PORT``; raises ConfigError naming ``where``."""
+    host, colon, port = str(text).rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isascii() or not port.isdigit():
+        raise ConfigError(f"{where}: expected HOST:PORT, got {text!r}")
+    if not 0 < int(port) < 65536:
+        raise ConfigError(f"{where}: a port is a number from 1 to 65535, got {port}")
+    return Address(host, int(port))
+
+
+def default_cluster(
+    data: Path = Path("var"),
+    cluster_id: str = "default",
+    http: Address | None = None,
+    base_port: int = DEFAULT_BASE_PORT,
+    fronts: int = 1,
+    catalogs: int = 1,
+    orders: int = 3,
+    catalog_csv: Path | None = None,
+    limits: Limits | None = None,
+    timings: Timings = DEFAULT_TIMINGS,
+) -> Cluster:
+    """A cluster on one machine: front-end k on ``http`` port + k - 1, and from ``base_port``
+    up the catalogs, the orders, and the front-ends' internal listeners.
+    """
+    first = http or parse_address(DEFAULT_HTTP, "http")
+    local = "127.0.0.1"
+    last = max(first.port + fronts - 1, base_port + catalogs + orders + fronts - 1)
+    if last > 65535:
+        raise ConfigError(f"base-port: the cluster would need port {last}")
+    internal = base_port + catalogs + orders
+    return Cluster(
+        cluster_id,
+        data,
+        tuple(
+            Front(k + 1, Address(first.host, first.port + k), Address(local, internal + k))
+            for k in range(fronts)
+        ),
+        tuple(Replica(k + 1, Address(local, base_port + k)) for k in range(catalogs)),
+        tuple(Replica(k + 1, Address(local, base_port + catalogs + k)) for k in range(orders)),
+        catalog_csv,
+        timings,
+        limits or Limits(),
+    )
+
+
+def parse(text: str, base: Path = Path()) -> Cluster:
+    """The cluster that a TOML text describes; relative paths count from ``base``.
+
+    Raises ConfigError naming the key at fault; unknown keys are errors.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"not valid TOML: {error}") from None
+    known = {"cluster_id", "data", "catalog_csv", "front", "catalog", "order", "limits", "timings"}
+    for key in table.keys() - known:
+        raise ConfigError(f"{key}: unknown key")
+    csv = table.get("catalog_csv")
+    cluster = Cluster(
+        cluster_id=_text(table, "cluster_id", "default"),
+        data=base / _text(table, "data", "var"),
+        fronts=tuple(_front(row, k) for k, row in enumerate(_rows(table, "front"))),
+        catalogs=_replicas(table, "catalog"),
+        orders=_replicas(table, "order"),
+        catalog_csv=None if csv is None else base / str(csv),
+        timings=_override(DEFAULT_TIMINGS, table.get("timings", {}), "timings"),
+        limits=_override(Limits(), table.get("limits", {}), "limits"),
+    )
+    _check(cluster)
+    return cluster
+
+
+def render(cluster: Cluster) -> str:
+    """The TOML text that ``parse`` reads back as the same cluster."""
+    lines = [f"cluster_id = {_quoted(cluster.cluster_id)}", f"data = {_quoted(cluster.data)}"]
+    if cluster.catalog_csv is not None:
+        lines.append(f"catalog_csv = {_quoted(cluster.catalog_csv)}")
+    for front in cluster.fronts:
+        lines += ["", "[[front]]", f"id = {front.id}", f'http = "{front.http}"']
+        lines.append(f'internal = "{front.internal}"')
+    for group in ("catalog", "order"):
+        for replica in cluster.replicas(group):
+            lines += ["", f"[[{group}]]", f"id = {replica.id}", f'grpc = "{replica.grpc}"']
+    lines += _changed("limits", cluster.limits, Limits())
+    lines += _changed("timings", cluster.timings, DEFAULT_TIMINGS)
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(value: object) -> str:
+    """A TOML basic string (TOML 1.0, section String)."""
+    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c >= " " else f"\\u{ord(c):04x}" for c in escaped) + '"'
+
+
+def _changed(name: str, values: Any, defaults: Any) -> list[str]:
+    base = asdict(defaults)
+    rows = [f"{key} = {value}" for key, value in asdict(values).items() if value != base[key]]
+    return ["", f"[{name}]", *rows] if rows else []
+
+
+def _text(table: Mapping[str, Any], key: str, default: str) -> str:
+    value = table.get(key, default)
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{key}: expected a text, got {value!r}")
+    return value
+
+
+def _rows(table: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
+    rows = table.get(key, [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ConfigError(f"{key}: expected tables written [[{key}]]")
+    if not rows:
+        raise ConfigError(f"{key}: the cluster needs at least one")
+    return rows
+
+
+def _fields(row: Mapping[str, Any], where: str, names: set[str]) -> int:
+    """Checks that a row has exactly these fields and an id; returns the id."""
+    for key in row.keys() ^ ({"id"} | names):
+        raise ConfigError(f"{where}.{key}: {'unknown key' if key in row else 'missing'}")
+    number = row["id"]
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise ConfigError(f"{where}.id: expected a number from 1 up, got {number!r}")
+    return number
+
+
+def _front(row: Mapping[str, Any], position: int) -> Front:
+    where = f"front[{position}]"
+    number = _fields(row, where, {"http", "internal"})
+    http = parse_address(row["http"], f"{where}.http")
+    return Front(number, http, parse_address(row["internal"], f"{where}.internal"))
+
+
+def _replicas(table: Mapping[str, Any], group: str) -> tuple[Replica, ...]:
+    rows = enumerate(_rows(table, group))
+    return tuple(
+        Replica(
+            _fields(row, f"{group}[{k}]", {"grpc"}),
+            parse_address(row["grpc"], f"{group}[{k}].grpc"),
+        )
+        for k, row in rows
+    )
+
+
+def _override(defaults: T, table: object, where: str) -> T:
+    if not isinstance(table, dict):
+        raise ConfigError(f"{where}: expected a table")
+    values = asdict(defaults)  # type: ignore[call-overload]
+    for key, value in table.items():
+        if key not in values:
+            raise ConfigError(f"{where}.{key}: unknown key")
+        wanted = type(values[key])
+        if isinstance(value, bool) or not isinstance(value, (wanted, int)) or value < 0:
+            raise ConfigError(f"{where}.{key}: expected a {wanted.__name__} from 0 up")
+        values[key] = wanted(value)
+    names = {f.name for f in fields(defaults)}  # type: ignore[arg-type]
+    return type(defaults)(**{k: v for k, v in values.items() if k in names})
+
+
+def _check(cluster: Cluster) -> None:
+    """No id twice in a tier, no address twice in the cluster."""
+    addresses: dict[Address, str] = {}
+    for tier, members in (
+        ("front", cluster.fronts),
+        ("catalog", cluster.catalogs),
+        ("order", cluster.orders),
+    ):
+        ids = [member.id for member in members]
+        for number in ids:
+            if ids.count(number) > 1:
+                raise ConfigError(f"{tier}: id {number} appears twice")
+    for front in cluster.fronts:
+        _claim(addresses, front.http, f"front-{front.id} http")
+        _claim(addresses, front.internal, f"front-{front.id} internal")
+    for group in ("catalog", "order"):
+        for replica in cluster.replicas(group):
+            _claim(addresses, replica.grpc, f"{group}-{replica.id} grpc")
+
+
+def _claim(addresses: dict[Address, str], address: Address, owner: str) -> None:
+    if address in addresses:
+        raise ConfigError(f"{owner}: {address} is also the address of {addresses[address]}")
+    addresses[address] = owner

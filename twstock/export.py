@@ -1,0 +1,74 @@
+"""``twstock export``: the stocks and every replica's order log as CSV files for people."""
+
+import csv
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
+from pathlib import Path
+
+from twstock.errors import TwstockError
+from twstock.market import Stock
+from twstock.verify import PATIENCE_S, PAUSE_S, Line, Remote, leader_stocks
+
+STOCK_COLUMNS = ("name", "price", "quantity", "volume")
+ORDER_COLUMNS = ("transaction_num", "name", "type", "quantity")
+
+
+class Behind(TwstockError):
+    """A replica does not have the orders that another one has."""
+
+
+def export(
+    directory: Path,
+    orders: Sequence[tuple[int, Remote]],
+    catalogs: Sequence[Remote],
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[Path]:
+    """Write ``stocks.csv`` and, from each order replica by itself, ``order_log_<id>.csv``.
+
+    All logs end with the same order, the last that any replica had committed at the start.
+    Raises Unreachable, or Behind when a replica does not catch up.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    last = max(replica.last_transaction() for _, replica in orders)
+    written = [write_csv(directory / "stocks.csv", STOCK_COLUMNS, _stock_rows(catalogs))]
+    for number, replica in orders:
+        _await(replica, last, sleep)
+        lines = takewhile(lambda line: line.number <= last, replica.orders())
+        path = directory / f"order_log_{number}.csv"
+        written.append(write_csv(path, ORDER_COLUMNS, map(_order_row, lines)))
+    return written
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
+    """Write a CSV file aside and put it in place when it is whole and on disk."""
+    draft = path.with_name(f".{path.name}.new")
+    with draft.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+        file.flush()
+        os.fsync(file.fileno())
+    return draft.replace(path)
+
+
+def _await(replica: Remote, last: int, sleep: Callable[[float], None]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while (reached := replica.last_transaction()) < last:
+        if time.monotonic() > deadline:
+            raise Behind(f"{replica.name} has orders up to {reached} of {last}")
+        sleep(PAUSE_S)
+
+
+def _stock_rows(catalogs: Iterable[Remote]) -> Iterable[tuple[object, ...]]:
+    return [_stock_row(stock) for stock in leader_stocks(catalogs)]
+
+
+def _stock_row(stock: Stock) -> tuple[object, ...]:
+    price = f"{stock.price_cents // 100}.{stock.price_cents % 100:02d}"
+    return stock.name, price, stock.quantity, stock.volume
+
+
+def _order_row(line: Line) -> tuple[object, ...]:
+    return line.number, line.name, line.side, line.quantity

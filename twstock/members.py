@@ -1,0 +1,165 @@
+"""The processes of a local cluster's members: started, logged, restarted, stopped in order."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import ProcessTerminated
+from twisted.python.failure import Failure
+from twisted.runner.procmon import LoggingProtocol, ProcessMonitor
+
+from twstock.config import Cluster
+from twstock.plan import tiers
+
+STOP_S = 5.0
+KILL_MIN_S = 0.5
+LOG_BYTES_MAX = 16 * 1024 * 1024
+TAIL_BYTES_MAX = 4000
+_PLUGINS = {"front": "stock-frontend", "catalog": "stock-catalog", "order": "stock-order"}
+
+
+class Members(ProcessMonitor):
+    """One process a member. ``exited(name, code)`` is told of every death that nobody asked
+    for; a negative code is a signal.
+
+    A member that lived long is restarted at once; one that keeps dying is given more and
+    more time, up to ``maxRestartDelay``.
+    """
+
+    minRestartDelay = 0.1  # type: ignore[assignment]
+    maxRestartDelay = 2.0  # type: ignore[assignment]
+    threshold = 5
+    killTime: float = STOP_S  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        reactor: Any,
+        cluster: Cluster,
+        exited: Callable[[str, int], None],
+        restart: bool = True,
+    ) -> None:
+        super().__init__(reactor)
+        self._spawner = reactor
+        self._data = cluster.data
+        self._tiers = tiers(cluster)
+        self._exited = exited
+        self._restart = restart
+        self._starts: dict[str, int] = {}
+        self._waiting: dict[str, Deferred[None]] = {}
+        environ = {k: v for k, v in os.environ.items() if k != "NOTIFY_SOCKET"}
+        config = str(cluster.data / "cluster.toml")
+        for tier, names in self._tiers.items():
+            for name in names:
+                arguments = [_PLUGINS[tier], "--config", config, "--name", name]
+                self.addProcess(name, [*_twistd(), *arguments], env=environ)
+
+    def startProcess(self, name: str) -> None:
+        """Start one member, its output going straight into its ``service.log``.
+
+        Without a pipe in between, a member never waits for this process to read.
+        """
+        if name in self.protocols:
+            return
+        protocol = _Process()
+        protocol.service, protocol.name = self, name
+        self.protocols[name] = protocol
+        self.timeStarted[name] = self._spawner.seconds()
+        process = self._processes[name]
+        try:
+            with open(os.devnull, "rb") as nothing, self._open_log(name) as log:
+                files = {0: nothing.fileno(), 1: log.fileno(), 2: log.fileno()}
+                self._spawner.spawnProcess(
+                    protocol, process.args[0], process.args, env=process.env, childFDs=files
+                )
+        except OSError:
+            self.ended(name, Failure())
+
+    def ended(self, name: str, reason: Failure) -> None:
+        """A member's process is over; unless all are to stop, the next one will start."""
+        unasked = bool(self.running)
+        if not self._restart:
+            del self._processes[name]
+        self._monitoredProcessExited(name, reason)
+        if name in self._waiting:
+            self._waiting.pop(name).callback(None)
+        if unasked:
+            self._exited(name, _exit_code(reason))
+
+    def tail(self, name: str) -> str:
+        """The last of what the latest process of a member wrote."""
+        content = self._log_path(name).read_bytes()[self._starts.get(name, 0) :]
+        return content[-TAIL_BYTES_MAX:].decode("utf-8", "replace").strip()
+
+    def stopService(self) -> "Deferred[None]":  # type: ignore[override]
+        """Drain front-ends, then orders, then catalogs; kill what is left after ``STOP_S``."""
+        Service.stopService(self)
+        call: Any
+        for call in self.restart.values():
+            if call.active():
+                call.cancel()
+        return Deferred.fromCoroutine(self._stop_tiers())
+
+    async def _stop_tiers(self) -> None:
+        deadline = self._spawner.seconds() + STOP_S
+        for names in self._tiers.values():
+            alive = [name for name in names if name in self.protocols]
+            self.killTime = max(KILL_MIN_S, deadline - self._spawner.seconds())
+            self._waiting = {name: Deferred() for name in alive}
+            gone = gatherResults(list(self._waiting.values()))
+            for name in alive:
+                self.stopProcess(name)
+            await gone
+
+    def _log_path(self, name: str) -> Path:
+        return self._data / name / "service.log"
+
+    def _open_log(self, name: str) -> BinaryIO:
+        path = self._log_path(name)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
+            path.replace(path.with_suffix(".log.1"))
+        log = path.open("ab")
+        self._starts[name] = log.tell()
+        return log
+
+
+class _Process(LoggingProtocol):
+    """Tells Members of the end; there is no output to read."""
+
+    service: Members
+
+    def processEnded(self, reason: Failure) -> None:
+        self.service.ended(self.name, reason)
+
+
+def _exit_code(reason: Failure) -> int:
+    """The exit status, or minus the number of the signal; 0 for a clean end."""
+    error = reason.value
+    if isinstance(error, ProcessTerminated):
+        return -error.signal if error.signal else error.exitCode or 0
+    return 1 if isinstance(error, OSError) else 0
+
+
+def _twistd() -> list[str]:
+    """The command of ``twistd -n`` in this environment, in a session of its own.
+
+    A session of its own keeps a terminal's Ctrl-C for this process, which stops the members
+    in order; and should this process be killed, the kernel kills them (prctl(2),
+    PR_SET_PDEATHSIG), so that no orphan holds a port. Where the two tools of util-linux are
+    missing, members live without either.
+    """
+    setsid, setpriv = shutil.which("setsid"), shutil.which("setpriv")
+    guard = [setsid] if setsid else []
+    guard += [setpriv, "--pdeathsig", "KILL"] if setpriv else []
+    script = Path(sys.executable).with_name("twistd")
+    run = (
+        [str(script)]
+        if script.exists()
+        else ["-c", "from twisted.scripts import twistd as t; t.run()"]
+    )
+    return [*guard, sys.executable, *run, "-n", "--pidfile="]

@@ -1,0 +1,127 @@
+"""What an order leader has on its desk during one term: pure, without a clock or a network.
+
+Orders wait, go to the catalog in batches, one batch under way at a time, and leave the desk
+when their trade is recorded by a majority or when they are refused. The desk is what makes
+"exactly once" hold on this side: a key that is on the desk joins instead of going out again,
+a batch keeps its number until its outcome is known, and trades are recorded without a gap.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from twstock.errors import BrokenInvariant
+from twstock.market import Batch, BatchResult, Order, Outcome, Trade
+
+
+class Place(Enum):
+    """What became of an order that was put on the desk."""
+
+    QUEUED = auto()
+    JOINED = auto()
+    CONFLICT = auto()
+    FULL = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What a batch's result means: trades to record, in sequence, and answers to give now."""
+
+    trades: tuple[Trade, ...]
+    settled: dict[str, Outcome] = field(default_factory=dict)
+
+
+class Desk:
+    """The open orders of one epoch, which is the order leader's term.
+
+    ``known`` is the highest transaction number whose trade this leader has learnt.
+    """
+
+    def __init__(self, epoch: int, known: int, batch_max: int, waiting_max: int) -> None:
+        self.epoch = epoch
+        self.known = known
+        self._batch_max = batch_max
+        self._waiting_max = waiting_max
+        self._open: dict[str, Order] = {}
+        self._queue: list[Order] = []
+        self._sent: set[str] = set()
+        self._under_way: Batch | None = None
+        self._batches = 0
+
+    def place(self, order: Order) -> Place:
+        """Put an order on the desk; one whose key is there already joins it."""
+        known = self._open.get(order.key)
+        if known is not None:
+            return Place.JOINED if known.same_body(order) else Place.CONFLICT
+        if len(self._open) >= self._waiting_max:
+            return Place.FULL
+        self._open[order.key] = order
+        self._queue.append(order)
+        return Place.QUEUED
+
+    def take(self) -> tuple[Order, ...]:
+        """Up to a batch of waiting orders, off the queue; look their keys up, then ``send``
+        those that are new.
+        """
+        taken, self._queue = self._queue[: self._batch_max], self._queue[self._batch_max :]
+        return tuple(taken)
+
+    def send(self, orders: Sequence[Order], recorded: int, at_ms: int) -> Batch:
+        """Make the next batch; it is under way until ``learn``. Without orders it still
+        learns of trades that were made at the catalog directly.
+        """
+        if self._under_way is not None:
+            raise BrokenInvariant(f"batch {self._under_way.number} is still under way")
+        self._batches += 1
+        self._sent.update(order.key for order in orders)
+        self._under_way = Batch(
+            self.epoch, self._batches, recorded, self.known, at_ms, tuple(orders)
+        )
+        return self._under_way
+
+    def learn(self, result: BatchResult) -> Learnt:
+        """Take the outcome of the batch under way.
+
+        Executed trades leave the desk when they are recorded (``close``), everything else
+        is settled. Raises BrokenInvariant for an outcome that leaves a gap in the numbers.
+        """
+        batch, self._under_way = self._under_way, None
+        if batch is None or len(batch.orders) != len(result.outcomes):
+            raise BrokenInvariant("the catalog answered a batch that was not asked")
+        trades = {trade.number: trade for trade in result.others}
+        settled = {}
+        for order, outcome in zip(batch.orders, result.outcomes, strict=True):
+            if outcome.trade is None:
+                settled[order.key] = outcome
+            else:
+                trades[outcome.trade.number] = outcome.trade
+        self.close(settled)
+        return Learnt(self.learn_trades(trades.values()), settled)
+
+    def learn_trades(self, trades: Iterable[Trade]) -> tuple[Trade, ...]:
+        """The trades that are news, in the sequence of their numbers, to be recorded."""
+        news = tuple(sorted((t for t in trades if t.number > self.known), key=_number))
+        for trade in news:
+            if trade.number != self.known + 1:
+                raise BrokenInvariant(f"trade {trade.number} cannot follow trade {self.known}")
+            self.known = trade.number
+        return news
+
+    def close(self, keys: Iterable[str]) -> None:
+        """These orders have their answers."""
+        for key in keys:
+            self._open.pop(key, None)
+            self._sent.discard(key)
+
+    def may_have_traded(self, key: str) -> bool:
+        """Whether an open order was ever sent to the catalog."""
+        return key in self._sent
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether orders wait to be taken."""
+        return bool(self._queue)
+
+
+def _number(trade: Trade) -> int:
+    return trade.number

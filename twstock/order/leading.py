@@ -1,0 +1,264 @@
+"""One term of leading the order group: fence and list, then batches, until the term ends."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twstock.config import Limits
+from twstock.errors import (
+    KeyReused,
+    OutcomeUnknown,
+    Overloaded,
+    StaleEpoch,
+    TwstockError,
+    Unavailable,
+)
+from twstock.market import Batch, BatchResult, BeginEpoch, Order, Outcome, Trade
+from twstock.order.desk import Desk, Place
+from twstock.process import Clock
+from twstock.rpc.calls import ExecutedTrades, Placement
+from twstock.rpc.wire.commands import encode_order_record
+
+T = TypeVar("T")
+
+
+class Market(Protocol):
+    """The catalog, as the order leader sees it. Any call may be repeated."""
+
+    async def execute(self, batch: Batch) -> BatchResult:
+        """Execute a batch, once however often it is sent; StaleEpoch: somebody else leads."""
+
+    async def begin_epoch(self, epoch: BeginEpoch) -> ExecutedTrades:
+        """Raise the fence and list the trades after a number."""
+
+
+class Ledger(Protocol):
+    """The order group, as its leader sees it."""
+
+    def propose(self, payload: bytes) -> "Deferred[Any]":
+        """Record orders; raises when nothing was done, fails when leadership is lost."""
+
+    def resign(self) -> None:
+        """Stop leading."""
+
+    def last_number(self) -> int:
+        """The highest number that a majority has recorded."""
+
+    def find_keys(self, keys: Sequence[str]) -> "Deferred[dict[str, Trade]]":
+        """The recorded orders with these keys."""
+
+
+class Leading:
+    """The leader's work of one term. ``end`` is final: the next term gets a new object."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        epoch: int,
+        ledger: Ledger,
+        market: Market,
+        clock: Clock,
+        limits: Limits,
+        wall_ms: Callable[[], int],
+        panic: Callable[[Failure], None],
+    ) -> None:
+        self._ledger = ledger
+        self._market = market
+        self._clock = clock
+        self._limits = limits
+        self._wall_ms = wall_ms
+        self._panic = panic
+        self._desk = Desk(
+            epoch, ledger.last_number(), limits.batch_orders_max, limits.orders_waiting_max
+        )
+        self._askers: dict[str, list[Deferred[Placement]]] = {}
+        self._woken: Deferred[None] | None = None
+        self._ended = False
+        self.reason = "the catalog's trades are being listed"
+
+    def start(self) -> None:
+        """Begin to work, until ``end``."""
+        Deferred.fromCoroutine(self._work()).addErrback(self._panic)
+
+    def end(self) -> None:
+        """Stop; whoever waits learns whether anything may have happened."""
+        self._ended = True
+        self._wake()
+        askers, self._askers = self._askers, {}
+        for key, waiting in askers.items():
+            error: TwstockError = Unavailable("leadership was lost")
+            if self._desk.may_have_traded(key):
+                error = OutcomeUnknown("leadership was lost")
+            for asker in waiting:
+                asker.errback(error)
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether orders are taken: every earlier trade is known and being recorded."""
+        return not self._ended and not self.reason
+
+    def place(self, order: Order) -> "Deferred[Placement]":
+        """Trade an order, or join it; raises Unavailable, Overloaded or KeyReused."""
+        if not self.is_serving:
+            raise Unavailable(self.reason or "leadership was lost")
+        match self._desk.place(order):
+            case Place.CONFLICT:
+                raise KeyReused
+            case Place.FULL:
+                raise Overloaded("too many orders wait")
+            case Place.JOINED:
+                return self._ask(order.key).addCallback(replayed)
+            case Place.QUEUED:
+                self._wake()
+                return self._ask(order.key)
+
+    # --- the work of the term, one step after the other --------------------------------------
+
+    async def _work(self) -> None:
+        await self._begin()
+        while not self._ended:
+            if not self._desk.has_waiting:
+                await self._sleep(self._limits.reconcile_every_s)
+            if self._ended:
+                return
+            if self._desk.has_waiting:
+                await self._trade()
+            else:
+                await self._reconcile()
+
+    async def _begin(self) -> None:
+        """Fence off older leaders and record what they left (SPEC: fence-and-list)."""
+        listed = await self._until_done(self._list)
+        if listed is not None:
+            await self._record(self._desk.learn_trades(listed.trades))
+            self.reason = "" if not self._ended else self.reason
+
+    async def _reconcile(self) -> None:
+        """Record trades that were made at the catalog directly."""
+        try:
+            listed = await self._list()
+        except StaleEpoch:
+            self._ledger.resign()
+        except TwstockError:
+            return  # nothing is lost: the next batch or reconciliation lists them again
+        else:
+            await self._record(self._desk.learn_trades(listed.trades))
+
+    async def _trade(self) -> None:
+        """One batch, from the queue to the proposal of its orders."""
+        new = await self._new_orders(self._desk.take())
+        if not new or self._ended:
+            return
+        batch = self._desk.send(new, self._ledger.last_number(), self._wall_ms())
+        result = await self._until_done(lambda: self._market.execute(batch))
+        if result is None:
+            return
+        learnt = self._desk.learn(result)
+        for key, outcome in learnt.settled.items():
+            self._answer(key, outcome)
+        await self._record(learnt.trades)
+
+    async def _new_orders(self, taken: Sequence[Order]) -> list[Order]:
+        """The orders whose keys no recorded order has; the others are answered from there."""
+        recorded = await self._ledger.find_keys([order.key for order in taken])
+        for order in taken:
+            trade = recorded.get(order.key)
+            if trade is not None:
+                same = trade.order.same_body(order)
+                outcome = Outcome(trade=trade, replayed=True) if same else Outcome(key_reused=True)
+                self._desk.close([order.key])
+                self._answer(order.key, outcome)
+        return [order for order in taken if order.key not in recorded]
+
+    async def _record(self, trades: tuple[Trade, ...]) -> None:
+        """Propose trades as orders, without fail and in sequence, as long as the term lasts.
+
+        The proposal is not waited for: the next batch goes out meanwhile.
+        """
+        payload = encode_order_record(trades)
+        while trades and not self._ended:
+            try:
+                recording = self._ledger.propose(payload)
+            except TwstockError:  # no room on the disk, or giving way: nothing was proposed
+                await self._sleep(self._limits.retry_s)
+            else:
+                recording.addCallbacks(self._recorded, self._lost).addErrback(self._panic)
+                return
+
+    def _recorded(self, trades: tuple[Trade, ...]) -> None:
+        self._desk.close(trade.order.key for trade in trades)
+        for trade in trades:
+            self._answer(trade.order.key, Outcome(trade=trade))
+
+    def _lost(self, failure: Failure) -> None:
+        failure.trap(TwstockError)  # the term is over; ``end`` answers whoever waits
+
+    async def _list(self) -> ExecutedTrades:
+        return await self._market.begin_epoch(BeginEpoch(self._desk.epoch, self._desk.known))
+
+    async def _until_done(self, call: Callable[[], Awaitable[T]]) -> T | None:
+        """Repeat a call to the catalog until its outcome is known; None when the term is over."""
+        while not self._ended:
+            try:
+                result = await call()
+            except StaleEpoch:
+                self._ledger.resign()
+                return None
+            except TwstockError as error:
+                self._note(error)
+                await self._sleep(self._limits.retry_s)
+            else:
+                return None if self._ended else result
+        return None
+
+    def _note(self, error: TwstockError) -> None:
+        """Tell why no orders are taken yet, once for each reason."""
+        if self.reason and self.reason != str(error):
+            self.reason = str(error)
+            self._log.warn("waits for the catalog: {reason}", reason=self.reason)
+
+    # --- who waits -------------------------------------------------------------------------
+
+    def _ask(self, key: str) -> "Deferred[Placement]":
+        asker: Deferred[Placement] = Deferred()
+        self._askers.setdefault(key, []).append(asker)
+        return asker
+
+    def _answer(self, key: str, outcome: Outcome) -> None:
+        for asker in self._askers.pop(key, ()):
+            if outcome.key_reused:
+                asker.errback(KeyReused())
+            else:
+                asker.callback(placement(outcome))
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait for an order to come or for the time to pass."""
+        woken: Deferred[None] = Deferred()
+        self._woken = woken
+        timer = self._clock.callLater(seconds, self._wake)
+        await woken
+        if timer.active():
+            timer.cancel()
+
+    def _wake(self) -> None:
+        woken, self._woken = self._woken, None
+        if woken is not None:
+            woken.callback(None)
+
+
+def placement(outcome: Outcome) -> Placement:
+    """An executed or refused outcome as the answer to an order."""
+    if outcome.trade is None:
+        return Placement(refusal=str(outcome.refusal), replayed=outcome.replayed)
+    trade = outcome.trade
+    return Placement(trade.number, "", outcome.replayed, trade.version)
+
+
+def replayed(first: Placement) -> Placement:
+    """The same answer, for whoever asked again."""
+    return replace(first, replayed=True)

@@ -1,0 +1,64 @@
+"""The catalog as the order leader reaches it: over gRPC, wherever the catalog's leader is."""
+
+from collections.abc import Callable, Mapping
+
+from twisted.python.threadpool import ThreadPool
+
+from twstock.config import Limits
+from twstock.errors import InvalidRequest, NotLeader, TwstockError
+from twstock.market import Batch, BatchResult, BeginEpoch
+from twstock.rpc.calls import ExecutedTrades
+from twstock.rpc.client import Client
+from twstock.rpc.wire import methods
+from twstock.rpc.wire.methods import A, Method, Q
+
+
+class CatalogMarket:
+    """Implements ``Market``: one call at a time, to the catalog that answered last.
+
+    After a failure the next call goes to the leader that the answer names, or else to the
+    next catalog in turn; the caller repeats the call.
+    """
+
+    def __init__(
+        self,
+        addresses: Mapping[int, str],
+        threads: ThreadPool,
+        deliver: Callable[..., None],
+        limits: Limits,
+    ) -> None:
+        self._clients = {i: Client(a, threads, deliver, limits) for i, a in addresses.items()}
+        self._ids = sorted(addresses, reverse=True)
+        self._leader = self._ids[0]
+        self._deadline_s = limits.trade_deadline_s
+
+    async def execute(self, batch: Batch) -> BatchResult:
+        """Send a batch to the catalog's leader."""
+        result = await self._call(methods.TRADE, batch)
+        if not isinstance(result, BatchResult):
+            raise InvalidRequest("batch", "answered as a single trade")
+        return result
+
+    async def begin_epoch(self, epoch: BeginEpoch) -> ExecutedTrades:
+        """Fence and list at the catalog's leader."""
+        return await self._call(methods.BEGIN_EPOCH, epoch)
+
+    def close(self) -> None:
+        """Close all channels."""
+        for client in self._clients.values():
+            client.close()
+
+    async def _call(self, method: Method[Q, A], request: Q) -> A:
+        asked = self._leader
+        try:
+            return await self._clients[asked].call(method, request, self._deadline_s)
+        except NotLeader as error:
+            known = error.leader_id in self._clients
+            self._leader = error.leader_id if known else self._after(asked)
+            raise
+        except TwstockError:
+            self._leader = self._after(asked)
+            raise
+
+    def _after(self, number: int) -> int:
+        return self._ids[(self._ids.index(number) + 1) % len(self._ids)]

@@ -1,0 +1,236 @@
+"""The order tier's calls: placing orders as the leader, reading them from any replica."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twstock.config import Limits
+from twstock.errors import InvalidRequest, OutcomeUnknown, TwstockError, Unavailable
+from twstock.market import (
+    KEY_CHARS_MAX,
+    NAME_CHARS_MAX,
+    QUANTITY_MAX,
+    Refusal,
+    Trade,
+    parse_order,
+)
+from twstock.order import tables
+from twstock.order.leading import Leading, Market
+from twstock.order.state import OrderState
+from twstock.process import Clock
+from twstock.replication.database import Database
+from twstock.rpc.calls import (
+    Orders,
+    Page,
+    Placement,
+    Placements,
+    PlaceOrder,
+    PlaceOrders,
+    SyncedUp,
+    SyncUp,
+)
+
+
+class Member(Protocol):
+    """The member of the order group that these calls stand on."""
+
+    machine: Any
+    on_leading: Callable[[int], None]
+    on_leading_ended: Callable[[], None]
+
+    def propose(self, payload: bytes) -> "Deferred[Any]":
+        """Replicate a command."""
+
+    def resign(self) -> None:
+        """Stop leading."""
+
+    def is_ready(self) -> bool:
+        """Whether this member leads and has applied all that was acknowledged."""
+
+    def is_giving_way(self) -> bool:
+        """Whether this leader is handing over."""
+
+    def lease_until(self) -> float:
+        """Until when no other member can lead."""
+
+    def not_leading(self) -> TwstockError:
+        """The error for what only the ready leader answers."""
+
+    async def fetch(self, fetch: Any) -> Any:
+        """Committed log entries."""
+
+
+class OrderService:
+    """What clients and front-ends ask of one order replica."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        member: Member,
+        database: Database,
+        market: Market,
+        clock: Clock,
+        limits: Limits,
+        wall_ms: Callable[[], int],
+        random_key: Callable[[], str],
+        panic: Callable[[Failure], None],
+    ) -> None:
+        self._member = member
+        self._database = database
+        self._market = market
+        self._clock = clock
+        self._limits = limits
+        self._wall_ms = wall_ms
+        self._random_key = random_key
+        self._panic = panic
+        self._leading: Leading | None = None
+        member.on_leading = self._begin
+        member.on_leading_ended = self._end
+        database.on_saved = self._saved
+
+    @property
+    def _state(self) -> OrderState:
+        state: OrderState = self._member.machine
+        return state
+
+    @property
+    def reason(self) -> str:
+        """Why a leading replica takes no orders yet; empty otherwise."""
+        return self._leading.reason if self._leading is not None else ""
+
+    # --- placing -----------------------------------------------------------------------------
+
+    async def order(self, request: PlaceOrder) -> Placement:
+        """Order: place one and wait until a majority has it on disk."""
+        return await self._place(request)
+
+    async def place_orders(self, request: PlaceOrders) -> Placements:
+        """PlaceOrders: each order has its own outcome."""
+        placing = [Deferred.fromCoroutine(self._place(order)) for order in request.orders]
+        done = await DeferredList(placing, consumeErrors=True)
+        return Placements(tuple(self._result(ok, value) for ok, value in done))
+
+    def _result(self, ok: bool, value: Any) -> Placement | Exception:
+        if ok:
+            placed: Placement = value
+            return placed
+        if isinstance(value.value, TwstockError):
+            return value.value
+        self._log.failure("an order failed", value)
+        return OutcomeUnknown("internal error")
+
+    async def _place(self, request: PlaceOrder) -> Placement:
+        _check(request)
+        if self._leading is None or self._member.is_giving_way():
+            raise self._member.not_leading()
+        key = request.key or self._random_key()
+        order = parse_order(key, request.name, request.type, request.quantity)
+        if isinstance(order, Refusal):
+            return Placement(refusal=str(order))
+        return await self._leading.place(order)
+
+    # --- reading -----------------------------------------------------------------------------
+
+    async def details(self, number: int) -> Trade | None:
+        """GetOrderDetails: from any replica that has the order; only the leader says there is none.
+
+        An order never changes once it is committed, so any committed prefix may answer.
+        """
+        if 1 <= number <= self._state_or_raise().last_number:
+            recent = self._state.order(number)
+            if recent is not None:
+                return recent
+            return await self._database.read(lambda db: tables.by_number(db, number))
+        self._check_reads()
+        return None
+
+    async def page(self, request: Page) -> Orders:
+        """ListOrders: a page of what is committed, from the leader."""
+        self._state_or_raise()
+        self._check_reads()
+        limit = max(1, min(request.limit or self._limits.page_max, self._limits.page_max))
+        orders = await self.orders_after(request.after, limit)
+        more = orders and orders[-1].number < self._state.last_number
+        return Orders(tuple(orders), orders[-1].number if more else 0)
+
+    async def sync_up(self, request: SyncUp) -> SyncedUp:
+        """SyncUp: committed orders after a number, from any replica; with ``fetch``, entries."""
+        if request.fetch is not None:
+            return SyncedUp(fetched=await self._member.fetch(request.fetch))
+        last = self._state_or_raise().last_number
+        limit = self._limits.sync_orders_max
+        orders = await self.orders_after(request.transaction_number, limit)
+        return SyncedUp(tuple(orders), bool(orders) and orders[-1].number < last)
+
+    async def orders_after(self, after: int, limit: int) -> list[Trade]:
+        """Committed orders in sequence: those that are not in memory from the tables."""
+        after = max(after, 0)
+        last = min(after + limit, self._state.last_number)
+        old: list[Trade] = []
+        if after + 1 < self._state.first_recent:
+            old = await self._database.read(lambda db: tables.page(db, after, limit))
+        first = old[-1].number + 1 if old else after + 1
+        return old + self._state.between(first, last)
+
+    def _state_or_raise(self) -> OrderState:
+        if self._member.machine is None:
+            raise self._member.not_leading()
+        return self._state
+
+    def _check_reads(self) -> None:
+        """Only a leader that nobody can have replaced knows that an order is not there."""
+        if not self._member.is_ready():
+            raise self._member.not_leading()
+        if self._clock.seconds() >= self._member.lease_until():
+            raise Unavailable("the leader has not heard a majority for a while")
+
+    def _saved(self, index: int) -> None:
+        self._state.saved(index)
+
+    # --- leading -----------------------------------------------------------------------------
+
+    def _begin(self, term: int) -> None:
+        self._leading = Leading(
+            term, self, self._market, self._clock, self._limits, self._wall_ms, self._panic
+        )
+        self._leading.start()
+
+    def _end(self) -> None:
+        leading, self._leading = self._leading, None
+        if leading is not None:
+            leading.end()
+
+    def propose(self, payload: bytes) -> "Deferred[Any]":
+        """Record orders (``Ledger``)."""
+        return self._member.propose(payload)
+
+    def resign(self) -> None:
+        """Stop leading (``Ledger``)."""
+        self._member.resign()
+
+    def last_number(self) -> int:
+        """The highest recorded number (``Ledger``)."""
+        return 0 if self._member.machine is None else self._state.last_number
+
+    def find_keys(self, keys: Sequence[str]) -> "Deferred[dict[str, Trade]]":
+        """The recorded orders with these keys (``Ledger``): memory first, then the tables."""
+        recent = {key: trade for key in keys if (trade := self._state.by_key(key)) is not None}
+        older = [key for key in keys if key not in recent]
+        if not older or self._state.first_recent == 1:
+            return succeed(recent)
+        found = self._database.read(lambda db: tables.by_keys(db, older))
+        return found.addCallback(lambda rows: {**rows, **recent})
+
+
+def _check(request: PlaceOrder) -> None:
+    """Refuse what no front-end would send: it must not reach the log."""
+    if not 0 < len(request.name) <= NAME_CHARS_MAX:
+        raise InvalidRequest("name", f"expected 1 to {NAME_CHARS_MAX} characters")
+    if len(request.key) > KEY_CHARS_MAX:
+        raise InvalidRequest("idempotency_key", f"expected at most {KEY_CHARS_MAX} characters")
+    if request.quantity > QUANTITY_MAX:
+        raise InvalidRequest("quantity", f"expected at most {QUANTITY_MAX}")

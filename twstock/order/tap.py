@@ -1,0 +1,86 @@
+"""``twistd -n stock-order``: one order replica."""
+
+import os
+import time
+from typing import Any
+from uuid import uuid4
+
+from twisted.application.service import Service
+from twisted.python.usage import UsageError
+
+from twstock.config import Cluster
+from twstock.errors import ConfigError
+from twstock.process import (
+    Pool,
+    ServiceOptions,
+    Stages,
+    load_cluster,
+    member_number,
+    panic,
+    stop_with,
+    supervise,
+    use_monotonic_clock,
+)
+
+Options = ServiceOptions
+
+
+def makeService(options: Options) -> Service:
+    """The service of the member that the options name."""
+    from twisted.internet import reactor  # noqa: PLC0415 - twistd has installed it by now
+
+    cluster = load_cluster(options, os.environ)
+    number = member_number(options, "order")
+    try:
+        cluster.replica("order", number)
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
+    use_monotonic_clock(reactor)
+    return build(cluster, number, reactor)
+
+
+def build(cluster: Cluster, number: int, reactor: Any) -> Service:
+    """Wire one order replica together; nothing runs yet."""
+    from twstock.order.market import CatalogMarket  # noqa: PLC0415 - grpc, only when run
+    from twstock.order.service import OrderService  # noqa: PLC0415
+    from twstock.order.tables import OrderTables  # noqa: PLC0415
+    from twstock.order.views import OrderLogView  # noqa: PLC0415
+    from twstock.replication.assembly import assemble, replication_handlers  # noqa: PLC0415
+    from twstock.rpc.server import Handler, Server  # noqa: PLC0415
+    from twstock.rpc.wire import methods  # noqa: PLC0415
+
+    limits = cluster.limits
+    tables = OrderTables(limits.recent_orders)
+    parts = assemble(cluster, "order", number, tables, tables.load, reactor)
+    trading, viewing = Pool("trading"), Pool("views")
+    addresses = {replica.id: str(replica.grpc) for replica in cluster.catalogs}
+    orders = OrderService(
+        parts.member,
+        parts.database,
+        CatalogMarket(addresses, trading.threads, reactor.callFromThread, limits),
+        reactor,
+        limits,
+        lambda: time.time_ns() // 1_000_000,
+        lambda: uuid4().hex,
+        panic,
+    )
+    view = OrderLogView(
+        cluster.data_of("order", number) / f"order_log_{number}.csv",
+        orders.last_number,
+        orders.orders_after,
+        reactor,
+        viewing.threads,
+        limits.views_every_s,
+    )
+    handlers = (
+        *replication_handlers("order", parts.member, lambda: orders.reason),
+        Handler(methods.ORDER, orders.order),
+        Handler(methods.PLACE_ORDERS, orders.place_orders),
+        Handler(methods.ORDER_DETAILS, orders.details),
+        Handler(methods.LIST_ORDERS, orders.page),
+        Handler(methods.ORDER_SYNC_UP, orders.sync_up, internal=True),
+    )
+    address = str(cluster.replica("order", number).grpc)
+    server = Server(address, handlers, reactor.callFromThread, limits)
+    stages = (*parts.pools, trading, viewing, server, parts.member, view)
+    return supervise(Stages(stages, lambda why: stop_with(reactor, why)), reactor, os.environ)

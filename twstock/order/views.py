@@ -1,0 +1,95 @@
+"""``order_log_<id>.csv``: the committed orders as a table for people, never read back.
+
+It is written off the trade path, and anew at each start, so that it is right whatever became
+of the last process; the bytes are the same on every replica.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+
+from twstock.csvtext import csv_line
+from twstock.market import Trade
+
+HEADER = "transaction_num,name,type,quantity\n"
+ORDERS_PER_WRITE = 10_000
+
+
+class OrderLogView(Service):
+    """Appends what is committed, every so often.
+
+    ``orders_after(number, limit)`` gives committed orders; ``last_number()`` says how many
+    there are.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        path: Path,
+        last_number: Callable[[], int],
+        orders_after: Callable[[int, int], Awaitable[Sequence[Trade]]],
+        reactor: Any,
+        threads: ThreadPool,
+        every_s: float,
+    ) -> None:
+        self._path = path
+        self._last_number = last_number
+        self._orders_after = orders_after
+        self._reactor = reactor
+        self._threads = threads
+        self._every_s = every_s
+        self._written = -1
+        self._looping = LoopingCall(lambda: Deferred.fromCoroutine(self._refresh()))
+        self._looping.clock = reactor
+
+    def startService(self) -> None:
+        """Begin to write."""
+        super().startService()
+        self._looping.start(self._every_s, now=False)
+
+    def stopService(self) -> None:
+        """Write no more."""
+        super().stopService()
+        if self._looping.running:
+            self._looping.stop()
+
+    async def _refresh(self) -> None:
+        """Write what is missing; after a failure everything is written anew."""
+        try:
+            while self.running and self._written < self._last_number():
+                orders = await self._orders_after(max(self._written, 0), ORDERS_PER_WRITE)
+                text = "".join(order_line(trade) for trade in orders)
+                if self._written < 0:
+                    await self._in_thread(self._begin, text)
+                else:
+                    await self._in_thread(self._append, text)
+                self._written = orders[-1].number if orders else max(self._written, 0)
+        except OSError as error:
+            self._written = -1
+            self._log.warn("cannot write {path}: {error}", path=self._path, error=error)
+
+    def _in_thread(self, function: Callable[[str], None], text: str) -> Awaitable[None]:
+        return deferToThreadPool(self._reactor, self._threads, function, text)
+
+    def _begin(self, text: str) -> None:
+        aside = self._path.with_suffix(".tmp")
+        aside.write_text(HEADER + text, encoding="utf-8")
+        aside.replace(self._path)
+
+    def _append(self, text: str) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
+def order_line(trade: Trade) -> str:
+    """One order as a line of the table."""
+    order = trade.order
+    return csv_line((trade.number, order.name, order.side, order.quantity))

@@ -1,0 +1,51 @@
+from twstock.pb import catalog_pb2 as _catalog_pb2
+from twstock.pb import replication_pb2 as _replication_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class SeedStock(_message.Message):
+    __slots__ = ("name", "price_cents", "quantity")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PRICE_CENTS_FIELD_NUMBER: _ClassVar[int]
+    QUANTITY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    price_cents: int
+    quantity: int
+    def __init__(self, name: _Optional[str] = ..., price_cents: _Optional[int] = ..., quantity: _Optional[int] = ...) -> None: ...
+
+class Seed(_message.Message):
+    __slots__ = ("stocks",)
+    STOCKS_FIELD_NUMBER: _ClassVar[int]
+    stocks: _containers.RepeatedCompositeFieldContainer[SeedStock]
+    def __init__(self, stocks: _Optional[_Iterable[_Union[SeedStock, _Mapping]]] = ...) -> None: ...
+
+class DirectTrade(_message.Message):
+    __slots__ = ("item", "at_ms")
+    ITEM_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    item: _catalog_pb2.OrderItem
+    at_ms: int
+    def __init__(self, item: _Optional[_Union[_catalog_pb2.OrderItem, _Mapping]] = ..., at_ms: _Optional[int] = ...) -> None: ...
+
+class CatalogCommand(_message.Message):
+    __slots__ = ("seed", "batch", "begin_epoch", "direct")
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    BEGIN_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    DIRECT_FIELD_NUMBER: _ClassVar[int]
+    seed: Seed
+    batch: _catalog_pb2.TradeBatch
+    begin_epoch: _catalog_pb2.BeginEpochRequest
+    direct: DirectTrade
+    def __init__(self, seed: _Optional[_Union[Seed, _Mapping]] = ..., batch: _Optional[_Union[_catalog_pb2.TradeBatch, _Mapping]] = ..., begin_epoch: _Optional[_Union[_catalog_pb2.BeginEpochRequest, _Mapping]] = ..., direct: _Optional[_Union[DirectTrade, _Mapping]] = ...) -> None: ...
+
+class OrderRecord(_message.Message):
+    __slots__ = ("trades",)
+    TRADES_FIELD_NUMBER: _ClassVar[int]
+    trades: _containers.RepeatedCompositeFieldContainer[_catalog_pb2.ExecutedTrade]
+    def __init__(self, trades: _Optional[_Iterable[_Union[_catalog_pb2.ExecutedTrade, _Mapping]]] = ...) -> None: ...

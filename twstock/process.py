@@ -1,0 +1,202 @@
+"""What the services' ``tap`` modules share: options, the monotonic clock, readiness, panic."""
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+from twisted.python.usage import Options, UsageError
+
+from twstock.config import Cluster, default_cluster, parse
+from twstock.errors import ConfigError, TwstockError
+
+EXIT_BROKEN = 70
+"""``EX_SOFTWARE`` of sysexits(3): a broken invariant or a failed disk ended the process."""
+
+
+class DelayedCall(Protocol):
+    """What ``callLater`` returns."""
+
+    def cancel(self) -> None:
+        """Forget the call."""
+
+    def active(self) -> bool:
+        """Whether the call is still to come."""
+
+
+class Clock(Protocol):
+    """Monotonic time and timers: the reactor, or ``task.Clock`` in tests."""
+
+    def seconds(self) -> float:
+        """Now, in seconds of a clock that never steps."""
+
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> DelayedCall:
+        """Call a function ``delay`` seconds from now."""
+
+
+class ServiceOptions(Options):
+    """``--config FILE`` and ``--name NAME``, the same for every service."""
+
+    optParameters = [
+        ["config", None, None, "The cluster's TOML file."],
+        ["name", None, None, "Which member this process is, for example order-2."],
+    ]
+
+
+def load_cluster(options: Mapping[str, Any], environ: Mapping[str, str]) -> Cluster:
+    """The cluster from ``--config``, ``$TWSTOCK_CONFIG``, ``./cluster.toml`` or
+    ``/etc/twstock/cluster.toml``, whichever is named or found first; else the default one.
+
+    Raises UsageError naming the file and the key at fault.
+    """
+    named = options["config"] or environ.get("TWSTOCK_CONFIG")
+    paths = [Path(named)] if named else [Path("cluster.toml"), Path("/etc/twstock/cluster.toml")]
+    for path in paths:
+        if named or path.exists():
+            try:
+                return parse(path.read_text(encoding="utf-8"), path.parent)
+            except (OSError, UnicodeDecodeError, ConfigError) as error:
+                raise UsageError(f"{path}: {error}") from None
+    return default_cluster()
+
+
+def member_number(options: Mapping[str, Any], tier: str) -> int:
+    """The number in ``--name TIER-NUMBER``; without a name, 1."""
+    name = options["name"] or f"{tier}-1"
+    prefix, _, number = str(name).rpartition("-")
+    if prefix != tier or not number.isascii() or not number.isdigit():
+        raise UsageError(f"--name: expected {tier}-NUMBER, got {name!r}")
+    return int(number)
+
+
+def use_monotonic_clock(reactor: Any) -> None:
+    """Make the reactor's timers immune to steps of the wall clock.
+
+    Must run before the first timer: timers remember the clock's reading.
+    """
+    assert not reactor.getDelayedCalls(), "the clock was changed after a timer was set"
+    reactor.seconds = time.monotonic
+
+
+def panic(reason: Failure | str, exit_process: Callable[[int], None] = os._exit) -> None:
+    """End the process at once: something that must never happen did, or a disk write failed.
+
+    Nothing is cleaned up on purpose: after a failed fsync no further write may be trusted
+    (SQLite and PostgreSQL learnt this the hard way, "fsyncgate", 2018).
+    """
+    text = reason if isinstance(reason, str) else reason.getTraceback()
+    sys.stderr.write(f"twstock stops: {text}\n")
+    sys.stderr.flush()
+    exit_process(EXIT_BROKEN)
+
+
+def stop_with(reactor: Any, message: str, code: int = 1) -> None:
+    """Refuse to serve: say why on standard error, stop the reactor, exit with ``code``."""
+    sys.stderr.write(f"{message}\n")
+    sys.stderr.flush()
+    reactor.addSystemEventTrigger("after", "shutdown", os._exit, code)
+    if getattr(reactor, "running", False):
+        reactor.stop()
+    else:
+        reactor.callWhenRunning(reactor.stop)
+
+
+class Stages(Service):
+    """Services that start one after the other, and stop in reverse, each when the one before
+    has finished.
+
+    ``refuse`` is told when one cannot start (TwstockError), with a message for the operator.
+    """
+
+    def __init__(self, stages: Sequence[Any], refuse: Callable[[str], None]) -> None:
+        self._stages = stages
+        self._refuse = refuse
+
+    def startService(self) -> None:
+        """Start all."""
+        super().startService()
+        try:
+            for stage in self._stages:
+                stage.startService()
+        except TwstockError as error:
+            self._refuse(str(error))
+
+    def stopService(self) -> "Deferred[None]":
+        """Stop all that run."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        for stage in reversed(self._stages):
+            if stage.running:
+                await maybeDeferred(stage.stopService)
+
+
+class Pool(Service):
+    """A thread pool of its own for one kind of work; its threads start after any fork."""
+
+    def __init__(self, name: str, size: int = 1) -> None:
+        self.threads = ThreadPool(size, size, name)
+
+    def startService(self) -> None:
+        """Start the threads."""
+        super().startService()
+        self.threads.start()
+
+    def stopService(self) -> None:
+        """Let the threads finish what they have."""
+        super().stopService()
+        self.threads.stop()
+
+
+class SystemdNotifier:
+    """Tells systemd READY, STOPPING and WATCHDOG (sd_notify(3)); silent without systemd."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._address = environ.get("NOTIFY_SOCKET", "")
+        self.watchdog_s = int(environ.get("WATCHDOG_USEC", "0")) / 1e6
+
+    @property
+    def listening(self) -> bool:
+        """Whether somebody wants to be told."""
+        return bool(self._address)
+
+    def tell(self, state: str) -> None:
+        """Send one state, for example ``READY=1``."""
+        if not self._address:
+            return
+        address = self._address.replace("@", "\0", 1) if self._address[0] == "@" else self._address
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            sock.sendto(state.encode(), address)
+
+
+def watch(clock: Clock, notifier: SystemdNotifier, is_ready: Callable[[], bool]) -> None:
+    """Report readiness once and then the watchdog, from the reactor, for as long as it runs."""
+    told = False
+
+    def beat() -> None:
+        nonlocal told
+        if not told and is_ready():
+            told = True
+            notifier.tell("READY=1")
+        notifier.tell("WATCHDOG=1")
+        clock.callLater(interval, beat)
+
+    interval = min(notifier.watchdog_s / 3 or 0.25, 0.25)
+    if notifier.listening:
+        beat()
+
+
+def supervise(service: Service, reactor: Any, environ: Mapping[str, str]) -> Service:
+    """Let systemd know when ``service`` runs and when it stops; returns the service."""
+    notifier = SystemdNotifier(environ)
+    reactor.callWhenRunning(watch, reactor, notifier, lambda: bool(service.running))
+    reactor.addSystemEventTrigger("before", "shutdown", notifier.tell, "STOPPING=1")
+    return service

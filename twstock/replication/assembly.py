@@ -1,0 +1,107 @@
+"""Puts a member together from its parts; used by the ``tap`` of both groups."""
+
+import os
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import SystemRandom
+from typing import Any
+
+from twisted.python.failure import Failure
+
+from twstock.config import Cluster
+from twstock.errors import StorageError
+from twstock.process import Pool, panic, stop_with
+from twstock.replication.database import Database, Tables
+from twstock.replication.driver import StateMachine
+from twstock.replication.member import Member, Surroundings
+from twstock.replication.storage import FileStorage, Owner
+from twstock.replication.transport import GROUP_METHODS, GrpcTransport
+from twstock.rpc.calls import Envelope, Notified, Notify, Probe, ProbeAnswer
+from twstock.rpc.server import Handler
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """A member, its database, and the pools that have to run before it."""
+
+    member: Member
+    database: Database
+    pools: tuple[Pool, ...]
+
+
+def assemble(
+    cluster: Cluster,
+    group: str,
+    number: int,
+    tables: Tables,
+    load: Callable[[sqlite3.Connection, bytes], StateMachine],
+    reactor: Any,
+) -> Assembly:
+    """One member of a group with its real disk, network and clock; nothing is started yet."""
+    membership = cluster.membership(group, number)
+    limits, deliver = cluster.limits, reactor.callFromThread
+    directory = cluster.data_of(group, number)
+    disk, sqlite, calls = Pool("log"), Pool("sqlite"), Pool("replication")
+    random = SystemRandom()
+    owner = Owner(group, cluster.cluster_id, number, tuple(sorted(membership.members)))
+    storage = FileStorage(
+        directory,
+        owner,
+        limits.segment_bytes,
+        limits.spare_segments,
+        lambda: random.getrandbits(63) | 1,
+    )
+    database = Database(directory / "applied.sqlite", tables, sqlite.threads, deliver, panic)
+    addresses = {r.id: str(r.grpc) for r in cluster.replicas(group) if r.id in membership.peers}
+    transport = GrpcTransport(group, addresses, calls.threads, deliver, limits)
+
+    def refuse(error: StorageError) -> None:
+        stop_with(reactor, f"{group}-{number} refuses to start: {error}")
+
+    def fail(reason: Failure) -> None:
+        panic(reason, os._exit)
+
+    member = Member(
+        group,
+        cluster.cluster_id,
+        membership,
+        cluster.timings,
+        limits,
+        storage,
+        database,
+        load,
+        transport,
+        Surroundings(reactor, random, disk.threads, deliver, fail, refuse),
+    )
+    return Assembly(member, database, (disk, sqlite, calls))
+
+
+def replication_handlers(
+    group: str, member: Member, why_not_serving: Callable[[], str]
+) -> tuple[Handler[Any, Any], ...]:
+    """The calls by which the members of a group replicate, and by which anybody probes one.
+
+    ``why_not_serving`` tells why a leader's tier does not serve, empty when it does.
+    """
+    methods = GROUP_METHODS[group]
+
+    async def heartbeat(probe: Probe) -> ProbeAnswer:
+        append = None
+        if probe.append is not None and probe.peer is not None:
+            append = await member.receive(Envelope(probe.peer, probe.append))
+        return ProbeAnswer(member.status(probe.peer, serving=why_not_serving()), append)
+
+    async def notify(request: Notify) -> Notified:
+        if request.transfer is not None:
+            await member.receive(request.transfer)
+        else:
+            await member.nominate(request.leader_id)
+        return Notified(member.leader_id(), member.term())
+
+    return (
+        Handler(methods.heartbeat, heartbeat, internal=True),
+        Handler(methods.append, member.receive, internal=True),
+        Handler(methods.vote, member.receive, internal=True),
+        Handler(methods.notify, notify, internal=True),
+    )

@@ -1,0 +1,159 @@
+"""The applied state on disk: SQLite, one connection, in one thread.
+
+SQLite is never the only copy of a promise: the log is, and this file can be rebuilt from it.
+So it runs with ``synchronous=NORMAL``; the applied index is in the same transaction as the
+rows that it speaks of. One connection per file, always (SQLite's WAL-reset defect, fixed in
+3.51.3, needs two).
+"""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from twstock.errors import StorageError
+
+T = TypeVar("T")
+_APPLIED = """
+CREATE TABLE IF NOT EXISTS applied (
+    one INTEGER PRIMARY KEY CHECK (one = 1), position INTEGER NOT NULL, digest BLOB NOT NULL
+) STRICT
+"""
+
+
+class Tables(Protocol):
+    """What a tier keeps in its database."""
+
+    schema: str
+    """Statements that make the tables where they are missing."""
+
+    def save(self, connection: sqlite3.Connection, changes: Sequence[object]) -> None:
+        """Store changes, in order, inside the transaction that is open."""
+
+
+class Database:
+    """Saves what was applied, gathered into one transaction while the last one is under way."""
+
+    def __init__(
+        self,
+        path: Path,
+        tables: Tables,
+        threads: ThreadPool,
+        deliver: Callable[..., None],
+        panic: Callable[[Failure], None],
+    ) -> None:
+        self._path = path
+        self._tables = tables
+        self._threads = threads
+        self._deliver = deliver
+        self._panic = panic
+        self._waiting: list[object] = []
+        self._latest: tuple[int, bytes] = (0, b"")
+        self._saving = False
+        self.full = False
+        self.saved_index = 0
+        self.on_saved: Callable[[int], None] = lambda _index: None
+
+    @property
+    def backlog(self) -> int:
+        """How many changes are not saved yet."""
+        return self._latest[0] - self.saved_index
+
+    def open(self) -> tuple[int, bytes]:
+        """Open or make the file (blocks); returns the applied index and the state's digest."""
+        self._connection = sqlite3.connect(
+            self._path, check_same_thread=False, isolation_level=None
+        )
+        try:
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+            self._connection.execute(_APPLIED)
+            self._connection.executescript(self._tables.schema)
+            row = self._connection.execute("SELECT position, digest FROM applied").fetchone()
+        except sqlite3.DatabaseError as error:
+            raise StorageError(
+                f"{self._path}: {error}; it can be deleted, the log rebuilds it"
+            ) from None
+        self._latest = (row[0], bytes(row[1])) if row else (0, b"")
+        self.saved_index = self._latest[0]
+        return self._latest
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The one connection, for loading at start; later only inside ``read``."""
+        return self._connection
+
+    def record(self, index: int, digest: bytes, change: object) -> None:
+        """Remember that an entry was applied, and what it changed (None: nothing)."""
+        self._latest = (index, digest)
+        if change is not None:
+            self._waiting.append(change)
+        self._start()
+
+    def read(self, query: Callable[[sqlite3.Connection], T]) -> "Deferred[T]":
+        """Run a query in the database's thread, after everything saved so far."""
+        answer: Deferred[T] = Deferred()
+        self._threads.callInThread(self._read, query, answer)
+        return answer
+
+    def close(self) -> None:
+        """Close the file (blocks); what is not saved is applied again from the log."""
+        self._connection.close()
+
+    def _read(self, query: Callable[[sqlite3.Connection], T], answer: "Deferred[T]") -> None:
+        try:
+            result = query(self._connection)
+        except Exception:
+            self._deliver(answer.errback, Failure())
+        else:
+            self._deliver(answer.callback, result)
+
+    def retry(self) -> None:
+        """Try again what a full disk refused; called now and then."""
+        if self.full:
+            self.full = False
+            self._saving = False
+            self._start()
+
+    def _start(self) -> None:
+        if self._saving:
+            return
+        self._saving = True
+        changes, self._waiting = self._waiting, []
+        self._threads.callInThread(self._save, self._latest, changes)
+
+    def _save(self, latest: tuple[int, bytes], changes: list[object]) -> None:
+        """In the thread: one transaction."""
+        connection = self._connection
+        try:
+            connection.execute("BEGIN")
+            self._tables.save(connection, changes)
+            connection.execute("INSERT OR REPLACE INTO applied VALUES (1, ?, ?)", latest)
+            connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                self._deliver(self._panic, Failure())
+                return
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            self._deliver(self._postpone, changes)
+        except Exception:
+            self._deliver(self._panic, Failure())
+        else:
+            self._deliver(self._saved, latest[0])
+
+    def _postpone(self, changes: list[object]) -> None:
+        """The disk is full: keep the changes in memory until ``retry``; the log has them."""
+        self._waiting = changes + self._waiting
+        self.full = True
+
+    def _saved(self, index: int) -> None:
+        self._saving = False
+        self.saved_index = index
+        self.on_saved(index)
+        if self._latest[0] > index:
+            self._start()

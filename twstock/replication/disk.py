@@ -1,0 +1,209 @@
+"""A data directory: the system calls it takes, its lock, and files that appear whole.
+
+``Files`` is the seam at which tests fail the k-th system call or cut the power.
+"""
+
+import errno
+import fcntl
+import os
+import re
+from pathlib import Path
+
+from twstock.errors import StorageError
+
+META = "meta"
+LOCK = "lock"
+UNFINISHED = ".tmp"
+ZEROS = bytes(1 << 20)
+"""A step of filling a file with zeros: short enough not to hold up a write for long."""
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+_UNUSABLE = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOLCK}
+)
+_SEGMENT = re.compile(r"log-([0-9]+)\.seg")
+
+
+class Files:
+    """The system calls of a storage, nothing else."""
+
+    def open(self, path: Path, flags: int) -> int:
+        """Open ``path``; a new file is for its owner alone."""
+        return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+    def close(self, fd: int) -> None:
+        """Close ``fd``."""
+        os.close(fd)
+
+    def size(self, fd: int) -> int:
+        """Return the size of the file in bytes."""
+        return os.fstat(fd).st_size
+
+    def pread(self, fd: int, size: int, offset: int) -> bytes:
+        """Read up to ``size`` bytes."""
+        return os.pread(fd, size, offset)
+
+    def pwrite(self, fd: int, content: bytes, offset: int) -> int:
+        """Write; return how many bytes were."""
+        return os.pwrite(fd, content, offset)
+
+    def fdatasync(self, fd: int) -> None:
+        """Flush a file of which no metadata changed that matters."""
+        os.fdatasync(fd)
+
+    def fsync(self, fd: int) -> None:
+        """Flush a new file, or a directory."""
+        os.fsync(fd)
+
+    def drop_cache(self, fd: int) -> None:
+        """Have the next read come from the disk: a failed flush leaves pages that only look
+        written (ATC 2020, "Can applications recover from fsync failures?").
+        """
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def lock(self, fd: int) -> None:
+        """Lock for this open file alone; BlockingIOError when another has it."""
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def is_directory(self, path: Path) -> bool:
+        """Tell whether ``path`` is a directory."""
+        return path.is_dir()
+
+    def make_directory(self, path: Path) -> None:
+        """Make ``path`` a directory for its owner alone."""
+        path.mkdir(mode=0o700)
+
+    def protect(self, path: Path) -> None:
+        """Take other users' rights to a directory away."""
+        path.chmod(0o700)
+
+    def names(self, path: Path) -> list[str]:
+        """Return the names in a directory."""
+        return os.listdir(path)
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Give a file its name in one step."""
+        os.rename(old, new)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a file."""
+        os.unlink(path)
+
+    def free_bytes(self, path: Path) -> int:
+        """Return how much space there is for somebody without privileges."""
+        status = os.statvfs(path)
+        return status.f_bavail * status.f_frsize
+
+
+def is_full(problem: OSError) -> bool:
+    """Tell whether ``problem`` only says that there is no space, which may pass."""
+    return problem.errno in _NO_SPACE
+
+
+def segment_name(sequence: int) -> str:
+    """Return the file name of segment ``sequence``."""
+    return f"log-{sequence:08d}.seg"
+
+
+class Directory:
+    """A locked data directory and what is open in it."""
+
+    def __init__(self, path: Path, files: Files) -> None:
+        self.path = path
+        self.files = files
+        self._fds: set[int] = set()
+        self._fd = -1
+
+    def open(self) -> None:
+        """Make the directory if need be, and lock it. Raises StorageError when it is in use."""
+        try:
+            self._make(self.path)
+            self.files.protect(self.path)
+            self._fd = self.open_file(".", os.O_RDONLY | os.O_DIRECTORY)
+            self.files.lock(self.open_file(LOCK, os.O_RDWR | os.O_CREAT))
+        except BlockingIOError:
+            raise StorageError(f"{self.path} is in use by another process") from None
+        except OSError as problem:
+            if problem.errno not in _UNUSABLE:
+                raise
+            raise StorageError(f"{self.path} cannot be used: {problem}") from problem
+        self.flush_names()
+
+    def close(self) -> None:
+        """Close everything that is open here, which also lets go of the lock."""
+        while self._fds:
+            self.files.close(self._fds.pop())
+
+    def open_file(self, name: str, flags: int = os.O_RDWR) -> int:
+        """Open a file of this directory; it is closed with the directory at the latest."""
+        fd = self.files.open(self.path / name, flags)
+        self._fds.add(fd)
+        return fd
+
+    def close_file(self, fd: int) -> None:
+        """Close a file early."""
+        self._fds.discard(fd)
+        self.files.close(fd)
+
+    def names(self) -> list[str]:
+        """Return the names of all files, sorted."""
+        return sorted(self.files.names(self.path))
+
+    def segments(self) -> list[tuple[int, str]]:
+        """Return number and name of every segment, lowest number first."""
+        found = [(_SEGMENT.fullmatch(name), name) for name in self.names()]
+        return sorted((int(match[1]), name) for match, name in found if match)
+
+    def flush_names(self) -> None:
+        """Make creations and renames durable."""
+        self.files.fsync(self._fd)
+
+    def publish(self, old: str, new: str) -> None:
+        """Give a finished file its name, durably (etcd #6368: or it is gone after a crash)."""
+        self.files.rename(self.path / old, self.path / new)
+        self.flush_names()
+
+    def unlink(self, name: str) -> None:
+        """Remove a file that holds nothing."""
+        self.files.unlink(self.path / name)
+
+    def pwrite(self, fd: int, content: bytes, offset: int) -> None:
+        """Write all of ``content``. Raises OSError when less was written."""
+        written = self.files.pwrite(fd, content, offset)
+        if written != len(content):
+            raise OSError(errno.EIO, f"only {written} of {len(content)} bytes were written")
+
+    def read_from_disk(self, fd: int) -> bytes:
+        """Return all of a file as it is on the disk, not as the page cache has it.
+
+        What an earlier process wrote and never flushed is flushed first: it must not be
+        believed before (etcd #14143).
+        """
+        self.files.fdatasync(fd)
+        self.files.drop_cache(fd)
+        size = self.files.size(fd)
+        content = self.files.pread(fd, size, 0)
+        if len(content) != size:
+            raise OSError(errno.EIO, f"only {len(content)} of {size} bytes could be read")
+        return content
+
+    def make_file(self, name: str, content: bytes) -> None:
+        """Make a file with ``content``, whole or not at all."""
+        fd = self.open_file(name + UNFINISHED, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        self.pwrite(fd, content, 0)
+        self.files.fsync(fd)
+        self.close_file(fd)
+        self.publish(name + UNFINISHED, name)
+
+    def _make(self, path: Path) -> None:
+        if not self.files.is_directory(path):
+            self._make(path.parent)
+            self.files.make_directory(path)
+            self._flush_directory(path.parent)
+
+    def _flush_directory(self, path: Path) -> None:
+        fd = self.files.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self.files.fsync(fd)
+        finally:
+            self.files.close(fd)

@@ -1,0 +1,216 @@
+"""Carries out what a replica wants: sends, writes, holds back, applies, answers."""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from twstock.errors import OutcomeUnknown, TwstockError, Unavailable
+from twstock.replication.database import Database
+from twstock.replication.messages import (
+    AppendEntries,
+    Applied,
+    Committed,
+    Entry,
+    EntryKind,
+    Message,
+    Ready,
+    Reply,
+    Request,
+    Transfer,
+    VoteRequest,
+)
+from twstock.replication.replica import Replica
+from twstock.replication.transport import Transport
+from twstock.replication.writer import Writer
+from twstock.rpc.calls import Envelope, Peer
+
+DIGESTS_MAX = 4096
+"""Of how many applied indices the digest is remembered, to compare it with the leader's."""
+
+
+class StateMachine(Protocol):
+    """What a group replicates: pure, so that it is the same on every replica."""
+
+    @property
+    def digest(self) -> bytes:
+        """A chain hash of everything applied so far."""
+
+    @property
+    def last_transaction(self) -> int:
+        """The highest transaction number that it knows."""
+
+    def apply(self, index: int, payload: bytes) -> Applied:
+        """Apply one command. An error here is a broken invariant: the process stops."""
+
+
+class Driver:
+    """A replica at work. ``applied`` is the index up to which ``machine`` stands.
+
+    Whatever the replica or the state machine raises goes to ``panic``: half a step must not
+    be followed by another.
+    """
+
+    def __init__(
+        self,
+        me: Peer,
+        replica: Replica,
+        machine: StateMachine,
+        applied: int,
+        database: Database,
+        transport: Transport,
+        writer: Writer,
+        seconds: Callable[[], float],
+        panic: Callable[[Failure], None],
+    ) -> None:
+        self._me = me
+        self.replica = replica
+        self._machine = machine
+        self._database = database
+        self._transport = transport
+        self._writer = writer
+        self._seconds = seconds
+        self._panic = panic
+        self._held: deque[tuple[int, tuple[Message, ...]]] = deque()
+        self._written = self._issued = 0
+        self._waiting: OrderedDict[int, tuple[int, Deferred[Any]]] = OrderedDict()
+        self._answers: dict[tuple[int, int], Deferred[Reply]] = {}
+        self._digests: OrderedDict[int, bytes] = OrderedDict({applied: machine.digest})
+        self._leading_term = 0
+        self._stopped = False
+        self.applied = applied
+        self.on_leading: Callable[[int], None] = lambda _term: None
+        self.on_leading_ended: Callable[[], None] = lambda: None
+        replica.set_digest(applied, machine.digest)
+
+    def digest_at(self, index: int) -> bytes:
+        """The state's digest at an index that was applied lately; empty: not remembered."""
+        return self._digests.get(index, b"")
+
+    def run(self, decide: Callable[[float], Ready]) -> None:
+        """Let the replica decide something now, and carry it out."""
+        if self._stopped:
+            return
+        try:
+            self._carry_out(decide(self._seconds()))
+        except Exception:
+            self._panic(Failure())
+
+    def propose(self, payload: bytes) -> "Deferred[Any]":
+        """Replicate a command; fires with its result when it is committed and applied here.
+
+        Raises NotLeader, having done nothing; fails with OutcomeUnknown when leadership is
+        lost on the way.
+        """
+        ready = self.replica.propose([payload], self._seconds())
+        result: Deferred[Any] = Deferred()
+        self._waiting[self.replica.last_index] = (self.replica.term, result)
+        self.run(lambda _now: ready)
+        return result
+
+    async def answer(self, request: Request) -> Reply:
+        """Step a peer's request and wait for the replica's reply to it."""
+        key = (request.source, request.sequence)
+        answer: Deferred[Reply] = Deferred()
+        self._answers[key] = answer
+        try:
+            self.run(lambda now: self.replica.step(request, now))
+            return await answer
+        finally:
+            self._answers.pop(key, None)
+
+    def written(self, sequence: int) -> None:
+        """Every write up to ``sequence`` is durable: let go of what waited for it."""
+        self._written = sequence
+        for message in self._released():
+            self._send(message)
+        self.run(lambda now: self.replica.persisted(sequence, now))
+
+    def stop(self) -> None:
+        """Decide nothing any more; proposals on their way have an unknown outcome."""
+        self._stopped = True
+        self._end_leading()
+
+    def _released(self) -> Iterator[Message]:
+        while self._held and self._held[0][0] <= self._written:
+            yield from self._held.popleft()[1]
+
+    def _carry_out(self, ready: Ready) -> None:
+        for message in ready.send_now:
+            self._send(message)
+        if ready.persist is not None:
+            self._issued = ready.persist.sequence
+            self._writer.write(ready.persist)
+        if ready.send_after:
+            self._held.append((self._issued, ready.send_after))
+            for message in self._released():
+                self._send(message)
+        for entry in ready.apply:
+            self._apply(entry)
+        self._notice_leadership()
+
+    # --- messages ----------------------------------------------------------------------------
+
+    def _send(self, message: Message) -> None:
+        if isinstance(message, AppendEntries | VoteRequest | Transfer):
+            sending = self._transport.send(message.target, Envelope(self._me, message))
+            sending.addCallbacks(self._replied, self._lost, errbackArgs=(message,))
+            sending.addErrback(self._panic)
+        elif not isinstance(message, Committed):
+            answer = self._answers.pop((message.target, message.sequence), None)
+            if answer is not None:
+                answer.callback(message)
+
+    def _replied(self, reply: Reply | None) -> None:
+        if reply is not None:
+            self.run(lambda now: self.replica.step(reply, now))
+
+    def _lost(self, failure: Failure, message: Message) -> None:
+        failure.trap(TwstockError)
+        if isinstance(message, AppendEntries) and message.entries:
+            self.run(lambda now: self.replica.unreachable(message.target, now))
+
+    # --- applying ----------------------------------------------------------------------------
+
+    def _apply(self, entry: Entry) -> None:
+        applied = Applied(None)
+        if entry.kind is EntryKind.COMMAND:
+            applied = self._machine.apply(entry.index, entry.payload)
+        digest = self._machine.digest
+        self.applied = entry.index
+        self._digests[entry.index] = digest
+        if len(self._digests) > DIGESTS_MAX:
+            self._digests.popitem(last=False)
+        self.replica.set_digest(entry.index, digest)
+        self._database.record(entry.index, digest, applied.change)
+        self._settle(entry, applied)
+
+    def _settle(self, entry: Entry, applied: Applied) -> None:
+        term, waiting = self._waiting.pop(entry.index, (0, None))
+        if waiting is None:
+            return
+        if term == entry.term:
+            waiting.callback(applied.result)
+        else:  # another leader's entry stands where the proposal was: it can never commit
+            waiting.errback(Unavailable("the proposal was replaced"))
+
+    # --- leading -----------------------------------------------------------------------------
+
+    def _notice_leadership(self) -> None:
+        term = self.replica.term if self.replica.is_ready else 0
+        if term == self._leading_term:
+            return
+        self._end_leading()
+        self._leading_term = term
+        if term:
+            self.on_leading(term)
+
+    def _end_leading(self) -> None:
+        if self._leading_term:
+            self._leading_term = 0
+            self.on_leading_ended()
+        waiting, self._waiting = self._waiting, OrderedDict()
+        for _, result in waiting.values():
+            result.errback(OutcomeUnknown("leadership was lost"))

@@ -1,0 +1,114 @@
+"""When a replica campaigns, whom it stays with, and when it gives way."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from math import inf
+from random import Random
+
+from twstock.replication.messages import Membership, Timings
+
+
+@dataclass(slots=True)
+class Ballot:
+    """One attempt to be elected in ``term``; a pre-vote asks only whether it would succeed
+    (thesis section 9.6) and leaves no trace, so a replica that cannot win disturbs nobody.
+    """
+
+    term: int
+    pre_vote: bool
+    votes: set[int] = field(default_factory=set)
+
+    def won(self, membership: Membership) -> bool:
+        """Whether a majority is for it; a member that may not vote would not count here."""
+        return len(self.votes) >= membership.majority
+
+
+class Patience:
+    """How long a replica stays with a leader, and when it campaigns itself."""
+
+    def __init__(
+        self, membership: Membership, timings: Timings, random: Random, now: float
+    ) -> None:
+        self._membership = membership
+        self._timings = timings
+        self._random = random
+        self._dead_leader = 0
+        self._heard_at = -inf
+        self._loyal_until = now + timings.election_s
+        self._campaign_at = -inf
+        self.wait(now)
+
+    def heard(self, leader_id: int, at: float) -> None:
+        """``leader_id`` was certainly leading then."""
+        self._dead_leader = leader_id  # should it be lost
+        self._heard_at = at
+
+    def wait(self, now: float) -> None:
+        """Wait for a leader, from now on: longer than voters are loyal, so that the first try
+        is not refused, and the lower the id the longer, so that votes are rarely split.
+        """
+        timings, self._campaign_at = self._timings, now
+        if self._membership.peers:
+            self._campaign_at += timings.election_s + timings.election_grace_s
+            self._campaign_at += self._turn_s() + self._random.uniform(0, timings.jitter_s)
+
+    def hurry(self, now: float) -> None:
+        """The leader is certainly gone: forget having heard it, and wait for no more than the
+        members that should campaign first.
+        """
+        self._heard_at = -inf
+        self._campaign_at = min(self._campaign_at, now + self._turn_s())
+
+    def is_over(self, now: float) -> bool:
+        """Whether it is time to campaign."""
+        return now >= self._campaign_at
+
+    def is_loyal(self, now: float) -> bool:
+        """Whether there is, or before a restart may have been, a leader that relies on this
+        replica to elect nobody else (thesis 4.2.3).
+        """
+        return now < self._loyal_until or now - self._heard_at < self._timings.election_s
+
+    def _turn_s(self) -> float:
+        own, lost = self._membership.id, self._dead_leader
+        before = sum(member > own and member != lost for member in self._membership.members)
+        return before * self._timings.stagger_s
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """A leader is giving way to ``target``: since it began there are no new proposals and no
+    leases. The old ones are over at ``drained_at``; at ``gives_up_at`` it goes on leading.
+    """
+
+    target: int
+    drained_at: float
+    gives_up_at: float
+
+
+class FlapGuard:
+    """How long a higher id must have been steady before a leader gives way to it.
+
+    The wait doubles with each hand-over in the flap window: a member that comes and goes
+    costs the group a write pause each time.
+    """
+
+    def __init__(self, timings: Timings) -> None:
+        self._timings = timings
+        self._hand_overs: deque[float] = deque(maxlen=10)
+        self._not_before = -inf
+
+    def allows(self, steady_s: float, now: float) -> bool:
+        """Whether a hand-over to a member that has been steady for so long may begin."""
+        while self._hand_overs and now - self._hand_overs[0] > self._timings.flap_window_s:
+            self._hand_overs.popleft()
+        wait_s: float = self._timings.stable_s * 2 ** len(self._hand_overs)
+        return now >= self._not_before and steady_s >= wait_s
+
+    def gave_up(self, now: float) -> None:
+        """A hand-over did not come about: the next one waits for another stable period."""
+        self._not_before = now + self._timings.stable_s
+
+    def handed_over(self, now: float) -> None:
+        """A hand-over took place."""
+        self._hand_overs.append(now)

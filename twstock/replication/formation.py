@@ -1,0 +1,60 @@
+"""Joining a group for the first time, or finding out that one may not.
+
+A new directory has a random incarnation, durable before anybody hears of it. The member may
+promise nothing (vote, acknowledge) before it is *formed*: it has learnt the incarnation of
+every other member, and none of them knows it by another one. So a member whose directory was
+wiped is found out by any peer that was formed with its older self (TigerBeetle 2767, etcd
+10254: a wiped disk forgets promises). The first start of a group needs all its members.
+"""
+
+from collections.abc import Iterable
+
+from twisted.internet.defer import DeferredList
+
+from twstock.errors import WipedStorage
+from twstock.replication.transport import Transport
+from twstock.rpc.calls import Peer, Probe, ProbeAnswer
+
+
+class Formation:
+    """What a member has learnt of its peers on the way to being formed."""
+
+    def __init__(self, me: Peer, peers: Iterable[int], transport: Transport) -> None:
+        self._me = me
+        self._transport = transport
+        self._missing = set(peers)
+        self.learnt: dict[int, int] = {}
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """The peers that have not answered yet."""
+        return tuple(sorted(self._missing))
+
+    async def ask(self) -> bool:
+        """Ask every peer that is missing; tell whether all have answered now.
+
+        Raises WipedStorage if a peer knows this member by another incarnation.
+        """
+        asked = self.missing
+        probe = Probe(self._me)
+        answers = await DeferredList(
+            [self._transport.probe(peer, probe) for peer in asked], consumeErrors=True
+        )
+        for peer, (answered, answer) in zip(asked, answers, strict=True):
+            if answered:
+                self._learn(peer, answer)
+        return not self._missing
+
+    def _learn(self, peer: int, answer: ProbeAnswer) -> None:
+        status, me = answer.status, self._me
+        if (status.group, status.cluster_id, status.id) != (me.group, me.cluster_id, peer):
+            return
+        if status.knows_asker_as not in (0, me.incarnation):
+            raise WipedStorage(
+                f"{me.group}-{me.id}: this data directory is new, but {me.group}-{peer} knows "
+                f"this member by another incarnation ({status.knows_asker_as:x}): its data and "
+                "all that it had promised (votes, acknowledged entries) are gone; "
+                "restore the directory that was here"
+            )
+        self.learnt[peer] = status.incarnation
+        self._missing.discard(peer)

@@ -1,0 +1,192 @@
+"""What a replica knows and sends while it leads one term."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf
+
+from twstock.replication.election import FlapGuard, HandOver
+from twstock.replication.log import Log
+from twstock.replication.messages import (
+    AppendEntries,
+    AppendReply,
+    Entry,
+    Membership,
+    Timings,
+    Transfer,
+)
+from twstock.replication.progress import Progress
+
+
+@dataclass(slots=True)
+class Marks:
+    """How far a replica has got: the log is committed up to ``commit``, and the state machine,
+    which has applied it up to ``applied``, has a state with this ``digest``.
+    """
+
+    commit: int
+    applied: int = 0
+    digest: bytes = b""
+
+
+class Leadership:
+    """The volatile state of a leader (Raft figure 2): gone when it steps down.
+
+    ``first_index`` is where the no-op of the term goes; once that is committed, so is
+    everything before it. A member that may not vote (one that lost what it had promised)
+    would be left out of ``quorum_index`` and ``contact_at``; there is none today.
+    """
+
+    def __init__(
+        self,
+        membership: Membership,
+        timings: Timings,
+        log: Log,
+        marks: Marks,
+        *,
+        term: int,
+        sequences: Iterator[int],
+        now: float,
+    ) -> None:
+        self.term = term
+        self.first_index = log.last_index + 1
+        self.hand_over: HandOver | None = None
+        self.followers = {peer: Progress(self.first_index, timings) for peer in membership.peers}
+        self._membership = membership
+        self._timings = timings
+        self._log = log
+        self._marks = marks
+        self._sequences = sequences
+        self._since = now
+        self._heartbeat_at = now
+
+    def answered(self, reply: AppendReply, now: float) -> None:
+        """A follower answers, in this term."""
+        if reply.source in self.followers:
+            self.followers[reply.source].answered(reply, now)
+
+    def quorum_index(self, durable_index: int) -> int:
+        """Up to where a majority has the log on disk; ``durable_index`` is the own disk's.
+
+        The own one counts only what its disk has, like any other (thesis 10.2.1; etcd 14370).
+        """
+        held = [durable_index, *(progress.match for progress in self.followers.values())]
+        return sorted(held, reverse=True)[self._membership.majority - 1]
+
+    @property
+    def contact_at(self) -> float:
+        """When a majority was certainly following: it has answered requests sent no earlier.
+
+        Time of sending, not of the answer's arrival: an answer that waited in a queue, or
+        for a process that was paused, says nothing about the time in between.
+        """
+        needed = self._membership.majority - 1
+        if not needed:
+            return inf
+        answered = sorted((p.answered_at for p in self.followers.values()), reverse=True)
+        return answered[needed - 1]
+
+    @property
+    def lease_until(self) -> float:
+        """Until when nobody else can be elected: voters stay with a leader for an election
+        time-out after they heard it, and they heard it after ``contact_at``.
+        """
+        return self.contact_at + self._timings.election_s * self._timings.lease_fraction
+
+    def is_out_of_touch(self, now: float) -> bool:
+        """Whether no majority has answered for two election time-outs (CheckQuorum)."""
+        return now - max(self._since, self.contact_at) > 2 * self._timings.election_s
+
+    def heartbeats(self, now: float) -> list[AppendEntries]:
+        """The heartbeats that are due.
+
+        Each follows the entry that the follower is known to have, so it is accepted whatever
+        else is under way, and its answer tells nothing but that the follower is there.
+        """
+        if now < self._heartbeat_at:
+            return []
+        self._heartbeat_at = now + self._timings.heartbeat_s
+        return [
+            self._append(peer, progress.match, (), now) for peer, progress in self.followers.items()
+        ]
+
+    def appends(self, now: float) -> list[AppendEntries]:
+        """As many appends as the followers' windows and the log have room for."""
+        messages = []
+        for peer, progress in self.followers.items():
+            while progress.next <= self._log.last_index and progress.may_send(now):
+                entries = self._log.slice(
+                    progress.next, self._timings.append_entries_max, self._timings.append_bytes_max
+                )
+                message = self._append(peer, progress.next - 1, entries, now)
+                progress.sent(message.sequence, entries[-1].index, now)
+                messages.append(message)
+        return messages
+
+    def expire(self, now: float) -> None:
+        """Forget appends that have been under way for too long."""
+        for progress in self.followers.values():
+            progress.expire(now)
+
+    def can_take_over(self, peer: int, now: float) -> bool:
+        """Whether ``peer`` is another member, answers, and is caught up within one window."""
+        progress = self.followers.get(peer)
+        return progress is not None and progress.can_take_over(self._log.last_index, now)
+
+    def heir(self, now: float) -> int:
+        """The highest other id that could take over; 0 if none can."""
+        return max((p for p in self.followers if self.can_take_over(p, now)), default=0)
+
+    def begin_hand_over(self, target: int, now: float) -> None:
+        """Stop proposals and leases in favour of ``target``."""
+        drained_at = max(now + self._timings.lease_drain_s, self.lease_until)
+        self.hand_over = HandOver(target, drained_at, now + 3 * self._timings.election_s)
+
+    def give_way(self, guard: FlapGuard, now: float) -> Transfer | None:
+        """Go on with giving way to a higher id: begin if one should lead, stop if waiting is
+        in vain, and return the message after which this replica must not lead any more.
+
+        It is sent once all leases are over and the target has the whole log, all committed.
+        """
+        hand_over, last = self.hand_over, self._log.last_index
+        if hand_over is None:
+            if heir := self._preferred(guard, now):
+                self.begin_hand_over(heir, now)
+            return None
+        target = self.followers[hand_over.target]
+        if now >= hand_over.gives_up_at or not target.keeps_up(last, now):
+            self.hand_over = None
+            guard.gave_up(now)
+        elif now >= hand_over.drained_at and self._marks.commit == target.match == last:
+            guard.handed_over(now)
+            return Transfer(self._membership.id, hand_over.target, self.term, next(self._sequences))
+        return None
+
+    def _preferred(self, guard: FlapGuard, now: float) -> int:
+        """The highest id above the own one that should lead instead; 0 if none should, or as
+        long as this leader has not settled what it found in the log.
+        """
+        if self._marks.commit < self.first_index:
+            return 0
+        steady = (
+            peer
+            for peer, progress in self.followers.items()
+            if peer > self._membership.id and guard.allows(progress.steady_s(now), now)
+        )
+        return max((p for p in steady if self.can_take_over(p, now)), default=0)
+
+    def _append(
+        self, peer: int, prev_index: int, entries: tuple[Entry, ...], now: float
+    ) -> AppendEntries:
+        return AppendEntries(
+            source=self._membership.id,
+            target=peer,
+            term=self.term,
+            prev_index=prev_index,
+            prev_term=self._log.term_at(prev_index),
+            commit=self._marks.commit,
+            entries=entries,
+            sequence=next(self._sequences),
+            sent_at=now,
+            applied=self._marks.applied,
+            digest=self._marks.digest,
+        )

@@ -1,0 +1,435 @@
+"""A replica with a clock, a disk and a network: the service that both groups run."""
+
+import os
+import sqlite3
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from math import inf
+from random import Random
+from typing import Any, cast
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twstock.config import Limits
+from twstock.errors import (
+    BrokenInvariant,
+    ConnectionLost,
+    CorruptStorage,
+    DiskFull,
+    InvalidRequest,
+    NotLeader,
+    Overloaded,
+    StorageError,
+    TwstockError,
+    Unavailable,
+)
+from twstock.process import Clock
+from twstock.replication.database import Database
+from twstock.replication.driver import Driver, StateMachine
+from twstock.replication.formation import Formation
+from twstock.replication.log import Log
+from twstock.replication.messages import (
+    AppendEntries,
+    Committed,
+    Entry,
+    Membership,
+    Timings,
+    Transfer,
+    VoteRequest,
+)
+from twstock.replication.replica import Replica
+from twstock.replication.standing import Role
+from twstock.replication.storage import Loaded, Storage
+from twstock.replication.transport import Transport
+from twstock.replication.writer import Threads, Writer
+from twstock.rpc.calls import Envelope, Fetch, Peer, Probe, Status
+
+ROOM_KEPT_BYTES = 1024 * 1024
+"""Room in the log that proposals leave alone: elections must go on when the disk is full."""
+
+BACKLOG_MAX = 20_000
+"""How many applied entries may wait to be saved before proposals are refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Time, chance and threads, which everything else gets from here.
+
+    ``disk`` is one thread; ``deliver`` runs a function in the reactor, from any thread;
+    ``panic`` ends the process; ``refuse`` ends it with a message for the operator.
+    """
+
+    clock: Clock
+    random: Random
+    disk: Threads
+    deliver: Callable[..., None]
+    panic: Callable[[Failure], None]
+    refuse: Callable[[StorageError], None]
+
+
+class Member(Service):
+    """One member of a group: its life, what its tier asks of it, and what its peers ask.
+
+    ``on_leading`` is called with the term when this member leads and has applied all that any
+    earlier leader acknowledged; ``on_leading_ended`` when that is over.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        group: str,
+        cluster_id: str,
+        membership: Membership,
+        timings: Timings,
+        limits: Limits,
+        storage: Storage,
+        database: Database,
+        load: Callable[[sqlite3.Connection, bytes], StateMachine],
+        transport: Transport,
+        surroundings: Surroundings,
+    ) -> None:
+        self._name = f"{group}-{membership.id}"
+        self._me = Peer(group, cluster_id, membership.id, 0)
+        self._membership = membership
+        self._timings = timings
+        self._limits = limits
+        self._storage = storage
+        self._database = database
+        self._load = load
+        self._transport = transport
+        self._around = surroundings
+        self._clock = cast(Any, surroundings.clock)  # twisted wants to see an IReactorTime
+        self._incarnations: dict[int, int] = {}
+        self._formed = False
+        self._reason = "starting"
+        self._started_at = self._clock.seconds()
+        self._driver: Driver | None = None
+        self._writer: Writer | None = None
+        self._ticking = LoopingCall(self._tick)
+        self._ticking.clock = self._clock
+        self.machine: Any = None
+        self.on_leading: Callable[[int], None] = lambda _term: None
+        self.on_leading_ended: Callable[[], None] = lambda: None
+
+    # --- life ------------------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """Open the disk, join the group, and take part in it."""
+        super().startService()
+        Deferred.fromCoroutine(self._start()).addErrback(self._failed)
+
+    def stopService(self) -> "Deferred[None]":
+        """Hand over if this member leads, then let go of the network and the disk."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _start(self) -> None:
+        loaded, applied, digest = await self._in_thread(self._open)
+        self._me = replace(self._me, incarnation=loaded.incarnation)
+        self._incarnations, self._formed = dict(loaded.peers), loaded.formed
+        self.machine = self._load(self._database.connection, digest)
+        if not loaded.formed:
+            await self._form()
+        self._take_part(loaded, applied)
+        await self._catch_up()
+
+    def _open(self) -> tuple[Loaded, int, bytes]:
+        """In the disk's thread."""
+        loaded = self._storage.open()
+        applied, digest = self._database.open()
+        if applied > len(loaded.entries):
+            raise CorruptStorage(
+                f"{self._name}: entries {len(loaded.entries) + 1} to {applied} were applied, "
+                "but the log ends before them: its data is lost"
+            )
+        return loaded, applied, digest
+
+    async def _form(self) -> None:
+        formation = Formation(self._me, self._membership.peers, self._transport)
+        while not await formation.ask():
+            missing = ", ".join(f"{self._me.group}-{peer}" for peer in formation.missing)
+            self._reason = f"a new member: waits for the first answer of {missing}"
+            await deferLater(self._clock, self._timings.heartbeat_s)
+        await self._in_thread(lambda: self._storage.form(formation.learnt))
+        self._incarnations, self._formed = dict(formation.learnt), True
+
+    def _take_part(self, loaded: Loaded, applied: int) -> None:
+        around, clock = self._around, self._clock
+        replica = Replica(
+            self._membership,
+            self._timings,
+            Log(loaded.entries),
+            loaded.hard_state,
+            clock.seconds(),
+            around.random,
+            applied,
+        )
+        writer = self._writer = Writer(
+            self._storage,
+            around.disk,
+            around.deliver,
+            clock.seconds,
+            self._written,
+            around.panic,
+        )
+        driver = self._driver = Driver(
+            self._me,
+            replica,
+            self.machine,
+            applied,
+            self._database,
+            self._transport,
+            writer,
+            clock.seconds,
+            around.panic,
+        )
+        driver.on_leading = self._leads
+        driver.on_leading_ended = self._leads_no_more
+        self._reason = "no leader"
+        self._ticking.start(self._timings.heartbeat_s / 3)
+
+    async def _catch_up(self) -> None:
+        """Pull what the others committed meanwhile (SyncUp) from the first that answers."""
+        for peer in self._membership.peers:
+            try:
+                while await self._pull(peer):
+                    pass
+            except TwstockError:
+                continue  # the next peer, or the leader's appends, will do
+            else:
+                return
+
+    async def _pull(self, peer: int) -> bool:
+        """One pull; tells whether there is more to have."""
+        driver = self._running()
+        before = driver.replica.commit
+        pulled = await self._transport.fetch(peer, Fetch(self._me, before))
+        message = replace(pulled, source=peer, target=self._membership.id)
+        driver.run(lambda now: driver.replica.step(message, now))
+        return bool(self.running) and before < driver.replica.commit < pulled.commit
+
+    async def _stop(self) -> None:
+        if self._driver is not None:
+            await self._give_way(self._driver)
+            self._driver.stop()
+        if self._ticking.running:
+            self._ticking.stop()
+        self._transport.close()
+        await self._in_thread(self._storage.close)
+
+    async def _give_way(self, driver: Driver) -> None:
+        """Hand over to a member that is caught up, if there is one, within the drain time."""
+        replica, until = driver.replica, self._clock.seconds() + self._limits.drain_s
+        heir = replica.heir(self._clock.seconds())
+        if heir:
+            driver.run(lambda now: replica.hand_over(heir, now))
+        while heir and replica.role is Role.LEADER and self._clock.seconds() < until:
+            await deferLater(self._clock, self._timings.heartbeat_s / 3)
+
+    def _tick(self) -> None:
+        driver, writer = self._running(), self._writer
+        assert writer is not None
+        replica = driver.replica
+        if replica.role is Role.LEADER and writer.waited_s() > self._limits.disk_hung_s:
+            self._log.error("{name}: the disk hangs, so this leader steps down", name=self._name)
+            driver.run(replica.resign)
+        driver.run(replica.tick)
+        writer.settle_when_idle()
+        self._database.retry()
+
+    # --- what the tier asks ------------------------------------------------------------------
+
+    def propose(self, payload: bytes) -> "Deferred[Any]":
+        """Replicate a command; fires with its result when it is committed and applied here.
+
+        Raises NotLeader, Unavailable, DiskFull or Overloaded, and has then done nothing;
+        fails with OutcomeUnknown when leadership is lost on the way.
+        """
+        driver = self._running()
+        if self._room_bytes() < ROOM_KEPT_BYTES:
+            raise DiskFull("disk full")
+        if self._database.backlog > BACKLOG_MAX:
+            raise Overloaded("applied state is saved too slowly")
+        return driver.propose(payload)
+
+    def is_ready(self) -> bool:
+        """Whether this member leads and has applied all that any earlier leader acknowledged."""
+        return self._driver is not None and self._driver.replica.is_ready
+
+    def is_giving_way(self) -> bool:
+        """Whether this leader is handing over and takes no more commands."""
+        return self._driver is not None and self._driver.replica.handing_over_to != 0
+
+    def lease_until(self) -> float:
+        """Until when (seconds of the clock) no other member can lead; -inf: not known."""
+        return -inf if self._driver is None else self._driver.replica.lease_until
+
+    def leader_id(self) -> int:
+        """Who leads, as far as this member knows; 0: nobody."""
+        return 0 if self._driver is None else self._driver.replica.leader_id
+
+    def term(self) -> int:
+        """The newest term that this member knows."""
+        return 0 if self._driver is None else self._driver.replica.term
+
+    def resign(self) -> None:
+        """Stop leading: somebody leads a newer term."""
+        driver = self._running()
+        driver.run(driver.replica.resign)
+
+    def not_leading(self) -> TwstockError:
+        """The error for a request that only the ready leader answers."""
+        leader, own = self.leader_id(), self._membership.id
+        if self._driver is None or leader == own:
+            return Unavailable("the leader is not ready" if leader else self._reason)
+        return NotLeader(leader)
+
+    def status(self, asker: Peer | None = None, *, serving: str | None = None) -> Status:
+        """What this member tells of itself; a formed one tells a peer how it knows that one.
+
+        ``serving`` is why its tier does not serve although it leads, empty when it does.
+        """
+        knows = self._incarnations.get(asker.id, 0) if asker is not None and self._formed else 0
+        driver = self._driver
+        replica = driver.replica if driver else None
+        reason = serving or ("" if self.leader_id() else self._reason)
+        return Status(
+            group=self._me.group,
+            id=self._me.id,
+            cluster_id=self._me.cluster_id,
+            incarnation=self._me.incarnation,
+            role=replica.role.value if replica else "joining",
+            term=self.term(),
+            leader_id=self.leader_id(),
+            last_index=replica.last_index if replica else 0,
+            commit=replica.commit if replica else 0,
+            applied=driver.applied if driver else 0,
+            digest=driver.digest_at(driver.applied) if driver else b"",
+            last_transaction=self.machine.last_transaction if self.machine else 0,
+            pid=os.getpid(),
+            uptime_s=self._clock.seconds() - self._started_at,
+            ready=self.is_ready() and not reason,
+            reason=reason,
+            formed=self._formed,
+            knows_asker_as=knows,
+        )
+
+    # --- what peers ask ----------------------------------------------------------------------
+
+    async def receive(self, envelope: Envelope) -> Any:
+        """Step a peer's request; answers with the replica's reply to it."""
+        driver, message = self._running(), envelope.message
+        self._check(envelope)
+        if isinstance(message, Transfer):
+            driver.run(lambda now: driver.replica.step(message, now))
+            return None
+        if isinstance(message, AppendEntries):
+            self._compare_digest(driver, message)
+            if message.entries and self._room_bytes() < ROOM_KEPT_BYTES // 2:
+                raise DiskFull("disk full")
+        elif isinstance(message, VoteRequest) and message.pre_vote:
+            # Before refusing out of loyalty, see whether that leader is still there.
+            await self._check_leader(driver.replica, but=message.source)
+        return await driver.answer(message)
+
+    async def nominate(self, nominee: int) -> None:
+        """A front-end wants ``nominee`` to lead: campaign if the leader is certainly gone.
+
+        Nobody is believed: this member probes the leader that it knows. A living leader
+        gives way only to a higher id that is caught up.
+        """
+        driver = self._running()
+        if driver.replica.role is Role.LEADER:
+            if nominee > self._membership.id:
+                driver.run(lambda now: driver.replica.hand_over(nominee, now))
+        elif nominee == self._membership.id:
+            await self._check_leader(driver.replica)
+
+    async def fetch(self, fetch: Fetch) -> Committed:
+        """Committed entries after an index, as many as one message takes."""
+        replica, first = self._running().replica, fetch.after_index + 1
+        entries: tuple[Entry, ...] = ()
+        if 1 <= first <= replica.commit:
+            found = replica.log.slice(
+                first, self._limits.fetch_entries_max, self._timings.append_bytes_max
+            )
+            entries = tuple(entry for entry in found if entry.index <= replica.commit)
+        prev = max(0, min(fetch.after_index, replica.last_index))
+        term = replica.log.term_at(prev)
+        return Committed(self._membership.id, 0, replica.term, prev, term, replica.commit, entries)
+
+    def _check(self, envelope: Envelope) -> None:
+        """Refuse a message that is not from a known peer of this very group."""
+        peer, message = envelope.peer, envelope.message
+        known = replace(self._me, id=peer.id, incarnation=self._incarnations.get(peer.id, -1))
+        if peer != known:
+            self._log.warn("{name}: refused a message of {peer}", name=self._name, peer=peer)
+            raise InvalidRequest("peer", "another cluster, group or incarnation")
+        if message.source != peer.id or message.target != self._membership.id:
+            raise InvalidRequest("target", "the message is for another member")
+
+    def _compare_digest(self, driver: Driver, message: AppendEntries) -> None:
+        """States at the same index must be the same (S13)."""
+        own = driver.digest_at(message.applied)
+        if own and message.digest and own != message.digest:
+            text = f"state at {message.applied} differs from that of {message.source}"
+            self._around.panic(Failure(BrokenInvariant(text)))
+
+    async def _check_leader(self, replica: Replica, but: int = 0) -> None:
+        """Forget the leader if its process is certainly gone: its machine says so."""
+        leader, term = replica.leader_id, replica.term
+        if leader in (0, self._membership.id, but):
+            return
+        try:
+            await self._transport.probe(leader, Probe())
+        except ConnectionLost:
+            self._running().run(lambda now: replica.leader_lost(now, term))
+        except TwstockError:
+            return  # no answer in time is no proof: the election time-out decides
+
+    # --- odds --------------------------------------------------------------------------------
+
+    def _leads(self, term: int) -> None:
+        self._log.info("{name} leads term {term}", name=self._name, term=term)
+        self.on_leading(term)
+
+    def _leads_no_more(self) -> None:
+        self._log.info("{name} leads no more", name=self._name)
+        self.on_leading_ended()
+
+    def _written(self, sequence: int) -> None:
+        self._running().written(sequence)
+
+    def _running(self) -> Driver:
+        if self._driver is None:
+            raise Unavailable(self._reason)
+        return self._driver
+
+    def _room_bytes(self) -> int:
+        return 0 if self._writer is None else self._writer.room_bytes
+
+    def _failed(self, failure: Failure) -> None:
+        """The start failed: say why, to the operator or in a traceback, and end."""
+        if isinstance(failure.value, StorageError):
+            self._around.refuse(failure.value)
+        else:
+            self._around.panic(failure)
+
+    def _in_thread(self, function: Callable[[], Any]) -> Awaitable[Any]:
+        answer: Deferred[Any] = Deferred()
+
+        def run() -> None:
+            try:
+                result = function()
+            except Exception:
+                self._around.deliver(answer.errback, Failure())
+            else:
+                self._around.deliver(answer.callback, result)
+
+        self._around.disk.callInThread(run)
+        return answer

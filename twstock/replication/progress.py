@@ -1,0 +1,115 @@
+"""What a leader knows of one follower, and what it has under way to it."""
+
+from collections import deque
+from dataclasses import dataclass
+from math import inf
+
+from twstock.replication.messages import AppendReply, Timings
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """One append that has not been answered yet."""
+
+    sequence: int
+    last_index: int
+    sent_at: float
+
+
+class Progress:
+    """One follower in the eyes of its leader.
+
+    A follower is *probed*, with one append at a time, until one is accepted; then appends
+    are *streamed*, a window of them, each sent in the hope that the ones before it arrive.
+    Only answers to flights that are still known move this forward: whatever else comes in
+    (a duplicate, a straggler, the answer to a heartbeat) may raise ``match`` but never
+    starts a second chain of appends.
+    """
+
+    def __init__(self, next_index: int, timings: Timings) -> None:
+        self.match = 0
+        self.next = next_index
+        self.answered_at = -inf
+        self._timings = timings
+        self._heard_at = -inf
+        self._steady_since = inf
+        self._probing = True
+        self._quiet_until = -inf
+        self._flights: deque[Flight] = deque()
+
+    def may_send(self, now: float) -> bool:
+        """Whether another append may go out."""
+        window = 1 if self._probing else self._timings.append_window
+        return now >= self._quiet_until and len(self._flights) < window
+
+    def sent(self, sequence: int, last_index: int, now: float) -> None:
+        """An append with entries up to ``last_index`` goes out."""
+        self._flights.append(Flight(sequence, last_index, now))
+        self.next = last_index + 1
+
+    def answered(self, reply: AppendReply, now: float) -> None:
+        """The follower answers, in the leader's term."""
+        if now - self._heard_at > self._timings.election_s:
+            self._steady_since = now
+        self._heard_at = now
+        self._quiet_until = -inf
+        self.answered_at = max(self.answered_at, reply.sent_at)
+        known = any(flight.sequence == reply.sequence for flight in self._flights)
+        if reply.ok:
+            self._accepted(reply.index, known=known)
+        elif known:
+            self._rejected(reply)
+
+    def lost(self, now: float) -> None:
+        """An append could not be delivered: probe again, when the follower shows up in the
+        answer to a heartbeat or after the append time-out.
+        """
+        self._probe_after(self.match)
+        self._quiet_until = now + self._timings.append_timeout_s
+
+    def expire(self, now: float) -> None:
+        """Forget flights that have not been answered for too long, and probe again."""
+        if self._flights and now - self._flights[0].sent_at >= self._timings.append_timeout_s:
+            self._probe_after(self.match)
+
+    def keeps_up(self, last_index: int, now: float) -> bool:
+        """Whether it answers, and has the log or lets no append wait for an election time-out:
+        a follower whose disk hangs goes on answering heartbeats.
+        """
+        if now - self._heard_at >= self._timings.election_s:
+            return False
+        flight = self._flights[0] if self._flights else None
+        return self.match == last_index or (
+            flight is None or now - flight.sent_at < self._timings.election_s
+        )
+
+    def can_take_over(self, last_index: int, now: float) -> bool:
+        """Whether it keeps up, less than a window behind."""
+        window = self._timings.append_window * self._timings.append_entries_max
+        has_most = not self._probing and last_index - self.match <= window
+        return self.keeps_up(last_index, now) and (self.match == last_index or has_most)
+
+    def steady_s(self, now: float) -> float:
+        """For how long it has answered without a gap."""
+        return now - self._steady_since
+
+    def _accepted(self, index: int, *, known: bool) -> None:
+        # In one term a leader only adds to its log, so what a follower has once accepted
+        # stays accepted: an old answer is true, merely not news.
+        self.match = max(self.match, index)
+        self.next = max(self.next, self.match + 1)
+        while self._flights and self._flights[0].last_index <= self.match:
+            self._flights.popleft()
+        if known:
+            self._probing = False
+
+    def _rejected(self, reply: AppendReply) -> None:
+        # Refusing what it has accepted before would be a broken promise; no new try before
+        # the time-out, or the two would exchange messages as fast as the network can.
+        if reply.index > self.match:
+            self._probe_after(max(self.match, min(reply.hint, reply.index - 1)))
+
+    def _probe_after(self, index: int) -> None:
+        self._flights.clear()
+        self._probing = True
+        self.next = index + 1

@@ -1,0 +1,233 @@
+"""What a start makes of the segments it finds: all well, a torn write, or lost data.
+
+Pure. The verdicts are those of DESIGN.md's table; the idea of telling a torn write from
+corruption by what stands *after* it is from "Protocol-Aware Recovery" (FAST 2018).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple
+
+from twstock.replication.messages import Entry
+from twstock.replication.records import (
+    HEADER_BYTES,
+    Batch,
+    Content,
+    Identity,
+    Position,
+    SegmentHeader,
+    decode_header,
+    read_batches,
+    used_end,
+)
+
+
+class Segment(NamedTuple):
+    """A segment's file: its name, the number in the name, and all of its bytes."""
+
+    name: str
+    sequence: int
+    content: bytes
+
+
+class Ending(Enum):
+    """How a log ends."""
+
+    CLEAN = "clean"
+    TORN = "torn"
+    CORRUPT = "corrupt"
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """What is wrong, where: bytes ``first`` up to, not including, ``end`` of ``name``.
+
+    ``lost_from`` to ``lost_to`` are the indices that are gone; ``lost_to`` is the highest
+    that is known of, there may have been more.
+    """
+
+    reason: str
+    name: str
+    first: int
+    end: int
+    lost_from: int
+    lost_to: int
+
+    def __str__(self) -> str:
+        lost = (
+            f"entry {self.lost_from}"
+            if self.lost_to == self.lost_from
+            else (f"entries {self.lost_from} to {self.lost_to}")
+        )
+        return (
+            f"{self.name}, bytes {self.first} to {self.end}: {self.reason}; "
+            f"{lost} and all later ones are lost, those before are intact"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The entries that check out, where they end, and how.
+
+    TORN: what follows ``position`` was never acknowledged and may be cut. CORRUPT: entries
+    that were promised are lost; ``damage`` says which.
+    """
+
+    ending: Ending
+    entries: list[Entry]
+    position: Position | None
+    damage: Damage | None = None
+
+
+def scan(segments: Iterable[Segment], identity: Identity, mark: Position | None) -> Verdict:
+    """Judge ``segments``, in the order of their numbers.
+
+    ``mark`` is the last position that is known to have been durable, None if none is known.
+    At most one segment is held at a time when ``segments`` is a generator.
+    """
+    log = _Log(identity, mark)
+    for segment in segments:
+        if log.fault is None:
+            log.read(segment)
+    return log.verdict()
+
+
+@dataclass(slots=True)
+class _Log:
+    identity: Identity
+    mark: Position | None
+    entries: list[Entry] = field(default_factory=list)
+    position: Position | None = None
+    name: str = ""
+    fault: Damage | None = None
+    tail: Damage | None = None
+    mark_found: bool = False
+
+    def read(self, segment: Segment) -> None:
+        """Take in the next segment."""
+        header = decode_header(segment.content)
+        self.fault = self._misplaced(segment, header)
+        if self.fault is not None or header is None:
+            return
+        self.name, self.tail = segment.name, None
+        self._reach(header.position)
+        content = read_batches(segment.content, header)
+        for batch in content.batches:
+            self._take(batch)
+            if self.mark is not None and batch.end == self.mark.offset:
+                self._reach(self._end(header, batch))
+        if content.batches:
+            self.position = self._end(header, content.batches[-1])
+        elif header.sequence > 1 and self.fault is None:
+            reason = "its first write is gone, although it was durable"
+            self.fault = self._lost(reason, segment.name, HEADER_BYTES, len(segment.content), 0)
+        if content.damaged and self.fault is None:
+            self._judge(segment, content)
+
+    def verdict(self) -> Verdict:
+        """Say what the segments taken in amount to."""
+        fault = self.fault or self._below_mark()
+        if fault is not None:
+            return Verdict(Ending.CORRUPT, self.entries, self.position, fault)
+        ending = Ending.CLEAN if self.tail is None else Ending.TORN
+        return Verdict(ending, self.entries, self.position, self.tail)
+
+    def _misplaced(self, segment: Segment, header: SegmentHeader | None) -> Damage | None:
+        expected = self.position.segment + 1 if self.position else 1
+        if segment.sequence > expected:
+            return self._damage(f"segment {expected} is missing before it", segment, header)
+        if segment.sequence < expected:
+            return self._damage("its number is there twice", segment, header)
+        if header is None:
+            return self._damage("the header is damaged", segment, header)
+        if header.identity != self.identity:
+            reason = "it belongs to another cluster, group, member or incarnation"
+            return self._damage(reason, segment, header)
+        if header.sequence != segment.sequence:
+            reason = f"it is segment {header.sequence} under another name"
+            return self._damage(reason, segment, header)
+        if self.position is None:
+            joined = header == SegmentHeader.first(self.identity)
+        else:
+            joined = header == SegmentHeader.after(self.identity, self.position)
+        return None if joined else self._unjoined(header)
+
+    def _unjoined(self, header: SegmentHeader) -> Damage:
+        """Segment ``header`` is good but does not continue what stands before it."""
+        if self.tail is not None:
+            reason, first = self.tail.reason, self.tail.first
+        else:
+            reason = f"its end is not where segment {header.sequence} says it was"
+            first = self.position.offset if self.position else 0
+        end = max(header.previous_end, first)
+        return self._lost(reason, self.name, first, end, header.first_index - 1)
+
+    def _reach(self, position: Position) -> None:
+        """Move on to ``position`` and compare it with the mark."""
+        self.position = position
+        mark = self.mark
+        if mark is None or mark[:2] != position[:2]:
+            return
+        self.mark_found = position == mark
+        if not self.mark_found:
+            reason = "this is not what was known to be durable here"
+            self.fault = self._lost(reason, self.name, 0, position.offset, mark.last_index)
+
+    def _take(self, batch: Batch) -> None:
+        entries = self.entries
+        for entry in batch.entries:
+            if entry.index == len(entries) + 1:
+                entries.append(entry)
+            elif 1 <= entry.index <= len(entries):
+                entries[entry.index - 1 :] = [entry]
+            else:
+                reason = "an entry does not follow the one before it"
+                self.fault = self._lost(reason, self.name, batch.start, batch.end, entry.index)
+                return
+
+    def _end(self, header: SegmentHeader, batch: Batch) -> Position:
+        return Position(header.sequence, batch.end, len(self.entries), batch.chain)
+
+    def _judge(self, segment: Segment, content: Content) -> None:
+        """Tell what it means that something stands after the last good batch."""
+        end = used_end(segment.content, content.end)
+        later = content.later
+        if later is not None:
+            reason = "damaged, although a later write is intact"
+            self.fault = self._lost(reason, segment.name, content.end, end, later.last_index)
+        elif content.chain_broken:
+            reason = "the chain of hashes is broken"
+            self.fault = self._lost(reason, segment.name, content.end, end, 0)
+        else:
+            self.tail = self._lost("not as it was written", segment.name, content.end, end, 0)
+
+    def _below_mark(self) -> Damage | None:
+        mark, position = self.mark, self.position
+        if mark is None or self.mark_found:
+            return None
+        if position is None:
+            return self._lost("no segment is left", "log", 0, mark.offset, mark.last_index)
+        if position[:2] > mark[:2]:
+            reason = "no write ends where one was known to be durable"
+            return self._lost(reason, self.name, HEADER_BYTES, mark.offset, mark.last_index)
+        if position.segment < mark.segment:
+            reason = f"segments up to {mark.segment} are missing after it"
+            return self._lost(reason, self.name, position.offset, position.offset, mark.last_index)
+        reason = "not as it was written, although it was durable"
+        return self._lost(reason, self.name, position.offset, mark.offset, mark.last_index)
+
+    def _damage(self, reason: str, segment: Segment, header: SegmentHeader | None) -> Damage:
+        lost_to = header.first_index - 1 if header is not None else 0
+        return self._lost(reason, segment.name, 0, len(segment.content), lost_to)
+
+    def _lost(self, reason: str, name: str, first: int, end: int, lost_to: int) -> Damage:
+        """Name what is lost: entries after the last good one, or below, when the highest index
+        known of is lower, because the lost batch replaced what stood there.
+        """
+        if self.mark is not None and not self.mark_found:
+            lost_to = max(lost_to, self.mark.last_index)
+        lost_from = len(self.entries) + 1
+        if lost_to > 0:
+            lost_from = min(lost_from, lost_to)
+        return Damage(reason, name, first, end, lost_from, max(lost_to, lost_from))

@@ -1,0 +1,265 @@
+"""The log's files: the segment that is written to, and spare ones made ahead."""
+
+import errno
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from twstock.errors import CorruptStorage, DiskFull
+from twstock.replication.disk import UNFINISHED, ZEROS, Directory, is_full, segment_name
+from twstock.replication.messages import Entry
+from twstock.replication.records import (
+    END_BYTES,
+    HEADER_BYTES,
+    Identity,
+    Position,
+    SegmentHeader,
+    encode_end,
+    encode_header,
+    end_batch,
+    used_end,
+)
+from twstock.replication.recovery import Ending, Segment, Verdict, scan
+
+_SPARE = "spare-"
+_PIECES_PER_STEP = 8
+
+
+class Spare(NamedTuple):
+    """A file full of zeros, durable, open, and not part of the log yet."""
+
+    fd: int
+    name: str
+    size: int
+
+
+class Spares:
+    """Segments made ahead: filled with zeros, because a flush of a block that was never
+    written has to change metadata (``posix_fallocate`` would leave it at that).
+    """
+
+    def __init__(self, directory: Directory, segment_bytes: int, wanted: int) -> None:
+        self._directory = directory
+        self._segment_bytes = segment_bytes
+        self._wanted = wanted
+        self._ready: list[Spare] = []
+        self._making: Spare | None = None
+        self._filled = 0
+        self._number = 0
+
+    def adopt(self) -> None:
+        """Take over the spares of an earlier process; remove what is unfinished or was used.
+
+        A spare is all zeros unless a crash came before its renaming to a segment. Adopting
+        needs no space, so a restart on a full disk does not lose the room there was.
+        """
+        self._ready, self._making, self._number = [], None, 0
+        for name in self._directory.names():
+            if name.endswith(UNFINISHED) or (name.startswith(_SPARE) and not self._adopt(name)):
+                self._directory.unlink(name)
+
+    def room_bytes(self) -> int:
+        """Return the size of the largest spare."""
+        return max((spare.size for spare in self._ready), default=0)
+
+    def take(self, size: int) -> Spare | None:
+        """Return a spare of at least ``size`` bytes; it no longer counts as one."""
+        for spare in self._ready:
+            if spare.size >= size:
+                self._ready.remove(spare)
+                return spare
+        return None
+
+    def make(self, size: int) -> Spare:
+        """Make a spare of at least ``size`` bytes now. Raises DiskFull."""
+        size = max(size, self._segment_bytes)
+        if self._making is not None and self._making.size < size:
+            self._abandon()
+        try:
+            while (spare := self._step(size)) is None:
+                pass
+        except OSError as problem:
+            self._give_up(problem)
+            raise DiskFull(f"{self._directory.path} has no room for {size} bytes more") from None
+        return spare
+
+    def settle(self) -> bool:
+        """Do one short step towards the next spare; tell whether one is still wanted.
+
+        Without space nothing happens and the answer stays yes: ask again after a pause.
+        """
+        if len(self._ready) >= self._wanted:
+            return False
+        spare, pieces = None, _PIECES_PER_STEP
+        try:
+            while spare is None and pieces > 0:
+                spare, pieces = self._step(self._segment_bytes), pieces - 1
+        except OSError as problem:
+            self._give_up(problem)
+            return True
+        if spare is not None:
+            self._ready.append(spare)
+        return len(self._ready) < self._wanted
+
+    def _adopt(self, name: str) -> bool:
+        number = name.removeprefix(_SPARE)
+        fd = self._directory.open_file(name)
+        content = self._directory.read_from_disk(fd)
+        empty = len(content) == self._segment_bytes and used_end(content, 0) == 0
+        if not (number.isdecimal() and empty):
+            self._directory.close_file(fd)
+            return False
+        self._number = max(self._number, int(number))
+        self._ready.append(Spare(fd, name, len(content)))
+        return True
+
+    def _step(self, size: int) -> Spare | None:
+        """Begin, fill a little, or finish; return the spare when it is finished."""
+        files = self._directory.files
+        if self._making is None:
+            self._begin(size)
+            return None
+        fd, name, size = self._making
+        if self._filled < size:
+            block = ZEROS[: size - self._filled]
+            if files.pwrite(fd, block, self._filled) < len(block):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            files.fdatasync(fd)
+            self._filled += len(block)
+            return None
+        files.fsync(fd)
+        self._directory.publish(name + UNFINISHED, name)
+        self._making = None
+        return Spare(fd, name, size)
+
+    def _begin(self, size: int) -> None:
+        if self._directory.files.free_bytes(self._directory.path) < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        name = f"{_SPARE}{self._number + 1}"
+        fd = self._directory.open_file(name + UNFINISHED, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        self._making, self._filled = Spare(fd, name, size), 0
+        self._number += 1
+
+    def _give_up(self, problem: OSError) -> None:
+        """Give back the space that a full disk could not complete; raise any other problem."""
+        if not is_full(problem):
+            raise problem
+        self._abandon()
+
+    def _abandon(self) -> None:
+        if self._making is not None:
+            making, self._making = self._making, None
+            self._directory.close_file(making.fd)
+            self._directory.unlink(making.name + UNFINISHED)
+
+
+class LogFile:
+    """The log on disk: batches appended to the last segment, one flush each.
+
+    A new segment appears with its header and its first batch in it, both durable before it
+    gets its name; so a segment without an intact header never comes from a crash.
+    """
+
+    def __init__(self, directory: Directory, spares: Spares) -> None:
+        self._directory = directory
+        self._spares = spares
+        self._identity: Identity
+        self._fd = -1
+        self._size = 0
+        self._salt = 0
+        self._position: Position
+
+    @property
+    def position(self) -> Position:
+        """Where the log ends."""
+        return self._position
+
+    def create(self, identity: Identity) -> None:
+        """Start an empty log. Raises DiskFull."""
+        self._identity, self._fd = identity, -1
+        header = SegmentHeader.first(identity)
+        self._begin_segment(header, b"", header.position, self._spares.make(HEADER_BYTES))
+
+    def recover(
+        self, identity: Identity, found: list[tuple[int, str]], mark: Position | None, strict: bool
+    ) -> list[Entry]:
+        """Return the entries of segments ``found``; cut what a crash left of the last write.
+
+        Raises CorruptStorage when promised entries are lost; when ``strict``, also when that
+        cannot be told from a torn write.
+        """
+        self._identity, self._fd = identity, -1
+        verdict = scan(self._read(found), identity, mark)
+        torn = verdict.ending is Ending.TORN
+        if verdict.ending is Ending.CORRUPT or (torn and strict) or verdict.position is None:
+            raise CorruptStorage(f"{self._directory.path}: {verdict.damage}; nothing was changed")
+        self._position = verdict.position
+        self._salt = identity.salt(self._position.segment)
+        if torn:
+            self._cut(verdict)
+        return verdict.entries
+
+    def room_bytes(self) -> int:
+        """Return how many bytes of entries fit into the present segment or a spare."""
+        left = self._size - self._position.offset
+        return max(0, left - END_BYTES, self._spares.room_bytes() - HEADER_BYTES - END_BYTES)
+
+    def reserve(self, size: int) -> Spare | None:
+        """Return a spare for ``size`` bytes of entries, None if the present segment will do.
+
+        Raises DiskFull when there is room nowhere.
+        """
+        size += END_BYTES
+        if self._position.offset + size <= self._size:
+            return None
+        size += HEADER_BYTES
+        return self._spares.take(size) or self._spares.make(size)
+
+    def append(self, frames: bytes, first: int, last: int, spare: Spare | None) -> None:
+        """Write a batch, indices from ``first`` to ``last``; durable on return."""
+        if spare is None:
+            self._position = self._write_batch(frames, first, last)
+        else:
+            header = SegmentHeader.after(self._identity, self._position)
+            salt, start = self._identity.salt(header.sequence), header.position
+            end = end_batch(frames, salt, start, first, last)
+            content = frames + encode_end(salt, start.offset, first, end)
+            self._begin_segment(header, content, end, spare)
+
+    def _write_batch(self, frames: bytes, first: int, last: int) -> Position:
+        start = self._position
+        end = end_batch(frames, self._salt, start, first, last)
+        content = frames + encode_end(self._salt, start.offset, first, end)
+        self._directory.pwrite(self._fd, content, start.offset)
+        self._directory.files.fdatasync(self._fd)
+        return end
+
+    def _begin_segment(
+        self, header: SegmentHeader, content: bytes, end: Position, spare: Spare
+    ) -> None:
+        self._directory.pwrite(spare.fd, encode_header(header) + content, 0)
+        self._directory.files.fdatasync(spare.fd)
+        self._directory.publish(spare.name, segment_name(header.sequence))
+        self._use(spare.fd, spare.size)
+        self._salt = self._identity.salt(header.sequence)
+        self._position = end
+
+    def _read(self, found: list[tuple[int, str]]) -> Iterator[Segment]:
+        for sequence, name in found:
+            fd = self._directory.open_file(name)
+            content = self._directory.read_from_disk(fd)
+            self._use(fd, len(content))
+            yield Segment(name, sequence, content)
+
+    def _use(self, fd: int, size: int) -> None:
+        if self._fd >= 0:
+            self._directory.close_file(self._fd)
+        self._fd, self._size = fd, size
+
+    def _cut(self, verdict: Verdict) -> None:
+        """Zero what a torn write left, before anything is written after it."""
+        assert verdict.damage is not None
+        for offset in range(self._position.offset, verdict.damage.end, len(ZEROS)):
+            block = ZEROS[: verdict.damage.end - offset]
+            self._directory.pwrite(self._fd, block, offset)
+        self._directory.files.fdatasync(self._fd)

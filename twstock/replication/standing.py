@@ -1,0 +1,127 @@
+"""Where a replica stands: its state (Raft figure 2), and what others may read of it."""
+
+from enum import Enum
+from itertools import count
+from math import inf
+from random import Random
+
+from twstock.errors import BrokenInvariant
+from twstock.replication.election import Ballot, FlapGuard, Patience
+from twstock.replication.leadership import Leadership, Marks
+from twstock.replication.log import Log
+from twstock.replication.messages import HardState, Membership, Message, Timings
+from twstock.replication.writes import Writes
+
+
+class Role(Enum):
+    """What a replica is in its term; who only asks for pre-votes is a candidate too."""
+
+    FOLLOWER = "follower"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+
+
+class Standing:
+    """The state of figure 2, and what others may read of it.
+
+    ``log`` and ``hard_state`` are what the disk has; ``commit`` is how far the entries have
+    been applied already: those are not handed out again.
+    """
+
+    def __init__(  # noqa: PLR0917
+        self,
+        membership: Membership,
+        timings: Timings,
+        log: Log,
+        hard_state: HardState,
+        now: float,
+        random: Random,
+        commit: int = 0,
+    ) -> None:
+        if commit > log.last_index:
+            raise BrokenInvariant(f"{commit} are applied, the log ends at {log.last_index}")
+        self._membership = membership
+        self._timings = timings
+        self._log = log
+        self._term, self._vote = hard_state.term, hard_state.vote
+        self._marks = Marks(commit, applied=commit)
+        self._handed_out = commit
+        self._leader_id = 0
+        self._ballot: Ballot | None = None
+        self._lead: Leadership | None = None
+        self._patience = Patience(membership, timings, random, now)
+        self._flap_guard = FlapGuard(timings)
+        self._sequences = count(random.getrandbits(32))
+        self._writes = Writes(log.last_index)
+        self._outbox: list[Message] = []
+        if log.last_term > self._term:  # the write was torn between them, so nobody was told
+            self._enter_term(log.last_term)
+
+    @property
+    def role(self) -> Role:
+        """Follower, candidate or leader."""
+        if self._lead is not None:
+            return Role.LEADER
+        return Role.CANDIDATE if self._ballot is not None else Role.FOLLOWER
+
+    @property
+    def term(self) -> int:
+        """The newest term that this replica knows."""
+        return self._term
+
+    @property
+    def leader_id(self) -> int:
+        """Who leads ``term``, itself included; 0 if not known."""
+        return self._leader_id
+
+    @property
+    def commit(self) -> int:
+        """The highest index known to be committed."""
+        return self._marks.commit
+
+    @property
+    def last_index(self) -> int:
+        """The index of the log's last entry."""
+        return self._log.last_index
+
+    @property
+    def log(self) -> Log:
+        """The entries, to be read only: whoever answers a pull takes committed ones from it."""
+        return self._log
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it leads and has handed out the no-op of its term: from then on it has
+        applied whatever any earlier leader acknowledged (etcd 7331).
+        """
+        return self._lead is not None and self._handed_out >= self._lead.first_index
+
+    @property
+    def lease_until(self) -> float:
+        """Until when this replica may rely on being the only leader; ``-inf`` if it may not:
+        not the leader, no entry of its term committed, or giving way (etcd 12704). A single
+        replica leads for ever.
+        """
+        lead = self._lead
+        if lead is None or lead.hand_over is not None or self.commit < lead.first_index:
+            return -inf
+        return lead.lease_until
+
+    @property
+    def handing_over_to(self) -> int:
+        """The member that this leader is giving way to; 0 for none."""
+        hand_over = self._lead.hand_over if self._lead is not None else None
+        return hand_over.target if hand_over is not None else 0
+
+    def heir(self, now: float) -> int:
+        """The highest other id that answers and is caught up within one window; 0 for none."""
+        return self._lead.heir(now) if self._lead is not None else 0
+
+    def matched(self, peer: int) -> int:
+        """Up to where ``peer`` is known to have the log on disk; 0 if this is no leader."""
+        progress = self._lead.followers.get(peer) if self._lead is not None else None
+        return progress.match if progress is not None else 0
+
+    def _enter_term(self, term: int, vote: int = 0) -> None:
+        self._term, self._vote, self._leader_id = term, vote, 0
+        self._writes.state_changed()

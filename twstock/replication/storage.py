@@ -1,0 +1,278 @@
+"""What a replica keeps on disk: its promises and its log."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
+
+from twstock.errors import BrokenInvariant, CorruptStorage, DiskFull, TwstockError
+from twstock.replication.disk import META, Directory, Files, is_full
+from twstock.replication.messages import Entry, HardState, Persist
+from twstock.replication.meta import MetaFile
+from twstock.replication.promises import Owner
+from twstock.replication.records import ENTRY_OVERHEAD_BYTES, encode_entries
+from twstock.replication.segments import LogFile, Spares
+
+__all__ = [
+    "ENTRY_OVERHEAD_BYTES",
+    "FileStorage",
+    "Loaded",
+    "MemoryStorage",
+    "Owner",
+    "Storage",
+    "gather",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a directory holds when it is opened.
+
+    ``incarnation`` is random, 63 bits, made and durable when the directory was made;
+    ``formed``: the member has joined its group for good; ``peers`` maps every other member
+    to its incarnation, as learnt then.
+    """
+
+    hard_state: HardState
+    entries: list[Entry]
+    incarnation: int
+    formed: bool = False
+    peers: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
+
+
+class Storage(Protocol):
+    """What a member needs of a disk. Every method blocks; one thread at a time may call.
+
+    An ``OSError`` of any method ends the process: a disk that failed is never tried again.
+    """
+
+    def open(self) -> Loaded:
+        """Return what is on disk. Raises StorageError when it must not be used as it is."""
+
+    def form(self, peers: Mapping[int, int]) -> None:
+        """Note that the member has joined its group; durable on return."""
+
+    def write(self, writes: Sequence[Persist]) -> None:
+        """Make ``writes`` durable, in order. Raises DiskFull before touching anything."""
+
+    def settle(self) -> bool:
+        """Do what can wait for an idle moment; tell whether something is left to do."""
+
+    def room_bytes(self) -> int:
+        """How many bytes of entries can certainly still be appended."""
+
+    def close(self) -> None:
+        """Let go of the directory; another ``open`` may follow."""
+
+
+def gather(
+    hard_state: HardState, last_index: int, writes: Sequence[Persist]
+) -> tuple[HardState, list[Entry]]:
+    """Return the hard state after ``writes`` and all their entries, in order.
+
+    Raises BrokenInvariant for what no replica may ask for: a term or a vote taken back, or
+    an entry that does not follow the log.
+    """
+    entries: list[Entry] = []
+    for write in writes:
+        entries += write.entries
+        if write.hard_state is not None:
+            _check_progress(hard_state, write.hard_state)
+            hard_state = write.hard_state
+    for entry in entries:
+        if not 1 <= entry.index <= last_index + 1:
+            raise BrokenInvariant(f"entry {entry.index} written after entry {last_index}")
+        last_index = entry.index
+    return hard_state, entries
+
+
+def _check_progress(old: HardState, new: HardState) -> None:
+    revoted = new.term == old.term and old.vote not in (0, new.vote)
+    if new.term < old.term or revoted:
+        raise BrokenInvariant(f"{old} is promised, so {new} cannot be")
+
+
+class MemoryStorage:
+    """The contract of Storage in memory, for tests: what was written survives close and open."""
+
+    def __init__(self, incarnation: int = 1, capacity_bytes: int = 1 << 40) -> None:
+        self._incarnation = incarnation
+        self._room = capacity_bytes
+        self._hard_state = HardState()
+        self._entries: list[Entry] = []
+        self._formed = False
+        self._peers: dict[int, int] = {}
+
+    def open(self) -> Loaded:
+        """Return copies of what was written so far."""
+        peers = MappingProxyType(dict(self._peers))
+        entries = list(self._entries)
+        return Loaded(self._hard_state, entries, self._incarnation, self._formed, peers)
+
+    def form(self, peers: Mapping[int, int]) -> None:
+        """Note that the member has joined its group."""
+        self._formed, self._peers = True, dict(peers)
+
+    def write(self, writes: Sequence[Persist]) -> None:
+        """Keep ``writes``, in order. Raises DiskFull before touching anything."""
+        hard_state, entries = gather(self._hard_state, len(self._entries), writes)
+        size = sum(len(entry.payload) + ENTRY_OVERHEAD_BYTES for entry in entries)
+        if size > self._room:
+            raise DiskFull(f"{size} bytes to write, room for {self._room}")
+        self._room -= size
+        self._hard_state = hard_state
+        for entry in entries:
+            self._entries[entry.index - 1 :] = [entry]
+
+    def settle(self) -> bool:
+        """Do nothing: nothing ever waits."""
+        return False
+
+    def room_bytes(self) -> int:
+        """Return what is left of the capacity that the constructor was given."""
+        return self._room
+
+    def close(self) -> None:
+        """Let go of nothing."""
+
+
+class FileStorage:
+    """The contract of Storage in a directory of its own (DESIGN.md).
+
+    ``segment_bytes`` is the size of a segment, ``spares`` how many are made ahead,
+    ``random_incarnation`` gives 63 random bits, ``files`` the system calls.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        owner: Owner,
+        segment_bytes: int,
+        spares: int,
+        random_incarnation: Callable[[], int],
+        *,
+        files: Files | None = None,
+    ) -> None:
+        self._owner = replace(owner, members=tuple(sorted(owner.members)))
+        self._random_incarnation = random_incarnation
+        self._directory = Directory(directory, files or Files())
+        self._spares = Spares(self._directory, segment_bytes, spares)
+        self._meta = MetaFile(self._directory)
+        self._log = LogFile(self._directory, self._spares)
+        self._usable = False
+
+    def open(self) -> Loaded:
+        """Lock the directory, make it if it is new, and return what it holds.
+
+        Raises StorageError when another process uses it or it belongs to somebody else,
+        CorruptStorage when something that was promised is damaged or gone, and DiskFull when
+        there is no space for a new one.
+        """
+        directory = self._directory
+        try:
+            directory.open()
+            entries = self._open_files()
+        except BaseException as problem:
+            self.close()
+            if isinstance(problem, OSError) and is_full(problem):
+                raise DiskFull(f"{directory.path} has no room for a new log") from problem
+            raise
+        self._usable = True
+        promise = self._meta.promise
+        return Loaded(
+            promise.hard_state, entries, promise.incarnation, promise.formed, promise.peers
+        )
+
+    def form(self, peers: Mapping[int, int]) -> None:
+        """Note that the member has joined its group; durable on return."""
+        self._begin()
+        joined = MappingProxyType(dict(peers))
+        self._meta.keep(replace(self._meta.promise, formed=True, peers=joined))
+        self._meta.note(self._log.position)
+        self._usable = True
+
+    def write(self, writes: Sequence[Persist]) -> None:
+        """Make ``writes`` durable, in order. Raises DiskFull before touching anything.
+
+        The hard state goes first: an entry of a term must never be there without the term.
+        """
+        self._begin()
+        promise = self._meta.promise
+        try:
+            hard_state, entries = gather(promise.hard_state, self._log.position.last_index, writes)
+            frames = encode_entries(entries)
+            spare = self._log.reserve(len(frames)) if entries else None
+        except TwstockError:
+            self._usable = True
+            raise
+        if hard_state != promise.hard_state:
+            self._meta.keep(replace(promise, hard_state=hard_state))
+        if entries:
+            first = min([entry.index for entry in entries])
+            self._log.append(frames, first, entries[-1].index, spare)
+        self._meta.note(self._log.position)
+        if spare is not None:
+            self._meta.flush()
+        self._usable = True
+
+    def settle(self) -> bool:
+        """Flush the mark, or else do one short step towards a spare segment.
+
+        Tells whether something is left to do. On a full disk that stays true, and each call
+        costs little: ask again after a pause.
+        """
+        self._begin()
+        if not self._meta.is_settled:
+            self._meta.settle()
+        left = self._spares.settle()
+        self._usable = True
+        return left
+
+    def room_bytes(self) -> int:
+        """Return how many bytes one write of entries can certainly have.
+
+        An entry takes at most ENTRY_OVERHEAD_BYTES more than its payload.
+        """
+        return self._log.room_bytes()
+
+    def close(self) -> None:
+        """Close the files and let go of the lock. Nothing is written."""
+        self._usable = False
+        self._directory.close()
+
+    def _begin(self) -> None:
+        """Refuse to go on after a failure: a disk that failed is never tried again."""
+        if not self._usable:
+            raise BrokenInvariant("the storage is closed, or an earlier write failed")
+        self._usable = False
+
+    def _open_files(self) -> list[Entry]:
+        path, segments = self._directory.path, self._directory.segments()
+        if META in self._directory.names():
+            self._meta.open(self._owner)
+        elif segments:
+            raise CorruptStorage(
+                f"{path / META} is gone although there are segments of the log: the term and "
+                "the vote that this member promised are lost"
+            )
+        else:
+            self._meta.create(self._owner, self._random_incarnation())
+        self._spares.adopt()
+        entries = self._recover(segments)
+        if self._meta.mark != self._log.position:
+            self._meta.note(self._log.position)
+            self._meta.flush()
+        return entries
+
+    def _recover(self, segments: list[tuple[int, str]]) -> list[Entry]:
+        meta = self._meta
+        if segments:
+            return self._log.recover(meta.identity, segments, meta.mark, meta.mark_damaged)
+        if not meta.is_new:
+            lost = f"entries 1 to {meta.mark.last_index}" if meta.mark else "all entries"
+            raise CorruptStorage(
+                f"{self._directory.path}: every log-*.seg is gone; {lost} are lost"
+            )
+        self._log.create(meta.identity)
+        return []

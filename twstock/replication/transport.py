@@ -1,0 +1,119 @@
+"""How a member reaches its peers: gRPC calls issued in deferred threads of their own pool."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.python.threadpool import ThreadPool
+
+from twstock.config import Limits
+from twstock.replication.messages import (
+    AppendEntries,
+    AppendReply,
+    Committed,
+    Reply,
+    Transfer,
+    VoteReply,
+)
+from twstock.rpc.calls import Envelope, Fetch, Notify, Probe, ProbeAnswer, SyncedUp, SyncUp
+from twstock.rpc.client import Client
+from twstock.rpc.wire import methods
+from twstock.rpc.wire.methods import Method
+
+
+class Transport(Protocol):
+    """What a member needs of a network. Messages may be lost, doubled, late or reordered."""
+
+    def send(self, peer: int, envelope: Envelope) -> "Deferred[Reply | None]":
+        """Deliver a request; fires with its reply (None for a Transfer) or fails."""
+
+    def probe(self, peer: int, probe: Probe) -> "Deferred[ProbeAnswer]":
+        """Ask a peer for its status. ConnectionLost: its process is certainly gone."""
+
+    def fetch(self, peer: int, fetch: Fetch) -> "Deferred[Committed]":
+        """Pull committed entries."""
+
+    def close(self) -> None:
+        """Let go of all connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMethods:
+    """The calls by which one group replicates."""
+
+    heartbeat: Method[Probe, ProbeAnswer]
+    append: Method[Envelope, AppendReply]
+    vote: Method[Envelope, VoteReply]
+    notify: Method[Notify, Any]
+
+
+GROUP_METHODS = {
+    "order": GroupMethods(
+        methods.ORDER_HEARTBEAT, methods.ORDER_APPEND, methods.ORDER_VOTE, methods.ORDER_NOTIFY
+    ),
+    "catalog": GroupMethods(
+        methods.CATALOG_HEARTBEAT,
+        methods.CATALOG_APPEND,
+        methods.CATALOG_VOTE,
+        methods.CATALOG_NOTIFY,
+    ),
+}
+
+
+class GrpcTransport:
+    """Two channels to each peer, so that bulk never delays a heartbeat or a vote."""
+
+    def __init__(
+        self,
+        group: str,
+        addresses: Mapping[int, str],
+        threads: ThreadPool,
+        deliver: Callable[..., None],
+        limits: Limits,
+    ) -> None:
+        self._methods = GROUP_METHODS[group]
+        self._limits = limits
+        self._control = {i: Client(a, threads, deliver, limits) for i, a in addresses.items()}
+        self._bulk = {i: Client(a, threads, deliver, limits) for i, a in addresses.items()}
+
+    def send(self, peer: int, envelope: Envelope) -> "Deferred[Reply | None]":
+        """Deliver a request by the call that the seed names for it."""
+        message, control = envelope.message, self._control[peer]
+        reply: Deferred[Any]
+        if isinstance(message, AppendEntries) and message.entries:
+            deadline_s = self._limits.append_deadline_s
+            reply = self._bulk[peer].call(self._methods.append, envelope, deadline_s)
+        elif isinstance(message, AppendEntries):
+            probing = self.probe(peer, Probe(envelope.peer, message))
+            reply = probing.addCallback(lambda answer: answer.append)
+        elif isinstance(message, Transfer):
+            notify = Notify(message.target, envelope)
+            reply = control.call(self._methods.notify, notify, self._limits.control_deadline_s)
+            reply.addCallback(lambda _: None)
+        else:
+            reply = control.call(self._methods.vote, envelope, self._limits.control_deadline_s)
+        return reply
+
+    def probe(self, peer: int, probe: Probe) -> "Deferred[ProbeAnswer]":
+        """Ask a peer for its status."""
+        deadline_s = self._limits.control_deadline_s
+        return self._control[peer].call(self._methods.heartbeat, probe, deadline_s)
+
+    def fetch(self, peer: int, fetch: Fetch) -> "Deferred[Committed]":
+        """Pull committed entries; the order group does it by SyncUp."""
+        client, deadline_s = self._bulk[peer], self._limits.append_deadline_s
+        if self._methods.heartbeat is methods.CATALOG_HEARTBEAT:
+            return client.call(methods.FETCH_ENTRIES, fetch, deadline_s)
+        sync = SyncUp(service_id=fetch.peer.id, fetch=fetch)
+        return client.call(methods.ORDER_SYNC_UP, sync, deadline_s).addCallback(_fetched)
+
+    def close(self) -> None:
+        """Close all channels."""
+        for client in (*self._control.values(), *self._bulk.values()):
+            client.close()
+
+
+def _fetched(answer: SyncedUp) -> Committed:
+    assert answer.fetched is not None
+    return answer.fetched

@@ -1,0 +1,111 @@
+"""The disk of a member, off the reactor: one write at a time, the next one gathers meanwhile.
+
+Group commit without a timer: while one ``fdatasync`` runs, everything that has to be durable
+queues up, and goes to the disk together when it returns.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.python.failure import Failure
+
+from twstock.replication.messages import Persist
+from twstock.replication.storage import Storage
+
+SETTLE_AFTER_S = 0.05
+"""An idle disk flushes its high-water mark after this long (it may lag 100 ms at most)."""
+
+SETTLE_AGAIN_S = 1.0
+"""How long to wait before asking a full disk for another segment."""
+
+
+class Threads(Protocol):
+    """Where blocking calls run: one thread, so that writes keep their order."""
+
+    def callInThread(self, func: Callable[..., object], *args: Any) -> None:
+        """Run ``func`` in the thread, after everything given before."""
+
+
+class Writer:
+    """Makes writes durable in order and reports how far it is.
+
+    ``written`` is called in the reactor with the sequence of the last durable write;
+    ``panic`` when the disk failed, after which nothing is written any more.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        threads: Threads,
+        deliver: Callable[..., None],
+        seconds: Callable[[], float],
+        written: Callable[[int], None],
+        panic: Callable[[Failure], None],
+    ) -> None:
+        self._storage = storage
+        self._threads = threads
+        self._deliver = deliver
+        self._seconds = seconds
+        self._written = written
+        self._panic = panic
+        self._queue: list[Persist] = []
+        self._busy_since: float | None = None
+        self._settle_at: float | None = None
+        self.room_bytes = storage.room_bytes()
+
+    def write(self, persist: Persist) -> None:
+        """Queue one write."""
+        self._queue.append(persist)
+        self._start()
+
+    def waited_s(self) -> float:
+        """How long the write under way has taken so far; 0 when the disk is idle."""
+        return 0.0 if self._busy_since is None else self._seconds() - self._busy_since
+
+    def settle_when_idle(self) -> None:
+        """Do what can wait, if nothing else is to be done; called now and then."""
+        idle = self._busy_since is None
+        if idle and self._settle_at is not None and self._seconds() >= self._settle_at:
+            self._busy_since = self._seconds()
+            self._settle_at = None
+            self._threads.callInThread(self._settle)
+
+    def _start(self) -> None:
+        if self._busy_since is None and self._queue:
+            batch, self._queue = self._queue, []
+            self._busy_since = self._seconds()
+            self._threads.callInThread(self._write, batch)
+
+    def _write(self, batch: list[Persist]) -> None:
+        """In the thread."""
+        try:
+            self._storage.write(batch)
+            room = self._storage.room_bytes()
+        except Exception:
+            self._deliver(self._panic, Failure())
+        else:
+            self._deliver(self._done, batch[-1].sequence, room)
+
+    def _done(self, sequence: int, room: int) -> None:
+        self.room_bytes = room
+        self._busy_since = None
+        self._settle_at = self._seconds() + SETTLE_AFTER_S
+        self._start()
+        self._written(sequence)
+
+    def _settle(self) -> None:
+        """In the thread."""
+        try:
+            more = self._storage.settle()
+            room = self._storage.room_bytes()
+        except Exception:
+            self._deliver(self._panic, Failure())
+        else:
+            self._deliver(self._settled, more, room)
+
+    def _settled(self, more: bool, room: int) -> None:
+        self.room_bytes = room
+        self._busy_since = None
+        if more:
+            self._settle_at = self._seconds() + SETTLE_AGAIN_S
+        self._start()

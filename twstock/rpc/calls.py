@@ -1,0 +1,226 @@
+"""The requests and answers of every call between processes, as plain values.
+
+Services and clients speak these; ``wire`` turns them into protobuf and back.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from twstock.market import Batch, Order, Stock, Trade
+from twstock.replication.messages import AppendEntries, AppendReply, Committed, Request
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who speaks: a message from another cluster, group or incarnation is refused."""
+
+    group: str
+    cluster_id: str
+    id: int
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a member tells of itself. ``role`` is leader, follower or candidate (``joining``
+    before it is formed); ``knows_asker_as`` is the incarnation of the asking peer, 0: none.
+    """
+
+    group: str
+    id: int
+    cluster_id: str
+    incarnation: int
+    role: str
+    term: int
+    leader_id: int
+    last_index: int
+    commit: int
+    applied: int
+    digest: bytes
+    last_transaction: int
+    pid: int
+    uptime_s: float
+    ready: bool
+    reason: str
+    formed: bool
+    knows_asker_as: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Heartbeat: empty, it asks who leads; with ``append`` it is Raft's own."""
+
+    peer: Peer | None = None
+    append: AppendEntries | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeAnswer:
+    """The answer to a Probe."""
+
+    status: Status
+    append: AppendReply | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A request of the replication protocol and who sent it."""
+
+    peer: Peer
+    message: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """NotifyReplica: a nomination of ``leader_id``, or with ``transfer`` Raft's TimeoutNow."""
+
+    leader_id: int
+    transfer: Envelope | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notified:
+    """The leader that the notified replica knows after it acted on a nomination."""
+
+    leader_id: int
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Asks any member for committed entries after an index."""
+
+    peer: Peer
+    after_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class SyncUp:
+    """The order group's SyncUp: orders after a number, or with ``fetch`` log entries."""
+
+    transaction_number: int = 0
+    service_id: int = 0
+    fetch: Fetch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SyncedUp:
+    """The answer to a SyncUp; ``more`` tells that orders were left for the next call."""
+
+    orders: tuple[Trade, ...] = ()
+    more: bool = False
+    fetched: Committed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceOrder:
+    """An order in the words of a request, not yet checked."""
+
+    key: str
+    name: str
+    type: str
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What became of an order: a transaction number (then ``version`` is the stock's), or
+    the words of a refusal. ``replayed``: the answer was remembered.
+    """
+
+    number: int = 0
+    refusal: str = ""
+    replayed: bool = False
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceOrders:
+    """Many orders in one call."""
+
+    orders: tuple[PlaceOrder, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Placements:
+    """One result for each order: a Placement, or the error (from ``errors``) of that order."""
+
+    results: tuple[Placement | Exception, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Asks for up to ``limit`` orders after a number."""
+
+    after: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """A page of orders; ``next`` is the number to go on after, 0 at the end."""
+
+    orders: tuple[Trade, ...]
+    next: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Asks for a stock; a front-end that will cache the answer names itself and its session."""
+
+    name: str
+    front_id: int = 0
+    session: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StockPage:
+    """Asks for up to ``limit`` stocks whose names sort after one."""
+
+    after: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stocks:
+    """A page of stocks; ``next`` is the name to go on after, empty at the end."""
+
+    stocks: tuple[Stock, ...]
+    next: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutedTrades:
+    """Every executed trade after the number asked for, and the last number there is."""
+
+    trades: tuple[Trade, ...]
+    last_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """A front-end takes or renews its cache lease."""
+
+    front_id: int
+    url: str
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """``seconds`` from before the request was sent; 0: not now, see ``missed`` (the versions of
+    stocks whose invalidation is waiting for this session). ``fresh``: start with an empty cache.
+    """
+
+    seconds: float
+    fresh: bool
+    missed: Mapping[str, int] = field(default_factory=dict)
+
+
+TradeCall = Batch | PlaceOrder
+"""Trade: a batch of the order leader, or the seed's single trade."""
+
+
+def unchecked(order: Order) -> PlaceOrder:
+    """The words of an order that was checked before."""
+    return PlaceOrder(order.key, order.name, str(order.side), order.quantity)

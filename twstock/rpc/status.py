@@ -1,0 +1,78 @@
+"""The one table between our errors and gRPC's status codes.
+
+A call that fails on its way (connection lost, deadline passed) carries no word of the server,
+so whoever asked cannot know whether it took effect: ``OutcomeUnknown``. A server that knows
+says so in the trailing metadata, under ``OUTCOME``.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from grpc import StatusCode
+
+from twstock import errors
+
+OUTCOME = "twstock-outcome"
+LEADER = "twstock-leader"
+
+_CODES: dict[type[errors.TwstockError], StatusCode] = {
+    errors.NotLeader: StatusCode.FAILED_PRECONDITION,
+    errors.StaleEpoch: StatusCode.ABORTED,
+    errors.KeyReused: StatusCode.ALREADY_EXISTS,
+    errors.Unavailable: StatusCode.UNAVAILABLE,
+    errors.OutcomeUnknown: StatusCode.UNKNOWN,
+    errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
+    errors.DiskFull: StatusCode.RESOURCE_EXHAUSTED,
+    errors.InvalidRequest: StatusCode.INVALID_ARGUMENT,
+}
+_OUTCOMES: dict[type[errors.TwstockError], str] = {
+    errors.Overloaded: "overloaded",
+    errors.DiskFull: "disk-full",
+    errors.OutcomeUnknown: "unknown",
+}
+
+
+def code_of(error: BaseException) -> StatusCode:
+    """The status code of an error raised on purpose; INTERNAL for any other."""
+    return _CODES.get(type(error), StatusCode.INTERNAL)  # type: ignore[arg-type]
+
+
+def metadata_of(error: errors.TwstockError) -> Sequence[tuple[str, str]]:
+    """The trailing metadata that lets the caller's side rebuild the error."""
+    outcome = _OUTCOMES.get(type(error), "none")
+    if isinstance(error, errors.NotLeader):
+        return ((OUTCOME, outcome), (LEADER, str(error.leader_id)))
+    return ((OUTCOME, outcome),)
+
+
+def error_of(
+    code: StatusCode, details: str, metadata: Iterable[tuple[str, str | bytes]]
+) -> errors.TwstockError:
+    """The error that a failed call stands for."""
+    fields = dict(metadata)
+    outcome = fields.get(OUTCOME)
+    if outcome is None and code is StatusCode.UNAVAILABLE and _is_gone(details):
+        return errors.ConnectionLost(details)
+    if outcome is None or outcome == "unknown":
+        return errors.OutcomeUnknown(details)
+    match code:
+        case StatusCode.FAILED_PRECONDITION:
+            return errors.NotLeader(int(fields.get(LEADER, "0")))
+        case StatusCode.ABORTED:
+            return errors.StaleEpoch(details)
+        case StatusCode.ALREADY_EXISTS:
+            return errors.KeyReused()
+        case StatusCode.RESOURCE_EXHAUSTED if outcome == "disk-full":
+            return errors.DiskFull(details)
+        case StatusCode.RESOURCE_EXHAUSTED:
+            return errors.Overloaded(details)
+        case StatusCode.INVALID_ARGUMENT:
+            field, _, problem = details.partition(": ")
+            return errors.InvalidRequest(field, problem)
+        case _:
+            return errors.Unavailable(details)
+
+
+def _is_gone(details: str) -> bool:
+    """Whether gRPC's words say that nobody listens any more, and not merely that it waits."""
+    words = details.lower()
+    return "refused" in words or "reset" in words or "socket closed" in words

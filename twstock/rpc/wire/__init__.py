@@ -1,0 +1,1 @@
+"""Our values as protobuf and back: the only package that imports the generated code."""

@@ -1,0 +1,237 @@
+"""What replicas say to each other, as protobuf and back."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from twstock import errors
+from twstock.pb import catalog_pb2 as catalog
+from twstock.pb import replication_pb2 as replication
+from twstock.replication.messages import (
+    AppendEntries,
+    AppendReply,
+    Committed,
+    Entry,
+    EntryKind,
+    Request,
+    Transfer,
+    VoteReply,
+    VoteRequest,
+)
+from twstock.rpc import calls
+from twstock.rpc.wire.base import OK, to_bytes
+
+
+def peer(peer: calls.Peer) -> Any:
+    return replication.Peer(
+        group=peer.group, cluster_id=peer.cluster_id, id=peer.id, incarnation=peer.incarnation
+    )
+
+
+def to_peer(pb: Any) -> calls.Peer:
+    return calls.Peer(pb.group, pb.cluster_id, pb.id, pb.incarnation)
+
+
+def entries(entries: Iterable[Entry]) -> list[Any]:
+    return [
+        replication.Entry(index=e.index, term=e.term, kind=e.kind, payload=e.payload)
+        for e in entries
+    ]
+
+
+def to_entries(pb: Any) -> tuple[Entry, ...]:
+    return tuple(Entry(e.index, e.term, EntryKind(e.kind), e.payload) for e in pb)
+
+
+def append(m: AppendEntries, source: calls.Peer | None) -> Any:
+    return replication.AppendEntries(
+        peer=peer(source) if source else None,
+        target=m.target,
+        term=m.term,
+        prev_index=m.prev_index,
+        prev_term=m.prev_term,
+        commit=m.commit,
+        entries=entries(m.entries),
+        sequence=m.sequence,
+        sent_at=m.sent_at,
+        applied=m.applied,
+        digest=m.digest,
+    )
+
+
+def to_append(pb: Any) -> AppendEntries:
+    return AppendEntries(
+        pb.peer.id,
+        pb.target,
+        pb.term,
+        pb.prev_index,
+        pb.prev_term,
+        pb.commit,
+        to_entries(pb.entries),
+        pb.sequence,
+        pb.sent_at,
+        pb.applied,
+        pb.digest,
+    )
+
+
+def append_reply(m: AppendReply) -> Any:
+    return replication.AppendReply(
+        peer=replication.Peer(id=m.source),
+        target=m.target,
+        term=m.term,
+        ok=m.ok,
+        index=m.index,
+        hint=m.hint,
+        sequence=m.sequence,
+        sent_at=m.sent_at,
+    )
+
+
+def to_append_reply(pb: Any) -> AppendReply:
+    return AppendReply(
+        pb.peer.id, pb.target, pb.term, pb.ok, pb.index, pb.hint, pb.sequence, pb.sent_at
+    )
+
+
+def vote_request(e: calls.Envelope) -> bytes:
+    m = e.message
+    assert isinstance(m, VoteRequest)
+    vote = replication.VoteRequest(
+        peer=peer(e.peer),
+        target=m.target,
+        term=m.term,
+        last_index=m.last_index,
+        last_term=m.last_term,
+        pre_vote=m.pre_vote,
+        transfer=m.transfer,
+        sequence=m.sequence,
+    )
+    return to_bytes(replication.RequestVoteRequest(vote=vote))
+
+
+def to_vote_request(data: bytes) -> calls.Envelope:
+    v = replication.RequestVoteRequest.FromString(data).vote
+    message = VoteRequest(
+        v.peer.id,
+        v.target,
+        v.term,
+        v.last_index,
+        v.last_term,
+        v.pre_vote,
+        v.transfer,
+        v.sequence,
+    )
+    return calls.Envelope(to_peer(v.peer), message)
+
+
+def vote_reply(m: VoteReply) -> bytes:
+    vote = replication.VoteReply(
+        peer=replication.Peer(id=m.source),
+        target=m.target,
+        term=m.term,
+        granted=m.granted,
+        pre_vote=m.pre_vote,
+        sequence=m.sequence,
+    )
+    return to_bytes(replication.RequestVoteResponse(vote=vote))
+
+
+def to_vote_reply(data: bytes) -> VoteReply:
+    v = replication.RequestVoteResponse.FromString(data).vote
+    return VoteReply(v.peer.id, v.target, v.term, v.granted, v.pre_vote, v.sequence)
+
+
+_STATUS_FIELDS = tuple(f for f in calls.Status.__dataclass_fields__)
+
+
+def probe(q: calls.Probe) -> bytes:
+    return to_bytes(
+        replication.Empty(
+            peer=peer(q.peer) if q.peer else None,
+            append=append(q.append, q.peer) if q.append else None,
+        )
+    )
+
+
+def to_probe(data: bytes) -> calls.Probe:
+    pb = replication.Empty.FromString(data)
+    return calls.Probe(
+        to_peer(pb.peer) if pb.HasField("peer") else None,
+        to_append(pb.append) if pb.HasField("append") else None,
+    )
+
+
+def probe_answer(a: calls.ProbeAnswer) -> bytes:
+    status = replication.MemberStatus(**{f: getattr(a.status, f) for f in _STATUS_FIELDS})
+    append = append_reply(a.append) if a.append else None
+    return to_bytes(replication.HeartbeatResponse(code=OK, status=status, append=append))
+
+
+def to_probe_answer(data: bytes) -> calls.ProbeAnswer:
+    pb = replication.HeartbeatResponse.FromString(data)
+    status = calls.Status(**{f: getattr(pb.status, f) for f in _STATUS_FIELDS})
+    return calls.ProbeAnswer(status, to_append_reply(pb.append) if pb.HasField("append") else None)
+
+
+def envelope_of_append(pb: Any) -> calls.Envelope:
+    """The append of a replication call; the seed's bare order has none and is refused."""
+    if not pb.HasField("append") or pb.append.term < 1:
+        raise errors.InvalidRequest("append", "an entry counts only with its term and place")
+    return calls.Envelope(to_peer(pb.append.peer), to_append(pb.append))
+
+
+def append_of(e: calls.Envelope) -> Any:
+    assert isinstance(e.message, AppendEntries)
+    return append(e.message, e.peer)
+
+
+def notify(q: calls.Notify) -> bytes:
+    transfer = None
+    if q.transfer:
+        m = q.transfer.message
+        assert isinstance(m, Transfer)
+        transfer = replication.Transfer(
+            peer=peer(q.transfer.peer), target=m.target, term=m.term, sequence=m.sequence
+        )
+    return to_bytes(replication.NotifyReplicaRequest(leader_id=q.leader_id, transfer=transfer))
+
+
+def to_notify(data: bytes) -> calls.Notify:
+    pb = replication.NotifyReplicaRequest.FromString(data)
+    if not pb.HasField("transfer"):
+        return calls.Notify(pb.leader_id)
+    t = pb.transfer
+    message: Request = Transfer(t.peer.id, t.target, t.term, t.sequence)
+    return calls.Notify(pb.leader_id, calls.Envelope(to_peer(t.peer), message))
+
+
+def notified(a: calls.Notified) -> bytes:
+    return to_bytes(replication.NotifyReplicaResponse(code=OK, leader_id=a.leader_id, term=a.term))
+
+
+def to_notified(data: bytes) -> calls.Notified:
+    pb = replication.NotifyReplicaResponse.FromString(data)
+    return calls.Notified(pb.leader_id, pb.term)
+
+
+def fetch(q: calls.Fetch) -> Any:
+    return catalog.FetchEntriesRequest(peer=peer(q.peer), after_index=q.after_index)
+
+
+def to_fetch(pb: Any) -> calls.Fetch:
+    return calls.Fetch(to_peer(pb.peer), pb.after_index)
+
+
+def fetched(a: Committed) -> Any:
+    return catalog.FetchEntriesResponse(
+        prev_index=a.prev_index,
+        prev_term=a.prev_term,
+        entries=entries(a.entries),
+        commit=a.commit,
+        term=a.term,
+    )
+
+
+def to_fetched(pb: Any) -> Committed:
+    entries = to_entries(pb.entries)
+    return Committed(0, 0, pb.term, pb.prev_index, pb.prev_term, pb.commit, entries)

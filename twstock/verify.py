@@ -1,0 +1,223 @@
+"""``twstock verify``: the order logs of all replicas are the same and agree with the catalog.
+
+Every order replica is asked by itself, with its own ``SyncUp``, and the logs are compared
+number by number as they arrive, so a log of any length fits.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
+from typing import Any, TypeVar
+
+from twstock.market import Side, Stock, Trade
+from twstock.rest import Unreachable
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+PATIENCE_S = 5.0
+PAUSE_S = 0.25
+DEADLINE_S = 5.0
+DIFFERENCES_MAX = 20
+STOCKS_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One order as every replica must have it."""
+
+    number: int
+    name: str
+    side: str
+    quantity: int
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.side} {self.quantity} {self.name}"
+
+
+@dataclass(slots=True)
+class Finding:
+    """What a comparison found. ``missing``: the members that could not be asked, and why."""
+
+    orders: int = 0
+    stocks: int = 0
+    replicas: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+
+    def differ(self, what: str) -> None:
+        """Note a difference; after ``DIFFERENCES_MAX`` only that there are more."""
+        if len(self.differences) < DIFFERENCES_MAX:
+            self.differences.append(what)
+        elif len(self.differences) == DIFFERENCES_MAX:
+            self.differences.append("and more")
+
+    def as_json(self) -> dict[str, Any]:
+        """The finding in the words of JSON."""
+        return asdict(self)
+
+    def exit_status(self) -> int:
+        """0: all the same; 1: not equal; 3: not everybody could be asked."""
+        if self.differences:
+            return 1
+        return 3 if self.missing else 0
+
+
+class Remote:
+    """One member, asked by blocking gRPC calls."""
+
+    def __init__(self, name: str, address: str) -> None:
+        import grpc  # noqa: PLC0415 (only the commands that need it pay for it)
+
+        self.name = name
+        options = [("grpc.enable_http_proxy", 0)]
+        self._channel = grpc.insecure_channel(address, options=options)
+        self._error = grpc.RpcError
+
+    def call(self, method: Any, request: Any) -> Any:
+        """Make one call of ``twstock.rpc.wire.methods``. Raises Unreachable."""
+        ask = self._channel.unary_unary(method.path, method.encode_request, method.decode_answer)
+        try:
+            return ask(request, timeout=DEADLINE_S)
+        except self._error as error:
+            raise Unreachable(f"{self.name}: {error.details()}") from None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def orders(self) -> Iterator[Line]:
+        """Every committed order of this order replica, by its own account."""
+        from twstock.rpc.calls import SyncUp  # noqa: PLC0415
+        from twstock.rpc.wire.methods import ORDER_SYNC_UP  # noqa: PLC0415
+
+        after, more = 0, True
+        while more:
+            page = self.call(ORDER_SYNC_UP, SyncUp(after))
+            yield from map(_line, page.orders)
+            more = page.more
+            after = page.orders[-1].number if page.orders else after
+
+    def last_transaction(self) -> int:
+        """The highest number that this order replica has committed."""
+        from twstock.rpc.calls import Probe  # noqa: PLC0415
+        from twstock.rpc.wire.methods import ORDER_HEARTBEAT  # noqa: PLC0415
+
+        return int(self.call(ORDER_HEARTBEAT, Probe()).status.last_transaction)
+
+    def stocks(self) -> Iterator[Stock]:
+        """Every stock of this catalog replica; only the leader answers."""
+        from twstock.rpc.calls import StockPage  # noqa: PLC0415
+        from twstock.rpc.wire.methods import LIST_STOCKS  # noqa: PLC0415
+
+        after, more = "", True
+        while more:
+            page = self.call(LIST_STOCKS, StockPage(after, STOCKS_PAGE))
+            yield from page.stocks
+            after, more = page.next, bool(page.next)
+
+
+def _line(trade: Trade) -> Line:
+    order = trade.order
+    return Line(trade.number, order.name, str(order.side), order.quantity)
+
+
+@dataclass(slots=True)
+class Sums:
+    """What the orders of one stock add up to."""
+
+    count: int = 0
+    bought: int = 0
+    sold: int = 0
+
+    def add(self, line: Line) -> None:
+        """Count one order."""
+        self.count += 1
+        if line.side == Side.BUY:
+            self.bought += line.quantity
+        else:
+            self.sold += line.quantity
+
+
+def compare_logs(logs: Mapping[str, Iterable[Line]], finding: Finding) -> dict[str, Sums]:
+    """Compare the logs number by number; returns the sums by stock of the first log."""
+    names = list(logs)
+    sums: dict[str, Sums] = {}
+    for number, lines in enumerate(zip_longest(*logs.values()), start=1):
+        finding.orders = number
+        first = lines[0]
+        for name, line in zip(names, lines, strict=True):
+            if line is None:
+                finding.differ(f"{name} lacks order {number}")
+            elif line.number != number:
+                finding.differ(f"{name} has order {line.number} where {number} belongs")
+            elif first is not None and line != first:
+                finding.differ(f"{name} has ({line}) where {names[0]} has ({first})")
+        if first is not None:
+            sums.setdefault(first.name, Sums()).add(first)
+    return sums
+
+
+def compare_stocks(stocks: Iterable[Stock], sums: Mapping[str, Sums], finding: Finding) -> None:
+    """Check that every stock is what its orders made of it."""
+    left = dict(sums)
+    for stock in stocks:
+        finding.stocks += 1
+        of = left.pop(stock.name, Sums())
+        for what, found, wanted in (
+            ("volume", stock.volume, of.bought + of.sold),
+            ("version", stock.version, of.count),
+            ("quantity", stock.quantity, stock.initial_quantity - of.bought + of.sold),
+        ):
+            if found != wanted:
+                finding.differ(f"{stock.name}: {what} is {found}, its orders make it {wanted}")
+    for name in left:
+        finding.differ(f"there are orders of {name}, which the catalog does not have")
+
+
+def leader_stocks(catalogs: Iterable[Remote]) -> list[Stock]:
+    """The stocks, from whichever catalog replica leads. Raises Unreachable."""
+    problems = []
+    for catalog in catalogs:
+        try:
+            return list(catalog.stocks())
+        except Unreachable as error:
+            problems.append(str(error))
+    raise Unreachable("; ".join(problems))
+
+
+def examine(orders: Iterable[Remote], catalogs: Iterable[Remote]) -> Finding:
+    """Ask everybody once."""
+    finding = Finding()
+    logs: dict[str, Iterable[Line]] = {}
+    for replica in orders:
+        try:
+            replica.last_transaction()
+            logs[replica.name] = replica.orders()
+        except Unreachable as error:
+            finding.missing.append(str(error))
+    finding.replicas = list(logs)
+    try:
+        sums = compare_logs(logs, finding)
+        if logs:
+            compare_stocks(leader_stocks(catalogs), sums, finding)
+    except Unreachable as error:
+        finding.missing.append(str(error))
+    return finding
+
+
+def verify(
+    orders: list[Remote],
+    catalogs: list[Remote],
+    patience_s: float = PATIENCE_S,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Finding:
+    """Ask everybody until all is equal, for ``patience_s`` seconds: trades may be under way and
+    replicas behind. A difference that stays is one.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        finding = examine(orders, catalogs)
+        if finding.exit_status() == 0 or time.monotonic() > deadline:
+            return finding
+        sleep(PAUSE_S)

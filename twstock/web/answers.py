@@ -1,0 +1,181 @@
+"""The one table between what can happen and what HTTP says about it.
+
+Errors are ``{"error": {"code", "message"}}``. ``error.outcome`` tells a client whether its order
+can have taken effect: ``none``, or ``unknown`` (ask again with the same key).
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from twstock import errors
+from twstock.market import (
+    ORDER_NOT_FOUND,
+    STOCK_NOT_FOUND,
+    Refusal,
+    Stock,
+    Trade,
+    decimal_price,
+)
+from twstock.market import parse_order as judge_order
+from twstock.rpc.calls import Orders, Placement, PlaceOrder, Stocks
+
+Header = tuple[bytes, bytes]
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+JSON = b"application/json"
+RETRY: tuple[Header, ...] = ((b"Retry-After", b"1"),)
+CLOSE: Header = (b"Connection", b"close")
+HIT: tuple[Header, ...] = ((b"X-Cache", b"hit"),)
+MISS: tuple[Header, ...] = ((b"X-Cache", b"miss"),)
+REPLAYED: tuple[Header, ...] = ((b"Idempotency-Replayed", b"true"),)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer; its body is JSON."""
+
+    status: int
+    body: bytes
+    headers: tuple[Header, ...] = ()
+
+    @property
+    def reason(self) -> bytes:
+        """The reason phrase of the status line."""
+        return _REASONS[self.status]
+
+    def raw(self) -> bytes:
+        """The answer as it goes over a connection that is closed behind it."""
+        headers = [(b"Content-Type", JSON), (b"Content-Length", b"%d" % len(self.body)), CLOSE]
+        lines = [b"%b: %b\r\n" % header for header in (*headers, *self.headers)]
+        status = b"HTTP/1.1 %d %b\r\n" % (self.status, self.reason)
+        return status + b"".join(lines) + b"\r\n" + self.body
+
+
+def plain(value: object, status: int = 200, headers: tuple[Header, ...] = ()) -> Answer:
+    """A value as it is."""
+    return Answer(status, _encode(value).encode("ascii"), headers)
+
+
+def data(value: object, headers: tuple[Header, ...] = ()) -> Answer:
+    """200 with ``{"data": value}``."""
+    return plain({"data": value}, 200, headers)
+
+
+def error(status: int, message: str, outcome: str = "", headers: tuple[Header, ...] = ()) -> Answer:
+    """An error in the one form that all have."""
+    fields: dict[str, Any] = {"code": status, "message": message}
+    if outcome:
+        fields["outcome"] = outcome
+    return plain({"error": fields}, status, headers)
+
+
+NO_SUCH_STOCK = error(404, STOCK_NOT_FOUND)
+NO_SUCH_ORDER = error(404, ORDER_NOT_FOUND)
+NO_SUCH_PATH = error(404, "no such path")
+FOR_THE_CATALOG_ALONE = error(403, "caches are invalidated through the internal listener alone")
+INVALIDATED = plain({"code": 200, "message": "Cache invalidated"})
+MALFORMED = error(400, "malformed HTTP request")
+NO_HOST = error(400, "Host: expected exactly one")
+NOT_UTF8 = error(400, "path: not UTF-8")
+TOO_SLOW = error(408, "the request took too long to arrive")
+TARGET_TOO_LONG = error(414, "the request line is too long")
+HEADERS_TOO_LARGE = error(431, "the request's headers are too large")
+BROKEN = error(500, "internal error", "unknown")
+INVALID_TYPE = error(404, Refusal.UNKNOWN_TYPE)
+
+
+def body_too_large(limit: int) -> Answer:
+    """The body has more bytes than the limit."""
+    return error(413, f"body: expected at most {limit} bytes")
+
+
+def not_allowed(methods: Iterable[str]) -> Answer:
+    """The path is known, the method is not one of its."""
+    allowed = ", ".join(sorted(methods))
+    return error(405, f"expected {allowed}", headers=((b"Allow", allowed.encode("ascii")),))
+
+
+def stock_fields(stock: Stock) -> dict[str, Any]:
+    """A stock as the API shows it."""
+    return {
+        "name": stock.name,
+        "price": decimal_price(stock.price_cents),
+        "quantity": stock.quantity,
+        "volume": stock.volume,
+        "version": stock.version,
+    }
+
+
+def order_fields(trade: Trade) -> dict[str, Any]:
+    """An executed order as the API shows it; ``time_ms`` is wall time since 1970."""
+    return {
+        "order_num": trade.number,
+        "name": trade.order.name,
+        "type": trade.order.side,
+        "quantity": trade.order.quantity,
+        "price": decimal_price(trade.price_cents),
+        "version": trade.version,
+        "time_ms": trade.at_ms,
+    }
+
+
+def stock_page(page: Stocks) -> Answer:
+    """Stocks, and the name to go on after."""
+    rows = [stock_fields(stock) for stock in page.stocks]
+    return plain({"data": rows, "next": page.next or None})
+
+
+def order_page(page: Orders) -> Answer:
+    """Orders, and the number to go on after."""
+    rows = [order_fields(trade) for trade in page.orders]
+    return plain({"data": rows, "next": page.next or None})
+
+
+def placement(placed: Placement) -> Answer:
+    """What became of an order."""
+    headers = REPLAYED if placed.replayed else ()
+    if placed.refusal:
+        return error(404, placed.refusal, headers=headers)
+    return data({"transaction_number": placed.number}, headers)
+
+
+def refusal(order: PlaceOrder) -> Answer | None:
+    """Why an order makes no sense whatever the catalog says; None when it may be placed."""
+    judged = judge_order(order.key, order.name, order.type, order.quantity)
+    return error(404, judged) if isinstance(judged, Refusal) else None
+
+
+def readiness(reasons: list[str]) -> Answer:
+    """Whether the front-end can serve, and why not."""
+    state = {"ready": not reasons, "reasons": reasons}
+    if not reasons:
+        return data(state)
+    fields = {"code": 503, "message": "; ".join(reasons)}
+    return plain({"data": state, "error": fields}, 503, RETRY)
+
+
+def failure(problem: BaseException) -> Answer | None:
+    """What HTTP says about an error that was raised on purpose; None for any other."""
+    match problem:
+        case errors.InvalidRequest():
+            return error(400, str(problem))
+        case errors.KeyReused():
+            return error(422, str(problem))
+        case errors.Overloaded():
+            return error(429, str(problem) or "too many requests", "none", RETRY)
+        case errors.DiskFull():
+            return error(507, str(problem) or "disk full", "none", RETRY)
+        case errors.NotLeader() | errors.Unavailable():
+            return error(503, str(problem) or "unavailable", "none", RETRY)
+        case errors.TwstockError():
+            return error(503, str(problem) or "outcome unknown", "unknown", RETRY)
+    return None
+
+
+def cache_fields(size: int, entries: int, counters: Mapping[str, int]) -> dict[str, int]:
+    """What a front-end's cache did so far."""
+    return {"size": size, "entries": entries, **counters}

@@ -1,0 +1,195 @@
+"""What requests say: the body of an order, its key, numbers, names and pages. Strict.
+
+Everything that is wrong with a request is an ``InvalidRequest`` whose message names the field.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from twstock.errors import InvalidRequest
+from twstock.market import KEY_CHARS_MAX, NAME_CHARS_MAX, QUANTITY_MAX
+from twstock.rpc.calls import Page, PlaceOrder, StockPage
+
+PAGE_DEFAULT = 100
+NUMBER_MAX = 2**63 - 1
+"""The largest transaction number that the wire can carry (int64)."""
+_DIGITS_MAX = 18
+_FIELD_SHOWN_MAX = 64
+_NUMBER = re.compile(r"[1-9][0-9]{0,18}")
+_COUNT = re.compile(r"[0-9]{1,19}")
+_KEY = re.compile(rb"[\x21-\x7e]{1,%d}" % KEY_CHARS_MAX)
+
+
+class _NoNumber:
+    """Stands for NaN and the infinities, which Python's parser takes and JSON does not know."""
+
+
+def _integer(digits: str) -> int:
+    """An integer literal. One that no field admits is cut to a value that none admits either,
+    because Python refuses to convert thousands of digits.
+    """
+    if len(digits) <= _DIGITS_MAX:
+        return int(digits)
+    return -QUANTITY_MAX - 1 if digits[0] == "-" else QUANTITY_MAX + 1
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names are all different (RFC 8259 section 4 only recommends it)."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidRequest(_shown(twice), "appears twice")
+    for name, value in pairs:
+        if _contains_no_number(value):
+            raise InvalidRequest(_shown(name), "NaN and Infinity are not JSON")
+    return members
+
+
+def _contains_no_number(value: object) -> bool:
+    if isinstance(value, list):
+        return any(_contains_no_number(item) for item in value)
+    return isinstance(value, _NoNumber)
+
+
+def _shown(field: str) -> str:
+    return field[:_FIELD_SHOWN_MAX]
+
+
+_decode = json.JSONDecoder(
+    object_pairs_hook=_members, parse_int=_integer, parse_constant=lambda _: _NoNumber()
+).decode
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The JSON object that a body holds; raises InvalidRequest naming ``body`` or the field."""
+    try:
+        value = _decode(body.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise InvalidRequest("body", "not UTF-8") from None
+    except RecursionError:
+        raise InvalidRequest("body", "nested too deeply") from None
+    except ValueError as error:
+        raise InvalidRequest("body", f"not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("body", "expected a JSON object")
+    return value
+
+
+def parse_order(body: bytes, key: str) -> PlaceOrder:
+    """The order that a POST body asks for, its types checked but not its business sense."""
+    fields = parse_object(body)
+    name = _text(fields, "name")
+    if not 1 <= len(name) <= NAME_CHARS_MAX:
+        raise InvalidRequest("name", f"expected 1 to {NAME_CHARS_MAX} characters")
+    quantity = _member(fields, "quantity")
+    if type(quantity) is not int:
+        raise InvalidRequest("quantity", "expected an integer")
+    if quantity > QUANTITY_MAX:
+        raise InvalidRequest("quantity", f"expected at most {QUANTITY_MAX}")
+    return PlaceOrder(key, name, _text(fields, "type"), quantity)
+
+
+def _member(fields: Mapping[str, Any], name: str) -> Any:
+    if name not in fields:
+        raise InvalidRequest(name, "missing")
+    return fields[name]
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    """A text that UTF-8 can carry: JSON's escapes can spell half of a surrogate pair."""
+    value = _member(fields, name)
+    if not isinstance(value, str):
+        raise InvalidRequest(name, "expected a text")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InvalidRequest(name, "not a Unicode text") from None
+    return value
+
+
+def parse_versions(body: bytes) -> dict[str, int]:
+    """The catalog's batch of invalidations, ``{"stocks": {NAME: version, ...}}``."""
+    stocks = _member(parse_object(body), "stocks")
+    if not isinstance(stocks, dict) or not all(type(v) is int for v in stocks.values()):
+        raise InvalidRequest("stocks", "expected versions by name")
+    return stocks
+
+
+def parse_key(values: Sequence[bytes] | None) -> str | None:
+    """The request's Idempotency-Key, if it has one: 1 to 255 visible ASCII characters."""
+    if not values:
+        return None
+    if len(values) > 1 or not _KEY.fullmatch(values[0]):
+        problem = f"expected one of 1 to {KEY_CHARS_MAX} visible ASCII characters"
+        raise InvalidRequest("Idempotency-Key", problem)
+    return values[0].decode("ascii")
+
+
+def parse_number(segment: bytes) -> int | None:
+    """The transaction number that a path segment spells; None: no number from 1 up."""
+    text = unquote_to_bytes(segment).decode("utf-8", "replace")
+    number = int(text) if _NUMBER.fullmatch(text) else 0
+    return number if 1 <= number <= NUMBER_MAX else None
+
+
+def parse_name(segment: bytes) -> str:
+    """The stock name that a percent-encoded path segment spells."""
+    return _name(unquote_to_bytes(segment), "name")
+
+
+def _name(text: bytes, field: str) -> str:
+    try:
+        name = text.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidRequest(field, "not UTF-8") from None
+    if len(name) > NAME_CHARS_MAX:
+        raise InvalidRequest(field, f"expected at most {NAME_CHARS_MAX} characters")
+    return name
+
+
+def parse_version(arguments: Mapping[bytes, Sequence[bytes]]) -> int | None:
+    """The ``version`` of an invalidation, if it names one."""
+    text = _argument(arguments, "version")
+    return None if text is None else _count(text, "version")
+
+
+def parse_order_page(arguments: Mapping[bytes, Sequence[bytes]], limit_max: int) -> Page:
+    """``after`` and ``limit`` of a page of orders."""
+    text = _argument(arguments, "after")
+    after = 0 if text is None else _count(text, "after")
+    return Page(after, _limit(arguments, limit_max))
+
+
+def parse_stock_page(arguments: Mapping[bytes, Sequence[bytes]], limit_max: int) -> StockPage:
+    """``after`` and ``limit`` of a page of stocks."""
+    after = _name(_argument(arguments, "after") or b"", "after")
+    return StockPage(after, _limit(arguments, limit_max))
+
+
+def _argument(arguments: Mapping[bytes, Sequence[bytes]], name: str) -> bytes | None:
+    """A query parameter; one that is left empty counts as absent."""
+    values = arguments.get(name.encode(), ())
+    if len(values) > 1:
+        raise InvalidRequest(name, "appears twice")
+    return values[0] or None if values else None
+
+
+def _count(text: bytes, field: str) -> int:
+    digits = text.decode("latin-1")
+    number = int(digits) if _COUNT.fullmatch(digits) else NUMBER_MAX + 1
+    if number > NUMBER_MAX:
+        raise InvalidRequest(field, "expected a number from 0 up")
+    return number
+
+
+def _limit(arguments: Mapping[bytes, Sequence[bytes]], limit_max: int) -> int:
+    """How many rows: at most ``limit_max``, whatever is asked for."""
+    text = _argument(arguments, "limit")
+    limit = PAGE_DEFAULT if text is None else _count(text, "limit")
+    if limit < 1:
+        raise InvalidRequest("limit", "expected a number from 1 up")
+    return min(limit, limit_max)

@@ -1,0 +1,289 @@
+"""Who leads a group, as far as a front-end can tell, and who else is alive.
+
+Every member is asked by Heartbeat, a few times a second. The answer of any living member tells
+of the leader it knows, so a new leader is found with the first answer of its term. A leader that
+cannot be reached is reported to the highest living member by NotifyReplica, which then looks for
+itself and campaigns at once if the leader's connection is refused: a front-end is never believed.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twstock.config import Limits
+from twstock.errors import TwstockError
+from twstock.process import Clock, DelayedCall
+from twstock.rpc.calls import Notify, Probe, ProbeAnswer, Status
+from twstock.rpc.wire import methods
+from twstock.rpc.wire.methods import Method
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+_HEARTBEAT = {"order": methods.ORDER_HEARTBEAT, "catalog": methods.CATALOG_HEARTBEAT}
+_NOTIFY = {"order": methods.ORDER_NOTIFY, "catalog": methods.CATALOG_NOTIFY}
+_HURRY_S = 2.0
+"""How long a lost leader is looked for at the pace of retries, not of probes."""
+_TIMEOUTS_MAX = 3
+"""After so many probes in a row without an answer, a leader counts as gone: one can be late."""
+
+
+class Caller(Protocol):
+    """Calls to one member: ``twstock.rpc.client.Client``, or a fake."""
+
+    def call(self, method: Method[Q, A], request: Q, deadline_s: float) -> "Deferred[A]":
+        """Fires with the answer or fails with an error of ``twstock.errors``; cancelling the
+        Deferred cancels the call.
+        """
+
+    def close(self) -> None:
+        """Fail the calls under way and make no more."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Leader:
+    """A leader and its term; of two, the one of the higher term leads."""
+
+    term: int
+    id: int
+
+
+class _Member:
+    """What is known of one member."""
+
+    def __init__(self, number: int, caller: Caller) -> None:
+        self.id = number
+        self.caller = caller
+        self.status: Status | None = None
+        self.alive = False
+        self.suspected = False
+        self.timeouts = 0
+        self.probe: Deferred[None] | None = None
+
+    @property
+    def reachable(self) -> bool:
+        """Whether calls to the member make sense: a late answer is no reason against it."""
+        return not self.suspected and self.timeouts < _TIMEOUTS_MAX
+
+    @property
+    def claim(self) -> Leader | None:
+        """The leader that the member knows of: itself, or another."""
+        if self.status is None or not self.reachable:
+            return None
+        if self.status.role == "leader":
+            return Leader(self.status.term, self.id)
+        leader_id = self.status.leader_id
+        return Leader(self.status.term, leader_id) if leader_id not in (0, self.id) else None
+
+
+class LeaderWatch:
+    """Probes the members of ``group`` and knows the leader; the reactor thread only."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        group: str,
+        callers: Mapping[int, Caller],
+        clock: Clock,
+        limits: Limits,
+        random: Random,
+    ) -> None:
+        self.group = group
+        self.leader: Leader | None = None
+        """The leader, None when there is none that can be reached."""
+        self._members = {number: _Member(number, caller) for number, caller in callers.items()}
+        self._clock = clock
+        self._limits = limits
+        self._random = random
+        self._subscribers: list[Callable[[], None]] = []
+        self._waiters: dict[Deferred[None], DelayedCall] = {}
+        self._last: Leader | None = None
+        self._lost_at = 0.0
+        self._nominated_at = float("-inf")
+        self._hurry: DelayedCall | None = None
+        self._loop = LoopingCall(self._probe_all)
+        self._loop.clock = clock  # type: ignore[assignment]
+        self._running = False
+
+    def start(self) -> None:
+        """Probe at once and from now on."""
+        self._running = True
+        self._lost_at = self._clock.seconds()
+        self._loop.start(self._limits.probe_every_s)
+
+    def stop(self) -> None:
+        """Stop probing; whoever waits for a change is told."""
+        self._running = False
+        if self._loop.running:
+            self._loop.stop()
+        if self._hurry is not None and self._hurry.active():
+            self._hurry.cancel()
+        for member in self._members.values():
+            if member.probe is not None:
+                member.probe.cancel()
+        self._wake()
+
+    def subscribe(self, changed: Callable[[], None]) -> None:
+        """Call ``changed`` whenever the leader changes, also to None."""
+        self._subscribers.append(changed)
+
+    def change_within(self, seconds: float) -> "Deferred[None]":
+        """Fires at the next change of leader, at the latest after ``seconds``."""
+        waiter: Deferred[None] = Deferred(self._forget_waiter)
+        self._waiters[waiter] = self._clock.callLater(max(seconds, 0.0), self._timed_out, waiter)
+        return waiter
+
+    def alive(self) -> list[int]:
+        """The members that answered last, from the highest id down."""
+        return sorted((m.id for m in self._members.values() if m.alive), reverse=True)
+
+    def statuses(self) -> Mapping[int, Status | None]:
+        """What each member said last; None for one that does not answer."""
+        return {m.id: m.status if m.alive else None for m in self._members.values()}
+
+    def leader_status(self) -> Status | None:
+        """What the leader said last of itself, None without one."""
+        return self._members[self.leader.id].status if self.leader else None
+
+    async def refresh(self) -> None:
+        """Ask every member now; returns when each has answered or passed its deadline."""
+        for probe in [self._probe(member) for member in self._members.values()]:
+            await probe
+
+    def suspect(self, number: int) -> None:
+        """A call to a member failed on its way: do not count on it until a probe has told."""
+        member = self._members[number]
+        member.suspected = True
+        self._judge()
+        self._probe(member)
+
+    def demote(self, number: int, leader_id: int) -> None:
+        """A member said that it does not lead, and who does (0: not known)."""
+        member = self._members[number]
+        if member.status is not None:
+            member.status = replace(member.status, role="follower", leader_id=leader_id)
+        self._judge()
+        self._probe_all()
+
+    def _probe_all(self) -> None:
+        for member in self._members.values():
+            self._probe(member)
+
+    def _probe(self, member: _Member) -> "Deferred[None]":
+        """Fires when the probe that is under way, or else a new one, has ended."""
+        done: Deferred[None] = Deferred()
+        if member.probe is None:
+            self._begin_probe(member)
+        if member.probe is None:
+            done.callback(None)
+        else:
+            member.probe.addBoth(lambda _: done.callback(None))
+        return done
+
+    def _begin_probe(self, member: _Member) -> None:
+        if not self._running:
+            return
+        began = self._clock.seconds()
+        asked = member.caller.call(_HEARTBEAT[self.group], Probe(), self._limits.probe_deadline_s)
+        probe = asked.addCallbacks(self._heard, self._lost, (member,), None, (member, began))
+        probe.addErrback(self._unexpected).addBoth(self._ended, member)
+        if not probe.called:
+            member.probe = probe
+
+    def _heard(self, answer: ProbeAnswer, member: _Member) -> None:
+        member.status, member.alive, member.suspected = answer.status, True, False
+        member.timeouts = 0
+        self._judge()
+
+    def _lost(self, failure: Failure, member: _Member, began: float) -> None:
+        """A connection that is refused is told from an answer that is late: a busy member is
+        not a dead one, and only a dead leader may be replaced at once.
+        """
+        if not self._running:
+            return
+        late = self._clock.seconds() - began >= self._limits.probe_deadline_s * 0.9
+        member.timeouts = member.timeouts + 1 if late else _TIMEOUTS_MAX
+        member.alive, member.suspected = False, False
+        self._judge()
+        known = self._last
+        if known and known.id == member.id and member.timeouts >= _TIMEOUTS_MAX:
+            self._nominate(member.id)
+        if not failure.check(TwstockError):
+            failure.raiseException()
+
+    def _unexpected(self, failure: Failure) -> None:
+        if self._running:
+            self._log.failure("probing {group} failed", failure, group=self.group)
+
+    def _ended(self, _: object, member: _Member) -> None:
+        member.probe = None
+
+    def _judge(self) -> None:
+        """Find the leader of the highest term that anybody alive knows of."""
+        claims = [claim for m in self._members.values() if (claim := m.claim)]
+        best = max(claims, default=None)
+        if best is not None and not (best.id in self._members and self._members[best.id].reachable):
+            best = None
+        if best is None:
+            self._look_closer()
+        if best == self.leader:
+            return
+        if best is None:
+            self._lost_at = self._clock.seconds()
+        else:
+            self._last = best
+        self.leader = best
+        for changed in self._subscribers:
+            changed()
+        self._wake()
+
+    def _look_closer(self) -> None:
+        """Without a leader, probe at the pace of retries for a while."""
+        waiting = self._hurry is not None and self._hurry.active()
+        recent = self._clock.seconds() - self._lost_at < _HURRY_S
+        if self._running and recent and not waiting:
+            pause = self._limits.retry_s * (0.5 + self._random.random())
+            self._hurry = self._clock.callLater(pause, self._probe_all)
+
+    def _nominate(self, gone: int) -> None:
+        """Tell the highest living member that the leader cannot be reached; not too often."""
+        now = self._clock.seconds()
+        nominee = next((n for n in self.alive() if n != gone), None)
+        if nominee is None or now - self._nominated_at < 2 * self._limits.probe_every_s:
+            return
+        self._nominated_at = now
+        self._log.info(
+            "{group}-{gone} cannot be reached, {nominee} may lead",
+            group=self.group,
+            gone=gone,
+            nominee=nominee,
+        )
+        member = self._members[nominee]
+        call = member.caller.call(
+            _NOTIFY[self.group], Notify(nominee), self._limits.control_deadline_s
+        )
+        call.addErrback(lambda failure: failure.trap(TwstockError) and None)
+        call.addErrback(self._unexpected)
+        call.addCallback(lambda _: self._probe(member) and None)
+
+    def _forget_waiter(self, waiter: "Deferred[None]") -> None:
+        timer = self._waiters.pop(waiter)
+        if timer.active():
+            timer.cancel()
+
+    def _timed_out(self, waiter: "Deferred[None]") -> None:
+        del self._waiters[waiter]
+        waiter.callback(None)
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, {}
+        for waiter, timer in waiters.items():
+            timer.cancel()
+            waiter.callback(None)

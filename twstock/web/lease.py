@@ -1,0 +1,135 @@
+"""Keeps the cache's lease: a session at the catalog, renewed several times before it ends.
+
+The lease counts from before the renewal was sent, so a late answer grants what is left, at worst
+nothing. Whenever this side cannot be sure that the catalog has known the session without a break
+(another leader, an answer that never came), the cache starts empty.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twstock.config import Limits
+from twstock.errors import TwstockError
+from twstock.process import Clock
+from twstock.rpc.calls import Lease, Register
+from twstock.web.cache import Cache
+from twstock.web.leader import Leader
+
+
+class Watch(Protocol):
+    """Who leads the catalog."""
+
+    leader: Leader | None
+
+    def subscribe(self, changed: Callable[[], None]) -> None:
+        """Call ``changed`` whenever the leader changes."""
+
+
+class Registrar(Protocol):
+    """The catalog, as far as a lease needs it."""
+
+    async def register(self, request: Register) -> tuple[Leader, Lease]:
+        """Ask the leader once; answers who granted what."""
+
+
+class LeaseSession:
+    """The session of one front-end process. ``boottime`` reads CLOCK_BOOTTIME in seconds."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        cache: Cache,
+        catalog: Registrar,
+        watch: Watch,
+        clock: Clock,
+        boottime: Callable[[], float],
+        registration: Register,
+        limits: Limits,
+    ) -> None:
+        self._cache = cache
+        self._catalog = catalog
+        self._watch = watch
+        self._boottime = boottime
+        self._registration = registration
+        self._limits = limits
+        self._holder: Leader | None = None
+        self._broken = True
+        self._renewal: Deferred[None] | None = None
+        self._loop = LoopingCall(self._renew)
+        self._loop.clock = clock  # type: ignore[assignment]
+        watch.subscribe(self._leader_changed)
+
+    @property
+    def session(self) -> str:
+        """The name of the session, random in each process."""
+        return self._registration.session
+
+    @property
+    def front_id(self) -> int:
+        """Whose session it is."""
+        return self._registration.front_id
+
+    def start(self) -> None:
+        """Take the lease and renew it from now on; nothing to do without a cache."""
+        if self._cache.enabled:
+            self._loop.start(self._limits.lease_renew_s)
+
+    def stop(self) -> None:
+        """Let the lease run out."""
+        if self._loop.running:
+            self._loop.stop()
+        if self._renewal is not None:
+            self._renewal.cancel()
+        self._cache.end_lease()
+
+    def _renew(self) -> None:
+        """Ask for a renewal, unless one is under way or nobody leads."""
+        if self._renewal is not None or self._watch.leader is None:
+            return
+        sent_at = self._boottime()
+        asked = Deferred.fromCoroutine(self._catalog.register(self._registration))
+        renewal = asked.addCallback(self._granted, sent_at).addErrback(self._failed)
+        renewal.addBoth(self._ended)
+        if not renewal.called:
+            self._renewal = renewal
+
+    def _granted(self, answer: tuple[Leader, Lease], sent_at: float) -> None:
+        leader, lease = answer
+        if leader != self._watch.leader:
+            # A word of a leader that has been replaced meanwhile promises nothing.
+            self._broken = True
+            return
+        for name, version in lease.missed.items():
+            self._cache.invalidate(name, version)
+        if lease.seconds > 0:
+            fresh = lease.fresh or self._broken or leader != self._holder
+            self._holder, self._broken = leader, False
+            self._cache.renew(sent_at, lease.seconds, self._boottime(), fresh)
+        elif lease.fresh:
+            self._cache.end_lease()
+
+    def _failed(self, failure: Failure) -> None:
+        """The lost answer may have said that the session is new: the next one starts empty."""
+        self._broken = True
+        if not failure.check(TwstockError):
+            self._log.failure("renewing the cache lease failed", failure)
+
+    def _ended(self, _: object) -> None:
+        self._renewal = None
+
+    def _leader_changed(self) -> None:
+        """The new leader knows nothing of this session."""
+        leader = self._watch.leader
+        if leader is None or leader == self._holder:
+            return
+        self._cache.end_lease()
+        if self._renewal is not None:
+            self._renewal.cancel()
+        if self._loop.running:
+            self._renew()

@@ -1,0 +1,187 @@
+"""What a front-end asks of the other tiers, with a time budget and whoever leads at the moment."""
+
+from collections.abc import Iterable, Mapping
+from random import Random
+from typing import TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from twstock.config import Limits
+from twstock.errors import (
+    NotLeader,
+    OutcomeUnknown,
+    Overloaded,
+    StaleEpoch,
+    TwstockError,
+    Unavailable,
+)
+from twstock.market import Stock, Trade
+from twstock.process import Clock
+from twstock.rpc.calls import (
+    Lease,
+    Lookup,
+    Orders,
+    Page,
+    Placement,
+    PlaceOrder,
+    Register,
+    StockPage,
+    Stocks,
+)
+from twstock.rpc.wire import methods
+from twstock.rpc.wire.methods import Method
+from twstock.web.leader import Caller, Leader, LeaderWatch
+from twstock.web.orders import OrderQueue
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+_ELSEWHERE = (NotLeader, Unavailable, OutcomeUnknown, StaleEpoch)
+"""What may go better with another member, or a moment later: questions have no effects."""
+
+
+class Tier:
+    """Questions to one group: asked again, of whoever may know, until answered or out of time."""
+
+    def __init__(
+        self,
+        watch: LeaderWatch,
+        callers: Mapping[int, Caller],
+        clock: Clock,
+        limits: Limits,
+        random: Random,
+    ) -> None:
+        self.watch = watch
+        self._callers = callers
+        self._clock = clock
+        self._limits = limits
+        self._random = random
+        self._asking = 0
+        self._under_way: dict[Deferred[None], tuple[Leader, Deferred[None]]] = {}
+        watch.subscribe(self._leader_changed)
+
+    async def ask_leader(self, method: Method[Q, A], request: Q) -> A:
+        """The leader's answer; Unavailable when there is none within the budget."""
+        return await self._ask(method, request, leader_only=True)
+
+    async def ask_any(self, method: Method[Q, A], request: Q) -> A:
+        """The leader's answer, or if it has none that of any other member."""
+        return await self._ask(method, request, leader_only=False)
+
+    async def _ask(self, method: Method[Q, A], request: Q, leader_only: bool) -> A:
+        if self._asking >= self._limits.requests_waiting_max:
+            raise Overloaded("too many requests are waiting")
+        self._asking += 1
+        try:
+            deadline = self._clock.seconds() + self._limits.request_budget_s
+            while (left := deadline - self._clock.seconds()) > 0:
+                for number in self._whom(leader_only):
+                    patience = left if leader_only else self._limits.control_deadline_s
+                    try:
+                        return await self._ask_one(number, method, request, min(patience, left))
+                    except _ELSEWHERE:
+                        left = deadline - self._clock.seconds()
+                await self.watch.change_within(min(self._pause_s(), max(left, 0.0)))
+        finally:
+            self._asking -= 1
+        raise Unavailable(f"the {self.watch.group} service did not answer in time")
+
+    def _whom(self, leader_only: bool) -> Iterable[int]:
+        """The leader first, then the others from the highest id down."""
+        leader = self.watch.leader
+        first = [leader.id] if leader else []
+        others = [] if leader_only else [n for n in self.watch.alive() if n not in first]
+        return first + others
+
+    async def _ask_one(self, number: int, method: Method[Q, A], request: Q, deadline_s: float) -> A:
+        if deadline_s <= 0:
+            raise Unavailable("out of time")
+        asked = self.watch.leader
+        call = self._callers[number].call(method, request, deadline_s)
+        given_up: Deferred[None] = Deferred()
+        if asked is not None and asked.id == number:
+            self._under_way[given_up] = (asked, given_up)
+            given_up.addCallback(lambda _: call.cancel())
+        try:
+            return await call
+        except CancelledError:
+            if given_up.called:
+                raise OutcomeUnknown("another member leads now") from None
+            raise
+        except TwstockError as error:
+            self._note(number, error)
+            raise
+        finally:
+            self._under_way.pop(given_up, None)
+
+    def _note(self, number: int, error: TwstockError) -> None:
+        """What a failure tells about the leader; that others do not lead is no news."""
+        if self.watch.leader is None or self.watch.leader.id != number:
+            return
+        if isinstance(error, NotLeader):
+            self.watch.demote(number, error.leader_id)
+        elif isinstance(error, OutcomeUnknown):
+            self.watch.suspect(number)
+
+    def _leader_changed(self) -> None:
+        """A paused leader answers nobody: ask the one of a higher term instead."""
+        leader = self.watch.leader
+        if leader is None:
+            return
+        for asked, give_up in list(self._under_way.values()):
+            if asked.term < leader.term and asked.id != leader.id:
+                give_up.callback(None)
+
+    def _pause_s(self) -> float:
+        return self._limits.retry_s * (0.5 + self._random.random())
+
+
+class OrderTier(Tier):
+    """The order service, as a front-end uses it."""
+
+    def __init__(
+        self,
+        watch: LeaderWatch,
+        callers: Mapping[int, Caller],
+        clock: Clock,
+        limits: Limits,
+        random: Random,
+    ) -> None:
+        super().__init__(watch, callers, clock, limits, random)
+        self.queue = OrderQueue(watch, callers, clock, limits, random)
+
+    def place(self, order: PlaceOrder) -> "Deferred[Placement]":
+        """What became of an order; see ``OrderQueue.place``."""
+        return self.queue.place(order)
+
+    async def order(self, number: int) -> Trade | None:
+        """The executed order of a number. Only a leader says that there is none; one that
+        exists never changes, so anybody's word will do.
+        """
+        return await self.ask_any(methods.ORDER_DETAILS, number)
+
+    async def list(self, page: Page) -> Orders:
+        """A page of executed orders."""
+        return await self.ask_any(methods.LIST_ORDERS, page)
+
+
+class CatalogTier(Tier):
+    """The catalog, as a front-end uses it."""
+
+    async def lookup(self, request: Lookup) -> Stock | None:
+        """The published state of a stock, None if there is none of that name."""
+        return await self.ask_leader(methods.LOOKUP, request)
+
+    async def list(self, page: StockPage) -> Stocks:
+        """A page of stocks."""
+        return await self.ask_leader(methods.LIST_STOCKS, page)
+
+    async def register(self, request: Register) -> tuple[Leader, Lease]:
+        """Take or renew a cache lease, in one attempt: its rhythm is the session's. Answers
+        who granted it; raises Unavailable when nobody leads.
+        """
+        leader = self.watch.leader
+        if leader is None:
+            raise Unavailable("no catalog leads")
+        deadline_s = self._limits.control_deadline_s
+        return leader, await self._ask_one(leader.id, methods.REGISTER, request, deadline_s)
