@@ -99,6 +99,7 @@ class SimulatedDisk(Files):
     # what the storage calls
 
     def open(self, path: Path, flags: int) -> int:
+        """Open or make a file, or open the directory."""
         self._count("open")
         node = None
         if not flags & os.O_DIRECTORY:
@@ -115,17 +116,21 @@ class SimulatedDisk(Files):
         return self._next_fd
 
     def close(self, fd: int) -> None:
+        """Forget a descriptor and its lock."""
         del self._fds[fd]
         self._locked.discard(fd)
 
     def size(self, fd: int) -> int:
+        """Return what the page cache shows."""
         return len(self._node(fd).cached)
 
     def pread(self, fd: int, size: int, offset: int) -> bytes:
+        """Read from the page cache."""
         self._count("pread")
         return bytes(self._node(fd).cached[offset : offset + size])
 
     def pwrite(self, fd: int, content: bytes, offset: int) -> int:
+        """Write into the page cache."""
         node = self._node(fd)
         if self._count("pwrite", lambda: node.write(content, offset)):
             node.write(content[:-1], offset)
@@ -137,11 +142,13 @@ class SimulatedDisk(Files):
         return len(content)
 
     def fdatasync(self, fd: int) -> None:
+        """Make a file's writes durable."""
         node = self._node(fd)
         self._count("fdatasync", node.pending.clear)
         node.flush()
 
     def fsync(self, fd: int) -> None:
+        """Make a file's writes, or the directory's names, durable."""
         node = self._fds[fd]
         if node is None:
             self._count("fsync directory")
@@ -151,40 +158,49 @@ class SimulatedDisk(Files):
             node.flush()
 
     def drop_cache(self, fd: int) -> None:
+        """Show what the disk holds, unless writes wait."""
         node = self._node(fd)
         if not node.pending:
             node.cached = bytearray(node.durable)
 
     def lock(self, fd: int) -> None:
+        """Lock per descriptor."""
         self._count("lock")
         if any(self._fds[other] is self._fds[fd] for other in self._locked):
             raise BlockingIOError(errno.EAGAIN, "locked")
         self._locked.add(fd)
 
     def is_directory(self, path: Path) -> bool:
+        """Everything but the data directory is there from the start."""
         return self._made or path.name != "data"
 
     def make_directory(self, path: Path) -> None:
+        """Make the data directory."""
         self._count("mkdir")
         self._made = True
 
     def protect(self, path: Path) -> None:
+        """Change nothing."""
         self._count("chmod")
 
     def names(self, path: Path) -> list[str]:
+        """Return the names that are shown."""
         return list(self._shown)
 
     def rename(self, old: Path, new: Path) -> None:
+        """Rename in one step."""
         self._count("rename")
         self._shown[new.name] = self._shown.pop(old.name)
         self._renamed()
 
     def unlink(self, path: Path) -> None:
+        """Remove a name."""
         self._count("unlink")
         del self._shown[path.name]
         self._renamed()
 
     def free_bytes(self, path: Path) -> int:
+        """Return what is left of the capacity."""
         return self.capacity - self._used()
 
     def _node(self, fd: int) -> _Node:

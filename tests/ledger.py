@@ -4,8 +4,9 @@ Pure, O(n log n). A history is a list of attempts, several of which may carry th
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from twstock.verify import Line
 
@@ -60,7 +61,7 @@ def _numbers(log: Sequence[Line]) -> list[str]:
     """S4: the numbers of the log follow one another without a gap."""
     return [
         f"S4: order {after.number} follows order {before.number}"
-        for before, after in zip(log, log[1:], strict=False)
+        for before, after in pairwise(log)
         if after.number != before.number + 1
     ]
 
@@ -85,7 +86,7 @@ def _quantities(
     return found
 
 
-def _answers(groups: Iterable[list[Attempt]]) -> list[str]:
+def _answers(groups: Collection[list[Attempt]]) -> list[str]:
     """S5: one key, one answer. S6: an order that was refused is not executed later."""
     found = []
     for group in groups:
@@ -118,7 +119,7 @@ def _durable(attempts: Iterable[Attempt], log: Sequence[Line]) -> list[str]:
     return found
 
 
-def _explained(groups: Iterable[list[Attempt]], log: Sequence[Line]) -> list[str]:
+def _explained(groups: Collection[list[Attempt]], log: Sequence[Line]) -> list[str]:
     """S5, S6: what nobody was told of is in the log once at most for each unknown outcome."""
     told = {a.number for group in groups for a in group if a.outcome == "ok"}
     unknown = Counter(g[0].body for g in groups if all(a.outcome == "unknown" for a in g))
@@ -133,7 +134,7 @@ def _explained(groups: Iterable[list[Attempt]], log: Sequence[Line]) -> list[str
     return found
 
 
-def _real_time(groups: Iterable[list[Attempt]]) -> list[str]:
+def _real_time(groups: Collection[list[Attempt]]) -> list[str]:
     """S4: an order that began after another was acknowledged has the larger number."""
     done = []
     for group in groups:

@@ -257,9 +257,10 @@ class Node:
     def _apply(self, entry: Entry) -> None:
         self.world.oracle.applied(self, entry)
         term, payload, floor = self._proposed.pop(entry.index, (0, b"", 0))
-        if term == entry.term and self.replica is not None:
-            if self.replica.role is Role.LEADER and self.replica.term == term:
-                self.world.acknowledge(entry, payload, floor)
+        replica = self.replica
+        assert replica is not None
+        if term == entry.term == replica.term and replica.role is Role.LEADER:
+            self.world.acknowledge(entry, payload, floor)
 
 
 class World:

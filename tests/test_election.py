@@ -24,6 +24,14 @@ def test_a_vote_leaves_only_after_it_is_on_disk() -> None:
     assert ready.send_after == (VoteReply(1, 2, 5, True, False, 8),)
 
 
+def test_a_vote_in_a_known_term_leaves_only_after_it_is_on_disk() -> None:
+    """Also when the term is on disk already: the vote is a promise of its own."""
+    ready = replica(term=5).step(ask(2, 1, 5), CALM)
+    assert ready.persist is not None
+    assert ready.persist.hard_state == HardState(5, 2)
+    assert ready.send_now == ()
+
+
 def test_a_vote_survives_a_crash() -> None:
     """Whoever voted, crashed and came back does not vote for another in the same term."""
     kept = replica().step(ask(2, 1, 5), CALM).persist

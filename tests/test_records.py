@@ -8,18 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.disks import SECTOR
-from twstock.errors import StorageError
-from twstock.replication.messages import Entry, EntryKind, HardState
-from twstock.replication.promises import (
-    META_BYTES,
-    SLOT_BYTES,
-    Owner,
-    Promise,
-    encode_mark,
-    encode_promise,
-    mark_offset,
-    read_meta,
-)
+from twstock.replication.messages import Entry, EntryKind
+from twstock.replication.promises import Owner
 from twstock.replication.records import (
     ENTRY_OVERHEAD_BYTES,
     HEADER_BYTES,
@@ -138,13 +128,13 @@ def test_what_is_written_is_read_back(log: Log, two_segments: Log) -> None:
 def test_every_bit_flipped(log: Log) -> None:
     """One wrong bit anywhere is a torn last write or a refusal, never wrong data.
 
-    Every bit with the mark at the last batch, three of each byte with it anywhere else.
+    Every bit with the mark at the last batch, two of each byte with it anywhere else.
     """
     content, last = bytes(log.files[0]), len(log.marks) - 1
     for offset in [*range(110), *range(HEADER_BYTES, log.end.offset + 40)]:
         for bit in range(8):
             damaged = [log.segment(0, with_byte(content, offset, content[offset] ^ 1 << bit))]
-            marks = all_marks(log) if bit in (0, 4, 7) else [last]
+            marks = all_marks(log) if bit in (0, 7) else [last]
             verdicts = {mark: log.judge(damaged, mark).ending for mark in marks}
             _check_flip(log, offset, verdicts)
 
@@ -153,7 +143,7 @@ def _check_flip(log: Log, offset: int, verdicts: dict[int | None, Ending]) -> No
     """Only what may be a torn write is taken for one."""
     after_last, last = log.end.offset, len(log.marks) - 1
     checksum = any(mark.offset - 64 <= offset < mark.offset - 56 for mark in log.marks[1:])
-    if offset < 104 or HEADER_BYTES <= offset < log.marks[2].offset and not checksum:
+    if offset < 104 or (HEADER_BYTES <= offset < log.marks[2].offset and not checksum):
         assert set(verdicts.values()) == {Ending.CORRUPT}
     elif offset < log.end.offset and not checksum and offset >= HEADER_BYTES:
         assert verdicts[last] is Ending.CORRUPT
@@ -340,61 +330,3 @@ def test_rubbish_after_a_good_batch_is_no_error(rubbish: bytes, gap: int) -> Non
     content = bytes(log.files[0])
     content = content[:start] + rubbish + content[start + len(rubbish) :]
     assert log.judge([log.segment(0, content)], 1).entries == log.held
-
-
-def meta_page(*promises: Promise | None, marks: tuple[bytes, ...] = ()) -> bytes:
-    """A meta file with these slots."""
-    pages = [encode_promise(p) if p else bytes(SLOT_BYTES) for p in promises]
-    return b"".join(pages + [m.ljust(SLOT_BYTES, b"\0") for m in marks]).ljust(META_BYTES, b"\0")
-
-
-def test_promises_round_trip() -> None:
-    """The newest promise counts, and all of it is kept."""
-    old = Promise(OWNER, 5, 5)
-    new = Promise(OWNER, 6, 5, HardState(9, 3), True, False, {1: 11, 3: 2**63 - 1}, 2)
-    meta = read_meta(meta_page(old, new))
-    assert (meta.promise, meta.slot, meta.in_both) == (new, 1, False)
-    assert read_meta(meta_page(new, old)).slot == 0
-    assert read_meta(meta_page(new, new)).in_both
-
-
-def test_marks_round_trip_and_the_newest_counts() -> None:
-    """Marks are written in turn; one that cannot be read leaves the other."""
-    position = Position(3, 8192, 17, b"h" * 16)
-    promise = Promise(OWNER, 5, 5)
-    marks = [encode_mark(sequence, 5, 1, position) for sequence in (4, 5)]
-    assert mark_offset(4) != mark_offset(5)
-    meta = read_meta(meta_page(promise, promise, marks=(marks[0], marks[1])))
-    assert meta.mark is not None
-    assert (meta.mark.sequence, meta.mark.position) == (5, position)
-    meta = read_meta(meta_page(promise, promise, marks=(marks[0], marks[1][:-1] + b"?")))
-    assert meta.mark is not None
-    assert meta.mark.sequence == 4
-    assert not meta.mark_damaged
-    assert read_meta(meta_page(promise, promise, marks=(b"?", b"?"))).mark_damaged
-    assert not read_meta(meta_page(promise, promise)).mark_damaged
-
-
-def test_a_mark_fits_into_a_sector() -> None:
-    """A mark is smaller than the unit that a disk writes whole."""
-    assert len(encode_mark(2**63, 2**63, 2**63, Position(1, 2, 3, b"x" * 16))) <= SECTOR
-
-
-def test_meta_of_another_format_is_named() -> None:
-    """A newer format is refused in words, not taken for damage."""
-    page = bytearray(meta_page(Promise(OWNER, 5, 5), None))
-    from twstock.replication import promises
-
-    page[16] = 9
-    length = int.from_bytes(page[12:16], "little")
-    crc = promises.crc32(bytes(page[16 : 16 + length]), length)
-    page[8:12] = crc.to_bytes(4, "little")
-    with pytest.raises(StorageError, match="format 9"):
-        read_meta(bytes(page))
-
-
-def test_too_many_members_for_a_page() -> None:
-    """What does not fit is refused before anything is written."""
-    owner = Owner("order", "c", 1, tuple(range(1, 600)))
-    with pytest.raises(StorageError, match="does not fit"):
-        encode_promise(Promise(owner, 1, 1))

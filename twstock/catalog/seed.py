@@ -1,4 +1,4 @@
-"""What an empty catalog starts with: ``name,price,quantity`` in a CSV file, checked line by line."""
+"""What an empty catalog starts with: ``name,price,quantity`` in a CSV file, every line checked."""
 
 import csv
 import importlib.resources

@@ -11,7 +11,7 @@ That leaves a key that comes again in a *new* batch of the present epoch. Keys a
 only up to ``recorded``, which an order leader takes from committed orders; the leader of the
 present epoch has them all (checked when its epoch begins), and looks for a key among its
 orders before it puts it into a batch. A direct trade's key is made by the catalog for that
-one command and never comes again.
+one command and never comes again, so its refusal is not remembered either.
 """
 
 from bisect import bisect_right
@@ -204,10 +204,18 @@ class CatalogState:
         return Applied(listed, self._seal(entry, _Draft()))
 
     def _trade_directly(self, entry: bytes, order: Order, at_ms: int) -> Applied:
-        draft = _Draft()
-        self._last_at_ms = max(self._last_at_ms, at_ms)
-        outcome = self._decide(order, draft)
-        return Applied(outcome, self._seal(entry, draft))
+        """Execute an order of nobody's order leader. Its refusal need not be remembered: the
+        key was made for this command alone.
+        """
+        outcome = self._known(order)
+        stock = self._stocks.get(order.name)
+        refusal = refusal_of(order, stock)
+        if outcome is None and stock is not None and refusal is None:
+            draft = _Draft()
+            self._last_at_ms = max(self._last_at_ms, at_ms)
+            outcome = Outcome(trade=self._execute(order, stock, draft))
+            return Applied(outcome, self._seal(entry, draft))
+        return Applied(outcome or Outcome(refusal=refusal))
 
     def _trade(self, entry: bytes, batch: Batch) -> Applied:
         """Execute a batch whose turn it is, or repeat the outcomes of the last one."""
@@ -257,17 +265,24 @@ class CatalogState:
         others = (trade for trade in self.kept_trades(batch.known) if trade.number not in mine)
         return BatchResult(outcomes, tuple(others))
 
-    def _decide(self, order: Order, draft: _Draft) -> Outcome:
-        """What becomes of one order: what became of its key before, else executed or refused."""
+    def _known(self, order: Order) -> Outcome | None:
+        """What became of the order's key before; None if it is new."""
         trade = self._executed_keys.get(order.key)
         if trade is not None:
             return _again(order, trade.order, Outcome(trade=trade, replayed=True))
         known = self._refused.get(order.key)
         if known is not None:
             return _again(order, known.order, Outcome(refusal=known.refusal, replayed=True))
+        return None
+
+    def _decide(self, order: Order, draft: _Draft) -> Outcome:
+        """What becomes of one order: what became of its key before, else executed or refused."""
+        before = self._known(order)
+        if before is not None:
+            return before
         stock = self._stocks.get(order.name)
         refusal = refusal_of(order, stock)
-        if refusal is None and stock is not None:
+        if stock is not None and refusal is None:
             return Outcome(trade=self._execute(order, stock, draft))
         refused = RefusedOrder(order, refusal or Refusal.UNKNOWN_STOCK, self._last_at_ms)
         self._refused[order.key] = draft.refused[order.key] = refused

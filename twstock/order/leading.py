@@ -114,8 +114,9 @@ class Leading:
             case Place.JOINED:
                 return self._ask(order.key).addCallback(replayed)
             case Place.QUEUED:
-                self._wake()
-                return self._ask(order.key)
+                asker = self._ask(order.key)
+                self._wake()  # may answer at once
+                return asker
 
     # --- the work of the term, one step after the other --------------------------------------
 

@@ -153,7 +153,7 @@ class Leadership:
                 self.begin_hand_over(heir, now)
             return None
         target = self.followers[hand_over.target]
-        if now >= hand_over.gives_up_at or not target.keeps_up(last, now):
+        if now >= hand_over.gives_up_at or not target.keeps_up(now):
             self.hand_over = None
             guard.gave_up(now)
         elif now >= hand_over.drained_at and self._marks.commit == target.match == last:

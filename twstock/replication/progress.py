@@ -35,6 +35,7 @@ class Progress:
         self._steady_since = inf
         self._probing = True
         self._quiet_until = -inf
+        self._waits_since: float | None = None
         self._flights: deque[Flight] = deque()
 
     def may_send(self, now: float) -> bool:
@@ -46,6 +47,7 @@ class Progress:
         """An append with entries up to ``last_index`` goes out."""
         self._flights.append(Flight(sequence, last_index, now))
         self.next = last_index + 1
+        self._waits_since = now if self._waits_since is None else self._waits_since
 
     def answered(self, reply: AppendReply, now: float) -> None:
         """The follower answers, in the leader's term."""
@@ -56,7 +58,7 @@ class Progress:
         self.answered_at = max(self.answered_at, reply.sent_at)
         known = any(flight.sequence == reply.sequence for flight in self._flights)
         if reply.ok:
-            self._accepted(reply.index, known=known)
+            self._accepted(reply.index, now, known=known)
         elif known:
             self._rejected(reply)
 
@@ -72,34 +74,32 @@ class Progress:
         if self._flights and now - self._flights[0].sent_at >= self._timings.append_timeout_s:
             self._probe_after(self.match)
 
-    def keeps_up(self, last_index: int, now: float) -> bool:
-        """Whether it answers, and has the log or lets no append wait for an election time-out:
-        a follower whose disk hangs goes on answering heartbeats.
+    def keeps_up(self, now: float) -> bool:
+        """Whether it answers, and has not let appends wait for an election time-out: a follower
+        whose disk hangs goes on answering heartbeats.
         """
-        if now - self._heard_at >= self._timings.election_s:
-            return False
-        flight = self._flights[0] if self._flights else None
-        return self.match == last_index or (
-            flight is None or now - flight.sent_at < self._timings.election_s
-        )
+        oldest = min(self._heard_at, now if self._waits_since is None else self._waits_since)
+        return now - oldest < self._timings.election_s
 
     def can_take_over(self, last_index: int, now: float) -> bool:
-        """Whether it keeps up, less than a window behind."""
+        """Whether it keeps up and is less than a window behind."""
         window = self._timings.append_window * self._timings.append_entries_max
-        has_most = not self._probing and last_index - self.match <= window
-        return self.keeps_up(last_index, now) and (self.match == last_index or has_most)
+        return self.keeps_up(now) and last_index - self.match <= window
 
     def steady_s(self, now: float) -> float:
         """For how long it has answered without a gap."""
         return now - self._steady_since
 
-    def _accepted(self, index: int, *, known: bool) -> None:
+    def _accepted(self, index: int, now: float, *, known: bool) -> None:
         # In one term a leader only adds to its log, so what a follower has once accepted
         # stays accepted: an old answer is true, merely not news.
+        is_news = index > self.match
         self.match = max(self.match, index)
         self.next = max(self.next, self.match + 1)
         while self._flights and self._flights[0].last_index <= self.match:
             self._flights.popleft()
+        if is_news:
+            self._waits_since = now if self._flights else None
         if known:
             self._probing = False
 

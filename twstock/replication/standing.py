@@ -28,7 +28,7 @@ class Standing:
     been applied already: those are not handed out again.
     """
 
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         membership: Membership,
         timings: Timings,

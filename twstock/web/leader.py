@@ -179,8 +179,7 @@ class LeaderWatch:
     def _probe(self, member: _Member) -> "Deferred[None]":
         """Fires when the probe that is under way, or else a new one, has ended."""
         done: Deferred[None] = Deferred()
-        if member.probe is None:
-            self._begin_probe(member)
+        self._begin_probe(member)
         if member.probe is None:
             done.callback(None)
         else:
@@ -188,11 +187,11 @@ class LeaderWatch:
         return done
 
     def _begin_probe(self, member: _Member) -> None:
-        if not self._running:
+        if not self._running or member.probe is not None:
             return
         began = self._clock.seconds()
         asked = member.caller.call(_HEARTBEAT[self.group], Probe(), self._limits.probe_deadline_s)
-        probe = asked.addCallbacks(self._heard, self._lost, (member,), None, (member, began))
+        probe = asked.addCallbacks(self._heard, self._lost, (member,), {}, (member, began))
         probe.addErrback(self._unexpected).addBoth(self._ended, member)
         if not probe.called:
             member.probe = probe
@@ -269,9 +268,11 @@ class LeaderWatch:
         call = member.caller.call(
             _NOTIFY[self.group], Notify(nominee), self._limits.control_deadline_s
         )
-        call.addErrback(lambda failure: failure.trap(TwstockError) and None)
-        call.addErrback(self._unexpected)
-        call.addCallback(lambda _: self._probe(member) and None)
+        told = call.addCallbacks(lambda _: None, self._not_told)
+        told.addCallback(lambda _: self._begin_probe(member)).addErrback(self._unexpected)
+
+    def _not_told(self, failure: Failure) -> None:
+        failure.trap(TwstockError)
 
     def _forget_waiter(self, waiter: "Deferred[None]") -> None:
         timer = self._waiters.pop(waiter)

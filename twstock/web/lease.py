@@ -8,7 +8,7 @@ nothing. Whenever this side cannot be sure that the catalog has known the sessio
 from collections.abc import Callable
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -117,7 +117,7 @@ class LeaseSession:
     def _failed(self, failure: Failure) -> None:
         """The lost answer may have said that the session is new: the next one starts empty."""
         self._broken = True
-        if not failure.check(TwstockError):
+        if not failure.check(TwstockError, CancelledError):
             self._log.failure("renewing the cache lease failed", failure)
 
     def _ended(self, _: object) -> None:

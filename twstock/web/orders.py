@@ -164,7 +164,7 @@ class OrderQueue:
         request = PlaceOrders(tuple(pending.order for pending in batch))
         call = self._callers[leader.id].call(PLACE_ORDERS, request, max(deadline_s, 0.001))
         attempt.call = call.addCallbacks(
-            self._answered, self._failed, (attempt,), None, (attempt,)
+            self._answered, self._failed, (attempt,), {}, (attempt,)
         ).addErrback(self._unexpected)
 
     def _answered(self, answer: Placements, attempt: _Attempt) -> None:
@@ -180,7 +180,7 @@ class OrderQueue:
     def _failed(self, failure: Failure, attempt: _Attempt) -> None:
         if not self._end(attempt):
             return
-        problem = failure.value
+        problem = failure.value or OutcomeUnknown()
         self._again(attempt, problem)
         if isinstance(problem, NotLeader):
             self._watch.demote(attempt.leader.id, problem.leader_id)
@@ -219,7 +219,7 @@ class OrderQueue:
         """Whether an attempt's failure is the order's answer; remembers a doubt if it is not."""
         if isinstance(problem, _NO_EFFECT):
             return pending.settled
-        definite = isinstance(problem, _DEFINITE) or isinstance(problem, _REFUSED_NOW)
+        definite = isinstance(problem, _DEFINITE + _REFUSED_NOW)
         if definite and (isinstance(problem, KeyReused) or not pending.doubtful):
             self._settle(pending, Failure(problem))
         elif not definite:

@@ -57,7 +57,7 @@ class Tier:
         self._limits = limits
         self._random = random
         self._asking = 0
-        self._under_way: dict[Deferred[None], tuple[Leader, Deferred[None]]] = {}
+        self._under_way: dict[Deferred[None], Leader] = {}
         watch.subscribe(self._leader_changed)
 
     async def ask_leader(self, method: Method[Q, A], request: Q) -> A:
@@ -100,7 +100,7 @@ class Tier:
         call = self._callers[number].call(method, request, deadline_s)
         given_up: Deferred[None] = Deferred()
         if asked is not None and asked.id == number:
-            self._under_way[given_up] = (asked, given_up)
+            self._under_way[given_up] = asked
             given_up.addCallback(lambda _: call.cancel())
         try:
             return await call
@@ -128,7 +128,7 @@ class Tier:
         leader = self.watch.leader
         if leader is None:
             return
-        for asked, give_up in list(self._under_way.values()):
+        for give_up, asked in list(self._under_way.items()):
             if asked.term < leader.term and asked.id != leader.id:
                 give_up.callback(None)
 

@@ -1,0 +1,282 @@
+"""A real cluster for tests: ``twstock up`` in a directory of its own, on ports of its own."""
+
+import contextlib
+import http.client
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from twstock.config import Address, Limits, default_cluster, parse
+from twstock.plan import member_names, to_text
+from twstock.verify import Remote, verify
+
+TWSTOCK = [sys.executable, "-c", "import sys; from twstock.cli import main; sys.exit(main())"]
+START_S = 30.0
+STOP_S = 12.0
+WAIT_S = 15.0
+POLL_S = 0.02
+SMALL = {"segment_bytes": 1024 * 1024}
+
+
+def free_ports(count):
+    """The first of ``count`` ports in a row that nobody uses, below those the kernel hands out."""
+    for _ in range(200):
+        first = random.randrange(20000, 32000)
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for port in range(first, first + count):
+                probe = stack.enter_context(socket.socket())
+                probe.bind(("127.0.0.1", port))
+            return first
+    raise AssertionError("no free ports")
+
+
+def wait_until(condition, what, deadline_s=WAIT_S):
+    """Poll until ``condition()`` is true; returns what it gave. Fails, naming ``what``."""
+    deadline = time.monotonic() + deadline_s
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"waited {deadline_s} s for {what}"
+        time.sleep(POLL_S)
+
+
+def is_running(pid):
+    """Whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+class Cluster:
+    """One cluster. ``flags`` go to ``twstock up``, ``limits`` into ``cluster.toml``."""
+
+    def __init__(self, directory, *flags, fronts=1, catalogs=1, orders=3, limits=SMALL):
+        self.directory = Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        first = free_ports(2 * fronts + catalogs + orders)
+        config = default_cluster(
+            cluster_id=f"test-{first}",
+            http=Address("127.0.0.1", first),
+            base_port=first + fronts,
+            fronts=fronts,
+            catalogs=catalogs,
+            orders=orders,
+            limits=Limits(**limits),
+        )
+        self.toml = self.directory / "cluster.toml"
+        self.toml.write_text(to_text(config))
+        self.config = parse(self.toml.read_text(), self.directory)
+        self.flags = flags
+        self.process = None
+        self._own = {}
+
+    # the whole of it
+
+    def up(self):
+        """Start everything and wait until it is ready; returns how many seconds that took."""
+        started = time.monotonic()
+        self.launch()
+        line = self.process.stdout.readline().decode()
+        assert line.startswith("ready "), f"{line!r}; {self.errors()}"
+        return time.monotonic() - started
+
+    def launch(self):
+        """Start ``twstock up`` without waiting for anything."""
+        command = [*TWSTOCK, "up", "--data", str(self.directory), *self.flags]
+        with (self.directory / "up.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+            )
+        return self.process
+
+    def errors(self):
+        """What ``twstock up`` wrote on standard error."""
+        return (self.directory / "up.log").read_text()
+
+    def down(self):
+        """End everything with SIGTERM; nothing may be left running."""
+        members = set(self.pids().values())
+        for pid in members:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        for process in self._own.values():
+            process.terminate()
+            process.wait(STOP_S)
+        self._own = {}
+        if self.process is not None:
+            self.process.terminate()
+            status = self.process.wait(STOP_S)
+            self.process.stdout.close()
+            self.process = None
+            assert status == 0, f"twstock up ended with {status}: {self.errors()}"
+        left = [pid for pid in members if is_running(pid)]
+        assert not left, f"still running: {left}"
+
+    def __enter__(self):
+        self.up()
+        return self
+
+    def __exit__(self, kind, *_):
+        try:
+            self.down()
+        except BaseException:
+            if self.process is not None:
+                self.process.kill()
+                self.process.wait()
+                self.process.stdout.close()
+            if kind is None:
+                raise
+
+    # its members
+
+    def pids(self):
+        """The process of each member that has one, from the process table."""
+        found = {name: p.pid for name, p in self._own.items() if p.poll() is None}
+        if self.process is None:
+            return found
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        try:
+            pids = [int(pid) for pid in children.read_text().split()]
+        except OSError:
+            return found
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+                if "--name" in words and is_running(pid):
+                    found[words[words.index("--name") + 1]] = pid
+        return found
+
+    def signal(self, name, number=signal.SIGKILL):
+        """Send a member a signal; returns its process id."""
+        pid = wait_until(lambda: self.pids().get(name), f"{name} to have a process")
+        os.kill(pid, number)
+        if number == signal.SIGKILL:
+            wait_until(lambda: not is_running(pid), f"{name} to be gone")
+        return pid
+
+    def start(self, name):
+        """Start a member that ``--no-restart`` left dead."""
+        tier = name.partition("-")[0].replace("front", "frontend")
+        twistd = Path(sys.executable).with_name("twistd")
+        command = [sys.executable, str(twistd), "-n", "--pidfile=", f"stock-{tier}"]
+        with (self.directory / name / "service.log").open("ab") as log:
+            self._own[name] = subprocess.Popen(
+                [*command, "--config", str(self.toml), "--name", name], stdout=log, stderr=log
+            )
+
+    def services(self, front=1):
+        """The rows of ``GET /cluster`` by the members' names; empty while nobody answers."""
+        try:
+            status, _, body = self.get("/cluster", front=front)
+        except (OSError, http.client.HTTPException):
+            return {}
+        rows = body["data"]["services"] if status == 200 else []
+        return {f"{row['service']}-{row['id']}": row for row in rows}
+
+    def leader(self, group="order", front=1):
+        """The name of the group's leader; None while there is none."""
+        for name, row in self.services(front).items():
+            if row["service"] == group and row["role"] == "leader" and row["alive"]:
+                return name
+        return None
+
+    def await_leader(self, group="order", but=None, front=1):
+        """Wait for a leader other than ``but``."""
+        return wait_until(
+            lambda: (now := self.leader(group, front)) != but and now, f"{group} leader, not {but}"
+        )
+
+    def await_healthy(self):
+        """Wait until every member is alive and all order replicas hold the same."""
+
+        def healthy():
+            rows = self.services()
+            orders = [row for row in rows.values() if row["service"] == "order"]
+            return (
+                all(rows.get(name, {}).get("alive") for name in member_names(self.config))
+                and sum(row["role"] == "leader" for row in orders) == 1
+                and len({row["last_transaction"] for row in orders}) == 1
+            )
+
+        return wait_until(healthy, "every member to be well")
+
+    # what clients do
+
+    def address(self, front=1):
+        """Host and port of a front-end."""
+        http_address = self.config.front(front).http
+        return http_address.host, http_address.port
+
+    @property
+    def url(self):
+        """The URL of the first front-end."""
+        host, port = self.address()
+        return f"http://{host}:{port}"
+
+    def request(self, method, path, body=None, headers=None, front=1, timeout_s=5.0):
+        """One request on a connection of its own: status, headers, JSON."""
+        connection = http.client.HTTPConnection(*self.address(front), timeout=timeout_s)
+        try:
+            return ask(connection, method, path, body, headers)
+        finally:
+            connection.close()
+
+    def get(self, path, front=1):
+        """GET a path."""
+        return self.request("GET", path, front=front)
+
+    def post(self, path, body, headers=None, front=1):
+        """POST a JSON value."""
+        return self.request("POST", path, body, headers, front)
+
+    def stock(self, name, front=1):
+        """One stock."""
+        return self.get(f"/stocks/{name}", front)[2]["data"]
+
+    def trade(self, name, quantity, side, **headers):
+        """Place an order that must be executed; returns its number."""
+        body = {"name": name, "quantity": quantity, "type": side}
+        status, _, answer = self.post("/orders", body, headers)
+        assert status == 200, answer
+        return answer["data"]["transaction_number"]
+
+    # what is true behind them
+
+    def remotes(self, group):
+        """Every replica of a group, to be asked by gRPC."""
+        return [Remote(f"{group}-{r.id}", str(r.grpc)) for r in self.config.replicas(group)]
+
+    def log(self, name):
+        """All orders of one order replica, by its own account."""
+        [remote] = [r for r in self.remotes("order") if r.name == name]
+        with contextlib.closing(remote):
+            return list(remote.orders())
+
+    def assert_verified(self):
+        """All order replicas hold the same, and it is what the catalog says."""
+        orders, catalogs = self.remotes("order"), self.remotes("catalog")
+        try:
+            finding = verify(orders, catalogs, patience_s=10.0)
+        finally:
+            for remote in (*orders, *catalogs):
+                remote.close()
+        assert finding.exit_status() == 0, finding
+
+
+def ask(connection, method, path, body=None, headers=None):
+    """One request on an open connection: status, headers, JSON."""
+    content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    given = {"Content-Type": "application/json"} if body is not None else {}
+    connection.request(method, path, content, {**given, **(headers or {})})
+    response = connection.getresponse()
+    text = response.read()
+    names = {name.lower(): value for name, value in response.getheaders()}
+    return response.status, names, json.loads(text) if text else None

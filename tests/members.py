@@ -1,0 +1,204 @@
+"""A group of real members in one process: memory disks, a network of function calls, one clock.
+
+Everything happens when the test advances the clock, so a test is exact and repeatable.
+"""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from twstock.config import DEFAULT_TIMINGS, Limits
+from twstock.errors import ConnectionLost, OutcomeUnknown
+from twstock.replication.database import Database
+from twstock.replication.member import Member, Surroundings
+from twstock.replication.messages import Applied, Membership
+from twstock.replication.storage import MemoryStorage
+from twstock.rpc.calls import Envelope, Fetch, Probe, ProbeAnswer
+
+STEP_S = 0.005
+
+
+class ClockThreads:
+    """Runs what goes to a thread a moment later, on the clock."""
+
+    def __init__(self, clock: Clock, delay_s: float = 0.0005) -> None:
+        self._clock = clock
+        self.delay_s = delay_s
+
+    def callInThread(self, func: Callable[..., object], *args: Any) -> None:
+        """Run ``func`` after the delay."""
+        self._clock.callLater(self.delay_s, func, *args)
+
+
+class NoTables:
+    """Tables that keep nothing."""
+
+    schema = ""
+
+    def save(self, connection: sqlite3.Connection, changes: Sequence[object]) -> None:
+        """Nothing to store."""
+
+
+class Words:
+    """A state machine that remembers its commands."""
+
+    def __init__(self, _connection: object = None, digest: bytes = b"") -> None:
+        self.words: list[bytes] = []
+        self.digest = digest
+
+    @property
+    def last_transaction(self) -> int:
+        """How many commands were applied."""
+        return len(self.words)
+
+    def apply(self, index: int, payload: bytes) -> Applied:
+        """Remember one; the result is how many there are."""
+        self.words.append(payload)
+        self.digest = blake2b(self.digest + payload, digest_size=16).digest()
+        return Applied(len(self.words))
+
+
+class Network:
+    """Which members can reach which, and who is dead."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.members: dict[int, Member] = {}
+        self.cut: set[tuple[int, int]] = set()
+        self.dead: set[int] = set()
+        self.delay_s = 0.001
+
+    def call(self, source: int, target: int, function: Callable[[Member], Any]) -> Deferred[Any]:
+        """Call a member, after the network's delay; there and back again."""
+        if target in self.dead or target not in self.members:
+            return fail(ConnectionLost("refused"))
+        answer: Deferred[Any] = Deferred()
+
+        def settle(result: Any) -> None:
+            if not answer.called:
+                answer.callback(result)
+
+        def arrive() -> None:
+            if {(source, target), (target, source)} & self.cut or source in self.dead:
+                return
+            running = Deferred.fromCoroutine(function(self.members[target]))
+            running.addBoth(lambda result: self.clock.callLater(self.delay_s, settle, result))
+
+        self.clock.callLater(self.delay_s, arrive)
+        self.clock.callLater(0.25, settle, Failure(OutcomeUnknown("deadline")))
+        return answer
+
+
+class NetworkTransport:
+    """One member's way into the network."""
+
+    def __init__(self, own: int, network: Network) -> None:
+        self._own = own
+        self._network = network
+
+    def send(self, peer: int, envelope: Envelope) -> Deferred[Any]:
+        """Deliver a request."""
+        return self._network.call(self._own, peer, lambda member: member.receive(envelope))
+
+    def probe(self, peer: int, probe: Probe) -> Deferred[Any]:
+        """Ask for the status."""
+
+        async def ask(member: Member) -> ProbeAnswer:
+            return ProbeAnswer(member.status(probe.peer))
+
+        return self._network.call(self._own, peer, ask)
+
+    def fetch(self, peer: int, fetch: Fetch) -> Deferred[Any]:
+        """Pull committed entries."""
+        return self._network.call(self._own, peer, lambda member: member.fetch(fetch))
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class Group:
+    """Members 1..n on one clock; ``panics`` and ``refusals`` collect what ends a process."""
+
+    def __init__(self, directory: Path, size: int = 3, limits: Limits | None = None) -> None:
+        self.clock = Clock()
+        self.network = Network(self.clock)
+        self.directory = directory
+        self.limits = limits or Limits()
+        self.ids = tuple(range(1, size + 1))
+        self.storages = {i: MemoryStorage(incarnation=100 + i) for i in self.ids}
+        self.threads = {i: ClockThreads(self.clock) for i in self.ids}
+        self.panics: list[tuple[int, Failure]] = []
+        self.refusals: list[tuple[int, Exception]] = []
+
+    def start(self, *ids: int) -> None:
+        """Start members: all, unless some are named."""
+        for number in ids or self.ids:
+            self.network.dead.discard(number)
+            member = self.network.members[number] = self._member(number)
+            member.startService()
+
+    def kill(self, number: int) -> None:
+        """End a member at once; what its disk had stays."""
+        self.network.dead.add(number)
+        member = self.network.members.pop(number)
+        member.running = False
+        if member._ticking.running:
+            member._ticking.stop()
+        if member._driver is not None:
+            member._driver._stopped = True
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        steps = round(seconds / STEP_S)
+        self.clock.pump([STEP_S] * steps)
+
+    def run_until(self, condition: Callable[[], bool], seconds: float = 5.0) -> float:
+        """Let time pass until something holds; returns how long it took."""
+        start = self.clock.seconds()
+        while not condition():
+            assert self.clock.seconds() - start < seconds, "it never happened"
+            self.clock.advance(STEP_S)
+        return self.clock.seconds() - start
+
+    @property
+    def leader(self) -> int:
+        """The ready leader; 0 while there is none."""
+        ready = [i for i, m in self.network.members.items() if m.is_ready()]
+        return max(ready, default=0)
+
+    def member(self, number: int) -> Member:
+        """One member."""
+        return self.network.members[number]
+
+    def _member(self, number: int) -> Member:
+        def deliver(function: Callable[..., object], *args: Any) -> None:
+            self.clock.callLater(0, function, *args)
+
+        def panic(failure: Failure) -> None:
+            self.panics.append((number, failure))
+
+        def refuse(error: Exception) -> None:
+            self.refusals.append((number, error))
+
+        path = self.directory / f"{number}-{len(self.network.dead)}-{self.clock.seconds()}.sqlite"
+        threads: Any = self.threads[number]
+        surroundings = Surroundings(self.clock, Random(number), threads, deliver, panic, refuse)
+        return Member(
+            "order",
+            "test",
+            Membership(number, self.ids),
+            DEFAULT_TIMINGS,
+            self.limits,
+            self.storages[number],
+            Database(path, NoTables(), threads, deliver, panic),
+            Words,
+            NetworkTransport(number, self.network),
+            surroundings,
+        )

@@ -1,0 +1,585 @@
+"""Do the tests notice? ``python -m tests.mutants`` plants one bug at a time and runs tests
+that have to fail.
+
+Each bug is an edit of one file in a copy of the repository. A bug that no test notices
+survives, and makes the exit code 1; so does one whose text is not found exactly once, for
+then the table is out of date. New bugs go at the end of ``MUTANTS``.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = ("twstock", "twisted", "tests", "pyproject.toml")
+TIME_LIMIT_S = 300
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A planted bug: in ``file``, ``old`` (there exactly once) becomes ``new``, and at least
+    one of ``tests`` (arguments for pytest) must fail.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+REPLICATION = "twstock/replication/"
+ELECTION = ("tests/test_election.py",)
+REPLICA = ("tests/test_replica.py",)
+LEADERSHIP = ("tests/test_leadership.py",)
+HAND_OVER = ("tests/test_hand_over.py",)
+SIMULATION = ("tests/test_simulation.py",)
+
+MUTANTS = (
+    Mutant(
+        "a vote is not persisted before the reply",
+        REPLICATION + "replica.py",
+        "            self._vote = request.source\n            self._writes.state_changed()\n",
+        "            self._vote = request.source\n",
+        ELECTION,
+    ),
+    Mutant(
+        "a vote is not persisted before the reply (simulated)",
+        REPLICATION + "replica.py",
+        "            self._vote = request.source\n            self._writes.state_changed()\n",
+        "            self._vote = request.source\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "two votes in a term",
+        REPLICATION + "replica.py",
+        "is_free = self._vote in (0, request.source) and self._leader_id == 0",
+        "is_free = self._leader_id == 0",
+        ELECTION,
+    ),
+    Mutant(
+        "two votes in a term (simulated)",
+        REPLICATION + "replica.py",
+        "is_free = self._vote in (0, request.source) and self._leader_id == 0",
+        "is_free = True",
+        SIMULATION,
+    ),
+    Mutant(
+        "no up-to-date check",
+        REPLICATION + "log.py",
+        "return (self.last_term, self.last_index) <= (last_term, last_index)",
+        "return True",
+        ELECTION,
+    ),
+    Mutant(
+        "no up-to-date check (simulated)",
+        REPLICATION + "log.py",
+        "return (self.last_term, self.last_index) <= (last_term, last_index)",
+        "return True",
+        SIMULATION,
+    ),
+    Mutant(
+        "up to date means longer",
+        REPLICATION + "log.py",
+        "return (self.last_term, self.last_index) <= (last_term, last_index)",
+        "return self.last_index <= last_index",
+        SIMULATION,
+    ),
+    Mutant(
+        "an old pre-vote is not answered",
+        REPLICATION + "replica.py",
+        "        granted = self._may_vote(request, now)\n",
+        "        if request.term < self._term:\n            return\n"
+        "        granted = self._may_vote(request, now)\n",
+        ELECTION,
+    ),
+    Mutant(
+        "an old pre-vote is answered with its own term",
+        REPLICATION + "replica.py",
+        "term = request.term if granted else self._term",
+        "term = request.term",
+        ELECTION,
+    ),
+    Mutant(
+        "voters do not stay with their leader",
+        REPLICATION + "election.py",
+        "return now < self._loyal_until or now - self._heard_at < self._timings.election_s",
+        "return now < self._loyal_until",
+        ELECTION,
+    ),
+    Mutant(
+        "voters do not stay with their leader (simulated)",
+        REPLICATION + "election.py",
+        "return now < self._loyal_until or now - self._heard_at < self._timings.election_s",
+        "return now < self._loyal_until",
+        SIMULATION,
+    ),
+    Mutant(
+        "voters vote right after a restart",
+        REPLICATION + "election.py",
+        "return now < self._loyal_until or now - self._heard_at < self._timings.election_s",
+        "return now - self._heard_at < self._timings.election_s",
+        ELECTION,
+    ),
+    Mutant(
+        "a leader that resigns forgets its leases",
+        REPLICATION + "replica.py",
+        "            self._patience.heard(self._membership.id, min(self._lead.contact_at, now))\n",
+        "",
+        ELECTION,
+    ),
+    Mutant(
+        "a transfer is held up by loyalty",
+        REPLICATION + "replica.py",
+        "(not request.transfer and self._is_loyal(now))",
+        "self._is_loyal(now)",
+        ELECTION,
+    ),
+    Mutant(
+        "a transfer starts with a pre-vote",
+        REPLICATION + "replica.py",
+        "self._campaign(now, pre_vote=False, transfer=True)",
+        "self._campaign(now, pre_vote=True, transfer=True)",
+        ELECTION,
+    ),
+    Mutant(
+        "no staggered time-outs",
+        REPLICATION + "election.py",
+        "return before * self._timings.stagger_s",
+        "return 0 * before * self._timings.stagger_s",
+        ELECTION,
+    ),
+    Mutant(
+        "stale news of a lost leader is believed",
+        REPLICATION + "replica.py",
+        " or term not in (None, self._term):",
+        ":",
+        ELECTION,
+    ),
+    Mutant(
+        "the own vote counts before it is on disk",
+        REPLICATION + "replica.py",
+        "        elif self._writes.state_is_durable:\n            self._lead_term(now)\n",
+        "        else:\n            self._lead_term(now)\n",
+        LEADERSHIP,
+    ),
+    Mutant(
+        "a majority is half",
+        REPLICATION + "election.py",
+        "return len(self.votes) >= membership.majority",
+        "return 2 * len(self.votes) >= len(membership.members)",
+        SIMULATION,
+    ),
+    Mutant(
+        "a candidate keeps its votes when its log changes",
+        REPLICATION + "replica.py",
+        "            self._ballot = None  # votes were asked for with another log\n",
+        "",
+        REPLICA,
+    ),
+    Mutant(
+        "a late duplicate truncates",
+        REPLICATION + "log.py",
+        "if entry.index > self.last_index or self.term_at(entry.index) != entry.term:",
+        "if True:",
+        REPLICA,
+    ),
+    Mutant(
+        "a late duplicate truncates (simulated)",
+        REPLICATION + "log.py",
+        "if entry.index > self.last_index or self.term_at(entry.index) != entry.term:",
+        "if entry.index > settled:",
+        SIMULATION,
+    ),
+    Mutant(
+        "a conflict is not replaced",
+        REPLICATION + "log.py",
+        "if entry.index > self.last_index or self.term_at(entry.index) != entry.term:",
+        "if entry.index > self.last_index:",
+        SIMULATION,
+    ),
+    Mutant(
+        "the term before is not compared",
+        REPLICATION + "log.py",
+        "return 0 <= index <= len(self._entries) and self.term_at(index) == term",
+        "return 0 <= index <= len(self._entries)",
+        SIMULATION,
+    ),
+    Mutant(
+        "an append is acknowledged before it is on disk",
+        REPLICATION + "writes.py",
+        "and message.index > self.durable_index:",
+        "and message.index > self.durable_index + 10**9:",
+        REPLICA,
+    ),
+    Mutant(
+        "an append is acknowledged before it is on disk (simulated)",
+        REPLICATION + "writes.py",
+        "and message.index > self.durable_index:",
+        "and message.index > self.durable_index + 10**9:",
+        SIMULATION,
+    ),
+    Mutant(
+        "messages leave before the term is on disk",
+        REPLICATION + "writes.py",
+        "            return False\n        return self.state_is_durable\n",
+        "            return False\n        return True\n",
+        REPLICA,
+    ),
+    Mutant(
+        "a write claims what has been replaced",
+        REPLICATION + "writes.py",
+        "deque((write, min(claim, before)) for write, claim in self._claims)",
+        "deque((write, claim) for write, claim in self._claims)",
+        REPLICA,
+    ),
+    Mutant(
+        "a write claims what has been replaced (simulated)",
+        REPLICATION + "writes.py",
+        "deque((write, min(claim, before)) for write, claim in self._claims)",
+        "deque((write, claim) for write, claim in self._claims)",
+        SIMULATION,
+    ),
+    Mutant(
+        "what is replaced stays durable (simulated)",
+        REPLICATION + "writes.py",
+        "            self.durable_index = min(self.durable_index, before)\n",
+        "",
+        SIMULATION,
+    ),
+    Mutant(
+        "entries are applied before they are durable",
+        REPLICATION + "replica.py",
+        "last = min(self.commit, self._writes.durable_index)",
+        "last = self.commit",
+        REPLICA,
+    ),
+    Mutant(
+        "a heartbeat commits more than it matches",
+        REPLICATION + "replica.py",
+        "self._learn_commit(min(request.commit, request.prev_index + len(request.entries)))",
+        "self._learn_commit(min(request.commit, self.last_index))",
+        SIMULATION,
+    ),
+    Mutant(
+        "a pull does not raise the term",
+        REPLICATION + "replica.py",
+        "        term = max(pulled.term, settled[-1].term)\n",
+        "        term = self._term\n",
+        REPLICA,
+    ),
+    Mutant(
+        "older terms are committed by counting",
+        REPLICATION + "replica.py",
+        "if index > self.commit and self._log.term_at(index) == self._term:",
+        "if index > self.commit:",
+        LEADERSHIP,
+    ),
+    Mutant(
+        "no no-op at the start of a term",
+        REPLICATION + "replica.py",
+        '        self._log.extend(self._term, EntryKind.NOOP, [b""])\n',
+        "",
+        LEADERSHIP,
+    ),
+    Mutant(
+        "the own copy counts before it is on disk",
+        REPLICATION + "replica.py",
+        "index = lead.quorum_index(self._writes.durable_index)",
+        "index = lead.quorum_index(self._log.last_index)",
+        LEADERSHIP,
+    ),
+    Mutant(
+        "the own copy counts before it is on disk (simulated)",
+        REPLICATION + "replica.py",
+        "index = lead.quorum_index(self._writes.durable_index)",
+        "index = lead.quorum_index(self._log.last_index)",
+        SIMULATION,
+    ),
+    Mutant(
+        "an old answer starts a second chain",
+        REPLICATION + "progress.py",
+        "        elif known:\n            self._rejected(reply)\n",
+        "        else:\n            self._rejected(reply)\n",
+        LEADERSHIP,
+    ),
+    Mutant(
+        "an old answer moves a follower back",
+        REPLICATION + "progress.py",
+        "self.match = max(self.match, index)",
+        "self.match = index",
+        LEADERSHIP,
+    ),
+    Mutant(
+        "a broken promise starts a storm",
+        REPLICATION + "progress.py",
+        "        if reply.index > self.match:\n",
+        "        if True:\n",
+        LEADERSHIP,
+    ),
+    Mutant(
+        "a lost append is never sent again",
+        REPLICATION + "replica.py",
+        "        lead.expire(now)\n",
+        "",
+        LEADERSHIP,
+    ),
+    Mutant(
+        "no window",
+        REPLICATION + "progress.py",
+        "return now >= self._quiet_until and len(self._flights) < window",
+        "return now >= self._quiet_until and len(self._flights) <= window + 99",
+        LEADERSHIP,
+    ),
+    Mutant(
+        "a leader without a majority stays",
+        REPLICATION + "leadership.py",
+        "return now - max(self._since, self.contact_at) > 2 * self._timings.election_s",
+        "return False",
+        LEADERSHIP,
+    ),
+    Mutant(
+        "a lease counts from the answer",
+        REPLICATION + "progress.py",
+        "self.answered_at = max(self.answered_at, reply.sent_at)",
+        "self.answered_at = now",
+        LEADERSHIP,
+    ),
+    Mutant(
+        "a lease counts from the answer (simulated)",
+        REPLICATION + "progress.py",
+        "self.answered_at = max(self.answered_at, reply.sent_at)",
+        "self.answered_at = now",
+        SIMULATION,
+    ),
+    Mutant(
+        "a lease needs one answer, not a majority's",
+        REPLICATION + "leadership.py",
+        "return answered[needed - 1]",
+        "return answered[0]",
+        LEADERSHIP,
+    ),
+    Mutant(
+        "a lease before the no-op is committed",
+        REPLICATION + "standing.py",
+        "lead.hand_over is not None or self.commit < lead.first_index:",
+        "lead.hand_over is not None:",
+        LEADERSHIP,
+    ),
+    Mutant(
+        "a lease during a hand-over",
+        REPLICATION + "standing.py",
+        "if lead is None or lead.hand_over is not None or self.commit",
+        "if lead is None or self.commit",
+        HAND_OVER,
+    ),
+    Mutant(
+        "leases are not waited out",
+        REPLICATION + "leadership.py",
+        "elif now >= hand_over.drained_at and self._marks",
+        "elif self._marks",
+        HAND_OVER,
+    ),
+    Mutant(
+        "leases are not waited out (simulated)",
+        REPLICATION + "leadership.py",
+        "elif now >= hand_over.drained_at and self._marks",
+        "elif self._marks",
+        SIMULATION,
+    ),
+    Mutant(
+        "proposals go on during a hand-over",
+        REPLICATION + "replica.py",
+        "        if lead is None or lead.hand_over is not None:\n            raise",
+        "        if lead is None:\n            raise",
+        HAND_OVER,
+    ),
+    Mutant(
+        "a hand-over never gives up",
+        REPLICATION + "leadership.py",
+        "if now >= hand_over.gives_up_at or not target",
+        "if not target",
+        HAND_OVER,
+    ),
+    Mutant(
+        "a hand-over does not wait for the target",
+        REPLICATION + "leadership.py",
+        "self._marks.commit == target.match == last:",
+        "self._marks.commit == last:",
+        HAND_OVER,
+    ),
+    Mutant(
+        "no flap guard",
+        REPLICATION + "election.py",
+        "self._timings.stable_s * 2 ** len(self._hand_overs)",
+        "self._timings.stable_s",
+        HAND_OVER,
+    ),
+    Mutant(
+        "a leader goes on leading after a hand-over",
+        REPLICATION + "replica.py",
+        "            self._outbox.append(transfer)\n"
+        "            return self._follow(self._term, 0, now)\n",
+        "            self._outbox.append(transfer)\n",
+        HAND_OVER,
+    ),
+    Mutant(
+        "the highest id does not get its place back (simulated)",
+        REPLICATION + "leadership.py",
+        "            if heir := self._preferred(guard, now):\n"
+        "                self.begin_hand_over(heir, now)\n",
+        "",
+        SIMULATION,
+    ),
+    Mutant(
+        "no pre-vote",
+        REPLICATION + "replica.py",
+        "            self._campaign(now, pre_vote=True)\n",
+        "            self._campaign(now, pre_vote=False)\n",
+        ELECTION,
+    ),
+    Mutant(
+        "a pre-vote counts as a vote",
+        REPLICATION + "replica.py",
+        "and (reply.term, reply.pre_vote) == (ballot.term, ballot.pre_vote):",
+        "and reply.term == ballot.term:",
+        SIMULATION,
+    ),
+    Mutant(
+        "a lost leader is not forgotten",
+        REPLICATION + "election.py",
+        "        self._heard_at = -inf\n        self._campaign_at = min",
+        "        self._campaign_at = min",
+        ELECTION,
+    ),
+    Mutant(
+        "a leader takes over what is pulled",
+        REPLICATION + "replica.py",
+        "        if self._lead is None:  # a leader",
+        "        if True:  # a leader",
+        REPLICA,
+    ),
+    Mutant(
+        "a newer term in a refusal is ignored",
+        REPLICATION + "replica.py",
+        "            self._follow(reply.term, 0, now)\n        elif self._lead",
+        "            pass\n        elif self._lead",
+        LEADERSHIP,
+    ),
+    Mutant(
+        "what was applied is applied again",
+        REPLICATION + "standing.py",
+        "        self._handed_out = commit\n",
+        "        self._handed_out = 0\n",
+        REPLICA,
+    ),
+    Mutant(
+        "an unreachable follower is streamed to",
+        REPLICATION + "replica.py",
+        "            self._lead.followers[peer].lost(now)\n",
+        "            pass\n",
+        LEADERSHIP,
+    ),
+    Mutant(
+        "heartbeats follow the own log",
+        REPLICATION + "leadership.py",
+        "self._append(peer, progress.match, (), now)",
+        "self._append(peer, self._log.last_index, (), now)",
+        LEADERSHIP,
+    ),
+    Mutant(
+        "a torn term is not raised",
+        REPLICATION + "standing.py",
+        "        if log.last_term > self._term:",
+        "        if False:",
+        REPLICA,
+    ),
+    Mutant(
+        "a hung target is waited for",
+        REPLICATION + "leadership.py",
+        " or not target.keeps_up(now):",
+        ":",
+        HAND_OVER,
+    ),
+    Mutant(
+        "two leaders in a term go unnoticed",
+        REPLICATION + "replica.py",
+        "if request.term == self._term and self._leader_id not in (0, request.source):",
+        "if False:",
+        REPLICA,
+    ),
+)
+
+
+def plant(mutant: Mutant, root: Path) -> bool:
+    """Copy what the tests need to ``root`` and plant the bug; False if its place is not found."""
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.exists():
+            shutil.copy(source, root / name)
+    path = root / mutant.file
+    text = path.read_text()
+    path.write_text(text.replace(mutant.old, mutant.new))
+    return text.count(mutant.old) == 1
+
+
+def judge(mutant: Mutant) -> str:
+    """Plant the bug and run its tests: "killed" is as it should be."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as name:
+        root = Path(name)
+        if not plant(mutant, root):
+            return "NOT FOUND ONCE"
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(root),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        command = [sys.executable, "-m", "pytest", "-q", "-x", *mutant.tests]
+        try:
+            done = subprocess.run(
+                command,
+                cwd=root,
+                env=environment,
+                timeout=TIME_LIMIT_S,
+                check=False,
+                capture_output=True,
+                text=True,
+            )
+        except subprocess.TimeoutExpired:
+            return "killed (time)"
+        if done.returncode not in (0, 1):
+            return f"TESTS DID NOT RUN\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        return "killed" if done.returncode else "SURVIVED"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Judge all bugs, or those whose name has one of the given texts in it; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("text", nargs="*", help="only bugs with this text in the name or file")
+    parser.add_argument("--jobs", type=int, default=2, help="how many at a time (2)")
+    options = parser.parse_args(arguments)
+    chosen = [
+        mutant
+        for mutant in MUTANTS
+        if not options.text or any(t in mutant.name or t in mutant.file for t in options.text)
+    ]
+    survived = 0
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for mutant, verdict in zip(chosen, pool.map(judge, chosen), strict=True):
+            survived += not verdict.startswith("killed")
+            print(f"{mutant.name:60} {Path(mutant.file).name:14} {verdict}", flush=True)
+    print(f"{len(chosen) - survived} of {len(chosen)} killed")
+    return 1 if survived or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""The order leader's desk: joining, batching, and trades without a gap."""
+
+import pytest
+
+from twstock.errors import BrokenInvariant
+from twstock.market import BatchResult, Order, Outcome, Refusal, Side, Trade
+from twstock.order.desk import Desk, Place
+
+
+def order(key: str, quantity: int = 1) -> Order:
+    """A buy of one stock."""
+    return Order(key, "GameStart", Side.BUY, quantity)
+
+
+def trade(number: int, key: str) -> Trade:
+    """The trade of such an order."""
+    return Trade(number, order(key), number, 1599, 0)
+
+
+def desk_with(*keys: str) -> Desk:
+    """A desk on which these orders wait."""
+    desk = Desk(epoch=7, known=10, batch_max=3, waiting_max=5)
+    for key in keys:
+        assert desk.place(order(key)) is Place.QUEUED
+    return desk
+
+
+def test_key_in_flight_joins() -> None:
+    """The same key and body joins the order that is on the desk already."""
+    desk = desk_with("a")
+    assert desk.place(order("a")) is Place.JOINED
+    assert desk.take() == (order("a"),)
+    assert desk.place(order("a")) is Place.JOINED
+
+
+def test_key_with_another_body_is_a_conflict() -> None:
+    """A key names one order; another body under it changes nothing."""
+    desk = desk_with("a")
+    assert desk.place(order("a", quantity=2)) is Place.CONFLICT
+    assert desk.take() == (order("a"),)
+
+
+def test_desk_is_bounded() -> None:
+    """Orders beyond the limit are refused, also while others are with the catalog."""
+    desk = desk_with(*"abcde")
+    desk.send(desk.take(), 0, 0)
+    assert desk.place(order("f")) is Place.FULL
+
+
+def test_batches_count_and_carry_what_is_known() -> None:
+    """A batch has the epoch, the next number, and how far orders are recorded and known."""
+    desk = desk_with(*"abcd")
+    first = desk.send(desk.take(), 9, 1)
+    assert (first.epoch, first.number, first.recorded, first.known) == (7, 1, 9, 10)
+    assert [o.key for o in first.orders] == ["a", "b", "c"]
+    result = tuple(Outcome(trade(11 + i, key)) for i, key in enumerate("abc"))
+    desk.learn(BatchResult(result))
+    second = desk.send(desk.take(), 10, 2)
+    assert (second.number, second.known) == (2, 13)
+
+
+def test_one_batch_at_a_time() -> None:
+    """A second batch before the outcome of the first is known would break exactly-once."""
+    desk = desk_with("a")
+    desk.send(desk.take(), 0, 0)
+    with pytest.raises(BrokenInvariant):
+        desk.send((), 0, 0)
+
+
+def test_refused_orders_are_settled_and_leave() -> None:
+    """A refusal is answered at once, and takes no number."""
+    desk = desk_with("a", "b")
+    desk.send(desk.take(), 0, 0)
+    refused = Outcome(refusal=Refusal.NOT_ENOUGH)
+    learnt = desk.learn(BatchResult((refused, Outcome(trade(11, "b")))))
+    assert learnt.settled == {"a": refused}
+    assert learnt.trades == (trade(11, "b"),)
+    assert desk.place(order("a")) is Place.QUEUED
+    assert desk.place(order("b")) is Place.JOINED
+
+
+def test_trades_of_others_are_recorded_in_sequence() -> None:
+    """Trades made at the catalog directly take their numbers between ours."""
+    desk = desk_with("a", "b")
+    desk.send(desk.take(), 0, 0)
+    ours = (Outcome(trade(11, "a")), Outcome(trade(13, "b")))
+    learnt = desk.learn(BatchResult(ours, others=(trade(12, "direct"),)))
+    assert [t.number for t in learnt.trades] == [11, 12, 13]
+
+
+def test_replayed_trade_is_not_recorded_twice() -> None:
+    """An outcome that the leader had learnt before is no news."""
+    desk = desk_with("a")
+    desk.send(desk.take(), 0, 0)
+    learnt = desk.learn(BatchResult((Outcome(trade(9, "a"), replayed=True),)))
+    assert learnt.trades == ()
+
+
+def test_gap_is_a_broken_invariant() -> None:
+    """A number that nobody can account for stops the leader."""
+    desk = desk_with("a")
+    desk.send(desk.take(), 0, 0)
+    with pytest.raises(BrokenInvariant):
+        desk.learn(BatchResult((Outcome(trade(12, "a")),)))
+
+
+def test_only_sent_orders_may_have_traded() -> None:
+    """What was never in a batch has certainly had no effect."""
+    desk = desk_with("a")
+    assert not desk.may_have_traded("a")
+    desk.send(desk.take(), 0, 0)
+    assert desk.may_have_traded("a")

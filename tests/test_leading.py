@@ -1,0 +1,336 @@
+"""One term of leading the order group, against the catalog's real state machine."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from twstock.catalog.changes import Lost, Stale
+from twstock.catalog.state import CatalogState
+from twstock.config import Limits
+from twstock.errors import (
+    KeyReused,
+    NotLeader,
+    OutcomeUnknown,
+    Overloaded,
+    StaleEpoch,
+    Unavailable,
+)
+from twstock.market import (
+    Batch,
+    BatchResult,
+    BeginEpoch,
+    CatalogCommand,
+    DirectTrade,
+    Order,
+    Seed,
+    Side,
+    Stock,
+    Trade,
+)
+from twstock.order.leading import Leading
+from twstock.order.state import OrderState
+from twstock.rpc.calls import ExecutedTrades, Placement
+from twstock.rpc.wire.commands import encode_catalog_command
+
+
+def order(key: str, quantity: int = 1, name: str = "GameStart") -> Order:
+    """A buy."""
+    return Order(key, name, Side.BUY, quantity)
+
+
+class Catalog:
+    """The catalog's state machine, and a wire that a test can break."""
+
+    def __init__(self) -> None:
+        self.state = CatalogState(1000, 3600.0)
+        self.index = 0
+        self.batches: list[Batch] = []
+        self.lose_requests = 0
+        self.lose_answers = 0
+        self.held: list[Deferred[None]] | None = None
+        self.apply(Seed((Stock("GameStart", 1599, 100, initial_quantity=100),)))
+
+    def apply(self, command: CatalogCommand) -> object:
+        """Commit and apply one command."""
+        self.index += 1
+        return self.state.apply(self.index, encode_catalog_command(command)).result
+
+    async def execute(self, batch: Batch) -> BatchResult:
+        """The order leader's call."""
+        self.batches.append(batch)
+        result = await self._call(batch)
+        assert isinstance(result, BatchResult)
+        return result
+
+    async def begin_epoch(self, epoch: BeginEpoch) -> ExecutedTrades:
+        """The order leader's call."""
+        result = await self._call(epoch)
+        assert isinstance(result, ExecutedTrades)
+        return result
+
+    async def _call(self, command: CatalogCommand) -> object:
+        if self.lose_requests:
+            self.lose_requests -= 1
+            raise OutcomeUnknown("lost on the way there")
+        if self.held is not None:
+            gate: Deferred[None] = Deferred()
+            self.held.append(gate)
+            await gate
+        result = self.apply(command)
+        if self.lose_answers:
+            self.lose_answers -= 1
+            raise OutcomeUnknown("lost on the way back")
+        if isinstance(result, Stale):
+            raise StaleEpoch(result.reason)
+        if isinstance(result, Lost):
+            raise Unavailable(result.reason)
+        return result
+
+
+class Orders:
+    """The order group: commits at once, unless a test holds or refuses."""
+
+    def __init__(self) -> None:
+        self.state = OrderState()
+        self.index = 0
+        self.resigned = False
+        self.refuse: Exception | None = None
+        self.held: list[Callable[[], None]] | None = None
+
+    def propose(self, payload: bytes) -> "Deferred[tuple[Trade, ...]]":
+        """Record orders."""
+        if self.refuse is not None:
+            raise self.refuse
+        result: Deferred[tuple[Trade, ...]] = Deferred()
+
+        def commit() -> None:
+            self.index += 1
+            result.callback(self.state.apply(self.index, payload).result)  # type: ignore[arg-type]
+
+        if self.held is None:
+            commit()
+        else:
+            self.held.append(commit)
+        return result
+
+    def resign(self) -> None:
+        """Stop leading."""
+        self.resigned = True
+
+    def last_number(self) -> int:
+        """The highest recorded number."""
+        return self.state.last_number
+
+    def find_keys(self, keys: Sequence[str]) -> "Deferred[dict[str, Trade]]":
+        """Recorded orders by key."""
+        return succeed({k: t for k in keys if (t := self.state.by_key(k)) is not None})
+
+
+class Desk:
+    """Everything of one order leader and its surroundings."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.catalog = Catalog()
+        self.orders = Orders()
+        self.panics: list[Failure] = []
+
+    def lead(self, epoch: int) -> Leading:
+        """Begin a term."""
+        leading = Leading(
+            epoch,
+            self.orders,
+            self.catalog,
+            self.clock,
+            Limits(orders_waiting_max=4, batch_orders_max=2),
+            lambda: 1000,
+            self.panics.append,
+        )
+        leading.start()
+        return leading
+
+    def run(self, seconds: float = 0.2) -> None:
+        """Let time pass."""
+        self.clock.pump([0.01] * round(seconds / 0.01))
+        assert self.panics == []
+
+
+@pytest.fixture
+def desk() -> Desk:
+    """A catalog with one stock, no orders."""
+    return Desk()
+
+
+def result_of(placing: "Deferred[Placement]") -> list[object]:
+    """Collects what a placement comes to."""
+    results: list[object] = []
+    placing.addBoth(results.append)
+    return results
+
+
+def failed(results: list[object]) -> type[BaseException]:
+    """The class of the error that a placement came to."""
+    (failure,) = results
+    assert isinstance(failure, Failure)
+    assert failure.type is not None
+    return failure.type
+
+
+def test_orders_are_traded_numbered_and_recorded(desk: Desk) -> None:
+    """An order is answered when its trade is recorded, with its number and version."""
+    leading = desk.lead(1)
+    results = result_of(leading.place(order("a")))
+    assert results == [Placement(1, "", False, 1)]
+    assert desk.orders.state.order(1) is not None
+
+
+def test_refusal_takes_no_number(desk: Desk) -> None:
+    """Refused orders leave no gap."""
+    leading = desk.lead(1)
+    assert result_of(leading.place(order("a", 101)))[0].refusal  # type: ignore[attr-defined]
+    assert result_of(leading.place(order("b"))) == [Placement(1, "", False, 1)]
+
+
+def test_orders_gather_while_a_batch_is_under_way(desk: Desk) -> None:
+    """What comes while the catalog works goes out as one batch."""
+    leading = desk.lead(1)
+    desk.catalog.held = []
+    results = [result_of(leading.place(order(key))) for key in "abc"]
+    for _ in range(3):
+        for gate in desk.catalog.held[:]:
+            desk.catalog.held.remove(gate)
+            gate.callback(None)
+    assert [r[0].number for r in results] == [1, 2, 3]  # type: ignore[attr-defined]
+    assert [len(b.orders) for b in desk.catalog.batches] == [1, 2]
+
+
+def test_lost_answer_is_asked_again_and_trades_once(desk: Desk) -> None:
+    """A batch is resent under its number until its outcome is known."""
+    leading = desk.lead(1)
+    desk.catalog.lose_answers = 2
+    results = result_of(leading.place(order("a", 10)))
+    desk.run()
+    assert results == [Placement(1, "", False, 1)]
+    assert [b.number for b in desk.catalog.batches] == [1, 1, 1]
+    stock = desk.catalog.state.stock("GameStart")
+    assert stock is not None
+    assert stock.quantity == 90
+
+
+def test_same_key_joins_in_flight_and_is_remembered_after(desk: Desk) -> None:
+    """One execution for a key, whoever asks again and whenever."""
+    leading = desk.lead(1)
+    desk.catalog.held = []
+    first, second = result_of(leading.place(order("a"))), result_of(leading.place(order("a")))
+    desk.catalog.held.pop().callback(None)
+    desk.catalog.held = None
+    assert first == [Placement(1, "", False, 1)]
+    assert second == [Placement(1, "", True, 1)]
+    assert result_of(leading.place(order("a"))) == [Placement(1, "", True, 1)]
+    assert failed(result_of(leading.place(order("a", 2)))) is KeyReused
+    desk.catalog.held = []
+    leading.place(order("b"))
+    with pytest.raises(KeyReused):
+        leading.place(order("b", 2))
+
+
+def test_new_leader_records_what_the_old_one_left(desk: Desk) -> None:
+    """A trade whose leader died before recording it becomes an order of the next leader."""
+    old = desk.lead(1)
+    desk.orders.held = []
+    lost = result_of(old.place(order("a")))
+    old.end()
+    desk.orders.held = None
+    assert failed(lost) is OutcomeUnknown
+    new = desk.lead(2)
+    assert desk.orders.state.last_number == 1
+    assert result_of(new.place(order("a"))) == [Placement(1, "", True, 1)]
+
+
+def test_straggler_of_an_old_term_does_not_trade(desk: Desk) -> None:
+    """The fence refuses the old leader's batch, which resigns and answers 'unknown'."""
+    old = desk.lead(1)
+    desk.catalog.held = []
+    lost = result_of(old.place(order("a")))
+    gates, desk.catalog.held = desk.catalog.held, None
+    desk.lead(2)
+    gates[0].callback(None)
+    assert desk.orders.resigned
+    old.end()
+    assert failed(lost) is OutcomeUnknown
+    assert desk.catalog.state.last_number == 0
+
+
+def test_end_tells_apart_what_was_sent(desk: Desk) -> None:
+    """An order that never reached the catalog has certainly had no effect."""
+    leading = desk.lead(1)
+    desk.catalog.held = []
+    sent = result_of(leading.place(order("a")))
+    waiting = result_of(leading.place(order("b")))
+    leading.end()
+    assert failed(sent) is OutcomeUnknown
+    assert failed(waiting) is Unavailable
+    with pytest.raises(Unavailable):
+        leading.place(order("c"))
+
+
+def test_orders_wait_for_fence_and_list(desk: Desk) -> None:
+    """No order is taken before the catalog has listed what older leaders left."""
+    desk.catalog.lose_requests = 2
+    leading = desk.lead(1)
+    with pytest.raises(Unavailable):
+        leading.place(order("a"))
+    desk.run()
+    assert result_of(leading.place(order("a"))) == [Placement(1, "", False, 1)]
+
+
+def test_catalog_that_lost_trades_is_not_traded_with(desk: Desk) -> None:
+    """A catalog with fewer trades than orders were recorded stops the order tier, saying so."""
+    desk.lead(1)
+    first = desk.lead(2)
+    result_of(first.place(order("a")))
+    first.end()
+    desk.catalog = Catalog()
+    leading = desk.lead(3)
+    desk.run()
+    assert not leading.is_serving
+    assert leading.reason
+    with pytest.raises(Unavailable):
+        leading.place(order("b"))
+
+
+def test_direct_trades_become_orders_in_time(desk: Desk) -> None:
+    """Trades made at the catalog are listed once a second, and by the next batch."""
+    leading = desk.lead(1)
+    desk.catalog.apply(DirectTrade(order("direct-1"), 5))
+    desk.run(1.1)
+    assert desk.orders.state.last_number == 1
+    desk.catalog.apply(DirectTrade(order("direct-2"), 5))
+    assert result_of(leading.place(order("a"))) == [Placement(3, "", False, 3)]
+    assert desk.orders.state.by_key("direct-2") is not None
+
+
+def test_recording_is_tried_until_there_is_room(desk: Desk) -> None:
+    """A leader that cannot propose for a while (giving way, disk full) leaves no gap."""
+    leading = desk.lead(1)
+    desk.orders.refuse = NotLeader(3)
+    results = result_of(leading.place(order("a")))
+    desk.run()
+    assert results == []
+    desk.orders.refuse = None
+    desk.run()
+    assert results == [Placement(1, "", False, 1)]
+    assert result_of(leading.place(order("b"))) == [Placement(2, "", False, 2)]
+
+
+def test_desk_is_bounded(desk: Desk) -> None:
+    """Beyond the limit orders are refused at once."""
+    leading = desk.lead(1)
+    desk.catalog.held = []
+    for key in "abcd":
+        leading.place(order(key))
+    with pytest.raises(Overloaded):
+        leading.place(order("e"))

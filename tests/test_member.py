@@ -1,0 +1,241 @@
+"""A member: a replica with a clock, a disk and a network."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from tests.members import Group
+from twstock.config import Limits
+from twstock.errors import (
+    BrokenInvariant,
+    DiskFull,
+    InvalidRequest,
+    NotLeader,
+    OutcomeUnknown,
+    Unavailable,
+    WipedStorage,
+)
+from twstock.replication.messages import AppendEntries
+from twstock.replication.storage import MemoryStorage
+from twstock.rpc.calls import Envelope, Peer
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Group:
+    """Three members, started."""
+    group = Group(tmp_path)
+    group.start()
+    return group
+
+
+def propose(group: Group, word: bytes = b"x") -> object:
+    """Propose at the leader; returns the result."""
+    results: list[object] = []
+    group.member(group.leader).propose(word).addBoth(results.append)
+    group.run_until(lambda: bool(results))
+    return results[0]
+
+
+def failure_of(deferred: Deferred[object]) -> list[Failure]:
+    """Collects what a Deferred fails with."""
+    failures: list[Failure] = []
+    deferred.addErrback(failures.append)
+    return failures
+
+
+def test_highest_id_leads_a_new_group(group: Group) -> None:
+    """A new group forms, and its highest id leads."""
+    group.run_until(lambda: group.leader != 0)
+    assert group.leader == 3
+    assert all(storage.open().formed for storage in group.storages.values())
+
+
+def test_result_comes_when_applied_everywhere_follows(group: Group) -> None:
+    """A proposal's result is its state machine's, and every member applies it."""
+    group.run_until(lambda: group.leader == 3)
+    assert propose(group, b"one") == 1
+    assert propose(group, b"two") == 2
+    group.run(0.3)
+    assert [group.member(i).machine.words for i in group.ids] == [[b"one", b"two"]] * 3
+
+
+def test_highest_survivor_leads_and_nothing_is_lost(group: Group) -> None:
+    """When the leader dies, the highest surviving id leads, with everything acknowledged."""
+    group.run_until(lambda: group.leader == 3)
+    propose(group, b"kept")
+    group.kill(3)
+    group.run_until(lambda: group.leader == 2, 1.0)
+    assert group.member(2).machine.words == [b"kept"]
+
+
+def test_nomination_of_a_dead_leader_elects_at_once(group: Group) -> None:
+    """A nominee that finds the leader's process gone campaigns without waiting."""
+    group.run_until(lambda: group.leader == 3)
+    group.kill(3)
+    Deferred.fromCoroutine(group.member(2).nominate(2))
+    assert group.run_until(lambda: group.leader == 2) < 0.1
+
+
+def test_nomination_while_the_leader_lives_changes_nothing(group: Group) -> None:
+    """A nomination is a hint: the nominee asks the leader itself."""
+    group.run_until(lambda: group.leader == 3)
+    term = group.member(3).term()
+    Deferred.fromCoroutine(group.member(2).nominate(2))
+    Deferred.fromCoroutine(group.member(3).nominate(2))
+    group.run(1.0)
+    assert (group.leader, group.member(3).term()) == (3, term)
+
+
+def test_returning_highest_id_catches_up_and_leads_again(group: Group) -> None:
+    """The highest id pulls what it missed and is given the lead after a stable while."""
+    group.run_until(lambda: group.leader == 3)
+    group.kill(3)
+    group.run_until(lambda: group.leader == 2)
+    for number in range(20):
+        propose(group, b"%d" % number)
+    group.start(3)
+    group.run_until(lambda: group.leader == 3, 6.0)
+    assert len(group.member(3).machine.words) == 20
+
+
+def test_no_majority_gives_no_result_and_no_lie(group: Group) -> None:
+    """Without a majority a proposal has an unknown outcome, and the leader steps down."""
+    group.run_until(lambda: group.leader == 3)
+    group.kill(1)
+    group.kill(2)
+    failures = failure_of(group.member(3).propose(b"lost?"))
+    group.run(1.5)
+    assert failures[0].check(OutcomeUnknown)
+    assert not group.member(3).is_ready()
+    with pytest.raises(NotLeader):
+        group.member(3).propose(b"more")
+
+
+def test_whole_group_restarts_with_everything(group: Group) -> None:
+    """After all members died at once, a restart has all that was acknowledged."""
+    group.run_until(lambda: group.leader == 3)
+    propose(group, b"a")
+    for number in group.ids:
+        group.kill(number)
+    group.start()
+    group.run_until(lambda: group.leader != 0)
+    assert propose(group, b"b") == 2
+
+
+def test_wiped_member_refuses_to_start(group: Group) -> None:
+    """A member with a new directory is refused by peers that knew another incarnation."""
+    group.run_until(lambda: group.leader == 3)
+    group.kill(1)
+    group.storages[1] = MemoryStorage(incarnation=999)
+    group.start(1)
+    group.run(1.0)
+    assert isinstance(group.refusals[0][1], WipedStorage)
+    assert not group.storages[1].open().formed
+
+
+def test_new_group_waits_for_all_its_members(tmp_path: Path) -> None:
+    """Nobody promises anything before every member was heard once: who is missing is named."""
+    group = Group(tmp_path)
+    group.start(1, 2)
+    group.run(2.0)
+    assert group.leader == 0
+    assert "order-3" in group.member(1).status().reason
+    group.start(3)
+    group.run_until(lambda: group.leader == 3)
+
+
+def test_single_member_leads_after_its_own_write(tmp_path: Path) -> None:
+    """A group of one commits when its own disk has the entry, and not before."""
+    group = Group(tmp_path, size=1)
+    group.start()
+    group.run_until(lambda: group.leader == 1)
+    group.threads[1].delay_s = 0.2
+    results: list[object] = []
+    group.member(1).propose(b"x").addCallback(results.append)
+    group.run(0.15)
+    assert results == []
+    group.run(0.1)
+    assert results == [1]
+
+
+def test_hung_disk_makes_the_leader_step_down(group: Group) -> None:
+    """A leader whose disk hangs gives up; another one serves (hashicorp/raft 503)."""
+    group.run_until(lambda: group.leader == 3)
+    group.threads[3].delay_s = 60.0
+    failure_of(group.member(3).propose(b"stuck"))
+    group.run_until(lambda: group.leader == 2, 2.0)
+    assert propose(group, b"goes on") is not None
+
+
+def test_full_disk_refuses_commands_and_keeps_the_lead(tmp_path: Path) -> None:
+    """With no room left proposals fail with DiskFull, elections and reads go on."""
+    group = Group(tmp_path)
+    group.start()
+    group.run_until(lambda: group.leader == 3)
+    writer = group.member(3)._writer
+    assert writer is not None
+    writer.room_bytes = 10
+    with pytest.raises(DiskFull):
+        group.member(3).propose(b"x")
+    group.run(1.0)
+    assert group.leader == 3
+
+
+def test_failed_write_ends_the_process(group: Group) -> None:
+    """An I/O error of the log is a panic; the entry is never acknowledged."""
+    group.run_until(lambda: group.leader == 3)
+
+    def broken(_writes: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    group.storages[3].write = broken  # type: ignore[method-assign]
+    failure_of(group.member(3).propose(b"x"))
+    group.run(0.1)
+    assert group.panics[0][0] == 3
+    assert group.panics[0][1].check(OSError)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"group": "catalog"}, {"cluster_id": "other"}, {"incarnation": 1}, {"id": 9}]
+)
+def test_message_of_a_stranger_is_refused(group: Group, wrong: dict[str, object]) -> None:
+    """Another group, cluster, incarnation or id changes nothing."""
+    group.run_until(lambda: group.leader == 3)
+    peer = replace(Peer("order", "test", 3, 103), **wrong)  # type: ignore[arg-type]
+    message = AppendEntries(peer.id, 1, 2**60, 0, 0, 0)
+    receiving = Deferred.fromCoroutine(group.member(1).receive(Envelope(peer, message)))
+    assert failure_of(receiving)[0].check(InvalidRequest)
+    assert group.member(1).term() < 2**60
+
+
+def test_different_state_at_the_same_index_stops_the_process(group: Group) -> None:
+    """A digest that differs from the leader's is a broken invariant (S13)."""
+    group.run_until(lambda: group.leader == 3)
+    propose(group, b"a")
+    group.run(0.2)
+    group.member(1).machine.digest = b"rot"
+    propose(group, b"b")
+    group.run(0.2)
+    assert any(number == 1 and f.check(BrokenInvariant) for number, f in group.panics)
+
+
+def test_stopping_leader_hands_over_first(group: Group) -> None:
+    """SIGTERM: the leader gives way to a caught-up member before it goes."""
+    group.run_until(lambda: group.leader == 3)
+    stopped: list[object] = []
+    stopping = group.member(3)
+    stopping.stopService().addCallback(stopped.append)
+    group.run_until(lambda: bool(stopped))
+    assert group.run_until(lambda: group.member(2).is_ready(), 1.0) < 0.1
+
+
+def test_before_it_runs_a_member_is_unavailable(tmp_path: Path) -> None:
+    """A member that has not opened its disk yet refuses everything, with a reason."""
+    group = Group(tmp_path, limits=Limits())
+    group.start(1)
+    with pytest.raises(Unavailable, match="starting"):
+        group.member(1).propose(b"x")
+    assert group.member(1).status().role == "joining"

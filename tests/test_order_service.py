@@ -1,0 +1,316 @@
+"""The order tier's calls, and its applied state in SQLite."""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from tests.members import ClockThreads
+from twstock.config import Limits
+from twstock.errors import BrokenInvariant, InvalidRequest, NotLeader, TwstockError, Unavailable
+from twstock.market import QUANTITY_MAX, Batch, BatchResult, BeginEpoch, Order, Outcome, Side, Trade
+from twstock.order.service import OrderService
+from twstock.order.state import OrderState
+from twstock.order.tables import OrderTables, by_keys, by_number, page
+from twstock.replication.database import Database
+from twstock.rpc.calls import ExecutedTrades, Page, Placement, PlaceOrder, PlaceOrders, SyncUp
+from twstock.rpc.wire.commands import encode_order_record
+
+
+def trade(number: int, key: str = "") -> Trade:
+    """One trade."""
+    made = Order(key or f"key-{number}", "GameStart", Side.BUY, number)
+    return Trade(number, made, number, 1599, 5)
+
+
+def test_numbers_without_a_gap() -> None:
+    """A number that is not the next one stops the replica."""
+    state = OrderState()
+    state.apply(1, encode_order_record([trade(1), trade(2)]))
+    for wrong in (2, 4):
+        with pytest.raises(BrokenInvariant):
+            state.apply(2, encode_order_record([trade(wrong, "new")]))
+
+
+def test_key_is_recorded_once() -> None:
+    """Two orders never have the same key."""
+    state = OrderState()
+    state.apply(1, encode_order_record([trade(1, "k")]))
+    with pytest.raises(BrokenInvariant):
+        state.apply(2, encode_order_record([trade(2, "k")]))
+
+
+def test_memory_forgets_only_what_is_saved() -> None:
+    """An order stays in memory until the tables have it, however many there are."""
+    state = OrderState(recent_max=2)
+    for number in range(1, 6):
+        state.apply(number, encode_order_record([trade(number)]))
+    state.saved(1)
+    assert state.first_recent == 2
+    state.saved(5)
+    assert state.first_recent == 4
+    assert state.order(3) is None
+    assert state.by_key("key-3") is None
+    assert state.by_key("key-4") == trade(4)
+
+
+@given(st.lists(st.integers(1, 5), max_size=10), st.integers(0, 10))
+def test_replay_and_reload_give_the_same_state(sizes: Sequence[int], cut: int) -> None:
+    """Applying again, or going on from the tables at any point, ends in the same digest."""
+    payloads, number = [], 0
+    for size in sizes:
+        payloads.append(encode_order_record([trade(number + 1 + i) for i in range(size)]))
+        number += size
+    whole, first = OrderState(), OrderState()
+    changes = []
+    for index, payload in enumerate(payloads, 1):
+        whole.apply(index, payload)
+        if index <= cut:
+            changes.append(first.apply(index, payload).change)
+    connection = sqlite3.connect(":memory:")
+    tables = OrderTables(100)
+    connection.executescript(tables.schema)
+    tables.save(connection, changes)
+    again = tables.load(connection, first.digest)
+    for index, payload in enumerate(payloads[cut:], cut + 1):
+        again.apply(index, payload)
+    assert (again.digest, again.last_number) == (whole.digest, whole.last_number)
+    connection.close()
+
+
+def test_tables_find_orders_by_number_key_and_page() -> None:
+    """The three ways in which orders are read."""
+    connection = sqlite3.connect(":memory:")
+    tables = OrderTables(100)
+    connection.executescript(tables.schema)
+    tables.save(connection, [tuple(trade(n) for n in range(1, 1200))])
+    assert by_number(connection, 7) == trade(7)
+    assert by_number(connection, 5000) is None
+    assert [t.number for t in page(connection, 10, 3)] == [11, 12, 13]
+    wanted = [f"key-{n}" for n in range(1, 1100)] + ["nobody's"]
+    assert len(by_keys(connection, wanted)) == 1099
+    connection.close()
+
+
+class Member:
+    """A member of the order group, as a test wants it."""
+
+    def __init__(self) -> None:
+        self.machine: Any = OrderState(recent_max=3)
+        self.on_leading: Callable[[int], None] = lambda _term: None
+        self.on_leading_ended: Callable[[], None] = lambda: None
+        self.ready = True
+        self.giving_way = False
+        self.lease = float("inf")
+        self.index = 0
+        self.database: Any = None
+
+    def propose(self, payload: bytes) -> "Deferred[Any]":
+        """Commit at once."""
+        self.index += 1
+        applied = self.machine.apply(self.index, payload)
+        self.database.record(self.index, b"", applied.change)
+        return succeed(applied.result)
+
+    def resign(self) -> None:
+        """Stop leading."""
+        self.on_leading_ended()
+
+    def is_ready(self) -> bool:
+        """Whether it leads."""
+        return self.ready
+
+    def is_giving_way(self) -> bool:
+        """Whether it hands over."""
+        return self.giving_way
+
+    def lease_until(self) -> float:
+        """Its lease."""
+        return self.lease
+
+    def not_leading(self) -> TwstockError:
+        """Who leads instead."""
+        return NotLeader(2)
+
+    async def fetch(self, fetch: Any) -> Any:
+        """Log entries."""
+        raise NotImplementedError
+
+
+class Market:
+    """A catalog that executes everything."""
+
+    def __init__(self) -> None:
+        self.last = 0
+
+    async def execute(self, batch: Batch) -> BatchResult:
+        """Every order trades."""
+        outcomes = []
+        for order in batch.orders:
+            self.last += 1
+            outcomes.append(Outcome(Trade(self.last, order, self.last, 1599, batch.at_ms)))
+        return BatchResult(tuple(outcomes))
+
+    async def begin_epoch(self, epoch: BeginEpoch) -> ExecutedTrades:
+        """Nothing was left."""
+        return ExecutedTrades((), self.last)
+
+
+class Service:
+    """An order service with its surroundings."""
+
+    def __init__(self, directory: Path) -> None:
+        self.clock = Clock()
+        self.member = Member()
+        threads: Any = ClockThreads(self.clock)
+
+        def deliver(function: Callable[..., object], *args: Any) -> None:
+            self.clock.callLater(0, function, *args)
+
+        def panic(failure: Failure) -> None:
+            failure.raiseException()
+
+        limits = Limits(page_max=4, sync_orders_max=4)
+        path = directory / "applied.sqlite"
+        self.database = Database(path, OrderTables(3), threads, deliver, panic)
+        self.database.open()
+        self.member.database = self.database
+        keys = iter(f"made-{n}" for n in range(1000))
+        self.orders = OrderService(
+            self.member,
+            self.database,
+            Market(),
+            self.clock,
+            limits,
+            lambda: 7,
+            lambda: next(keys),
+            panic,
+        )
+        self.member.on_leading(1)
+
+    def ask(self, coroutine: Any) -> Any:
+        """The result of a call, letting time pass."""
+        results: list[Any] = []
+        Deferred.fromCoroutine(coroutine).addBoth(results.append)
+        self.clock.pump([0.001] * 50)
+        (result,) = results
+        if isinstance(result, Failure):
+            result.raiseException()
+        return result
+
+    def place(self, count: int) -> None:
+        """Some orders."""
+        orders = tuple(PlaceOrder(f"k{n}", "GameStart", "buy", n) for n in range(1, count + 1))
+        self.ask(self.orders.place_orders(PlaceOrders(orders)))
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Any:
+    """A leading order replica."""
+    service = Service(tmp_path)
+    yield service
+    service.database.close()
+
+
+def test_orders_beyond_memory_are_read_from_the_tables(service: Service) -> None:
+    """Every order can be read by its number, old or new."""
+    service.place(20)
+    assert service.member.machine.first_recent == 18
+    for number in (1, 17, 18, 20):
+        assert service.ask(service.orders.details(number)).order.quantity == number
+
+
+def test_retry_years_later_trades_once(service: Service) -> None:
+    """A key that memory forgot is found in the tables."""
+    service.place(20)
+    again = service.ask(service.orders.order(PlaceOrder("k1", "GameStart", "buy", 1)))
+    assert again == Placement(1, "", True, 1)
+    assert service.orders.last_number() == 20
+
+
+def test_orders_are_paged_across_tables_and_memory(service: Service) -> None:
+    """Pages follow each other without a gap, and end."""
+    service.place(10)
+    seen, after = [], 0
+    while True:
+        answer = service.ask(service.orders.page(Page(after, 4)))
+        seen += [t.number for t in answer.orders]
+        after = answer.next
+        if not after:
+            break
+    assert seen == list(range(1, 11))
+
+
+def test_sync_up_answers_from_any_replica(service: Service) -> None:
+    """SyncUp gives committed orders in bounded pieces, whoever leads."""
+    service.place(6)
+    service.member.ready = False
+    answer = service.ask(service.orders.sync_up(SyncUp(1)))
+    assert [t.number for t in answer.orders] == [2, 3, 4, 5]
+    assert answer.more
+    answer = service.ask(service.orders.sync_up(SyncUp(5)))
+    assert ([t.number for t in answer.orders], answer.more) == ([6], False)
+
+
+def test_only_a_leader_with_a_lease_says_that_an_order_is_missing(service: Service) -> None:
+    """404 needs a leader that nobody can have replaced; what is there anybody may tell."""
+    service.place(1)
+    assert service.ask(service.orders.details(2)) is None
+    service.member.lease = -1.0
+    with pytest.raises(Unavailable):
+        service.ask(service.orders.details(2))
+    service.member.ready = False
+    with pytest.raises(NotLeader):
+        service.ask(service.orders.details(2))
+    assert service.ask(service.orders.details(1)).number == 1
+
+
+@pytest.mark.parametrize("number", [0, -1, 2**60])
+def test_absurd_numbers_are_missing(service: Service, number: int) -> None:
+    """Numbers that no order can have are not found."""
+    assert service.ask(service.orders.details(number)) is None
+
+
+def test_business_refusals_are_answers(service: Service) -> None:
+    """The seed's words for a wrong type and a quantity below one."""
+    for type_, quantity, words in (
+        ("hold", 1, "invalid transaction type"),
+        ("buy", 0, "num stocks traded should be non negative"),
+    ):
+        request = PlaceOrder("", "GameStart", type_, quantity)
+        assert service.ask(service.orders.order(request)) == Placement(refusal=words)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        PlaceOrder("k", "", "buy", 1),
+        PlaceOrder("k", "x" * 256, "buy", 1),
+        PlaceOrder("k" * 256, "A", "buy", 1),
+        PlaceOrder("k", "A", "buy", QUANTITY_MAX + 1),
+    ],
+)
+def test_malformed_orders_never_reach_the_log(service: Service, request_: PlaceOrder) -> None:
+    """What no front-end would send is refused with the field at fault."""
+    with pytest.raises(InvalidRequest):
+        service.ask(service.orders.order(request_))
+    assert service.orders.last_number() == 0
+
+
+def test_followers_and_leaders_that_give_way_take_no_orders(service: Service) -> None:
+    """Nothing happens there; the error says who leads."""
+    request = PlaceOrder("k", "GameStart", "buy", 1)
+    service.member.giving_way = True
+    with pytest.raises(NotLeader):
+        service.ask(service.orders.order(request))
+    service.member.giving_way = False
+    service.member.on_leading_ended()
+    with pytest.raises(NotLeader):
+        service.ask(service.orders.order(request))

@@ -1,0 +1,254 @@
+"""What a start says to a damaged directory."""
+
+import os
+from pathlib import Path
+from zlib import crc32
+
+import pytest
+
+from tests.disks import SimulatedDisk
+from tests.test_storage import FIRST, OWNER, append, on_disk, promise, settle
+from twstock.errors import CorruptStorage, StorageError
+from twstock.replication.messages import HardState
+from twstock.replication.promises import META_BYTES, SLOT_BYTES
+from twstock.replication.records import HEADER_BYTES
+from twstock.replication.recovery import Ending, Segment, scan
+from twstock.replication.storage import FileStorage, Owner
+
+SECOND = "log-00000002.seg"
+
+
+def filled(disk: SimulatedDisk, *, settled: bool = True) -> FileStorage:
+    """Return a closed storage with two segments and a vote."""
+    storage = on_disk(disk)
+    storage.open()
+    settle(storage)
+    storage.write([promise(1, 2), append(1, 4, payload=b"x" * 300)])
+    storage.write([promise(2, 3), append(5, 8, payload=b"y" * 300)])
+    storage.write([append(9, 9, term=2)])
+    if settled:
+        settle(storage)
+    storage.close()
+    return storage
+
+
+def flip(disk: SimulatedDisk, name: str, offset: int, bit: int = 0) -> None:
+    """Flip one bit."""
+    content = bytearray(disk.content(name))
+    content[offset] ^= 1 << bit
+    disk.set_content(name, bytes(content))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Owner("order", "production", 1, (1, 2, 3)),
+        Owner("catalog", "test", 1, (1, 2, 3)),
+        Owner("order", "test", 2, (1, 2, 3)),
+        Owner("order", "test", 1, (1, 2, 3, 4, 5)),
+    ],
+)
+def test_another_owner_is_refused_and_both_are_named(other: Owner) -> None:
+    """A directory of another cluster, group, member or membership is not touched."""
+    disk = SimulatedDisk()
+    filled(disk)
+    with pytest.raises(StorageError) as problem:
+        on_disk(disk, owner=other).open()
+    assert str(OWNER) in str(problem.value)
+    assert str(other) in str(problem.value)
+
+
+def test_the_order_of_members_does_not_matter() -> None:
+    """The same members in another order are the same owner."""
+    disk = SimulatedDisk()
+    filled(disk)
+    assert on_disk(disk, owner=Owner("order", "test", 1, (3, 1, 2))).open().entries
+
+
+def test_torn_tail_is_cut_in_silence() -> None:
+    """What a crash left of an unacknowledged write is zeroed, and the log goes on."""
+    disk = SimulatedDisk()
+    storage = filled(disk)
+    end = storage._log.position.offset
+    content = bytearray(disk.content(SECOND))
+    content[end : end + 100] = b"\x01\x00\x00\x00" * 25
+    disk.set_content(SECOND, bytes(content))
+    assert len(storage.open().entries) == 9
+    assert not any(disk.content(SECOND)[end:])
+    storage.write([append(10, 10)])
+    storage.close()
+    assert len(storage.open().entries) == 10
+
+
+def test_damage_below_the_mark_is_refused() -> None:
+    """A promised entry that cannot be read stops the start, with its range in words."""
+    disk = SimulatedDisk()
+    storage = filled(disk)
+    flip(disk, SECOND, storage._log.position.offset - 80)
+    before = disk.content(SECOND)
+    with pytest.raises(CorruptStorage, match=r"log-00000002.seg, bytes \d+ to \d+: .*entry 9"):
+        storage.open()
+    assert disk.content(SECOND) == before
+
+
+def test_damage_before_an_intact_batch_is_refused() -> None:
+    """Damage in a sealed segment is corruption, whatever the mark."""
+    disk = SimulatedDisk()
+    storage = filled(disk)
+    flip(disk, FIRST, HEADER_BYTES + 20)
+    with pytest.raises(CorruptStorage, match=r"log-00000001.seg.*entries 1 to 9 "):
+        storage.open()
+
+
+@pytest.mark.parametrize("lost", [[FIRST], [SECOND], [FIRST, SECOND]])
+def test_missing_segments_are_refused(lost: list[str]) -> None:
+    """First, last or all segments missing: nothing is made up."""
+    disk = SimulatedDisk()
+    storage = filled(disk)
+    for name in lost:
+        disk.remove(name)
+    with pytest.raises(CorruptStorage, match=r"missing|gone"):
+        storage.open()
+
+
+def test_a_segment_under_two_names_is_refused() -> None:
+    """A copy under another spelling of its number is no segment."""
+    disk = SimulatedDisk()
+    storage = filled(disk)
+    disk.set_content("log-2.seg", disk.content(SECOND))
+    with pytest.raises(CorruptStorage, match="twice"):
+        storage.open()
+
+
+def test_meta_lost_or_unreadable() -> None:
+    """Without the promises a log is of no use."""
+    disk = SimulatedDisk()
+    storage = filled(disk)
+    disk.remove("meta")
+    with pytest.raises(CorruptStorage, match="meta is gone"):
+        storage.open()
+    disk.set_content("meta", bytes(META_BYTES))
+    with pytest.raises(CorruptStorage, match="neither copy"):
+        storage.open()
+
+
+def test_one_damaged_promise() -> None:
+    """One damaged page of a settled promise is repaired; of one not yet repeated, refused."""
+    for slot in (0, SLOT_BYTES):
+        disk = SimulatedDisk()
+        storage = filled(disk)
+        flip(disk, "meta", slot + 50)
+        assert storage.open().hard_state == HardState(2, 3)
+        settle(storage)
+        storage.close()
+        flip(disk, "meta", (SLOT_BYTES - slot) + 50)
+        assert storage.open().hard_state == HardState(2, 3)
+    disk = SimulatedDisk()
+    storage = filled(disk, settled=False)
+    newest = storage._meta._slot
+    flip(disk, "meta", (1 - newest) * SLOT_BYTES + 50)
+    assert storage.open().hard_state == HardState(2, 3)
+    storage.close()
+    flip(disk, "meta", (1 - newest) * SLOT_BYTES + 50)
+    flip(disk, "meta", newest * SLOT_BYTES + 50)
+    with pytest.raises(CorruptStorage, match="was durable and is gone"):
+        storage.open()
+
+
+def test_damaged_marks() -> None:
+    """One damaged mark leaves the older; with both, a torn tail cannot be told from a loss."""
+    disk = SimulatedDisk()
+    storage = filled(disk)
+    end = storage._log.position.offset
+    flip(disk, "meta", 2 * SLOT_BYTES + 20)
+    assert len(storage.open().entries) == 9
+    storage.close()
+    flip(disk, "meta", 2 * SLOT_BYTES + 20)
+    flip(disk, "meta", 3 * SLOT_BYTES + 20)
+    flip(disk, SECOND, end + 8)
+    with pytest.raises(CorruptStorage):
+        storage.open()
+    flip(disk, SECOND, end + 8)
+    assert len(storage.open().entries) == 9
+
+
+def test_suspect_directory_is_refused() -> None:
+    """The flag for lost data is honoured although nothing sets it yet."""
+    disk = SimulatedDisk()
+    storage = filled(disk)
+    for slot in (0, SLOT_BYTES):
+        content = bytearray(disk.content("meta"))
+        length = int.from_bytes(content[slot + 12 : slot + 16], "little")
+        content[slot + 20] |= 2
+        body = bytes(content[slot + 16 : slot + 16 + length])
+        content[slot + 8 : slot + 12] = crc32(body, length).to_bytes(4, "little")
+        disk.set_content("meta", bytes(content))
+    with pytest.raises(CorruptStorage, match="lost promised data"):
+        storage.open()
+
+
+def test_every_byte_of_meta() -> None:
+    """A wrong bit in ``meta`` never takes back a promise and never raises anything else."""
+    for settled in (True, False):
+        disk = SimulatedDisk()
+        storage = filled(disk, settled=settled)
+        content = disk.content("meta")
+        names = {n: disk.content(n) for n in (FIRST, SECOND)}
+        used = [i for i, byte in enumerate(content) if byte or i % SLOT_BYTES < 120]
+        for offset in used:
+            changed = bytearray(content)
+            changed[offset] ^= 1 << offset % 8
+            disk.set_content("meta", bytes(changed))
+            try:
+                loaded = storage.open()
+            except StorageError:
+                continue
+            finally:
+                storage.close()
+            assert (loaded.hard_state, len(loaded.entries)) == (HardState(2, 3), 9)
+            assert {n: disk.content(n) for n in names} == names
+
+
+def test_files_say_what_the_scanner_says(tmp_path: Path) -> None:
+    """On a real disk a sample of damaged bytes gets the verdict of the pure scanner."""
+    path = tmp_path / "data"
+    storage = on_disk(path=path)
+    storage.open()
+    for first in (1, 5, 9):
+        storage.write([append(first, first + 3)])
+    settle(storage)
+    storage.close()
+    original, meta = (path / FIRST).read_bytes(), (path / "meta").read_bytes()
+    identity, mark = storage._meta.identity, storage._meta.mark
+    for offset in range(0, storage._log.position.offset + 200, 37):
+        damaged = bytearray(original)
+        damaged[offset] ^= 0x10
+        (path / FIRST).write_bytes(damaged)
+        (path / "meta").write_bytes(meta)
+        verdict = scan([Segment(FIRST, 1, bytes(damaged))], identity, mark)
+        try:
+            loaded = storage.open()
+        except CorruptStorage:
+            assert verdict.ending is Ending.CORRUPT
+            assert (path / FIRST).read_bytes() == damaged
+        else:
+            assert loaded.entries == verdict.entries
+            torn = verdict.ending is Ending.TORN
+            assert (path / FIRST).read_bytes() == (original if torn else damaged)
+        finally:
+            storage.close()
+
+
+def test_descriptors_are_given_back(tmp_path: Path) -> None:
+    """Opening, refusing and closing leave no descriptor open."""
+    path = tmp_path / "data"
+    before = len(os.listdir("/proc/self/fd"))
+    storage = on_disk(path=path)
+    for _ in range(3):
+        storage.open()
+        settle(storage)
+        storage.close()
+    os.remove(path / FIRST)
+    with pytest.raises(CorruptStorage):
+        storage.open()
+    assert len(os.listdir("/proc/self/fd")) == before

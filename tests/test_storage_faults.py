@@ -1,0 +1,258 @@
+"""The k-th system call fails, or the power is cut there: what was promised is still there."""
+
+import errno
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from random import Random
+
+import pytest
+
+from tests.disks import PowerCut, SimulatedDisk
+from tests.test_storage import entry, on_disk, promise, settle
+from twstock.errors import DiskFull
+from twstock.replication.messages import Entry, HardState, Persist
+from twstock.replication.storage import FileStorage, Loaded
+
+STEPS_MAX = 400
+
+
+@dataclass
+class State:
+    """What a storage holds, in the view of its caller."""
+
+    hard_state: HardState = field(default_factory=HardState)
+    entries: list[Entry] = field(default_factory=list)
+    formed: bool = False
+
+    def after(self, writes: list[Persist]) -> "State":
+        """Return the state with ``writes``."""
+        entries, hard_state = list(self.entries), self.hard_state
+        for write in writes:
+            hard_state = write.hard_state or hard_state
+            for new in write.entries:
+                entries[new.index - 1 :] = [new]
+        return State(hard_state, entries, self.formed)
+
+
+class Caller:
+    """Drives a storage as a member does, and knows what it may find after a crash."""
+
+    def __init__(self, disk: SimulatedDisk, spares: int = 1) -> None:
+        self.disk, self.spares = disk, spares
+        self.storage: FileStorage
+        self.held = State()
+        self.wanted = State()
+        self.incarnation = 0
+
+    def open(self) -> None:
+        """Open as a new process does: all that was promised is there, nothing is made up."""
+        self.storage = on_disk(self.disk, spares=self.spares)
+        loaded = self.storage.open()
+        assert loaded.incarnation == 77
+        self.check(loaded)
+        self.held = State(loaded.hard_state, loaded.entries, loaded.formed)
+        self.wanted = self.held
+
+    def check(self, loaded: Loaded) -> None:
+        """The state is the held one, or the wanted one, or the hard state's half of it."""
+        old, new = self.held, self.wanted
+        found = State(loaded.hard_state, loaded.entries, loaded.formed)
+        half = State(new.hard_state, old.entries, new.formed)
+        assert found in (old, half, new)
+
+    def write(self, writes: list[Persist]) -> None:
+        """Write; a full disk changes nothing."""
+        self.wanted = self.held.after(writes)
+        try:
+            self.storage.write(writes)
+        except DiskFull:
+            self.wanted = self.held
+        self.held = self.wanted
+
+    def form(self) -> None:
+        """Form."""
+        self.wanted = State(self.held.hard_state, self.held.entries, formed=True)
+        self.storage.form({2: 22, 3: 33})
+        self.held = self.wanted
+
+    def append(self, count: int, back: int = 0, size: int = 50, *, vote: bool = False) -> None:
+        """Append ``count`` entries, ``back`` of the old ones replaced, with a new term or not."""
+        state = self.held.hard_state
+        if vote or back:
+            state = HardState(state.term + 1, 1)
+        first = max(1, len(self.held.entries) + 1 - back)
+        new = tuple(entry(first + i, state.term, b"x" * size) for i in range(count))
+        self.write([Persist(1, state, new)])
+
+
+def life(caller: Caller) -> None:
+    """Everything a storage does: made, formed, written to, rotated, idle, restarted."""
+    caller.open()
+    settle(caller.storage)
+    caller.write([promise(1, 1)])
+    caller.form()
+    caller.append(3)
+    caller.append(4, back=2)
+    caller.append(4, size=300)
+    caller.append(2, size=300, vote=True)
+    settle(caller.storage)
+    caller.append(2, size=300)
+    caller.append(3, size=400)
+    caller.append(1, size=3000)
+    caller.storage.close()
+    caller.open()
+    caller.append(2)
+    settle(caller.storage)
+    caller.append(1, vote=True)
+
+
+def lives(failure: int | str) -> Iterator[tuple[int, Caller]]:
+    """One life per system call, which fails; ended by that failure or not."""
+    for turn in range(1, STEPS_MAX):
+        caller = Caller(SimulatedDisk())
+        caller.disk.fail_at, caller.disk.failure = turn, failure
+        try:
+            life(caller)
+        except (OSError, DiskFull, PowerCut):
+            pass
+        else:
+            if caller.disk.calls < turn:
+                assert turn > 100
+                return
+        yield turn, caller
+    raise AssertionError("the life is longer than expected")
+
+
+def go_on(caller: Caller) -> None:
+    """After the crash: open, check, write, and find it again."""
+    caller.open()
+    caller.append(1, vote=True)
+    settle(caller.storage)
+    caller.storage.close()
+    caller.open()
+    caller.storage.close()
+
+
+@pytest.mark.parametrize("power", [False, True])
+@pytest.mark.parametrize("failure", [errno.EIO, errno.ENOSPC, "short", "power"])
+def test_the_kth_call_fails(failure: int | str, power: bool) -> None:
+    """After any failed call a restart finds all that was promised, also if the power went."""
+    for turn, caller in lives(failure):
+        if power:
+            caller.disk.cut_power(Random(turn))
+        else:
+            caller.disk.kill()
+        go_on(caller)
+
+
+def test_a_failed_storage_is_not_tried_again() -> None:
+    """After a failed flush every further call is refused: a second one would lie."""
+    caller = Caller(SimulatedDisk())
+    caller.open()
+    caller.write([promise(1)])
+    caller.disk.fail_at, caller.disk.failure = caller.disk.calls + 2, errno.EIO
+    with pytest.raises(OSError, match="Input/output"):
+        caller.append(1)
+    calls = caller.disk.calls
+    for call in (caller.storage.settle, lambda: caller.storage.write([promise(2)])):
+        with pytest.raises(Exception, match="earlier write failed"):
+            call()
+    assert caller.disk.calls == calls
+
+
+def test_what_only_looks_written_is_not_believed() -> None:
+    """A failed flush leaves pages that look written; a start reads what the disk holds."""
+    disk = SimulatedDisk()
+    caller = Caller(disk)
+    caller.open()
+    caller.append(2, vote=True)
+    disk.fail_at, disk.failure = disk.calls + 2, errno.EIO
+    with pytest.raises(OSError, match="Input/output"):
+        caller.append(1)
+    disk.kill()
+    caller.open()
+    believed = list(caller.held.entries)
+    disk.cut_power(Random(1))
+    caller.open()
+    assert caller.held.entries == believed
+
+
+def test_what_was_never_flushed_is_flushed_before_it_is_believed() -> None:
+    """A batch of a killed process is in the page cache only: opening makes it durable."""
+    disk = SimulatedDisk()
+    caller = Caller(disk)
+    caller.open()
+    caller.append(2, vote=True)
+    disk.fail_at, disk.failure = disk.calls + 2, "power"  # here: killed before the fdatasync
+    with pytest.raises(PowerCut):
+        caller.append(1)
+    disk.kill()
+    caller.open()
+    assert len(caller.held.entries) == 3
+    for seed in range(5):
+        disk.cut_power(Random(seed))
+        caller.open()
+        assert len(caller.held.entries) == 3
+
+
+def random_step(caller: Caller, random: Random) -> None:
+    """One thing that a member may do next."""
+    step = random.random()
+    if step < 0.25:
+        settle(caller.storage)
+    elif step < 0.35:
+        state = caller.held.hard_state
+        caller.write([promise(state.term + 1, random.randrange(3))])
+    elif step < 0.4:
+        caller.form()
+    else:
+        back = random.randrange(4) if random.random() < 0.2 else 0
+        caller.append(random.randrange(1, 6), back, random.choice((0, 40, 300, 900)))
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_power_cuts(seed: int) -> None:
+    """Cut anywhere, again and again: promises never go back, no good log is refused."""
+    random = Random(seed)
+    caller = Caller(SimulatedDisk(), spares=random.randrange(3))
+    for _ in range(8):
+        caller.disk.fail_at, caller.disk.failure = random.randrange(60), "power"
+        caller.disk.calls = 0
+        try:
+            caller.open()
+            for _ in range(random.randrange(12)):
+                random_step(caller, random)
+        except PowerCut:
+            pass
+        if random.random() < 0.8:
+            caller.disk.cut_power(random)
+        else:
+            caller.disk.kill()
+    caller.open()
+
+
+def test_crash_points_of_a_new_directory() -> None:
+    """Cut at each call of the making of a directory, by the power or by a kill: it is made."""
+    whole = Caller(SimulatedDisk())
+    whole.open()
+    for turn in range(1, whole.disk.calls + 1):
+        for seed in range(8):
+            caller = Caller(SimulatedDisk())
+            caller.disk.fail_at, caller.disk.failure = turn, "power"
+            with pytest.raises(PowerCut):
+                caller.open()
+            if seed:
+                caller.disk.cut_power(Random(seed))
+            else:
+                caller.disk.kill()
+            go_on(caller)
+
+
+def test_a_made_directory_keeps_its_incarnation() -> None:
+    """Once open has returned, the incarnation is durable and never drawn again."""
+    for seed in range(20):
+        disk = SimulatedDisk()
+        assert on_disk(disk, incarnation=41).open().incarnation == 41
+        disk.cut_power(Random(seed))
+        again: FileStorage = on_disk(disk, incarnation=42)
+        assert again.open().incarnation == 41

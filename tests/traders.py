@@ -1,0 +1,130 @@
+"""Clients that trade without a pause and write down everything they were told."""
+
+import http.client
+import random
+import threading
+import time
+import uuid
+from itertools import pairwise
+
+from tests.cluster_fixture import ask
+from tests.ledger import Attempt
+
+RETRY_S = 0.02
+TIMEOUT_S = 3.0
+GIVE_UP_S = 20.0
+OUTCOMES = {200: "ok", 404: "refused", 429: "unknown", 503: "unknown"}
+
+
+class Traders:
+    """``count`` clients, spread over the front-ends, from ``with`` to its end.
+
+    ``history`` holds every attempt. A request whose outcome is unknown is repeated with the
+    same key, through the next front-end, until it is known.
+    """
+
+    def __init__(self, cluster, count=8, seed=1):
+        chance = random.Random(seed)
+        names = [stock["name"] for stock in cluster.get("/stocks?limit=1000")[2]["data"]]
+        self.history = []
+        self.faults = []
+        self._stop = threading.Event()
+        self._threads = []
+        for k in range(count):
+            trader = _Trader(cluster, k, names, random.Random(chance.random()), self.history)
+            self._threads.append(threading.Thread(target=self._guard, args=(trader,)))
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, kind, *_):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(GIVE_UP_S + TIMEOUT_S)
+        assert kind is not None or not self.faults, self.faults
+
+    def _guard(self, trader):
+        try:
+            trader.run(self._stop)
+        except BaseException as error:
+            self.faults.append(repr(error))
+
+    def done(self):
+        """How many orders have been acknowledged."""
+        return sum(attempt.outcome == "ok" for attempt in list(self.history))
+
+    def acknowledged_since(self, moment):
+        """Whether an order that began after a moment has been acknowledged."""
+        return any(a.outcome == "ok" and a.started > moment for a in self.history[-2000:])
+
+    def outage_s(self, since):
+        """From a moment to the first acknowledgement of an order that began after it, or the
+        longest time after it without any acknowledgement, whichever is longer.
+        """
+        ok = [a for a in list(self.history) if a.outcome == "ok" and a.ended > since]
+        first = min(a.ended for a in ok if a.started > since) - since
+        gaps = (after - before for before, after in pairwise([since, *sorted(a.ended for a in ok)]))
+        return max(first, *gaps)
+
+
+class _Trader:
+    """One client, one connection at a time."""
+
+    def __init__(self, cluster, number, names, chance, history):
+        self._cluster = cluster
+        self._names = names
+        self._chance = chance
+        self._history = history
+        self._fronts = [front.id for front in cluster.config.fronts]
+        self._turn = number
+        self._connection = None
+        self._connect()
+
+    def run(self, stop):
+        """Trade until told to stop."""
+        try:
+            while not stop.is_set():
+                self._order()
+        finally:
+            self._connection.close()
+
+    def _connect(self):
+        if self._connection is not None:
+            self._connection.close()
+        front = self._fronts[self._turn % len(self._fronts)]
+        address = self._cluster.address(front)
+        self._connection = http.client.HTTPConnection(*address, timeout=TIMEOUT_S)
+
+    def _order(self):
+        """One order, asked for until its outcome is known."""
+        body = {
+            "name": self._chance.choice(self._names),
+            "type": self._chance.choice(("buy", "sell")),
+            "quantity": self._chance.randint(1, 5),
+        }
+        key = uuid.UUID(int=self._chance.getrandbits(128)).hex
+        deadline = time.monotonic() + GIVE_UP_S
+        while self._attempt(key, body) == "unknown":
+            assert time.monotonic() < deadline, f"key {key}: no answer in {GIVE_UP_S} s"
+            self._turn += 1
+            self._connect()
+            time.sleep(RETRY_S)
+
+    def _attempt(self, key, body):
+        started = time.monotonic()
+        number = 0
+        try:
+            status, _, answer = ask(
+                self._connection, "POST", "/orders", body, {"Idempotency-Key": key}
+            )
+            assert status in OUTCOMES, (status, answer)
+            outcome = OUTCOMES[status]
+            number = answer["data"]["transaction_number"] if outcome == "ok" else 0
+        except (OSError, http.client.HTTPException, ValueError):
+            outcome = "unknown"
+        ended = time.monotonic()
+        what = body["name"], body["type"], body["quantity"]
+        self._history.append(Attempt(key, *what, started, ended, outcome, number))
+        return outcome

@@ -1,0 +1,301 @@
+"""The catalog's calls: lookups and leases as the leader, trades through the log."""
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twstock.catalog.changes import Lost, Stale
+from twstock.catalog.invalidation import Publisher
+from twstock.catalog.sessions import Sessions
+from twstock.catalog.state import CatalogState
+from twstock.config import Limits
+from twstock.errors import (
+    CorruptStorage,
+    InvalidRequest,
+    OutcomeUnknown,
+    StaleEpoch,
+    TwstockError,
+    Unavailable,
+)
+from twstock.market import (
+    KEY_CHARS_MAX,
+    NAME_CHARS_MAX,
+    QUANTITY_MAX,
+    Batch,
+    BatchResult,
+    BeginEpoch,
+    CatalogCommand,
+    DirectTrade,
+    Outcome,
+    Refusal,
+    Seed,
+    Stock,
+    parse_order,
+)
+from twstock.process import Clock
+from twstock.rpc.calls import (
+    ExecutedTrades,
+    Lease,
+    Lookup,
+    Placement,
+    PlaceOrder,
+    Register,
+    StockPage,
+    Stocks,
+    TradeCall,
+)
+from twstock.rpc.wire.commands import encode_catalog_command
+
+_URL_CHARS_MAX = 255
+
+
+class Member(Protocol):
+    """The member of the catalog group that these calls stand on; ``machine`` is its
+    CatalogState, None before it is loaded.
+    """
+
+    machine: Any
+    on_leading: Callable[[int], None]
+    on_leading_ended: Callable[[], None]
+
+    def propose(self, payload: bytes) -> "Deferred[Any]":
+        """Replicate a command; fires with its result when it is committed and applied here."""
+
+    def is_ready(self) -> bool:
+        """Whether this member leads and has applied all that was acknowledged."""
+
+    def is_giving_way(self) -> bool:
+        """Whether this leader is handing over: it grants no more leases."""
+
+    def lease_until(self) -> float:
+        """Until when (seconds of the clock) no other member can lead."""
+
+    def not_leading(self) -> TwstockError:
+        """The error for what only the ready leader answers."""
+
+
+class Catalog:
+    """What front-ends and order leaders ask of one catalog replica.
+
+    ``fronts`` are the ids that may register; ``seed`` fills a catalog without stocks when
+    this replica leads it first.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        member: Member,
+        sessions: Sessions,
+        publisher: Publisher,
+        seed: Seed,
+        fronts: Collection[int],
+        clock: Clock,
+        limits: Limits,
+        wall_ms: Callable[[], int],
+        random_key: Callable[[], str],
+        panic: Callable[[Failure], None],
+    ) -> None:
+        self._member = member
+        self._sessions = sessions
+        self._publisher = publisher
+        self._seed = seed
+        self._fronts = frozenset(fronts)
+        self._clock = clock
+        self._limits = limits
+        self._wall_ms = wall_ms
+        self._random_key = random_key
+        self._panic = panic
+        self._term = 0
+        member.on_leading = self._begin
+        member.on_leading_ended = self.stop
+
+    @property
+    def _state(self) -> CatalogState:
+        state: CatalogState = self._member.machine
+        return state
+
+    @property
+    def reason(self) -> str:
+        """Why a leading replica answers no lookups yet; empty otherwise."""
+        if not self._sessions.is_open:
+            return "leases of the time before may not be over"
+        return "the catalog is being filled" if self._state.is_empty else ""
+
+    # --- reading -----------------------------------------------------------------------------
+
+    async def lookup(self, request: Lookup) -> Stock | None:
+        """Lookup: the published stock; None if there is none of that name."""
+        self._check_reads()
+        now = self._clock.seconds()
+        return self._sessions.looked_up(request.front_id, request.session, request.name, now)
+
+    async def list_stocks(self, request: StockPage) -> Stocks:
+        """ListStocks: a page of published stocks."""
+        self._check_reads()
+        limit = max(1, min(request.limit or self._limits.page_max, self._limits.page_max))
+        page = self._state.page(request.after, limit + 1)
+        published = (self._sessions.shown(stock.name) for stock in page[:limit])
+        stocks = tuple(stock for stock in published if stock is not None)
+        return Stocks(stocks, page[limit - 1].name if len(page) > limit else "")
+
+    async def register(self, request: Register) -> Lease:
+        """Register: a lease for a front-end's cache, never longer than the leader's own."""
+        self._check_register(request)
+        self._check_leads()
+        now = self._clock.seconds()
+        # A leader that is giving way lets all leases run out first.
+        cap = 0.0 if self._member.is_giving_way() else self._member.lease_until() - now
+        lease = self._sessions.register(request.front_id, request.url, request.session, now, cap)
+        self._publisher.proceed()
+        return lease
+
+    # --- trading -----------------------------------------------------------------------------
+
+    async def trade(self, request: TradeCall) -> BatchResult | Placement:
+        """Trade: a batch of the order leader, or the seed's single trade. Answers when the
+        trades are durable and no cache hides them.
+        """
+        if isinstance(request, Batch):
+            return await self._trade_batch(request)
+        return await self._trade_directly(request)
+
+    async def begin_epoch(self, request: BeginEpoch) -> ExecutedTrades:
+        """BeginEpoch: raise the fence, list the trades that no order is known to record.
+
+        A trade that is listed may be acknowledged by whoever records it: publish it first.
+        """
+        self._check_leads()
+        listed = self._listed(request) or self._accepted(await self._propose(request))
+        assert isinstance(listed, ExecutedTrades)
+        await self._publish(trade.order.name for trade in listed.trades)
+        return listed
+
+    def _listed(self, request: BeginEpoch) -> ExecutedTrades | None:
+        """The list without a log entry, where the fence stands already and this is the leader
+        for certain: reconciling once a second does not make the log grow.
+        """
+        if request.epoch != self._state.fence or not self._holds_lease():
+            return None
+        listed = self._accepted(self._state.list_trades(request.after))
+        assert isinstance(listed, ExecutedTrades)
+        return listed
+
+    async def _trade_batch(self, batch: Batch) -> BatchResult:
+        _check_batch(batch)
+        self._check_leads()
+        result = self._accepted(await self._propose(batch))
+        assert isinstance(result, BatchResult)
+        # Refusals, too, tell of the state that they were decided in.
+        names = {order.name for order in batch.orders}
+        await self._publish(names | {trade.order.name for trade in result.others})
+        return result
+
+    async def _trade_directly(self, request: PlaceOrder) -> Placement:
+        _check_direct(request)
+        self._check_leads()
+        if self._state.is_empty:
+            raise Unavailable(self.reason)
+        order = parse_order(self._random_key(), request.name, request.type, request.quantity)
+        if isinstance(order, Refusal):
+            return Placement(refusal=str(order))
+        outcome = self._accepted(await self._propose(DirectTrade(order, self._wall_ms())))
+        assert isinstance(outcome, Outcome)
+        await self._publish([order.name])
+        if outcome.trade is None:
+            return Placement(refusal=str(outcome.refusal))
+        return Placement(outcome.trade.number, version=outcome.trade.version)
+
+    async def _propose(self, command: CatalogCommand) -> Any:
+        return await self._member.propose(encode_catalog_command(command))
+
+    def _accepted(self, result: Any) -> Any:
+        """A command's result, unless it tells that the command did not execute."""
+        if isinstance(result, Stale):
+            raise StaleEpoch(result.reason)
+        if isinstance(result, Lost):
+            self._log.critical("committed data is lost: {reason}", reason=result.reason)
+            raise CorruptStorage(result.reason)
+        return result
+
+    async def _publish(self, names: Iterable[str]) -> None:
+        """Wait until lookups show these stocks as they are now, or newer."""
+        found = (self._state.stock(name) for name in names)
+        await self._publisher.publish([stock for stock in found if stock is not None])
+
+    # --- leading -----------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Leadership is over, or the process is about to end."""
+        self._term = 0
+        self._publisher.stop()
+
+    def _begin(self, term: int) -> None:
+        self._term = term
+        self._publisher.start(self._state.stocks)
+        filling = Deferred.fromCoroutine(self._fill(term))
+        filling.addErrback(lambda failure: failure.trap(OutcomeUnknown)).addErrback(self._panic)
+
+    async def _fill(self, term: int) -> None:
+        """Give an empty catalog its first stocks."""
+        while self._state.is_empty and self._term == term:
+            try:
+                await self._propose(self._seed)
+            except TwstockError as error:
+                self._log.warn("cannot fill the catalog yet: {reason}", reason=str(error))
+                await deferLater(self._clock, self._limits.retry_s)  # type: ignore[arg-type]
+            else:
+                await self._publish(stock.name for stock in self._seed.stocks)
+
+    def _check_leads(self) -> None:
+        if not self._member.is_ready():
+            raise self._member.not_leading()
+
+    def _check_reads(self) -> None:
+        """Only a leader that nobody can have replaced, and whose wait is over, may answer."""
+        self._check_leads()
+        if not self._holds_lease():
+            raise Unavailable("the leader has not heard a majority for a while")
+        if self.reason:
+            raise Unavailable(self.reason)
+
+    def _holds_lease(self) -> bool:
+        return self._clock.seconds() < self._member.lease_until()
+
+    def _check_register(self, request: Register) -> None:
+        if request.front_id not in self._fronts:
+            raise InvalidRequest("front_id", f"front-{request.front_id} is not in the cluster")
+        if not 0 < len(request.session) <= KEY_CHARS_MAX:
+            raise InvalidRequest("session", f"expected 1 to {KEY_CHARS_MAX} characters")
+        if not request.url.startswith("http://") or len(request.url) > _URL_CHARS_MAX:
+            raise InvalidRequest("url", "expected http://HOST:PORT")
+
+
+def _check_batch(batch: Batch) -> None:
+    """Refuse what no order leader would send: it must not reach the log."""
+    for order in batch.orders:
+        if not 0 < len(order.key) <= KEY_CHARS_MAX:
+            raise InvalidRequest("key", f"expected 1 to {KEY_CHARS_MAX} characters")
+        if len(order.name) > NAME_CHARS_MAX:
+            raise InvalidRequest("name", f"expected at most {NAME_CHARS_MAX} characters")
+        if not 1 <= order.quantity <= QUANTITY_MAX:
+            raise InvalidRequest("quantity", f"expected 1 to {QUANTITY_MAX}")
+
+
+def _check_direct(request: PlaceOrder) -> None:
+    """Refuse a single trade that must not reach the log.
+
+    It takes no key. The catalog forgets the keys of recorded trades, which the order leader
+    keeps; so it could not promise to trade once, and a key that an order has already would
+    be recorded twice.
+    """
+    if request.key:
+        raise InvalidRequest("idempotency_key", "place an order to use a key")
+    if len(request.name) > NAME_CHARS_MAX:
+        raise InvalidRequest("stock_name", f"expected at most {NAME_CHARS_MAX} characters")
+    if request.quantity > QUANTITY_MAX:
+        raise InvalidRequest("number_of_items", f"expected at most {QUANTITY_MAX}")

@@ -1,0 +1,299 @@
+"""Who may still show an old stock, and which version everybody may see: pure.
+
+A front-end with a lease answers lookups from its cache. A trade is *published*, which means
+that lookups show it and that it may be acknowledged, when no cache can show anything older:
+each session that may hold the stock has answered its invalidation, or its lease is over.
+Until then everybody is shown the version before. So no lookup that starts after the
+acknowledgement shows less, and no miss shows what another cache still hides.
+
+The rules, which ``tests/test_cache_protocol.py`` explores exhaustively:
+
+- A session *holds* the stocks that it was shown since it last answered their invalidation.
+  One that is shown a stock while a newer version waits is told of that version, too.
+- A lease counts here from when it is granted, at a front-end from before it asked, less
+  10 %: so it ends there first. A session that was not renewed in time is forgotten; when it
+  comes back it starts empty. One front-end has one session at a time: a new one waits until
+  the lease of the one before is over.
+- Sessions are not in the log. After a start or an election nothing is shown, published or
+  granted for one lease: then all caches of the time before are empty, and everything the log
+  holds is published at once.
+- An unanswered invalidation bounds the lease: it is renewed only up to one lease after that
+  invalidation began, so an unreachable front-end delays a trade by no more than that.
+
+All times are seconds of the catalog's monotonic clock, given by the caller.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any, TypeVar
+
+from twstock.market import Stock
+from twstock.rpc.calls import Lease
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """An invalidation that a session has not answered; unanswered ``since``."""
+
+    version: int
+    since: float
+
+
+@dataclass(slots=True)
+class Session:
+    """One front-end's lease.
+
+    ``held`` maps the stocks that its cache may hold to the newest version it was shown,
+    ``told`` maps stocks with an unpublished version to the version it has answered for.
+    All three tables are bounded by the number of stocks.
+    """
+
+    name: str
+    url: str
+    lease_until: float
+    held: dict[str, int] = field(default_factory=dict)
+    owed: dict[str, Owed] = field(default_factory=dict)
+    told: dict[str, int] = field(default_factory=dict)
+
+    def may_show_less_than(self, stock: Stock) -> bool:
+        """Whether its cache may show an older version of the stock, while its lease lasts."""
+        return stock.name in self.owed and self.told.get(stock.name, -1) < stock.version
+
+    def owe(self, stock: Stock, now: float) -> None:
+        """Tell it of a version, unless it was told."""
+        if self.told.get(stock.name, -1) < stock.version:
+            owed = self.owed.get(stock.name, Owed(0, now))
+            self.owed[stock.name] = Owed(stock.version, owed.since)
+
+    def answered(self, name: str, version: int, now: float) -> None:
+        """Its cache will not show, nor store, anything of the stock below ``version``."""
+        if self.held.get(name, version) < version:
+            del self.held[name]
+        owed = self.owed.get(name)
+        if owed is None:
+            return
+        self.told[name] = max(version, self.told.get(name, -1))
+        if owed.version <= version:
+            del self.owed[name]
+        else:  # a sign of life: the newer version has just been, or is about to be, sent
+            self.owed[name] = Owed(owed.version, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One invalidation to send: the versions that the session of a front-end has to answer."""
+
+    front_id: int
+    session: str
+    url: str
+    versions: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All of the sessions' state; a session is its front-end's id and its fields."""
+
+    opens_at: float
+    is_open: bool
+    sessions: tuple[tuple[Any, ...], ...]
+    published: tuple[Stock, ...]
+    pending: tuple[tuple[Stock, ...], ...]
+
+
+class Sessions:
+    """The sessions and the published stocks of a catalog leader. ``lease_s`` is the longest
+    lease; the caller bounds the number of front-ends by letting only known ones register.
+    """
+
+    def __init__(self, lease_s: float) -> None:
+        self._lease_s = lease_s
+        self._opens_at = inf
+        self._is_open = False
+        self._sessions: dict[int, Session] = {}
+        self._published: dict[str, Stock] = {}
+        # The next version to publish and, after it, the newest: one that waits is not put
+        # off for ever by those that follow.
+        self._pending: dict[str, list[Stock]] = {}
+
+    # --- leading -----------------------------------------------------------------------------
+
+    def started(self, now: float) -> None:
+        """Leadership begins: ``opened`` follows when all leases of the time before are over."""
+        self.ended()
+        self._opens_at = now + self._lease_s
+
+    def ended(self) -> None:
+        """Leadership is over: show, grant and publish nothing."""
+        self._opens_at = inf
+        self._is_open = False
+        self._sessions.clear()
+        self._published.clear()
+        self._pending.clear()
+
+    def opened(self, stocks: Iterable[Stock]) -> None:
+        """The wait is over: nobody holds anything, so everything is published."""
+        self._is_open = True
+        self._published = {stock.name: stock for stock in stocks}
+        self._pending.clear()
+
+    @property
+    def opens_at(self) -> float:
+        """When ``opened`` is due; inf when not leading."""
+        return self._opens_at
+
+    @property
+    def is_open(self) -> bool:
+        """Whether stocks may be shown."""
+        return self._is_open
+
+    # --- front-ends --------------------------------------------------------------------------
+
+    def register(
+        self, front_id: int, url: str, session: str, now: float, lease_s_cap: float
+    ) -> Lease:
+        """Grant or renew a lease, at most as long as ``lease_s_cap``, the leader's own."""
+        seconds = min(self._lease_s, lease_s_cap)
+        if not self._is_open or seconds <= 0:
+            return Lease(0.0, False)
+        self.expired(now)
+        known = self._sessions.get(front_id)
+        if known is None:
+            self._sessions[front_id] = Session(session, url, now + seconds)
+            return Lease(seconds, True)
+        if known.name != session:
+            return Lease(0.0, False)
+        known.url = url
+        return self._renewed(known, now, seconds)
+
+    def _renewed(self, session: Session, now: float, seconds: float) -> Lease:
+        """A session with an unanswered invalidation is told what it missed, and its lease
+        does not outlast that invalidation's beginning by more than one lease.
+        """
+        since = min((owed.since for owed in session.owed.values()), default=now)
+        granted = max(0.0, min(seconds, since + self._lease_s - now))
+        session.lease_until = max(session.lease_until, now + granted)
+        return Lease(granted, False, {name: owed.version for name, owed in session.owed.items()})
+
+    def looked_up(self, front_id: int, session: str, name: str, now: float) -> Stock | None:
+        """The published stock, which the session may hold from now on.
+
+        Without a live session the answer will not be stored: a front-end stores answers only
+        to what it asked during a lease, and that one, ending first, is over.
+        """
+        stock = self._published.get(name)
+        known = self._sessions.get(front_id)
+        if stock is None or known is None or known.name != session or now >= known.lease_until:
+            return stock
+        waiting = self._pending.get(name)
+        # A session that has answered for the waiting version does not store this one.
+        if waiting is None or known.told.get(name, -1) < waiting[-1].version:
+            known.held[name] = max(stock.version, known.held.get(name, -1))
+        if waiting is not None:
+            known.owe(waiting[-1], now)
+        return stock
+
+    def shown(self, name: str) -> Stock | None:
+        """The published stock, for somebody who does not keep it."""
+        return self._published.get(name)
+
+    def answered(
+        self, front_id: int, session: str, versions: Mapping[str, int], now: float
+    ) -> None:
+        """A front-end has answered an invalidation that was sent to this session."""
+        known = self._sessions.get(front_id)
+        if known is not None and known.name == session:
+            for name, version in versions.items():
+                known.answered(name, version, now)
+        self.expired(now)
+
+    # --- trades ------------------------------------------------------------------------------
+
+    def traded(self, stocks: Iterable[Stock], now: float) -> None:
+        """These stocks have new versions: publish them, or tell first whoever may hold them."""
+        for stock in stocks:
+            waiting = self._pending.get(stock.name, [])
+            newest = waiting[-1] if waiting else self._published.get(stock.name)
+            if newest is None or newest.version < stock.version:
+                self._pending[stock.name] = [*waiting[:1], stock]
+                for session in self._sessions.values():
+                    if stock.name in session.held:
+                        session.owe(stock, now)
+        self.expired(now)
+
+    def expired(self, now: float) -> None:
+        """Forget sessions whose lease is over; publish what nobody hides any more."""
+        for front_id in [f for f, s in self._sessions.items() if now >= s.lease_until]:
+            del self._sessions[front_id]
+        if self._is_open:
+            for name in list(self._pending):
+                self._publish(name)
+
+    def is_published(self, versions: Mapping[str, int]) -> bool:
+        """Whether lookups show these versions, or later ones, wherever they are asked."""
+        published = self._published
+        return all(n in published and published[n].version >= v for n, v in versions.items())
+
+    def calls(self, now: float) -> list[Call]:
+        """The invalidations that live sessions have not answered, one call for each."""
+        return [
+            Call(
+                front_id, session.name, session.url, {n: o.version for n, o in session.owed.items()}
+            )
+            for front_id, session in self._sessions.items()
+            if session.owed and now < session.lease_until
+        ]
+
+    def wake_at(self) -> float:
+        """When ``expired`` may next publish something by the passing of time; inf: never."""
+        if not self._is_open or not self._pending:
+            return inf
+        return min((s.lease_until for s in self._sessions.values() if s.owed), default=inf)
+
+    # --- exploring ---------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """The state as a value."""
+        sessions = (
+            (f, s.name, s.url, s.lease_until, _sorted(s.held), _sorted(s.owed), _sorted(s.told))
+            for f, s in self._sessions.items()
+        )
+        pending = (tuple(stocks) for stocks in self._pending.values())
+        return Snapshot(
+            self._opens_at,
+            self._is_open,
+            tuple(sorted(sessions)),
+            tuple(sorted(self._published.values(), key=_name)),
+            tuple(sorted(pending, key=lambda stocks: stocks[0].name)),
+        )
+
+    @classmethod
+    def restored(cls, lease_s: float, snapshot: Snapshot) -> "Sessions":
+        """Sessions in the state that ``snapshot`` tells of."""
+        made = cls(lease_s)
+        made._opens_at, made._is_open = snapshot.opens_at, snapshot.is_open
+        for front_id, name, url, until, held, owed, told in snapshot.sessions:
+            made._sessions[front_id] = Session(name, url, until, dict(held), dict(owed), dict(told))
+        made._published = {stock.name: stock for stock in snapshot.published}
+        made._pending = {stocks[0].name: list(stocks) for stocks in snapshot.pending}
+        return made
+
+    def _publish(self, name: str) -> None:
+        waiting = self._pending[name]
+        sessions = self._sessions.values()
+        while waiting and not any(s.may_show_less_than(waiting[0]) for s in sessions):
+            self._published[name] = waiting.pop(0)
+        if not waiting:
+            del self._pending[name]
+            for session in sessions:
+                session.told.pop(name, None)
+
+
+def _sorted(table: Mapping[str, T]) -> tuple[tuple[str, T], ...]:
+    return tuple(sorted(table.items(), key=lambda item: item[0]))
+
+
+def _name(stock: Stock) -> str:
+    return stock.name

@@ -1,0 +1,103 @@
+"""``stocks.csv``: the stocks as a table for people, current to the second, never read back."""
+
+import csv
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from twstock.market import Stock
+from twstock.process import Clock
+
+_COLUMNS = ("name", "price", "quantity", "volume")
+
+
+class Stocks(Protocol):
+    """What is shown: the catalog's state."""
+
+    @property
+    def digest(self) -> bytes:
+        """Changes whenever a stock does."""
+
+    def stocks(self) -> tuple[Stock, ...]:
+        """All stocks, by name."""
+
+
+class StocksView(Service):
+    """Writes the file again when something changed, in a thread, beside the old one and then
+    in its place. Nothing waits for it, and a write that fails (disk full) is tried again.
+
+    ``source`` returns None while there is no state yet; ``in_thread`` calls a function in a
+    thread of its own pool.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        path: Path,
+        source: Callable[[], Stocks | None],
+        clock: Clock,
+        every_s: float,
+        in_thread: "Callable[..., Deferred[Any]]",
+    ) -> None:
+        self._path = path
+        self._source = source
+        self._every_s = every_s
+        self._in_thread = in_thread
+        self._shown: bytes | None = None
+        self._is_failing = False
+        self._loop = LoopingCall(self._refresh)
+        self._loop.clock = clock  # type: ignore[assignment]
+
+    def startService(self) -> None:
+        """Write now, and from now on every ``every_s`` seconds when something changed."""
+        super().startService()
+        self._loop.start(self._every_s).addErrback(
+            lambda failure: self._log.failure("{path} is no longer kept", failure, path=self._path)
+        )
+
+    async def stopService(self) -> None:  # type: ignore[override]
+        """Write a last time."""
+        super().stopService()
+        if self._loop.running:
+            self._loop.stop()
+        await self._refresh()
+
+    async def _refresh(self) -> None:
+        source = self._source()
+        if source is None or source.digest == self._shown:
+            return
+        digest, stocks = source.digest, source.stocks()
+        try:
+            await self._in_thread(write_stocks, self._path, stocks)
+        except OSError as error:
+            self._complain(error)
+        else:
+            self._shown, self._is_failing = digest, False
+
+    def _complain(self, error: OSError) -> None:
+        """Once, until it works again."""
+        if not self._is_failing:
+            self._log.warn("cannot write {path}: {error}", path=self._path, error=error)
+        self._is_failing = True
+
+
+def write_stocks(path: Path, stocks: Iterable[Stock]) -> None:
+    """Replace the file as a whole, so that a reader never sees half of it (blocks)."""
+    aside = path.with_name(f".{path.name}.new")
+    with aside.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        writer.writerows((s.name, price(s.price_cents), s.quantity, s.volume) for s in stocks)
+    os.replace(aside, path)
+
+
+def price(price_cents: int) -> str:
+    """A price with two decimals, exactly."""
+    return f"{price_cents // 100}.{price_cents % 100:02}"

@@ -1,0 +1,167 @@
+"""The public REST API: what each path answers. Klein finds the path, ``respond`` sends."""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from klein import Klein
+from twisted.internet.defer import Deferred
+from twisted.web.server import Request
+
+from twstock.config import Limits
+from twstock.market import Stock, Trade
+from twstock.rpc.calls import Lookup, Orders, Page, Placement, PlaceOrder, StockPage, Stocks
+from twstock.web import answers, bodies
+from twstock.web.answers import Answer
+from twstock.web.cache import Cache
+from twstock.web.respond import add_route, body, new_app, segment
+
+
+class Catalog(Protocol):
+    """The catalog service."""
+
+    def lookup(self, request: Lookup) -> Awaitable[Stock | None]:
+        """The published state of a stock."""
+
+    def list(self, page: StockPage) -> Awaitable[Stocks]:
+        """A page of stocks."""
+
+
+class OrderBook(Protocol):
+    """The order service."""
+
+    def place(self, order: PlaceOrder) -> "Deferred[Placement]":
+        """What became of an order; cancelling it does not take it back."""
+
+    def order(self, number: int) -> Awaitable[Trade | None]:
+        """An executed order."""
+
+    def list(self, page: Page) -> Awaitable[Orders]:
+        """A page of executed orders."""
+
+
+class Members(Protocol):
+    """Who is in the cluster, and whether enough of it serves."""
+
+    def reasons(self) -> list[str]:
+        """Why this front-end cannot serve; empty when it can."""
+
+    def rows(self) -> Awaitable[list[dict[str, Any]]]:
+        """One row for each member."""
+
+
+class Api:
+    """The handlers. ``session`` names this front-end's cache session to the catalog,
+    ``boottime`` reads CLOCK_BOOTTIME in seconds, ``new_key`` makes an idempotency key.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        catalog: Catalog,
+        orders: OrderBook,
+        members: Members,
+        session: tuple[int, str],
+        boottime: Callable[[], float],
+        new_key: Callable[[], str],
+        limits: Limits,
+    ) -> None:
+        self._cache = cache
+        self._catalog = catalog
+        self._orders = orders
+        self._members = members
+        self._session = session
+        self._boottime = boottime
+        self._new_key = new_key
+        self._limits = limits
+
+    def app(self) -> Klein:
+        """The routes."""
+        app = new_app()
+        add_route(app, "/stocks", "GET", self.list_stocks)
+        add_route(app, "/stocks/<rest:name>", "GET", self.stock)
+        for path in ("/orders", "/orders/"):
+            add_route(app, path, "GET", self.list_orders)
+            add_route(app, path, "POST", self.place)
+        add_route(app, "/orders/<rest:number>", "GET", self.order)
+        add_route(app, "/cluster", "GET", self.cluster)
+        add_route(app, "/cache", "GET", self.cache_counters)
+        add_route(app, "/livez", "GET", self.alive)
+        add_route(app, "/readyz", "GET", self.ready)
+        add_route(app, "/delete/<rest:name>", "DELETE", self.delete)
+        return app
+
+    def stock(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
+        """``GET /stocks/NAME``: from the cache while the lease holds, else from the catalog."""
+        now = self._boottime()
+        encoded = segment(request, 2)
+        name = bodies.parse_name(encoded) if encoded is not None else ""
+        if not name:
+            return answers.NO_SUCH_STOCK
+        stock = self._cache.lookup(name, now)
+        if stock is None:
+            return self._look_up(name, now)
+        return answers.data(answers.stock_fields(stock), answers.HIT)
+
+    async def _look_up(self, name: str, now: float) -> Answer:
+        ticket = self._cache.ticket(now)
+        # Who does not store the answer must not be waited for when the stock changes.
+        session = (0, "") if ticket is None else self._session
+        stock = await self._catalog.lookup(Lookup(name, *session))
+        if stock is None:
+            return answers.NO_SUCH_STOCK
+        self._cache.fill(ticket, stock)
+        return answers.data(answers.stock_fields(stock), answers.MISS)
+
+    async def list_stocks(self, request: Request) -> Answer:
+        """``GET /stocks?after=&limit=``."""
+        page = bodies.parse_stock_page(request.args, self._limits.page_max)
+        return answers.stock_page(await self._catalog.list(page))
+
+    def place(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
+        """``POST /orders``."""
+        key = bodies.parse_key(request.requestHeaders.getRawHeaders(b"Idempotency-Key"))
+        order = bodies.parse_order(body(request), key or self._new_key())
+        return answers.refusal(order) or self._place(order)
+
+    async def _place(self, order: PlaceOrder) -> Answer:
+        placed = await self._orders.place(order)
+        if placed.number:
+            # Whoever traded here reads the trade here, whatever a lookup under way brings.
+            self._cache.raise_minimum(order.name, placed.version)
+        return answers.placement(placed)
+
+    async def order(self, request: Request) -> Answer:
+        """``GET /orders/N``."""
+        spelled = segment(request, 2)
+        number = bodies.parse_number(spelled) if spelled is not None else None
+        trade = None if number is None else await self._orders.order(number)
+        if trade is None:
+            return answers.NO_SUCH_ORDER
+        return answers.data(answers.order_fields(trade))
+
+    async def list_orders(self, request: Request) -> Answer:
+        """``GET /orders?after=&limit=``."""
+        page = bodies.parse_order_page(request.args, self._limits.page_max)
+        return answers.order_page(await self._orders.list(page))
+
+    async def cluster(self, _request: Request) -> Answer:
+        """``GET /cluster``: one row for each member."""
+        return answers.data({"services": await self._members.rows()})
+
+    def cache_counters(self, _request: Request) -> Answer:
+        """``GET /cache``: this front-end's cache."""
+        counters = asdict(self._cache.counters)
+        return answers.data({"size": self._cache.size, "entries": len(self._cache)} | counters)
+
+    def alive(self, _request: Request) -> Answer:
+        """``GET /livez``: the process runs; nothing else can make this red."""
+        return answers.data({"alive": True})
+
+    def ready(self, _request: Request) -> Answer:
+        """``GET /readyz``: a ready order leader and a catalog are known."""
+        return answers.readiness(self._members.reasons())
+
+    def delete(self, _request: Request) -> Answer:
+        """``DELETE /delete/NAME``: for the catalog alone, which uses the internal listener."""
+        return answers.FOR_THE_CATALOG_ALONE

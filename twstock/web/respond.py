@@ -1,0 +1,112 @@
+"""How a function that returns an ``Answer`` becomes a Klein handler. All JSON is sent here."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from klein import Klein
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.server import Request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import BaseConverter
+
+from twstock.web import answers
+from twstock.web.answers import Answer
+from twstock.web.site import answer_headers
+
+Respond = Callable[[Request], Answer | Coroutine[Any, Any, Answer]]
+_log = Logger()
+
+
+class _Rest(BaseConverter):
+    """All that is left of a path, slashes and nothing included: handlers read the raw path,
+    because a percent-encoded slash belongs to a name.
+    """
+
+    regex = r"[\s\S/]*"
+    part_isolating = False
+
+
+def new_app() -> Klein:
+    """An app that answers in JSON what no route takes, and never redirects."""
+    app = Klein()
+    app.url_map.converters["rest"] = _Rest
+    app.url_map.merge_slashes = False
+    app.url_map.strict_slashes = False
+    app.handle_errors(HTTPException)(_no_route)
+    app.handle_errors(Exception)(_unexpected)
+    return app
+
+
+def add_route(app: Klein, url: str, method: str, respond: Respond) -> None:
+    """Answer ``method`` (GET: also HEAD) on ``url`` with what ``respond`` returns."""
+
+    def handler(request: Request, **_: str) -> "bytes | Deferred[bytes]":
+        try:
+            answer = respond(request)
+        except Exception:
+            return send(request, failed(Failure()))
+        if isinstance(answer, Answer):
+            return send(request, answer)
+        return shielded(answer).addErrback(failed).addCallback(_send, request)
+
+    handler.__name__ = f"{method} {url}"
+    app.route(url, methods=[method])(handler)
+
+
+def shielded(work: "Coroutine[Any, Any, Answer] | Deferred[Answer]") -> "Deferred[Answer]":
+    """The result of ``work``, which goes on when the result is cancelled: Klein cancels a
+    handler when its client hangs up, and an order that was sent cannot be taken back.
+    """
+    outer: Deferred[Answer] = Deferred()
+    inner = work if isinstance(work, Deferred) else Deferred.fromCoroutine(work)
+    inner.addBoth(outer.callback)
+    return outer
+
+
+def failed(failure: Failure) -> Answer:
+    """The answer for an error; one that nobody raised on purpose is logged."""
+    if failure.check(CancelledError):
+        failure.raiseException()
+    assert failure.value is not None
+    answer = answers.failure(failure.value)
+    if answer is None:
+        _log.failure("a request failed", failure)
+        answer = answers.BROKEN
+    return answer
+
+
+def send(request: Request, answer: Answer) -> bytes:
+    """Set everything but the body, which Klein writes (and Twisted leaves out for HEAD)."""
+    answer_headers(request, answer)
+    return answer.body
+
+
+def _send(answer: Answer, request: Request) -> bytes:
+    return send(request, answer)
+
+
+def _no_route(request: Request, failure: Failure) -> bytes:
+    """No route takes the path, or none of the path's takes the method."""
+    problem = failure.value
+    if isinstance(problem, MethodNotAllowed):
+        return send(request, answers.not_allowed(problem.valid_methods or ()))
+    return send(request, answers.NO_SUCH_PATH)
+
+
+def _unexpected(request: Request, failure: Failure) -> bytes:
+    return send(request, failed(failure))
+
+
+def segment(request: Request, position: int) -> bytes | None:
+    """A segment of the raw path and nothing behind it; None when the path has other segments."""
+    segments: list[bytes] = request.path.split(b"/")
+    return segments[position] if len(segments) == position + 1 else None
+
+
+def body(request: Request) -> bytes:
+    """The whole body of a request, which has been received before a handler is called."""
+    content: Any = request.content
+    received: bytes = content.read()
+    return received

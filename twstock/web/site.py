@@ -1,0 +1,374 @@
+"""HTTP/1.1 at the edge: deadlines, limits, and 400s in the form that all errors have.
+
+Twisted's channel answers what it finds malformed with a bare status line, resets its time-out
+with every byte, spools large bodies to disk and takes requests without Host. This one does not.
+What was refused is answered, then the connection is half closed and what still comes is thrown
+away for a moment: closing at once would reset it and destroy the answer (RFC 9112 section 9.6).
+"""
+
+import re
+import time
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import connectionDone
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+from twisted.web import http, server
+from twisted.web.http_headers import Headers
+from twisted.web.resource import IResource
+
+from twstock.config import Limits
+from twstock.process import Clock, DelayedCall
+from twstock.web import answers
+from twstock.web.answers import Answer
+
+HEADERS_MAX = 64
+LINGER_S = 2.0
+"""How long a refused connection is read from before it is closed."""
+WRITE_STALLED_S = 10.0
+"""How long a client may leave answers unread once they fill all buffers."""
+_LENGTH_DIGITS_MAX = 18
+_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
+_ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
+
+
+class ApiRequest(server.Request):
+    """A request whose body is held in memory, counted, and answered in JSON whatever happens."""
+
+    channel: "ApiChannel"
+    content: BytesIO
+    _received = 0
+
+    def gotLength(self, _length: int | None) -> None:
+        """Keep the body in memory: the channel has refused what is too long."""
+        self.content = BytesIO()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Count what a chunked body turns out to hold."""
+        self._received += len(data)
+        if self._received > self.channel.site.body_bytes_max:
+            self.channel.refuse(answers.body_too_large(self.channel.site.body_bytes_max))
+        else:
+            self.content.write(data)
+
+    def process(self) -> None:
+        """Hand the request to the site's resource, which is a leaf."""
+        self.site = self.channel.site
+        absolute = _ABSOLUTE.match(self.path)
+        if absolute is not None:
+            self.path = self.path[absolute.end() :] or b"/"
+        self.prepath: list[bytes] = []
+        self.postpath = [unquote_to_bytes(part) for part in self.path[1:].split(b"/")]
+        self.responseHeaders.setRawHeaders(b"Date", [self.channel.site.date()])
+        if _is_utf8(b"".join(self.postpath)):
+            try:
+                self.render(self.site.resource)
+            except Exception:
+                self.processingFailed(Failure())
+        else:
+            self.send(answers.NOT_UTF8)
+
+    def processingFailed(self, reason: Failure) -> Failure:
+        """Log what nobody expected, and say in JSON that it happened."""
+        self._log.failure("a request failed", reason)
+        self.send(answers.BROKEN)
+        return reason
+
+    def send(self, answer: Answer) -> None:
+        """Answer and finish, unless somebody has begun to."""
+        if self.startedWriting or self._disconnected:
+            return
+        answer_headers(self, answer)
+        self.write(answer.body)
+        self.finish()
+
+    def getRequestHostname(self) -> bytes:
+        """A constant: routes do not depend on the host, and not every Host is a name."""
+        return b"localhost"
+
+
+def answer_headers(request: server.Request, answer: Answer) -> None:
+    """Set the status and all headers of an answer: the one place where that is done."""
+    request.setResponseCode(answer.status, answer.reason)
+    headers = request.responseHeaders
+    headers.setRawHeaders(b"Content-Type", [answers.JSON])
+    headers.setRawHeaders(b"Content-Length", [b"%d" % len(answer.body)])
+    headers.setRawHeaders(b"Cache-Control", [b"no-store"])
+    headers.setRawHeaders(b"X-Content-Type-Options", [b"nosniff"])
+    for name, value in answer.headers:
+        headers.setRawHeaders(name, [value])
+
+
+def _is_utf8(text: bytes) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+class ApiChannel(http.HTTPChannel):
+    """One connection. Waits ``idle_timeout_s`` for a request, ``header_timeout_s`` for all of
+    its headers and ``body_timeout_s`` for all of its body.
+    """
+
+    site: "ApiSite"
+    transport: Any
+    maxHeaders = HEADERS_MAX
+    abortTimeout = 2
+    _arriving = False
+    _refused = False
+    _stalled: DelayedCall | None = None
+    _linger: DelayedCall | None = None
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__()
+        self._limits = limits
+        self.totalHeadersSize = limits.header_bytes_max
+        self.MAX_LENGTH = limits.header_bytes_max
+
+    def callLater(self, period: float, func: Callable[[], None]) -> DelayedCall:
+        """A timer of the site's clock."""
+        return self.site.clock.callLater(period, func)
+
+    def connectionMade(self) -> None:
+        """Count the connection."""
+        self.site.channels.add(self)
+        super().connectionMade()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Forget the connection and its timers."""
+        self.site.forget(self)
+        for timer in (self._stalled, self._linger):
+            if timer is not None and timer.active():
+                timer.cancel()
+        super().connectionLost(reason)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take bytes in; unlike Twisted's own, this gives no byte more time than the others."""
+        if self._refused:
+            return
+        LineReceiver.dataReceived(self, data)
+        # What came after the end of a request is the beginning of the next.
+        if self._buffer and self.line_mode:
+            self._begin_headers()
+
+    def lineReceived(self, line: bytes) -> None:
+        """A line of the request line and headers."""
+        if self._refused:
+            return
+        if line[:1] in (b" ", b"\t"):
+            # Folded header lines are a way to smuggle (RFC 9112 section 5.2).
+            self.refuse(answers.MALFORMED)
+            return
+        if self._receivedHeaderSize + len(line) > self.totalHeadersSize:
+            self.refuse(answers.HEADERS_TOO_LARGE)
+            return
+        if line:
+            self._begin_headers()
+        super().lineReceived(line)
+
+    def lineLengthExceeded(self, _line: bytes) -> None:
+        """A line that is longer than all headers may be."""
+        started = self._receivedHeaderSize > 0
+        self.refuse(answers.HEADERS_TOO_LARGE if started else answers.TARGET_TOO_LONG)
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Bytes of a body, or of what follows a request that is being answered."""
+        if not self._refused:
+            super().rawDataReceived(data)
+
+    def headerReceived(self, line: bytes) -> bool:
+        """One header; Twisted counts them before it looks whether there are too many."""
+        return not self._refused and bool(super().headerReceived(line))
+
+    def allHeadersReceived(self) -> None:
+        """The headers are complete: refuse what must not be read further."""
+        if self._refused:
+            return
+        problem = self._problem()
+        if problem is not None:
+            self.refuse(problem)
+            return
+        if self.length != 0:
+            self.setTimeout(self._limits.body_timeout_s)
+        super().allHeadersReceived()
+
+    def allContentReceived(self) -> None:
+        """The request is complete."""
+        if not self._refused:
+            self._arriving = False
+            super().allContentReceived()
+
+    def checkPersistence(self, request: http.Request, version: bytes) -> bool:
+        """Whether the connection goes on after this request."""
+        values = request.requestHeaders.getRawHeaders(b"Connection") or ()
+        tokens = [token.strip().lower() for value in values for token in value.split(b",")]
+        if version == b"HTTP/1.1" and b"close" not in tokens and not self.site.draining:
+            return True
+        request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
+        return False
+
+    def requestDone(self, request: http.Request) -> None:
+        """The answer is written: wait for the next request as long as for the first."""
+        self._savedTimeOut = self._limits.idle_timeout_s
+        super().requestDone(request)
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
+        """Tell the client when the connection ends behind this answer."""
+        if not self.persistent:
+            headers.setRawHeaders(b"Connection", [b"close"])
+        super().writeHeaders(version, code, reason, headers)
+
+    def timeoutConnection(self) -> None:
+        """Nothing came in time; a request that had begun is told so."""
+        if self._arriving:
+            self.refuse(answers.TOO_SLOW)
+        else:
+            self._abortingCall = self.callLater(self.abortTimeout, self.forceAbortClient)
+            self.loseConnection()
+
+    def pauseProducing(self) -> None:
+        """The client does not read: it may do so for a while."""
+        if self._stalled is None:
+            self._stalled = self.callLater(WRITE_STALLED_S, self.transport.abortConnection)
+        super().pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The client reads again."""
+        if self._stalled is not None and self._stalled.active():
+            self._stalled.cancel()
+        self._stalled = None
+        super().resumeProducing()
+
+    def drain(self) -> None:
+        """Answer the request that has come, if any, and close."""
+        self.persistent = False
+        if not self.requests and not self._arriving:
+            self.loseConnection()
+
+    def refuse(self, answer: Answer) -> None:
+        """Answer, say that this is the end, and throw away what still comes."""
+        if self._refused:
+            return
+        self._refused = True
+        self.setTimeout(None)
+        self.transport.write(answer.raw())
+        self._linger = self.callLater(LINGER_S, self.transport.abortConnection)
+        # A producer that the transport has paused would keep it from closing.
+        self.transport.unregisterProducer()
+        self.transport.resumeProducing()
+        self.transport.loseWriteConnection()
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        self.refuse(answers.MALFORMED)
+
+    def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:
+        """Refuse lengths that Python would not convert, and every coding but plain chunked."""
+        if header == b"Content-Length" and len(data) > _LENGTH_DIGITS_MAX:
+            self.refuse(answers.body_too_large(self.site.body_bytes_max))
+            return False
+        if header == b"Transfer-Encoding" and (
+            data.lower() != b"chunked" or self._version != b"HTTP/1.1"
+        ):
+            self.refuse(answers.MALFORMED)
+            return False
+        return bool(super()._maybeChooseTransferDecoder(header, data))
+
+    def _problem(self) -> Answer | None:
+        hosts = self.requests[-1].requestHeaders.getRawHeaders(b"Host") or []
+        needed = self._version == b"HTTP/1.1"
+        if len(hosts) > 1 or (needed and not hosts) or not all(map(_HOST.fullmatch, hosts)):
+            return answers.NO_HOST
+        if self.length is not None and self.length > self.site.body_bytes_max:
+            return answers.body_too_large(self.site.body_bytes_max)
+        return None
+
+    def _begin_headers(self) -> None:
+        """The first byte of a request has come: all of its headers have to, soon."""
+        if not self._arriving and not self._handlingRequest and not self._refused:
+            self._arriving = True
+            self.setTimeout(self._limits.header_timeout_s)
+
+
+class ApiSite(server.Site):
+    """The connections of one listener; no access log."""
+
+    def __init__(
+        self, resource: IResource, clock: Clock, limits: Limits, body_bytes_max: int
+    ) -> None:
+        super().__init__(
+            resource,
+            requestFactory=ApiRequest,
+            parsePOSTFormSubmission=False,
+            timeout=limits.idle_timeout_s,
+            reactor=clock,
+        )
+        self.body_bytes_max = body_bytes_max
+        self.draining = False
+        self.channels: set[ApiChannel] = set()
+        self._limits = limits
+        self.clock = clock
+        self._drained: Deferred[None] | None = None
+        self._second = 0
+        self._date = b""
+
+    def buildProtocol(  # type: ignore[override]
+        self, _addr: IAddress | None
+    ) -> "ApiChannel | None":
+        """A channel; None, which closes the connection, when there are too many."""
+        if self.draining or len(self.channels) >= self._limits.connections_max:
+            return None
+        channel = ApiChannel(self._limits)
+        channel.site = channel.factory = self
+        channel.requestFactory = self.requestFactory
+        channel.timeOut = self._limits.idle_timeout_s  # type: ignore[assignment]
+        return channel
+
+    def date(self) -> bytes:
+        """The Date header's value, made once a second."""
+        now = int(time.time())
+        if now != self._second:
+            self._second, self._date = now, http.datetimeToString(now)
+        return self._date
+
+    def drain(self) -> "Deferred[None]":
+        """Fires when the requests under way are answered, at the latest after ``drain_s``."""
+        self.draining = True
+        self._drained = Deferred()
+        timer = self.clock.callLater(self._limits.drain_s, self._abort_all)
+        for channel in list(self.channels):
+            channel.drain()
+        self._check_drained()
+        return self._drained.addBoth(lambda _: timer.cancel() if timer.active() else None)
+
+    def forget(self, channel: ApiChannel) -> None:
+        """A connection is gone."""
+        self.channels.discard(channel)
+        self._check_drained()
+
+    def _check_drained(self) -> None:
+        if self._drained is not None and not self._drained.called and not self.channels:
+            self._drained.callback(None)
+
+    def _abort_all(self) -> None:
+        for channel in list(self.channels):
+            channel.transport.abortConnection()
+        if self._drained is not None and not self._drained.called:
+            self._drained.callback(None)
+
+    def startFactory(self) -> None:
+        """Nothing to prepare: Twisted's own starts a clock for the access log."""
+
+    def stopFactory(self) -> None:
+        """Nothing to end."""
+
+    def log(self, request: http.Request) -> None:
+        """Log no request: it would cost more than answering it."""
