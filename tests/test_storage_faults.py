@@ -210,25 +210,32 @@ def random_step(caller: Caller, random: Random) -> None:
         caller.append(random.randrange(1, 6), back, random.choice((0, 40, 300, 900)))
 
 
-@pytest.mark.parametrize("seed", range(100))
-def test_power_cuts(seed: int) -> None:
-    """Cut anywhere, again and again: promises never go back, no good log is refused."""
-    random = Random(seed)
+def random_lives(seed: int) -> int:
+    """Live through eight starts, most of them ended by a crash; return how many were."""
+    random, crashes = Random(seed), 0
     caller = Caller(SimulatedDisk(), spares=random.randrange(3))
     for _ in range(8):
-        caller.disk.fail_at, caller.disk.failure = random.randrange(60), "power"
+        caller.disk.fail_at, caller.disk.failure = random.randrange(90), "power"
         caller.disk.calls = 0
         try:
             caller.open()
-            for _ in range(random.randrange(12)):
+            for _ in range(random.randrange(16)):
                 random_step(caller, random)
         except PowerCut:
-            pass
+            crashes += 1
         if random.random() < 0.8:
             caller.disk.cut_power(random)
         else:
             caller.disk.kill()
     caller.open()
+    return crashes
+
+
+@pytest.mark.parametrize("first", range(0, 250, 50))
+def test_power_cuts(first: int) -> None:
+    """Cut anywhere, again and again: promises never go back, no good log is refused."""
+    crashes = sum(random_lives(seed) for seed in range(first, first + 50))
+    assert crashes > 100
 
 
 def test_crash_points_of_a_new_directory() -> None:

@@ -62,7 +62,7 @@ class StocksView(Service):
             lambda failure: self._log.failure("{path} is no longer kept", failure, path=self._path)
         )
 
-    async def stopService(self) -> None:  # type: ignore[override]
+    async def stopService(self) -> None:
         """Write a last time."""
         super().stopService()
         if self._loop.running:

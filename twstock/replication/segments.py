@@ -150,7 +150,10 @@ class Spares:
         if self._making is not None:
             making, self._making = self._making, None
             self._directory.close_file(making.fd)
-            self._directory.unlink(making.name + UNFINISHED)
+            for name in {making.name + UNFINISHED, making.name}.intersection(
+                self._directory.names()
+            ):
+                self._directory.unlink(name)
 
 
 class LogFile:

@@ -3,22 +3,20 @@
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, TypeVar
 
 from klein import Klein
 from treq.client import HTTPClient
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
-from twisted.python.threadpool import ThreadPool
 from twisted.web.client import Agent
 
 from twstock.config import Address, Cluster, Front
-from twstock.errors import Unavailable
-from twstock.process import SystemdNotifier, stop_with, watch
+from twstock.errors import ConfigError, Unavailable
+from twstock.process import Pool
 from twstock.rpc.calls import Register
 from twstock.rpc.client import Client
 from twstock.web.api import Api
@@ -41,94 +39,71 @@ def boottime() -> float:
 
 
 class FrontEnd(Service):
-    """Front-end ``front`` of ``cluster``. Channels, threads and ports are made in
-    ``startService``: before it, twistd may still fork.
+    """Front-end ``front`` of ``cluster``; ``pools`` run the calls to other members. Channels
+    and ports are made in ``startService``: before it, twistd may still fork.
     """
 
-    name = "front-end"
-
-    def __init__(self, reactor: Any, cluster: Cluster, front: Front) -> None:
+    def __init__(
+        self, reactor: Any, cluster: Cluster, front: Front, pools: Mapping[str, Pool]
+    ) -> None:
         self._reactor = reactor
         self._cluster = cluster
         self._front = front
+        self._pools = pools
         self._limits = cluster.limits
         self._random = Random()
-        self._pools: list[ThreadPool] = []
         self._clients: list[Client] = []
-        self._ports: list[IListeningPort] = []
+        self._ports: list[Any] = []
         self._sites: list[ApiSite] = []
         self._stops: list[Callable[[], None]] = []
 
     def startService(self) -> None:
-        """Know the other tiers, take the lease, listen."""
+        """Know the other tiers, listen, take the lease; ConfigError when a port is taken."""
         super().startService()
         cache = Cache(self._limits.cache_size)
         catalog, orders = self._tier("catalog", CatalogTier), self._tier("order", OrderTier)
-        registration = Register(
-            self._front.id, f"http://{self._front.internal}", secrets.token_hex(16)
-        )
+        me = Register(self._front.id, f"http://{self._front.internal}", secrets.token_hex(16))
         lease = LeaseSession(
-            cache, catalog, catalog.watch, self._reactor, boottime, registration, self._limits
+            cache, catalog, catalog.watch, self._reactor, boottime, me, self._limits
         )
         roster = self._roster(catalog, orders)
-        api = Api(
-            cache,
-            catalog,
-            orders,
-            roster,
-            (registration.front_id, registration.session),
-            boottime,
-            lambda: secrets.token_hex(16),
-            self._limits,
-        )
+        session, new_key = (me.front_id, me.session), lambda: secrets.token_hex(16)
+        api = Api(cache, catalog, orders, roster, session, boottime, new_key, self._limits)
         self._stops = [orders.queue.stop, lease.stop, catalog.watch.stop, orders.watch.stop]
         # The catalog may call back as soon as the lease is taken: listen for that first.
-        internal = Internal(cache, roster.own_row).app()
-        if self._listen(internal, self._front.internal, BODY_BYTES_MAX) and self._listen(
-            api.app(), self._front.http, self._limits.body_bytes_max
-        ):
-            for part in (catalog.watch, orders.watch, lease):
-                part.start()
-            watch(self._reactor, SystemdNotifier(os.environ), lambda: not roster.reasons())
+        self._listen(Internal(cache, roster.own_row).app(), self._front.internal, BODY_BYTES_MAX)
+        self._listen(api.app(), self._front.http, self._limits.body_bytes_max)
+        for part in (catalog.watch, orders.watch, lease):
+            part.start()
 
     def stopService(self) -> "Deferred[None]":
         """Take no new requests, answer those under way, then let go of everything."""
         super().stopService()
-        SystemdNotifier(os.environ).tell("STOPPING=1")
-        closed = [port.stopListening() for port in self._ports]
-        drained = [site.drain() for site in self._sites]
-        waits = [d for d in (*closed, *drained) if isinstance(d, Deferred)]
-        ended: Deferred[None] = DeferredList(waits, consumeErrors=True).addCallback(self._end)
-        return ended
+        return Deferred.fromCoroutine(self._stop())
 
-    def _end(self, _: object) -> None:
+    async def _stop(self) -> None:
+        for port in self._ports:
+            await maybeDeferred(port.stopListening)
+        await DeferredList([site.drain() for site in self._sites])
         for stop in self._stops:
             stop()
         for client in self._clients:
             client.close()
-        for pool in self._pools:
-            pool.stop()
 
     def _tier(self, group: str, kind: type[T]) -> T:
         """A tier with two connections to each member: bulk does not delay control calls."""
-        members = self._cluster.replicas(group)
-        control = self._pool(f"front-{group}-control", 2 * len(members))
-        calls = self._pool(f"front-{group}-calls", self._limits.rpc_client_calls_max)
-        watching = {r.id: self._client(r.grpc, control) for r in members}
-        asking = {r.id: self._client(r.grpc, calls) for r in members}
+        watching, asking = self._callers(group, "control"), self._callers(group, "calls")
         leader = LeaderWatch(group, watching, self._reactor, self._limits, self._random)
         return kind(leader, asking, self._reactor, self._limits, self._random)
 
-    def _pool(self, name: str, threads_max: int) -> ThreadPool:
-        pool = ThreadPool(1, threads_max, name)
-        pool.start()
-        self._pools.append(pool)
-        return pool
-
-    def _client(self, address: Address, threads: ThreadPool) -> Client:
-        client = Client(str(address), threads, self._reactor.callFromThread, self._limits)
-        self._clients.append(client)
-        return client
+    def _callers(self, group: str, pool: str) -> dict[int, Client]:
+        threads, deliver = self._pools[pool].threads, self._reactor.callFromThread
+        callers = {
+            replica.id: Client(str(replica.grpc), threads, deliver, self._limits)
+            for replica in self._cluster.replicas(group)
+        }
+        self._clients += callers.values()
+        return callers
 
     def _roster(self, catalog: Tier, orders: Tier) -> Roster:
         began = self._reactor.seconds()
@@ -154,14 +129,12 @@ class FrontEnd(Service):
 
         return Deferred.fromCoroutine(get()).addTimeout(ROW_DEADLINE_S, self._reactor)
 
-    def _listen(self, app: Klein, address: Address, body_bytes_max: int) -> bool:
-        """Serve an app; a port that is taken ends the process with a word about it."""
+    def _listen(self, app: Klein, address: Address, body_bytes_max: int) -> None:
+        """Serve an app; raises ConfigError when the address cannot be had."""
         site = ApiSite(app.resource(), self._reactor, self._limits, body_bytes_max)
         try:
             port = self._reactor.listenTCP(address.port, site, backlog=1024, interface=address.host)
         except CannotListenError as error:
-            stop_with(self._reactor, f"front-{self._front.id} cannot listen: {error}")
-            return False
+            raise ConfigError(f"front-{self._front.id} cannot listen: {error}") from None
         self._ports.append(port)
         self._sites.append(site)
-        return True

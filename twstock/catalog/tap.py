@@ -1,0 +1,100 @@
+"""``twistd -n stock-catalog``: one catalog replica."""
+
+import os
+import time
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from twisted.application.service import Service
+from twisted.python.usage import UsageError
+
+from twstock.config import Cluster
+from twstock.errors import ConfigError
+from twstock.process import (
+    Pool,
+    ServiceOptions,
+    Stages,
+    load_cluster,
+    member_number,
+    panic,
+    stop_with,
+    supervise,
+    use_monotonic_clock,
+)
+
+
+class Options(ServiceOptions):
+    """``--config FILE`` and ``--name catalog-N``."""
+
+    synopsis = "[--config FILE] [--name catalog-N]"
+
+
+def makeService(options: Options) -> Service:
+    """The catalog replica that the options name; raises UsageError when there is none."""
+    from twisted.internet import reactor  # noqa: PLC0415 - twistd has installed it by now
+
+    number = member_number(options, "catalog")
+    cluster = load_cluster(options, os.environ)
+    use_monotonic_clock(reactor)
+    try:
+        cluster.replica("catalog", number)
+        return build(cluster, number, reactor)
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
+
+
+def build(cluster: Cluster, number: int, reactor: Any) -> Service:
+    """Wire one catalog replica together; nothing runs yet."""
+    from treq.client import HTTPClient  # noqa: PLC0415 - only when run
+    from twisted.internet.threads import deferToThreadPool  # noqa: PLC0415
+    from twisted.web.client import Agent, HTTPConnectionPool  # noqa: PLC0415
+
+    from twstock.catalog.invalidation import Publisher  # noqa: PLC0415
+    from twstock.catalog.seed import read_seed  # noqa: PLC0415
+    from twstock.catalog.service import Catalog  # noqa: PLC0415
+    from twstock.catalog.sessions import Sessions  # noqa: PLC0415
+    from twstock.catalog.tables import CatalogTables  # noqa: PLC0415
+    from twstock.catalog.views import StocksView  # noqa: PLC0415
+    from twstock.replication.assembly import assemble, replication_handlers  # noqa: PLC0415
+    from twstock.rpc.server import Handler, Server  # noqa: PLC0415
+    from twstock.rpc.wire import methods  # noqa: PLC0415
+
+    limits = cluster.limits
+    tables = CatalogTables(limits.refused_keys_max, limits.refused_keys_s)
+    parts = assemble(cluster, "catalog", number, tables, tables.load, reactor)
+    viewing = Pool("views")
+    sessions = Sessions(limits.cache_lease_s)
+    agent = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=True))
+    catalog = Catalog(
+        parts.member,
+        sessions,
+        Publisher(sessions, HTTPClient(agent), reactor, limits),
+        read_seed(cluster.catalog_csv),
+        [front.id for front in cluster.fronts],
+        reactor,
+        limits,
+        lambda: time.time_ns() // 1_000_000,
+        lambda: uuid4().hex,
+        panic,
+    )
+    view = StocksView(
+        cluster.data_of("catalog", number) / "stocks.csv",
+        lambda: parts.member.machine,
+        reactor,
+        limits.views_every_s,
+        partial(deferToThreadPool, reactor, viewing.threads),
+    )
+    handlers = (
+        *replication_handlers("catalog", parts.member, lambda: catalog.reason),
+        Handler(methods.FETCH_ENTRIES, parts.member.fetch, internal=True),
+        Handler(methods.LOOKUP, catalog.lookup),
+        Handler(methods.LIST_STOCKS, catalog.list_stocks),
+        Handler(methods.TRADE, catalog.trade),
+        Handler(methods.BEGIN_EPOCH, catalog.begin_epoch, internal=True),
+        Handler(methods.REGISTER, catalog.register, internal=True),
+    )
+    address = str(cluster.replica("catalog", number).grpc)
+    server = Server(address, handlers, reactor.callFromThread, limits)
+    stages = (*parts.pools, viewing, server, parts.member, view)
+    return supervise(Stages(stages, lambda why: stop_with(reactor, why)), reactor, os.environ)
