@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import random
+import select
 import signal
 import socket
 import subprocess
@@ -21,7 +22,7 @@ START_S = 30.0
 STOP_S = 12.0
 WAIT_S = 15.0
 POLL_S = 0.02
-SMALL = {"segment_bytes": 1024 * 1024}
+SMALL = {"segment_bytes": 4 * 1024 * 1024}
 
 
 def free_ports(count):
@@ -84,7 +85,8 @@ class Cluster:
         """Start everything and wait until it is ready; returns how many seconds that took."""
         started = time.monotonic()
         self.launch()
-        line = self.process.stdout.readline().decode()
+        readable, _, _ = select.select([self.process.stdout], [], [], START_S)
+        line = self.process.stdout.readline().decode() if readable else "nothing"
         assert line.startswith("ready "), f"{line!r}; {self.errors()}"
         return time.monotonic() - started
 
@@ -120,20 +122,30 @@ class Cluster:
         left = [pid for pid in members if is_running(pid)]
         assert not left, f"still running: {left}"
 
+    def destroy(self):
+        """Kill what is left: the members die with the process that started them."""
+        for process in self._own.values():
+            process.kill()
+            process.wait()
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process.stdout.close()
+            self.process = None
+
     def __enter__(self):
-        self.up()
+        try:
+            self.up()
+        except BaseException:
+            self.destroy()
+            raise
         return self
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, *_):
         try:
             self.down()
-        except BaseException:
-            if self.process is not None:
-                self.process.kill()
-                self.process.wait()
-                self.process.stdout.close()
-            if kind is None:
-                raise
+        finally:
+            self.destroy()
 
     # its members
 

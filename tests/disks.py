@@ -30,7 +30,9 @@ class _Node:
             self.pending.append((first, piece))
 
     def flush(self) -> None:
-        self.durable, self.pending = bytearray(self.cached), []
+        for offset, piece in self.pending:
+            _put(self.durable, piece, offset)
+        self.pending = []
 
     def lose(self, random: Random) -> None:
         """Keep, of each sector, the writes up to a random one."""

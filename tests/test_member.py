@@ -147,6 +147,19 @@ def test_new_group_waits_for_all_its_members(tmp_path: Path) -> None:
     group.run_until(lambda: group.leader == 3)
 
 
+def test_member_that_has_not_opened_its_disk_is_not_learnt(tmp_path: Path) -> None:
+    """A peer's incarnation counts only when it is known: a slow disk must not be mistaken."""
+    group = Group(tmp_path)
+    group.threads[3].delay_s = 0.5
+    group.start()
+    group.run(0.3)
+    group.threads[3].delay_s = 0.0005
+    group.run_until(lambda: group.leader == 3)
+    for number, storage in group.storages.items():
+        peers = {i: 100 + i for i in group.ids if i != number}
+        assert dict(storage.open().peers) == peers
+
+
 def test_single_member_leads_after_its_own_write(tmp_path: Path) -> None:
     """A group of one commits when its own disk has the entry, and not before."""
     group = Group(tmp_path, size=1)

@@ -150,7 +150,6 @@ class OrderService:
 
     async def page(self, request: Page) -> Orders:
         """ListOrders: a page of what is committed, from the leader."""
-        self._state_or_raise()
         self._check_reads()
         limit = max(1, min(request.limit or self._limits.page_max, self._limits.page_max))
         orders = await self.orders_after(request.after, limit)
@@ -161,15 +160,14 @@ class OrderService:
         """SyncUp: committed orders after a number, from any replica; with ``fetch``, entries."""
         if request.fetch is not None:
             return SyncedUp(fetched=await self._member.fetch(request.fetch))
-        last = self._state_or_raise().last_number
         limit = self._limits.sync_orders_max
         orders = await self.orders_after(request.transaction_number, limit)
-        return SyncedUp(tuple(orders), bool(orders) and orders[-1].number < last)
+        return SyncedUp(tuple(orders), bool(orders) and orders[-1].number < self.last_number())
 
     async def orders_after(self, after: int, limit: int) -> list[Trade]:
         """Committed orders in sequence: those that are not in memory from the tables."""
         after = max(after, 0)
-        last = min(after + limit, self._state.last_number)
+        last = min(after + limit, self._state_or_raise().last_number)
         old: list[Trade] = []
         if after + 1 < self._state.first_recent:
             old = await self._database.read(lambda db: tables.page(db, after, limit))

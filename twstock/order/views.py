@@ -16,6 +16,8 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from twstock.csvtext import csv_line
+from twstock.errors import Unavailable
+from twstock.errors import TwstockError
 from twstock.market import Trade
 
 HEADER = "transaction_num,name,type,quantity\n"
@@ -72,6 +74,10 @@ class OrderLogView(Service):
                 else:
                     await self._in_thread(self._append, text)
                 self._written = orders[-1].number if orders else max(self._written, 0)
+        except TwstockError as error:
+            self._log.debug("nothing to write yet: {error}", error=error)
+        except Unavailable:
+            return  # the member has not opened its directory yet
         except OSError as error:
             self._written = -1
             self._log.warn("cannot write {path}: {error}", path=self._path, error=error)

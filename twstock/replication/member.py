@@ -54,6 +54,9 @@ ROOM_KEPT_BYTES = 1024 * 1024
 BACKLOG_MAX = 20_000
 """How many applied entries may wait to be saved before proposals are refused."""
 
+STRANGERS_MAX = 100
+"""How many peers of other clusters or incarnations are remembered, to be logged once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
@@ -106,6 +109,7 @@ class Member(Service):
         self._clock = cast(Any, surroundings.clock)  # twisted wants to see an IReactorTime
         self._incarnations: dict[int, int] = {}
         self._formed = False
+        self._strangers: set[Peer] = set()
         self._reason = "starting"
         self._started_at = self._clock.seconds()
         self._driver: Driver | None = None
@@ -368,10 +372,16 @@ class Member(Service):
         peer, message = envelope.peer, envelope.message
         known = replace(self._me, id=peer.id, incarnation=self._incarnations.get(peer.id, -1))
         if peer != known:
-            self._log.warn("{name}: refused a message of {peer}", name=self._name, peer=peer)
+            self._warn_of(peer)
             raise InvalidRequest("peer", "another cluster, group or incarnation")
         if message.source != peer.id or message.target != self._membership.id:
             raise InvalidRequest("target", "the message is for another member")
+
+    def _warn_of(self, stranger: Peer) -> None:
+        """Once for each: a stranger may go on for ever."""
+        if stranger not in self._strangers and len(self._strangers) < STRANGERS_MAX:
+            self._strangers.add(stranger)
+            self._log.warn("{name}: refuses messages of {peer}", name=self._name, peer=stranger)
 
     def _compare_digest(self, driver: Driver, message: AppendEntries) -> None:
         """States at the same index must be the same (S13)."""

@@ -1,0 +1,581 @@
+"""The catalog's calls, on a member that commits at once."""
+
+import importlib.resources
+import itertools
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+from twisted.python.failure import Failure
+
+from twstock.catalog.invalidation import Publisher
+from twstock.catalog.seed import STOCKS_MAX, parse_seed, read_seed
+from twstock.catalog.service import Catalog
+from twstock.catalog.sessions import Sessions
+from twstock.catalog.state import CatalogState
+from twstock.config import Limits
+from twstock.errors import (
+    ConfigError,
+    CorruptStorage,
+    DiskFull,
+    InvalidRequest,
+    NotLeader,
+    OutcomeUnknown,
+    StaleEpoch,
+    TwstockError,
+    Unavailable,
+)
+from twstock.market import (
+    QUANTITY_MAX,
+    Batch,
+    BatchResult,
+    BeginEpoch,
+    Order,
+    Seed,
+    Side,
+    Stock,
+)
+from twstock.rpc.calls import Lease, Lookup, Placement, PlaceOrder, Register, StockPage
+
+T = TypeVar("T")
+LIMITS = Limits()
+LEASE_S = LIMITS.cache_lease_s
+
+
+class FakeMember:
+    """The only member of its group: what is proposed is applied at once, or when ``commit``
+    is called.
+    """
+
+    def __init__(self) -> None:
+        self.machine: Any = CatalogState(1000, 1e9)
+        self.on_leading: Callable[[int], None] = lambda term: None
+        self.on_leading_ended: Callable[[], None] = lambda: None
+        self.leads = True
+        self.giving_way = False
+        self.lease = float("inf")
+        self.holds_back = False
+        self.error: TwstockError | None = None
+        self.proposed: list[tuple[bytes, Deferred[Any]]] = []
+        self._indices = itertools.count(1)
+
+    def propose(self, payload: bytes) -> "Deferred[Any]":
+        """Commit, unless held back."""
+        if self.error is not None:
+            raise self.error
+        result: Deferred[Any] = Deferred()
+        self.proposed.append((payload, result))
+        if not self.holds_back:
+            self.commit()
+        return result
+
+    def commit(self) -> None:
+        """Apply what has been proposed."""
+        while self.proposed:
+            payload, result = self.proposed.pop(0)
+            result.callback(self.machine.apply(next(self._indices), payload).result)
+
+    def is_ready(self) -> bool:
+        """Whether it leads."""
+        return self.leads
+
+    def is_giving_way(self) -> bool:
+        """Whether it is handing over."""
+        return self.giving_way
+
+    def lease_until(self) -> float:
+        """Until when it may read."""
+        return self.lease
+
+    def not_leading(self) -> TwstockError:
+        """Somebody else leads."""
+        return NotLeader(3)
+
+
+class FakeFronts:
+    """Front-ends that answer invalidations at once, or not at all."""
+
+    def __init__(self) -> None:
+        self.silent = False
+        self.told: list[str] = []
+
+    def request(self, method: str, url: str, **_kwargs: Any) -> "Deferred[Any]":
+        """Note what was told."""
+        self.told.append(url)
+        return Deferred() if self.silent else succeed(self)
+
+    code = 200
+
+    def content(self) -> "Deferred[bytes]":
+        """No body."""
+        return succeed(b"")
+
+
+class Scene:
+    """A catalog that leads alone, filled from the default file, its first wait over."""
+
+    def __init__(self, seed: Seed | None = None) -> None:
+        self.clock = Clock()
+        self.member = FakeMember()
+        self.fronts = FakeFronts()
+        sessions = Sessions(LEASE_S)
+        self.catalog = Catalog(
+            self.member,
+            sessions,
+            Publisher(sessions, self.fronts, self.clock, LIMITS),
+            seed or read_seed(None),
+            [1, 2],
+            self.clock,
+            LIMITS,
+            lambda: 1_700_000_000_000,
+            map(str, itertools.count(1)).__next__,
+            Failure.raiseException,
+        )
+
+    def lead(self) -> None:
+        """Leadership begins and the wait after it passes."""
+        self.member.on_leading(1)
+        self.clock.advance(LEASE_S)
+
+    def lookup(self, name: str, front_id: int = 0) -> Stock | None:
+        """The answer to a lookup."""
+        return result_of(self.catalog.lookup(Lookup(name, front_id, f"s{front_id}")))
+
+    def trade(self, type_: str, quantity: int, name: str = "GameStart") -> Placement:
+        """The answer to the seed's single trade."""
+        answer = result_of(self.catalog.trade(PlaceOrder("", name, type_, quantity)))
+        assert isinstance(answer, Placement)
+        return answer
+
+    def register(self, front_id: int = 1) -> Lease:
+        """The answer to a front-end's registration."""
+        request = Register(front_id, f"http://front{front_id}", f"s{front_id}")
+        return result_of(self.catalog.register(request))
+
+
+@pytest.fixture
+def scene() -> Scene:
+    """A catalog that serves."""
+    made = Scene()
+    made.lead()
+    return made
+
+
+def result_of(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a call that is over; raises its error."""
+    results: list[Any] = []
+    Deferred.fromCoroutine(coroutine).addBoth(results.append)
+    assert results, "the call is still waiting"
+    if isinstance(results[0], Failure):
+        results[0].raiseException()
+    return results[0]
+
+
+def begun(coroutine: Coroutine[Any, Any, T]) -> list[Any]:
+    """A list that gets the result of a call, or its Failure."""
+    results: list[Any] = []
+    Deferred.fromCoroutine(coroutine).addBoth(results.append)
+    return results
+
+
+def batch(number: int, *orders: Order, recorded: int = 0, known: int = 0, epoch: int = 1) -> Batch:
+    """A batch of an order leader."""
+    return Batch(epoch, number, recorded, known, 5, orders)
+
+
+def order(key: str, quantity: int = 1, name: str = "GameStart") -> Order:
+    """An order to buy."""
+    return Order(key, name, Side.BUY, quantity)
+
+
+# --- the original's tests ----------------------------------------------------------------------
+
+
+def test_lookup_valid(scene: Scene) -> None:
+    """A stock of the catalog is found with its price and quantity."""
+    assert scene.lookup("GameStart") == Stock("GameStart", 1599, 100, 0, 0, 100)
+
+
+def test_lookup_invalid(scene: Scene) -> None:
+    """A stock that is not in the catalog is not found."""
+    assert scene.lookup("NoSuchStock") is None
+
+
+def test_trade_buy_valid(scene: Scene) -> None:
+    """Buying lowers the quantity and counts into the volume."""
+    assert scene.trade("buy", 10) == Placement(number=1, version=1)
+    assert scene.lookup("GameStart") == Stock("GameStart", 1599, 90, 10, 1, 100)
+
+
+def test_trade_sell_valid(scene: Scene) -> None:
+    """Selling raises the quantity and counts into the volume."""
+    assert scene.trade("sell", 10) == Placement(number=1, version=1)
+    assert scene.lookup("GameStart") == Stock("GameStart", 1599, 110, 10, 1, 100)
+
+
+def test_trade_buy_invalid(scene: Scene) -> None:
+    """More than there is cannot be bought, and nothing changes."""
+    assert scene.trade("buy", 101) == Placement(refusal="not enough stocks left to buy")
+    assert scene.lookup("GameStart") == Stock("GameStart", 1599, 100, 0, 0, 100)
+
+
+# --- single trades -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "type_", "quantity", "words"),
+    [
+        ("GameStart", "swap", -1, "invalid transaction type"),
+        ("Nothing", "buy", 0, "num stocks traded should be non negative"),
+        ("Nothing", "buy", 1, "invalid stock name"),
+    ],
+)
+def test_single_trades_are_refused_in_the_seed_s_words(
+    scene: Scene, name: str, type_: str, quantity: int, words: str
+) -> None:
+    """Type, then quantity, then name: the seed's sequence."""
+    assert scene.trade(type_, quantity, name) == Placement(refusal=words)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        PlaceOrder("key", "GameStart", "buy", 1),
+        PlaceOrder("", "G" * 256, "buy", 1),
+        PlaceOrder("", "GameStart", "buy", QUANTITY_MAX + 1),
+    ],
+)
+def test_what_must_not_reach_the_log_is_refused(scene: Scene, request_: PlaceOrder) -> None:
+    """A single trade takes no key: only the order leader can promise to trade once."""
+    with pytest.raises(InvalidRequest):
+        result_of(scene.catalog.trade(request_))
+
+
+def test_single_trades_are_listed_to_the_order_leader(scene: Scene) -> None:
+    """Each has a key of its own and becomes an order with the next batch."""
+    scene.trade("buy", 1)
+    scene.trade("buy", 1)
+    result_of(scene.catalog.begin_epoch(BeginEpoch(1, 2)))
+    result = result_of(scene.catalog.trade(batch(1, order("k"))))
+    assert isinstance(result, BatchResult)
+    assert [(t.number, t.order.key) for t in result.others] == [(1, "1"), (2, "2")]
+    assert result.outcomes[0].trade is not None
+    assert result.outcomes[0].trade.number == 3
+
+
+# --- the order leader -----------------------------------------------------------------------------
+
+
+def test_a_batch_of_a_replaced_leader_is_refused(scene: Scene) -> None:
+    """The answer is an error of its own, so that the leader steps down."""
+    result_of(scene.catalog.begin_epoch(BeginEpoch(2, 0)))
+    with pytest.raises(StaleEpoch):
+        result_of(scene.catalog.trade(batch(1, order("k"), epoch=1)))
+    with pytest.raises(StaleEpoch):
+        result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
+
+
+def test_listing_again_does_not_make_the_log_grow(scene: Scene) -> None:
+    """A leader with a lease answers the fence's own epoch from its state."""
+    result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
+    scene.trade("buy", 1)
+    scene.member.holds_back = True
+    listed = result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
+    assert [t.number for t in listed.trades] == [1]
+    scene.member.lease = scene.clock.seconds()
+    waiting = begun(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
+    assert waiting == []
+    scene.member.commit()
+    assert waiting == [listed]
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_loss_is_refused_loudly(scene: Scene, epoch: int) -> None:
+    """An order leader that knows a trade the catalog does not know gets no answer but alarm."""
+    result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
+    with capturedLogs() as logged, pytest.raises(CorruptStorage, match="trades 1 to 5"):
+        result_of(scene.catalog.begin_epoch(BeginEpoch(epoch, 5)))
+    assert [str(event["log_level"]) for event in logged] == ["<LogLevel=critical>"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        order(""),
+        order("k" * 256),
+        order("k", 0),
+        order("k", QUANTITY_MAX + 1),
+        order("k", 1, "G" * 256),
+    ],
+)
+def test_a_malformed_batch_is_refused(scene: Scene, wrong: Order) -> None:
+    """It does not reach the log."""
+    result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
+    scene.member.holds_back = True
+    with pytest.raises(InvalidRequest):
+        result_of(scene.catalog.trade(batch(1, order("fine"), wrong)))
+
+
+@pytest.mark.parametrize("error", [DiskFull("full"), NotLeader(2), OutcomeUnknown("lost")])
+def test_the_member_s_errors_reach_the_caller(scene: Scene, error: TwstockError) -> None:
+    """Whether nothing happened or nobody knows, the caller is told."""
+    scene.member.error = error
+    with pytest.raises(type(error)):
+        scene.trade("buy", 1)
+
+
+# --- caches -------------------------------------------------------------------------------------
+
+
+def test_a_trade_waits_for_the_caches_and_lookups_do_not_run_ahead(scene: Scene) -> None:
+    """Until each holder was told, everybody sees the version before."""
+    assert scene.register() == Lease(LEASE_S, True)
+    scene.lookup("GameStart", 1)
+    scene.fronts.silent = True
+    waiting = begun(scene.catalog.trade(PlaceOrder("", "GameStart", "buy", 1)))
+    assert scene.fronts.told == ["http://front1/delete/GameStart?version=1"]
+    before = scene.lookup("GameStart")
+    assert before is not None
+    assert before.version == 0
+    listed = result_of(scene.catalog.list_stocks(StockPage("G", 1)))
+    assert listed.stocks[0].version == 0
+    scene.clock.advance(LEASE_S)
+    assert waiting == [Placement(number=1, version=1)]
+    after = scene.lookup("GameStart")
+    assert after is not None
+    assert after.version == 1
+
+
+def test_a_refusal_waits_for_the_trade_that_caused_it(scene: Scene) -> None:
+    """Who was told "not enough" does not see afterwards that there was enough."""
+    result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
+    scene.register()
+    scene.lookup("GameStart", 1)
+    scene.fronts.silent = True
+    bought = begun(scene.catalog.trade(PlaceOrder("", "GameStart", "buy", 100)))
+    refused = begun(scene.catalog.trade(batch(1, order("k"), known=1)))
+    assert (bought, refused) == ([], [])
+    scene.clock.advance(LEASE_S)
+    assert len(bought) == len(refused) == 1
+
+
+def test_listed_trades_are_published_before_they_are_listed(scene: Scene) -> None:
+    """A new order leader may acknowledge them at once."""
+    scene.register()
+    scene.lookup("GameStart", 1)
+    scene.fronts.silent = True
+    begun(scene.catalog.trade(PlaceOrder("", "GameStart", "buy", 1)))
+    listed = begun(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
+    assert listed == []
+    scene.clock.advance(LEASE_S)
+    assert [t.number for t in listed[0].trades] == [1]
+
+
+def test_trades_of_others_are_published_with_the_batch(scene: Scene) -> None:
+    """A trade whose own call was lost becomes visible with the batch that lists it."""
+    result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
+    scene.register()
+    scene.lookup("GameStart", 1)
+    scene.fronts.silent = True
+    begun(scene.catalog.trade(PlaceOrder("", "GameStart", "buy", 1)))
+    waiting = begun(scene.catalog.trade(batch(1, order("k", 1, "FishCo"))))
+    assert waiting == []
+    scene.clock.advance(LEASE_S)
+    assert len(waiting) == 1
+
+
+def test_a_lease_is_never_longer_than_the_leader_s_own(scene: Scene) -> None:
+    """So all are over before anybody else can lead."""
+    scene.member.lease = scene.clock.seconds() + 0.1
+    assert scene.register().seconds == pytest.approx(0.1)
+    scene.member.lease = scene.clock.seconds()
+    assert scene.register(2).seconds == 0
+
+
+def test_a_leader_that_gives_way_grants_no_lease(scene: Scene) -> None:
+    """It lets all leases run out before it hands over."""
+    scene.member.giving_way = True
+    assert scene.register().seconds == 0
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Register(3, "http://front3", "s"),
+        Register(1, "ftp://front1", "s"),
+        Register(1, "http://" + "f" * 300, "s"),
+        Register(1, "http://front1", ""),
+        Register(1, "http://front1", "s" * 300),
+    ],
+)
+def test_only_front_ends_of_the_cluster_register(scene: Scene, request_: Register) -> None:
+    """So the sessions are bounded."""
+    with pytest.raises(InvalidRequest):
+        result_of(scene.catalog.register(request_))
+
+
+# --- leading ------------------------------------------------------------------------------------
+
+
+def test_only_the_leader_answers(scene: Scene) -> None:
+    """Any other member names the leader."""
+    scene.member.leads = False
+    for call in (
+        scene.catalog.lookup(Lookup("GameStart")),
+        scene.catalog.list_stocks(StockPage("", 1)),
+        scene.catalog.register(Register(1, "http://front1", "s")),
+        scene.catalog.trade(PlaceOrder("", "GameStart", "buy", 1)),
+        scene.catalog.trade(batch(1)),
+        scene.catalog.begin_epoch(BeginEpoch(1, 0)),
+    ):
+        with pytest.raises(NotLeader):
+            result_of(call)
+
+
+def test_a_leader_without_a_lease_answers_no_lookup(scene: Scene) -> None:
+    """Another one may have traded meanwhile."""
+    scene.member.lease = scene.clock.seconds()
+    with pytest.raises(Unavailable):
+        scene.lookup("GameStart")
+    with pytest.raises(Unavailable):
+        result_of(scene.catalog.list_stocks(StockPage("", 1)))
+
+
+def test_a_new_leader_waits_before_it_shows_anything() -> None:
+    """Caches of the time before may still show an older version than the log holds."""
+    scene = Scene()
+    scene.member.on_leading(1)
+    with pytest.raises(Unavailable):
+        scene.lookup("GameStart")
+    assert scene.register() == Lease(0.0, False)
+    waiting = begun(scene.catalog.trade(PlaceOrder("", "GameStart", "buy", 1)))
+    assert waiting == []
+    scene.clock.advance(LEASE_S)
+    assert waiting == [Placement(number=1, version=1)]
+    assert scene.lookup("GameStart") is not None
+
+
+def test_the_end_of_leadership_is_told_to_who_waits(scene: Scene) -> None:
+    """The trade has executed, but its caches are somebody else's affair now."""
+    scene.register()
+    scene.lookup("GameStart", 1)
+    scene.fronts.silent = True
+    waiting = begun(scene.catalog.trade(PlaceOrder("", "GameStart", "buy", 1)))
+    scene.member.on_leading_ended()
+    assert waiting[0].check(OutcomeUnknown)
+    assert scene.clock.getDelayedCalls() == []
+
+
+def test_an_empty_catalog_is_filled_as_soon_as_the_log_takes_it() -> None:
+    """A full disk delays it; nothing is traded before."""
+    scene = Scene()
+    scene.member.error = DiskFull("full")
+    scene.lead()
+    assert scene.catalog.reason == "the catalog is being filled"
+    with pytest.raises(Unavailable):
+        scene.lookup("GameStart")
+    with pytest.raises(Unavailable):
+        scene.trade("buy", 1)
+    scene.member.error = None
+    scene.clock.advance(LIMITS.retry_s)
+    assert scene.lookup("GameStart") is not None
+    assert scene.catalog.reason == ""
+
+
+def test_a_catalog_with_stocks_is_not_filled_again() -> None:
+    """Another file changes nothing in a catalog that has data."""
+    scene = Scene(Seed((Stock("Old", 1, 1, initial_quantity=1),)))
+    scene.lead()
+    other = Scene()
+    other.member.machine = scene.member.machine
+    other.lead()
+    assert other.lookup("GameStart") is None
+    assert other.lookup("Old") is not None
+
+
+def test_stocks_come_in_pages(scene: Scene) -> None:
+    """Each page tells where the next one goes on, the last one that there is none."""
+    names: list[str] = []
+    page = result_of(scene.catalog.list_stocks(StockPage("", 5)))
+    while True:
+        names += [s.name for s in page.stocks]
+        if not page.next:
+            break
+        page = result_of(scene.catalog.list_stocks(StockPage(page.next, 5)))
+    assert names == sorted(s.name for s in read_seed(None).stocks)
+    assert len(result_of(scene.catalog.list_stocks(StockPage("", 0))).stocks) == len(names)
+
+
+# --- the file -----------------------------------------------------------------------------------
+
+
+def test_the_default_file_ships_with_the_package() -> None:
+    """Twelve stocks, GameStart at 15.99."""
+    seed = read_seed(None)
+    assert len(seed.stocks) == 12
+    assert seed.stocks[0] == Stock("GameStart", 1599, 100, initial_quantity=100)
+    assert importlib.resources.files("twstock").joinpath("catalog.csv").is_file()
+
+
+def test_bom_crlf_and_blanks_are_tolerated() -> None:
+    """What spreadsheets write."""
+    content = b'\xef\xbb\xbfName, Price ,quantity\r\n"A, Inc",0.5,0\r\n\r\nB,7,9007199254740991\r\n'
+    assert parse_seed(content, "f").stocks == (
+        Stock("A, Inc", 50, 0, initial_quantity=0),
+        Stock("B", 700, QUANTITY_MAX, initial_quantity=QUANTITY_MAX),
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "f.csv:1: expected the header"),
+        (b"name;price;quantity\n", "f.csv:1: expected the header"),
+        (b"name,price,quantity\n", "f.csv: expected 1 to"),
+        (b"name,price,quantity\nA,1\n", "f.csv:2: expected name,price,quantity"),
+        (b"name,price,quantity\nA,1,1\n\nA,2,2\n", "f.csv:4: the name 'A' appears twice"),
+        (b"name,price,quantity\nA,1.999,1\n", "f.csv:2: a price has at most two decimals"),
+        (b"name,price,quantity\nA,-1,1\n", "f.csv:2: a price"),
+        (b"name,price,quantity\nA,1e3,1\n", "f.csv:2: a price"),
+        (b"name,price,quantity\nA,nan,1\n", "f.csv:2: a price"),
+        (b"name,price,quantity\nA,1,1.5\n", "f.csv:2: a quantity"),
+        (b"name,price,quantity\nA,1,-1\n", "f.csv:2: a quantity"),
+        (b"name,price,quantity\nA,1,9007199254740992\n", "f.csv:2: a quantity"),
+        (b"name,price,quantity\n,1,1\n", "f.csv:2: a name"),
+        (b"name,price,quantity\nA\tB,1,1\n", "f.csv:2: a name"),
+        (b"name,price,quantity\n" + b"A" * 256 + b",1,1\n", "f.csv:2: a name"),
+        (b"name,price,quantity\nA,1,1\n\xff,1,1\n", "f.csv:3: not UTF-8"),
+        (b'name,price,quantity\n"A,1,1\n', "f.csv:2: "),
+    ],
+)
+def test_complaints_about_the_file_name_the_line(content: bytes, complaint: str) -> None:
+    """Whoever wrote it finds the place."""
+    with pytest.raises(ConfigError) as caught:
+        parse_seed(content, "f.csv")
+    assert str(caught.value).startswith(complaint)
+
+
+def test_the_number_of_stocks_is_bounded() -> None:
+    """They have to fit one log entry."""
+    rows = "".join(f"s{n},1,1\n" for n in range(STOCKS_MAX + 1))
+    with pytest.raises(ConfigError, match="expected 1 to"):
+        parse_seed(b"name,price,quantity\n" + rows.encode(), "f")
+
+
+def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    """The message holds its path."""
+    with pytest.raises(ConfigError, match=r"none\.csv"):
+        read_seed(tmp_path / "none.csv")
+
+
+def test_a_proposal_that_was_replaced_fails_the_call() -> None:
+    """A failed proposal is an error of the call, not of the process."""
+    scene = Scene()
+    scene.lead()
+    scene.member.propose = lambda payload: fail(Unavailable("replaced"))  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        scene.trade("buy", 1)

@@ -1,0 +1,257 @@
+"""The catalog's side of the cache protocol, rule by rule."""
+
+from math import inf
+
+import pytest
+
+from twstock.catalog.sessions import Sessions
+from twstock.market import Stock
+from twstock.rpc.calls import Lease
+
+LEASE_S = 10.0
+
+
+class Scene:
+    """An open catalog with the stocks A and B at version 0; ``now`` is the time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.sessions = Sessions(LEASE_S)
+        self.sessions.started(-LEASE_S)
+        self.sessions.opened([stock("A", 0), stock("B", 0)])
+
+    def register(self, front: int = 1, session: str = "s", cap: float = inf) -> Lease:
+        """A front-end takes or renews its lease."""
+        return self.sessions.register(front, f"http://{front}", session, self.now, cap)
+
+    def look_up(self, name: str = "A", front: int = 1, session: str = "s") -> int:
+        """A front-end fetches a stock; returns the version that it is shown."""
+        shown = self.sessions.looked_up(front, session, name, self.now)
+        assert shown is not None
+        return shown.version
+
+    def trade(self, version: int, name: str = "A") -> None:
+        """A trade commits."""
+        self.sessions.traded([stock(name, version)], self.now)
+
+    def answer(self, version: int, front: int = 1, session: str = "s") -> None:
+        """A front-end has been told of a version of A."""
+        self.sessions.answered(front, session, {"A": version}, self.now)
+
+    def told(self) -> dict[int, dict[str, int]]:
+        """Who has to be told what."""
+        return {call.front_id: dict(call.versions) for call in self.sessions.calls(self.now)}
+
+    @property
+    def published(self) -> int:
+        """The version of A that everybody is shown."""
+        shown = self.sessions.shown("A")
+        assert shown is not None
+        return shown.version
+
+
+def stock(name: str, version: int) -> Stock:
+    """A stock of some version."""
+    return Stock(name, 1, 1, version, version, 1)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    """A catalog whose front-end 1 has a lease."""
+    made = Scene()
+    assert made.register() == Lease(LEASE_S, True)
+    return made
+
+
+def test_a_new_session_is_fresh_and_a_renewed_one_is_not(scene: Scene) -> None:
+    """Only a session that was known without a break may keep its cache."""
+    scene.now = 9.0
+    assert scene.register() == Lease(LEASE_S, False)
+    scene.now = 19.0
+    assert scene.register() == Lease(LEASE_S, True)
+
+
+def test_a_lease_is_capped(scene: Scene) -> None:
+    """By the caller, who knows how long nobody else can lead."""
+    assert scene.register(2, cap=3.0) == Lease(3.0, True)
+    assert scene.register(3, cap=0.0) == Lease(0.0, False)
+    assert scene.register(4, cap=-1.0) == Lease(0.0, False)
+
+
+def test_a_renewal_never_shortens_a_lease(scene: Scene) -> None:
+    """The front-end may count on the longer one."""
+    assert scene.register(cap=1.0) == Lease(1.0, False)
+    scene.look_up()
+    scene.now = 9.9
+    scene.trade(1)
+    assert scene.published == 0
+
+
+def test_another_session_waits_for_the_lease_before_it(scene: Scene) -> None:
+    """The process before may be alive still."""
+    assert scene.register(session="new") == Lease(0.0, False)
+    scene.now = LEASE_S
+    assert scene.register(session="new") == Lease(LEASE_S, True)
+
+
+def test_only_holders_are_told(scene: Scene) -> None:
+    """Who fetched the stock since it was last told of it."""
+    scene.register(2)
+    scene.look_up("A", 1)
+    scene.look_up("B", 2)
+    scene.trade(1)
+    assert scene.told() == {1: {"A": 1}}
+    scene.answer(1)
+    assert scene.published == 1
+    scene.trade(2)
+    assert (scene.told(), scene.published) == ({}, 2)
+
+
+def test_an_unpublished_version_is_hidden_from_everybody(scene: Scene) -> None:
+    """Who is shown the version before is told as well."""
+    scene.register(2)
+    scene.look_up()
+    scene.trade(1)
+    assert scene.look_up(front=2) == 0
+    assert scene.told() == {1: {"A": 1}, 2: {"A": 1}}
+    scene.answer(1, front=1)
+    assert scene.published == 0
+    scene.answer(1, front=2)
+    assert scene.published == 1
+
+
+def test_who_was_told_is_not_told_again(scene: Scene) -> None:
+    """It does not store the version before, whenever it is shown."""
+    scene.register(2)
+    scene.look_up(front=1)
+    scene.look_up(front=2)
+    scene.trade(1)
+    scene.answer(1, front=1)
+    assert scene.look_up(front=1) == 0
+    assert scene.told() == {2: {"A": 1}}
+
+
+def test_a_late_answer_does_not_count_for_a_newer_version(scene: Scene) -> None:
+    """A call that was sent twice is answered twice."""
+    scene.look_up()
+    scene.trade(1)
+    scene.answer(1)
+    scene.look_up()
+    scene.answer(1)
+    scene.trade(2)
+    scene.answer(1)
+    assert (scene.told(), scene.published) == ({1: {"A": 2}}, 1)
+
+
+def test_an_answer_of_another_session_does_not_count(scene: Scene) -> None:
+    """Nor does that of a front-end nobody knows."""
+    scene.look_up()
+    scene.trade(1)
+    scene.answer(1, session="old")
+    scene.answer(1, front=7)
+    assert scene.published == 0
+
+
+def test_the_end_of_a_lease_publishes(scene: Scene) -> None:
+    """The front-end's own ended first."""
+    scene.look_up()
+    scene.trade(1)
+    assert scene.sessions.wake_at() == LEASE_S
+    scene.now = LEASE_S
+    scene.sessions.expired(scene.now)
+    assert (scene.published, scene.sessions.wake_at()) == (1, inf)
+
+
+def test_an_answer_for_an_older_version_publishes_that_one(scene: Scene) -> None:
+    """A stock that is traded all the time does not keep its first trade waiting for the last."""
+    scene.look_up()
+    for version in (1, 2, 3):
+        scene.trade(version)
+    assert scene.told() == {1: {"A": 3}}
+    scene.answer(1)
+    assert scene.published == 1
+    scene.answer(3)
+    assert scene.published == 3
+
+
+def test_a_lookup_without_a_live_session_is_not_tracked(scene: Scene) -> None:
+    """Its answer will not be stored."""
+    scene.look_up(session="other")
+    scene.look_up(front=9)
+    scene.sessions.looked_up(0, "", "A", 0.0)
+    scene.trade(1)
+    assert (scene.told(), scene.published) == ({}, 1)
+
+
+def test_unanswered_invalidations_are_named_and_bound_the_lease(scene: Scene) -> None:
+    """The lease lasts one lease from when the invalidation began, however often it is renewed."""
+    scene.look_up()
+    scene.now = 4.0
+    scene.trade(1)
+    scene.now = 6.0
+    assert scene.register() == Lease(8.0, False, {"A": 1})
+    scene.trade(2)
+    scene.now = 13.0
+    assert scene.register() == Lease(1.0, False, {"A": 2})
+    scene.now = 14.0
+    scene.sessions.expired(scene.now)
+    assert scene.published == 2
+
+
+def test_a_sign_of_life_renews_the_patience(scene: Scene) -> None:
+    """A front-end that answers while its stock goes on being traded keeps its lease."""
+    scene.look_up()
+    scene.trade(1)
+    scene.now = 4.0
+    scene.trade(2)
+    scene.now = 5.0
+    scene.answer(1)
+    scene.now = 6.0
+    assert scene.register() == Lease(9.0, False, {"A": 2})
+
+
+def test_nothing_is_shown_granted_or_published_before_it_opens() -> None:
+    """Then everything at once: all sessions of the time before are over."""
+    sessions = Sessions(LEASE_S)
+    assert sessions.opens_at == inf
+    sessions.started(5.0)
+    assert sessions.opens_at == 15.0
+    assert sessions.register(1, "u", "s", 6.0, inf) == Lease(0.0, False)
+    sessions.traded([stock("A", 3)], 6.0)
+    assert (sessions.is_open, sessions.shown("A"), sessions.wake_at()) == (False, None, inf)
+    sessions.opened([stock("A", 3)])
+    assert sessions.is_open
+    assert sessions.is_published({"A": 3})
+    assert not sessions.is_published({"A": 4})
+    assert not sessions.is_published({"B": 0})
+
+
+def test_leading_again_starts_from_nothing(scene: Scene) -> None:
+    """What another leader granted meanwhile is not known."""
+    scene.look_up()
+    scene.trade(1)
+    scene.sessions.started(1.0)
+    assert scene.sessions.shown("A") is None
+    assert scene.told() == {}
+
+
+def test_a_new_stock_is_shown_at_once(scene: Scene) -> None:
+    """Nobody can hold it."""
+    assert scene.sessions.shown("C") is None
+    scene.trade(0, "C")
+    assert scene.sessions.shown("C") == stock("C", 0)
+
+
+def test_a_snapshot_holds_everything(scene: Scene) -> None:
+    """Sessions that are restored go on alike."""
+    scene.register(2)
+    scene.look_up("A", 1)
+    scene.look_up("B", 2)
+    for version in (1, 2):
+        scene.trade(version)
+    scene.answer(1)
+    snapshot = scene.sessions.snapshot()
+    restored = Sessions.restored(LEASE_S, snapshot)
+    assert restored.snapshot() == snapshot
+    assert len({snapshot, restored.snapshot()}) == 1
+    assert restored.calls(0.0) == scene.sessions.calls(0.0)

@@ -1,0 +1,148 @@
+"""``stocks.csv`` is current, whole, and nothing depends on it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+
+from twstock.catalog.views import StocksView, price, write_stocks
+from twstock.market import Stock
+
+A = Stock("A", 1599, 100, 0, 0, 100)
+TEXT = "name,price,quantity,volume\nA,15.99,100,0\n"
+
+
+class Source:
+    """A state that changes when told to."""
+
+    def __init__(self) -> None:
+        self.digest = b""
+        self._stocks: tuple[Stock, ...] = ()
+
+    def become(self, *stocks: Stock) -> None:
+        """Change."""
+        self.digest += b"x"
+        self._stocks = stocks
+
+    def stocks(self) -> tuple[Stock, ...]:
+        """All stocks."""
+        return self._stocks
+
+
+class Scene:
+    """A view that is kept every half second; ``written`` counts the writes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.clock = Clock()
+        self.source: Source | None = Source()
+        self.written = 0
+        self.held: list[Callable[[], None]] | None = None
+        self.view = StocksView(path, lambda: self.source, self.clock, 0.5, self.in_thread)
+
+    def in_thread(self, function: Callable[..., Any], *args: Any) -> "Deferred[Any]":
+        """A thread that works at once, or later."""
+        self.written += 1
+        if self.held is None:
+            return execute(function, *args)
+        done: Deferred[Any] = Deferred()
+        self.held.append(lambda: execute(function, *args).chainDeferred(done))
+        return done
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    """A view of one stock that has been started."""
+    made = Scene(tmp_path / "stocks.csv")
+    assert made.source is not None
+    made.source.become(A)
+    made.view.startService()
+    return made
+
+
+def stop(scene: Scene) -> None:
+    """Stop the view."""
+    done: list[object] = []
+    Deferred.fromCoroutine(scene.view.stopService()).addBoth(done.append)
+    assert done == [None]
+    assert scene.clock.getDelayedCalls() == []
+
+
+def test_the_file_follows_the_state_within_half_a_second(scene: Scene) -> None:
+    """Prices have two decimals; nothing is written when nothing changed."""
+    assert scene.path.read_text() == TEXT
+    scene.clock.advance(0.5)
+    assert scene.written == 1
+    assert scene.source is not None
+    scene.source.become(Stock("A", 5, 99, 1, 1, 100), Stock("B, Inc", 700, 0))
+    scene.clock.advance(0.5)
+    rows = 'A,0.05,99,1\n"B, Inc",7.00,0,0\n'
+    assert scene.path.read_text() == "name,price,quantity,volume\n" + rows
+    assert [path.name for path in scene.path.parent.iterdir()] == ["stocks.csv"]
+    stop(scene)
+
+
+def test_nothing_is_written_before_there_is_a_state(tmp_path: Path) -> None:
+    """A member that is still starting has none."""
+    scene = Scene(tmp_path / "stocks.csv")
+    scene.source = None
+    scene.view.startService()
+    assert scene.written == 0
+    stop(scene)
+
+
+def test_a_full_disk_is_logged_once_and_tried_again(scene: Scene) -> None:
+    """The view is not worth a process; it comes back by itself."""
+    assert scene.source is not None
+    scene.path.unlink()
+    scene.path.mkdir()
+    scene.source.become(A)
+    with capturedLogs() as logged:
+        scene.clock.pump([0.5, 0.5, 0.5])
+    assert len(logged) == 1
+    scene.path.rmdir()
+    scene.clock.advance(0.5)
+    assert scene.path.read_text() == TEXT
+    stop(scene)
+
+
+def test_a_slow_write_is_not_overtaken(scene: Scene) -> None:
+    """The next one starts when the last one is over."""
+    assert scene.source is not None
+    scene.held = []
+    for _ in range(4):
+        scene.source.become(A)
+        scene.clock.advance(0.5)
+    assert len(scene.held) == 1
+    scene.held.pop()()
+    scene.held = None
+    stop(scene)
+
+
+def test_the_last_state_is_written_when_the_service_stops(scene: Scene) -> None:
+    """Whoever looks after a stop sees everything."""
+    assert scene.source is not None
+    scene.source.become()
+    stop(scene)
+    assert scene.path.read_text() == "name,price,quantity,volume\n"
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
+    """The new file takes the place of the old one as a whole."""
+    path = tmp_path / "stocks.csv"
+    write_stocks(path, [A])
+    with path.open() as reader:
+        write_stocks(path, [A, A])
+        assert reader.read() == TEXT
+
+
+@pytest.mark.parametrize(
+    ("cents", "text"), [(0, "0.00"), (5, "0.05"), (10**17 + 1, f"{10**15}.01")]
+)
+def test_prices_are_exact(cents: int, text: str) -> None:
+    """No float on the way."""
+    assert price(cents) == text
