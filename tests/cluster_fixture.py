@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from twstock.config import Address, Limits, default_cluster, parse
-from twstock.plan import member_names, to_text
+from twstock.plan import member_names, to_text, unready
 from twstock.verify import Remote, verify
 
 TWSTOCK = [sys.executable, "-c", "import sys; from twstock.cli import main; sys.exit(main())"]
@@ -204,6 +204,13 @@ class Cluster:
         """Wait for a leader other than ``but``."""
         return wait_until(
             lambda: (now := self.leader(group, front)) != but and now, f"{group} leader, not {but}"
+        )
+
+    def await_serving(self):
+        """Wait until every member has its place; trading may go on meanwhile."""
+        wait_until(
+            lambda: (rows := self.services()) and not unready(self.config, rows.values()),
+            "every member to serve",
         )
 
     def await_healthy(self):

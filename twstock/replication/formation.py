@@ -51,8 +51,6 @@ class Formation:
             return
         if not status.incarnation:
             return  # it answers already, but has not opened its directory yet
-        if status.incarnation == 0:  # the peer has not opened its directory yet
-            return
         if status.knows_asker_as not in (0, me.incarnation):
             raise WipedStorage(
                 f"{me.group}-{me.id}: this data directory is new, but {me.group}-{peer} knows "

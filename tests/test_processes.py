@@ -1,0 +1,274 @@
+"""Real processes are killed and stopped under load: nothing is lost, doubled or renumbered."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import time
+from http.client import HTTPConnection
+
+import pytest
+
+from tests.cluster_fixture import TWSTOCK, Cluster, ask, wait_until
+from tests.ledger import check
+from tests.traders import Traders
+
+pytestmark = pytest.mark.processes
+OUTAGE_MAX_S = 6.0
+RESTART_MAX_S = 15.0
+WARM = 20
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Two front-ends, one catalog, three order replicas, shared by the tests of this file."""
+    with Cluster(tmp_path_factory.mktemp("processes"), fronts=2) as running:
+        yield running
+
+
+@pytest.fixture
+def report(capsys, request):
+    """Prints a measurement, whatever pytest captures."""
+
+    def show(what, seconds):
+        with capsys.disabled():
+            middle, worst = statistics.median(seconds), max(seconds)
+            print(f"\n{what}: outage p50 {middle:.2f} s, max {worst:.2f} s, n {len(seconds)}")
+
+    return show
+
+
+@contextlib.contextmanager
+def trading(cluster, count=8):
+    """Clients trade while the body does its worst; then every promise is checked."""
+    cluster.await_healthy()
+    known = len(cluster.log("order-1"))
+    initial = quantities(cluster)
+    with Traders(cluster, count) as traders:
+        wait_until(lambda: traders.done() >= WARM, "the first trades")
+        yield traders
+    cluster.await_healthy()
+    cluster.assert_verified()
+    log = cluster.log("order-1")[known:]
+    assert check(traders.history, log, initial, quantities(cluster)) == []
+    assert_readable(cluster, traders.history)
+
+
+def quantities(cluster):
+    """Every stock's quantity."""
+    rows = cluster.get("/stocks?limit=1000")[2]["data"]
+    return {row["name"]: row["quantity"] for row in rows}
+
+
+def assert_readable(cluster, history):
+    """Every acknowledged order is answered with the fields it was placed with."""
+    fronts = [front.id for front in cluster.config.fronts]
+    connections = [HTTPConnection(*cluster.address(front), timeout=5) for front in fronts]
+    acknowledged = {a.number: a for a in history if a.outcome == "ok"}
+    with contextlib.ExitStack() as stack:
+        for connection in connections:
+            stack.callback(connection.close)
+        for number, told in acknowledged.items():
+            connection = connections[number % len(connections)]
+            status, _, body = ask(connection, "GET", f"/orders/{number}")
+            assert status == 200, (number, body)
+            found = body["data"]
+            assert (found["name"], found["type"], found["quantity"]) == told.body, (told, found)
+
+
+def outage(traders, action):
+    """How long nothing was acknowledged because of ``action``."""
+    began = time.monotonic()
+    action()
+    wait_until(lambda: traders.acknowledged_since(began), "trade to go on", RESTART_MAX_S)
+    done = traders.done()
+    wait_until(lambda: traders.done() >= done + WARM, "more trades")
+    return traders.outage_s(began)
+
+
+def test_the_order_leader_is_killed_five_times(cluster, report):
+    """Each time another replica goes on within two seconds, and the killed one comes back."""
+    seconds = []
+    with trading(cluster) as traders:
+        for _ in range(5):
+            leader = cluster.await_leader()
+            seconds.append(outage(traders, lambda name=leader: cluster.signal(name)))
+            cluster.await_serving()
+    report("kill -9 of the order leader", seconds)
+    assert max(seconds) < OUTAGE_MAX_S
+
+
+def test_a_follower_is_killed(cluster, report):
+    """Nobody notices, and the follower catches up."""
+    with trading(cluster) as traders:
+        leader = cluster.await_leader()
+        follower = next(f"order-{k}" for k in (1, 2, 3) if f"order-{k}" != leader)
+        seconds = outage(traders, lambda: cluster.signal(follower))
+        cluster.await_serving()
+    report("kill -9 of a follower", [seconds])
+    assert seconds < OUTAGE_MAX_S
+
+
+def test_the_only_catalog_is_killed(cluster, report):
+    """Trading waits until it is back, and what was under way executes once."""
+    with trading(cluster) as traders:
+        seconds = outage(traders, lambda: cluster.signal("catalog-1"))
+        cluster.await_serving()
+    report("kill -9 of the only catalog", [seconds])
+    assert seconds < RESTART_MAX_S
+
+
+def test_everything_is_killed_at_once(cluster, report):
+    """All processes die in the same instant; all come back with everything they promised."""
+    with trading(cluster) as traders:
+
+        def kill_all():
+            for pid in cluster.pids().values():
+                os.kill(pid, signal.SIGKILL)
+
+        seconds = outage(traders, kill_all)
+        cluster.await_serving()
+    report("kill -9 of everything", [seconds])
+    assert seconds < RESTART_MAX_S
+
+
+def test_a_stopped_leader_wakes_up_as_a_zombie(cluster, report):
+    """Another one leads meanwhile; what the old leader had under way executes once at most."""
+    with trading(cluster) as traders:
+        leader = cluster.await_leader()
+        seconds = outage(traders, lambda: cluster.signal(leader, signal.SIGSTOP))
+        assert cluster.await_leader(but=leader) != leader
+        cluster.signal(leader, signal.SIGCONT)
+        cluster.await_serving()
+    report("SIGSTOP of the order leader", [seconds])
+    assert seconds < OUTAGE_MAX_S
+
+
+def test_a_front_end_is_killed(cluster, report):
+    """Clients go on through the other one, with the same keys."""
+    with trading(cluster) as traders:
+        seconds = outage(traders, lambda: cluster.signal("front-2"))
+        cluster.await_serving()
+    report("kill -9 of one of two front-ends", [seconds])
+    assert seconds < OUTAGE_MAX_S
+
+
+def command(cluster, *words):
+    """Run one ``twstock`` command; returns exit status and output."""
+    done = subprocess.run(
+        [*TWSTOCK, *words, "--url", cluster.url], capture_output=True, text=True, timeout=60
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_commands_agree(cluster, tmp_path):
+    """The seed's client finds what it placed, and ``verify`` and ``export`` find it the same."""
+    cluster.await_healthy()
+    status, text = command(cluster, "client", "--clients", "3", "--requests", "20", "--seed", "1")
+    assert (status, text.splitlines()[-1]) == (0, "0 mismatches, 0 failures"), text
+    status, text = command(cluster, "verify")
+    assert status == 0, text
+    status, text = command(cluster, "export", str(tmp_path))
+    assert status == 0, text
+    assert len({(tmp_path / f"order_log_{k}.csv").read_bytes() for k in (1, 2, 3)}) == 1
+    assert command(cluster, "status")[0] == 0
+
+
+def test_every_acknowledgement_had_been_written(cluster, tmp_path):
+    """Between a request and its answer the catalog and two order replicas finish an fdatasync."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    names = ["catalog-1", "order-1", "order-2", "order-3"]
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            stack.enter_context(traced(cluster.pids()[name], tmp_path / name))
+        spans = []
+        for side in ("buy", "sell") * 15:
+            began = time.time()
+            cluster.trade("GameStart", 1, side)
+            spans.append((began, time.time()))
+    written = {name: flushes(tmp_path / name) for name in names}
+    for began, ended in spans:
+        found = {n for n in names if any(began < a and b < ended for a, b in written[n])}
+        assert "catalog-1" in found, (began, ended)
+        assert len(found) >= 3, (began, ended, found)
+
+
+@contextlib.contextmanager
+def traced(pid, path):
+    """Write the flushes of a process to a file."""
+    calls = ["-e", "trace=fdatasync,fsync", "-ttt", "-T"]
+    strace = ["strace", "-f", *calls, "-o", str(path), "-p", str(pid)]
+    errors = path.with_suffix(".err")
+    with errors.open("wb") as log:
+        process = subprocess.Popen(strace, stderr=log)
+    try:
+        wait_until(lambda: "attached" in errors.read_text() or process.poll() is not None, "strace")
+        if process.poll() is not None:
+            pytest.skip(f"strace may not attach: {errors.read_text().strip()}")
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+FLUSH = re.compile(
+    r"^\d+ +(?P<at>[\d.]+) (?P<resumed><\.\.\. )?f(data)?sync.* = 0 <(?P<took>[\d.]+)>$"
+)
+
+
+def flushes(path):
+    """Begin and end of every flush that strace saw succeed, in seconds since 1970."""
+    found = []
+    for line in path.read_text().splitlines():
+        if match := FLUSH.match(line):
+            at, took = float(match["at"]), float(match["took"])
+            found.append((at - took, at) if match["resumed"] else (at, at + took))
+    return found
+
+
+def test_a_restart_serves_the_same(cluster):
+    """Everything is stopped and started again on the same data: numbers go on."""
+    before = {n: cluster.get(f"/orders/{n}")[2] for n in (1, 2, cluster.trade("FishCo", 1, "sell"))}
+    stocks = quantities(cluster)
+    cluster.down()
+    cluster.up()
+    assert {n: cluster.get(f"/orders/{n}")[2] for n in before} == before
+    assert quantities(cluster) == stocks
+    assert cluster.trade("FishCo", 1, "buy") == max(before) + 1
+    cluster.await_healthy()
+    cluster.assert_verified()
+
+
+def test_a_wiped_replica_refuses_to_start(cluster):
+    """A directory that is gone held promises: ``up`` says so and ends; put back, all is well."""
+    number = cluster.trade("FishCo", 1, "sell")
+    cluster.down()
+    directory, aside = cluster.directory / "order-2", cluster.directory / "aside"
+    directory.rename(aside)
+    process = cluster.launch()
+    assert process.wait(60) != 0
+    process.stdout.close()
+    cluster.process = None
+    assert "order-2 does not start" in cluster.errors()
+    assert "this data directory is new" in cluster.errors()
+    shutil.rmtree(directory)
+    aside.rename(directory)
+    cluster.up()
+    assert cluster.get(f"/orders/{number}")[0] == 200
+    cluster.await_healthy()
+    cluster.assert_verified()
+
+
+def test_the_leader_of_three_catalogs_is_killed(tmp_path, report):
+    """With three catalog replicas trading goes on without waiting for a restart."""
+    with Cluster(tmp_path, catalogs=3) as cluster:
+        with trading(cluster) as traders:
+            leader = cluster.await_leader("catalog")
+            seconds = outage(traders, lambda: cluster.signal(leader))
+            cluster.await_serving()
+        report("kill -9 of the leader of three catalogs", [seconds])
+        assert seconds < OUTAGE_MAX_S
