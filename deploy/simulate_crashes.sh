@@ -48,6 +48,7 @@ pause=1
 orders=10
 together=no
 ids=()
+pid=- alive=- role=- lag=-
 readonly RESTART_S=5 RETURN_S=30 STOCK=GameStart
 
 while (($#)); do
@@ -105,13 +106,15 @@ bin=$(cd "$(dirname "$twstock")" && pwd)
 
 # One line for each order replica: id, pid, alive, role, lag; "-" for what is not known.
 order_replicas() {
-    "$twstock" status --json --url "$url" | "$bin/python" -c '
+    local status
+    status=$("$twstock" status --json --url "$url") || return
+    "$bin/python" -c '
 import json, sys
-for row in json.load(sys.stdin)["data"]["services"]:
+for row in json.loads(sys.argv[1])["data"]["services"]:
     if row["service"] == "order":
         words = (row.get(key) for key in ("id", "pid", "alive", "role", "lag"))
         print(*("-" if word is None or word == "" else word for word in words))
-'
+' "$status"
 }
 
 # Sets pid, alive, role and lag to what the status says of a replica; fails for an unknown one.
@@ -121,7 +124,7 @@ look_at() {
         if [[ $id == "$1" ]]; then
             return 0
         fi
-    done < <(order_replicas)
+    done < <(order_replicas 2>/dev/null)
     return 1
 }
 

@@ -18,9 +18,9 @@ from twstock.plan import member_names, to_text, unready
 from twstock.verify import Remote, verify
 
 TWSTOCK = [sys.executable, "-c", "import sys; from twstock.cli import main; sys.exit(main())"]
-START_S = 30.0
+START_S = 60.0
 STOP_S = 12.0
-WAIT_S = 15.0
+WAIT_S = 40.0
 POLL_S = 0.02
 SMALL = {"segment_bytes": 4 * 1024 * 1024}
 

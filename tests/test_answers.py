@@ -154,7 +154,7 @@ def test_a_key_of_visible_ascii_is_taken(key: bytes) -> None:
 )
 def test_another_key_is_named(values: list[bytes]) -> None:
     """An Idempotency-Key that might be read in two ways protects nobody."""
-    with pytest.raises(InvalidRequest, match="^Idempotency-Key: "):
+    with pytest.raises(InvalidRequest, match=r"^Idempotency-Key: "):
         bodies.parse_key(values)
 
 
@@ -221,9 +221,9 @@ def test_a_stock_name_that_is_not_utf8_is_refused() -> None:
     """Percent-encoded bytes are UTF-8 or a 400."""
     assert bodies.parse_name(b"a%2Fb%20%C3%9C") == "a/b Ü"
     for spelled in (b"%ff", b"x" * 256):
-        with pytest.raises(InvalidRequest, match="^name: "):
+        with pytest.raises(InvalidRequest, match=r"^name: "):
             bodies.parse_name(spelled)
-    with pytest.raises(InvalidRequest, match="^after: "):
+    with pytest.raises(InvalidRequest, match=r"^after: "):
         bodies.parse_stock_page({b"after": [b"\xff"]}, 10)
 
 

@@ -16,7 +16,7 @@ from tests.cluster_fixture import TWSTOCK, Cluster, ask, wait_until
 from tests.ledger import check
 from tests.traders import Traders
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 OUTAGE_MAX_S = 6.0
 RESTART_MAX_S = 15.0
 WARM = 20
@@ -30,7 +30,7 @@ def cluster(tmp_path_factory):
 
 
 @pytest.fixture
-def report(capsys, request):
+def report(capsys):
     """Prints a measurement, whatever pytest captures."""
 
     def show(what, seconds):
@@ -159,7 +159,11 @@ def test_a_front_end_is_killed(cluster, report):
 def command(cluster, *words):
     """Run one ``twstock`` command; returns exit status and output."""
     done = subprocess.run(
-        [*TWSTOCK, *words, "--url", cluster.url], capture_output=True, text=True, timeout=60
+        [*TWSTOCK, *words, "--url", cluster.url],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     return done.returncode, done.stdout + done.stderr
 

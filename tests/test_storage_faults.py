@@ -195,6 +195,27 @@ def test_what_was_never_flushed_is_flushed_before_it_is_believed() -> None:
         assert len(caller.held.entries) == 3
 
 
+def test_a_torn_promise_leaves_the_present_one() -> None:
+    """Even when no byte of its page persists as written, the promise before it is intact."""
+    for promises in range(1, 4):
+        disk = SimulatedDisk()
+        caller = Caller(disk)
+        caller.open()
+        for term in range(1, promises + 1):
+            caller.write([promise(term, 1)])
+        before = disk.content("meta")
+        disk.fail_at, disk.failure = disk.calls + 2, "power"
+        with pytest.raises(PowerCut):
+            caller.write([promise(9, 1)])
+        after = disk.content("meta")
+        torn = bytes(b if a == b else 0xAA for a, b in zip(before, after, strict=True))
+        assert torn not in (before, after)
+        disk.kill()
+        disk.set_content("meta", torn)
+        caller.open()
+        assert caller.held.hard_state == HardState(promises, 1)
+
+
 def random_step(caller: Caller, random: Random) -> None:
     """One thing that a member may do next."""
     step = random.random()

@@ -1,4 +1,4 @@
-"""Clients that trade without a pause and write down everything they were told."""
+"""Clients that trade again and again and write down everything they were told."""
 
 import http.client
 import random
@@ -11,6 +11,7 @@ from tests.cluster_fixture import ask
 from tests.ledger import Attempt
 
 RETRY_S = 0.02
+PAUSE_S = 0.01
 TIMEOUT_S = 3.0
 GIVE_UP_S = 20.0
 OUTCOMES = {200: "ok", 404: "refused", 429: "unknown", 503: "unknown"}
@@ -87,6 +88,7 @@ class _Trader:
         try:
             while not stop.is_set():
                 self._order()
+                time.sleep(PAUSE_S)
         finally:
             self._connection.close()
 
@@ -104,7 +106,7 @@ class _Trader:
             "type": self._chance.choice(("buy", "sell")),
             "quantity": self._chance.randint(1, 5),
         }
-        key = uuid.UUID(int=self._chance.getrandbits(128)).hex
+        key = uuid.uuid4().hex
         deadline = time.monotonic() + GIVE_UP_S
         while self._attempt(key, body) == "unknown":
             assert time.monotonic() < deadline, f"key {key}: no answer in {GIVE_UP_S} s"

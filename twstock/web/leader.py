@@ -226,8 +226,8 @@ class LeaderWatch:
 
     def _judge(self) -> None:
         """Find the leader of the highest term that anybody alive knows of."""
-        claims = [claim for m in self._members.values() if (claim := m.claim)]
-        best = max(claims, default=None)
+        claims = {claim for m in self._members.values() if (claim := m.claim)}
+        best = max((claim for claim in claims if not self._denied(claim)), default=None)
         if best is not None and not (best.id in self._members and self._members[best.id].reachable):
             best = None
         if best is None:
@@ -242,6 +242,11 @@ class LeaderWatch:
         for changed in self._subscribers:
             changed()
         self._wake()
+
+    def _denied(self, claim: Leader) -> bool:
+        """Whether the member itself knows better: a follower of a term never leads that term."""
+        status = self._members[claim.id].status if claim.id in self._members else None
+        return status is not None and status.role == "follower" and status.term >= claim.term
 
     def _look_closer(self) -> None:
         """Without a leader, probe at the pace of retries for a while."""

@@ -87,6 +87,7 @@ class OrderQueue:
         self._later: list[_Pending] = []
         self._timers: dict[str, tuple[float, DelayedCall]] = {}
         self._not_before = 0.0
+        self._failed_with: Leader | None = None
         self._count = 0
         self._stopped = False
         watch.subscribe(self._leader_changed)
@@ -213,6 +214,7 @@ class OrderQueue:
     def _again(self, attempt: _Attempt, problem: BaseException) -> None:
         """A whole call failed: its orders are the next to go, after a pause."""
         self._not_before = self._clock.seconds() + self._pause_s()
+        self._failed_with = attempt.leader
         self._requeue([p for p in attempt.orders if not self._final(p, problem)])
 
     def _final(self, pending: _Pending, problem: BaseException) -> bool:
@@ -238,7 +240,9 @@ class OrderQueue:
         for attempt in list(self._attempts):
             if attempt.leader.term < leader.term and attempt.leader.id != leader.id:
                 self._abandon(attempt)
-        self._not_before = 0.0
+        if leader != self._failed_with:
+            # Another leader need not wait for the pause that followed the last one's failure.
+            self._not_before = 0.0
         self._pump()
 
     def _abandon(self, attempt: _Attempt) -> None:

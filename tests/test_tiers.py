@@ -1,0 +1,543 @@
+"""Finding leaders, placing orders and asking questions, while members come and go."""
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from tests.fakes import HANG, FakeMember, status
+from twstock.config import Limits
+from twstock.errors import (
+    DiskFull,
+    InvalidRequest,
+    KeyReused,
+    NotLeader,
+    OutcomeUnknown,
+    Overloaded,
+    StaleEpoch,
+    Unavailable,
+)
+from twstock.market import Order, Side, Stock, Trade
+from twstock.rpc.calls import Lease, Lookup, Notified, Placement, Placements, PlaceOrder, Register
+from twstock.web.leader import Leader, LeaderWatch
+from twstock.web.orders import CALLS_MAX
+from twstock.web.tiers import CatalogTier, OrderTier
+
+LIMITS = Limits(batch_orders_max=4, requests_waiting_max=20)
+Placed = list[Placement | Exception]
+
+
+def order(number: int = 1) -> PlaceOrder:
+    """An order with a key of its own."""
+    return PlaceOrder(f"key-{number}", "GOOGL", "buy", number)
+
+
+def executed(request: Any) -> Placements:
+    """A leader that executes everything: the number is the quantity."""
+    return Placements(tuple(Placement(o.quantity, version=o.quantity) for o in request.orders))
+
+
+class Group:
+    """An order tier of three fake members; the one of id 3 leads term 1."""
+
+    def __init__(self, members: int = 3, kind: Any = OrderTier, group: str = "order") -> None:
+        self.clock = Clock()
+        self.members = {n: FakeMember(self.clock) for n in range(1, members + 1)}
+        self.leads(members, 1)
+        self.watch = LeaderWatch(group, self.members, self.clock, LIMITS, Random(1))
+        self.tier = kind(self.watch, self.members, self.clock, LIMITS, Random(2))
+        self.watch.start()
+
+    def leads(self, leader: int, term: int, *gone: int) -> None:
+        """From now on the members say this, except those that say nothing."""
+        for number, member in self.members.items():
+            role = "leader" if number == leader else "follower"
+            alive = number not in gone
+            said = status(number, role, term, leader_id=leader)
+            member.status = said if alive else None
+
+    def advance(self, seconds: float, step: float = 0.005) -> None:
+        """Let time pass in small steps."""
+        for _ in range(round(seconds / step)):
+            self.clock.advance(step)
+
+    def place(self, number: int = 1) -> "list[Any]":
+        """Place an order; the list gets what becomes of it."""
+        return outcome(self.tier.place(order(number)))
+
+    def placed(self, member: int) -> list[list[str]]:
+        """The keys of each PlaceOrders call that a member got."""
+        calls = self.members[member].of("PlaceOrders")
+        return [[o.key for o in called.request.orders] for called in calls]
+
+
+def outcome(deferred: "Deferred[Any]") -> "list[Any]":
+    """Collects a Deferred's result, or its error."""
+    results: list[Any] = []
+    deferred.addCallbacks(results.append, lambda failure: results.append(failure.value))
+    return results
+
+
+def error_of(results: "list[Any]") -> type[Any]:
+    """The class of the one result."""
+    assert len(results) == 1, results
+    return type(results[0])
+
+
+# --- the leader ------------------------------------------------------------------------------
+
+
+def test_the_leader_of_the_highest_term_is_known() -> None:
+    """Of two members that say they lead, the one of the higher term does."""
+    group = Group()
+    assert group.watch.leader == Leader(1, 3)
+    group.members[1].status = status(1, "leader", 2)
+    group.advance(0.11)
+    assert group.watch.leader == Leader(2, 1)
+
+
+def test_any_members_word_about_the_leader_will_do() -> None:
+    """A follower knows the leader as soon as it hears of the new term."""
+    group = Group()
+    group.members[2].replies["Heartbeat"] = HANG
+    group.members[3].status = None
+    group.members[1].status = status(1, "follower", 2, leader_id=2)
+    group.advance(0.11)
+    assert group.watch.leader == Leader(2, 2)
+
+
+def test_never_two_probes_to_one_member_are_under_way() -> None:
+    """A member that does not answer is not flooded."""
+    group = Group()
+    group.members[2].replies["Heartbeat"] = HANG
+    before = len(group.members[2].of("Heartbeat"))
+    group.advance(0.24)
+    assert len(group.members[2].of("Heartbeat")) <= before + 1
+    group.advance(0.3)
+    assert len(group.members[2].of("Heartbeat")) <= before + 3
+
+
+def test_a_refused_connection_is_reported_to_the_highest_living_member_at_once() -> None:
+    """The front-end nominates; the nominee looks for itself. Not more often than needed."""
+    group = Group()
+    group.leads(3, 1, 3)
+    group.advance(0.11)
+    assert group.watch.leader is None
+    told = group.members[2].of("NotifyReplica")
+    assert [called.request.leader_id for called in told] == [2]
+    assert not group.members[1].of("NotifyReplica")
+    group.advance(0.5)
+    assert len(group.members[2].of("NotifyReplica")) <= 4
+
+
+def test_a_late_answer_is_no_reason_to_nominate() -> None:
+    """A busy leader stays the leader until it has missed several probes in a row."""
+    group = Group()
+    group.members[3].replies["Heartbeat"] = HANG
+    group.advance(0.5)
+    assert group.watch.leader == Leader(1, 3)
+    assert not group.members[2].of("NotifyReplica")
+    assert group.watch.statuses()[3] is None
+    group.advance(0.6)
+    assert group.watch.leader is None
+    assert group.members[2].of("NotifyReplica")
+
+
+def test_a_new_leader_is_found_at_the_pace_of_retries() -> None:
+    """While there is no leader, probes come more often than usual."""
+    group = Group()
+    group.leads(3, 1, 3)
+    group.advance(0.11)
+    changed: list[float] = []
+    group.watch.subscribe(lambda: changed.append(group.clock.seconds()))
+    at = group.clock.seconds()
+    group.leads(2, 2, 3)
+    group.advance(0.1)
+    assert group.watch.leader == Leader(2, 2)
+    assert changed[0] - at <= 2 * LIMITS.retry_s
+
+
+def test_waiting_for_a_change_ends_with_it_or_with_the_time() -> None:
+    """Both end the wait; nothing is left behind."""
+    group = Group()
+    by_time = outcome(group.watch.change_within(0.05))
+    group.advance(0.06)
+    assert by_time == [None]
+    by_change = outcome(group.watch.change_within(5.0))
+    group.leads(2, 2, 3)
+    group.advance(0.11)
+    assert by_change == [None]
+
+
+def test_stopping_leaves_no_timers() -> None:
+    """After ``stop`` nothing of the watch or the queue is left in the reactor."""
+    group = Group()
+    group.members[2].replies["Heartbeat"] = HANG
+    group.members[3].replies["PlaceOrders"] = HANG
+    result = group.place()
+    group.advance(0.1)
+    group.tier.queue.stop()
+    group.watch.stop()
+    assert error_of(result) is OutcomeUnknown
+    assert group.clock.getDelayedCalls() == []
+    assert error_of(group.place(2)) is Unavailable
+
+
+# --- placing orders --------------------------------------------------------------------------
+
+
+def test_an_order_goes_to_the_leader_at_once() -> None:
+    """One order, one call, one answer."""
+    group = Group()
+    group.members[3].replies["PlaceOrders"] = executed
+    assert group.place(7) == [Placement(7, version=7)]
+    assert group.placed(3) == [["key-7"]]
+    assert len(group.tier.queue) == 0
+
+
+def test_orders_gather_while_a_call_is_under_way() -> None:
+    """What arrives meanwhile goes together in the next call, up to the batch's size."""
+    group = Group()
+    leader = group.members[3]
+    leader.replies["PlaceOrders"] = HANG
+    results = [group.place(n) for n in range(1, 8)]
+    assert group.placed(3) == [["key-1"]]
+    leader.replies["PlaceOrders"] = executed
+    first = leader.of("PlaceOrders")[0]
+    leader.settle(first, executed(first.request))
+    assert group.placed(3)[1:] == [["key-2", "key-3", "key-4", "key-5"], ["key-6", "key-7"]]
+    assert [r[0].number for r in results] == list(range(1, 8))
+
+
+def test_each_order_of_a_call_has_its_own_result() -> None:
+    """A refusal, a reused key and an order that must be sent again travel together."""
+    group = Group()
+    leader = group.members[3]
+    leader.replies["PlaceOrders"] = HANG
+    blocker = group.place(9)
+    results = [group.place(n) for n in (1, 2, 3)]
+    answers: Placed = [Placement(refusal="no"), KeyReused(), Unavailable("busy")]
+    leader.replies["PlaceOrders"] = lambda q: (
+        Placements(tuple(answers)) if len(q.orders) == 3 else executed(q)
+    )
+    leader.settle(leader.of("PlaceOrders")[0], Placements((Placement(9),)))
+    assert blocker == [Placement(9)]
+    assert results[0] == [Placement(refusal="no")]
+    assert error_of(results[1]) is KeyReused
+    assert results[2] == []
+    group.advance(0.05)
+    assert results[2] == [Placement(3, version=3)]
+
+
+def test_too_many_orders_are_refused_at_once() -> None:
+    """The queue has a limit; what is over it had no effect."""
+    group = Group()
+    group.members[3].replies["PlaceOrders"] = HANG
+    for number in range(LIMITS.requests_waiting_max):
+        group.place(number)
+    assert error_of(group.place(99)) is Overloaded
+    assert len(group.tier.queue) == LIMITS.requests_waiting_max
+
+
+def test_a_killed_leader_costs_no_order() -> None:
+    """The connection breaks, another member leads: the same key goes there, once more."""
+    group = Group()
+    leader = group.members[3]
+    leader.replies["PlaceOrders"] = HANG
+    result = group.place(5)
+    group.leads(3, 1, 3)
+    leader.settle(leader.of("PlaceOrders")[0], OutcomeUnknown("connection lost"))
+    assert group.watch.leader is None
+    assert group.members[2].of("NotifyReplica"), "nominated at once"
+    group.members[2].replies["PlaceOrders"] = executed
+    group.advance(0.2)
+    assert result == []
+    group.leads(2, 2, 3)
+    group.advance(0.06)
+    assert result == [Placement(5, version=5)]
+    assert group.placed(2) == [["key-5"]]
+
+
+def test_a_paused_leader_is_abandoned_for_one_of_a_higher_term() -> None:
+    """A stopped process answers nothing and breaks nothing: the word of a new term ends it."""
+    group = Group()
+    old = group.members[3]
+    old.replies |= {"PlaceOrders": HANG, "Heartbeat": HANG}
+    group.members[2].replies["PlaceOrders"] = executed
+    results = [group.place(n) for n in (1, 2)]
+    group.advance(0.3)
+    group.leads(2, 2)
+    group.advance(0.11)
+    assert results == [[Placement(1, version=1)], [Placement(2, version=2)]]
+    assert old.of("PlaceOrders")[0].cancelled
+    late = Placements((Placement(77),))
+    old.settle(old.of("PlaceOrders")[0], late)
+    assert results[0] == [Placement(1, version=1)]
+
+
+def test_a_paused_leader_hangs_nobody_beyond_the_budget() -> None:
+    """Without another leader, every order ends in time, and as unknown: it was sent."""
+    group = Group()
+    group.members[3].replies["PlaceOrders"] = HANG
+    result = group.place()
+    group.advance(1.0)
+    later = group.place(2)
+    group.advance(LIMITS.request_budget_s - 1.0 + 0.01)
+    assert error_of(result) is OutcomeUnknown
+    assert later == []
+    group.advance(1.0)
+    assert error_of(later) is OutcomeUnknown
+
+
+def test_without_any_leader_nothing_happened() -> None:
+    """An order that was never sent ends as Unavailable, within the budget."""
+    group = Group()
+    group.leads(0, 2)
+    group.advance(0.11)
+    result = group.place()
+    group.advance(LIMITS.request_budget_s - 0.05)
+    assert result == []
+    group.advance(0.1)
+    assert error_of(result) is Unavailable
+
+
+@pytest.mark.parametrize("refusal", [NotLeader(0), Unavailable("not ready")])
+def test_a_refused_attempt_had_no_effect(refusal: Exception) -> None:
+    """However often a replica says that it does not serve: nothing happened."""
+    group = Group()
+    for member in group.members.values():
+        member.replies["PlaceOrders"] = refusal
+    result = group.place()
+    group.advance(2.0)
+    assert error_of(result) is Unavailable
+    assert sum(len(group.placed(n)) for n in (1, 2, 3)) > 10, "tried again and again"
+
+
+@pytest.mark.parametrize("doubt", [OutcomeUnknown("lost"), StaleEpoch("x"), ValueError("odd")])
+@pytest.mark.filterwarnings("ignore")
+def test_one_unknown_attempt_makes_the_end_unknown(doubt: Exception) -> None:
+    """A later "not leader" does not mean that the first attempt did not execute."""
+    group = Group()
+    answers = [doubt]
+    group.members[3].replies["PlaceOrders"] = lambda _: (
+        answers.pop() if answers else Unavailable("not ready")
+    )
+    result = group.place()
+    group.advance(2.0)
+    assert error_of(result) is OutcomeUnknown
+
+
+def test_an_abandoned_attempt_makes_the_end_unknown() -> None:
+    """The paused leader may have executed it before it was paused."""
+    group = Group()
+    group.members[3].replies |= {"PlaceOrders": HANG, "Heartbeat": HANG}
+    group.members[2].replies["PlaceOrders"] = Unavailable("not ready")
+    result = group.place()
+    group.leads(2, 2)
+    group.advance(2.0)
+    assert error_of(result) is OutcomeUnknown
+
+
+@pytest.mark.parametrize("refusal", [Overloaded("full"), DiskFull("full")])
+def test_a_full_leader_is_believed_unless_there_is_a_doubt(refusal: Exception) -> None:
+    """Nothing happened, so the client may know at once; after a doubt it may not."""
+    group = Group()
+    group.members[3].replies["PlaceOrders"] = refusal
+    assert error_of(group.place()) is type(refusal)
+    answers = [OutcomeUnknown("lost")]
+    group.members[3].replies["PlaceOrders"] = lambda _: answers.pop() if answers else refusal
+    result = group.place()
+    group.advance(2.0)
+    assert error_of(result) is OutcomeUnknown
+
+
+def test_an_invalid_order_is_the_clients_fault() -> None:
+    """What a server finds malformed is not sent again."""
+    group = Group()
+    group.members[3].replies["PlaceOrders"] = InvalidRequest("name", "odd")
+    assert error_of(group.place()) is InvalidRequest
+
+
+def test_the_leader_that_a_refusal_names_is_asked_next() -> None:
+    """NotLeader carries a hint; following it does not wait for a pause."""
+    group = Group()
+    group.members[3].replies["PlaceOrders"] = NotLeader(2)
+    group.leads(2, 2)
+    group.members[2].replies["PlaceOrders"] = executed
+    assert group.place(4) == [Placement(4, version=4)]
+    assert group.placed(2) == [["key-4"]]
+
+
+def test_a_call_that_is_stuck_does_not_hold_up_the_orders_after_it() -> None:
+    """After a moment the next orders go in a call of their own; the calls are bounded."""
+    group = Group()
+    leader = group.members[3]
+    leader.replies["PlaceOrders"] = lambda q: HANG if q.orders[0].quantity == 1 else executed(q)
+    stuck = group.place(1)
+    other = group.place(2)
+    assert other == []
+    group.advance(0.06)
+    assert other == [Placement(2, version=2)]
+    assert stuck == []
+    leader.replies["PlaceOrders"] = HANG
+    for number in range(3, 16):
+        group.place(number)
+        group.advance(0.06)
+    assert len(group.placed(3)) == CALLS_MAX + 1
+
+
+def test_an_answer_that_does_not_fit_is_a_doubt() -> None:
+    """Results are matched by place: a call with too few of them tells nothing."""
+    group = Group()
+    answers: list[Any] = [Placements(())]
+    group.members[3].replies["PlaceOrders"] = lambda q: answers.pop() if answers else executed(q)
+    result = group.place(3)
+    group.advance(0.05)
+    assert result == [Placement(3, version=3)]
+
+
+def test_a_client_that_gives_up_does_not_take_the_order_back() -> None:
+    """Cancelling the answer leaves the call alone, and its result is thrown away."""
+    group = Group()
+    leader = group.members[3]
+    leader.replies["PlaceOrders"] = HANG
+    placing = group.tier.place(order())
+    result = outcome(placing)
+    placing.cancel()
+    called = leader.of("PlaceOrders")[0]
+    assert not called.cancelled
+    leader.settle(called, Placements((Placement(1),)))
+    assert len(result) == 1
+    assert len(group.tier.queue) == 0
+
+
+# --- asking ----------------------------------------------------------------------------------
+
+
+def ask(group: Group, question: Callable[[], Any]) -> "list[Any]":
+    """Ask; the list gets the answer."""
+    return outcome(Deferred.fromCoroutine(question()))
+
+
+TRADE = Trade(5, Order("k", "GOOGL", Side.BUY, 1), 1, 100, 0)
+
+
+def test_an_order_is_asked_of_the_leader_first() -> None:
+    """The leader's word is final, also when it says that there is no such order."""
+    group = Group()
+    group.members[3].replies["GetOrderDetails"] = lambda _: None
+    assert ask(group, lambda: group.tier.order(5)) == [None]
+    assert not group.members[2].of("GetOrderDetails")
+
+
+def test_any_member_may_answer_for_an_order_that_it_has() -> None:
+    """Without a leader, or with one that hangs, a follower's committed order is as good."""
+    group = Group()
+    group.members[3].replies["GetOrderDetails"] = HANG
+    group.members[2].replies["GetOrderDetails"] = NotLeader(3)
+    group.members[1].replies["GetOrderDetails"] = TRADE
+    result = ask(group, lambda: group.tier.order(5))
+    group.advance(0.3)
+    assert result == [TRADE]
+    group.leads(0, 2)
+    group.advance(0.11)
+    result = ask(group, lambda: group.tier.order(5))
+    group.advance(0.3)
+    assert result == [TRADE]
+
+
+def test_no_order_is_denied_without_a_leader() -> None:
+    """A follower that does not have it cannot say that nobody has: 503, not 404."""
+    group = Group()
+    for member in group.members.values():
+        member.replies["GetOrderDetails"] = NotLeader(0)
+    result = ask(group, lambda: group.tier.order(5))
+    group.advance(2.0)
+    assert error_of(result) is Unavailable
+
+
+def catalogs(members: int) -> Group:
+    """A catalog tier."""
+    return Group(members, CatalogTier, "catalog")
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_a_lookup_goes_to_the_leading_catalog_alone(members: int) -> None:
+    """Followers may be behind; only the leader's answer counts."""
+    group = catalogs(members)
+    stock = Stock("GOOGL", 100, 5)
+    group.members[members].replies["Lookup"] = stock
+    assert ask(group, lambda: group.tier.lookup(Lookup("GOOGL"))) == [stock]
+    others = [m for n, m in group.members.items() if n != members]
+    assert not any(m.of("Lookup") for m in others)
+
+
+def test_a_lookup_moves_to_a_new_leader_at_once() -> None:
+    """A paused catalog is left as soon as another leads a higher term."""
+    group = catalogs(3)
+    stock = Stock("GOOGL", 100, 5)
+    group.members[3].replies |= {"Lookup": HANG, "Heartbeat": HANG}
+    group.members[2].replies["Lookup"] = stock
+    result = ask(group, lambda: group.tier.lookup(Lookup("GOOGL")))
+    group.advance(0.2)
+    group.leads(2, 2)
+    group.advance(0.15)
+    assert result == [stock]
+    assert group.members[3].of("Lookup")[0].cancelled
+
+
+def test_a_lookup_survives_a_restart_of_the_only_catalog() -> None:
+    """It is asked again until the budget is over, then it is a 503 without effect."""
+    group = catalogs(1)
+    group.leads(1, 1, 1)
+    result = ask(group, lambda: group.tier.lookup(Lookup("GOOGL")))
+    group.advance(1.0)
+    assert result == []
+    group.leads(1, 2)
+    group.members[1].replies["Lookup"] = lambda _: None
+    group.advance(0.15)
+    assert result == [None]
+    group.leads(1, 2, 1)
+    del group.members[1].replies["Lookup"]
+    result = ask(group, lambda: group.tier.lookup(Lookup("GOOGL")))
+    group.advance(2.0)
+    assert error_of(result) is Unavailable
+
+
+def test_too_many_questions_are_refused_at_once() -> None:
+    """Questions have a limit, too."""
+    group = catalogs(1)
+    group.members[1].replies["Lookup"] = HANG
+    for _ in range(LIMITS.requests_waiting_max):
+        ask(group, lambda: group.tier.lookup(Lookup("GOOGL")))
+    assert error_of(ask(group, lambda: group.tier.lookup(Lookup("GOOGL")))) is Overloaded
+    group.advance(2.0)
+    group.members[1].replies["Lookup"] = lambda _: None
+    assert ask(group, lambda: group.tier.lookup(Lookup("GOOGL"))) == [None]
+
+
+def test_registering_is_one_attempt_and_tells_who_granted() -> None:
+    """The session asks often; it must know whose word it got."""
+    group = catalogs(3)
+    group.members[3].replies["Register"] = Lease(0.25, True)
+    registration = Register(1, "http://x", "s")
+    granted = ask(group, lambda: group.tier.register(registration))
+    assert granted == [(Leader(1, 3), Lease(0.25, True))]
+    group.members[3].replies["Register"] = NotLeader(0)
+    assert error_of(ask(group, lambda: group.tier.register(registration))) is NotLeader
+    assert len(group.members[3].of("Register")) == 2
+    group.leads(0, 2)
+    group.advance(0.11)
+    assert error_of(ask(group, lambda: group.tier.register(registration))) is Unavailable
+
+
+def test_a_nominee_that_answers_is_probed_again() -> None:
+    """Its answer may mean that there is a leader now."""
+    group = Group()
+    group.leads(3, 1, 3)
+    group.members[2].replies["NotifyReplica"] = Notified(2, 2)
+    group.advance(0.105)
+    assert group.members[2].calls[-1].method == "Heartbeat"
