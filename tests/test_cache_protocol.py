@@ -1,9 +1,12 @@
 """The cache protocol, explored exhaustively with the real ``Cache`` and ``Sessions``.
 
-One stock, two front-ends, two trades. Messages are lost, delayed, reordered and doubled,
-leases end, entries are evicted, the catalog crashes and comes back, or loses its leadership.
-Time is reduced to what matters: a lease holds or is over, and the front-end's ends first.
+One stock, two trades, and one front-end whose messages are lost, delayed, reordered and doubled,
+whose lease ends, and whose cache evicts. The catalog crashes and comes back, or another one
+leads. All other front-ends are there in two ways: a session that does at the catalog whatever
+a session can do, in any sequence, and a reader who sees what the catalog shows. What holds
+for the one front-end beside them holds for each.
 
+Time is reduced to what matters: a lease holds or is over, and the front-end's ends first.
 In every state that can be reached, a lookup that begins now must not show less than what was
 acknowledged or shown to anybody before (S7, S8).
 """
@@ -25,6 +28,7 @@ from twstock.web.cache import Snapshot as CacheSnapshot
 
 V = TypeVar("V", bound=Hashable)
 NOW, LEASE_S, OVER = 1.0, 1.0, 0.0
+FRONT, OTHER = 1, 2
 """It is always ``NOW``: a lease ends by being set to end earlier."""
 
 
@@ -73,7 +77,7 @@ class Call(NamedTuple):
 
 
 class Front(NamedTuple):
-    """A front-end, and what is on its way to or from it."""
+    """The front-end, and what is on its way to or from it."""
 
     cache: int
     lookups: tuple[Lookup, ...] = ()
@@ -82,12 +86,12 @@ class Front(NamedTuple):
 
 
 class State(NamedTuple):
-    """Everything. ``sessions`` and ``Front.cache`` are numbers of snapshots; ``committed`` is
+    """Everything. ``sessions`` and ``front.cache`` are numbers of snapshots; ``committed`` is
     the version in the catalog's log; ``known`` was acknowledged, or shown to somebody.
     """
 
     sessions: int
-    fronts: tuple[Front, ...]
+    front: Front
     committed: int = 0
     known: int = 0
     crashes: int = 0
@@ -148,8 +152,9 @@ class Catalogs:
         snapshot = self.snapshots[number]
         return snapshot.published[0].version if snapshot.is_open else -1
 
-    def _owes(self, number: int) -> dict[int, int]:
-        return {call.front_id: call.versions["A"] for call in self._at(number).calls(NOW)}
+    def _owes(self, number: int) -> int:
+        calls = self._at(number).calls(NOW)
+        return max((call.versions["A"] for call in calls if call.front_id == FRONT), default=-1)
 
     def _lease_over(self, number: int, front: int) -> int:
         """The catalog's lease of a front-end ends; nobody has noticed yet."""
@@ -185,7 +190,9 @@ class Caches:
         made = self._at(number)
         getattr(made, method)(*args)
         after = made.snapshot()
-        return self.snapshots.number(replace(after, generation=0)), after.generation
+        until = NOW + LEASE_S if made.holds_lease(NOW) else OVER
+        normal = replace(after, generation=0, lease_until=until)
+        return self.snapshots.number(normal), after.generation
 
     def _shown(self, number: int) -> int:
         found = self._at(number).lookup("A", NOW)
@@ -221,110 +228,121 @@ class World:
         self.caches = Caches(self.rules)
 
     def start(self) -> State:
-        """Empty caches, no sessions."""
-        return State(self.catalogs.start, (Front(self.caches.start),) * 2)
+        """An empty cache, no sessions."""
+        return State(self.catalogs.start, Front(self.caches.start))
 
     def steps(self, state: State) -> Iterator[tuple[str, State]]:
         """Everything that can happen next. Raises Violation."""
-        yield from self.catalog_steps(state)
-        for i, front in enumerate(state.fronts):
-            for steps in (self.lookup_steps, self.lease_steps, self.call_steps):
-                for what, after in steps(state, i, front):
-                    yield f"front {i + 1}: {what}", after
+        yield from self.leader_steps(state)
+        if self.catalogs.shown(state.sessions) >= 0:
+            yield from self.trade_steps(state)
+            yield from self.other_steps(state)
+        for steps in (self.reader_steps, self.lookup_steps, self.lease_steps, self.call_steps):
+            yield from steps(state, state.front)
 
-    def catalog_steps(self, state: State) -> Iterator[tuple[str, State]]:
-        """Trades, and the end and the beginning of a leadership."""
-        step, shown = self.catalogs.step, self.catalogs.shown(state.sessions)
-        if state.committed < self.rules.trades:
-            yield "a trade commits", state._replace(committed=state.committed + 1)
-        if shown < 0:
-            leases_over = all(not self.may_serve(front) for front in state.fronts)
-            if leases_over or not self.rules.waits_after_start:
-                opened, _ = step(state.sessions, "opened", stock(state.committed))
-                yield "the catalog opens", state._replace(sessions=opened)
-            return
-        if state.committed > self.catalogs.newest(state.sessions):
-            after, _ = step(state.sessions, "traded", stock(state.committed), NOW)
-            yield f"front-ends must learn of {state.committed}", state._replace(sessions=after)
-        if shown < state.known:
-            raise Violation(f"the catalog shows {shown} after {state.known}")
-        yield f"{shown} is acknowledged, or read by somebody", state._replace(known=shown)
-        after, _ = step(state.sessions, "expired", NOW)
-        yield "the catalog notices that leases are over", state._replace(sessions=after)
-        if state.crashes < self.rules.crashes:
-            fronts = tuple(front._replace(call=None) for front in state.fronts)
-            after, _ = step(state.sessions, "started", NOW)
+    def leader_steps(self, state: State) -> Iterator[tuple[str, State]]:
+        """The end of a leadership, and the beginning of the next."""
+        if self.catalogs.shown(state.sessions) < 0:
+            if not self.caches.holds(state.front.cache) or not self.rules.waits_after_start:
+                opened = self.catalogs.step(state.sessions, "opened", stock(state.committed))
+                yield "the catalog opens", late(state)._replace(sessions=opened[0])
+        elif state.crashes < self.rules.crashes:
+            after, _ = self.catalogs.step(state.sessions, "started", NOW)
+            front = state.front._replace(call=None)
             yield (
                 "the catalog crashes, or another one leads",
-                state._replace(sessions=after, fronts=fronts, crashes=state.crashes + 1),
+                state._replace(sessions=after, front=front, crashes=state.crashes + 1),
             )
 
-    def may_serve(self, front: Front) -> bool:
-        """Whether its lease holds, or one that is on its way will."""
-        return self.caches.holds(front.cache) or (front.grant is not None and front.grant.holds)
+    def trade_steps(self, state: State) -> Iterator[tuple[str, State]]:
+        """A trade is committed, noticed, and acknowledged as soon as it is published."""
+        shown = self.catalogs.shown(state.sessions)
+        if state.committed < self.rules.trades:
+            yield "a trade commits", state._replace(committed=state.committed + 1)
+        if state.committed > self.catalogs.newest(state.sessions):
+            yield self.at_catalog(state, "traded", stock(state.committed), NOW)
+        if shown < state.known:
+            raise Violation(f"the catalog shows {shown} after {state.known}")
+        yield f"{shown} is acknowledged, and read by somebody", state._replace(known=shown)
 
-    def lookup_steps(self, state: State, i: int, front: Front) -> Iterator[tuple[str, State]]:
-        """Hits, misses, and evictions."""
+    def other_steps(self, state: State) -> Iterator[tuple[str, State]]:
+        """What another front-end's session does at the catalog, in any sequence."""
+        yield self.at_catalog(state, "register", OTHER, "u", "s", NOW, LEASE_S)
+        yield self.at_catalog(state, "looked_up", OTHER, "s", "A", NOW)
+        for version in range(1, state.committed + 1):
+            yield self.at_catalog(state, "answered", OTHER, "s", Call(version), NOW)
+        over = self.catalogs.lease_over(state.sessions, OTHER)
+        yield self.at_catalog(state._replace(sessions=over), "expired", NOW)
+
+    def at_catalog(self, state: State, method: str, *args: Any) -> tuple[str, State]:
+        """A step of the catalog alone."""
+        after, _ = self.catalogs.step(state.sessions, method, *args)
+        return f"catalog: {method}{args}", state._replace(sessions=after)
+
+    def reader_steps(self, state: State, front: Front) -> Iterator[tuple[str, State]]:
+        """Hits and evictions."""
         shown = self.caches.shown(front.cache)
         if shown >= 0:
             if shown < state.known:
-                raise Violation(f"front {i + 1} shows {shown} after {state.known}")
-            yield f"shows {shown} from its cache", state._replace(known=shown)
+                raise Violation(f"the front-end shows {shown} after {state.known}")
+            yield f"the front-end shows {shown} from its cache", state._replace(known=shown)
         if self.caches.snapshots[front.cache].stocks:
             evicted = self.caches.changed(front.cache, stocks=())
-            yield "evicts", put(state, i, front._replace(cache=evicted))
+            yield "the stock is evicted", put(state, front._replace(cache=evicted))
+
+    def lookup_steps(self, state: State, front: Front) -> Iterator[tuple[str, State]]:
+        """Lookups under way. (One that is lost is as good as one that was never sent.)"""
         if len(front.lookups) < self.rules.lookups:
             if self.caches.ticket(front.cache) is not None:
                 asking = put_lookups(front, (*front.lookups, Lookup(0)))
-                yield "asks the catalog", put(state, i, asking)
+                yield "the front-end asks", put(state, asking)
         for lookup in set(front.lookups):
             rest = list(front.lookups)
             rest.remove(lookup)
-            yield "its lookup is lost", put(state, i, put_lookups(front, rest))
             if lookup.version >= 0:
-                yield self.filled(state, i, put_lookups(front, rest), lookup)
+                yield self.filled(state, put_lookups(front, rest), lookup)
             elif self.catalogs.shown(state.sessions) >= 0:
-                yield self.looked_up(state, i, put_lookups(front, rest), lookup)
+                yield from self.looked_up(state, put_lookups(front, rest), lookup)
 
-    def looked_up(self, state: State, i: int, front: Front, asked: Lookup) -> tuple[str, State]:
+    def looked_up(self, state: State, front: Front, asked: Lookup) -> Iterator[tuple[str, State]]:
         """The catalog answers a lookup."""
-        after, found = self.catalogs.step(state.sessions, "looked_up", i, "s", "A", NOW)
+        after, found = self.catalogs.step(state.sessions, "looked_up", FRONT, "s", "A", NOW)
         if found.version < state.known:
-            raise Violation(f"front {i + 1} is told {found.version} after {state.known}")
+            raise Violation(f"the front-end is told {found.version} after {state.known}")
+        state = state._replace(sessions=after)
         answered = put_lookups(front, (*front.lookups, asked._replace(version=found.version)))
-        what = f"its lookup finds {found.version}"
-        return what, put(state, i, answered)._replace(sessions=after)
+        yield f"its lookup finds {found.version}", put(state, answered)
+        yield "the answer to its lookup is lost", put(state, front)
 
-    def filled(self, state: State, i: int, front: Front, found: Lookup) -> tuple[str, State]:
+    def filled(self, state: State, front: Front, found: Lookup) -> tuple[str, State]:
         """The answer arrives, is shown to whoever asked, and stored if a rule allows it."""
         after, _ = self.caches.step(front.cache, "fill", -found.age, stock(found.version))
         known = max(state.known, found.version)
-        what = f"receives {found.version}"
-        return what, put(state, i, front._replace(cache=after))._replace(known=known)
+        what = f"the front-end receives {found.version}"
+        return what, put(state, front._replace(cache=after))._replace(known=known)
 
-    def lease_steps(self, state: State, i: int, front: Front) -> Iterator[tuple[str, State]]:
+    def lease_steps(self, state: State, front: Front) -> Iterator[tuple[str, State]]:
         """Registrations, and the ends of leases. A registration carries nothing that changes,
         so a late copy is one that the catalog receives at any time.
         """
-        after, grant = self.catalogs.step(state.sessions, "register", i, f"u{i}", "s", NOW, 1.0)
+        after, grant = self.catalogs.step(
+            state.sessions, "register", FRONT, "u", "s", NOW, LEASE_S
+        )
         registered = state._replace(sessions=after)
-        yield "registers, the answer is lost", registered
+        yield "the front-end registers, the answer is lost", registered
         if front.grant is None:
-            yield "registers", put(registered, i, front._replace(grant=grant))
+            if grant.holds:
+                yield "the front-end registers", put(registered, front._replace(grant=grant))
         else:
-            yield "the answer to its registration is lost", put(state, i, front._replace(grant=None))
-            yield self.granted(state, i, front._replace(grant=None), front.grant)
-            if front.grant.holds:
-                late = front.grant._replace(holds=False)
-                yield "its next lease is over", put(state, i, front._replace(grant=late))
+            yield self.granted(state, front._replace(grant=None), front.grant)
         if self.caches.holds(front.cache):
             over = self.caches.changed(front.cache, lease_until=OVER)
-            yield "its lease is over", put(state, i, front._replace(cache=over))
-        if not self.may_serve(front) or not self.rules.waits_for_lease:
-            after = self.catalogs.lease_over(state.sessions, i)
-            yield "its lease is over at the catalog", state._replace(sessions=after)
+            yield "its lease is over", put(state, front._replace(cache=over))
+        if not self.caches.holds(front.cache) or not self.rules.waits_for_lease:
+            over = self.catalogs.lease_over(state.sessions, FRONT)
+            yield "its lease is over at the catalog, too", late(state)._replace(sessions=over)
 
-    def granted(self, state: State, i: int, front: Front, grant: Grant) -> tuple[str, State]:
+    def granted(self, state: State, front: Front, grant: Grant) -> tuple[str, State]:
         """The answer to a registration arrives (``twstock.web.lease`` does the same)."""
         number, emptied = front.cache, 0
         if grant.missed >= 0:
@@ -332,33 +350,36 @@ class World:
         sent_at = NOW if grant.holds else OVER - LEASE_S
         number, again = self.caches.step(number, "renew", sent_at, LEASE_S, NOW, grant.fresh)
         front = aged(front._replace(cache=number), emptied + again)
-        return f"has a lease, fresh: {grant.fresh}", put(state, i, front)
+        return f"the front-end has a lease, fresh: {grant.fresh}", put(state, front)
 
-    def call_steps(self, state: State, i: int, front: Front) -> Iterator[tuple[str, State]]:
-        """Invalidations and their answers; each may arrive twice."""
+    def call_steps(self, state: State, front: Front) -> Iterator[tuple[str, State]]:
+        """Invalidations and their answers. (A call that is lost is as good as none.)"""
         call = front.call
         if call is None:
-            owed = self.catalogs.owes(state.sessions).get(i)
-            if owed is not None:
-                yield f"is called for {owed}", put(state, i, front._replace(call=Call(owed)))
-            return
-        yield "its call is lost", put(state, i, front._replace(call=None))
-        if call.is_answer:
-            after, _ = self.catalogs.step(state.sessions, "answered", i, "s", call, NOW)
-            answered = state._replace(sessions=after)
-            yield f"answers for {call.version} (twice)", answered
-            yield f"answers for {call.version}", put(answered, i, front._replace(call=None))
+            owed = self.catalogs.owes(state.sessions)
+            if owed >= 0:
+                yield f"a call for {owed} is sent", put(state, front._replace(call=Call(owed)))
+        elif call.is_answer:
+            what, answered = self.at_catalog(state, "answered", FRONT, "s", call, NOW)
+            yield what + " (once more)", answered
+            yield what, put(answered, front._replace(call=None))
         else:
             number, emptied = self.caches.step(front.cache, "invalidate", "A", call.version)
             told = aged(front._replace(cache=number), emptied)
-            yield f"is told of {call.version} (twice)", put(state, i, told)
-            told = told._replace(call=call._replace(is_answer=True))
-            yield f"is told of {call.version}", put(state, i, told)
+            answering = told._replace(call=call._replace(is_answer=True))
+            yield f"the front-end is told of {call.version}", put(state, answering)
+            yield "its answer is lost", put(state, told._replace(call=None))
 
 
-def put(state: State, i: int, front: Front) -> State:
-    """The state with another front-end."""
-    return state._replace(fronts=(*state.fronts[:i], front, *state.fronts[i + 1 :]))
+def put(state: State, front: Front) -> State:
+    """The state with another state of the front-end."""
+    return state._replace(front=front)
+
+
+def late(state: State) -> State:
+    """Time has passed: what is granted by an answer on its way is over."""
+    grant = state.front.grant
+    return state if grant is None else put(state, state.front._replace(grant=grant._replace(holds=False)))
 
 
 def put_lookups(front: Front, lookups: Any) -> Front:

@@ -121,21 +121,8 @@ def _share(text: str) -> float:
 def _status(options: argparse.Namespace) -> int:
     answer = Session(options.url).get("/cluster")
     if answer.ok and not options.json:
-        _table(MEMBER_COLUMNS, _with_lag(answer.body["data"]["services"]))
+        _table(MEMBER_COLUMNS, answer.body["data"]["services"])
     return _finish(options, answer)
-
-
-def _with_lag(services: Iterable[Row]) -> list[Row]:
-    """Each member, with how many log entries it is behind the first of its group."""
-    rows = list(services)
-    first: dict[str, int] = {}
-    for row in rows:
-        service, commit = row["service"], row.get("commit") or 0
-        first[service] = max(commit, first.get(service, 0))
-    return [
-        {"lag": first[row["service"]] - row["commit"] if row.get("commit") else None, **row}
-        for row in rows
-    ]
 
 
 def _lookup(options: argparse.Namespace) -> int:

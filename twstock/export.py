@@ -1,12 +1,12 @@
 """``twstock export``: the stocks and every replica's order log as CSV files for people."""
 
-import csv
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from pathlib import Path
 
+from twstock.csvtext import csv_line
 from twstock.errors import TwstockError
 from twstock.market import Stock
 from twstock.verify import PATIENCE_S, PAUSE_S, Line, Remote, leader_stocks
@@ -45,9 +45,8 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
     """Write a CSV file aside and put it in place when it is whole and on disk."""
     draft = path.with_name(f".{path.name}.new")
     with draft.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
+        file.write(csv_line(columns))
+        file.writelines(map(csv_line, rows))
         file.flush()
         os.fsync(file.fileno())
     return draft.replace(path)

@@ -16,11 +16,8 @@ from twisted.python.failure import Failure
 
 from twstock.config import Limits
 from twstock.errors import (
-    BrokenInvariant,
-    ConnectionLost,
     CorruptStorage,
     DiskFull,
-    InvalidRequest,
     NotLeader,
     Overloaded,
     StorageError,
@@ -33,29 +30,23 @@ from twstock.replication.driver import Driver, StateMachine
 from twstock.replication.formation import Formation
 from twstock.replication.log import Log
 from twstock.replication.messages import (
-    AppendEntries,
     Committed,
-    Entry,
     Membership,
     Timings,
-    Transfer,
-    VoteRequest,
 )
+from twstock.replication.peercalls import PeerCalls
 from twstock.replication.replica import Replica
 from twstock.replication.standing import Role
 from twstock.replication.storage import Loaded, Storage
 from twstock.replication.transport import Transport
 from twstock.replication.writer import Threads, Writer
-from twstock.rpc.calls import Envelope, Fetch, Peer, Probe, Status
+from twstock.rpc.calls import Envelope, Fetch, Peer, Status
 
 ROOM_KEPT_BYTES = 1024 * 1024
 """Room in the log that proposals leave alone: elections must go on when the disk is full."""
 
 BACKLOG_MAX = 20_000
 """How many applied entries may wait to be saved before proposals are refused."""
-
-STRANGERS_MAX = 100
-"""How many peers of other clusters or incarnations are remembered, to be logged once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +100,10 @@ class Member(Service):
         self._clock = cast(Any, surroundings.clock)  # twisted wants to see an IReactorTime
         self._incarnations: dict[int, int] = {}
         self._formed = False
-        self._strangers: set[Peer] = set()
         self._reason = "starting"
         self._started_at = self._clock.seconds()
         self._driver: Driver | None = None
+        self._calls: PeerCalls | None = None
         self._writer: Writer | None = None
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = self._clock
@@ -190,6 +181,16 @@ class Member(Service):
             self._transport,
             writer,
             clock.seconds,
+            around.panic,
+        )
+        self._calls = PeerCalls(
+            self._me,
+            self._incarnations,
+            driver,
+            self._transport,
+            self._limits,
+            self._timings,
+            self._room_bytes,
             around.panic,
         )
         driver.on_leading = self._leads
@@ -327,80 +328,20 @@ class Member(Service):
 
     async def receive(self, envelope: Envelope) -> Any:
         """Step a peer's request; answers with the replica's reply to it."""
-        driver, message = self._running(), envelope.message
-        self._check(envelope)
-        if isinstance(message, Transfer):
-            driver.run(lambda now: driver.replica.step(message, now))
-            return None
-        if isinstance(message, AppendEntries):
-            self._compare_digest(driver, message)
-            if message.entries and self._room_bytes() < ROOM_KEPT_BYTES // 2:
-                raise DiskFull("disk full")
-        elif isinstance(message, VoteRequest) and message.pre_vote:
-            # Before refusing out of loyalty, see whether that leader is still there.
-            await self._check_leader(driver.replica, but=message.source)
-        return await driver.answer(message)
+        return await self._peer_calls().receive(envelope)
 
     async def nominate(self, nominee: int) -> None:
-        """A front-end wants ``nominee`` to lead: campaign if the leader is certainly gone.
-
-        Nobody is believed: this member probes the leader that it knows. A living leader
-        gives way only to a higher id that is caught up.
-        """
-        driver = self._running()
-        if driver.replica.role is Role.LEADER:
-            if nominee > self._membership.id:
-                driver.run(lambda now: driver.replica.hand_over(nominee, now))
-        elif nominee == self._membership.id:
-            await self._check_leader(driver.replica)
+        """A front-end wants ``nominee`` to lead."""
+        await self._peer_calls().nominate(nominee)
 
     async def fetch(self, fetch: Fetch) -> Committed:
         """Committed entries after an index, as many as one message takes."""
-        replica, first = self._running().replica, fetch.after_index + 1
-        entries: tuple[Entry, ...] = ()
-        if 1 <= first <= replica.commit:
-            found = replica.log.slice(
-                first, self._limits.fetch_entries_max, self._timings.append_bytes_max
-            )
-            entries = tuple(entry for entry in found if entry.index <= replica.commit)
-        prev = max(0, min(fetch.after_index, replica.last_index))
-        term = replica.log.term_at(prev)
-        return Committed(self._membership.id, 0, replica.term, prev, term, replica.commit, entries)
+        return self._peer_calls().fetch(fetch)
 
-    def _check(self, envelope: Envelope) -> None:
-        """Refuse a message that is not from a known peer of this very group."""
-        peer, message = envelope.peer, envelope.message
-        known = replace(self._me, id=peer.id, incarnation=self._incarnations.get(peer.id, -1))
-        if peer != known:
-            self._warn_of(peer)
-            raise InvalidRequest("peer", "another cluster, group or incarnation")
-        if message.source != peer.id or message.target != self._membership.id:
-            raise InvalidRequest("target", "the message is for another member")
-
-    def _warn_of(self, stranger: Peer) -> None:
-        """Once for each: a stranger may go on for ever."""
-        if stranger not in self._strangers and len(self._strangers) < STRANGERS_MAX:
-            self._strangers.add(stranger)
-            self._log.warn("{name}: refuses messages of {peer}", name=self._name, peer=stranger)
-
-    def _compare_digest(self, driver: Driver, message: AppendEntries) -> None:
-        """States at the same index must be the same (S13)."""
-        own = driver.digest_at(message.applied)
-        if own and message.digest and own != message.digest:
-            text = f"state at {message.applied} differs from that of {message.source}"
-            self._around.panic(Failure(BrokenInvariant(text)))
-
-    async def _check_leader(self, replica: Replica, but: int = 0) -> None:
-        """Forget the leader if its process is certainly gone: its machine says so."""
-        leader, term = replica.leader_id, replica.term
-        if leader in (0, self._membership.id, but):
-            return
-        try:
-            await self._transport.probe(leader, Probe())
-        except ConnectionLost:
-            self._running().run(lambda now: replica.leader_lost(now, term))
-        except TwstockError:
-            return  # no answer in time is no proof: the election time-out decides
+    def _peer_calls(self) -> PeerCalls:
+        if self._calls is None:
+            raise Unavailable(self._reason)
+        return self._calls
 
     # --- odds --------------------------------------------------------------------------------
 

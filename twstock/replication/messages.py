@@ -167,7 +167,8 @@ class Ready:
 @dataclass(frozen=True, slots=True)
 class Applied:
     """What a state machine made of one command: ``result`` goes to whoever proposed it,
-    ``change`` to the tables that keep the applied state."""
+    ``change`` to the tables that keep the applied state.
+    """
 
     result: object
     change: object = None

@@ -1,0 +1,581 @@
+"""The REST API against fake tiers, over treq in memory."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from treq.testing import RequestTraversalAgent, StubTreq
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
+from twisted.web.http_headers import Headers
+
+from tests.fakes import HANG, FakeMember, status
+from tests.test_cache import stock
+from twstock.config import Limits, default_cluster
+from twstock.errors import DiskFull, KeyReused, OutcomeUnknown, Overloaded, Unavailable
+from twstock.market import Order, Refusal, Side, Stock, Trade
+from twstock.rpc.calls import Lookup, Orders, Page, Placement, PlaceOrder, StockPage, Stocks
+from twstock.web.api import Api
+from twstock.web.cache import Cache
+from twstock.web.internal import Internal
+from twstock.web.leader import LeaderWatch
+from twstock.web.roster import Roster
+
+TRADE = Trade(1, Order("k", "GOOGL", Side.BUY, 5), 1, 1599, 1234)
+GOOD = {"name": "GOOGL", "quantity": 5, "type": "buy"}
+
+
+class FakeTiers:
+    """The catalog, the order service and the roster at once; each answer can be set."""
+
+    def __init__(self) -> None:
+        self.stocks: dict[str, Stock] = {"GOOGL": stock(0)}
+        self.placement: Any = Placement(1, version=1)
+        self.trade: Any = TRADE
+        self.problems: list[str] = []
+        self.looked_up: list[Lookup] = []
+        self.placed: list[PlaceOrder] = []
+        self.pages: list[Any] = []
+        self.waiting: list[Deferred[Any]] = []
+        self.hold = False
+
+    def answer(self, value: Any) -> "Deferred[Any]":
+        """Now, or when the test says so."""
+        if isinstance(value, Exception):
+            return fail(value)
+        if not self.hold:
+            return succeed(value)
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
+
+    def lookup(self, request: Lookup) -> "Deferred[Stock | None]":
+        """As the catalog."""
+        self.looked_up.append(request)
+        return self.answer(self.stocks.get(request.name))
+
+    def place(self, order: PlaceOrder) -> "Deferred[Placement]":
+        """As the order leader."""
+        self.placed.append(order)
+        return self.answer(self.placement)
+
+    def order(self, _number: int) -> "Deferred[Trade | None]":
+        """As the order service."""
+        return self.answer(self.trade)
+
+    def list(self, page: Any) -> "Deferred[Any]":
+        """As either service, by what is asked for."""
+        self.pages.append(page)
+        if isinstance(page, StockPage):
+            return self.answer(Stocks((stock(0),), "GOOGL"))
+        return self.answer(Orders((TRADE,), 1))
+
+    def reasons(self) -> "list[str]":
+        """As the roster."""
+        return self.problems
+
+    def rows(self) -> "Deferred[list[dict[str, Any]]]":
+        """As the roster."""
+        return self.answer([{"service": "front"}])
+
+
+class Reply:
+    """An HTTP answer."""
+
+    def __init__(self, code: int, length: object, headers: Headers, content: bytes) -> None:
+        self.code = code
+        # What Content-Length said; something else when the body came in chunks.
+        self.length = length
+        self.headers = headers
+        self.content = content
+
+    def header(self, name: str) -> str | None:
+        """One header, which appears at most once."""
+        values = self.headers.getRawHeaders(name) or [None]
+        assert len(values) == 1, values
+        return values[0]
+
+    @property
+    def json(self) -> Any:
+        """The body."""
+        return json.loads(self.content)
+
+    @property
+    def message(self) -> str:
+        """The message of an error in the one form, whose code is the status."""
+        error = self.json["error"]
+        assert error["code"] == self.code
+        return str(error["message"])
+
+
+class Site:
+    """The public API over treq; the cache holds a lease at time 1."""
+
+    def __init__(self, size: int = 10, resource: Any = None) -> None:
+        self.tiers = FakeTiers()
+        self.cache = Cache(size)
+        self.cache.renew(0.0, 100.0, 1.0, True)
+        self.now = 1.0
+        self.api = Api(
+            self.cache,
+            self.tiers,
+            self.tiers,
+            self.tiers,
+            (1, "session"),
+            lambda: self.now,
+            lambda: "made-key",
+            Limits(),
+        )
+        self.treq = StubTreq(resource or self.api.app().resource())
+
+    def ask(self, method: str, path: str, **rest: Any) -> Reply:
+        """One request; every answer is JSON with a length."""
+        reply = self.begin(method, path, **rest)
+        assert len(reply) == 1, "no answer yet"
+        answer = reply[0]
+        assert isinstance(answer, Reply), answer
+        assert answer.header("Content-Type") == "application/json"
+        if method != "HEAD":
+            assert answer.length == len(answer.content)
+        return answer
+
+    def begin(self, method: str, path: str, **rest: Any) -> "list[Any]":
+        """A request that may be answered later; the list gets the answer or the failure."""
+        results: list[Any] = []
+
+        async def run() -> Reply:
+            response = await self.treq.request(method, f"http://localhost{path}", **rest)
+            content = await response.content()
+            return Reply(response.code, response.length, response.headers, content)
+
+        Deferred.fromCoroutine(run()).addBoth(results.append)
+        self.treq.flush()
+        return results
+
+    def get(self, path: str) -> Reply:
+        """GET."""
+        return self.ask("GET", path)
+
+    def post(self, order: Any, headers: Mapping[str, str] | None = None) -> Reply:
+        """POST /orders."""
+        data = order if isinstance(order, bytes) else json.dumps(order).encode()
+        return self.ask("POST", "/orders", data=data, headers=headers or {})
+
+
+@pytest.fixture
+def site() -> Site:
+    """A front-end whose tiers work."""
+    return Site()
+
+
+# --- lookups ---------------------------------------------------------------------------------
+
+
+def test_a_lookup_misses_then_hits(site: Site) -> None:
+    """The second look at a stock does not ask the catalog."""
+    first, second = site.get("/stocks/GOOGL"), site.get("/stocks/GOOGL")
+    fields = {"name": "GOOGL", "price": 10.0, "quantity": 100, "volume": 0, "version": 0}
+    assert first.json == second.json == {"data": fields}
+    assert (first.header("X-Cache"), second.header("X-Cache")) == ("miss", "hit")
+    assert site.tiers.looked_up == [Lookup("GOOGL", 1, "session")]
+    counters = {"size": 10, "entries": 1, "hits": 1, "misses": 1}
+    assert site.get("/cache").json == {"data": counters | {"evictions": 0, "invalidations": 0}}
+
+
+def test_without_a_lease_every_lookup_asks_and_names_no_session(site: Site) -> None:
+    """Who stores nothing must not be waited for."""
+    site.now = 1000.0
+    assert [site.get("/stocks/GOOGL").header("X-Cache") for _ in range(2)] == ["miss"] * 2
+    assert site.tiers.looked_up == [Lookup("GOOGL")] * 2
+
+
+def test_an_answer_that_a_delete_overtook_is_shown_but_not_kept(site: Site) -> None:
+    """The seed's stale-fill race, through HTTP."""
+    site.tiers.hold = True
+    reply = site.begin("GET", "/stocks/GOOGL")
+    site.cache.invalidate("GOOGL", 1)
+    site.tiers.waiting[0].callback(stock(0))
+    site.treq.flush()
+    assert reply[0].json["data"]["version"] == 0
+    assert len(site.cache) == 0
+
+
+def test_an_unknown_stock_is_404(site: Site) -> None:
+    """Whatever the path's last segment spells."""
+    for path in ("/stocks/nope", "/stocks/", "/stocks/a/b", "/stocks/%2e%2e", "/stocks/%00"):
+        reply = site.get(path)
+        assert (reply.code, reply.message) == (404, "stock not found")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/stocks/a%2Fb", "a/b"),
+        ("/stocks/%2Fb", "/b"),
+        ("/stocks/%c3%9cber%20A%26B", "Über A&B"),
+        ("/%73tocks/A%2B+", "A++"),
+        ("/stocks/%25", "%"),
+        ("/stocks/a%0Ab", "a\nb"),
+        ("/stocks/..", ".."),
+    ],
+)
+def test_names_may_be_percent_encoded(site: Site, path: str, name: str) -> None:
+    """Also with slashes: a segment is what stands between raw slashes."""
+    site.tiers.stocks[name] = stock(0, name)
+    assert site.get(path).json["data"]["name"] == name
+
+
+def test_a_name_that_is_too_long_is_400(site: Site) -> None:
+    """No stock can have it."""
+    reply = site.get("/stocks/" + "x" * 300)
+    assert (reply.code, reply.message[:5]) == (400, "name:")
+
+
+def test_stocks_are_listed_in_pages(site: Site) -> None:
+    """``after`` and ``limit`` go to the catalog, ``next`` comes back."""
+    assert site.get("/stocks?after=A%20B&limit=7").json["next"] == "GOOGL"
+    assert site.tiers.pages == [StockPage("A B", 7)]
+    assert site.get("/stocks?limit=none").message.startswith("limit:")
+
+
+# --- orders ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/orders", "/orders/"])
+def test_an_order_is_placed(site: Site, path: str) -> None:
+    """The front-end makes a key where the client sent none."""
+    reply = site.ask("POST", path, data=json.dumps(GOOD).encode())
+    assert (reply.code, reply.json) == (200, {"data": {"transaction_number": 1}})
+    assert reply.header("Idempotency-Replayed") is None
+    assert site.tiers.placed == [PlaceOrder("made-key", "GOOGL", "buy", 5)]
+
+
+def test_the_clients_key_is_used_and_a_replay_is_marked(site: Site) -> None:
+    """The same key gives the same answer, and says that it is the same."""
+    site.tiers.placement = Placement(1, replayed=True, version=1)
+    reply = site.post(GOOD, {"Idempotency-Key": "mine"})
+    assert site.tiers.placed[0].key == "mine"
+    assert reply.header("Idempotency-Replayed") == "true"
+    assert site.post(GOOD, {"Idempotency-Key": "a b"}).message.startswith("Idempotency-Key:")
+
+
+def test_an_executed_order_is_never_hidden_from_its_client(site: Site) -> None:
+    """Reads-your-writes: the cached version from before is gone, and stays away."""
+    site.get("/stocks/GOOGL")
+    site.post(GOOD)
+    assert site.get("/stocks/GOOGL").header("X-Cache") == "miss"
+    assert site.cache.minimum("GOOGL") == 1
+    assert site.get("/stocks/GOOGL").header("X-Cache") == "miss"
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        ({**GOOD, "type": "hold"}, 404, "invalid transaction type"),
+        ({**GOOD, "quantity": 0}, 404, "num stocks traded should be non negative"),
+        ({**GOOD, "quantity": 1.5}, 400, "quantity: expected an integer"),
+        ({"name": "GOOGL"}, 400, "quantity: missing"),
+        ([], 400, "body: expected a JSON object"),
+        (b"", 400, "body: not JSON: Expecting value: line 1 column 1 (char 0)"),
+    ],
+)
+def test_a_bad_order_is_not_sent_on(site: Site, body: Any, code: int, message: str) -> None:
+    """It is refused here, in the words of the table."""
+    reply = site.post(body)
+    assert (reply.code, reply.message) == (code, message)
+    assert site.tiers.placed == []
+
+
+@pytest.mark.parametrize(
+    ("result", "code", "outcome"),
+    [
+        (Placement(refusal=Refusal.UNKNOWN_STOCK), 404, None),
+        (Placement(refusal=Refusal.NOT_ENOUGH), 404, None),
+        (KeyReused(), 422, None),
+        (Overloaded("full"), 429, "none"),
+        (Unavailable("no leader"), 503, "none"),
+        (OutcomeUnknown("lost"), 503, "unknown"),
+        (DiskFull("full"), 507, "none"),
+    ],
+)
+def test_what_becomes_of_an_order_has_its_status(
+    site: Site, result: Any, code: int, outcome: str | None
+) -> None:
+    """The table of INTERFACE.md."""
+    site.tiers.placement = result
+    reply = site.post(GOOD)
+    assert (reply.code, reply.json["error"].get("outcome")) == (code, outcome)
+    assert (reply.header("Retry-After") == "1") is (outcome is not None)
+    assert site.cache.minimum("GOOGL") == 0
+
+
+def test_an_order_can_be_read_by_its_number(site: Site) -> None:
+    """What was placed, under the names of the API."""
+    fields = site.get("/orders/1").json["data"]
+    names = ("order_num", "name", "type", "quantity")
+    assert tuple(fields[name] for name in names) == (1, "GOOGL", "buy", 5)
+    site.tiers.trade = None
+    for path in ("/orders/7", "/orders/0", "/orders/x", "/orders/1/2", "/orders/-1"):
+        reply = site.get(path)
+        assert (reply.code, reply.message) == (404, "Transaction number not found")
+
+
+def test_orders_are_listed_in_pages(site: Site) -> None:
+    """``after`` and ``limit`` go to the order service, ``next`` comes back."""
+    assert site.get("/orders?after=3&limit=2").json["next"] == 1
+    assert site.tiers.pages == [Page(3, 2)]
+    assert site.get("/orders?after=x").message.startswith("after:")
+
+
+def test_a_client_that_hangs_up_does_not_cancel_its_order(site: Site) -> None:
+    """Klein cancels the handler; the order goes on, and is remembered as traded."""
+    site.tiers.hold = True
+    agent = RequestTraversalAgent(site.api.app().resource())
+    request = agent.request(b"POST", b"http://localhost/orders", None, body_of(GOOD))
+    request.addErrback(lambda _: None)
+    agent.flush()
+    for pump in list(agent._pumps):
+        pump.serverIO.disconnect_cleanup()
+    waiting = site.tiers.waiting[0]
+    assert not waiting.called
+    waiting.callback(Placement(1, version=4))
+    assert site.cache.minimum("GOOGL") == 4
+
+
+def body_of(order: Any) -> Any:
+    """A request body for an agent."""
+    from treq.testing import _SynchronousProducer
+
+    return _SynchronousProducer(json.dumps(order).encode())
+
+
+# --- everything else -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/", "/nope", "/stock", "/orders//", "//stocks", "/cluster/x"])
+def test_an_unknown_path_is_404(site: Site, path: str) -> None:
+    """In JSON, and never a redirect."""
+    reply = site.get(path)
+    assert reply.code == 404
+    assert reply.json["error"]["code"] == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("PUT", "/orders", "GET, HEAD, POST"),
+        ("DELETE", "/orders/", "GET, HEAD, POST"),
+        ("POST", "/stocks/GOOGL", "GET, HEAD"),
+        ("POST", "/orders/1", "GET, HEAD"),
+        ("PATCH", "/cluster", "GET, HEAD"),
+        ("OPTIONS", "/livez", "GET, HEAD"),
+        ("GET", "/delete/GOOGL", "DELETE"),
+        ("BREW", "/readyz", "GET, HEAD"),
+    ],
+)
+def test_another_method_is_405(site: Site, method: str, path: str, allow: str) -> None:
+    """With Allow, which says what would work."""
+    reply = site.ask(method, path)
+    assert (reply.code, reply.header("Allow")) == (405, allow)
+    assert reply.message == f"expected {allow}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/stocks", "/stocks/GOOGL", "/stocks/x", "/orders", "/orders/1", "/cluster", "/cache",
+     "/livez", "/readyz", "/nope"],
+)  # fmt: skip
+def test_head_is_get_without_the_body(path: str) -> None:
+    """The same status and headers, the length of what GET would send."""
+    got, headed = Site().get(path), Site().ask("HEAD", path)
+    assert headed.content == b""
+    assert headed.code == got.code
+    for name, values in got.headers.getAllRawHeaders():
+        assert name == b"Date" or headed.headers.getRawHeaders(name) == values
+
+
+def test_invalidation_is_not_for_the_public(site: Site) -> None:
+    """403, whatever the name."""
+    site.get("/stocks/GOOGL")
+    for path in ("/delete/GOOGL", "/delete/", "/delete/a%2Fb?version=7"):
+        assert site.ask("DELETE", path).code == 403
+    assert len(site.cache) == 1
+
+
+def test_live_is_not_ready(site: Site) -> None:
+    """Liveness is the process; readiness is everything behind it."""
+    assert site.get("/readyz").json == {"data": {"ready": True, "reasons": []}}
+    site.tiers.problems = ["no order leader is known"]
+    reply = site.get("/readyz")
+    assert (reply.code, reply.message) == (503, "no order leader is known")
+    assert reply.json["data"] == {"ready": False, "reasons": ["no order leader is known"]}
+    assert reply.header("Retry-After") == "1"
+    assert site.get("/livez").code == 200
+
+
+@pytest.mark.parametrize("path", ["/orders/1", "/cluster"])
+def test_an_unexpected_error_is_a_logged_500(site: Site, path: str) -> None:
+    """In JSON, without a traceback, and somebody can find out why."""
+    site.tiers.trade = ZeroDivisionError("secret")
+    site.tiers.rows = lambda: 1 / 0  # type: ignore[assignment, return-value]
+    logged: list[Any] = []
+    globalLogPublisher.addObserver(logged.append)
+    try:
+        reply = site.get(path)
+    finally:
+        globalLogPublisher.removeObserver(logged.append)
+    assert (reply.code, reply.message) == (500, "internal error")
+    assert any("log_failure" in event for event in logged)
+
+
+# --- the internal listener -------------------------------------------------------------------
+
+
+def internal(rows: Callable[[], dict[str, Any]] = dict) -> Site:
+    """The internal listener."""
+    site = Site()
+    site.treq = StubTreq(Internal(site.cache, rows).app().resource())
+    return site
+
+
+def test_the_catalog_invalidates_by_version() -> None:
+    """The seed's answer, and the minimum version is raised before it is given."""
+    site = internal()
+    site.cache.fill(site.cache.ticket(1.0), stock(1))
+    reply = site.ask("DELETE", "/delete/GOOGL?version=2")
+    assert (reply.code, reply.json) == (200, {"code": 200, "message": "Cache invalidated"})
+    assert len(site.cache) == 0
+    assert site.cache.minimum("GOOGL") == 2
+
+
+def test_the_seed_invalidates_without_version() -> None:
+    """What was asked before may not be stored after."""
+    site = internal()
+    ticket = site.cache.ticket(1.0)
+    assert site.ask("DELETE", "/delete/a%2Fb").code == 200
+    assert not site.cache.fill(ticket, stock(9, "a/b"))
+
+
+def test_the_catalog_invalidates_in_batches() -> None:
+    """Many stocks in one request, under load."""
+    site = internal()
+    data = json.dumps({"stocks": {"GOOGL": 2, "a/b": 7}}).encode()
+    assert site.ask("DELETE", "/delete/", data=data).json["message"] == "Cache invalidated"
+    assert [site.cache.minimum(name) for name in ("GOOGL", "a/b")] == [2, 7]
+
+
+@pytest.mark.parametrize(
+    ("path", "data"),
+    [
+        ("/delete/GOOGL?version=x", b""),
+        ("/delete/GOOGL?version=1&version=2", b""),
+        ("/delete/", b""),
+        ("/delete/", b'{"stocks": []}'),
+        ("/delete/", b'{"stocks": {"A": true}}'),
+        ("/delete/", b'{"stocks": {"A": "1"}}'),
+    ],
+)
+def test_a_malformed_invalidation_is_400(path: str, data: bytes) -> None:
+    """It must not be answered as if it had been done."""
+    assert internal().ask("DELETE", path, data=data).code == 400
+
+
+def test_a_front_end_tells_of_itself() -> None:
+    """Others put it into their /cluster."""
+    reply = internal(lambda: {"service": "front"}).get("/self")
+    assert reply.json == {"data": {"service": "front"}}
+
+
+# --- the roster ------------------------------------------------------------------------------
+
+
+class Cluster:
+    """A roster of two front-ends, a catalog and three orders, all fake."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.cluster = default_cluster(fronts=2)
+        self.members = {n: FakeMember(self.clock, status(n)) for n in (1, 2, 3)}
+        self.members[3].status = status(3, "leader", 4, commit=10, last_transaction=7)
+        self.members[1].status = status(1, term=4, leader_id=3, commit=8, last_transaction=6)
+        self.catalog = FakeMember(self.clock, status(1, "leader", 2, commit=5))
+        self.fetched: dict[str, Any] = {}
+        self.watches = (self.watch("catalog", {1: self.catalog}), self.watch("order", self.members))
+        front = self.cluster.fronts[0]
+        self.roster = Roster(self.cluster, self.watches, front, 99, self.clock.seconds, self.fetch)
+        for watch in self.watches:
+            watch.start()
+
+    def watch(self, group: str, members: Any) -> LeaderWatch:
+        """A watch that has probed nobody yet."""
+        from random import Random
+
+        return LeaderWatch(group, members, self.clock, Limits(), Random(1))
+
+    def fetch(self, url: str) -> "Deferred[bytes]":
+        """What the other front-end says."""
+        told = self.fetched.get(url, Unavailable("refused"))
+        return fail(told) if isinstance(told, Exception) else succeed(told)
+
+    def rows(self) -> "dict[tuple[str, int], dict[str, Any]]":
+        """The rows by service and id, once they are there."""
+        results: list[Any] = []
+        Deferred.fromCoroutine(self.roster.rows()).addBoth(results.append)
+        for _ in range(40):
+            self.clock.advance(0.01)
+        assert len(results) == 1, "not within 0.4 s"
+        return {(row["service"], row["id"]): row for row in results[0]}
+
+
+def test_every_member_has_a_row() -> None:
+    """Alive or not, each with the same columns, front-ends first."""
+    cluster = Cluster()
+    rows = cluster.rows()
+    fronts = [("front", 1), ("front", 2)]
+    assert list(rows) == [*fronts, ("catalog", 1), ("order", 1), ("order", 2), ("order", 3)]
+    assert len({frozenset(row) for row in rows.values()}) == 1
+    assert rows["order", 3]["role"] == "leader"
+    assert rows["order", 3]["last_transaction"] == 7
+    assert rows["order", 1]["lag"] == 2
+    assert rows["order", 1]["pid"] == 1001
+    assert rows["front", 1] | {"pid": 99, "role": "serving", "alive": True} == rows["front", 1]
+    assert rows["front", 1]["address"] == "127.0.0.1:8080"
+
+
+def test_the_dead_have_rows_of_nulls() -> None:
+    """Refused or stopped: it takes no longer than a probe, and says so."""
+    cluster = Cluster()
+    cluster.members[2].status = None
+    cluster.members[1].replies["Heartbeat"] = HANG
+    rows = cluster.rows()
+    for key in (("order", 1), ("order", 2), ("front", 2)):
+        assert rows[key]["alive"] is False
+        assert {
+            v for k, v in rows[key].items() if k not in ("service", "id", "address", "alive")
+        } == {None}
+
+
+def test_another_front_end_speaks_for_itself() -> None:
+    """Its own row, as long as it is the front-end that was asked."""
+    cluster = Cluster()
+    url = f"http://{cluster.cluster.fronts[1].internal}/self"
+    own = cluster.roster.own_row() | {"id": 2, "pid": 55}
+    cluster.fetched[url] = json.dumps({"data": own}).encode()
+    assert cluster.rows()["front", 2]["pid"] == 55
+    for odd in (b"nonsense", b"{}", json.dumps({"data": own | {"id": 3}}).encode()):
+        cluster.fetched[url] = odd
+        assert cluster.rows()["front", 2]["alive"] is False
+
+
+def test_readiness_needs_both_leaders() -> None:
+    """A leader that is not ready yet gives its reason."""
+    cluster = Cluster()
+    assert cluster.roster.reasons() == []
+    cluster.members[3].status = status(3, "leader", 4, ready=False, reason="waits for the catalog")
+    cluster.catalog.status = None
+    cluster.clock.advance(0.11)
+    assert cluster.roster.reasons() == [
+        "no catalog leader is known",
+        "the order leader is not ready: waits for the catalog",
+    ]

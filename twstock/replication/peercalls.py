@@ -1,0 +1,135 @@
+"""What peers ask of a member that takes part: who may ask, and what is looked at first."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twstock.config import Limits
+from twstock.errors import BrokenInvariant, ConnectionLost, DiskFull, InvalidRequest, TwstockError
+from twstock.replication.driver import Driver
+from twstock.replication.messages import (
+    AppendEntries,
+    Committed,
+    Entry,
+    Timings,
+    Transfer,
+    VoteRequest,
+)
+from twstock.replication.standing import Role
+from twstock.replication.transport import Transport
+from twstock.rpc.calls import Envelope, Fetch, Peer, Probe
+
+FOLLOWER_ROOM_BYTES = 512 * 1024
+"""A follower takes entries while it has this much room: less than a leader asks for, so that
+what a leader has taken finds room everywhere."""
+
+STRANGERS_MAX = 100
+"""How many peers of other clusters or incarnations are remembered, to be logged once."""
+
+
+class PeerCalls:
+    """Answers the requests of the peers whose ``incarnations`` are known."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        me: Peer,
+        incarnations: Mapping[int, int],
+        driver: Driver,
+        transport: Transport,
+        limits: Limits,
+        timings: Timings,
+        room_bytes: Callable[[], int],
+        panic: Callable[[Failure], None],
+    ) -> None:
+        self._me = me
+        self._incarnations = incarnations
+        self._driver = driver
+        self._transport = transport
+        self._limits = limits
+        self._timings = timings
+        self._room_bytes = room_bytes
+        self._panic = panic
+        self._strangers: set[Peer] = set()
+
+    async def receive(self, envelope: Envelope) -> Any:
+        """Step a peer's request; answers with the replica's reply to it, None for a Transfer."""
+        driver, message = self._driver, envelope.message
+        self._check(envelope)
+        if isinstance(message, Transfer):
+            driver.run(lambda now: driver.replica.step(message, now))
+            return None
+        if isinstance(message, AppendEntries):
+            self._compare_digest(message)
+            if message.entries and self._room_bytes() < FOLLOWER_ROOM_BYTES:
+                raise DiskFull("disk full")
+        elif isinstance(message, VoteRequest) and message.pre_vote:
+            # Before refusing out of loyalty, see whether that leader is still there.
+            await self._check_leader(but=message.source)
+        return await driver.answer(message)
+
+    async def nominate(self, nominee: int) -> None:
+        """A front-end wants ``nominee`` to lead: campaign if the leader is certainly gone.
+
+        Nobody is believed: this member probes the leader that it knows. A living leader
+        gives way only to a higher id that is caught up.
+        """
+        driver = self._driver
+        if driver.replica.role is Role.LEADER:
+            if nominee > self._me.id:
+                driver.run(lambda now: driver.replica.hand_over(nominee, now))
+        elif nominee == self._me.id:
+            await self._check_leader()
+
+    def fetch(self, fetch: Fetch) -> Committed:
+        """Committed entries after an index, as many as one message takes."""
+        replica, first = self._driver.replica, fetch.after_index + 1
+        entries: tuple[Entry, ...] = ()
+        if 1 <= first <= replica.commit:
+            found = replica.log.slice(
+                first, self._limits.fetch_entries_max, self._timings.append_bytes_max
+            )
+            entries = tuple(entry for entry in found if entry.index <= replica.commit)
+        prev = max(0, min(fetch.after_index, replica.last_index))
+        term = replica.log.term_at(prev)
+        return Committed(self._me.id, 0, replica.term, prev, term, replica.commit, entries)
+
+    def _check(self, envelope: Envelope) -> None:
+        """Refuse a message that is not from a known peer of this very group."""
+        peer, message = envelope.peer, envelope.message
+        known = replace(self._me, id=peer.id, incarnation=self._incarnations.get(peer.id, -1))
+        if peer != known:
+            self._warn_of(peer)
+            raise InvalidRequest("peer", "another cluster, group or incarnation")
+        if message.source != peer.id or message.target != self._me.id:
+            raise InvalidRequest("target", "the message is for another member")
+
+    def _warn_of(self, stranger: Peer) -> None:
+        """Once for each: a stranger may go on for ever."""
+        if stranger not in self._strangers and len(self._strangers) < STRANGERS_MAX:
+            self._strangers.add(stranger)
+            self._log.warn("{me} refuses messages of {peer}", me=self._me, peer=stranger)
+
+    def _compare_digest(self, message: AppendEntries) -> None:
+        """States at the same index must be the same (S13)."""
+        own = self._driver.digest_at(message.applied)
+        if own and message.digest and own != message.digest:
+            text = f"state at {message.applied} differs from that of {message.source}"
+            self._panic(Failure(BrokenInvariant(text)))
+
+    async def _check_leader(self, but: int = 0) -> None:
+        """Forget the leader if its process is certainly gone: its machine says so."""
+        replica = self._driver.replica
+        leader, term = replica.leader_id, replica.term
+        if leader in (0, self._me.id, but):
+            return
+        try:
+            await self._transport.probe(leader, Probe())
+        except ConnectionLost:
+            self._driver.run(lambda now: replica.leader_lost(now, term))
+        except TwstockError:
+            return  # no answer in time is no proof: the election time-out decides
