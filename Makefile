@@ -36,6 +36,10 @@ proto: install
 proto-check: proto
 	git diff --exit-code -- twstock/pb
 
+# The wheel in a clean environment, with the runtime requirements alone.
+wheel-check:
+	PYTHON=$(PYTHON) .ci/wheel_check.sh
+
 simulate: install
 	$(BIN)/python -m tests.simulate --seeds $(SEEDS)
 

@@ -175,30 +175,31 @@ start_replica() {
     say "nobody restarts order-$1: started it as process $!, its log is $log"
 }
 
-bring_back() {
-    local began=$SECONDS
-    wait_for "$RESTART_S" is_back "$1" "$2" || start_replica "$1"
+await_return() {
     wait_for "$RETURN_S" has_caught_up "$1" "$2" ||
         fail 1 "order-$1 is not back after $RETURN_S seconds (alive: $alive, role: $role, lag: $lag)"
-    say "order-$1 is back as process $pid, $role, caught up after $((SECONDS - began)) s"
+    say "order-$1 is back as process $pid, $role, caught up"
 }
 
 # crash ID...: kills these replicas at once and brings them back.
 crash() {
-    local id killed=()
+    local id victim victims=()
     for id in "$@"; do
         look_at "$id" || fail 3 "the cluster at $url has no order-$id"
         [[ $alive == True ]] || fail 1 "order-$id is not alive to begin with"
-        killed+=("$id:$pid")
+        victims+=("$id $pid")
     done
     trade "before"
-    for id in "${killed[@]}"; do
-        kill_replica "${id%:*}" "${id#*:}"
+    for victim in "${victims[@]}"; do
+        kill_replica "${victim% *}" "${victim#* }"
     done
-    trade "with order-${*} gone"
+    trade "without ${*/#/order-}"
     sleep "$pause"
-    for id in "${killed[@]}"; do
-        bring_back "${id%:*}" "${id#*:}"
+    for victim in "${victims[@]}"; do
+        wait_for "$RESTART_S" is_back "${victim% *}" "${victim#* }" || start_replica "${victim% *}"
+    done
+    for victim in "${victims[@]}"; do
+        await_return "${victim% *}" "${victim#* }"
     done
     trade "after"
 }

@@ -532,33 +532,44 @@ def plant(mutant: Mutant, root: Path) -> bool:
     return text.count(mutant.old) == 1
 
 
+def run_tests(root: Path, tests: Sequence[str]) -> str:
+    """Run ``tests`` on the copy in ``root``: "passed", "failed" or why they did not run."""
+    environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", *tests]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=root,
+            env=environment,
+            timeout=TIME_LIMIT_S,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+    except subprocess.TimeoutExpired:
+        return "took too long"
+    if done.returncode in (0, 1):
+        return "failed" if done.returncode else "passed"
+    return f"did not run\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+
+
 def judge(mutant: Mutant) -> str:
     """Plant the bug and run its tests: "killed" is as it should be."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as name:
-        root = Path(name)
-        if not plant(mutant, root):
+        if not plant(mutant, Path(name)):
             return "NOT FOUND ONCE"
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(root),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-        command = [sys.executable, "-m", "pytest", "-q", "-x", *mutant.tests]
-        try:
-            done = subprocess.run(
-                command,
-                cwd=root,
-                env=environment,
-                timeout=TIME_LIMIT_S,
-                check=False,
-                capture_output=True,
-                text=True,
-            )
-        except subprocess.TimeoutExpired:
-            return "killed (time)"
-        if done.returncode not in (0, 1):
-            return f"TESTS DID NOT RUN\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
-        return "killed" if done.returncode else "SURVIVED"
+        outcome = run_tests(Path(name), mutant.tests)
+    return {"failed": "killed", "took too long": "killed", "passed": "SURVIVED"}.get(
+        outcome, f"TESTS {outcome}"
+    )
+
+
+def control(chosen: Sequence[Mutant]) -> str:
+    """The outcome of all tests without any bug: a test that fails anyway proves nothing."""
+    tests = sorted({test for mutant in chosen for test in mutant.tests})
+    with tempfile.TemporaryDirectory(prefix="mutant-") as name:
+        plant(Mutant("none", REPLICATION + "log.py", "", "", ()), Path(name))
+        return run_tests(Path(name), tests)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -572,6 +583,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for mutant in MUTANTS
         if not options.text or any(t in mutant.name or t in mutant.file for t in options.text)
     ]
+    if (outcome := control(chosen)) != "passed":
+        print(f"without any bug, the tests: {outcome}")
+        return 1
     survived = 0
     with ThreadPoolExecutor(options.jobs) as pool:
         for mutant, verdict in zip(chosen, pool.map(judge, chosen), strict=True):

@@ -335,8 +335,10 @@ def test_a_client_that_hangs_up_does_not_cancel_its_order(site: Site) -> None:
     request = agent.request(b"POST", b"http://localhost/orders", None, body_of(GOOD))
     request.addErrback(lambda _: None)
     agent.flush()
-    for pump in list(agent._pumps):
-        pump.serverIO.disconnect_cleanup()
+    (pump,) = agent._pumps
+    pump.clientIO.abortConnection()
+    pump.flush()
+    assert pump.serverIO.disconnected
     waiting = site.tiers.waiting[0]
     assert not waiting.called
     waiting.callback(Placement(1, version=4))
@@ -353,7 +355,9 @@ def body_of(order: Any) -> Any:
 # --- everything else -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/", "/nope", "/stock", "/orders//", "//stocks", "/cluster/x"])
+@pytest.mark.parametrize(
+    "path", ["/", "/nope", "/stock", "/orders//", "/cluster/", "/cluster/x", "/delete"]
+)
 def test_an_unknown_path_is_404(site: Site, path: str) -> None:
     """In JSON, and never a redirect."""
     reply = site.get(path)

@@ -50,6 +50,7 @@ class Rules:
     trades: int = 2
     crashes: int = 1
     lookups: int = 1
+    others: bool = True
 
 
 class Lookup(NamedTuple):
@@ -95,6 +96,26 @@ class State(NamedTuple):
     committed: int = 0
     known: int = 0
     crashes: int = 0
+
+    def at(self, sessions: int) -> "State":
+        """The state with another state of the catalog's sessions."""
+        return State(sessions, self.front, self.committed, self.known, self.crashes)
+
+    def put(self, front: Front) -> "State":
+        """The state with another state of the front-end."""
+        return State(self.sessions, front, self.committed, self.known, self.crashes)
+
+    def shown(self, version: int) -> "State":
+        """The state in which somebody has been shown a version."""
+        known = max(self.known, version)
+        return State(self.sessions, self.front, self.committed, known, self.crashes)
+
+    def late(self) -> "State":
+        """Time has passed: what is granted by an answer on its way is over."""
+        grant = self.front.grant
+        if grant is None or not grant.holds:
+            return self
+        return self.put(self.front._replace(grant=grant._replace(holds=False)))
 
 
 class Violation(Exception):
@@ -236,7 +257,8 @@ class World:
         yield from self.leader_steps(state)
         if self.catalogs.shown(state.sessions) >= 0:
             yield from self.trade_steps(state)
-            yield from self.other_steps(state)
+            if self.rules.others:
+                yield from self.other_steps(state)
         for steps in (self.reader_steps, self.lookup_steps, self.lease_steps, self.call_steps):
             yield from steps(state, state.front)
 
@@ -245,7 +267,7 @@ class World:
         if self.catalogs.shown(state.sessions) < 0:
             if not self.caches.holds(state.front.cache) or not self.rules.waits_after_start:
                 opened = self.catalogs.step(state.sessions, "opened", stock(state.committed))
-                yield "the catalog opens", late(state)._replace(sessions=opened[0])
+                yield "the catalog opens", state.late().at(opened[0])
         elif state.crashes < self.rules.crashes:
             after, _ = self.catalogs.step(state.sessions, "started", NOW)
             front = state.front._replace(call=None)
@@ -257,13 +279,17 @@ class World:
     def trade_steps(self, state: State) -> Iterator[tuple[str, State]]:
         """A trade is committed, noticed, and acknowledged as soon as it is published."""
         shown = self.catalogs.shown(state.sessions)
+        newest = self.catalogs.newest(state.sessions)
         if state.committed < self.rules.trades:
-            yield "a trade commits", state._replace(committed=state.committed + 1)
-        if state.committed > self.catalogs.newest(state.sessions):
+            committed = state._replace(committed=state.committed + 1)
+            yield self.at_catalog(committed, "traded", stock(committed.committed), NOW)
+            if self.rules.crashes:
+                yield "a trade commits, and its call is lost", committed
+        if state.committed > newest:
             yield self.at_catalog(state, "traded", stock(state.committed), NOW)
         if shown < state.known:
             raise Violation(f"the catalog shows {shown} after {state.known}")
-        yield f"{shown} is acknowledged, and read by somebody", state._replace(known=shown)
+        yield f"{shown} is acknowledged, and read by somebody", state.shown(shown)
 
     def other_steps(self, state: State) -> Iterator[tuple[str, State]]:
         """What another front-end's session does at the catalog, in any sequence."""
@@ -272,12 +298,12 @@ class World:
         for version in range(1, state.committed + 1):
             yield self.at_catalog(state, "answered", OTHER, "s", Call(version), NOW)
         over = self.catalogs.lease_over(state.sessions, OTHER)
-        yield self.at_catalog(state._replace(sessions=over), "expired", NOW)
+        yield self.at_catalog(state.at(over), "expired", NOW)
 
     def at_catalog(self, state: State, method: str, *args: Any) -> tuple[str, State]:
-        """A step of the catalog alone."""
+        """A step of the catalog alone, on behalf of somebody else or nobody."""
         after, _ = self.catalogs.step(state.sessions, method, *args)
-        return f"catalog: {method}{args}", state._replace(sessions=after)
+        return f"catalog: {method}", state.at(after)
 
     def reader_steps(self, state: State, front: Front) -> Iterator[tuple[str, State]]:
         """Hits and evictions."""
@@ -285,17 +311,17 @@ class World:
         if shown >= 0:
             if shown < state.known:
                 raise Violation(f"the front-end shows {shown} after {state.known}")
-            yield f"the front-end shows {shown} from its cache", state._replace(known=shown)
+            yield f"the front-end shows {shown} from its cache", state.shown(shown)
         if self.caches.snapshots[front.cache].stocks:
             evicted = self.caches.changed(front.cache, stocks=())
-            yield "the stock is evicted", put(state, front._replace(cache=evicted))
+            yield "the stock is evicted", state.put(front._replace(cache=evicted))
 
     def lookup_steps(self, state: State, front: Front) -> Iterator[tuple[str, State]]:
         """Lookups under way. (One that is lost is as good as one that was never sent.)"""
         if len(front.lookups) < self.rules.lookups:
             if self.caches.ticket(front.cache) is not None:
                 asking = put_lookups(front, (*front.lookups, Lookup(0)))
-                yield "the front-end asks", put(state, asking)
+                yield "the front-end asks", state.put(asking)
         for lookup in set(front.lookups):
             rest = list(front.lookups)
             rest.remove(lookup)
@@ -309,17 +335,16 @@ class World:
         after, found = self.catalogs.step(state.sessions, "looked_up", FRONT, "s", "A", NOW)
         if found.version < state.known:
             raise Violation(f"the front-end is told {found.version} after {state.known}")
-        state = state._replace(sessions=after)
+        state = state.at(after)
         answered = put_lookups(front, (*front.lookups, asked._replace(version=found.version)))
-        yield f"its lookup finds {found.version}", put(state, answered)
-        yield "the answer to its lookup is lost", put(state, front)
+        yield f"its lookup finds {found.version}", state.put(answered)
+        yield "the answer to its lookup is lost", state.put(front)
 
     def filled(self, state: State, front: Front, found: Lookup) -> tuple[str, State]:
         """The answer arrives, is shown to whoever asked, and stored if a rule allows it."""
         after, _ = self.caches.step(front.cache, "fill", -found.age, stock(found.version))
-        known = max(state.known, found.version)
         what = f"the front-end receives {found.version}"
-        return what, put(state, front._replace(cache=after))._replace(known=known)
+        return what, state.put(front._replace(cache=after)).shown(found.version)
 
     def lease_steps(self, state: State, front: Front) -> Iterator[tuple[str, State]]:
         """Registrations, and the ends of leases. A registration carries nothing that changes,
@@ -328,19 +353,19 @@ class World:
         after, grant = self.catalogs.step(
             state.sessions, "register", FRONT, "u", "s", NOW, LEASE_S
         )
-        registered = state._replace(sessions=after)
+        registered = state.at(after)
         yield "the front-end registers, the answer is lost", registered
         if front.grant is None:
             if grant.holds:
-                yield "the front-end registers", put(registered, front._replace(grant=grant))
+                yield "the front-end registers", registered.put(front._replace(grant=grant))
         else:
             yield self.granted(state, front._replace(grant=None), front.grant)
         if self.caches.holds(front.cache):
             over = self.caches.changed(front.cache, lease_until=OVER)
-            yield "its lease is over", put(state, front._replace(cache=over))
+            yield "its lease is over", state.put(front._replace(cache=over))
         if not self.caches.holds(front.cache) or not self.rules.waits_for_lease:
             over = self.catalogs.lease_over(state.sessions, FRONT)
-            yield "its lease is over at the catalog, too", late(state)._replace(sessions=over)
+            yield "its lease is over at the catalog, too", state.late().at(over)
 
     def granted(self, state: State, front: Front, grant: Grant) -> tuple[str, State]:
         """The answer to a registration arrives (``twstock.web.lease`` does the same)."""
@@ -350,7 +375,7 @@ class World:
         sent_at = NOW if grant.holds else OVER - LEASE_S
         number, again = self.caches.step(number, "renew", sent_at, LEASE_S, NOW, grant.fresh)
         front = aged(front._replace(cache=number), emptied + again)
-        return f"the front-end has a lease, fresh: {grant.fresh}", put(state, front)
+        return f"the front-end has a lease, fresh: {grant.fresh}", state.put(front)
 
     def call_steps(self, state: State, front: Front) -> Iterator[tuple[str, State]]:
         """Invalidations and their answers. (A call that is lost is as good as none.)"""
@@ -358,28 +383,17 @@ class World:
         if call is None:
             owed = self.catalogs.owes(state.sessions)
             if owed >= 0:
-                yield f"a call for {owed} is sent", put(state, front._replace(call=Call(owed)))
+                yield f"a call for {owed} is sent", state.put(front._replace(call=Call(owed)))
         elif call.is_answer:
             what, answered = self.at_catalog(state, "answered", FRONT, "s", call, NOW)
             yield what + " (once more)", answered
-            yield what, put(answered, front._replace(call=None))
+            yield what, answered.put(front._replace(call=None))
         else:
             number, emptied = self.caches.step(front.cache, "invalidate", "A", call.version)
             told = aged(front._replace(cache=number), emptied)
             answering = told._replace(call=call._replace(is_answer=True))
-            yield f"the front-end is told of {call.version}", put(state, answering)
-            yield "its answer is lost", put(state, told._replace(call=None))
-
-
-def put(state: State, front: Front) -> State:
-    """The state with another state of the front-end."""
-    return state._replace(front=front)
-
-
-def late(state: State) -> State:
-    """Time has passed: what is granted by an answer on its way is over."""
-    grant = state.front.grant
-    return state if grant is None else put(state, state.front._replace(grant=grant._replace(holds=False)))
+            yield f"the front-end is told of {call.version}", state.put(answering)
+            yield "its answer is lost", state.put(told._replace(call=None))
 
 
 def put_lookups(front: Front, lookups: Any) -> Front:

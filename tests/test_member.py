@@ -20,7 +20,7 @@ from twstock.errors import (
 )
 from twstock.replication.messages import AppendEntries
 from twstock.replication.storage import MemoryStorage
-from twstock.rpc.calls import Envelope, Peer
+from twstock.rpc.calls import Envelope, Fetch, Peer
 
 
 @pytest.fixture
@@ -221,6 +221,8 @@ def test_message_of_a_stranger_is_refused(group: Group, wrong: dict[str, object]
     message = AppendEntries(peer.id, 1, 2**60, 0, 0, 0)
     receiving = Deferred.fromCoroutine(group.member(1).receive(Envelope(peer, message)))
     assert failure_of(receiving)[0].check(InvalidRequest)
+    fetching = Deferred.fromCoroutine(group.member(1).fetch(Fetch(peer, 0)))
+    assert failure_of(fetching)[0].check(InvalidRequest)
     assert group.member(1).term() < 2**60
 
 

@@ -228,7 +228,7 @@ def test_order_csvs_same(cluster, tmp_path):
     """The logs that the replicas export, and those they keep, are the same bytes."""
     cluster.trade("META", 1, "buy")
     orders, catalogs = cluster.remotes("order"), cluster.remotes("catalog")
-    export(tmp_path, list(enumerate(orders, start=1)), catalogs)
+    export(tmp_path, dict(enumerate(orders, start=1)), catalogs)
     for remote in (*orders, *catalogs):
         remote.close()
     logs = [(tmp_path / f"order_log_{k}.csv").read_bytes() for k in (1, 2, 3)]

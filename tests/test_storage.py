@@ -93,6 +93,15 @@ def test_what_was_written_is_there_after_reopening(storage: Storage) -> None:
     assert loaded.entries == [*map(entry, range(1, 5)), entry(5, 2), entry(6, 2)]
 
 
+def test_a_vote_in_the_same_term_is_kept(storage: Storage) -> None:
+    """A vote is durable although the term does not change: or a restart votes twice."""
+    storage.open()
+    storage.write([promise(4)])
+    storage.write([promise(4, 2)])
+    storage.close()
+    assert storage.open().hard_state == HardState(4, 2)
+
+
 def test_a_lower_index_replaces_what_follows(storage: Storage) -> None:
     """An entry at or before the last index replaces everything from there on."""
     storage.open()

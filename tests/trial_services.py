@@ -3,6 +3,8 @@
 Synchronous on purpose; everything that waits is tested with pytest.
 """
 
+# ruff: noqa: PT009, PT027 - trial reports its own assertions best
+
 import tempfile
 from pathlib import Path
 

@@ -9,15 +9,20 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twstock.errors import ConfigError, TwstockError
 from twstock.rest import Answer, Session, Unreachable, WrongUrl
 
+if TYPE_CHECKING:
+    from twstock.verify import Remote
+
 DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
+PROGRESS_EVERY_S = 0.1
 DEFAULT_URL = "http://127.0.0.1:8080"
 Row = Mapping[str, Any]
 STOCK_COLUMNS = ("name", "price", "quantity", "volume", "version")
@@ -119,28 +124,32 @@ def _share(text: str) -> float:
 
 
 def _status(options: argparse.Namespace) -> int:
-    answer = Session(options.url).get("/cluster")
+    with Session(options.url) as session:
+        answer = session.get("/cluster")
     if answer.ok and not options.json:
         _table(MEMBER_COLUMNS, answer.body["data"]["services"])
     return _finish(options, answer)
 
 
 def _lookup(options: argparse.Namespace) -> int:
-    answer = Session(options.url).lookup(options.name)
+    with Session(options.url) as session:
+        answer = session.lookup(options.name)
     if answer.ok and not options.json:
         _table(STOCK_COLUMNS, [answer.body["data"]])
     return _finish(options, answer)
 
 
 def _trade(options: argparse.Namespace) -> int:
-    answer = Session(options.url).trade(options.name, options.command, options.quantity)
+    with Session(options.url) as session:
+        answer = session.trade(options.name, options.command, options.quantity)
     if answer.ok and not options.json:
         print(f"transaction number {answer.body['data']['transaction_number']}")
     return _finish(options, answer)
 
 
 def _order(options: argparse.Namespace) -> int:
-    answer = Session(options.url).order(options.number)
+    with Session(options.url) as session:
+        answer = session.order(options.number)
     if answer.ok and not options.json:
         _table(ORDER_COLUMNS, [answer.body["data"]])
     return _finish(options, answer)
@@ -155,7 +164,8 @@ def _orders(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace, path: str, columns: Sequence[str]) -> int:
-    rows = [row for page in Session(options.url).pages(path) for row in page]
+    with Session(options.url) as session:
+        rows = [row for page in session.pages(path) for row in page]
     if options.json:
         print(json.dumps({"data": rows, "next": None}))
     else:
@@ -194,19 +204,35 @@ def _addresses(options: argparse.Namespace, group: str) -> list[tuple[int, str]]
             raise ConfigError(f"{options.config}: {error}") from None
         replicas = parse(text, options.config.parent).replicas(group)
         return [(replica.id, str(replica.grpc)) for replica in replicas]
-    answer = Session(options.url).get("/cluster")
+    with Session(options.url) as session:
+        answer = session.get("/cluster")
     if not answer.ok:
         raise Unreachable(f"{options.url}: {answer.message}")
     rows = [row for row in answer.body["data"]["services"] if row["service"] == group]
     return [(row["id"], row["address"]) for row in rows]
 
 
-def _verify(options: argparse.Namespace) -> int:
-    from twstock.verify import Remote, verify  # noqa: PLC0415
+@contextmanager
+def _replicas(options: argparse.Namespace) -> "Iterator[dict[str, dict[int, Remote]]]":
+    """Every replica, by group and id, to be asked by gRPC."""
+    from twstock.verify import Remote  # noqa: PLC0415
 
-    orders = [Remote(f"order-{k}", address) for k, address in _addresses(options, "order")]
-    catalogs = [Remote(f"catalog-{k}", address) for k, address in _addresses(options, "catalog")]
-    finding = verify(orders, catalogs)
+    with ExitStack() as stack:
+        yield {
+            group: {
+                number: stack.enter_context(Remote(f"{group}-{number}", address))
+                for number, address in _addresses(options, group)
+            }
+            for group in ("order", "catalog")
+        }
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from twstock.verify import verify  # noqa: PLC0415
+
+    with _replicas(options) as found, _Progress("orders") as progress:
+        orders, catalogs = list(found["order"].values()), list(found["catalog"].values())
+        finding = verify(orders, catalogs, compared=progress.step)
     status = finding.exit_status()
     if options.json:
         print(json.dumps({"equal": status == DONE, **finding.as_json()}))
@@ -216,23 +242,20 @@ def _verify(options: argparse.Namespace) -> int:
     for problem in finding.missing:
         print(f"cannot reach {problem}")
     if not finding.differences and finding.replicas:
-        print(
-            f"{', '.join(finding.replicas)}: the same {finding.orders} orders; "
-            f"{finding.stocks} stocks are what these make them"
-        )
+        print(f"{', '.join(finding.replicas)}: the same {finding.orders} orders")
+    if status == DONE:
+        print(f"{finding.stocks} stocks: what the orders make them")
     return status
 
 
 def _export(options: argparse.Namespace) -> int:
     from twstock.export import export  # noqa: PLC0415
-    from twstock.verify import Remote  # noqa: PLC0415
 
-    orders = [(k, Remote(f"order-{k}", address)) for k, address in _addresses(options, "order")]
-    catalogs = [Remote(f"catalog-{k}", address) for k, address in _addresses(options, "catalog")]
-    try:
-        paths = export(options.directory, orders, catalogs)
-    except OSError as error:
-        return _complain(error, REFUSED)
+    with _replicas(options) as found:
+        try:
+            paths = export(options.directory, found["order"], list(found["catalog"].values()))
+        except OSError as error:
+            return _complain(error, REFUSED)
     print(json.dumps([str(p) for p in paths]) if options.json else "\n".join(map(str, paths)))
     return DONE
 
@@ -275,10 +298,11 @@ def _is_number(cell: str) -> bool:
 
 
 class _Progress:
-    """How far long work is, on a terminal; silent elsewhere."""
+    """How far long work is, on a terminal, a few times a second; silent elsewhere."""
 
-    def __init__(self, unit: str, total: int) -> None:
-        self._unit, self._total, self._done = unit, total, 0
+    def __init__(self, unit: str, total: int | None = None) -> None:
+        self._unit = f"/{total} {unit}" if total else f" {unit}"
+        self._done, self._next = 0, 0.0
         self._shown = sys.stderr.isatty()
 
     def __enter__(self) -> "_Progress":
@@ -286,10 +310,15 @@ class _Progress:
 
     def __exit__(self, *_: object) -> None:
         if self._shown:
+            self._show()
             print(file=sys.stderr)
 
     def step(self) -> None:
         """One more is done; from any thread."""
         self._done += 1
-        if self._shown:
-            print(f"\r{self._done}/{self._total} {self._unit}", end="", file=sys.stderr, flush=True)
+        if self._shown and time.monotonic() > self._next:
+            self._next = time.monotonic() + PROGRESS_EVERY_S
+            self._show()
+
+    def _show(self) -> None:
+        print(f"\r{self._done}{self._unit}", end="", file=sys.stderr, flush=True)

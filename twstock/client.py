@@ -127,9 +127,8 @@ class Client:
 
 def run(load: Load, asked: Callable[[], None] = lambda: None) -> Tally:
     """Run all clients, each in a thread. Raises Unreachable if there is nobody to ask at all."""
-    session = Session(load.url)
-    names = [stock["name"] for page in session.pages("/stocks") for stock in page]
-    session.close()
+    with Session(load.url) as session:
+        names = [stock["name"] for page in session.pages("/stocks") for stock in page]
     if not names:
         raise Unreachable(f"{load.url} has no stocks")
     base = Random(load.seed).getrandbits(64)

@@ -108,8 +108,8 @@ class Limits:
     refused_keys_max: int = 100_000
     refused_keys_s: float = 24 * 3600.0
     # gRPC
-    rpc_threads: int = 48
-    rpc_client_calls_max: int = 24
+    rpc_threads: int = 128
+    rpc_client_calls_max: int = 96
     control_deadline_s: float = 0.25
     append_deadline_s: float = 1.0
     message_bytes_max: int = 4 * 1024 * 1024

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class Behind(TwstockError):
 
 def export(
     directory: Path,
-    orders: Sequence[tuple[int, Remote]],
+    orders: Mapping[int, Remote],
     catalogs: Sequence[Remote],
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[Path]:
@@ -31,9 +31,9 @@ def export(
     Raises Unreachable, or Behind when a replica does not catch up.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    last = max(replica.last_transaction() for _, replica in orders)
+    last = max(replica.last_transaction() for replica in orders.values())
     written = [write_csv(directory / "stocks.csv", STOCK_COLUMNS, _stock_rows(catalogs))]
-    for number, replica in orders:
+    for number, replica in orders.items():
         _await(replica, last, sleep)
         lines = takewhile(lambda line: line.number <= last, replica.orders())
         path = directory / f"order_log_{number}.csv"

@@ -60,6 +60,12 @@ class Session:
         except ValueError as error:
             raise WrongUrl(f"{url}: {error}") from None
 
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()

@@ -74,6 +74,12 @@ class Remote:
         self._channel = grpc.insecure_channel(address, options=options)
         self._error = grpc.RpcError
 
+    def __enter__(self) -> "Remote":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def call(self, method: Any, request: Any) -> Any:
         """Make one call of ``twstock.rpc.wire.methods``. Raises Unreachable."""
         ask = self._channel.unary_unary(method.path, method.encode_request, method.decode_answer)
@@ -139,8 +145,12 @@ class Sums:
             self.sold += line.quantity
 
 
-def compare_logs(logs: Mapping[str, Iterable[Line]], finding: Finding) -> dict[str, Sums]:
-    """Compare the logs number by number; returns the sums by stock of the first log."""
+def compare_logs(
+    logs: Mapping[str, Iterable[Line]], finding: Finding, compared: Callable[[], None]
+) -> dict[str, Sums]:
+    """Compare the logs number by number, calling ``compared`` after each; returns the sums by
+    stock of the first log.
+    """
     names = list(logs)
     sums: dict[str, Sums] = {}
     for number, lines in enumerate(zip_longest(*logs.values()), start=1):
@@ -155,6 +165,7 @@ def compare_logs(logs: Mapping[str, Iterable[Line]], finding: Finding) -> dict[s
                 finding.differ(f"{name} has ({line}) where {names[0]} has ({first})")
         if first is not None:
             sums.setdefault(first.name, Sums()).add(first)
+        compared()
     return sums
 
 
@@ -186,7 +197,9 @@ def leader_stocks(catalogs: Iterable[Remote]) -> list[Stock]:
     raise Unreachable("; ".join(problems))
 
 
-def examine(orders: Iterable[Remote], catalogs: Iterable[Remote]) -> Finding:
+def examine(
+    orders: Iterable[Remote], catalogs: Iterable[Remote], compared: Callable[[], None]
+) -> Finding:
     """Ask everybody once."""
     finding = Finding()
     logs: dict[str, Iterable[Line]] = {}
@@ -198,7 +211,7 @@ def examine(orders: Iterable[Remote], catalogs: Iterable[Remote]) -> Finding:
             finding.missing.append(str(error))
     finding.replicas = list(logs)
     try:
-        sums = compare_logs(logs, finding)
+        sums = compare_logs(logs, finding, compared)
         if logs:
             compare_stocks(leader_stocks(catalogs), sums, finding)
     except Unreachable as error:
@@ -211,13 +224,14 @@ def verify(
     catalogs: list[Remote],
     patience_s: float = PATIENCE_S,
     sleep: Callable[[float], None] = time.sleep,
+    compared: Callable[[], None] = lambda: None,
 ) -> Finding:
     """Ask everybody until all is equal, for ``patience_s`` seconds: trades may be under way and
     replicas behind. A difference that stays is one.
     """
     deadline = time.monotonic() + patience_s
     while True:
-        finding = examine(orders, catalogs)
+        finding = examine(orders, catalogs, compared)
         if finding.exit_status() == 0 or time.monotonic() > deadline:
             return finding
         sleep(PAUSE_S)

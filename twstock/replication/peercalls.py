@@ -87,6 +87,7 @@ class PeerCalls:
 
     def fetch(self, fetch: Fetch) -> Committed:
         """Committed entries after an index, as many as one message takes."""
+        self._check_peer(fetch.peer)
         replica, first = self._driver.replica, fetch.after_index + 1
         entries: tuple[Entry, ...] = ()
         if 1 <= first <= replica.commit:
@@ -99,14 +100,17 @@ class PeerCalls:
         return Committed(self._me.id, 0, replica.term, prev, term, replica.commit, entries)
 
     def _check(self, envelope: Envelope) -> None:
-        """Refuse a message that is not from a known peer of this very group."""
         peer, message = envelope.peer, envelope.message
+        self._check_peer(peer)
+        if message.source != peer.id or message.target != self._me.id:
+            raise InvalidRequest("target", "the message is for another member")
+
+    def _check_peer(self, peer: Peer) -> None:
+        """Refuse whoever is not a known peer of this very group."""
         known = replace(self._me, id=peer.id, incarnation=self._incarnations.get(peer.id, -1))
         if peer != known:
             self._warn_of(peer)
             raise InvalidRequest("peer", "another cluster, group or incarnation")
-        if message.source != peer.id or message.target != self._me.id:
-            raise InvalidRequest("target", "the message is for another member")
 
     def _warn_of(self, stranger: Peer) -> None:
         """Once for each: a stranger may go on for ever."""

@@ -22,8 +22,8 @@ from twstock.rpc.wire.methods import Method
 Q = TypeVar("Q")
 A = TypeVar("A")
 
-_WAIT_MAX_S = 10.0
-"""How long a handler may keep a thread when the caller set no deadline."""
+_WAIT_MAX_S = 2.0
+"""How long a caller waits at most, whatever deadline it set: nothing hangs longer than this."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,6 @@ def new_app() -> Klein:
     app = Klein()
     app.url_map.converters["rest"] = _Rest
     app.url_map.merge_slashes = False
-    app.url_map.strict_slashes = False
     app.handle_errors(HTTPException)(_no_route)
     app.handle_errors(Exception)(_unexpected)
     return app

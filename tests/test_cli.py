@@ -1,0 +1,276 @@
+"""The ``twstock`` command: what it asks for, what it prints, and how it exits."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+
+from tests.cluster_fixture import free_ports
+from twstock import cli
+from twstock.cli import DONE, REFUSED, UNREACHABLE, USAGE, main
+from twstock.config import Address, default_cluster, render
+from twstock.rest import Session, Unreachable
+
+STOCK = {"name": "GameStart", "price": 15.99, "quantity": 100, "volume": 0, "version": 0}
+NAMES = [f"S{k}" for k in range(5)]
+
+
+class Answers(BaseHTTPRequestHandler):
+    """A front-end in memory: stocks, orders, and faults to come."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        """Quiet."""
+
+    def do_GET(self):
+        """Stocks, orders, the cluster."""
+        url = urlsplit(self.path)
+        query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        parts = [unquote(part) for part in url.path.split("/")[1:]]
+        self.server.asked.append(self.path)
+        match parts:
+            case ["stocks"]:
+                after = query.get("after", "")
+                page = [STOCK | {"name": name} for name in NAMES if name > after][:2]
+                more = page[-1]["name"] if page[-1]["name"] != NAMES[-1] else None
+                self.reply(200, {"data": page, "next": more})
+            case ["stocks", name] if name == "Nobody":
+                self.reply(404, {"error": {"code": 404, "message": "stock not found"}})
+            case ["stocks", name]:
+                self.reply(200, {"data": STOCK | {"name": name}})
+            case ["orders"]:
+                self.reply(200, {"data": list(self.server.orders.values()), "next": None})
+            case ["orders", number] if int(number) in self.server.orders:
+                self.reply(200, {"data": self.server.orders[int(number)]})
+            case ["cluster"]:
+                self.reply(200, {"data": {"services": self.server.services}})
+            case _:
+                words = "Transaction number not found"
+                self.reply(404, {"error": {"code": 404, "message": words}})
+
+    def do_POST(self):
+        """Place an order, unless a fault is next."""
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.keys.append(self.headers["Idempotency-Key"])
+        if self.server.faults:
+            status = self.server.faults.pop(0)
+            if status == 0:
+                self.close_connection = True
+                return
+            error = {"code": status, "message": "not now", "outcome": "unknown"}
+            self.reply(status, {"error": error})
+            return
+        with self.server.lock:
+            number = len(self.server.orders) + 1
+            self.server.orders[number] = {"order_num": number, **body}
+        self.reply(200, {"data": {"transaction_number": number}})
+
+    def reply(self, status, body):
+        """Send JSON."""
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+@pytest.fixture
+def front():
+    """A front-end in memory."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    server.lock = threading.Lock()
+    server.orders, server.faults, server.keys, server.asked = {}, [], [], []
+    server.services = []
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def run(front, capsys):
+    """Run one command; returns exit status, output and errors."""
+
+    def call(*words):
+        try:
+            status = main([*words, "--url", front.url])
+        except SystemExit as error:
+            status = error.code
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+def test_lookup(run):
+    """A table for people, the answer itself for scripts."""
+    status, out, _ = run("lookup", "GameStart")
+    assert status == DONE
+    assert out.splitlines()[0].split() == ["name", "price", "quantity", "volume", "version"]
+    assert out.splitlines()[1].split() == ["GameStart", "15.99", "100", "0", "0"]
+    status, out, _ = run("lookup", "A/B %", "--json")
+    assert (status, json.loads(out)) == (DONE, {"data": STOCK | {"name": "A/B %"}})
+
+
+def test_a_refusal_exits_1(run):
+    """Its words go to standard error, with ``--json`` the answer to standard output."""
+    assert run("lookup", "Nobody") == (REFUSED, "", "twstock: stock not found\n")
+    status, out, _ = run("lookup", "Nobody", "--json")
+    assert (status, json.loads(out)["error"]["code"]) == (REFUSED, 404)
+    assert run("order", "7")[0] == REFUSED
+
+
+def test_buy_and_order(run, front):
+    """An order gets a number, by which it can be asked for."""
+    status, out, _ = run("buy", "GameStart", "3")
+    assert (status, out) == (DONE, "transaction number 1\n")
+    status, out, _ = run("order", "1", "--json")
+    wanted = {"order_num": 1, "name": "GameStart", "quantity": 3, "type": "buy"}
+    assert json.loads(out) == {"data": wanted}
+    assert run("sell", "GameStart", "3", "--json")[1] == '{"data": {"transaction_number": 2}}\n'
+    assert front.orders[2]["type"] == "sell"
+
+
+@pytest.mark.parametrize("fault", [503, 429, 0])
+def test_an_unknown_outcome_is_asked_again_with_the_same_key(run, front, fault):
+    """A 503, a 429, or a connection that breaks."""
+    front.faults = [fault, fault]
+    assert run("buy", "GameStart", "1")[0] == DONE
+    assert len(front.orders) == 1
+    assert len(front.keys) >= 3
+    assert len(set(front.keys)) == 1
+
+
+def test_patience_ends(front):
+    """Nobody could say in time what became of an order."""
+    front.faults = [503] * 1000
+    session = Session(front.url)
+    with pytest.raises(Unreachable, match="not now"):
+        session.trade("GameStart", "buy", 1, patience_s=0.2)
+    session.close()
+
+
+def test_lists_take_every_page(run):
+    """``stocks`` follows ``next`` to the end."""
+    status, out, _ = run("stocks")
+    assert (status, len(out.splitlines())) == (DONE, 1 + len(NAMES))
+    assert [s["name"] for s in json.loads(run("stocks", "--json")[1])["data"]] == NAMES
+    assert run("orders") == (DONE, "order num  name  type  quantity\n", "")
+
+
+def test_status(run, front):
+    """One row a member; what is not known is a dash."""
+    front.services = [
+        {"service": "order", "id": 1, "pid": 7, "address": "a:1", "alive": True, "role": "leader"},
+        {"service": "order", "id": 2, "pid": None, "address": "a:2", "alive": False, "role": None},
+    ]
+    status, out, _ = run("status")
+    assert status == DONE
+    assert out.splitlines()[1].split()[:6] == ["order", "1", "7", "a:1", "yes", "leader"]
+    assert out.splitlines()[2].split()[:6] == ["order", "2", "-", "a:2", "no", "-"]
+
+
+def test_client(run, front):
+    """The seed's client trades, asks for all it placed, and finds it."""
+    words = ["client", "--clients", "2", "--requests", "10", "-p", "1", "--seed", "3"]
+    status, out, _ = run(*words, "--json")
+    report = json.loads(out)
+    assert status == DONE
+    assert report["outcomes"] == {"executed": 20}
+    assert report["latency_ms"]["order"]["count"] == len(front.orders) == 20
+    assert report["mismatches"] == report["failures"] == []
+    placed = sorted(map(json.dumps, front.orders.values()))
+    assert run(*words)[1].splitlines()[-1] == "0 mismatches, 0 failures"
+    assert len(placed) == 20
+
+
+def test_client_finds_what_is_not_as_placed(run, front):
+    """A number given twice and an order that changed are mismatches: exit status 1."""
+
+    class Forgetful(dict):
+        def __setitem__(self, number, order):
+            super().__setitem__(number, order | {"quantity": 99})
+
+    front.orders = Forgetful()
+    status, out, _ = run("client", "--clients", "1", "--requests", "2", "-p", "1", "--json")
+    assert status == REFUSED
+    assert len(json.loads(out)["mismatches"]) == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("fly",),
+        ("buy", "GameStart"),
+        ("buy", "GameStart", "many"),
+        ("order", "0"),
+        ("client", "-p", "2"),
+        ("client", "--clients", "0"),
+        ("lookup", "GameStart", "--url", "ftp://here"),
+        ("lookup", "GameStart", "--url", "http://here:port"),
+        ("verify", "--config", "/nowhere/cluster.toml"),
+        ("up", "--http", "here"),
+    ],
+)
+def test_wrong_usage_exits_2(words, capsys):
+    """Always with a word on standard error."""
+    try:
+        status = main(words)
+    except SystemExit as error:
+        status = error.code
+    assert status == USAGE
+    assert capsys.readouterr().err != ""
+
+
+@pytest.mark.parametrize(
+    "words", [("status",), ("lookup", "X"), ("orders",), ("client",), ("verify",)]
+)
+def test_nobody_there_exits_3(words, capsys):
+    """The address is named."""
+    url = f"http://127.0.0.1:{free_ports(1)}"
+    assert main([*words, "--url", url]) == UNREACHABLE
+    assert url in capsys.readouterr().err
+
+
+def test_nobody_behind_the_front_end_exits_3(tmp_path, capsys):
+    """``verify`` names each replica that it cannot reach."""
+    port = free_ports(6)
+    cluster = default_cluster(http=Address("127.0.0.1", port), base_port=port + 1)
+    file = tmp_path / "cluster.toml"
+    file.write_text(render(cluster))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("twstock.verify.PATIENCE_S", 0.0)
+        assert main(["verify", "--config", str(file)]) == UNREACHABLE
+    out = capsys.readouterr().out
+    assert all(f"order-{k}" in out for k in (1, 2, 3))
+
+
+def test_the_url_may_come_from_the_environment(front, monkeypatch, capsys):
+    """``TWSTOCK_URL``."""
+    monkeypatch.setenv("TWSTOCK_URL", front.url)
+    assert main(["lookup", "GameStart"]) == DONE
+    assert "GameStart" in capsys.readouterr().out
+
+
+def test_control_characters_of_a_name_are_not_printed(run):
+    """A terminal obeys them."""
+    assert "\x1b" not in run("lookup", "A\x1b[2J")[1]
+
+
+def test_progress_is_for_terminals(monkeypatch, capsys):
+    """On a terminal long work shows how far it is; elsewhere nothing."""
+    with cli._Progress("requests", 2) as progress:
+        progress.step()
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with cli._Progress("requests", 2) as progress:
+        progress.step()
+    assert capsys.readouterr().err == "\r1/2 requests\r1/2 requests\n"

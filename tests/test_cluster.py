@@ -1,0 +1,462 @@
+"""The local cluster: what it plans, and how it starts, watches and stops its members."""
+
+import io
+import json
+import os
+import signal
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from tests.cluster_fixture import free_ports
+from twstock.cluster import DEATHS_MAX, Directory, LocalCluster, Options, up, url_of, why_taken
+from twstock.config import Address, Limits, default_cluster, parse
+from twstock.errors import ConfigError, TwstockError
+from twstock.members import KILL_MIN_S, STOP_S, Members
+from twstock.plan import Flags, member_names, plan, tiers, to_text, unready
+
+NEW = "0123456789abcdef"
+
+
+def planned(written=None, has_data=False, **flags):
+    """The plan of some flags for ``/data``."""
+    return plan(Flags(Path("/data"), **flags), written, has_data, NEW)
+
+
+class TestPlan:
+    """Flags win over the file; what no flag names stays."""
+
+    def test_the_first_start_has_the_defaults_and_a_new_id(self):
+        """One front-end, one catalog, three orders, on the documented ports."""
+        cluster = planned()
+        assert cluster.cluster_id == NEW
+        assert cluster.data == Path("/data")
+        assert str(cluster.fronts[0].http) == "127.0.0.1:8080"
+        assert [str(r.grpc) for r in cluster.orders] == [f"127.0.0.1:{50052 + k}" for k in range(3)]
+
+    def test_a_file_keeps_its_id_limits_and_addresses(self):
+        """The same flags again mean the same cluster, and none mean the file."""
+        first = planned(http=Address("127.0.0.1", 9000), base_port=9100, cache_size=7)
+        edited = to_text(replace(first, limits=replace(first.limits, segment_bytes=4194304)))
+        again = planned(edited, has_data=True)
+        assert again.cluster_id == NEW
+        assert again.limits == Limits(cache_size=7, segment_bytes=4194304)
+        assert (again.fronts, again.orders) == (first.fronts, first.orders)
+
+    def test_flags_move_the_ports(self):
+        """``--http`` moves the front-ends alone, ``--base-port`` everything behind them."""
+        first = planned()
+        moved = planned(to_text(first), True, http=Address("127.0.0.1", 9000), fronts=2)
+        assert [str(f.http) for f in moved.fronts] == ["127.0.0.1:9000", "127.0.0.1:9001"]
+        assert moved.orders == first.orders
+        based = planned(to_text(first), True, base_port=9100)
+        assert based.fronts[0].http == first.fronts[0].http
+        assert based.catalogs[0].grpc.port == 9100
+        assert based.fronts[0].internal.port == 9104
+
+    @pytest.mark.parametrize("flag", ["catalogs", "orders"])
+    def test_the_number_of_replicas_cannot_change(self, flag):
+        """Not on data; before there is any, it can, and naming the same number is fine."""
+        written = to_text(planned())
+        with pytest.raises(ConfigError, match=f"--{flag}"):
+            planned(written, True, **{flag: 5})
+        assert len(getattr(planned(written, False, **{flag: 5}), flag)) == 5
+        planned(written, True, catalogs=1, orders=3)
+
+    def test_ports_that_clash_are_refused(self):
+        """The message names both."""
+        with pytest.raises(ConfigError, match="front-1 http"):
+            planned(http=Address("127.0.0.1", 50052))
+        with pytest.raises(ConfigError, match="port"):
+            planned(base_port=65534)
+
+    def test_the_file_moves_with_its_directory(self, tmp_path):
+        """It names its data relative to itself, and a catalog file absolutely."""
+        text = to_text(planned(catalog_csv=Path("/some/stocks.csv")))
+        moved = parse(text, tmp_path)
+        assert moved.data == tmp_path
+        assert moved.catalog_csv == Path("/some/stocks.csv")
+
+
+def rows(cluster, **changes):
+    """``GET /cluster`` of a cluster that is well, the last order replica leading."""
+    found = []
+    for name in member_names(cluster):
+        service, number = name.rsplit("-", 1)
+        role = "serving" if service == "front" else "follower"
+        row = {"service": service, "id": int(number), "alive": True, "role": role}
+        found.append(row | changes.get(name.replace("-", "_"), {}))
+    return found
+
+
+LED = {"catalog_1": {"role": "leader"}, "order_3": {"role": "leader"}}
+
+
+class TestUnready:
+    """When the whole cluster serves."""
+
+    cluster = default_cluster()
+
+    def test_all_alive_and_led(self):
+        """Every member is alive and both groups have a leader."""
+        assert unready(self.cluster, rows(self.cluster, **LED)) == []
+
+    def test_what_is_missing_is_named(self):
+        """A dead member, one that has not joined, one without a row, a group without a leader."""
+        dead = {"alive": False, "role": None}
+        assert unready(self.cluster, rows(self.cluster, **LED, order_1=dead)) == ["order-1"]
+        joining = {"role": "joining"}
+        assert unready(self.cluster, rows(self.cluster, **LED, order_2=joining)) == ["order-2"]
+        assert "front-1" in unready(self.cluster, [])
+        assert unready(self.cluster, rows(self.cluster, catalog_1={"role": "leader"})) == [
+            "order leader"
+        ]
+
+
+class FakeProcess:
+    """A process transport that records its signals."""
+
+    def __init__(self, protocol, arguments):
+        self.protocol, self.arguments = protocol, arguments
+        self.signals = []
+
+    def signalProcess(self, name):
+        """Note a signal."""
+        self.signals.append(name)
+
+    def end(self, code=0, number=None):
+        """End as a process does."""
+        wrong = code or number
+        reason = ProcessTerminated(code, number) if wrong else ProcessDone(0)
+        self.protocol.processEnded(Failure(reason))
+
+
+class FakeReactor(Clock):
+    """A clock that spawns FakeProcesses."""
+
+    def __init__(self):
+        super().__init__()
+        self.spawned = {}
+
+    def spawnProcess(self, protocol, executable, args, env, childFDs):  # noqa: N803
+        """Start one; the files of its output are open."""
+        for file in childFDs.values():
+            os.fstat(file)
+        process = FakeProcess(protocol, args)
+        self.spawned.setdefault(protocol.name, []).append(process)
+        protocol.makeConnection(process)
+        return process
+
+    def live(self, name):
+        """The latest process of a member."""
+        return self.spawned[name][-1]
+
+
+@pytest.fixture
+def fake(tmp_path):
+    """A reactor, members in a directory, and what they told of their deaths."""
+    reactor, deaths = FakeReactor(), []
+    cluster = replace(default_cluster(fronts=2), data=tmp_path)
+    members = Members(reactor, cluster, lambda name, code: deaths.append((name, code)))
+    members.startService()
+    return reactor, members, deaths
+
+
+class TestMembers:
+    """Processes are restarted when they die, and stopped tier by tier."""
+
+    def test_every_member_is_a_twistd_of_its_own(self, fake, tmp_path):
+        """With the plugin, the file and the name of that member."""
+        reactor, _, _ = fake
+        assert set(reactor.spawned) == set(member_names(default_cluster(fronts=2)))
+        words = reactor.live("order-2").arguments
+        tail = ["stock-order", "--config", str(tmp_path / "cluster.toml"), "--name", "order-2"]
+        assert words[-7:] == ["-n", "--pidfile=", *tail]
+
+    def test_one_that_lived_is_restarted_at_once(self, fake):
+        """After a long life there is no reason to wait."""
+        reactor, members, deaths = fake
+        reactor.advance(members.threshold)
+        reactor.live("order-3").end(number=signal.SIGKILL)
+        reactor.advance(0)
+        assert len(reactor.spawned["order-3"]) == 2
+        assert deaths == [("order-3", -9)]
+
+    def test_one_that_keeps_dying_waits_longer_and_longer(self, fake):
+        """Up to ``maxRestartDelay``."""
+        reactor, members, _ = fake
+        delays = []
+        for _ in range(7):
+            reactor.live("front-1").end(code=1)
+            began = reactor.seconds()
+            count = len(reactor.spawned["front-1"])
+            while len(reactor.spawned["front-1"]) == count:
+                reactor.advance(0.1)
+            delays.append(round(reactor.seconds() - began, 1))
+        assert delays == sorted(delays)
+        assert delays[0] == pytest.approx(0.1)
+        assert delays[-1] == pytest.approx(members.maxRestartDelay, abs=0.2)
+
+    def test_without_restart_the_dead_stay_dead(self, tmp_path):
+        """``--no-restart``."""
+        reactor, deaths = FakeReactor(), []
+        cluster = replace(default_cluster(), data=tmp_path)
+        members = Members(reactor, cluster, lambda *told: deaths.append(told), restart=False)
+        members.startService()
+        reactor.live("order-1").end(code=3)
+        reactor.advance(10)
+        assert len(reactor.spawned["order-1"]) == 1
+        assert deaths == [("order-1", 3)]
+        stopped = members.stopService()
+        for tier in tiers(cluster).values():
+            for name in tier:
+                if name != "order-1":
+                    reactor.live(name).end()
+        assert stopped.called
+
+    def test_stopping_drains_tier_by_tier(self, fake):
+        """Front-ends first, then orders, then the catalog; nothing is restarted."""
+        reactor, members, deaths = fake
+        stopped = members.stopService()
+        signals = {name: reactor.live(name).signals for name in reactor.spawned}
+        assert signals["front-1"] == signals["front-2"] == ["TERM"]
+        assert signals["order-1"] == signals["catalog-1"] == []
+        reactor.live("front-1").end()
+        reactor.live("front-2").end()
+        assert signals["order-1"] == signals["order-3"] == ["TERM"]
+        assert signals["catalog-1"] == []
+        for k in (1, 2, 3):
+            reactor.live(f"order-{k}").end()
+        assert signals["catalog-1"] == ["TERM"]
+        reactor.live("catalog-1").end()
+        assert stopped.called
+        assert deaths == []
+        assert reactor.getDelayedCalls() == []
+
+    def test_what_does_not_stop_is_killed(self, fake):
+        """All tiers together get ``STOP_S``, the late ones a moment at least."""
+        reactor, members, _ = fake
+        members.stopService()
+        reactor.advance(STOP_S)
+        assert reactor.live("front-1").signals == ["TERM", "KILL"]
+        reactor.live("front-1").end(number=9)
+        reactor.live("front-2").end(number=9)
+        reactor.advance(KILL_MIN_S)
+        assert reactor.live("order-1").signals == ["TERM", "KILL"]
+
+    def test_a_stop_forgets_planned_restarts(self, fake):
+        """A member that died a moment ago does not come back."""
+        reactor, members, _ = fake
+        reactor.live("front-1").end(code=1)
+        members.stopService()
+        reactor.live("front-2").end()
+        reactor.advance(0.5)
+        assert len(reactor.spawned["front-1"]) == 1
+
+    def test_a_log_that_grew_too_long_is_put_aside(self, fake, tmp_path, monkeypatch):
+        """One old log is kept."""
+        reactor, members, _ = fake
+        monkeypatch.setattr("twstock.members.LOG_BYTES_MAX", 3)
+        (tmp_path / "order-1/service.log").write_text("long")
+        reactor.advance(members.threshold)
+        reactor.live("order-1").end(code=1)
+        reactor.advance(0)
+        assert (tmp_path / "order-1/service.log.1").read_text() == "long"
+        assert members.tail("order-1") == ""
+
+
+class Started:
+    """A LocalCluster on a fake reactor; ``answers`` is what its front-ends say."""
+
+    def __init__(self, path, **flags):
+        port = free_ports(10)
+        http = Address("127.0.0.1", port)
+        self.flags = Flags(path, http=http, base_port=port + 2, **flags)
+        self.reactor, self.failures = FakeReactor(), []
+        self.output, self.errors = io.StringIO(), io.StringIO()
+        self.answers, self.waiting = None, []
+        self.cluster = LocalCluster(
+            self.reactor,
+            self.flags,
+            self.ask,
+            self.failures.append,
+            output=self.output,
+            errors=self.errors,
+        )
+
+    async def ask(self, url):
+        """Nobody listens while there are no answers."""
+        if self.answers is None:
+            raise ConnectionRefusedError
+        status, services = self.answers
+        body = {"data": {"services": services}} if url.endswith("/cluster") else {}
+        return status, json.dumps(body).encode()
+
+    def stop(self):
+        """Stop, every process ending as soon as it is asked."""
+        stopped = self.cluster.stopService()
+        for _ in range(3):
+            for processes in self.reactor.spawned.values():
+                for process in processes:
+                    if process.signals == ["TERM"]:
+                        process.signals.append("ended")
+                        process.end()
+        assert stopped.called
+
+
+@pytest.fixture
+def started(tmp_path):
+    """A local cluster that was started."""
+    case = Started(tmp_path / "data")
+    case.cluster.startService()
+    yield case
+    if case.cluster.running:
+        case.stop()
+
+
+class TestLocalCluster:
+    """From start to ready to stop."""
+
+    def test_it_is_ready_when_all_serve(self, started):
+        """The line comes once, when every member is alive and led, not before."""
+        started.reactor.advance(0.1)
+        config = default_cluster()
+        started.answers = 503, rows(config, **LED)
+        started.reactor.advance(0.1)
+        started.answers = 200, rows(config, catalog_1={"role": "leader"})
+        started.reactor.advance(0.1)
+        assert started.output.getvalue() == ""
+        started.answers = 200, rows(config, **LED)
+        started.reactor.pump([0.1] * 5)
+        assert started.output.getvalue() == f"ready http://{started.flags.http}\n"
+        assert started.cluster.ready
+
+    def test_it_says_what_it_waits_for(self, started):
+        """Every ten seconds."""
+        started.reactor.pump([0.1] * 110)
+        assert started.errors.getvalue() == "twstock: still waiting for front-1\n"
+
+    def test_the_file_is_written_and_kept(self, started):
+        """With a random id of this cluster, which the next start finds again."""
+        text = (started.flags.data / "cluster.toml").read_text()
+        first = parse(text, started.flags.data)
+        assert len(first.cluster_id) == 32
+        started.stop()
+        again = Started(started.flags.data)
+        again.cluster.startService()
+        text = (started.flags.data / "cluster.toml").read_text()
+        assert parse(text, started.flags.data).cluster_id == first.cluster_id
+        assert parse(text, started.flags.data).fronts[0].http == again.flags.http
+        again.stop()
+
+    def test_a_second_one_on_the_same_data_is_refused(self, started):
+        """The message names the process that has it."""
+        second = Started(started.flags.data)
+        second.cluster.startService()
+        assert second.failures == [
+            f"{started.flags.data} is in use by the cluster of process {os.getpid()}"
+        ]
+        assert second.reactor.spawned == {}
+
+    def test_a_member_that_refuses_to_start_ends_all(self, started):
+        """After some attempts, with the end of its log."""
+        log = started.flags.data / "order-2/service.log"
+        for _ in range(DEATHS_MAX):
+            assert started.failures == []
+            log.write_text(log.read_text() + "entries 3 to 4 are lost\n")
+            started.reactor.live("order-2").end(code=1)
+            started.reactor.advance(2)
+        assert len(started.failures) == 1
+        assert started.failures[0].startswith("order-2 does not start; its log ends:\n")
+        assert "entries 3 to 4 are lost" in started.failures[0]
+
+    def test_a_member_that_dies_later_does_not(self, started):
+        """It is restarted for as long as it takes."""
+        started.cluster.ready = True
+        for _ in range(10):
+            started.reactor.live("order-2").end(code=70)
+            started.reactor.advance(2)
+        assert started.failures == []
+        assert "order-2 ended with exit status 70; it is started again" in started.errors.getvalue()
+
+    def test_without_restart_one_death_is_enough(self, tmp_path):
+        """A start that cannot succeed any more ends."""
+        case = Started(tmp_path, restart=False)
+        case.cluster.startService()
+        case.reactor.live("order-1").end(code=1)
+        assert len(case.failures) == 1
+        case.stop()
+
+    def test_a_taken_port_is_named(self, tmp_path):
+        """After the time that a restart needs, nothing having been started."""
+        case = Started(tmp_path)
+        with socket.create_server(("127.0.0.1", case.flags.base_port)):
+            case.cluster.startService()
+            case.reactor.pump([0.1] * 35)
+        [message] = case.failures
+        assert message.startswith(f"catalog-1 cannot listen on 127.0.0.1:{case.flags.base_port}: ")
+        assert case.reactor.spawned == {}
+        case.stop()
+
+    def test_a_stop_while_starting(self, tmp_path):
+        """Nothing is left behind."""
+        case = Started(tmp_path)
+        case.cluster.startService()
+        case.stop()
+        assert case.failures == []
+        assert case.reactor.getDelayedCalls() == []
+
+    def test_data_without_its_file_is_refused(self, tmp_path):
+        """A new cluster_id would make all of it another cluster's."""
+        (tmp_path / "order-1").mkdir()
+        (tmp_path / "order-1/meta").touch()
+        with pytest.raises(ConfigError, match="missing"):
+            Directory(tmp_path).settle(Flags(tmp_path))
+
+    def test_logs_alone_are_no_data(self, tmp_path):
+        """What ``up`` writes itself does not make a directory old."""
+        (tmp_path / "order-1").mkdir()
+        (tmp_path / "order-1/service.log").touch()
+        Directory(tmp_path).settle(Flags(tmp_path))
+
+    def test_a_directory_can_be_held_again(self, tmp_path):
+        """Once it is let go of."""
+        first, second = Directory(tmp_path), Directory(tmp_path)
+        first.hold()
+        with pytest.raises(TwstockError, match="in use"):
+            second.hold()
+        first.release()
+        second.hold()
+        second.release()
+
+
+def test_bad_flags_exit_2(capsys):
+    """The flag is named."""
+    assert up(["--fronts", "0"]) == 2
+    assert "--fronts" in capsys.readouterr().err
+    assert up(["--no-such-flag"]) == 2
+    assert up(["word"]) == 2
+
+
+def test_wildcards_are_asked_on_loopback():
+    """An address to listen on is not always one to ask."""
+    assert url_of(Address("0.0.0.0", 80)) == "http://127.0.0.1:80"
+    assert url_of(Address("::", 80)) == "http://[::1]:80"
+    assert url_of(Address("10.0.0.1", 80)) == "http://10.0.0.1:80"
+
+
+def test_an_address_of_another_machine_is_taken():
+    """The system's words say why."""
+    assert "assign" in why_taken(Address("192.0.2.1", 8080))
+
+
+def test_options_have_the_documented_defaults():
+    """``var``, and everything else as the file has it."""
+    options = Options()
+    options.parseOptions([])
+    assert options.flags == Flags(Path("var").resolve())

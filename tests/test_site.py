@@ -1,0 +1,515 @@
+"""HTTP at the edge, byte by byte: what is taken, what is refused, and how long anybody may take."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.web.server import Request
+
+from twstock.config import Limits
+from twstock.web import answers
+from twstock.web.answers import Answer
+from twstock.web.respond import add_route, body, new_app
+from twstock.web.site import LINGER_S, WRITE_STALLED_S, ApiChannel, ApiSite
+
+LIMITS = Limits(connections_max=3)
+GET = b"GET /echo?x=1 HTTP/1.1\r\nHost: h\r\n\r\n"
+POST = b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"
+CHUNKED = (
+    b"POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"2\r\nhe\r\n3;ext=1\r\nllo\r\n0\r\nTrailer: x\r\n\r\n"
+)
+
+
+class Wire(StringTransport):
+    """A transport that remembers how it was closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.half_closed = False
+        self.aborted = False
+        self.lost: Any = None
+
+    def loseWriteConnection(self) -> None:
+        """Nothing more will be written."""
+        self.half_closed = True
+
+    def loseConnection(self) -> None:
+        """All is written: the connection is gone."""
+        super().loseConnection()
+        self._gone()
+
+    def abortConnection(self) -> None:
+        """The connection is gone."""
+        self.aborted = True
+        super().abortConnection()
+        self._gone()
+
+    def _gone(self) -> None:
+        if self.lost is not None:
+            lost, self.lost = self.lost, None
+            lost(Failure(ConnectionDone()))
+
+
+class Server:
+    """A site on a fake clock, whose one resource echoes."""
+
+    def __init__(self, limits: Limits = LIMITS) -> None:
+        self.clock = Clock()
+        self.held: list[Deferred[Answer]] = []
+        app = new_app()
+        for method in ("GET", "POST", "DELETE"):
+            add_route(app, "/echo", method, self.echo)
+            add_route(app, "/held", method, self.hold)
+        add_route(app, "/broken", "GET", lambda _: 1 / 0)  # type: ignore[arg-type, return-value]
+        self.site = ApiSite(app.resource(), self.clock, limits, limits.body_bytes_max)
+
+    def echo(self, request: Request) -> Answer:
+        """Answers what it got."""
+        return answers.data([request.method.decode(), request.uri.decode(), body(request).decode()])
+
+    async def hold(self, _request: Request) -> Answer:
+        """Answers when the test says so."""
+        self.held.append(Deferred())
+        return await self.held[-1]
+
+    def connect(self) -> "Connection":
+        """A new connection."""
+        channel = self.site.buildProtocol(None)
+        assert channel is not None
+        return Connection(self, channel)
+
+
+class Connection:
+    """One client."""
+
+    def __init__(self, server: Server, channel: ApiChannel) -> None:
+        self.server = server
+        self.channel = channel
+        self.wire = Wire()
+        self.wire.lost = channel.connectionLost
+        channel.makeConnection(self.wire)
+
+    def send(self, data: bytes) -> None:
+        """Bytes arrive, as long as the server listens."""
+        if self.wire.lost is not None:
+            self.channel.dataReceived(data)
+
+    def replies(self) -> "list[tuple[int, dict[bytes, bytes], Any]]":
+        """Status, headers and JSON of each answer so far; all have a length."""
+        return list(parse(self.wire.value()))
+
+    def statuses(self) -> "list[int]":
+        """The status of each answer so far."""
+        return [status for status, _, _ in self.replies()]
+
+    @property
+    def open(self) -> bool:
+        """Whether further requests would be answered."""
+        return self.wire.lost is not None and not self.wire.half_closed
+
+
+def parse(data: bytes) -> Iterator[tuple[int, dict[bytes, bytes], Any]]:
+    """The answers in a stream of bytes, by their Content-Length."""
+    while data:
+        head, separator, data = data.partition(b"\r\n\r\n")
+        assert separator, head
+        first, *lines = head.split(b"\r\n")
+        version, code, _ = first.split(b" ", 2)
+        assert version in (b"HTTP/1.1", b"HTTP/1.0")
+        headers = dict(line.split(b": ", 1) for line in lines)
+        assert len(headers) == len(lines), "a header appears twice"
+        assert headers[b"Content-Type"] == b"application/json"
+        length = int(headers[b"Content-Length"])
+        content, data = data[:length], data[length:]
+        yield int(code), headers, json.loads(content)
+
+
+@pytest.fixture
+def client() -> Connection:
+    """A connection to a fresh server."""
+    return Server().connect()
+
+
+def refused(client: Connection, status: int) -> None:
+    """The one answer is an error in the one form, and the connection is over."""
+    ((code, headers, content),) = client.replies()
+    assert code == content["error"]["code"] == status
+    assert headers[b"Connection"] == b"close"
+    assert not client.open
+
+
+# --- what is taken ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "echo"),
+    [
+        (GET, ["GET", "/echo?x=1", ""]),
+        (POST, ["POST", "/echo", "hello"]),
+        (CHUNKED, ["POST", "/echo", "hello"]),
+        (b"\r\n" + GET, ["GET", "/echo?x=1", ""]),
+        (b"GET http://h:80/echo HTTP/1.1\r\nHost: h\r\n\r\n", ["GET", "http://h:80/echo", ""]),
+        (b"GET /echo HTTP/1.1\r\nHost:\r\n\r\n", ["GET", "/echo", ""]),
+        (b"GET /%65cho HTTP/1.1\r\nhost: [::1]:8080\r\n\r\n", ["GET", "/%65cho", ""]),
+        (
+            b"DELETE /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi",
+            ["DELETE", "/echo", "hi"],
+        ),
+        (
+            b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n"
+            b"Content-Type: multipart/form-data\r\n\r\nx",
+            ["POST", "/echo", "x"],
+        ),
+    ],
+)
+def test_a_request_may_be_split_anywhere(sent: bytes, echo: list[str]) -> None:
+    """However TCP cuts it, it is the same request, and the next one is understood."""
+    server = Server()
+    for position in range(len(sent) + 1):
+        client = server.connect()
+        client.send(sent[:position])
+        client.send(sent[position:])
+        client.send(GET)
+        assert [c for _, _, c in client.replies()] == [
+            {"data": echo}, {"data": ["GET", "/echo?x=1", ""]},
+        ]  # fmt: skip
+        assert client.open
+        client.wire.loseConnection()
+
+
+def test_a_request_may_come_byte_by_byte() -> None:
+    """Also three of them in a row."""
+    client = Server().connect()
+    for byte in POST + CHUNKED + GET:
+        client.send(bytes([byte]))
+    assert client.statuses() == [200, 200, 200]
+
+
+def test_pipelined_requests_are_answered_in_order(client: Connection) -> None:
+    """Thousands in one segment; a slow one holds up those behind it, and none is lost."""
+    client.send(b"".join(GET.replace(b"x=1", b"x=%d" % n) for n in range(2000)))
+    echoed = [content["data"][1] for _, _, content in client.replies()]
+    assert echoed == [f"/echo?x={n}" for n in range(2000)]
+    client.wire.clear()
+    client.send(b"GET /held HTTP/1.1\r\nHost: h\r\n\r\n" + POST + GET)
+    assert client.replies() == []
+    client.server.held[0].callback(answers.data("held"))
+    assert [c["data"][0] for _, _, c in client.replies()] == ["h", "POST", "GET"]
+
+
+def test_head_has_no_body(client: Connection) -> None:
+    """The length is what GET would send; the next answer follows at once."""
+    client.send(b"HEAD /echo HTTP/1.1\r\nHost: h\r\n\r\n" + GET)
+    head, rest = client.wire.value().split(b"\r\n\r\n", 1)
+    expected = b'{"data":["HEAD","/echo",""]}'
+    assert b"Content-Length: %d" % len(expected) in head
+    assert rest.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_http_1_0_is_answered_and_closed(client: Connection) -> None:
+    """No Host is needed there."""
+    client.send(b"GET /echo HTTP/1.0\r\n\r\n")
+    ((code, headers, _),) = client.replies()
+    assert (code, headers[b"Connection"]) == (200, b"close")
+    assert not client.open
+
+
+@pytest.mark.parametrize("value", [b"close", b"keep-alive, Close", b"close\r\nConnection: x"])
+def test_a_client_may_close_the_connection(client: Connection, value: bytes) -> None:
+    """Connection is a list of tokens."""
+    client.send(b"GET /echo HTTP/1.1\r\nHost: h\r\nConnection: " + value + b"\r\n\r\n" + GET)
+    assert client.statuses() == [200]
+    assert not client.open
+
+
+def test_a_client_may_wait_for_100_continue(client: Connection) -> None:
+    """It is told to go on, unless its body would be refused."""
+    head = b"POST /echo HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: "
+    client.send(head + b"5\r\n\r\n")
+    assert client.wire.value() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    client.wire.clear()
+    client.send(b"hello")
+    assert client.statuses() == [200]
+    other = client.server.connect()
+    other.send(head + b"99999\r\n\r\n")
+    refused(other, 413)
+
+
+# --- what is refused -------------------------------------------------------------------------
+
+HEAD = b"POST /echo HTTP/1.1\r\nHost: h\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /echo HTTP/1.1\r\n\r\n",
+        b"GET /echo HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET /echo HTTP/1.1\r\nHost: a b\r\n\r\n",
+        b"GET /echo HTTP/1.1\r\nHost: a/b\r\n\r\n",
+        b"GET /echo HTTP/1.1\r\nHost: \xff\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET /echo\r\n\r\n",
+        b"GET /echo HTTP/2.0\r\nHost: h\r\n\r\n",
+        b"GET /echo HTTP/1.1 \r\nHost: h\r\n\r\n",
+        b"GET  /echo HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"G=T /echo(HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"GET /e\x00cho HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"\r\n\r\n\r\n",
+        b"GET /echo HTTP/1.1\r\nHost: h\r\nnocolon\r\n\r\n",
+        b"GET /echo HTTP/1.1\r\nHost: h\r\n: empty\r\n\r\n",
+        b"GET /echo HTTP/1.1\r\nHost: h\r\nbad name: x\r\n\r\n",
+        b"GET /echo HTTP/1.1\r\nHost: h\r\nX: a\x00b\r\n\r\n",
+        b"GET /echo HTTP/1.1\r\nHost: h\r\nX: a\nY: b\r\n\r\n",
+        b"GET /echo HTTP/1.1\r\nHost: h\r\nX: a\r\n folded\r\n\r\n",
+        b"GET /echo HTTP/1.1\r\n Host: h\r\n\r\n",
+        HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        HEAD + b"Content-Length: 5, 6\r\n\r\nhello",
+        HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        HEAD + b"Content-Length: 5\r\nTransfer-Encoding: identity\r\n\r\nhello",
+        HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        HEAD + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        HEAD + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        HEAD + b"Transfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n",
+        b"POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        HEAD + b"Content-Length: -1\r\n\r\n",
+        HEAD + b"Content-Length: +5\r\n\r\nhello",
+        HEAD + b"Content-Length: 0x5\r\n\r\nhello",
+        HEAD + b"Content-Length: 5 \x0b\r\n\r\nhello",
+        HEAD + b"Content-Length:\r\n\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\nxx\r\nhello\r\n0\r\n\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n-1\r\nhello\r\n0\r\n\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhello\r\n0\r\n\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1" * 2000,
+        b"GET /echo HTTP/1.1\r\nHost: h\r\n" + b"X: y\r\n" * 65 + b"\r\n",
+    ],
+)
+def test_malformed_http_is_a_400_and_the_end(sent: bytes) -> None:
+    """In the form of all errors, with a length, however TCP cuts it; nothing behind it counts."""
+    server = Server()
+    for position in {0, 1, len(sent) // 3, len(sent) // 2, len(sent) - 3}:
+        client = server.connect()
+        client.send(sent[:position])
+        client.send(sent[position:])
+        client.send(GET)
+        refused(client, 400)
+        client.wire.loseConnection()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (HEAD + b"Content-Length: 16385\r\n\r\n", 413),
+        (HEAD + b"Content-Length: 10000000000\r\n\r\n", 413),
+        (HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", 413),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n4001\r\n" + b"x" * 0x4001, 413),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 16385, 413),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nffffffffffff\r\n" + b"x" * 20000, 413),
+        (b"GET /" + b"x" * 20000, 414),
+        (b"GET /echo HTTP/1.1\r\nHost: h\r\nX: " + b"x" * 20000, 431),
+        (b"GET /echo HTTP/1.1\r\nHost: h\r\n" + (b"X: " + b"x" * 2000 + b"\r\n") * 9, 431),
+    ],
+)
+def test_what_is_too_large_is_refused_before_it_has_come(sent: bytes, status: int) -> None:
+    """Nothing of it is kept, in memory or on disk."""
+    client = Server().connect()
+    for start in range(0, len(sent), 4096):
+        client.send(sent[start : start + 4096])
+    refused(client, status)
+    client.send(b"x" * 100_000)
+    assert len(client.channel._buffer) < 100_000
+
+
+def test_a_body_of_exactly_the_limit_is_taken(client: Connection) -> None:
+    """16 KiB are fine, either way."""
+    text = b"x" * LIMITS.body_bytes_max
+    client.send(HEAD + b"Content-Length: %d\r\n\r\n" % len(text) + text)
+    client.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n4000\r\n" + text + b"\r\n0\r\n\r\n")
+    assert client.statuses() == [200, 200]
+
+
+def test_a_path_that_is_not_utf8_is_a_400_that_keeps_the_connection(client: Connection) -> None:
+    """The request is well formed; only its meaning is not."""
+    client.send(b"GET /%ff HTTP/1.1\r\nHost: h\r\n\r\n" + GET)
+    assert client.statuses() == [400, 200]
+
+
+def test_an_unread_body_does_not_break_the_next_request(client: Connection) -> None:
+    """Also when the answer did not look at it: unknown path, other method, unexpected error."""
+    for path in (b"/nope", b"/broken", b"*"):
+        sent = b"PUT " + path + b" HTTP/1.1\r\nHost: h\r\nContent-Length: 21\r\n\r\n"
+        client.send(sent + b"GET /x HTTP/1.1\r\n\r\n\r\n" + GET)
+    assert client.statuses() == [404, 200, 405, 200, 404, 200]
+
+
+def test_an_unexpected_error_is_json(client: Connection) -> None:
+    """Klein's and Twisted's HTML never appear."""
+    client.send(b"GET /broken HTTP/1.1\r\nHost: h\r\n\r\n" + GET)
+    assert client.statuses() == [500, 200]
+
+
+def test_the_answer_to_a_refused_request_is_not_lost(client: Connection) -> None:
+    """The server closes its half, reads a moment longer, then closes for good."""
+    client.send(b"GET\r\n\r\n")
+    assert client.wire.half_closed
+    assert not client.wire.disconnecting
+    client.send(b"more of the same")
+    client.server.clock.advance(LINGER_S + 0.1)
+    assert client.wire.aborted
+    assert client.server.clock.getDelayedCalls() == []
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(
+    st.sampled_from([GET, POST, CHUNKED, b"\r\n", b"Host: h\r\n", b"Content-Length: 3\r\n",
+                     b"Transfer-Encoding: chunked\r\n", b"0\r\n\r\n", b"GET / HTTP/1.1\r\n"]),
+    st.binary(max_size=30),
+), max_size=8))  # fmt: skip
+def test_no_bytes_break_the_server(parts: list[bytes]) -> None:
+    """Whatever comes is answered in the one form or waited for, and only for so long."""
+    client = Server().connect()
+    for part in parts:
+        client.send(part)
+    client.server.clock.pump([1.0] * 90)
+    assert set(client.statuses()) <= {200, 400, 404, 405, 408, 413, 414, 431}
+    assert client.wire.lost is None
+    assert client.server.clock.getDelayedCalls() == []
+
+
+# --- how long anybody may take ---------------------------------------------------------------
+
+
+def test_dripping_headers_are_cut_off(client: Connection) -> None:
+    """5 s for all headers; a byte in between buys no time."""
+    client.send(b"GET /echo HTTP/1.1\r\n")
+    for _ in range(9):
+        client.server.clock.advance(0.5)
+        client.send(b"X: y\r\n")
+        assert client.open
+    client.server.clock.advance(0.51)
+    refused(client, 408)
+
+
+@pytest.mark.parametrize("before", [b"", GET, b"GET /held HTTP/1.1\r\nHost: h\r\n\r\n"])
+def test_a_pipelined_beginning_counts_too(client: Connection, before: bytes) -> None:
+    """What came with the request before has begun when that one is answered."""
+    client.send(before + b"GET /ec")
+    for held in client.server.held:
+        held.callback(answers.data("held"))
+    client.server.clock.advance(LIMITS.header_timeout_s + 0.1)
+    assert client.statuses()[-1] == 408
+    assert not client.open
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 9", b"Transfer-Encoding: chunked"])
+def test_a_dripping_body_is_cut_off(client: Connection, framing: bytes) -> None:
+    """10 s for all of the body, counted from the end of the headers."""
+    client.server.clock.advance(4.0)
+    client.send(HEAD + framing + b"\r\n\r\n1\r\n")
+    client.server.clock.advance(9.9)
+    assert client.open
+    client.send(b"x")
+    client.server.clock.advance(0.2)
+    refused(client, 408)
+
+
+def test_an_idle_connection_is_closed_without_a_word(client: Connection) -> None:
+    """Between requests there is nothing to answer; each answer starts the time again."""
+    client.server.clock.advance(50.0)
+    client.send(POST)
+    client.server.clock.advance(50.0)
+    assert client.open
+    client.server.clock.advance(10.1)
+    assert client.statuses() == [200]
+    assert not client.open
+    client.server.clock.advance(10.0)
+    assert client.server.clock.getDelayedCalls() == []
+
+
+def test_a_slow_answer_is_not_cut_off(client: Connection) -> None:
+    """The time that the server takes is not the client's."""
+    client.send(b"GET /held HTTP/1.1\r\nHost: h\r\n\r\n")
+    client.server.clock.advance(100.0)
+    client.server.held[0].callback(answers.data("held"))
+    assert client.statuses() == [200]
+
+
+def test_a_client_that_does_not_read_is_dropped(client: Connection) -> None:
+    """Once all buffers are full it has a while; reading again ends the count."""
+    client.channel.pauseProducing()
+    client.server.clock.advance(WRITE_STALLED_S - 0.1)
+    client.channel.resumeProducing()
+    client.server.clock.advance(WRITE_STALLED_S)
+    assert client.open
+    client.channel.pauseProducing()
+    client.server.clock.advance(WRITE_STALLED_S + 0.1)
+    assert client.wire.aborted
+
+
+# --- how many, and the end -------------------------------------------------------------------
+
+
+def test_connections_are_bounded() -> None:
+    """One too many is closed at once; one that ends makes room."""
+    server = Server()
+    clients = [server.connect() for _ in range(3)]
+    assert server.site.buildProtocol(None) is None
+    clients[0].wire.loseConnection()
+    assert server.site.buildProtocol(None) is not None
+
+
+def test_draining_answers_what_has_come_and_closes() -> None:
+    """Idle connections go at once; a request under way, or arriving, is answered first."""
+    server = Server()
+    idle, busy, arriving = (server.connect() for _ in range(3))
+    idle.send(GET)
+    busy.send(b"GET /held HTTP/1.1\r\nHost: h\r\n\r\n" + GET)
+    arriving.send(POST[:-2])
+    done: list[None] = []
+    server.site.drain().addCallback(done.append)
+    assert not idle.open
+    arriving.send(POST[-2:])
+    server.held[0].callback(answers.data("held"))
+    for client in (busy, arriving):
+        ((code, headers, _),) = client.replies()
+        assert (code, headers[b"Connection"]) == (200, b"close")
+        assert not client.open
+    assert done == [None]
+    assert server.site.buildProtocol(None) is None
+    assert server.clock.getDelayedCalls() == []
+
+
+def test_draining_ends_in_time() -> None:
+    """What is not answered within ``drain_s`` is given up."""
+    server = Server()
+    client = server.connect()
+    client.send(b"GET /held HTTP/1.1\r\nHost: h\r\n\r\n")
+    done: list[None] = []
+    server.site.drain().addCallback(done.append)
+    server.clock.advance(LIMITS.drain_s - 0.1)
+    assert done == []
+    server.clock.advance(0.2)
+    assert done == [None]
+    assert client.wire.aborted
+
+
+def test_draining_nothing_is_done_at_once() -> None:
+    """Without connections there is nothing to wait for."""
+    server = Server()
+    done: list[None] = []
+    server.site.drain().addCallback(done.append)
+    assert done == [None]
+    assert server.clock.getDelayedCalls() == []

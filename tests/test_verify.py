@@ -1,0 +1,157 @@
+"""``twstock verify`` and ``twstock export`` find what differs, wherever it is."""
+
+import pytest
+
+from twstock.export import Behind, export
+from twstock.market import Stock
+from twstock.rest import Unreachable
+from twstock.verify import DIFFERENCES_MAX, Line, verify
+
+LOG = [
+    Line(1, "X", "buy", 3),
+    Line(2, "Y", "sell", 4),
+    Line(3, "X", "sell", 1),
+]
+STOCKS = [
+    Stock("X", 1599, quantity=8, volume=4, version=2, initial_quantity=10),
+    Stock("Y", 205, quantity=14, volume=4, version=1, initial_quantity=10),
+    Stock("Z, Inc", 5, quantity=10, volume=0, version=0, initial_quantity=10),
+]
+
+
+class FakeRemote:
+    """A member with a log and stocks; ``down`` when nobody answers."""
+
+    def __init__(self, name, log=(), stocks=None, down=False):
+        self.name, self.log, self._stocks, self.down = name, list(log), stocks, down
+
+    def _check(self):
+        if self.down:
+            raise Unreachable(f"{self.name}: connection refused")
+
+    def orders(self):
+        """The log."""
+        self._check()
+        yield from self.log
+
+    def last_transaction(self):
+        """The last number."""
+        self._check()
+        return self.log[-1].number if self.log else 0
+
+    def stocks(self):
+        """The stocks, if it leads."""
+        self._check()
+        if self._stocks is None:
+            raise Unreachable(f"{self.name}: not the leader")
+        yield from self._stocks
+
+
+def replicas(*logs):
+    """One order replica for each log; None: it is down."""
+    return [FakeRemote(f"order-{k}", g or (), down=g is None) for k, g in enumerate(logs, start=1)]
+
+
+def finding(*logs, stocks=STOCKS):
+    """What verify says without patience."""
+    catalogs = [FakeRemote("catalog-1"), FakeRemote("catalog-2", stocks=stocks)]
+    return verify(replicas(*logs), catalogs, patience_s=0.0, sleep=lambda _: None)
+
+
+def test_the_same_everywhere():
+    """Equal logs, and stocks that are what they make them."""
+    found = finding(LOG, LOG, LOG)
+    assert (found.exit_status(), found.orders, found.stocks) == (0, 3, 3)
+    assert finding([], [], [], stocks=STOCKS[2:]).exit_status() == 0
+
+
+@pytest.mark.parametrize(
+    ("logs", "words"),
+    [
+        ((LOG, LOG[:2], LOG), "order-2 lacks order 3"),
+        ((LOG[:2], LOG, LOG), "order-1 lacks order 3"),
+        ((LOG, LOG, [*LOG[:2], Line(3, "X", "sell", 2)]), "order-3 has (3 sell 2 X)"),
+        ((LOG, LOG, [*LOG[:2], Line(4, "X", "sell", 1)]), "order-3 has order 4 where 3 belongs"),
+    ],
+)
+def test_logs_that_differ(logs, words):
+    """The replica and the number are named."""
+    found = finding(*logs)
+    assert found.exit_status() == 1
+    assert any(words in difference for difference in found.differences)
+
+
+@pytest.mark.parametrize("field", ["quantity", "volume", "version"])
+def test_a_stock_that_differs(field):
+    """The stock and the figure are named."""
+    changed = {name: getattr(STOCKS[0], name) for name in Stock.__slots__}
+    changed[field] += 1
+    found = finding(LOG, LOG, LOG, stocks=[Stock(**changed), *STOCKS[1:]])
+    assert found.exit_status() == 1
+    assert found.differences[0].startswith(f"X: {field} is {changed[field]}")
+
+
+def test_orders_of_a_stock_that_is_not_there():
+    """A trade of nothing."""
+    [difference] = finding(LOG, LOG, LOG, stocks=STOCKS[:1]).differences
+    assert difference == "there are orders of Y, which the catalog does not have"
+
+
+def test_a_missing_replica():
+    """It is named, and what the others have is still compared."""
+    found = finding(LOG, None, LOG)
+    assert (found.exit_status(), found.missing) == (3, ["order-2: connection refused"])
+    assert finding(LOG, None, LOG[:2]).exit_status() == 1
+    assert finding(None, None, None).exit_status() == 3
+
+
+def test_a_missing_catalog():
+    """The logs alone are not enough."""
+    found = verify(replicas(LOG, LOG, LOG), [FakeRemote("catalog-1", down=True)], 0.0)
+    assert found.exit_status() == 3
+
+
+def test_many_differences_are_not_all_told():
+    """There is a limit."""
+    found = finding([Line(k, "X", "buy", 1) for k in range(1, 100)], [], [])
+    assert len(found.differences) == DIFFERENCES_MAX + 1
+    assert found.differences[-1] == "and more"
+
+
+def test_a_replica_that_lags_is_waited_for():
+    """It catches up while ``verify`` sleeps."""
+    remotes = replicas(LOG, LOG[:1], LOG)
+
+    def catch_up(_):
+        remotes[1].log = LOG
+
+    found = verify(remotes, [FakeRemote("catalog-1", stocks=STOCKS)], 5.0, catch_up)
+    assert found.exit_status() == 0
+
+
+def test_export_writes_the_same_bytes(tmp_path):
+    """Each replica's log, up to the last order that anybody had at the start; the stocks."""
+    remotes = dict(enumerate(replicas(LOG, LOG, LOG), start=1))
+    export(tmp_path / "out", remotes, [FakeRemote("catalog-1", stocks=STOCKS)])
+    logs = {(tmp_path / f"out/order_log_{k}.csv").read_text() for k in (1, 2, 3)}
+    assert logs == {"transaction_num,name,type,quantity\n1,X,buy,3\n2,Y,sell,4\n3,X,sell,1\n"}
+    assert (tmp_path / "out/stocks.csv").read_text() == (
+        'name,price,quantity,volume\nX,15.99,8,4\nY,2.05,14,4\n"Z, Inc",0.05,10,0\n'
+    )
+    assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+def test_export_waits_for_a_replica_that_lags(tmp_path, monkeypatch):
+    """And gives up when it does not catch up."""
+    remotes = replicas(LOG, LOG[:1], LOG)
+    catalogs = [FakeRemote("catalog-1", stocks=STOCKS)]
+
+    def catch_up(_):
+        remotes[1].log = [*LOG, Line(4, "X", "sell", 1)]
+
+    export(tmp_path, dict(enumerate(remotes, start=1)), catalogs, catch_up)
+    assert (tmp_path / "order_log_2.csv").read_text().count("\n") == 4
+    monkeypatch.setattr("twstock.export.PATIENCE_S", 0.0)
+    behind = dict(enumerate(replicas(LOG, LOG[:1], LOG), start=1))
+    with pytest.raises(Behind, match="order-2 has orders up to 1 of 3"):
+        export(tmp_path, behind, catalogs, lambda _: None)
