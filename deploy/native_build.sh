@@ -131,8 +131,11 @@ settle_in_prefix() {
 
 install_environment() {
     say "installing into $root$prefix with $python"
-    mkdir -p "$environment"
-    "$python" -m venv "$environment" || fail "$python has no venv; on Debian: python3-venv"
+    if ! is_recent "$environment/bin/python"; then
+        mkdir -p "$environment"
+        "$python" -m venv --clear "$environment" ||
+            fail "$python has no venv; on Debian: python3-venv"
+    fi
     local pip=("$environment/bin/python" -m pip --disable-pip-version-check install --quiet
         --no-compile --no-warn-script-location --constraint "$source_tree/requirements.txt")
     "${pip[@]}" setuptools wheel
@@ -142,7 +145,7 @@ install_environment() {
     "${pip[@]}" --no-deps --force-reinstall "$work"/twstock-*.whl
     # Tracebacks name the final place, not the tree under --root.
     local strip=()
-    [[ -z $root ]] || strip=(-f -s "$root")
+    [[ -z $root ]] || strip=(-s "$root")
     "$environment/bin/python" -m compileall -q -j 0 "${strip[@]}" "$environment/lib" ||
         say "some modules could not be compiled; they will be when they are imported"
     # Members may not write here: the list of plugins has to be complete now.

@@ -12,14 +12,14 @@ acknowledged or shown to anybody before (S7, S8).
 """
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import pytest
 
-from twstock.catalog.sessions import Session, Sessions
+from twstock.catalog.sessions import Sessions
 from twstock.catalog.sessions import Snapshot as SessionsSnapshot
 from twstock.market import Stock
 from twstock.rpc.calls import Lease
@@ -40,7 +40,8 @@ def stock(version: int) -> Stock:
 @dataclass(frozen=True)
 class Rules:
     """The protocol, or one with an omission; ``trades`` and ``crashes`` bound the exploration,
-    and so does ``lookups``, how many of one front-end are under way at a time.
+    and so does ``lookups``, how many of the front-end are under way at a time. ``others``:
+    whether another session is there.
     """
 
     cache: type[Cache] = Cache
@@ -140,6 +141,9 @@ class Numbered(Generic[V]):
         return self._values[number]
 
 
+Stepped = tuple[int, Any]
+
+
 class Catalogs:
     """The states of ``Sessions`` and the steps between them, each computed once."""
 
@@ -159,11 +163,27 @@ class Catalogs:
     def _at(self, number: int) -> Sessions:
         return self._rules.sessions.restored(LEASE_S, self.snapshots[number])
 
-    def _step(self, number: int, method: str, *args: Any) -> tuple[int, Any]:
+    def _step(self, number: int, method: str, front_or_version: int, version: int = 0) -> Stepped:
         """Call a method; returns the new state's number and the result."""
-        sessions = self._at(number)
-        result = getattr(sessions, method)(*map(_thawed, args))
-        return self.snapshots.number(sessions.snapshot()), _frozen(result)
+        sessions, result = self._at(number), None
+        match method:
+            case "register":
+                lease = sessions.register(front_or_version, "u", "s", NOW, LEASE_S)
+                result = Grant(lease.fresh, lease.missed.get("A", -1), lease.seconds > 0)
+            case "looked_up":
+                found = sessions.looked_up(front_or_version, "s", "A", NOW)
+                result = found and found.version
+            case "answered":
+                sessions.answered(front_or_version, "s", {"A": version}, NOW)
+            case "traded":
+                sessions.traded([stock(front_or_version)], NOW)
+            case "opened":
+                sessions.opened([stock(front_or_version)])
+            case "started":
+                sessions.started(NOW)
+            case "expired":
+                sessions.expired(NOW)
+        return self.snapshots.number(sessions.snapshot()), result
 
     def _newest(self, number: int) -> int:
         snapshot = self.snapshots[number]
@@ -209,7 +229,10 @@ class Caches:
         The generation starts from 0 again: what counts is how old a lookup's ticket is.
         """
         made = self._at(number)
-        getattr(made, method)(*args)
+        if method == "fill":
+            made.fill(args[0], stock(args[1]))
+        else:
+            getattr(made, method)(*args)
         after = made.snapshot()
         until = NOW + LEASE_S if made.holds_lease(NOW) else OVER
         normal = replace(after, generation=0, lease_until=until)
@@ -221,19 +244,6 @@ class Caches:
 
     def _changed(self, number: int, **fields: Any) -> int:
         return self.snapshots.number(replace(self.snapshots[number], **fields))
-
-
-def _frozen(result: Any) -> Any:
-    if isinstance(result, Lease):
-        return Grant(result.fresh, result.missed.get("A", -1), result.seconds > 0)
-    return result
-
-
-def _thawed(argument: Any) -> Any:
-    """``traded`` and ``answered`` take collections, which cannot be arguments of a cache."""
-    if isinstance(argument, Stock):
-        return [argument]
-    return {"A": argument.version} if isinstance(argument, Call) else argument
 
 
 @dataclass
@@ -266,10 +276,10 @@ class World:
         """The end of a leadership, and the beginning of the next."""
         if self.catalogs.shown(state.sessions) < 0:
             if not self.caches.holds(state.front.cache) or not self.rules.waits_after_start:
-                opened = self.catalogs.step(state.sessions, "opened", stock(state.committed))
+                opened = self.catalogs.step(state.sessions, "opened", state.committed)
                 yield "the catalog opens", state.late().at(opened[0])
         elif state.crashes < self.rules.crashes:
-            after, _ = self.catalogs.step(state.sessions, "started", NOW)
+            after, _ = self.catalogs.step(state.sessions, "started", 0)
             front = state.front._replace(call=None)
             yield (
                 "the catalog crashes, or another one leads",
@@ -282,25 +292,25 @@ class World:
         newest = self.catalogs.newest(state.sessions)
         if state.committed < self.rules.trades:
             committed = state._replace(committed=state.committed + 1)
-            yield self.at_catalog(committed, "traded", stock(committed.committed), NOW)
+            yield self.at_catalog(committed, "traded", committed.committed)
             if self.rules.crashes:
                 yield "a trade commits, and its call is lost", committed
         if state.committed > newest:
-            yield self.at_catalog(state, "traded", stock(state.committed), NOW)
+            yield self.at_catalog(state, "traded", state.committed)
         if shown < state.known:
             raise Violation(f"the catalog shows {shown} after {state.known}")
         yield f"{shown} is acknowledged, and read by somebody", state.shown(shown)
 
     def other_steps(self, state: State) -> Iterator[tuple[str, State]]:
         """What another front-end's session does at the catalog, in any sequence."""
-        yield self.at_catalog(state, "register", OTHER, "u", "s", NOW, LEASE_S)
-        yield self.at_catalog(state, "looked_up", OTHER, "s", "A", NOW)
+        yield self.at_catalog(state, "register", OTHER)
+        yield self.at_catalog(state, "looked_up", OTHER)
         for version in range(1, state.committed + 1):
-            yield self.at_catalog(state, "answered", OTHER, "s", Call(version), NOW)
+            yield self.at_catalog(state, "answered", OTHER, version)
         over = self.catalogs.lease_over(state.sessions, OTHER)
-        yield self.at_catalog(state.at(over), "expired", NOW)
+        yield self.at_catalog(state.at(over), "expired", 0)
 
-    def at_catalog(self, state: State, method: str, *args: Any) -> tuple[str, State]:
+    def at_catalog(self, state: State, method: str, *args: int) -> tuple[str, State]:
         """A step of the catalog alone, on behalf of somebody else or nobody."""
         after, _ = self.catalogs.step(state.sessions, method, *args)
         return f"catalog: {method}", state.at(after)
@@ -317,11 +327,11 @@ class World:
             yield "the stock is evicted", state.put(front._replace(cache=evicted))
 
     def lookup_steps(self, state: State, front: Front) -> Iterator[tuple[str, State]]:
-        """Lookups under way. (One that is lost is as good as one that was never sent.)"""
-        if len(front.lookups) < self.rules.lookups:
-            if self.caches.ticket(front.cache) is not None:
-                asking = put_lookups(front, (*front.lookups, Lookup(0)))
-                yield "the front-end asks", state.put(asking)
+        """Lookups under way; one that is lost is as good as one that was never sent."""
+        has_room = len(front.lookups) < self.rules.lookups
+        if has_room and self.caches.ticket(front.cache) is not None:
+            asking = put_lookups(front, (*front.lookups, Lookup(0)))
+            yield "the front-end asks", state.put(asking)
         for lookup in set(front.lookups):
             rest = list(front.lookups)
             rest.remove(lookup)
@@ -332,17 +342,17 @@ class World:
 
     def looked_up(self, state: State, front: Front, asked: Lookup) -> Iterator[tuple[str, State]]:
         """The catalog answers a lookup."""
-        after, found = self.catalogs.step(state.sessions, "looked_up", FRONT, "s", "A", NOW)
-        if found.version < state.known:
-            raise Violation(f"the front-end is told {found.version} after {state.known}")
+        after, found = self.catalogs.step(state.sessions, "looked_up", FRONT)
+        if found < state.known:
+            raise Violation(f"the front-end is told {found} after {state.known}")
         state = state.at(after)
-        answered = put_lookups(front, (*front.lookups, asked._replace(version=found.version)))
-        yield f"its lookup finds {found.version}", state.put(answered)
+        answered = put_lookups(front, (*front.lookups, asked._replace(version=found)))
+        yield f"its lookup finds {found}", state.put(answered)
         yield "the answer to its lookup is lost", state.put(front)
 
     def filled(self, state: State, front: Front, found: Lookup) -> tuple[str, State]:
         """The answer arrives, is shown to whoever asked, and stored if a rule allows it."""
-        after, _ = self.caches.step(front.cache, "fill", -found.age, stock(found.version))
+        after, _ = self.caches.step(front.cache, "fill", -found.age, found.version)
         what = f"the front-end receives {found.version}"
         return what, state.put(front._replace(cache=after)).shown(found.version)
 
@@ -350,9 +360,7 @@ class World:
         """Registrations, and the ends of leases. A registration carries nothing that changes,
         so a late copy is one that the catalog receives at any time.
         """
-        after, grant = self.catalogs.step(
-            state.sessions, "register", FRONT, "u", "s", NOW, LEASE_S
-        )
+        after, grant = self.catalogs.step(state.sessions, "register", FRONT)
         registered = state.at(after)
         yield "the front-end registers, the answer is lost", registered
         if front.grant is None:
@@ -378,14 +386,14 @@ class World:
         return f"the front-end has a lease, fresh: {grant.fresh}", state.put(front)
 
     def call_steps(self, state: State, front: Front) -> Iterator[tuple[str, State]]:
-        """Invalidations and their answers. (A call that is lost is as good as none.)"""
+        """Invalidations and their answers; a call that is lost is as good as none."""
         call = front.call
         if call is None:
             owed = self.catalogs.owes(state.sessions)
             if owed >= 0:
                 yield f"a call for {owed} is sent", state.put(front._replace(call=Call(owed)))
         elif call.is_answer:
-            what, answered = self.at_catalog(state, "answered", FRONT, "s", call, NOW)
+            what, answered = self.at_catalog(state, "answered", FRONT, call.version)
             yield what + " (once more)", answered
             yield what, answered.put(front._replace(call=None))
         else:
@@ -432,3 +440,147 @@ def _path(came_from: Mapping[State, tuple[State, str] | None], state: State) -> 
         state, what = step
         path.insert(0, what)
     return path
+
+
+@pytest.mark.parametrize(
+    ("rules", "states_min"),
+    [
+        (Rules(trades=1, crashes=1), 20_000),
+        (Rules(trades=2, crashes=1, others=False), 40_000),
+        (Rules(trades=1, crashes=0, lookups=2, others=False), 10_000),
+        # Rules(trades=2, crashes=0) has 107,524 states, and holds; it takes ten seconds.
+    ],
+)
+def test_no_lookup_shows_less_than_was_known(rules: Rules, states_min: int) -> None:
+    """Not the front-end's cache, nor its misses, nor the catalog to anybody else."""
+    states, violation = explore(rules)
+    assert violation == []
+    assert states > states_min
+
+
+# --- each rule is needed -------------------------------------------------------------------------
+
+
+class NoMinimum(Cache):
+    """Forgets the version that it was told of."""
+
+    def minimum(self, name: str) -> int:
+        """Nothing is too old."""
+        return 0
+
+
+class ServesWithoutLease(Cache):
+    """Shows what it has at any time."""
+
+    def lookup(self, name: str, now: float) -> Stock | None:
+        """Break the rule."""
+        return super().lookup(name, -1e9)
+
+
+class KeepsStocks(Cache):
+    """Does not start empty when its lease ran out or its session was not known."""
+
+    def clear(self) -> None:
+        """Break the rule."""
+
+
+class StoresAnything(Cache):
+    """Stores an answer however often it was emptied since it asked."""
+
+    def fill(self, ticket: int | None, stock: Stock) -> bool:
+        """Break the rule."""
+        return super().fill(self._generation, stock)
+
+
+class StoresOlder(Cache):
+    """Stores what is older than what it has."""
+
+    def fill(self, ticket: int | None, stock: Stock) -> bool:
+        """Break the rule."""
+        if ticket == self._generation and stock.version >= self.minimum(stock.name):
+            self._stocks.pop(stock.name, None)
+        return super().fill(ticket, stock)
+
+
+class PublishesAtOnce(Sessions):
+    """Acknowledges a trade before the caches are told."""
+
+    def _publish(self, name: str) -> None:
+        self._published[name] = self._pending.pop(name)[-1]
+
+
+class ShowsUnpublished(Sessions):
+    """Shows what another cache still hides."""
+
+    def looked_up(self, front_id: int, session: str, name: str, now: float) -> Stock | None:
+        """Break the rule."""
+        shown = super().looked_up(front_id, session, name, now)
+        return self._pending[name][-1] if name in self._pending else shown
+
+
+class ForgetsLateReaders(Sessions):
+    """Tells only those who held the stock when it was traded."""
+
+    def looked_up(self, front_id: int, session: str, name: str, now: float) -> Stock | None:
+        """Break the rule."""
+        owed = {f: dict(s.owed) for f, s in self._sessions.items()}
+        shown = super().looked_up(front_id, session, name, now)
+        for front, known in self._sessions.items():
+            known.owed = owed[front]
+        return shown
+
+
+class TakesAnyAnswer(Sessions):
+    """A late answer for an older version counts for the newest."""
+
+    def answered(
+        self, front_id: int, session: str, versions: Mapping[str, int], now: float
+    ) -> None:
+        """Break the rule."""
+        super().answered(front_id, session, dict.fromkeys(versions, 99), now)
+
+
+class GrantsBeforeItOpens(Sessions):
+    """Grants a lease while one of the time before may hold: if the answer that says "fresh" is
+    lost, the next one lets the front-end keep its cache.
+    """
+
+    def register(
+        self, front_id: int, url: str, session: str, now: float, lease_s_cap: float
+    ) -> Lease:
+        """Break the rule."""
+        was_open, self._is_open = self._is_open, True
+        lease = super().register(front_id, url, session, now, lease_s_cap)
+        self._is_open = was_open
+        return lease
+
+
+ALONE = Rules(trades=2, crashes=0, others=False)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        replace(ALONE, cache=NoMinimum),
+        replace(ALONE, sessions=PublishesAtOnce),
+        replace(ALONE, waits_for_lease=False),
+        replace(ALONE, cache=ServesWithoutLease),
+        replace(ALONE, cache=KeepsStocks),
+        replace(ALONE, cache=StoresAnything),
+        replace(ALONE, cache=StoresOlder, lookups=2),
+        replace(ALONE, sessions=ShowsUnpublished),
+        Rules(trades=1, crashes=0, sessions=ForgetsLateReaders),
+        replace(ALONE, sessions=TakesAnyAnswer),
+        replace(ALONE, waits_after_start=False, crashes=1),
+        replace(ALONE, sessions=GrantsBeforeItOpens, crashes=1),
+    ],
+    ids=lambda rules: ", ".join(
+        getattr(value, "__name__", f"{name}={value}")
+        for name, value in vars(rules).items()
+        if value != getattr(ALONE, name)
+    ),
+)
+def test_each_omission_has_a_counter_example(rules: Rules) -> None:
+    """Without any one of the rules, some sequence of steps shows an old stock."""
+    _, violation = explore(rules)
+    assert violation != []

@@ -116,7 +116,8 @@ def test_the_staged_tree_names_no_place_of_this_machine(staged):
     root, output = staged
     bin_ = root / "opt/twstock/bin"
     for name in ("twistd", "twstock", "pip"):
-        assert (bin_ / name).read_text().splitlines()[0] == "#!/opt/twstock/bin/python"
+        first = (bin_ / name).read_text().splitlines()[0]
+        assert first.startswith("#!/opt/twstock/bin/python")
     for file in [*bin_.iterdir(), root / "opt/twstock/pyvenv.cfg"]:
         if file.is_file() and not file.is_symlink():
             assert str(root) not in file.read_text()
@@ -165,7 +166,7 @@ def test_systemd_has_nothing_to_say_about_a_unit(staged, unit):
 @needs("systemd-analyze")
 @pytest.mark.parametrize("unit", SERVICES, ids=lambda path: path.name)
 def test_a_service_is_hardly_exposed(staged, unit):
-    """systemd's own measure of what a taken-over service could reach stays under 1.5 of 10."""
+    """By systemd's measure, what a taken-over service could reach stays under 1.5 of 10."""
     root, _ = staged
     name = unit.name.replace("@.", "@1.")
     arguments = ("--offline=yes", "--threshold=15", "--no-pager", f"--root={root}", name)

@@ -226,6 +226,20 @@ def test_a_leader_that_is_only_out_of_sight_costs_nothing() -> None:
     assert len(session.cache) == 1
 
 
+def test_a_leader_out_of_sight_extends_nothing() -> None:
+    """Nobody can tell whether it still leads: its word is thrown away."""
+    session = Session()
+    session.grants(HANG)
+    session.group.advance(0.09)
+    session.group.leads(1, 1, 1)
+    session.group.advance(0.11)
+    assert session.group.watch.leader is None
+    session.catalog.settle(session.catalog.of("Register")[-1], Lease(0.25, False))
+    assert session.holds()
+    session.group.advance(0.03)
+    assert not session.holds()
+
+
 def test_stopping_gives_the_lease_up() -> None:
     """After ``stop`` nothing is served and nothing is left in the reactor."""
     session = Session()

@@ -12,7 +12,7 @@ from http.client import HTTPConnection
 
 import pytest
 
-from tests.cluster_fixture import TWSTOCK, Cluster, ask, wait_until
+from tests.cluster_fixture import TWSTOCK, Cluster, ask, is_running, wait_until
 from tests.ledger import check
 from tests.traders import Traders
 from twstock.rest import Session
@@ -247,6 +247,25 @@ def test_a_restart_serves_the_same(cluster):
     assert cluster.trade("FishCo", 1, "buy") == max(before) + 1
     cluster.await_healthy()
     cluster.assert_verified()
+
+
+def test_members_do_not_outlive_what_started_them(cluster):
+    """A second ``up`` is refused while the first one runs; one that is killed leaves no orphan."""
+    second = subprocess.run(
+        [*TWSTOCK, "up", "--data", str(cluster.directory)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (second.returncode, second.stdout) == (1, "")
+    assert f"in use by the cluster of process {cluster.process.pid}" in second.stderr
+    members = cluster.pids().values()
+    number = cluster.trade("FishCo", 1, "sell")
+    cluster.destroy()
+    wait_until(lambda: not any(map(is_running, members)), "all members to be gone")
+    cluster.up()
+    assert cluster.trade("FishCo", 1, "buy") == number + 1
 
 
 def test_a_wiped_replica_refuses_to_start(cluster):

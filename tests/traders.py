@@ -11,7 +11,7 @@ from tests.cluster_fixture import ask
 from tests.ledger import Attempt
 
 RETRY_S = 0.02
-PAUSE_S = 0.01
+PAUSE_S = 0.05
 TIMEOUT_S = 3.0
 GIVE_UP_S = 20.0
 OUTCOMES = {200: "ok", 404: "refused", 429: "unknown", 503: "unknown"}

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -44,7 +44,7 @@ class Clock(Protocol):
 class ServiceOptions(Options):
     """``--config FILE`` and ``--name NAME``, the same for every service."""
 
-    optParameters = [
+    optParameters: ClassVar[list[list[str | None]]] = [
         ["config", None, None, "The cluster's TOML file."],
         ["name", None, None, "Which member this process is, for example order-2."],
     ]

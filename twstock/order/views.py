@@ -16,8 +16,7 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from twstock.csvtext import csv_line
-from twstock.errors import Unavailable
-from twstock.errors import TwstockError
+from twstock.errors import TwstockError, Unavailable
 from twstock.market import Trade
 
 HEADER = "transaction_num,name,type,quantity\n"

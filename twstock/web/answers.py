@@ -5,7 +5,7 @@ can have taken effect: ``none``, or ``unknown`` (ask again with the same key).
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -85,7 +85,6 @@ TOO_SLOW = error(408, "the request took too long to arrive")
 TARGET_TOO_LONG = error(414, "the request line is too long")
 HEADERS_TOO_LARGE = error(431, "the request's headers are too large")
 BROKEN = error(500, "internal error", "unknown")
-INVALID_TYPE = error(404, Refusal.UNKNOWN_TYPE)
 
 
 def body_too_large(limit: int) -> Answer:
@@ -174,8 +173,3 @@ def failure(problem: BaseException) -> Answer | None:
         case errors.TwstockError():
             return error(503, str(problem) or "outcome unknown", "unknown", RETRY)
     return None
-
-
-def cache_fields(size: int, entries: int, counters: Mapping[str, int]) -> dict[str, int]:
-    """What a front-end's cache did so far."""
-    return {"size": size, "entries": entries, **counters}
