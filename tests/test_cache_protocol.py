@@ -64,11 +64,14 @@ class Lookup(NamedTuple):
 
 
 class Grant(NamedTuple):
-    """The catalog's answer to a registration, on its way. ``holds``: the lease is not over."""
+    """The catalog's answer to a registration, on its way. ``holds``: the lease is not over;
+    ``old``: it was granted by a leadership that is over.
+    """
 
     fresh: bool
     missed: int
     holds: bool = True
+    old: bool = False
 
 
 class Call(NamedTuple):
@@ -79,12 +82,15 @@ class Call(NamedTuple):
 
 
 class Front(NamedTuple):
-    """The front-end, and what is on its way to or from it."""
+    """The front-end, and what is on its way to or from it. ``old``: its lease was granted by a
+    leadership that is over.
+    """
 
     cache: int
     lookups: tuple[Lookup, ...] = ()
     grant: Grant | None = None
     call: Call | None = None
+    old: bool = False
 
 
 class State(NamedTuple):
@@ -275,12 +281,17 @@ class World:
     def leader_steps(self, state: State) -> Iterator[tuple[str, State]]:
         """The end of a leadership, and the beginning of the next."""
         if self.catalogs.shown(state.sessions) < 0:
-            if not self.caches.holds(state.front.cache) or not self.rules.waits_after_start:
+            if not state.front.old or not self.rules.waits_after_start:
                 opened = self.catalogs.step(state.sessions, "opened", state.committed)
                 yield "the catalog opens", state.late().at(opened[0])
         elif state.crashes < self.rules.crashes:
             after, _ = self.catalogs.step(state.sessions, "started", 0)
-            front = state.front._replace(call=None)
+            front, grant = state.front, state.front.grant
+            front = front._replace(
+                call=None,
+                old=self.caches.holds(front.cache),
+                grant=grant and grant._replace(old=True),
+            )
             yield (
                 "the catalog crashes, or another one leads",
                 state._replace(sessions=after, front=front, crashes=state.crashes + 1),
@@ -370,7 +381,7 @@ class World:
             yield self.granted(state, front._replace(grant=None), front.grant)
         if self.caches.holds(front.cache):
             over = self.caches.changed(front.cache, lease_until=OVER)
-            yield "its lease is over", state.put(front._replace(cache=over))
+            yield "its lease is over", state.put(front._replace(cache=over, old=False))
         if not self.caches.holds(front.cache) or not self.rules.waits_for_lease:
             over = self.catalogs.lease_over(state.sessions, FRONT)
             yield "its lease is over at the catalog, too", state.late().at(over)
@@ -382,7 +393,8 @@ class World:
             number, emptied = self.caches.step(number, "invalidate", "A", grant.missed)
         sent_at = NOW if grant.holds else OVER - LEASE_S
         number, again = self.caches.step(number, "renew", sent_at, LEASE_S, NOW, grant.fresh)
-        front = aged(front._replace(cache=number), emptied + again)
+        old = grant.old and grant.holds
+        front = aged(front._replace(cache=number, old=old), emptied + again)
         return f"the front-end has a lease, fresh: {grant.fresh}", state.put(front)
 
     def call_steps(self, state: State, front: Front) -> Iterator[tuple[str, State]]:
@@ -492,16 +504,6 @@ class StoresAnything(Cache):
         return super().fill(self._generation, stock)
 
 
-class StoresOlder(Cache):
-    """Stores what is older than what it has."""
-
-    def fill(self, ticket: int | None, stock: Stock) -> bool:
-        """Break the rule."""
-        if ticket == self._generation and stock.version >= self.minimum(stock.name):
-            self._stocks.pop(stock.name, None)
-        return super().fill(ticket, stock)
-
-
 class PublishesAtOnce(Sessions):
     """Acknowledges a trade before the caches are told."""
 
@@ -567,7 +569,6 @@ ALONE = Rules(trades=2, crashes=0, others=False)
         replace(ALONE, cache=ServesWithoutLease),
         replace(ALONE, cache=KeepsStocks),
         replace(ALONE, cache=StoresAnything),
-        replace(ALONE, cache=StoresOlder, lookups=2),
         replace(ALONE, sessions=ShowsUnpublished),
         Rules(trades=1, crashes=0, sessions=ForgetsLateReaders),
         replace(ALONE, sessions=TakesAnyAnswer),

@@ -26,7 +26,7 @@ from twstock.web.leader import Leader, LeaderWatch
 from twstock.web.orders import CALLS_MAX
 from twstock.web.tiers import CatalogTier, OrderTier
 
-LIMITS = Limits(batch_orders_max=4, requests_waiting_max=20)
+LIMITS = Limits(batch_orders_max=4, requests_waiting_max=20, calls_under_way_max=8)
 Placed = list[Placement | Exception]
 
 
@@ -517,6 +517,20 @@ def test_too_many_questions_are_refused_at_once() -> None:
     group.advance(2.0)
     group.members[1].replies["Lookup"] = lambda _: None
     assert ask(group, lambda: group.tier.lookup(Lookup("GOOGL"))) == [None]
+
+
+def test_questions_wait_here_and_not_at_the_member() -> None:
+    """A member gives each call a thread: more than so many are never under way."""
+    group = catalogs(1)
+    group.members[1].replies["Lookup"] = HANG
+    asked = [ask(group, lambda: group.tier.lookup(Lookup("GOOGL"))) for _ in range(12)]
+    calls = group.members[1].of("Lookup")
+    assert len(calls) == LIMITS.calls_under_way_max
+    for called in group.members[1].of("Lookup"):
+        group.members[1].settle(called, None)
+    for called in group.members[1].of("Lookup"):
+        group.members[1].settle(called, None)
+    assert asked == [[None]] * 12
 
 
 def test_registering_is_one_attempt_and_tells_who_granted() -> None:

@@ -90,6 +90,7 @@ class Limits:
     connections_max: int = 4096
     requests_waiting_max: int = 4096
     page_max: int = 1000
+    calls_under_way_max: int = 24
     request_budget_s: float = 1.9
     retry_s: float = 0.025
     probe_every_s: float = 0.1

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from random import Random
 from typing import TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 
 from twstock.config import Limits
 from twstock.errors import (
@@ -57,6 +57,8 @@ class Tier:
         self._limits = limits
         self._random = random
         self._asking = 0
+        # A member gives a thread to each call: what is too much waits here, not there.
+        self._slots = DeferredSemaphore(limits.calls_under_way_max)
         self._under_way: dict[Deferred[None], Leader] = {}
         watch.subscribe(self._leader_changed)
 
@@ -78,7 +80,9 @@ class Tier:
                 for number in self._whom(leader_only):
                     patience = left if leader_only else self._limits.control_deadline_s
                     try:
-                        return await self._ask_one(number, method, request, min(patience, left))
+                        async with self._slots:
+                            left = min(left, deadline - self._clock.seconds())
+                            return await self._ask_one(number, method, request, min(patience, left))
                     except _ELSEWHERE:
                         left = deadline - self._clock.seconds()
                 await self.watch.change_within(min(self._pause_s(), max(left, 0.0)))

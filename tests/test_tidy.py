@@ -1,0 +1,354 @@
+"""The layout that ARCHITECTURE.md describes, checked in the source with ``ast``.
+
+What a module may import is what it can do: the pure ones decide and can neither tell the time,
+throw dice nor leave the process; the tiers know each other through ``rpc`` alone.
+"""
+
+import ast
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULE_LINES_MAX = 399
+FUNCTION_LINES_MAX = 49
+FUNCTION_LINES_MEDIAN_MAX = 10
+
+
+def words(text):
+    """The words of a text."""
+    return text.split()
+
+
+PURE = words("""
+    errors market config csvtext
+    replication.messages replication.log replication.replica replication.election
+    replication.leadership replication.standing replication.progress replication.writes
+    replication.records replication.recovery replication.promises
+    rpc.calls rpc.status rpc.wire.base rpc.wire.commands rpc.wire.methods rpc.wire.replicas
+    rpc.wire.trading
+    catalog.state catalog.sessions catalog.changes
+    order.state order.desk
+    web.cache web.answers web.bodies
+""")
+
+HARMLESS = words("""
+    bisect collections collections.abc csv dataclasses decimal enum functools hashlib http io
+    itertools json math pathlib re struct tomllib types typing urllib.parse zlib
+    random.Random grpc.StatusCode pylru
+""")
+"""What a pure module may import from outside: the *type* Random, codes, and data structures."""
+
+DICE_AND_DOORS = {"open", "print", "input", "exec", "eval", "breakpoint", "__import__"}
+
+CORE = [name.split(".")[1] for name in PURE if name.startswith("replication.")]
+
+MAY_IMPORT = {
+    "errors": "",
+    "market": "",
+    "csvtext": "",
+    "config": "errors replication.messages",
+    "process": "errors config",
+    "plan": "errors config",
+    "members": "config plan",
+    "cluster": "errors config plan members process",
+    "rest": "errors",
+    "client": "errors rest",
+    "verify": "errors market rest rpc.calls rpc.wire",
+    "export": "errors market csvtext verify",
+    "cli": "errors config rest client cluster verify export",
+    "replication.CORE": "errors replication.CORE",
+    "replication": "errors config process replication rpc.calls rpc.client rpc.wire",
+    "replication.assembly": "errors config process replication rpc.calls rpc.server",
+    "rpc": "errors market config replication.messages rpc",
+    "rpc.wire": "errors market replication.messages rpc.calls rpc.status rpc.wire pb",
+    "catalog": "errors market config process csvtext replication rpc catalog",
+    "order": "errors market config process csvtext replication rpc order",
+    "web": "errors market config process rpc web",
+    "*.tap": "errors config process replication.assembly rpc.server rpc.wire",
+}
+"""By the longest name that fits. A name stands for what is under it too; ``tap`` modules know
+their own tier besides."""
+
+FORBIDDEN_NAMES = re.compile(
+    r"(Manager|Handler|Processor|Engine|Component|Helper|Utils?|Data|Info)$"
+)
+BLOCKING_COMMANDS = {"verify", "client", "rest", "export", "cli"}
+
+
+def sources():
+    """Every module of ours, by its name without ``twstock.``, with its tree."""
+    for path in sorted((ROOT / "twstock").rglob("*.py")):
+        parts = path.relative_to(ROOT / "twstock").with_suffix("").parts
+        if parts[0] != "pb":
+            name = ".".join(part for part in parts if part != "__init__")
+            yield name, path, ast.parse(path.read_text(), str(path))
+
+
+MODULES = {name: (path, tree) for name, path, tree in sources()}
+
+
+def imports(tree):
+    """Every name that a tree imports, in full: ``package.module`` or ``module.name``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def own_imports(tree):
+    """The modules of ours that a tree imports, without ``twstock.``."""
+    for name in imports(tree):
+        if name.startswith("twstock."):
+            ours = name.removeprefix("twstock.")
+            while ours not in MODULES and not ours.startswith("pb"):
+                ours = ours.rpartition(".")[0]
+            yield ours
+
+
+def is_under(name, prefix):
+    """Whether a module is the named one or inside it."""
+    return name == prefix or name.startswith(f"{prefix}.")
+
+
+def rule_of(name):
+    """What a module may import."""
+    room, _, module = name.rpartition(".")
+    if module == "tap":
+        return [*MAY_IMPORT["*.tap"].split(), room]
+    if room == "replication" and module in CORE:
+        return ["errors", *(f"replication.{core}" for core in CORE)]
+    return MAY_IMPORT[max((k for k in MAY_IMPORT if is_under(name, k)), key=len)].split()
+
+
+def functions():
+    """Every function of ours: where it is, and its node."""
+    for name, (_, tree) in MODULES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield f"{name}.{node.name}", node
+
+
+def public(tree, name):
+    """Every class, function and method that others may use, by its full name."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if node.name.startswith("_"):
+                continue
+            yield f"{name}.{node.name}", node
+            if isinstance(node, ast.ClassDef):
+                yield from public(node, f"{name}.{node.name}")
+
+
+def found(problems):
+    """Fail with every problem, one a line."""
+    problems = sorted(problems)
+    assert not problems, "\n" + "\n".join(problems)
+
+
+def test_pure_modules_import_nothing_that_can_leave_the_process():
+    """A pure module imports data structures, types, and other pure modules."""
+    problems = []
+    for name in PURE:
+        tree = MODULES[name][1]
+        for imported in imports(tree):
+            if imported.startswith("twstock."):
+                continue
+            if not any(imported == ok or imported.rpartition(".")[0] == ok for ok in HARMLESS):
+                problems.append(f"{name} imports {imported}")
+        for imported in own_imports(tree):
+            if imported not in PURE and not (imported == "" or imported.startswith("pb")):
+                problems.append(f"{name} imports {imported}, which is not pure")
+    found(problems)
+
+
+def test_pure_modules_call_nothing_that_can_leave_the_process():
+    """No pure module opens a file or prints."""
+    found(
+        f"{name}:{node.lineno} calls {node.func.id}"
+        for name in PURE
+        for node in ast.walk(MODULES[name][1])
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in DICE_AND_DOORS
+    )
+
+
+def test_a_module_imports_only_what_its_room_may_know():
+    """The table of who may import whom."""
+    problems = []
+    for name, (_, tree) in MODULES.items():
+        if name in ("", "catalog", "order", "web", "rpc", "rpc.wire", "replication"):
+            allowed = []
+        else:
+            allowed = rule_of(name)
+        for imported in own_imports(tree):
+            if not any(is_under(imported, ok) for ok in allowed):
+                problems.append(f"{name} imports {imported}")
+    found(problems)
+
+
+def test_protobuf_is_known_to_the_wire_alone():
+    """The generated code is imported by ``rpc.wire`` and by nobody else."""
+    found(
+        f"{name} imports {imported}"
+        for name, (_, tree) in MODULES.items()
+        for imported in imports(tree)
+        if ("_pb2" in imported or is_under(imported, "google")) and not name.startswith("rpc.wire.")
+    )
+
+
+def test_grpc_is_known_to_rpc_and_verify_alone():
+    """The library gRPC is imported where calls are made and served."""
+    found(
+        f"{name} imports {imported}"
+        for name, (_, tree) in MODULES.items()
+        for imported in imports(tree)
+        if is_under(imported, "grpc") and not (is_under(name, "rpc") or name == "verify")
+    )
+
+
+def test_the_reactor_is_named_in_taps_inside_functions():
+    """Importing a module installs no reactor, and only those who wire things together name it."""
+    problems = []
+    for name, (_, tree) in MODULES.items():
+        if "twisted.internet.reactor" in imports(tree) and not (
+            name.endswith(".tap") or name == "cluster"
+        ):
+            problems.append(f"{name} imports the reactor")
+        top = ast.Module(
+            [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], []
+        )
+        if "twisted.internet.reactor" in imports(top):
+            problems.append(f"{name} imports the reactor when it is imported")
+    found(problems)
+
+
+def test_modules_and_functions_stay_small():
+    """A module is one idea, and a function fits half a screen."""
+    problems = [
+        f"{name}: {lines} lines"
+        for name, (path, _) in MODULES.items()
+        if (lines := len(path.read_text().splitlines())) > MODULE_LINES_MAX
+    ]
+    sizes = {name: node.end_lineno - node.lineno + 1 for name, node in functions()}
+    problems += [f"{name}: {n} lines" for name, n in sizes.items() if n > FUNCTION_LINES_MAX]
+    found(problems)
+    assert statistics.median(sizes.values()) < FUNCTION_LINES_MEDIAN_MAX
+
+
+def test_everything_that_others_use_says_what_it_is_for():
+    """Modules, public classes, functions and methods have docstrings.
+
+    The codecs of ``rpc.wire`` come in pairs that say it with their names.
+    """
+    problems = []
+    for name, (_, tree) in MODULES.items():
+        if ast.get_docstring(tree) is None:
+            problems.append(f"{name} has no docstring")
+        for full, node in public(tree, name):
+            codec = is_under(name, "rpc.wire") and isinstance(node, ast.FunctionDef)
+            if ast.get_docstring(node) is None and not codec:
+                problems.append(f"{full} has no docstring")
+    found(problems)
+
+
+def test_classes_are_named_after_what_they_are():
+    """No class is named for being software."""
+    found(
+        f"{name}.{node.name}"
+        for name, (_, tree) in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and FORBIDDEN_NAMES.search(node.name)
+    )
+
+
+def test_services_never_sleep():
+    """``time.sleep`` would stop a reactor; only commands that block anyway may use it."""
+    found(
+        f"{name}:{node.lineno}"
+        for name, (_, tree) in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr == "sleep"
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "time"
+        and name not in BLOCKING_COMMANDS
+    )
+
+
+def test_nothing_swallows_every_exception():
+    """A bare ``except:`` hides even the request to stop."""
+    found(
+        f"{name}:{node.lineno}"
+        for name, (_, tree) in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ExceptHandler) and node.type is None
+    )
+
+
+def test_nothing_read_from_outside_can_run_code():
+    """No pickle, marshal or YAML, no eval and no exec."""
+    problems = []
+    for name, (_, tree) in MODULES.items():
+        for imported in imports(tree):
+            if imported.partition(".")[0] in ("pickle", "marshal", "shelve", "dill", "yaml"):
+                problems.append(f"{name} imports {imported}")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and node.id in ("eval", "exec"):
+                problems.append(f"{name}:{node.lineno} uses {node.id}")
+    found(problems)
+
+
+def test_no_text_names_a_place_of_somebodys_machine():
+    """What is in the repository holds on any machine."""
+    place = re.compile(r"/(?:root|home|Users|work)/\w")
+    texts = [ROOT / "Makefile", ROOT / "setup.py", *ROOT.glob("*.md"), *ROOT.glob("*.toml")]
+    for room in ("twstock", "twisted", "tests", "docs", "deploy", "proto", ".ci"):
+        texts += [
+            path
+            for path in (ROOT / room).rglob("*")
+            if path.suffix in (".py", ".md", ".sh", ".toml", ".yaml", ".proto", ".svg", "")
+            and path.is_file()
+        ]
+    found(
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in texts
+        if "__pycache__" not in path.parts and (match := place.search(path.read_text()))
+    )
+
+
+def test_plugins_can_live_beside_those_of_others():
+    """A package ``twisted`` of ours would hide Twisted, or break it when uninstalled."""
+    assert not (ROOT / "twisted/__init__.py").exists()
+    assert not (ROOT / "twisted/plugins/__init__.py").exists()
+
+
+def test_the_generated_code_is_what_the_generator_makes(tmp_path):
+    """Nobody has edited ``twstock/pb`` by hand, or forgot ``make proto``."""
+    pytest.importorskip("grpc_tools", reason="grpcio-tools is not installed")
+    protos = sorted((ROOT / "proto/twstock/pb").glob("*.proto"))
+    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT / 'proto'}"]
+    command += [f"--{kind}_out={tmp_path}" for kind in ("python", "pyi", "grpc_python")]
+    subprocess.run([*command, *map(str, protos)], check=True, timeout=60)
+    made = {path.name: path.read_text() for path in (tmp_path / "twstock/pb").iterdir()}
+    kept = {path.name: path.read_text() for path in (ROOT / "twstock/pb").glob("*_pb2*")}
+    assert made == kept
+
+
+def test_every_pure_module_exists_and_none_is_forgotten():
+    """The list of pure modules follows the tree: what could be listed is."""
+    assert set(PURE) <= MODULES.keys()
+    for name, (_, tree) in MODULES.items():
+        if name in PURE or name.count(".") < 1 or name.endswith(".tap"):
+            continue
+        outside = [i for i in imports(tree) if not i.startswith("twstock.")]
+        harmless = all(i in HARMLESS or i.rpartition(".")[0] in HARMLESS for i in outside)
+        ours = all(i in PURE or i == "" for i in own_imports(tree))
+        assert not (tree.body[1:] and harmless and ours), f"{name} is pure: list it"
