@@ -72,7 +72,7 @@ class Weather:
         node.crash()
         world.after(0.01 + self._random.random(), node.start)
         if self._random.random() < 0.5:
-            world.oracle.grants.pop(node.id, None)
+            world.oracle.forget_lease(node)
             for peer in world.nodes.values():
                 if self._random.random() < 0.7:
                     delay_s = self._random.random() * 0.05

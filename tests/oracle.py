@@ -62,7 +62,7 @@ class Oracle:
         self.entries: list[Entry] = []
         self._commit_terms: list[int] = []
         self.digests: list[int] = [0]
-        self.grants: dict[int, tuple[int, float]] = {}
+        self._grants: dict[tuple[int, int], float] = {}
 
     def wrote(self, node: Node, persist: Persist) -> None:
         """S10: the same index and term are the same entry after the same log, everywhere; and
@@ -157,25 +157,28 @@ class Oracle:
             last -= 1
         complete = not last or node.hashes[last - 1 : last] == self.committed[last - 1 : last]
         require(complete, "{} leads {} without the committed entry {}", node, term, last)
-        self._nobody_else_leases(node, now)
+        # A late winner of an old term leads nobody; a newer one must find no lease.
+        self._nobody_else_leases(node, term, now)
 
     def _leases(self, node: Node, term: int, until: float, now: float) -> None:
-        granted = self.grants.get(node.id, (0, -inf))[1]
-        self.grants[node.id] = (term, max(until, granted))
+        granted = self._grants.get((node.id, term), -inf)
+        self._grants[node.id, term] = max(until, granted)
         if until > now:
-            self._nobody_else_leases(node, now)
+            self._nobody_else_leases(node, inf, now)
             newest = self._commit_terms[-1] if self._commit_terms else 0
             require(term >= newest, "{} has a lease while {} commits", node, newest)
 
-    def _nobody_else_leases(self, node: Node, now: float) -> None:
-        """What a leader has based on its lease must be over before another one is elected,
-        even if it has stepped down, or crashed, in the meantime.
+    def _nobody_else_leases(self, node: Node, below: float, now: float) -> None:
+        """What a leader of a term ``below`` has based on its lease is over, even if that leader
+        has stepped down, or crashed, in the meantime.
         """
-        for peer, (term, until) in self.grants.items():
-            over = peer == node.id or until <= now
-            require(
-                over, "{} leads or leases, {} had a lease in {} until {}", node, peer, term, until
-            )
+        for (peer, term), until in self._grants.items():
+            over = peer == node.id or term >= below or until <= now
+            require(over, "{}: node {} had a lease in {} until {}", node, peer, term, until)
+
+    def forget_lease(self, node: Node) -> None:
+        """The process is known to be gone, so its lease binds nobody any more."""
+        self._grants = {key: until for key, until in self._grants.items() if key[0] != node.id}
 
     def applied(self, node: Node, entry: Entry) -> None:
         """S13: each entry once, in order, committed and on the own disk; all states alike."""

@@ -364,6 +364,17 @@ def test_a_key_evicted_and_refused_again_in_one_transaction_is_saved() -> None:
     connection.close()
 
 
+def test_trades_executed_and_recorded_in_one_transaction_are_saved() -> None:
+    """What was kept only between two changes that are saved together leaves no trace."""
+    log = started()
+    log.apply(batch(1, buy("a", 1), buy("b", 1)))
+    log.apply(batch(2, buy("c", 1), recorded=2, known=2))
+    connection, tables = open_tables(log.bounds)
+    tables.save(connection, log.changes)
+    assert tables.load(connection, log.state.digest).dump() == log.state.dump()
+    connection.close()
+
+
 # --- any sequence of commands ------------------------------------------------------------------
 
 
@@ -471,6 +482,8 @@ def test_any_sequence_of_commands(
     loaded on the way, come to the same digest.
     """
     model = Model()
+    for command in (SEED, BeginEpoch(1, 0)):
+        model.run(command)
     connection, tables = open_tables(model.log.bounds)
     for position, symbol in enumerate(symbols):
         if position == saved_at:

@@ -255,14 +255,18 @@ def test_whole_batch_of_another_chain_is_refused(log: Log) -> None:
 
 
 def test_a_payload_cannot_forge_a_later_batch() -> None:
-    """A client that writes a marker into a payload does not turn a torn write into a refusal."""
-    stranger = IDENTITY.genesis()
-    forged = encode_end(12345, HEADER_BYTES + 64, 9, Position(1, HEADER_BYTES + 256, 9, stranger))
-    payload = bytes(8) + forged + forged
-    log = Log().batch(entries(1, 3)).batch([Entry(4, 1, EntryKind.COMMAND, payload)])
-    content = bytes(log.files[0])
-    torn = with_byte(content, log.marks[1].offset + 4, content[log.marks[1].offset + 4] ^ 1)
-    assert log.judge([log.segment(0, torn)], 1).ending is Ending.TORN
+    """A marker in a payload, by one who knows all but the origin, turns no torn write into
+    a refusal; with the origin it would.
+    """
+    for origin, ending in ((0, Ending.TORN), (IDENTITY.origin, Ending.CORRUPT)):
+        log = Log().batch(entries(1, 3))
+        start = log.end.offset
+        salt = Identity(IDENTITY.cluster, IDENTITY.member_id, origin).salt(1)
+        forged = encode_end(salt, start + 8, 9, Position(1, start + 256, 9, b"c" * 16))
+        log.batch([Entry(4, 1, EntryKind.COMMAND, bytes(8) + forged)])
+        content = bytes(log.files[0])
+        torn = with_byte(content, start + 4, content[start + 4] ^ 1)
+        assert log.judge([log.segment(0, torn)], 1).ending is ending
 
 
 @pytest.mark.parametrize("change", ["missing", "twice", "swapped", "foreign", "no header", "empty"])

@@ -25,7 +25,7 @@ from twstock.errors import (
 from twstock.pb import order_pb2
 from twstock.rpc.calls import Placement, PlaceOrder
 from twstock.rpc.client import Client
-from twstock.rpc.server import Handler, Server
+from twstock.rpc.server import Endpoint, Server
 from twstock.rpc.wire import methods
 
 LIMITS = Limits(rpc_threads=4, rpc_client_calls_max=2)
@@ -49,8 +49,8 @@ def serve() -> Iterator[Callable[[Any], Client]]:
 
     def start(answer: Any) -> Client:
         address = f"127.0.0.1:{free_port()}"
-        handler = Handler(methods.ORDER, answer)
-        server = Server(address, [handler], reactor.callFromThread, LIMITS)  # type: ignore[attr-defined]
+        endpoint = Endpoint(methods.ORDER, answer)
+        server = Server(address, [endpoint], reactor.callFromThread, LIMITS)  # type: ignore[attr-defined]
         server.startService()
         client = Client(address, threads, reactor.callFromThread, LIMITS)  # type: ignore[attr-defined]
         ends.append((server, client))
@@ -134,26 +134,21 @@ async def test_dead_process_is_a_lost_connection(serve: Callable[[Any], Client])
 async def test_calls_beyond_the_limit_are_refused(serve: Callable[[Any], Client]) -> None:
     """Client calls that find no free thread are refused at once, and do not pile up."""
     waiting: Deferred[None] = Deferred()
+    reached = []
 
     async def answer(request: PlaceOrder) -> Placement:
+        reached.append(request)
         await waiting
         return Placement(1)
 
     client = serve(answer)
-    calls = [client.call(methods.ORDER, REQUEST, 5.0) for _ in range(2)]
-    refused = None
-    for _ in range(50):
-        try:
-            await client.call(methods.ORDER, REQUEST, 0.2)
-        except Overloaded as error:
-            refused = error
-            break
-        except OutcomeUnknown:
-            continue
-    assert refused is not None
+    calls = [client.call(methods.ORDER, REQUEST, 30.0) for _ in range(2)]
+    while len(reached) < 2:
+        await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+    await fails(client.call(methods.ORDER, REQUEST, 30.0), Overloaded)
     waiting.callback(None)
     for call in calls:
-        await call
+        assert await call == Placement(1)
 
 
 @pytest_twisted.ensureDeferred

@@ -269,6 +269,22 @@ def test_rotation_and_spares() -> None:
     assert sum(name.startswith("spare-") for name in disk.names(DATA)) == 2
 
 
+def test_constant_load_never_runs_out_of_spares(tmp_path: Path) -> None:
+    """Without any idle moment the next segment is ready before it is needed."""
+    storage = FileStorage(tmp_path / "data", OWNER, 3 << 20, 1, lambda: 77)
+    storage.open()
+    rooms, segments = [], set()
+    for index in range(1, 150):
+        storage.write([append(index, index, payload=b"x" * 100_000)])
+        rooms.append(storage.room_bytes())
+        segments.add(storage._log.position.segment)
+    storage.close()
+    assert len(segments) > 4
+    assert min(rooms[30:]) > 1 << 19
+    assert len(storage.open().entries) == 149
+    storage.close()
+
+
 def test_spares_are_adopted_at_a_restart() -> None:
     """A restart on a full disk keeps the room there was, and removes what is unfinished."""
     disk = SimulatedDisk()

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from random import Random
 from zlib import crc32
 
 import pytest
@@ -109,6 +110,17 @@ def test_missing_segments_are_refused(lost: list[str]) -> None:
         disk.remove(name)
     with pytest.raises(CorruptStorage, match=r"missing|gone"):
         storage.open()
+
+
+def test_a_missing_last_segment_is_noticed_after_a_power_cut() -> None:
+    """The mark is flushed at a rotation, so no power cut hides that a segment was there."""
+    for seed in range(10):
+        disk = SimulatedDisk()
+        storage = filled(disk, settled=False)
+        disk.cut_power(Random(seed))
+        disk.remove(SECOND)
+        with pytest.raises(CorruptStorage, match="missing"):
+            storage.open()
 
 
 def test_a_segment_under_two_names_is_refused() -> None:

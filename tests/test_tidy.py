@@ -25,7 +25,7 @@ def words(text):
 
 
 PURE = words("""
-    errors market config csvtext
+    errors market config csvtext plan
     replication.messages replication.log replication.replica replication.election
     replication.leadership replication.standing replication.progress replication.writes
     replication.records replication.recovery replication.promises

@@ -290,6 +290,8 @@ def _cell(value: object) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.2f}"
     return "".join(c if c.isprintable() else "?" for c in str(value))
 
 

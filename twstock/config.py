@@ -28,6 +28,12 @@ from twstock.errors import ConfigError
 from twstock.replication.messages import Membership, Timings
 
 T = TypeVar("T")
+_VALUE_MAX = 2**53
+"""Beyond it a number is no size or duration that anybody means, and floats lose integers."""
+
+SEGMENT_BYTES_MIN = 4 * 1024 * 1024
+"""Less would leave no room beside what a full log keeps for elections."""
+
 DEFAULT_HTTP = "127.0.0.1:8080"
 DEFAULT_BASE_PORT = 50051
 DEFAULT_TIMINGS = Timings(
@@ -256,7 +262,9 @@ def render(cluster: Cluster) -> str:
 def _quoted(value: object) -> str:
     """A TOML basic string (TOML 1.0, section String)."""
     escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(c if c >= " " else f"\\u{ord(c):04x}" for c in escaped) + '"'
+    return (
+        '"' + "".join(c if c >= " " and c != "\x7f" else f"\\u{ord(c):04x}" for c in escaped) + '"'
+    )
 
 
 def _changed(name: str, values: Any, defaults: Any) -> list[str]:
@@ -317,7 +325,8 @@ def _override(defaults: T, table: object, where: str) -> T:
         if key not in values:
             raise ConfigError(f"{where}.{key}: unknown key")
         wanted = type(values[key])
-        if isinstance(value, bool) or not isinstance(value, (wanted, int)) or value < 0:
+        good = isinstance(value, (wanted, int)) and not isinstance(value, bool)
+        if not good or not 0 <= value < _VALUE_MAX:
             raise ConfigError(f"{where}.{key}: expected a {wanted.__name__} from 0 up")
         values[key] = wanted(value)
     names = {f.name for f in fields(defaults)}  # type: ignore[arg-type]
@@ -325,7 +334,9 @@ def _override(defaults: T, table: object, where: str) -> T:
 
 
 def _check(cluster: Cluster) -> None:
-    """No id twice in a tier, no address twice in the cluster."""
+    """No id twice in a tier, no address twice in the cluster, room in the log."""
+    if cluster.limits.segment_bytes < SEGMENT_BYTES_MIN:
+        raise ConfigError(f"limits.segment_bytes: expected at least {SEGMENT_BYTES_MIN}")
     addresses: dict[Address, str] = {}
     for tier, members in (
         ("front", cluster.fronts),

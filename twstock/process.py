@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
+from uuid import uuid4
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -83,6 +84,16 @@ def use_monotonic_clock(reactor: Any) -> None:
     """
     assert not reactor.getDelayedCalls(), "the clock was changed after a timer was set"
     reactor.seconds = time.monotonic
+
+
+def wall_ms() -> int:
+    """Wall time in milliseconds since 1970: to be shown, never to decide anything."""
+    return time.time_ns() // 1_000_000
+
+
+def new_key() -> str:
+    """A key for a request that came without one: it never comes again."""
+    return uuid4().hex
 
 
 def panic(reason: Failure | str, exit_process: Callable[[int], None] = os._exit) -> None:

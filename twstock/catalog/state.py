@@ -15,7 +15,7 @@ one command and never comes again, so its refusal is not remembered either.
 """
 
 from bisect import bisect_right
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from twstock.catalog.changes import (
@@ -290,11 +290,13 @@ class CatalogState:
 
     def _execute(self, order: Order, stock: Stock, draft: _Draft) -> Trade:
         change = order.quantity if order.side is Side.SELL else -order.quantity
-        after = replace(
-            stock,
-            quantity=stock.quantity + change,
-            volume=stock.volume + order.quantity,
-            version=stock.version + 1,
+        after = Stock(
+            stock.name,
+            stock.price_cents,
+            stock.quantity + change,
+            stock.volume + order.quantity,
+            stock.version + 1,
+            stock.initial_quantity,
         )
         check_conserved(after)
         number = self._last_number = self._last_number + 1

@@ -1,10 +1,8 @@
 """``twistd -n stock-catalog``: one catalog replica."""
 
 import os
-import time
 from functools import partial
 from typing import Any
-from uuid import uuid4
 
 from twisted.application.service import Service
 from twisted.python.usage import UsageError
@@ -17,10 +15,12 @@ from twstock.process import (
     Stages,
     load_cluster,
     member_number,
+    new_key,
     panic,
     stop_with,
     supervise,
     use_monotonic_clock,
+    wall_ms,
 )
 
 
@@ -46,9 +46,7 @@ def makeService(options: Options) -> Service:
 
 def build(cluster: Cluster, number: int, reactor: Any) -> Service:
     """Wire one catalog replica together; nothing runs yet."""
-    from treq.client import HTTPClient  # noqa: PLC0415 - only when run
-    from twisted.internet.threads import deferToThreadPool  # noqa: PLC0415
-    from twisted.web.client import Agent, HTTPConnectionPool  # noqa: PLC0415
+    from twisted.internet.threads import deferToThreadPool  # noqa: PLC0415 - only when run
 
     from twstock.catalog.invalidation import Publisher  # noqa: PLC0415
     from twstock.catalog.seed import read_seed  # noqa: PLC0415
@@ -56,26 +54,24 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Service:
     from twstock.catalog.sessions import Sessions  # noqa: PLC0415
     from twstock.catalog.tables import CatalogTables  # noqa: PLC0415
     from twstock.catalog.views import StocksView  # noqa: PLC0415
-    from twstock.replication.assembly import assemble, replication_handlers  # noqa: PLC0415
-    from twstock.rpc.server import Handler, Server  # noqa: PLC0415
-    from twstock.rpc.wire import methods  # noqa: PLC0415
+    from twstock.replication.assembly import assemble  # noqa: PLC0415
+    from twstock.rpc.server import Server  # noqa: PLC0415
 
     limits = cluster.limits
     tables = CatalogTables(limits.refused_keys_max, limits.refused_keys_s)
     parts = assemble(cluster, "catalog", number, tables, tables.load, reactor)
     viewing = Pool("views")
     sessions = Sessions(limits.cache_lease_s)
-    agent = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=True))
     catalog = Catalog(
         parts.member,
         sessions,
-        Publisher(sessions, HTTPClient(agent), reactor, limits),
+        Publisher(sessions, http_client(reactor), reactor, limits),
         read_seed(cluster.catalog_csv),
         [front.id for front in cluster.fronts],
         reactor,
         limits,
-        lambda: time.time_ns() // 1_000_000,
-        lambda: uuid4().hex,
+        wall_ms,
+        new_key,
         panic,
     )
     view = StocksView(
@@ -85,16 +81,36 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Service:
         limits.views_every_s,
         partial(deferToThreadPool, reactor, viewing.threads),
     )
-    handlers = (
-        *replication_handlers("catalog", parts.member, lambda: catalog.reason),
-        Handler(methods.FETCH_ENTRIES, parts.member.fetch, internal=True),
-        Handler(methods.LOOKUP, catalog.lookup),
-        Handler(methods.LIST_STOCKS, catalog.list_stocks),
-        Handler(methods.TRADE, catalog.trade),
-        Handler(methods.BEGIN_EPOCH, catalog.begin_epoch, internal=True),
-        Handler(methods.REGISTER, catalog.register, internal=True),
+    server = Server(
+        str(cluster.replica("catalog", number).grpc),
+        endpoints(parts.member, catalog),
+        reactor.callFromThread,
+        limits,
     )
-    address = str(cluster.replica("catalog", number).grpc)
-    server = Server(address, handlers, reactor.callFromThread, limits)
     stages = (*parts.pools, viewing, server, parts.member, view)
-    return supervise(Stages(stages, lambda why: stop_with(reactor, why)), reactor, os.environ)
+    return supervise(Stages(stages, partial(stop_with, reactor)), reactor, os.environ)
+
+
+def endpoints(member: Any, catalog: Any) -> tuple[Any, ...]:
+    """Every call that the replica answers."""
+    from twstock.replication.assembly import replication_endpoints  # noqa: PLC0415 - only when run
+    from twstock.rpc.server import Endpoint  # noqa: PLC0415
+    from twstock.rpc.wire import methods  # noqa: PLC0415
+
+    return (
+        *replication_endpoints("catalog", member, lambda: catalog.reason),
+        Endpoint(methods.FETCH_ENTRIES, member.fetch, internal=True),
+        Endpoint(methods.LOOKUP, catalog.lookup),
+        Endpoint(methods.LIST_STOCKS, catalog.list_stocks),
+        Endpoint(methods.TRADE, catalog.trade),
+        Endpoint(methods.BEGIN_EPOCH, catalog.begin_epoch, internal=True),
+        Endpoint(methods.REGISTER, catalog.register, internal=True),
+    )
+
+
+def http_client(reactor: Any) -> Any:
+    """What tells front-ends: it keeps its connections."""
+    from treq.client import HTTPClient  # noqa: PLC0415 - only when run
+    from twisted.web.client import Agent, HTTPConnectionPool  # noqa: PLC0415
+
+    return HTTPClient(Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=True)))

@@ -155,6 +155,7 @@ class Leading:
         new = await self._new_orders(self._desk.take())
         if not new or self._ended:
             return
+        # Only now: the catalog forgets keys up to there, and these were looked up before.
         batch = self._desk.send(new, self._ledger.last_number(), self._wall_ms())
         result = await self._until_done(lambda: self._market.execute(batch))
         if result is None:

@@ -1,9 +1,8 @@
 """``twistd -n stock-order``: one order replica."""
 
 import os
-import time
+from functools import partial
 from typing import Any
-from uuid import uuid4
 
 from twisted.application.service import Service
 from twisted.python.usage import UsageError
@@ -16,10 +15,12 @@ from twstock.process import (
     Stages,
     load_cluster,
     member_number,
+    new_key,
     panic,
     stop_with,
     supervise,
     use_monotonic_clock,
+    wall_ms,
 )
 
 Options = ServiceOptions
@@ -45,8 +46,8 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Service:
     from twstock.order.service import OrderService  # noqa: PLC0415
     from twstock.order.tables import OrderTables  # noqa: PLC0415
     from twstock.order.views import OrderLogView  # noqa: PLC0415
-    from twstock.replication.assembly import assemble, replication_handlers  # noqa: PLC0415
-    from twstock.rpc.server import Handler, Server  # noqa: PLC0415
+    from twstock.replication.assembly import assemble, replication_endpoints  # noqa: PLC0415
+    from twstock.rpc.server import Endpoint, Server  # noqa: PLC0415
     from twstock.rpc.wire import methods  # noqa: PLC0415
 
     limits = cluster.limits
@@ -60,8 +61,8 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Service:
         CatalogMarket(addresses, trading.threads, reactor.callFromThread, limits),
         reactor,
         limits,
-        lambda: time.time_ns() // 1_000_000,
-        lambda: uuid4().hex,
+        wall_ms,
+        new_key,
         panic,
     )
     view = OrderLogView(
@@ -72,15 +73,15 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Service:
         viewing.threads,
         limits.views_every_s,
     )
-    handlers = (
-        *replication_handlers("order", parts.member, lambda: orders.reason),
-        Handler(methods.ORDER, orders.order),
-        Handler(methods.PLACE_ORDERS, orders.place_orders),
-        Handler(methods.ORDER_DETAILS, orders.details),
-        Handler(methods.LIST_ORDERS, orders.page),
-        Handler(methods.ORDER_SYNC_UP, orders.sync_up, internal=True),
+    endpoints = (
+        *replication_endpoints("order", parts.member, lambda: orders.reason),
+        Endpoint(methods.ORDER, orders.order),
+        Endpoint(methods.PLACE_ORDERS, orders.place_orders),
+        Endpoint(methods.ORDER_DETAILS, orders.details),
+        Endpoint(methods.LIST_ORDERS, orders.page),
+        Endpoint(methods.ORDER_SYNC_UP, orders.sync_up, internal=True),
     )
     address = str(cluster.replica("order", number).grpc)
-    server = Server(address, handlers, reactor.callFromThread, limits)
+    server = Server(address, endpoints, reactor.callFromThread, limits)
     stages = (*parts.pools, trading, viewing, server, parts.member, view)
-    return supervise(Stages(stages, lambda why: stop_with(reactor, why)), reactor, os.environ)
+    return supervise(Stages(stages, partial(stop_with, reactor)), reactor, os.environ)

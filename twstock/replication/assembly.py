@@ -18,7 +18,7 @@ from twstock.replication.member import Member, Surroundings
 from twstock.replication.storage import FileStorage, Owner
 from twstock.replication.transport import GROUP_METHODS, GrpcTransport
 from twstock.rpc.calls import Envelope, Notified, Notify, Probe, ProbeAnswer
-from twstock.rpc.server import Handler
+from twstock.rpc.server import Endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,9 @@ def assemble(
     return Assembly(member, database, (disk, sqlite, calls))
 
 
-def replication_handlers(
+def replication_endpoints(
     group: str, member: Member, why_not_serving: Callable[[], str]
-) -> tuple[Handler[Any, Any], ...]:
+) -> tuple[Endpoint[Any, Any], ...]:
     """The calls by which the members of a group replicate, and by which anybody probes one.
 
     ``why_not_serving`` tells why a leader's tier does not serve, empty when it does.
@@ -100,8 +100,8 @@ def replication_handlers(
         return Notified(member.leader_id(), member.term())
 
     return (
-        Handler(methods.heartbeat, heartbeat, internal=True),
-        Handler(methods.append, member.receive, internal=True),
-        Handler(methods.vote, member.receive, internal=True),
-        Handler(methods.notify, notify, internal=True),
+        Endpoint(methods.heartbeat, heartbeat, internal=True),
+        Endpoint(methods.append, member.receive, internal=True),
+        Endpoint(methods.vote, member.receive, internal=True),
+        Endpoint(methods.notify, notify, internal=True),
     )

@@ -302,7 +302,9 @@ class Member(Service):
         knows = self._incarnations.get(asker.id, 0) if asker is not None and self._formed else 0
         driver = self._driver
         replica = driver.replica if driver else None
-        reason = serving or ("" if self.leader_id() else self._reason)
+        reason = "" if self.leader_id() else self._reason
+        if self.is_ready():
+            reason = serving or ""
         return Status(
             group=self._me.group,
             id=self._me.id,

@@ -22,7 +22,7 @@ from twstock.replication.records import (
 from twstock.replication.recovery import Ending, Segment, Verdict, scan
 
 _SPARE = "spare-"
-_PIECES_PER_STEP = 8
+_UPKEEP = len(ZEROS)
 
 
 class Spare(NamedTuple):
@@ -83,14 +83,14 @@ class Spares:
             raise DiskFull(f"{self._directory.path} has no room for {size} bytes more") from None
         return spare
 
-    def settle(self) -> bool:
-        """Do one short step towards the next spare; tell whether one is still wanted.
+    def settle(self, pieces: int) -> bool:
+        """Do ``pieces`` steps towards the next spare; tell whether one is still wanted.
 
         Without space nothing happens and the answer stays yes: ask again after a pause.
         """
         if len(self._ready) >= self._wanted:
             return False
-        spare, pieces = None, _PIECES_PER_STEP
+        spare = None
         try:
             while spare is None and pieces > 0:
                 spare, pieces = self._step(self._segment_bytes), pieces - 1
@@ -114,31 +114,30 @@ class Spares:
         return True
 
     def _step(self, size: int) -> Spare | None:
-        """Begin, fill a little, or finish; return the spare when it is finished."""
+        """Fill the spare in the making a little; return it when it is finished."""
         files = self._directory.files
-        if self._making is None:
-            self._begin(size)
-            return None
-        fd, name, size = self._making
+        fd, name, size = self._making or self._begin(size)
+        block = ZEROS[: size - self._filled]
+        if files.pwrite(fd, block, self._filled) < len(block):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        files.fdatasync(fd)
+        self._filled += len(block)
         if self._filled < size:
-            block = ZEROS[: size - self._filled]
-            if files.pwrite(fd, block, self._filled) < len(block):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            files.fdatasync(fd)
-            self._filled += len(block)
             return None
         files.fsync(fd)
         self._directory.publish(name + UNFINISHED, name)
         self._making = None
         return Spare(fd, name, size)
 
-    def _begin(self, size: int) -> None:
+    def _begin(self, size: int) -> Spare:
         if self._directory.files.free_bytes(self._directory.path) < size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         name = f"{_SPARE}{self._number + 1}"
         fd = self._directory.open_file(name + UNFINISHED, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-        self._making, self._filled = Spare(fd, name, size), 0
+        self._making = Spare(fd, name, size)
+        self._filled = 0
         self._number += 1
+        return self._making
 
     def _give_up(self, problem: OSError) -> None:
         """Give back the space that a full disk could not complete; raise any other problem."""
@@ -218,8 +217,12 @@ class LogFile:
         size += HEADER_BYTES
         return self._spares.take(size) or self._spares.make(size)
 
-    def append(self, frames: bytes, first: int, last: int, spare: Spare | None) -> None:
-        """Write a batch, indices from ``first`` to ``last``; durable on return."""
+    def append(self, frames: bytes, first: int, last: int, spare: Spare | None) -> bool:
+        """Write a batch, indices from ``first`` to ``last``; durable on return.
+
+        Tells whether the log grew into another megabyte or segment.
+        """
+        before = self._position
         if spare is None:
             self._position = self._write_batch(frames, first, last)
         else:
@@ -228,6 +231,8 @@ class LogFile:
             end = end_batch(frames, salt, start, first, last)
             content = frames + encode_end(salt, start.offset, first, end)
             self._begin_segment(header, content, end, spare)
+        end = self._position
+        return (before.segment, before.offset // _UPKEEP) != (end.segment, end.offset // _UPKEEP)
 
     def _write_batch(self, frames: bytes, first: int, last: int) -> Position:
         start = self._position

@@ -66,6 +66,13 @@ class Storage(Protocol):
         """Let go of the directory; another ``open`` may follow."""
 
 
+IDLE_PIECES = 8
+"""How many megabytes of a spare segment one idle moment fills with zeros."""
+
+BUSY_PIECES = 2
+"""How many a write fills once in a megabyte: a spare is ready before it is needed."""
+
+
 def gather(
     hard_state: HardState, last_index: int, writes: Sequence[Persist]
 ) -> tuple[HardState, list[Entry]]:
@@ -196,6 +203,8 @@ class FileStorage:
         """Make ``writes`` durable, in order. Raises DiskFull before touching anything.
 
         The hard state goes first: an entry of a term must never be there without the term.
+        Once in a megabyte a write also flushes the mark and works on a spare segment, so that
+        constant load, without an idle moment, never runs out of them.
         """
         self._begin()
         promise = self._meta.promise
@@ -208,16 +217,18 @@ class FileStorage:
             raise
         if hard_state != promise.hard_state:
             self._meta.keep(replace(promise, hard_state=hard_state))
+        upkeep = False
         if entries:
             first = min([entry.index for entry in entries])
-            self._log.append(frames, first, entries[-1].index, spare)
+            upkeep = self._log.append(frames, first, entries[-1].index, spare)
         self._meta.note(self._log.position)
-        if spare is not None:
+        if upkeep:
             self._meta.flush()
+            self._spares.settle(BUSY_PIECES)
         self._usable = True
 
     def settle(self) -> bool:
-        """Flush the mark, or else do one short step towards a spare segment.
+        """Flush the mark, and do one short step towards a spare segment.
 
         Tells whether something is left to do. On a full disk that stays true, and each call
         costs little: ask again after a pause.
@@ -225,7 +236,7 @@ class FileStorage:
         self._begin()
         if not self._meta.is_settled:
             self._meta.settle()
-        left = self._spares.settle()
+        left = self._spares.settle(IDLE_PIECES)
         self._usable = True
         return left
 

@@ -27,7 +27,7 @@ _WAIT_MAX_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Handler(Generic[Q, A]):
+class Endpoint(Generic[Q, A]):
     """A call and the function that answers it, in the reactor.
 
     ``internal`` calls are between members of the cluster: they find a thread even when
@@ -40,19 +40,19 @@ class Handler(Generic[Q, A]):
 
 
 class Server(Service):
-    """Serves handlers on one address from start to stop."""
+    """Serves endpoints on one address from start to stop."""
 
     _log = Logger()
 
     def __init__(
         self,
         address: str,
-        handlers: Sequence[Handler[Any, Any]],
+        endpoints: Sequence[Endpoint[Any, Any]],
         deliver: Callable[..., None],
         limits: Limits,
     ) -> None:
         self._address = address
-        self._handlers = handlers
+        self._endpoints = endpoints
         self._deliver = deliver
         self._limits = limits
         self._client_calls = threading.BoundedSemaphore(limits.rpc_client_calls_max)
@@ -90,23 +90,25 @@ class Server(Service):
         )
 
     def _tables(self) -> list[Any]:
-        """One gRPC handler table for each service name."""
+        """One gRPC endpoint table for each service name."""
         services: dict[str, dict[str, Any]] = {}
-        for handler in self._handlers:
-            rpc = grpc.unary_unary_rpc_method_handler(self._serving(handler))
-            services.setdefault(f"twstock.{handler.method.service}", {})[handler.method.name] = rpc
+        for endpoint in self._endpoints:
+            rpc = grpc.unary_unary_rpc_method_handler(self._serving(endpoint))
+            services.setdefault(f"twstock.{endpoint.method.service}", {})[endpoint.method.name] = (
+                rpc
+            )
         return [
             grpc.method_handlers_generic_handler(name, table) for name, table in services.items()
         ]
 
-    def _serving(self, handler: Handler[Q, A]) -> Callable[[bytes, Any], bytes]:
+    def _serving(self, endpoint: Endpoint[Q, A]) -> Callable[[bytes, Any], bytes]:
         """The function that gRPC calls in one of its threads."""
 
         def serve(data: bytes, context: Any) -> bytes:
             try:
-                if handler.internal:
-                    return self._answer(handler, data, context)
-                return self._answer_client(handler, data, context)
+                if endpoint.internal:
+                    return self._answer(endpoint, data, context)
+                return self._answer_client(endpoint, data, context)
             except TwstockError as error:
                 context.set_trailing_metadata(metadata_of(error))
                 context.abort(code_of(error), str(error))
@@ -114,34 +116,34 @@ class Server(Service):
 
         return serve
 
-    def _answer_client(self, handler: Handler[Q, A], data: bytes, context: Any) -> bytes:
+    def _answer_client(self, endpoint: Endpoint[Q, A], data: bytes, context: Any) -> bytes:
         if not self._client_calls.acquire(blocking=False):
             raise Overloaded("too many calls under way")
         try:
-            return self._answer(handler, data, context)
+            return self._answer(endpoint, data, context)
         finally:
             self._client_calls.release()
 
-    def _answer(self, handler: Handler[Q, A], data: bytes, context: Any) -> bytes:
-        request = _decode(handler.method, data)
+    def _answer(self, endpoint: Endpoint[Q, A], data: bytes, context: Any) -> bytes:
+        request = _decode(endpoint.method, data)
         answer: Future[A] = Future()
-        self._deliver(self._start, handler, request, answer)
+        self._deliver(self._start, endpoint, request, answer)
         remaining = context.time_remaining()
         wait_s = _WAIT_MAX_S if remaining is None else min(remaining, _WAIT_MAX_S)
         try:
-            return handler.method.encode_answer(answer.result(wait_s))
+            return endpoint.method.encode_answer(answer.result(wait_s))
         except TimeoutError:
             raise OutcomeUnknown("no answer within the deadline") from None
 
-    def _start(self, handler: Handler[Q, A], request: Q, answer: "Future[A]") -> None:
-        """In the reactor: run the handler's function."""
+    def _start(self, endpoint: Endpoint[Q, A], request: Q, answer: "Future[A]") -> None:
+        """In the reactor: run the endpoint's function."""
 
         def failed(failure: Failure) -> None:
             if not failure.check(TwstockError):
-                self._log.failure("{call} failed", failure, call=handler.method.name)
+                self._log.failure("{call} failed", failure, call=endpoint.method.name)
             answer.set_exception(failure.value)
 
-        running: Deferred[A] = Deferred.fromCoroutine(_awaiting(handler.answer, request))
+        running: Deferred[A] = Deferred.fromCoroutine(_awaiting(endpoint.answer, request))
         running.addCallbacks(answer.set_result, failed)
 
 

@@ -1,0 +1,234 @@
+"""The configuration: text and back, and errors that name what is wrong."""
+
+from contextlib import suppress
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twstock.config import (
+    DEFAULT_TIMINGS,
+    SEGMENT_BYTES_MIN,
+    Address,
+    Cluster,
+    Front,
+    Limits,
+    Replica,
+    default_cluster,
+    parse,
+    parse_address,
+    render,
+)
+from twstock.errors import ConfigError
+from twstock.replication.messages import Membership, Timings
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+HOSTS = st.sampled_from(["127.0.0.1", "localhost", "::1", "fe80::1", "stock.example"])
+SECONDS = st.floats(0, 1e6)
+NUMBERS = st.integers(0, 2**40)
+GOOD = """
+[[front]]
+id = 1
+http = "127.0.0.1:8080"
+internal = "127.0.0.1:50055"
+[[catalog]]
+id = 1
+grpc = "127.0.0.1:50051"
+[[order]]
+id = 1
+grpc = "127.0.0.1:50052"
+"""
+
+
+def overrides(defaults):
+    """Values like ``defaults``, some of them others."""
+    kinds = {f.name: type(getattr(defaults, f.name)) for f in fields(defaults)}
+    changes = {name: NUMBERS if kind is int else SECONDS for name, kind in kinds.items()}
+    return st.fixed_dictionaries({}, optional=changes).map(lambda c: replace(defaults, **c))
+
+
+@st.composite
+def clusters(draw):
+    """Clusters of any shape whose ids and addresses are their own."""
+    ports = iter(draw(st.lists(st.integers(1, 65535), min_size=16, max_size=16, unique=True)))
+    ids = st.lists(st.integers(1, 1000), min_size=1, max_size=4, unique=True)
+
+    def address():
+        return Address(draw(HOSTS), next(ports))
+
+    return Cluster(
+        draw(TEXT),
+        Path("/base") / draw(st.sampled_from(["data", 'a "b"', "c\\d", "tab\there", "ü"])),
+        tuple(Front(k, address(), address()) for k in draw(ids)),
+        tuple(Replica(k, address()) for k in draw(ids)),
+        tuple(Replica(k, address()) for k in draw(ids)),
+        draw(st.none() | st.just(Path("/base/stocks.csv"))),
+        draw(overrides(DEFAULT_TIMINGS)),
+        draw(overrides(Limits()).map(with_room)),
+    )
+
+
+def with_room(limits):
+    """The same limits with segments that are large enough."""
+    return replace(limits, segment_bytes=max(limits.segment_bytes, SEGMENT_BYTES_MIN))
+
+
+@given(clusters())
+def test_what_is_rendered_is_parsed_back(cluster):
+    """``render`` and ``parse`` are each other's inverse, whatever the names hold."""
+    assert parse(render(cluster)) == cluster
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_cluster_or_a_config_error(text):
+    """A file with anything in it never brings more than a ConfigError."""
+    with suppress(ConfigError):
+        parse(text)
+
+
+def test_what_a_file_leaves_out_has_its_default():
+    """A file that names the members alone is a whole configuration."""
+    cluster = parse(GOOD, Path("/etc/twstock"))
+    assert cluster.cluster_id == "default"
+    assert cluster.data == Path("/etc/twstock/var")
+    assert cluster.limits == Limits()
+    assert cluster.timings == DEFAULT_TIMINGS
+    assert cluster.catalog_csv is None
+
+
+def test_relative_paths_count_from_the_file():
+    """Relative paths are of the file's directory; absolute ones stay."""
+    cluster = parse(f'data = "here"\ncatalog_csv = "a.csv"\n{GOOD}', Path("/etc/twstock"))
+    assert cluster.data == Path("/etc/twstock/here")
+    assert cluster.catalog_csv == Path("/etc/twstock/a.csv")
+    assert parse(f'data = "/srv"\n{GOOD}', Path("/etc/twstock")).data == Path("/srv")
+
+
+def test_one_value_is_overridden_and_the_others_stay():
+    """A table of limits or timings changes what it names."""
+    text = f"{GOOD}\n[limits]\ncache_size = 7\nbody_timeout_s = 3\n[timings]\nelection_s = 1.5\n"
+    cluster = parse(text)
+    assert cluster.limits == replace(Limits(), cache_size=7, body_timeout_s=3.0)
+    assert isinstance(cluster.limits.body_timeout_s, float)
+    assert cluster.timings == replace(DEFAULT_TIMINGS, election_s=1.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("= 1", "not valid TOML"),
+        (f"nonsense = 1\n{GOOD}", "nonsense: unknown key"),
+        (f"cluster_id = 1\n{GOOD}", "cluster_id: expected a text"),
+        (f'cluster_id = ""\n{GOOD}', "cluster_id: expected a text"),
+        (f"data = true\n{GOOD}", "data: expected a text"),
+        (GOOD.replace("[[front]]", "[front]"), "front: expected tables written [[front]]"),
+        ("order = 3", "front: the cluster needs at least one"),
+        (GOOD.partition("[[catalog]]")[0], "catalog: the cluster needs at least one"),
+        (GOOD.partition("[[order]]")[0], "order: the cluster needs at least one"),
+        (GOOD.replace("id = 1", "id = 0", 1), "front[0].id: expected a number from 1 up"),
+        (GOOD.replace("id = 1", "id = true", 1), "front[0].id: expected a number from 1 up"),
+        (GOOD.replace("id = 1", 'id = "1"', 1), "front[0].id: expected a number from 1 up"),
+        (GOOD.replace("http", "https"), "front[0].http"),
+        (GOOD.replace("internal", "#"), "front[0].internal: missing"),
+        (f"{GOOD}port = 3", "order[0].port: unknown key"),
+        (GOOD.replace("50052", "none"), "order[0].grpc: expected HOST:PORT"),
+        (GOOD.replace("50051", "65536"), "catalog[0].grpc: a port is a number from 1 to 65535"),
+        (GOOD.replace(":8080", ":0"), "front[0].http: a port is a number from 1 to 65535"),
+        (GOOD.replace("50055", "8080"), "front-1 internal: 127.0.0.1:8080 is also the address of"),
+        (GOOD.replace("50052", "50051"), "order-1 grpc: 127.0.0.1:50051 is also the address of"),
+        (
+            f'{GOOD}[[order]]\nid = 1\ngrpc = "127.0.0.1:50053"',
+            "order: id 1 appears twice",
+        ),
+        (f"limits = 3\n{GOOD}", "limits: expected a table"),
+        (f"{GOOD}[limits]\ncache = 3", "limits.cache: unknown key"),
+        (f"{GOOD}[limits]\ncache_size = -1", "limits.cache_size: expected a int from 0 up"),
+        (f"{GOOD}[limits]\ncache_size = true", "limits.cache_size: expected a int"),
+        (f"{GOOD}[limits]\ncache_size = 1.5", "limits.cache_size: expected a int"),
+        (f'{GOOD}[timings]\nelection_s = "1"', "timings.election_s: expected a float"),
+        (f"{GOOD}[timings]\nelection = 1", "timings.election: unknown key"),
+    ],
+)
+def test_every_error_names_its_key(text, words):
+    """Whoever wrote the file is told which key is wrong, and why."""
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "number", ["nan", "inf", "-1.0", "-inf", f"1{400 * '0'}"], ids=lambda text: text[:5]
+)
+def test_a_duration_is_a_number_that_time_can_reach(number):
+    """No timer can be set to such a duration."""
+    with pytest.raises(ConfigError, match=r"timings\.election_s"):
+        parse(f"{GOOD}[timings]\nelection_s = {number}")
+
+
+@given(HOSTS, st.integers(1, 65535))
+def test_an_address_reads_as_it_is_written(host, port):
+    """IPv6 addresses stand in brackets."""
+    assert parse_address(str(Address(host, port)), "x") == Address(host, port)
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":1", "host", "host:", "host:-1", "host:1x", "host:²", "[]:1"]
+)
+def test_what_is_no_address_is_refused(text):
+    """The error names where the text stood."""
+    with pytest.raises(ConfigError, match=r"front\.http"):
+        parse_address(text, "front.http")
+
+
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 5), st.integers(1, 64000), TEXT)
+def test_the_default_cluster_is_a_good_one(fronts, catalogs, orders, base_port, name):
+    """Whatever its size, no address is used twice and it can be written down."""
+    cluster = default_cluster(
+        Path("/data"),
+        name,
+        Address("127.0.0.1", 65000),
+        base_port,
+        fronts=fronts,
+        catalogs=catalogs,
+        orders=orders,
+    )
+    assert parse(render(cluster)) == cluster
+    assert [front.id for front in cluster.fronts] == list(range(1, fronts + 1))
+
+
+def test_the_default_cluster_must_find_ports():
+    """Ports that would go past the last one are an error of the flag, not of the system."""
+    with pytest.raises(ConfigError, match="base-port"):
+        default_cluster(base_port=65530, orders=5)
+
+
+def test_a_cluster_knows_its_members():
+    """Members are found by group and id; an unknown one is a ConfigError that names it."""
+    cluster = default_cluster(Path("/data"))
+    assert cluster.replica("order", 2).grpc == Address("127.0.0.1", 50053)
+    assert cluster.front(1).internal == Address("127.0.0.1", 50055)
+    assert cluster.membership("order", 2) == Membership(2, (1, 2, 3))
+    assert cluster.data_of("catalog", 1) == Path("/data/catalog-1")
+    with pytest.raises(ConfigError, match="order-4 is not in the configuration"):
+        cluster.replica("order", 4)
+    with pytest.raises(ConfigError, match="front-2 is not in the configuration"):
+        cluster.front(2)
+
+
+@pytest.mark.parametrize("kind", [Limits, Timings])
+def test_names_tell_the_unit(kind):
+    """A duration ends in ``_s`` and is a float; what is counted is an int."""
+    values = Limits() if kind is Limits else DEFAULT_TIMINGS
+    for each in fields(kind):
+        value = getattr(values, each.name)
+        is_duration = each.name.endswith("_s") or each.name.endswith("_fraction")
+        assert isinstance(value, float if is_duration else int), each.name
+        assert value > 0, each.name
+
+
+def test_segments_need_room_for_elections():
+    """A log that could never take an order is refused when it is configured."""
+    with pytest.raises(ConfigError, match=r"limits\.segment_bytes"):
+        parse(f"{GOOD}[limits]\nsegment_bytes = 1048576")

@@ -1,0 +1,540 @@
+"""The way of an order to the catalog and back, explored exhaustively with the real
+``CatalogState``, ``OrderState`` and ``Desk``.
+
+Two order leaders, one after the other, the first of which may not know that it has been
+replaced. Batches arrive late, twice, or never; answers are lost; what a leader has proposed
+reaches its successor or does not; clients ask either leader again. A crash is a leader, or a
+client, that takes no more steps. In every state that can be reached, each key has executed at
+most once, orders are recorded in the sequence in which they executed, and answers are true.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, NamedTuple
+
+import pytest
+
+from twstock.catalog.changes import Lost, Snapshot, Stale
+from twstock.catalog.state import CatalogState
+from twstock.errors import BrokenInvariant
+from twstock.market import (
+    Batch,
+    BatchResult,
+    BeginEpoch,
+    DirectTrade,
+    Order,
+    Outcome,
+    Side,
+    Stock,
+    Trade,
+)
+from twstock.order.desk import Desk, Place
+from twstock.order.state import OrderState
+from twstock.rpc.calls import ExecutedTrades
+from twstock.rpc.wire.commands import encode_catalog_command, encode_order_record
+
+Command = Batch | BeginEpoch | DirectTrade
+Record = tuple[Trade, ...]
+
+BUY = Order("buy", "S", Side.BUY, 1)
+TOO_MUCH = Order("too-much", "S", Side.BUY, 11)
+SELL = Order("sell", "S", Side.SELL, 5)
+DIRECT = DirectTrade(Order("direct", "S", Side.SELL, 1), 0)
+SHARES = 10
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The protocol, or one with an omission, and how much is explored: ``asks`` are a
+    client's requests, each to one of the leaders (0 or 1).
+    """
+
+    asks: tuple[tuple[Order, int], ...] = ((BUY, 0), (BUY, 0), (BUY, 1), (BUY, 1))
+    directs: int = 0
+    catalog: type[CatalogState] = CatalogState
+    lists_before_fence: bool = False
+    records_list: bool = True
+    answers_early: bool = False
+    looks_up_keys: bool = True
+
+
+class Leader(NamedTuple):
+    """An order replica. ``applied`` counts the records that it knows to be committed;
+    ``taken`` are orders whose keys it has looked up; ``answer`` is the catalog's, on its way.
+    """
+
+    phase: str = "follower"
+    desk: tuple[Any, ...] = ()
+    applied: int = 0
+    proposed: tuple[Record, ...] = ()
+    taken: tuple[Order, ...] = ()
+    answer: Any = None
+    askers: frozenset[str] = frozenset()
+
+
+class State(NamedTuple):
+    """Everything. ``mail`` are commands that may reach the catalog, again and again; ``log``
+    is the order group's; ``answers`` what clients were told; ``asks`` which are still to come.
+    """
+
+    catalog: Snapshot
+    leaders: tuple[Leader, Leader]
+    asks: tuple[tuple[Order, int], ...]
+    directs: int
+    log: tuple[Record, ...] = ()
+    mail: frozenset[Command] = frozenset()
+    listed: frozenset[tuple[int, ExecutedTrades]] = frozenset()
+    answers: frozenset[tuple[str, str, int]] = frozenset()
+    executed: tuple[str, ...] = ()
+
+
+class Violation(Exception):
+    """A promise is broken."""
+
+
+@cache
+def last_number(log: tuple[Record, ...]) -> int:
+    """The last number that a log of records holds. Raises Violation."""
+    state = OrderState()
+    try:
+        for index, trades in enumerate(log, 1):
+            state.apply(index, encode_order_record(trades))
+    except BrokenInvariant as error:
+        raise Violation(str(error)) from None
+    return state.last_number
+
+
+@cache
+def recorded_keys(log: tuple[Record, ...]) -> dict[str, Trade]:
+    """The recorded orders, by key, as the order replica finds them."""
+    state = OrderState()
+    for index, trades in enumerate(log, 1):
+        state.apply(index, encode_order_record(trades))
+    keys = [trade.order.key for trades in log for trade in trades]
+    return {key: trade for key in keys if (trade := state.by_key(key)) is not None}
+
+
+def freeze(desk: Desk) -> tuple[Any, ...]:
+    """All of a desk, as a value."""
+    return (
+        desk.epoch,
+        desk.known,
+        desk._batches,
+        desk._under_way,
+        tuple(desk._open.items()),
+        tuple(desk._queue),
+        frozenset(desk._sent),
+    )
+
+
+def thaw(frozen: tuple[Any, ...]) -> Desk:
+    """The desk of a value."""
+    epoch, known, batches, under_way, opened, queue, sent = frozen
+    desk = Desk(epoch, known, 256, 8192)
+    desk._batches, desk._under_way = batches, under_way
+    desk._open, desk._queue, desk._sent = dict(opened), list(queue), set(sent)
+    return desk
+
+
+def under_way(leader: Leader) -> Batch | None:
+    """The batch whose outcome a leader waits for."""
+    batch: Batch | None = leader.desk[3] if leader.desk else None
+    return batch
+
+
+@dataclass
+class World:
+    """All steps from a state."""
+
+    rules: Rules
+    _applied: dict[tuple[Snapshot, Command], tuple[Snapshot, Any, tuple[str, ...]]] = field(
+        default_factory=dict
+    )
+
+    def start(self) -> State:
+        """Nobody leads yet; the catalog has one stock."""
+        stock = Stock("S", 1, SHARES, 0, 0, SHARES)
+        return State(Snapshot((stock,)), (Leader(), Leader()), self.rules.asks, self.rules.directs)
+
+    def steps(self, state: State) -> Iterator[tuple[str, State]]:
+        """Everything that can happen next. Raises Violation."""
+        for command in state.mail:
+            yield from self.deliver(state, command)
+        if state.directs:
+            traded, _, _ = self.at_catalog(state._replace(directs=state.directs - 1), DIRECT)
+            yield "somebody trades at the catalog directly", traded
+        for epoch, listed in state.listed:
+            yield from self.raise_fence(state, epoch, listed)
+        yield from self.elections(state)
+        for i, leader in enumerate(state.leaders):
+            if leader.phase not in ("follower", "ended"):
+                for steps in (self.asks, self.trading, self.recording):
+                    for what, after in steps(state, i, leader):
+                        yield f"leader {i + 1} {what}", after
+
+    # --- the catalog -------------------------------------------------------------------------
+
+    def at_catalog(self, state: State, command: Command) -> tuple[State, Any, bool]:
+        """Apply a command; time and digests are left out, so that equal states are equal."""
+        key = (state.catalog, command)
+        if key not in self._applied:
+            catalog = self.rules.catalog(100, 1e9, state.catalog)
+            applied = catalog.apply(1, encode_catalog_command(command))
+            executed = getattr(applied.change, "executed", ())
+            after = replace(catalog.dump(), digest=b"")
+            keys = tuple(trade.order.key for trade in executed)
+            self._applied[key] = (after, applied.result, keys)
+        after, result, keys = self._applied[key]
+        if isinstance(result, Lost):
+            raise Violation(f"{command} proves a loss: {result.reason}")
+        changed = after != state.catalog
+        return state._replace(catalog=after, executed=state.executed + keys), result, changed
+
+    def deliver(self, state: State, command: Command) -> Iterator[tuple[str, State]]:
+        """A command arrives, and its answer arrives or is lost."""
+        i = command.epoch - 1 if not isinstance(command, DirectTrade) else 0
+        leader = state.leaders[i]
+        if isinstance(command, BeginEpoch) and self.rules.lists_before_fence:
+            listing = CatalogState(100, 1e9, state.catalog).list_trades(command.after)
+            assert isinstance(listing, ExecutedTrades)
+            listed = state.listed | {(command.epoch, listing)}
+            yield "the catalog lists", state._replace(listed=listed, mail=state.mail - {command})
+            return
+        after, result, changed = self.at_catalog(state, command)
+        if changed:
+            yield f"{type(command).__name__} arrives, its answer is lost", after
+        if leader.answer is None and self.waits_for(leader, command):
+            yield f"{type(command).__name__} arrives", put(after, i, answer=result)
+
+    def waits_for(self, leader: Leader, command: Command) -> bool:
+        """Whether a leader still waits for the answer to a command."""
+        if isinstance(command, BeginEpoch):
+            return leader.phase == "listing"
+        return leader.phase == "serving" and under_way(leader) == command
+
+    def raise_fence(
+        self, state: State, epoch: int, listed: ExecutedTrades
+    ) -> Iterator[tuple[str, State]]:
+        """The omission "list before fence": the fence follows, the list is not made again."""
+        last = state.catalog.last_number
+        raised, _, _ = self.at_catalog(state, BeginEpoch(epoch, last))
+        raised = raised._replace(listed=state.listed - {(epoch, listed)})
+        yield "the catalog raises its fence", put(raised, epoch - 1, answer=listed)
+
+    # --- leading -----------------------------------------------------------------------------
+
+    def elections(self, state: State) -> Iterator[tuple[str, State]]:
+        """A replica is elected; its log holds what was committed, and any first part of what
+        the leader before has proposed.
+        """
+        first, second = state.leaders
+        if first.phase == "follower":
+            yield "leader 1 is elected", self.elected(state, 0)
+        elif second.phase == "follower":
+            for kept in range(len(first.proposed) + 1):
+                log = state.log + first.proposed[:kept]
+                yield f"leader 2 is elected, with {kept}", self.elected(state._replace(log=log), 1)
+
+    def elected(self, state: State, i: int) -> State:
+        """A leader begins its epoch."""
+        desk = Desk(i + 1, last_number(state.log), 256, 8192)
+        begin = BeginEpoch(desk.epoch, desk.known)
+        state = state._replace(mail=state.mail | {begin})
+        return put(state, i, phase="listing", desk=freeze(desk), applied=len(state.log))
+
+    def is_current(self, state: State, i: int) -> bool:
+        """Whether the order group still follows this leader."""
+        return i == 1 or state.leaders[1].phase == "follower"
+
+    def asks(self, state: State, i: int, leader: Leader) -> Iterator[tuple[str, State]]:
+        """Clients ask; or the leader learns that it leads no more, and tells who waits."""
+        if leader.phase == "serving":
+            for ask in set(state.asks):
+                if ask[1] == i:
+                    yield f"is asked to {ask[0].key}", self.asked(state, i, leader, ask)
+        if not self.is_current(state, i):
+            yield "notices that it leads no more", self.ended(state, i, leader)
+
+    def asked(self, state: State, i: int, leader: Leader, ask: tuple[Order, int]) -> State:
+        """An order is put on the desk."""
+        desk, order = thaw(leader.desk), ask[0]
+        assert desk.place(order) in (Place.QUEUED, Place.JOINED)
+        rest = list(state.asks)
+        rest.remove(ask)
+        state = state._replace(asks=tuple(rest))
+        return put(state, i, desk=freeze(desk), askers=leader.askers | {order.key})
+
+    def ended(self, state: State, i: int, leader: Leader) -> State:
+        """Who waits is told whether anything may have happened."""
+        desk = thaw(leader.desk)
+        none = {("none", key, 0) for key in leader.askers if not desk.may_have_traded(key)}
+        state = state._replace(answers=state.answers | none)
+        leaders = list(state.leaders)
+        # What it had proposed may not be committed any more: nobody follows it.
+        leaders[i] = Leader("ended")
+        return state._replace(leaders=(leaders[0], leaders[1]))
+
+    # --- the term's work, as ``twstock.order.leading`` does it ---------------------------------
+
+    def trading(self, state: State, i: int, leader: Leader) -> Iterator[tuple[str, State]]:
+        """Take orders, look up their keys, send a batch, learn its outcome."""
+        if leader.answer is not None:
+            yield "learns the answer", self.learn(state, i, leader)
+        elif leader.taken:
+            desk = thaw(leader.desk)
+            recorded = last_number(state.log[: leader.applied])
+            batch = desk.send(leader.taken, recorded, 0)
+            sent = state._replace(mail=state.mail | {batch})
+            yield f"sends batch {batch.number}", put(sent, i, desk=freeze(desk), taken=())
+        elif leader.phase == "serving" and under_way(leader) is None:
+            if thaw(leader.desk).has_waiting:
+                yield "looks up keys", self.take(state, i, leader)
+            elif self.rules.directs:
+                yield "reconciles", self.reconcile(state, i, leader)
+
+    def take(self, state: State, i: int, leader: Leader) -> State:
+        """Orders whose keys are recorded are answered from there."""
+        desk = thaw(leader.desk)
+        recorded = recorded_keys(state.log[: leader.applied]) if self.rules.looks_up_keys else {}
+        new = []
+        for order in desk.take():
+            trade = recorded.get(order.key)
+            if trade is None:
+                new.append(order)
+            else:
+                desk.close([order.key])
+                state, leader = self.answer(state, leader, trade)
+        return put(state, i, desk=freeze(desk), taken=tuple(new), askers=leader.askers)
+
+    def learn(self, state: State, i: int, leader: Leader) -> State:
+        """The catalog's answer: a list, outcomes, or that somebody else leads."""
+        answer, desk = leader.answer, thaw(leader.desk)
+        if isinstance(answer, Stale):
+            return self.ended(state, i, leader)
+        leader = leader._replace(answer=None, phase="serving")
+        try:
+            if isinstance(answer, ExecutedTrades):
+                trades = desk.learn_trades(answer.trades) if self.rules.records_list else ()
+            else:
+                assert isinstance(answer, BatchResult)
+                learnt = desk.learn(answer)
+                trades = learnt.trades
+                state, leader = self.settle(state, leader, learnt.settled)
+        except BrokenInvariant as error:
+            raise Violation(str(error)) from None
+        if self.rules.answers_early:
+            for trade in trades:
+                state, leader = self.answer(state, leader, trade)
+        proposed = leader.proposed + ((trades,) if trades else ())
+        leader = leader._replace(desk=freeze(desk), proposed=proposed)
+        return put(state, i, **leader._asdict())
+
+    def settle(
+        self, state: State, leader: Leader, settled: dict[str, Outcome]
+    ) -> tuple[State, Leader]:
+        """Clients are told of refusals."""
+        refused = {("refused", key, 0) for key in settled if key in leader.askers}
+        state = state._replace(answers=state.answers | refused)
+        return state, leader._replace(askers=leader.askers - frozenset(settled))
+
+    def reconcile(self, state: State, i: int, leader: Leader) -> State:
+        """Once a second: the trades that were made at the catalog directly."""
+        if state.catalog.fence != i + 1:
+            return self.ended(state, i, leader)
+        catalog = CatalogState(100, 1e9, state.catalog)
+        listed = catalog.list_trades(thaw(leader.desk).known)
+        return self.learn(state, i, leader._replace(answer=listed))
+
+    def recording(self, state: State, i: int, leader: Leader) -> Iterator[tuple[str, State]]:
+        """A majority has the oldest proposal, as long as it follows this leader."""
+        if leader.proposed and self.is_current(state, i):
+            record, *rest = leader.proposed
+            log = (*state.log, record)
+            last_number(log)
+            desk = thaw(leader.desk)
+            desk.close(trade.order.key for trade in record)
+            for trade in record:
+                state, leader = self.answer(state, leader, trade)
+            after = put(
+                state._replace(log=log),
+                i,
+                desk=freeze(desk),
+                proposed=tuple(rest),
+                applied=len(log),
+                askers=leader.askers,
+            )
+            yield f"commits order {record[0].number}", after
+
+    def answer(self, state: State, leader: Leader, trade: Trade) -> tuple[State, Leader]:
+        """A client is told its transaction number, if one waits for it."""
+        key = trade.order.key
+        if key in leader.askers:
+            told = ("traded", key, trade.number)
+            state = state._replace(answers=state.answers | {told})
+        return state, leader._replace(askers=leader.askers - {key})
+
+    # --- the promises ------------------------------------------------------------------------
+
+    def check(self, state: State) -> None:
+        """Raise Violation unless all promises hold in this state."""
+        executed = state.executed
+        if len(set(executed)) != len(executed):
+            raise Violation(f"traded twice: {executed}")
+        last_number(state.log)
+        recorded = tuple(trade.order.key for record in state.log for trade in record)
+        if recorded != executed[: len(recorded)]:
+            raise Violation(f"recorded {recorded}, executed {executed}")
+        self.check_answers(state, recorded)
+        leader = state.leaders[0 if self.is_current(state, 0) else 1]
+        if self.is_quiet(leader):
+            if recorded != executed and not self.rules.directs:
+                raise Violation(f"all is quiet, but recorded {recorded}, executed {executed}")
+            if leader.askers:
+                raise Violation(f"nobody will ever answer {sorted(leader.askers)}")
+
+    def check_answers(self, state: State, recorded: tuple[str, ...]) -> None:
+        """What clients were told is true, and stays true."""
+        for what, key, number in state.answers:
+            if what == "traded" and recorded[number - 1 : number] != (key,):
+                raise Violation(f"{key} was told {number}, but {recorded} are recorded")
+            if what == "refused" and key in state.executed:
+                raise Violation(f"{key} was refused, and executed")
+            asked = [k for k in self.rules.asks if k[0].key == key]
+            left = [k for k in state.asks if k[0].key == key]
+            if what == "none" and len(asked) == len(left) + 1 and key in state.executed:
+                raise Violation(f"{key} was told that nothing happened, and executed")
+
+    def is_quiet(self, leader: Leader) -> bool:
+        """Whether a leader has nothing left to do."""
+        busy = leader.taken or leader.proposed or leader.answer or under_way(leader)
+        return leader.phase == "serving" and not busy and not thaw(leader.desk).has_waiting
+
+
+def put(state: State, i: int, **fields: Any) -> State:
+    """The state with other fields of one leader."""
+    leaders = list(state.leaders)
+    leaders[i] = leaders[i]._replace(**fields)
+    return state._replace(leaders=(leaders[0], leaders[1]))
+
+
+def explore(rules: Rules) -> tuple[int, list[str]]:
+    """Visit every state; returns how many there are and the steps to a violation, if any."""
+    world = World(rules)
+    start = world.start()
+    came_from: dict[State, tuple[State, str] | None] = {start: None}
+    queue = deque([start])
+    while queue:
+        state = queue.popleft()
+        try:
+            world.check(state)
+            for what, after in world.steps(state):
+                if after not in came_from:
+                    came_from[after] = (state, what)
+                    queue.append(after)
+        except Violation as violation:
+            path = [str(violation)]
+            while (step := came_from[state]) is not None:
+                state, what = step
+                path.insert(0, what)
+            return len(came_from), path
+    return len(came_from), []
+
+
+@pytest.mark.parametrize(
+    ("rules", "states_min"),
+    [
+        (Rules(asks=((BUY, 0),) * 3 + ((BUY, 1),) * 3), 1_800),
+        (Rules(asks=((BUY, 0), (BUY, 0), (BUY, 1)), directs=1), 4_000),
+        (Rules(asks=((TOO_MUCH, 0), (TOO_MUCH, 1), (SELL, 0), (SELL, 1))), 10_000),
+        (Rules(asks=((BUY, 0), (BUY, 0), (SELL, 0), (BUY, 1))), 4_000),
+    ],
+)
+def test_every_order_trades_once_and_is_recorded(rules: Rules, states_min: int) -> None:
+    """Whatever is lost, doubled or late, and whoever leads."""
+    states, violation = explore(rules)
+    assert violation == []
+    assert states > states_min
+
+
+# --- each rule is needed -------------------------------------------------------------------------
+
+
+class NoKeys(CatalogState):
+    """Does not know a key that comes again in a new batch."""
+
+    def _known(self, order: Order) -> Outcome | None:
+        """Break the rule."""
+        return None
+
+
+class NoFence(CatalogState):
+    """Executes a batch of any epoch."""
+
+    def _trade(self, entry: bytes, batch: Batch) -> Any:
+        """Break the rule."""
+        if batch.epoch != self._fence:
+            batch = replace(batch, epoch=self._fence, number=self._batch.number + 1)
+        return super()._trade(entry, batch)
+
+
+class NoTurns(CatalogState):
+    """Executes a late copy of a batch that was answered long ago."""
+
+    def _trade(self, entry: bytes, batch: Batch) -> Any:
+        """Break the rule."""
+        if batch.epoch == self._fence and batch.number < self._batch.number:
+            batch = replace(batch, number=self._batch.number + 1)
+        return super()._trade(entry, batch)
+
+
+class ForgetsTooEarly(CatalogState):
+    """Forgets recorded keys before it looks at a batch's orders. A leader looks keys up first
+    and tells then how far orders are recorded, so one may have been recorded in between.
+    """
+
+    def _trade(self, entry: bytes, batch: Batch) -> Any:
+        """Break the rule."""
+        if batch.epoch == self._fence and batch.number == self._batch.number + 1:
+            self._forget(batch.recorded)
+        return super()._trade(entry, batch)
+
+
+class ForgetsRefusals(CatalogState):
+    """Remembers only what executed."""
+
+    def _decide(self, order: Order, draft: Any) -> Outcome:
+        """Break the rule."""
+        outcome = super()._decide(order, draft)
+        self._refused.clear()
+        draft.refused.clear()
+        return outcome
+
+
+RETRIES = Rules(asks=((BUY, 0), (BUY, 0), (BUY, 1), (BUY, 1)))
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        replace(RETRIES, catalog=NoKeys),
+        replace(RETRIES, catalog=NoFence),
+        replace(RETRIES, lists_before_fence=True),
+        replace(RETRIES, records_list=False),
+        replace(RETRIES, answers_early=True),
+        replace(RETRIES, looks_up_keys=False),
+        Rules(asks=((BUY, 0),) * 2 + ((SELL, 0),), catalog=NoTurns),
+        replace(RETRIES, catalog=ForgetsTooEarly),
+        Rules(asks=((TOO_MUCH, 0), (TOO_MUCH, 0), (SELL, 0)), catalog=ForgetsRefusals),
+    ],
+    ids=lambda rules: ", ".join(
+        getattr(value, "__name__", name)
+        for name, value in vars(rules).items()
+        if name != "asks" and value != getattr(RETRIES, name)
+    ),
+)
+def test_each_omission_has_a_counter_example(rules: Rules) -> None:
+    """Without any one of the rules, some sequence of steps breaks a promise."""
+    _, violation = explore(rules)
+    assert violation != []

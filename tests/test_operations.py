@@ -1,0 +1,88 @@
+"""What ``docs/operations.md`` and the README say is so."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from twstock import process
+from twstock.config import DEFAULT_TIMINGS, Limits
+
+ROOT = Path(__file__).resolve().parent.parent
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
+DOCUMENTS = [
+    path
+    for pattern in ("*.md", "docs/*.md", "twstock/**/*.md")
+    for path in sorted(ROOT.glob(pattern))
+]
+
+
+def table(heading):
+    """Key and default of every row of the table under a heading."""
+    section = OPERATIONS.partition(f"\n### `[{heading}]`\n")[2].partition("\n#")[0]
+    return dict(re.findall(r"^\| `(\w+)` \| (\S+) \| ..+ \|$", section, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("heading", "values"), [("limits", Limits()), ("timings", DEFAULT_TIMINGS)]
+)
+def test_every_key_is_told_with_its_default(heading, values):
+    """The tables of keys are those of ``config``, value for value and in the same order."""
+    told = table(heading)
+    assert list(told) == [field.name for field in fields(values)]
+    assert told == {field.name: str(getattr(values, field.name)) for field in fields(values)}
+
+
+def test_every_exit_status_is_told():
+    """Whatever a service exits with on purpose is explained."""
+    section = OPERATIONS.partition("## Exit statuses")[2].partition("\n## ")[0]
+    for name, value in vars(process).items():
+        if name.startswith("EXIT_"):
+            assert f"\n| {value} |" in section, name
+
+
+def test_every_refusal_is_told():
+    """The words with which storage refuses a directory are found where an operator looks."""
+    section = OPERATIONS.partition("## When a member refuses to start")[2].partition("\n## ")[0]
+    said = {
+        "process.py": [],
+        "rpc/server.py": ["cannot listen on", "is the port taken?"],
+        "replication/disk.py": ["is in use by another process", "cannot be used"],
+        "replication/formation.py": ["this data directory is new, but", "another incarnation"],
+        "replication/member.py": ["were applied,", "but the log ends before them"],
+        "replication/database.py": ["it can be deleted, the log rebuilds it"],
+        "replication/meta.py": ["has lost promised data", "neither copy of the term and the vote"],
+        "replication/promises.py": ["this program reads format"],
+        "replication/storage.py": ["is gone", "every log-*.seg is gone"],
+        "replication/recovery.py": ["damaged, although a later write is intact"],
+        "config.py": ["is not in the configuration"],
+    }
+    for module, phrases in said.items():
+        source = re.sub(r'"\s*\n\s*f?"', "", (ROOT / "twstock" / module).read_text())
+        for phrase in phrases:
+            assert phrase in source, (module, phrase)
+            assert phrase in section, phrase
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document):
+    """A link inside the repository names a file that exists."""
+    for link in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+        if "://" not in link:
+            assert (document.parent / link).exists(), link
+
+
+def test_every_command_of_the_makefile_is_explained():
+    """CONTRIBUTING.md has a word on each target, and names none that is not there."""
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE)) - {"clean"}
+    told = set(re.findall(r"`make ([a-z-]+)", (ROOT / "CONTRIBUTING.md").read_text()))
+    assert told == targets
+
+
+def test_test_files_that_are_named_exist():
+    """CONTRIBUTING.md speaks of tests that are there."""
+    rows = (ROOT / "CONTRIBUTING.md").read_text()
+    for name in re.findall(r"`(?:tests/)?(test_[\w*]+)(?:\.py)?`", rows):
+        assert list((ROOT / "tests").glob(f"{name}.py")), name

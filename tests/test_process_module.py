@@ -1,0 +1,362 @@
+"""What the services' processes share: options, readiness, stages, panic."""
+
+import os
+import socket
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.python.usage import UsageError
+
+from twstock import process
+from twstock.config import default_cluster, render
+from twstock.errors import CannotListen
+from twstock.process import (
+    EXIT_BROKEN,
+    Pool,
+    ServiceOptions,
+    Stages,
+    SystemdNotifier,
+    load_cluster,
+    member_number,
+    panic,
+    stop_with,
+    supervise,
+    use_monotonic_clock,
+    watch,
+)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty current directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(path, name):
+    """A cluster.toml of the cluster ``name``."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(render(default_cluster(cluster_id=name)))
+    return str(path)
+
+
+def options(**values):
+    """The options of a service, as twistd would have parsed them."""
+    parsed = ServiceOptions()
+    parsed.parseOptions([f"--{key}={value}" for key, value in values.items()])
+    return parsed
+
+
+# --- which cluster, which member ---------------------------------------------------------------
+
+
+def test_the_option_wins_over_the_environment_and_that_over_the_directory(here):
+    """``--config``, then ``$TWSTOCK_CONFIG``, then ``./cluster.toml``."""
+    flag, variable = write(here / "a/flag.toml", "flag"), write(here / "b/var.toml", "variable")
+    write(here / "cluster.toml", "directory")
+    environ = {"TWSTOCK_CONFIG": variable}
+    assert load_cluster(options(config=flag), environ).cluster_id == "flag"
+    assert load_cluster(options(), environ).cluster_id == "variable"
+    assert load_cluster(options(), {}).cluster_id == "directory"
+
+
+def test_without_a_file_it_is_the_default_cluster(here, monkeypatch):
+    """Nothing named and nothing found: the cluster on loopback."""
+    monkeypatch.setattr(Path, "exists", lambda self: False)
+    assert load_cluster(options(), {}) == default_cluster()
+
+
+def test_the_last_place_to_look_is_the_systems(here, monkeypatch):
+    """``/etc/twstock/cluster.toml`` is read when it is there and nothing else is."""
+    system, text = Path("/etc/twstock/cluster.toml"), render(default_cluster(cluster_id="system"))
+    monkeypatch.setattr(Path, "exists", lambda self: self == system)
+    monkeypatch.setattr(Path, "read_text", lambda self, encoding: text)
+    cluster = load_cluster(options(), {})
+    assert cluster.cluster_id == "system"
+    assert cluster.data == Path("/etc/twstock/var")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "No such file"),
+        (b"\xff", "can't decode"),
+        (b"= 1", "not valid TOML"),
+        (b"nonsense = 1", "nonsense: unknown key"),
+    ],
+)
+def test_a_named_file_that_cannot_be_used_is_an_error(here, content, words):
+    """A file that was asked for is never passed over; the error names it and what is wrong."""
+    path = here / "mine.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UsageError) as caught:
+        load_cluster(options(config=path), {})
+    assert str(caught.value).startswith(f"{path}: ")
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "number"), [("order-2", 2), ("order-17", 17), (None, 1)])
+def test_a_member_is_its_tier_and_number(name, number):
+    """Without a name it is number 1."""
+    named = options() if name is None else options(name=name)
+    assert member_number(named, "order") == number
+
+
+@pytest.mark.parametrize("name", ["order", "order-", "order-x", "order-²", "front-1", "-1", "2"])
+def test_what_names_no_member_of_the_tier_is_an_error(name):
+    """The error says what was expected."""
+    with pytest.raises(UsageError, match="expected order-NUMBER"):
+        member_number(options(name=name), "order")
+
+
+# --- systemd -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["path", "abstract"])
+def systemd(request, tmp_path):
+    """The end of systemd of the notification socket: its address, and what it has been told."""
+    address = str(tmp_path / "notify") if request.param == "path" else f"@twstock-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(address.replace("@", "\0", 1))
+        sock.setblocking(False)
+
+        def told():
+            states = []
+            while True:
+                try:
+                    states.append(sock.recv(1024).decode())
+                except BlockingIOError:
+                    return states
+
+        yield SimpleNamespace(environ={"NOTIFY_SOCKET": address}, told=told)
+
+
+def test_systemd_hears_every_state(systemd):
+    """A state arrives as one datagram, on a path and on an abstract socket."""
+    notifier = SystemdNotifier(systemd.environ)
+    assert notifier.listening
+    notifier.tell("READY=1")
+    notifier.tell("STOPPING=1")
+    assert systemd.told() == ["READY=1", "STOPPING=1"]
+
+
+def test_without_systemd_nothing_is_told():
+    """Outside systemd there is no socket and no error."""
+    notifier = SystemdNotifier({})
+    assert not notifier.listening
+    notifier.tell("READY=1")
+
+
+def test_readiness_is_told_once_and_the_watchdog_for_ever(systemd):
+    """READY comes with the first look after the service is ready, the watchdog with every one."""
+    clock, ready = Clock(), []
+    notifier = SystemdNotifier({**systemd.environ, "WATCHDOG_USEC": "600000"})
+    watch(clock, notifier, lambda: bool(ready))
+    assert systemd.told() == ["WATCHDOG=1"]
+    ready.append(True)
+    clock.advance(0.2)
+    assert systemd.told() == ["READY=1", "WATCHDOG=1"]
+    clock.pump([0.2] * 3)
+    assert systemd.told() == ["WATCHDOG=1"] * 3
+
+
+def test_the_watchdog_hears_three_times_within_its_patience(systemd):
+    """Two lost pings are no reason to be killed; without a watchdog four looks a second do."""
+    for environ, interval in (({"WATCHDOG_USEC": "300000"}, 0.1), ({}, 0.25)):
+        clock = Clock()
+        watch(clock, SystemdNotifier({**systemd.environ, **environ}), lambda: False)
+        assert [call.getTime() for call in clock.getDelayedCalls()] == [pytest.approx(interval)]
+        systemd.told()
+
+
+def test_nobody_listening_costs_nothing():
+    """Without systemd no timer runs."""
+    clock = Clock()
+    watch(clock, SystemdNotifier({}), lambda: True)
+    assert clock.getDelayedCalls() == []
+
+
+class ReactorDouble(Clock):
+    """A clock with the life of a reactor: ``run``, triggers, and ``stop``."""
+
+    def __init__(self, running=False):
+        super().__init__()
+        self.running = running
+        self.starting, self.triggers, self.stopped = [], [], 0
+
+    def callWhenRunning(self, call, *arguments):
+        """Remember a call for ``run``."""
+        self.starting.append((call, arguments))
+
+    def addSystemEventTrigger(self, phase, event, call, *arguments):
+        """Remember a call for the end."""
+        self.triggers.append((phase, event, call, arguments))
+
+    def stop(self):
+        """Count."""
+        self.stopped += 1
+
+    def run(self):
+        """Become running."""
+        self.running = True
+        for call, arguments in self.starting:
+            call(*arguments)
+
+
+def test_a_supervised_service_tells_systemd_of_its_life(systemd):
+    """READY when it runs, STOPPING before the shutdown begins."""
+    reactor, service = ReactorDouble(), Service()
+    assert supervise(service, reactor, systemd.environ) is service
+    service.startService()
+    assert systemd.told() == []
+    reactor.run()
+    assert systemd.told() == ["READY=1", "WATCHDOG=1"]
+    ((phase, event, call, arguments),) = reactor.triggers
+    assert (phase, event) == ("before", "shutdown")
+    call(*arguments)
+    assert systemd.told() == ["STOPPING=1"]
+
+
+# --- stages ------------------------------------------------------------------------------------
+
+
+class Stage(Service):
+    """A stage that writes down what happens to it."""
+
+    def __init__(self, name, diary, ending=None, error=None):
+        self.name, self.diary, self.ending, self.error = name, diary, ending, error
+
+    def startService(self):
+        """Start, or fail to."""
+        if self.error is not None:
+            raise self.error
+        super().startService()
+        self.diary.append(f"{self.name} starts")
+
+    def stopService(self):
+        """Stop when ``ending`` fires."""
+        super().stopService()
+        self.diary.append(f"{self.name} stops")
+        return self.ending
+
+
+def test_stages_start_in_order_and_stop_in_reverse_one_after_the_other():
+    """A stage is told to stop when the one that needs it has finished."""
+    diary, ending, refusals = [], Deferred(), []
+    stages = Stages([Stage("a", diary), Stage("b", diary, ending)], refusals.append)
+    stages.startService()
+    assert diary == ["a starts", "b starts"]
+    stopped = stages.stopService()
+    assert diary[2:] == ["b stops"]
+    assert not stopped.called
+    ending.callback(None)
+    assert diary[2:] == ["b stops", "a stops"]
+    assert stopped.called
+    assert refusals == []
+
+
+def test_a_stage_that_cannot_start_is_told_and_the_started_ones_stop():
+    """The operator hears why; what runs already is stopped, the rest never ran."""
+    diary, refusals = [], []
+    error = CannotListen("cannot listen on 127.0.0.1:1: is the port taken?")
+    stages = Stages(
+        [Stage("a", diary), Stage("b", diary, error=error), Stage("c", diary)], refusals.append
+    )
+    stages.startService()
+    assert refusals == [str(error)]
+    stages.stopService()
+    assert diary == ["a starts", "a stops"]
+
+
+def test_an_error_that_nobody_foresaw_is_not_a_refusal():
+    """Only our own errors are messages for the operator; a bug stays a traceback."""
+    stages = Stages([Stage("a", [], error=ZeroDivisionError())], lambda why: None)
+    with pytest.raises(ZeroDivisionError):
+        stages.startService()
+
+
+def test_a_pool_has_its_threads_while_it_runs():
+    """Threads start with the service, never before a fork, and end with it."""
+    pool, done = Pool("test", 2), []
+    assert pool.threads.threads == []
+    pool.startService()
+    assert len(pool.threads.threads) == 2
+    pool.threads.callInThread(done.append, True)
+    pool.stopService()
+    assert done == [True]
+    assert not any(thread.is_alive() for thread in pool.threads.threads)
+
+
+# --- the end -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", ["the disk", Failure(ValueError("the disk"))], ids=["text", "f"])
+def test_panic_says_why_and_exits_with_70(capsys, reason):
+    """No clean-up: after a failed write nothing more may be written."""
+    codes = []
+    panic(reason, codes.append)
+    assert codes == [EXIT_BROKEN] == [70]
+    written = capsys.readouterr().err
+    assert written.startswith("twstock stops: ")
+    assert "the disk" in written
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_refusal_stops_the_reactor_and_exits_with_its_code(capsys, running):
+    """Whether the reactor runs already or not yet, it stops and the exit status is kept."""
+    reactor = ReactorDouble(running)
+    stop_with(reactor, "order-1 refuses to start: why", 3)
+    if not running:
+        assert reactor.stopped == 0
+        reactor.run()
+    assert reactor.stopped == 1
+    ((phase, event, call, arguments),) = reactor.triggers
+    assert (phase, event, call, arguments) == ("after", "shutdown", os._exit, (3,))
+    assert capsys.readouterr().err == "order-1 refuses to start: why\n"
+
+
+def test_the_reactors_clock_becomes_monotonic(monkeypatch):
+    """Timers follow a clock that nobody can set."""
+    reactor = SimpleNamespace(getDelayedCalls=list, seconds=time.time)
+    use_monotonic_clock(reactor)
+    assert reactor.seconds is time.monotonic
+
+
+def test_the_clock_is_not_changed_under_a_timer():
+    """A timer that is set remembers the old clock's reading."""
+    reactor = SimpleNamespace(getDelayedCalls=lambda: [object()], seconds=time.time)
+    with pytest.raises(AssertionError, match="after a timer was set"):
+        use_monotonic_clock(reactor)
+    assert reactor.seconds is time.time
+
+
+def test_timers_fire_by_the_monotonic_clock(monkeypatch):
+    """A step of the wall clock moves no timer of a reactor that was changed."""
+    from twisted.internet.epollreactor import EPollReactor
+
+    own = EPollReactor()
+    try:
+        use_monotonic_clock(own)
+        fired = []
+        own.callLater(0, fired.append, True)
+        monkeypatch.setattr(time, "time", lambda: 0.0)
+        own.runUntilCurrent()
+        assert fired == [True]
+    finally:
+        own.removeAll()
+        own.waker.connectionLost(Failure(ConnectionError()))
+        own._poller.close()
+
+
+def test_exit_codes_have_one_home():
+    """Every exit status that a service chooses is a constant of this module."""
+    codes = {name: value for name, value in vars(process).items() if name.startswith("EXIT_")}
+    assert codes["EXIT_BROKEN"] == 70
+    assert len(set(codes.values())) == len(codes)

@@ -1,0 +1,466 @@
+"""Values on the wire: every call there and back, the seed's numbers and names, and garbage."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twstock import errors
+from twstock.market import (
+    Batch,
+    BatchResult,
+    BeginEpoch,
+    DirectTrade,
+    Order,
+    Outcome,
+    Refusal,
+    Seed,
+    Side,
+    Stock,
+    Trade,
+)
+from twstock.pb import catalog_pb2, order_pb2, replication_pb2
+from twstock.replication.messages import (
+    AppendEntries,
+    AppendReply,
+    Committed,
+    Entry,
+    EntryKind,
+    Transfer,
+    VoteReply,
+    VoteRequest,
+)
+from twstock.rpc import calls
+from twstock.rpc.wire import commands, methods
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+INT64 = st.integers(0, 2**63 - 1)
+INT32 = st.integers(0, 2**31 - 1)
+UINT64 = st.integers(0, 2**64 - 1)
+DOUBLE = st.floats(allow_nan=False)
+DIGEST = st.binary(max_size=16)
+YES = st.booleans()
+
+
+def tuples(items):
+    """Up to three of them."""
+    return st.lists(items, max_size=3).map(tuple)
+
+
+ORDERS = st.builds(Order, TEXT, TEXT, st.sampled_from(Side), INT64)
+TRADES = st.builds(Trade, INT64, ORDERS, INT64, INT64, INT64)
+STOCKS = st.builds(Stock, TEXT, INT64, INT64, INT64, INT64, INT64)
+OUTCOMES = st.one_of(
+    st.builds(Outcome, trade=TRADES, replayed=YES),
+    st.builds(Outcome, refusal=st.sampled_from(Refusal), replayed=YES),
+    st.just(Outcome(key_reused=True)),
+)
+BATCHES = st.builds(Batch, INT64, INT64, INT64, INT64, INT64, tuples(ORDERS))
+PLACE_ORDERS = st.builds(calls.PlaceOrder, TEXT, TEXT, TEXT, INT64)
+PLACED = st.builds(calls.Placement, INT64, st.just(""), YES, INT64)
+REFUSED = st.builds(calls.Placement, refusal=st.sampled_from(Refusal).map(str), replayed=YES)
+PEERS = st.builds(calls.Peer, TEXT, TEXT, INT32, UINT64)
+ENTRIES = st.builds(Entry, INT64, INT64, st.sampled_from(EntryKind), st.binary(max_size=20))
+APPEND_REPLIES = st.builds(AppendReply, INT32, INT32, INT64, YES, INT64, INT64, INT64, DOUBLE)
+COMMITTED = st.builds(
+    Committed, st.just(0), st.just(0), INT64, INT64, INT64, INT64, tuples(ENTRIES)
+)
+FETCHES = st.builds(calls.Fetch, PEERS, INT64)
+STATUSES = st.builds(
+    calls.Status,
+    TEXT, INT32, TEXT, UINT64, TEXT, INT64, INT32, INT64, INT64, INT64, DIGEST, INT64, INT64,
+    DOUBLE, YES, TEXT, YES, UINT64,
+)  # fmt: skip
+PEER_NAMED_TRADES = TRADES.map(
+    lambda t: Trade(t.number, Order("", t.order.name, t.order.side, t.order.quantity), 0, 0, 0)
+)
+
+
+@st.composite
+def envelopes(draw, make):
+    """A message from a peer: who sends it and whose id it bears are the same."""
+    peer = draw(PEERS)
+    return calls.Envelope(peer, draw(make(st.just(peer.id))))
+
+
+def appends(source, term=None):
+    """Appends of one source."""
+    term = INT64 if term is None else term
+    return st.builds(
+        AppendEntries,
+        source, INT32, term, INT64, INT64, INT64, tuples(ENTRIES), INT64, DOUBLE, INT64, DIGEST,
+    )  # fmt: skip
+
+
+@st.composite
+def probes(draw):
+    """Heartbeats: empty, with a peer, and Raft's own."""
+    peer = draw(st.none() | PEERS)
+    append = draw(st.none() | appends(st.just(peer.id))) if peer else None
+    return calls.Probe(peer, append)
+
+
+VOTES = envelopes(
+    lambda source: st.builds(VoteRequest, source, INT32, INT64, INT64, INT64, YES, YES, INT64)
+)
+VOTE_REPLIES = st.builds(VoteReply, INT32, INT32, INT64, YES, YES, INT64)
+NOTIFIES = st.builds(
+    calls.Notify,
+    INT32,
+    st.none() | envelopes(lambda source: st.builds(Transfer, source, INT32, INT64, INT64)),
+)
+NOTIFIED = st.builds(calls.Notified, INT32, INT64)
+PROBE_ANSWERS = st.builds(calls.ProbeAnswer, STATUSES, st.none() | APPEND_REPLIES)
+RAFT_APPENDS = envelopes(lambda source: appends(source, st.integers(1, 2**63 - 1)))
+
+REQUESTS_AND_ANSWERS = {
+    "ORDER_HEARTBEAT": (probes(), PROBE_ANSWERS),
+    "ORDER_VOTE": (VOTES, VOTE_REPLIES),
+    "ORDER_NOTIFY": (NOTIFIES, NOTIFIED),
+    "ORDER_APPEND": (RAFT_APPENDS, APPEND_REPLIES),
+    "ORDER_SYNC_UP": (
+        st.builds(calls.SyncUp, INT64, INT32, st.none() | FETCHES),
+        st.builds(calls.SyncedUp, tuples(PEER_NAMED_TRADES), YES, st.none() | COMMITTED),
+    ),
+    "ORDER": (PLACE_ORDERS, PLACED | REFUSED),
+    "PLACE_ORDERS": (
+        st.builds(calls.PlaceOrders, tuples(PLACE_ORDERS)),
+        st.builds(calls.Placements, tuples(PLACED | REFUSED)),
+    ),
+    "ORDER_DETAILS": (
+        INT64,
+        st.none()
+        | TRADES.map(
+            lambda t: Trade(
+                t.number,
+                Order("", t.order.name, t.order.side, t.order.quantity),
+                t.version,
+                t.price_cents,
+                t.at_ms,
+            )
+        ),
+    ),
+    "LIST_ORDERS": (
+        st.builds(calls.Page, INT64, INT32),
+        st.builds(calls.Orders, tuples(TRADES), INT64),
+    ),
+    "CATALOG_HEARTBEAT": (probes(), PROBE_ANSWERS),
+    "CATALOG_VOTE": (VOTES, VOTE_REPLIES),
+    "CATALOG_NOTIFY": (NOTIFIES, NOTIFIED),
+    "CATALOG_APPEND": (RAFT_APPENDS, APPEND_REPLIES),
+    "FETCH_ENTRIES": (FETCHES, COMMITTED),
+    "LOOKUP": (st.builds(calls.Lookup, TEXT, INT32, TEXT), st.none() | STOCKS),
+    "TRADE": (
+        BATCHES | PLACE_ORDERS,
+        st.builds(BatchResult, tuples(OUTCOMES), tuples(TRADES))
+        | st.builds(calls.Placement, refusal=st.sampled_from(Refusal).map(str)),
+    ),
+    "BEGIN_EPOCH": (
+        st.builds(BeginEpoch, INT64, INT64),
+        st.builds(calls.ExecutedTrades, tuples(TRADES), INT64),
+    ),
+    "REGISTER": (
+        st.builds(calls.Register, INT32, TEXT, TEXT),
+        st.builds(calls.Lease, DOUBLE, YES, st.dictionaries(TEXT, INT64, max_size=3)),
+    ),
+    "LIST_STOCKS": (
+        st.builds(calls.StockPage, TEXT, INT32),
+        st.builds(calls.Stocks, tuples(STOCKS), TEXT),
+    ),
+}
+METHODS = {n: m for n, m in vars(methods).items() if isinstance(m, methods.Method)}
+NAMES = sorted(METHODS)
+
+
+def attempt(decode, data):
+    """What ``data`` decodes to, None when it is refused with an exception of its own."""
+    try:
+        return decode(data)
+    except AssertionError:
+        raise
+    except Exception:  # the server answers these with INVALID_ARGUMENT
+        return None
+
+
+def test_every_call_has_its_case_here():
+    """A call that is added is tested like the others."""
+    assert METHODS.keys() == REQUESTS_AND_ANSWERS.keys()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_requests_and_answers_come_through_whole(name):
+    """What one process encodes, the other decodes to an equal value."""
+    method, (requests, answers) = METHODS[name], REQUESTS_AND_ANSWERS[name]
+
+    @given(requests, answers)
+    def check(request, answer):
+        assert method.decode_request(method.encode_request(request)) == request
+        assert method.decode_answer(method.encode_answer(answer)) == answer
+
+    check()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_garbage_raises_an_ordinary_exception(name):
+    """Any bytes decode to a value that encodes again, or raise an Exception."""
+    method = METHODS[name]
+
+    @given(st.binary(max_size=60))
+    def check(garbage):
+        for decode, encode in (
+            (method.decode_request, method.encode_request),
+            (method.decode_answer, method.encode_answer),
+        ):
+            value = attempt(decode, garbage)
+            if value is not None and not isinstance(value, calls.Probe):
+                assert isinstance(encode(value), bytes)
+
+    check()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_damaged_messages_never_crash(name):
+    """A message with one byte changed is another message or no message, as above."""
+    method, (requests, _) = METHODS[name], REQUESTS_AND_ANSWERS[name]
+
+    @given(requests, st.data())
+    def check(request, data):
+        sent = bytearray(method.encode_request(request))
+        if sent:
+            sent[data.draw(st.integers(0, len(sent) - 1))] = data.draw(st.integers(0, 255))
+        attempt(method.decode_request, bytes(sent))
+
+    check()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.NotLeader(),
+        errors.KeyReused(),
+        errors.StaleEpoch("stale"),
+        errors.Unavailable("no quorum"),
+        errors.OutcomeUnknown("lost"),
+        errors.Overloaded("full"),
+        errors.DiskFull("disk full"),
+        errors.InvalidRequest("name", "bad"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_in_placements_stays_that_error(error):
+    """Each order of a batch has its own outcome, and an error is the same on the other side."""
+    method = methods.PLACE_ORDERS
+    placed = calls.Placement(3, "", False, 1)
+    sent = method.encode_answer(calls.Placements((placed, error, placed)))
+    first, found, last = method.decode_answer(sent).results
+    assert (first, last) == (placed, placed)
+    assert type(found) is type(error)
+    assert str(found) == str(error)
+
+
+def test_an_unforeseen_error_in_placements_leaves_the_outcome_unknown():
+    """Whoever cannot say what happened must not be taken to say that nothing did."""
+    method = methods.PLACE_ORDERS
+    sent = method.encode_answer(calls.Placements((ZeroDivisionError("oops"),)))
+    assert type(method.decode_answer(sent).results[0]) is errors.OutcomeUnknown
+
+
+@given(
+    st.builds(
+        Seed,
+        tuples(
+            st.builds(
+                lambda name, cents, quantity: Stock(
+                    name, cents, quantity, initial_quantity=quantity
+                ),
+                TEXT,
+                INT64,
+                INT64,
+            )
+        ),
+    )
+    | BATCHES
+    | st.builds(BeginEpoch, INT64, INT64)
+    | st.builds(DirectTrade, ORDERS, INT64)
+)
+def test_catalog_commands_come_out_of_the_log_whole(command):
+    """What the catalog's log keeps is what was proposed."""
+    payload = commands.encode_catalog_command(command)
+    assert commands.decode_catalog_command(payload) == command
+
+
+@given(tuples(TRADES))
+def test_order_records_come_out_of_the_log_whole(trades):
+    """What the order log keeps is what was proposed."""
+    assert commands.decode_order_record(commands.encode_order_record(trades)) == trades
+
+
+@given(st.binary(max_size=60))
+def test_a_damaged_payload_is_no_command(garbage):
+    """A payload that is no command raises; it never becomes half a command."""
+    command = attempt(commands.decode_catalog_command, garbage)
+    assert command is None or isinstance(command, Seed | Batch | BeginEpoch | DirectTrade)
+    trades = attempt(commands.decode_order_record, garbage)
+    assert trades is None or all(isinstance(trade, Trade) for trade in trades)
+
+
+def test_an_entry_without_a_command_breaks_an_invariant():
+    """An empty payload in the catalog's log can only be a broken log."""
+    with pytest.raises(errors.BrokenInvariant):
+        commands.decode_catalog_command(b"")
+
+
+# --- the seed ----------------------------------------------------------------------------------
+
+STRING, DOUBLE_, INT32_, INT64_, MESSAGE = 9, 1, 5, 3, 11
+SEED = {
+    catalog_pb2.LookupRequest: [("stock_name", STRING)],
+    catalog_pb2.LookupResponse: [
+        ("code", INT32_), ("name", STRING), ("price", DOUBLE_), ("quantity", INT64_),
+    ],
+    catalog_pb2.TradeRequest: [("name", STRING), ("number_of_items", INT64_), ("type", STRING)],
+    catalog_pb2.TradeResponse: [("code", INT32_)],
+    order_pb2.OrderRequest: [("name", STRING), ("number_of_items", INT64_), ("type", STRING)],
+    order_pb2.OrderResponse: [("code", INT32_), ("transaction_num", INT64_), ("message", STRING)],
+    order_pb2.GetOrderDetailsRequest: [("transaction_num", INT64_)],
+    order_pb2.GetOrderDetailsResponse: [
+        ("code", INT32_), ("transaction_num", INT64_), ("name", STRING), ("type", STRING),
+        ("volume_traded", INT64_), ("message", STRING),
+    ],
+    replication_pb2.Empty: [],
+    replication_pb2.HeartbeatResponse: [("code", INT32_)],
+    replication_pb2.NotifyReplicaRequest: [("leader_id", INT32_)],
+    replication_pb2.NotifyReplicaResponse: [("code", INT32_)],
+    order_pb2.ReplicateOrderRequest: [
+        ("transaction_num", INT64_), ("name", STRING), ("number_of_items", INT64_),
+        ("type", STRING), ("leader_id", INT32_),
+    ],
+    order_pb2.ReplicateOrderResponse: [("code", INT32_)],
+    order_pb2.SyncUpRequest: [("transaction_num", INT64_), ("service_id", INT32_)],
+    order_pb2.SyncUpResponse: [("orders", MESSAGE)],
+    order_pb2.OrderDetails: [
+        ("transaction_num", INT64_), ("name", STRING), ("number_of_items", INT64_),
+        ("type", STRING),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", SEED, ids=lambda message: message.DESCRIPTOR.name)
+def test_the_seeds_fields_keep_numbers_names_and_types(message):
+    """The seed's fields count from 1 as it lists them; everything added counts from 100."""
+    fields = sorted(message.DESCRIPTOR.fields, key=lambda field: field.number)
+    kept = [(f.name, f.type, f.number) for f in fields if f.number < 100]
+    assert kept == [(name, kind, k + 1) for k, (name, kind) in enumerate(SEED[message])]
+    assert message.DESCRIPTOR.full_name == f"twstock.{message.DESCRIPTOR.name}"
+
+
+def test_the_seeds_calls_keep_their_names_and_messages():
+    """The two services offer the seed's calls with its requests and answers."""
+    services = {
+        "Catalog": catalog_pb2.DESCRIPTOR.services_by_name["Catalog"],
+        "Order": order_pb2.DESCRIPTOR.services_by_name["Order"],
+    }
+    expected = {
+        "Catalog": {"Lookup": "Lookup", "Trade": "Trade"},
+        "Order": {
+            "Order": "Order",
+            "GetOrderDetails": "GetOrderDetails",
+            "NotifyReplica": "NotifyReplica",
+            "ReplicateOrder": "ReplicateOrder",
+            "SyncUp": "SyncUp",
+        },
+    }
+    for service, names in expected.items():
+        assert services[service].full_name == f"twstock.{service}"
+        for name, stem in names.items():
+            method = services[service].methods_by_name[name]
+            assert method.input_type.name == f"{stem}Request"
+            assert method.output_type.name == f"{stem}Response"
+    heartbeat = services["Order"].methods_by_name["Heartbeat"]
+    assert (heartbeat.input_type.name, heartbeat.output_type.name) == ("Empty", "HeartbeatResponse")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_call_is_declared(name):
+    """Each call here is one of the services that the .proto files declare."""
+    method = METHODS[name]
+    module = catalog_pb2 if method.service == "Catalog" else order_pb2
+    service = module.DESCRIPTOR.services_by_name[method.service]
+    assert method.name in service.methods_by_name
+    assert method.path == f"/{service.full_name}/{method.name}"
+
+
+def test_a_seed_message_keeps_its_meaning():
+    """What the seed's own clients send is understood as they mean it."""
+    order = order_pb2.OrderRequest(name="GameStart", number_of_items=3, type="buy")
+    placed = methods.ORDER.decode_request(order.SerializeToString())
+    assert placed == calls.PlaceOrder("", "GameStart", "buy", 3)
+
+    trade = catalog_pb2.TradeRequest(name="GameStart", number_of_items=3, type="sell")
+    traded = methods.TRADE.decode_request(trade.SerializeToString())
+    assert traded == calls.PlaceOrder("", "GameStart", "sell", 3)
+
+    assert methods.ORDER_HEARTBEAT.decode_request(b"") == calls.Probe()
+    lookup = catalog_pb2.LookupRequest(stock_name="GameStart")
+    asked = methods.LOOKUP.decode_request(lookup.SerializeToString())
+    assert asked == calls.Lookup("GameStart")
+
+    sync = order_pb2.SyncUpRequest(transaction_num=37, service_id=2)
+    assert methods.ORDER_SYNC_UP.decode_request(sync.SerializeToString()) == calls.SyncUp(37, 2)
+
+    notify = replication_pb2.NotifyReplicaRequest(leader_id=3)
+    told = methods.ORDER_NOTIFY.decode_request(notify.SerializeToString())
+    assert told == calls.Notify(3)
+
+
+def test_a_seed_client_reads_our_answers():
+    """The seed's fields of our answers hold what its clients look for."""
+    stock = Stock("GameStart", 1599, 100, 0, 0, 100)
+    found = catalog_pb2.LookupResponse.FromString(methods.LOOKUP.encode_answer(stock))
+    assert (found.code, found.name, found.price, found.quantity) == (200, "GameStart", 15.99, 100)
+    missing = catalog_pb2.LookupResponse.FromString(methods.LOOKUP.encode_answer(None))
+    assert (missing.code, missing.message) == (404, "stock not found")
+
+    answer = methods.ORDER.encode_answer(calls.Placement(42))
+    placed = order_pb2.OrderResponse.FromString(answer)
+    assert (placed.code, placed.transaction_num) == (200, 42)
+    assert placed.message == "order placed successfully"
+    answer = methods.ORDER.encode_answer(calls.Placement(refusal="invalid stock name"))
+    refused = order_pb2.OrderResponse.FromString(answer)
+    assert (refused.code, refused.message) == (404, "invalid stock name")
+
+    trade = Trade(42, Order("key", "GameStart", Side.BUY, 1), 7, 1599, 1)
+    details = order_pb2.GetOrderDetailsResponse.FromString(
+        methods.ORDER_DETAILS.encode_answer(trade)
+    )
+    assert (details.code, details.transaction_num, details.name) == (200, 42, "GameStart")
+    assert (details.type, details.volume_traded) == ("buy", 1)
+    unknown = order_pb2.GetOrderDetailsResponse.FromString(
+        methods.ORDER_DETAILS.encode_answer(None)
+    )
+    assert (unknown.code, unknown.message) == (404, "Transaction number not found")
+
+    synced = order_pb2.SyncUpResponse.FromString(
+        methods.ORDER_SYNC_UP.encode_answer(calls.SyncedUp((trade,)))
+    )
+    assert [(o.transaction_num, o.name, o.number_of_items, o.type) for o in synced.orders] == [
+        (42, "GameStart", 1, "buy")
+    ]
+    traded = catalog_pb2.TradeResponse.FromString(methods.TRADE.encode_answer(calls.Placement(1)))
+    assert traded.code == 200
+
+
+def test_a_bare_order_of_the_seed_is_refused_as_replication():
+    """An entry counts only with its term and place: the seed's call must not put one in."""
+    bare = order_pb2.ReplicateOrderRequest(transaction_num=42, name="GameStart", leader_id=3)
+    with pytest.raises(errors.InvalidRequest):
+        methods.ORDER_APPEND.decode_request(bare.SerializeToString())
+    termless = order_pb2.ReplicateOrderRequest(append=replication_pb2.AppendEntries(term=0))
+    with pytest.raises(errors.InvalidRequest):
+        methods.ORDER_APPEND.decode_request(termless.SerializeToString())
+
+
+def test_a_newer_peers_fields_are_passed_over():
+    """Fields that this version does not know change nothing of what it does know."""
+    request = methods.LOOKUP.encode_request(calls.Lookup("GameStart"))
+    unknown = b"\xc2\x3e\x03abc"  # field 1000, three bytes
+    assert methods.LOOKUP.decode_request(request + unknown) == calls.Lookup("GameStart")
