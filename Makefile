@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEEDS ?= 2000
 
-.PHONY: install up test lint proto proto-check simulate mutants audit wheel-check format clean
+.PHONY: install up test lint proto proto-check simulate mutants wheel-check format clean
 
 install: $(VENV)/.installed
 

@@ -1,5 +1,7 @@
 """Values on the wire: every call there and back, the seed's numbers and names, and garbage."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,9 +63,21 @@ REFUSED = st.builds(calls.Placement, refusal=st.sampled_from(Refusal).map(str), 
 PEERS = st.builds(calls.Peer, TEXT, TEXT, INT32, UINT64)
 ENTRIES = st.builds(Entry, INT64, INT64, st.sampled_from(EntryKind), st.binary(max_size=20))
 APPEND_REPLIES = st.builds(AppendReply, INT32, INT32, INT64, YES, INT64, INT64, INT64, DOUBLE)
+
+
+def connected(message):
+    """The same message with entries that can stand one after the other in a log."""
+    index, term = abs(message.prev_index) // 4, abs(message.prev_term) // 4
+    entries = tuple(
+        replace(entry, index=index + place, term=max(term, 1) + place)
+        for place, entry in enumerate(message.entries, 1)
+    )
+    return replace(message, prev_index=index, prev_term=term, entries=entries)
+
+
 COMMITTED = st.builds(
     Committed, st.just(0), st.just(0), INT64, INT64, INT64, INT64, tuples(ENTRIES)
-)
+).map(connected)
 FETCHES = st.builds(calls.Fetch, PEERS, INT64)
 STATUSES = st.builds(
     calls.Status,
@@ -88,7 +102,7 @@ def appends(source, term=None):
     return st.builds(
         AppendEntries,
         source, INT32, term, INT64, INT64, INT64, tuples(ENTRIES), INT64, DOUBLE, INT64, DIGEST,
-    )  # fmt: skip
+    ).map(connected)  # fmt: skip
 
 
 @st.composite
@@ -464,3 +478,21 @@ def test_a_newer_peers_fields_are_passed_over():
     request = methods.LOOKUP.encode_request(calls.Lookup("GameStart"))
     unknown = b"\xc2\x3e\x03abc"  # field 1000, three bytes
     assert methods.LOOKUP.decode_request(request + unknown) == calls.Lookup("GameStart")
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        (Entry(6, 1, EntryKind.NOOP),),
+        (Entry(5, 2, EntryKind.NOOP), Entry(7, 2, EntryKind.NOOP)),
+        (Entry(5, 2, EntryKind.NOOP), Entry(6, 1, EntryKind.NOOP)),
+        (Entry(5, 0, EntryKind.NOOP),),
+    ],
+)
+def test_entries_that_no_log_can_hold_are_refused(entries):
+    """A gap or a falling term is the sender's fault, and not a broken invariant of ours."""
+    peer = calls.Peer("order", "c", 1, 1)
+    append = AppendEntries(1, 2, 3, 4, 1, 0, entries)
+    data = methods.ORDER_APPEND.encode_request(calls.Envelope(peer, append))
+    with pytest.raises(errors.InvalidRequest, match="entries"):
+        methods.ORDER_APPEND.decode_request(data)

@@ -54,16 +54,14 @@ class Plugins(SynchronousTestCase):
             ("frontend", "front-2"),
         ):
             maker = self.makers()[f"stock-{tier}"]
-            options = maker.options()
-            options.parseOptions(["--config", str(config), "--name", wrong])
-            self.assertRaises(UsageError, namedAny(maker.module).makeService, options)
+            named = ["--config", str(config), "--name", wrong]
+            self.assertRaises(UsageError, maker.options().parseOptions, named)
 
     def test_a_missing_configuration_is_refused(self):
         """A file that is named has to be there."""
         maker = self.makers()["stock-order"]
-        options = maker.options()
-        options.parseOptions(["--config", "/nowhere/cluster.toml"])
-        self.assertRaises(UsageError, namedAny(maker.module).makeService, options)
+        missing = ["--config", "/nowhere/cluster.toml"]
+        self.assertRaises(UsageError, maker.options().parseOptions, missing)
 
     def mktemp_parent(self):
         """A directory of this test."""

@@ -160,6 +160,13 @@ class Cluster:
                 return front
         raise ConfigError(f"front-{number} is not in the configuration")
 
+    def check_member(self, tier: str, number: int) -> None:
+        """Raise ConfigError unless the tier (front, catalog or order) has a member of that id."""
+        if tier == "front":
+            self.front(number)
+        else:
+            self.replica(tier, number)
+
     def membership(self, group: str, number: int) -> Membership:
         """Who is in a group, as seen by one of its members."""
         return Membership(number, tuple(sorted(r.id for r in self.replicas(group))))

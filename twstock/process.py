@@ -21,6 +21,9 @@ from twstock.errors import ConfigError, TwstockError
 EXIT_BROKEN = 70
 """``EX_SOFTWARE`` of sysexits(3): a broken invariant or a failed disk ended the process."""
 
+EXIT_REFUSED = 78
+"""``EX_CONFIG`` of sysexits(3): this data must not be used; starting again changes nothing."""
+
 
 class DelayedCall(Protocol):
     """What ``callLater`` returns."""
@@ -43,12 +46,27 @@ class Clock(Protocol):
 
 
 class ServiceOptions(Options):
-    """``--config FILE`` and ``--name NAME``, the same for every service."""
+    """``--config FILE`` and ``--name NAME``: which member of ``tier`` this process is.
 
+    Once parsed, ``cluster`` and ``number`` are known to be good.
+    """
+
+    tier: ClassVar[str] = ""
     optParameters: ClassVar[list[list[str | None]]] = [
         ["config", None, None, "The cluster's TOML file."],
         ["name", None, None, "Which member this process is, for example order-2."],
     ]
+    number: int
+    cluster: Cluster
+
+    def postOptions(self) -> None:
+        """Find the member; raises UsageError naming what is wrong."""
+        self.number = member_number(self, self.tier)
+        self.cluster = load_cluster(self, os.environ)
+        try:
+            self.cluster.check_member(self.tier, self.number)
+        except ConfigError as error:
+            raise UsageError(str(error)) from None
 
 
 def load_cluster(options: Mapping[str, Any], environ: Mapping[str, str]) -> Cluster:

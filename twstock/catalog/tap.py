@@ -7,14 +7,14 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.python.usage import UsageError
 
+from twstock.catalog.seed import read_seed
 from twstock.config import Cluster
 from twstock.errors import ConfigError
+from twstock.market import Seed
 from twstock.process import (
     Pool,
     ServiceOptions,
     Stages,
-    load_cluster,
-    member_number,
     new_key,
     panic,
     stop_with,
@@ -25,31 +25,34 @@ from twstock.process import (
 
 
 class Options(ServiceOptions):
-    """``--config FILE`` and ``--name catalog-N``."""
+    """``--config FILE`` and ``--name catalog-N``; ``seed`` is what an empty catalog starts with."""
 
     synopsis = "[--config FILE] [--name catalog-N]"
+    tier = "catalog"
+    seed: Seed
+
+    def postOptions(self) -> None:
+        """Read the stocks, too; raises UsageError naming the file and line at fault."""
+        super().postOptions()
+        try:
+            self.seed = read_seed(self.cluster.catalog_csv)
+        except ConfigError as error:
+            raise UsageError(str(error)) from None
 
 
 def makeService(options: Options) -> Service:
-    """The catalog replica that the options name; raises UsageError when there is none."""
+    """The catalog replica that the options name."""
     from twisted.internet import reactor  # noqa: PLC0415 - twistd has installed it by now
 
-    number = member_number(options, "catalog")
-    cluster = load_cluster(options, os.environ)
     use_monotonic_clock(reactor)
-    try:
-        cluster.replica("catalog", number)
-        return build(cluster, number, reactor)
-    except ConfigError as error:
-        raise UsageError(str(error)) from None
+    return build(options.cluster, options.number, options.seed, reactor)
 
 
-def build(cluster: Cluster, number: int, reactor: Any) -> Service:
+def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Service:
     """Wire one catalog replica together; nothing runs yet."""
     from twisted.internet.threads import deferToThreadPool  # noqa: PLC0415 - only when run
 
     from twstock.catalog.invalidation import Publisher  # noqa: PLC0415
-    from twstock.catalog.seed import read_seed  # noqa: PLC0415
     from twstock.catalog.service import Catalog  # noqa: PLC0415
     from twstock.catalog.sessions import Sessions  # noqa: PLC0415
     from twstock.catalog.tables import CatalogTables  # noqa: PLC0415
@@ -66,7 +69,7 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Service:
         parts.member,
         sessions,
         Publisher(sessions, http_client(reactor), reactor, limits),
-        read_seed(cluster.catalog_csv),
+        seed,
         [front.id for front in cluster.fronts],
         reactor,
         limits,

@@ -5,16 +5,12 @@ from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.python.usage import UsageError
 
 from twstock.config import Cluster
-from twstock.errors import ConfigError
 from twstock.process import (
     Pool,
     ServiceOptions,
     Stages,
-    load_cluster,
-    member_number,
     new_key,
     panic,
     stop_with,
@@ -23,21 +19,20 @@ from twstock.process import (
     wall_ms,
 )
 
-Options = ServiceOptions
+
+class Options(ServiceOptions):
+    """``--config FILE`` and ``--name order-N``."""
+
+    synopsis = "[--config FILE] [--name order-N]"
+    tier = "order"
 
 
 def makeService(options: Options) -> Service:
-    """The service of the member that the options name."""
+    """The order replica that the options name."""
     from twisted.internet import reactor  # noqa: PLC0415 - twistd has installed it by now
 
-    cluster = load_cluster(options, os.environ)
-    number = member_number(options, "order")
-    try:
-        cluster.replica("order", number)
-    except ConfigError as error:
-        raise UsageError(str(error)) from None
     use_monotonic_clock(reactor)
-    return build(cluster, number, reactor)
+    return build(options.cluster, options.number, reactor)
 
 
 def build(cluster: Cluster, number: int, reactor: Any) -> Service:

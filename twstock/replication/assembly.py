@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from twstock.config import Cluster
 from twstock.errors import StorageError
-from twstock.process import Pool, panic, stop_with
+from twstock.process import EXIT_REFUSED, Pool, panic, stop_with
 from twstock.replication.database import Database, Tables
 from twstock.replication.driver import StateMachine
 from twstock.replication.member import Member, Surroundings
@@ -57,7 +57,7 @@ def assemble(
     transport = GrpcTransport(group, addresses, calls.threads, deliver, limits)
 
     def refuse(error: StorageError) -> None:
-        stop_with(reactor, f"{group}-{number} refuses to start: {error}")
+        stop_with(reactor, f"{group}-{number} refuses to start: {error}", EXIT_REFUSED)
 
     def fail(reason: Failure) -> None:
         panic(reason, os._exit)

@@ -221,6 +221,7 @@ class Member(Service):
     async def _stop(self) -> None:
         if self._driver is not None:
             await self._give_way(self._driver)
+            self._driver.run(self._driver.replica.resign)
             self._driver.stop()
         if self._ticking.running:
             self._ticking.stop()

@@ -108,8 +108,9 @@ class Client:
                 result = Failure(error_of(done.code(), details, metadata))
             else:
                 result = method.decode_answer(done.result())
-        except Exception:
-            result = Failure()
+        except Exception as error:
+            # Whoever answers there does not speak our protocol, or a newer one.
+            result = Failure(OutcomeUnknown(f"{self.address} answered what is no answer: {error}"))
         self._deliver(_settle, answer, result)
 
     def _stub(self, path: str) -> Any:

@@ -58,7 +58,20 @@ def append(m: AppendEntries, source: calls.Peer | None) -> Any:
     )
 
 
+def check_follow(entries: tuple[Entry, ...], prev_index: int, prev_term: int) -> None:
+    """Refuse entries that no log can hold one after the other, before the core sees them."""
+    if prev_index < 0 or prev_term < 0:
+        raise errors.InvalidRequest("prev_index", "there is nothing before the first entry")
+    index, term = prev_index, prev_term
+    for entry in entries:
+        if entry.index != index + 1 or entry.term < max(term, 1):
+            raise errors.InvalidRequest("entries", f"entry {entry.index} cannot follow {index}")
+        index, term = entry.index, entry.term
+
+
 def to_append(pb: Any) -> AppendEntries:
+    entries = to_entries(pb.entries)
+    check_follow(entries, pb.prev_index, pb.prev_term)
     return AppendEntries(
         pb.peer.id,
         pb.target,
@@ -66,7 +79,7 @@ def to_append(pb: Any) -> AppendEntries:
         pb.prev_index,
         pb.prev_term,
         pb.commit,
-        to_entries(pb.entries),
+        entries,
         pb.sequence,
         pb.sent_at,
         pb.applied,
@@ -234,4 +247,5 @@ def fetched(a: Committed) -> Any:
 
 def to_fetched(pb: Any) -> Committed:
     entries = to_entries(pb.entries)
+    check_follow(entries, pb.prev_index, pb.prev_term)
     return Committed(0, 0, pb.term, pb.prev_index, pb.prev_term, pb.commit, entries)

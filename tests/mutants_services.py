@@ -1,0 +1,201 @@
+"""Planted bugs outside the Raft core: the disk, the catalog, the order tier, the front-end."""
+
+from tests.planted import Mutant
+
+DISK = "twstock/replication/"
+CATALOG = "twstock/catalog/"
+ORDER = "twstock/order/"
+WEB = "twstock/web/"
+
+MUTANTS = (
+    # The disk.
+    Mutant(
+        "a directory is believed without a flush",
+        DISK + "disk.py",
+        "        self.files.fdatasync(fd)\n        self.files.drop_cache(fd)\n",
+        "        self.files.drop_cache(fd)\n",
+        ("tests/test_storage_faults.py",),
+    ),
+    Mutant(
+        "a log that ends below its mark is taken for torn",
+        DISK + "recovery.py",
+        "fault = self.fault or self._below_mark()",
+        "fault = self.fault",
+        ("tests/test_storage_damage.py",),
+    ),
+    Mutant(
+        "a vote alone is not written",
+        DISK + "storage.py",
+        "        if hard_state != promise.hard_state:\n",
+        "        if hard_state.term != promise.hard_state.term:\n",
+        ("tests/test_storage.py",),
+    ),
+    Mutant(
+        "a promise overwrites the one before",
+        DISK + "meta.py",
+        "1 - self._slot, False",
+        "self._slot, False",
+        ("tests/test_storage_faults.py",),
+    ),
+    # The member.
+    Mutant(
+        "an incarnation is learnt before the peer has one",
+        DISK + "formation.py",
+        "        if not status.incarnation:\n",
+        "        if status.incarnation < 0:\n",
+        ("tests/test_member.py",),
+    ),
+    Mutant(
+        "a wiped member is let in",
+        DISK + "formation.py",
+        "        if status.knows_asker_as not in (0, me.incarnation):\n",
+        "        if status.knows_asker_as < 0:\n",
+        ("tests/test_member.py",),
+    ),
+    Mutant(
+        "what must wait for the disk leaves at once",
+        DISK + "driver.py",
+        "        while self._held and self._held[0][0] <= self._written:\n",
+        "        while self._held:\n",
+        ("tests/test_member.py",),
+    ),
+    # The catalog.
+    Mutant(
+        "keys are forgotten before the batch is decided",
+        CATALOG + "state.py",
+        "        outcomes = tuple(self._decide(order, draft) for order in batch.orders)\n",
+        "        self._forget(batch.recorded)\n"
+        "        outcomes = tuple(self._decide(order, draft) for order in batch.orders)\n",
+        ("tests/test_exactly_once.py",),
+    ),
+    Mutant(
+        "a batch out of turn executes",
+        CATALOG + "state.py",
+        "        if batch.number != self._batch.number + 1:\n",
+        "        if batch.number == self._batch.number:\n",
+        ("tests/test_catalog_state.py",),
+    ),
+    Mutant(
+        "a late reader is not told of the trade that waits",
+        CATALOG + "sessions.py",
+        "            known.owe(waiting[-1], now)\n",
+        "            pass\n",
+        ("tests/test_cache_protocol.py",),
+    ),
+    Mutant(
+        "a new catalog leader grants leases at once",
+        CATALOG + "sessions.py",
+        "        if not self._is_open or seconds <= 0:\n",
+        "        if seconds <= 0:\n",
+        ("tests/test_cache_protocol.py",),
+    ),
+    Mutant(
+        "listed trades are not published",
+        CATALOG + "service.py",
+        "        await self._publish(trade.order.name for trade in listed.trades)\n",
+        "",
+        ("tests/test_catalog.py",),
+    ),
+    Mutant(
+        "any answer counts as invalidated",
+        CATALOG + "invalidation.py",
+        "        if response.code != _OK:\n",
+        "        if response.code >= 500:\n",
+        ("tests/test_invalidation.py",),
+    ),
+    # The order tier.
+    Mutant(
+        "an open key goes out again",
+        ORDER + "desk.py",
+        "        if known is not None:\n",
+        "        if known is not None and not known.same_body(order):\n",
+        ("tests/test_desk.py",),
+    ),
+    Mutant(
+        "a batch that was resent takes a new number",
+        ORDER + "leading.py",
+        "        result = await self._until_done(lambda: self._market.execute(batch))\n",
+        "        result = await self._until_done(\n"
+        "            lambda: self._market.execute(replace(batch, number=batch.number + 1))\n"
+        "        )\n",
+        ("tests/test_leading.py",),
+    ),
+    Mutant(
+        "orders are taken before fence and list",
+        ORDER + "leading.py",
+        "        return not self._ended and not self.reason\n",
+        "        return not self._ended\n",
+        ("tests/test_leading.py",),
+    ),
+    Mutant(
+        "what a lost leader sent is called without effect",
+        ORDER + "leading.py",
+        "            if self._desk.may_have_traded(key):\n",
+        "            if False:\n",
+        ("tests/test_leading.py",),
+    ),
+    Mutant(
+        "a gap in the numbers is recorded",
+        ORDER + "state.py",
+        "        if trade.number != self.last_number + 1:\n",
+        "        if trade.number <= self.last_number:\n",
+        ("tests/test_order_service.py",),
+    ),
+    Mutant(
+        "memory forgets what is not saved",
+        ORDER + "state.py",
+        " and self.first_recent <= self._saved_number:\n",
+        ":\n",
+        ("tests/test_order_service.py",),
+    ),
+    Mutant(
+        "a follower denies an order",
+        ORDER + "service.py",
+        "        self._check_reads()\n        return None\n",
+        "        return None\n",
+        ("tests/test_order_service.py",),
+    ),
+    # The front-end.
+    Mutant(
+        "a stale fill is stored",
+        WEB + "cache.py",
+        "        if stock.version < self.minimum(stock.name):\n            return False\n",
+        "",
+        ("tests/test_cache.py",),
+    ),
+    Mutant(
+        "a lapsed session keeps its cache",
+        WEB + "cache.py",
+        "        if fresh or not self.holds_lease(now):\n",
+        "        if fresh:\n",
+        ("tests/test_cache.py",),
+    ),
+    Mutant(
+        "a doubt is forgotten",
+        WEB + "orders.py",
+        "        elif not definite:\n            pending.doubtful = True\n",
+        "",
+        ("tests/test_tiers.py",),
+    ),
+    Mutant(
+        "an abandoned attempt leaves no doubt",
+        WEB + "orders.py",
+        "        for pending in attempt.orders:\n            pending.doubtful = True\n",
+        "",
+        ("tests/test_tiers.py",),
+    ),
+    Mutant(
+        "after a lost answer the session goes on",
+        WEB + "lease.py",
+        "fresh = lease.fresh or self._broken or leader != self._holder",
+        "fresh = lease.fresh",
+        ("tests/test_lease.py",),
+    ),
+    Mutant(
+        "a leader that is late is deposed",
+        WEB + "leader.py",
+        "member.timeouts = member.timeouts + 1 if late else _TIMEOUTS_MAX",
+        "member.timeouts = _TIMEOUTS_MAX",
+        ("tests/test_tiers.py",),
+    ),
+)
