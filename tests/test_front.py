@@ -56,10 +56,8 @@ def test_an_unknown_member_is_a_usage_error(name: str, tmp_path: Any) -> None:
     """Before anything is started."""
     path = tmp_path / "cluster.toml"
     path.write_text(render(default_cluster()))
-    options = tap.Options()
-    options.parseOptions(["--config", str(path), "--name", name])
     with pytest.raises(UsageError, match="front"):
-        tap.makeService(options)
+        tap.Options().parseOptions(["--config", str(path), "--name", name])
 
 
 def test_leases_are_measured_by_a_clock_that_goes_on_while_the_machine_sleeps() -> None:

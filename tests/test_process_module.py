@@ -19,7 +19,6 @@ from twstock.errors import CannotListen
 from twstock.process import (
     EXIT_BROKEN,
     Pool,
-    ServiceOptions,
     Stages,
     SystemdNotifier,
     load_cluster,
@@ -48,9 +47,7 @@ def write(path, name):
 
 def options(**values):
     """The options of a service, as twistd would have parsed them."""
-    parsed = ServiceOptions()
-    parsed.parseOptions([f"--{key}={value}" for key, value in values.items()])
-    return parsed
+    return {"config": None, "name": None} | {key: str(value) for key, value in values.items()}
 
 
 # --- which cluster, which member ---------------------------------------------------------------
