@@ -174,6 +174,18 @@ def test_single_member_leads_after_its_own_write(tmp_path: Path) -> None:
     assert results == [1]
 
 
+def test_acknowledgement_waits_for_a_followers_disk(group: Group) -> None:
+    """An entry is committed when a second disk has it, however fast the network is (S15)."""
+    group.run_until(lambda: group.leader == 3)
+    group.threads[1].delay_s = group.threads[2].delay_s = 0.2
+    results: list[object] = []
+    group.member(3).propose(b"x").addCallback(results.append)
+    group.run(0.15)
+    assert results == []
+    group.run(0.2)
+    assert results == [1]
+
+
 def test_hung_disk_makes_the_leader_step_down(group: Group) -> None:
     """A leader whose disk hangs gives up; another one serves (hashicorp/raft 503)."""
     group.run_until(lambda: group.leader == 3)
