@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEEDS ?= 2000
 
-.PHONY: install up test lint proto proto-check simulate mutants wheel-check format clean
+.PHONY: install up test lint proto proto-check simulate mutants bench wheel-check format clean
 
 install: $(VENV)/.installed
 
@@ -45,6 +45,9 @@ simulate: install
 
 mutants: install
 	$(BIN)/python -m tests.mutants
+
+bench: install
+	$(BIN)/python -m bench
 
 clean:
 	rm -rf $(VENV) build *.egg-info
