@@ -250,6 +250,23 @@ def test_new_leader_records_what_the_old_one_left(desk: Desk) -> None:
     assert result_of(new.place(order("a"))) == [Placement(1, "", True, 1)]
 
 
+def test_another_body_under_a_listed_key_has_not_traded(desk: Desk) -> None:
+    """While the trade that an old leader left is being recorded, its key with another body is
+    a conflict, and with the same body a replay.
+    """
+    old = desk.lead(1)
+    desk.orders.held = []
+    result_of(old.place(order("a")))
+    old.end()
+    desk.orders.held = []
+    new = desk.lead(2)
+    desk.catalog.held = []
+    other = result_of(new.place(order("a", 50)))
+    desk.orders.held.pop()()
+    assert failed(other) is KeyReused
+    assert desk.orders.state.last_number == 1
+
+
 def test_straggler_of_an_old_term_does_not_trade(desk: Desk) -> None:
     """The fence refuses the old leader's batch, which resigns and answers 'unknown'."""
     old = desk.lead(1)

@@ -259,6 +259,25 @@ def test_stopping_leader_hands_over_first(group: Group) -> None:
     assert group.run_until(lambda: group.member(2).is_ready(), 1.0) < 0.1
 
 
+def test_stopping_with_writes_in_the_queue_is_no_failure(tmp_path: Path) -> None:
+    """What is queued when a member stops was never acknowledged, and is not written."""
+    group = Group(tmp_path, size=1)
+    group.start()
+    group.run_until(lambda: group.leader == 1)
+    group.threads[1].delay_s = 0.05
+    writes: list[str] = []
+    storage = group.storages[1]
+    storage.close = lambda: writes.append("close")  # type: ignore[method-assign]
+    real = storage.write
+    storage.write = lambda w: (writes.append("write"), real(w))[1]  # type: ignore[method-assign]
+    for word in (b"a", b"b"):
+        failure_of(group.member(1).propose(word))
+    group.member(1).stopService()
+    group.run(0.5)
+    assert writes == ["write", "close"]
+    assert group.panics == []
+
+
 def test_before_it_runs_a_member_is_unavailable(tmp_path: Path) -> None:
     """A member that has not opened its disk yet refuses everything, with a reason."""
     group = Group(tmp_path, limits=Limits())

@@ -1,6 +1,7 @@
 """Finding leaders, placing orders and asking questions, while members come and go."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -528,9 +529,22 @@ def test_questions_wait_here_and_not_at_the_member() -> None:
     assert len(calls) == LIMITS.calls_under_way_max
     for called in group.members[1].of("Lookup"):
         group.members[1].settle(called, None)
+    group.advance(0.01)
     for called in group.members[1].of("Lookup"):
         group.members[1].settle(called, None)
     assert asked == [[None]] * 12
+
+
+def test_a_storm_of_questions_to_a_stopped_member_leaves_no_trace() -> None:
+    """Each question ends within its budget, and afterwards all slots are free again."""
+    limits = replace(LIMITS, requests_waiting_max=1000)
+    group = catalogs(1)
+    tier = CatalogTier(group.watch, group.members, group.clock, limits, Random(3))
+    group.members[1].replies["Lookup"] = HANG
+    asked = [ask(group, lambda: tier.lookup(Lookup("GOOGL"))) for _ in range(600)]
+    group.advance(2.0)
+    assert {error_of(results) for results in asked} == {Unavailable}
+    assert (tier._slots.tokens, tier._asking) == (limits.calls_under_way_max, 0)
 
 
 def test_registering_is_one_attempt_and_tells_who_granted() -> None:

@@ -111,6 +111,7 @@ class Limits:
     reconcile_every_s: float = 1.0
     # catalog
     cache_lease_s: float = 0.25
+    unrecorded_trades_max: int = 2000
     invalidate_deadline_s: float = 0.25
     refused_keys_max: int = 100_000
     refused_keys_s: float = 24 * 3600.0

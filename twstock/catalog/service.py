@@ -17,6 +17,7 @@ from twstock.errors import (
     CorruptStorage,
     InvalidRequest,
     OutcomeUnknown,
+    Overloaded,
     StaleEpoch,
     TwstockError,
     Unavailable,
@@ -203,6 +204,9 @@ class Catalog:
         order = parse_order(self._random_key(), request.name, request.type, request.quantity)
         if isinstance(order, Refusal):
             return Placement(refusal=str(order))
+        if self._state.last_number - self._state.recorded >= self._limits.unrecorded_trades_max:
+            # All of them have to fit into one listing for the next order leader.
+            raise Overloaded("too many trades wait to be recorded as orders")
         outcome = self._accepted(await self._propose(DirectTrade(order, self._wall_ms())))
         assert isinstance(outcome, Outcome)
         await self._publish([order.name])

@@ -107,6 +107,17 @@ class Desk:
             self.known = trade.number
         return news
 
+    def outcome_of(self, trade: Trade) -> Outcome:
+        """What a recorded trade means to whoever waits under its key.
+
+        A trade that an older leader left can be recorded while an order with another body
+        waits under the same key: that one has not traded.
+        """
+        waiting = self._open.get(trade.order.key)
+        if waiting is not None and not waiting.same_body(trade.order):
+            return Outcome(key_reused=True)
+        return Outcome(trade=trade, replayed=trade.order.key not in self._sent)
+
     def close(self, keys: Iterable[str]) -> None:
         """These orders have their answers."""
         for key in keys:

@@ -182,8 +182,13 @@ class Leading:
 
         The proposal is not waited for: the next batch goes out meanwhile.
         """
+        size = self._limits.batch_orders_max
+        for start in range(0, len(trades), size):
+            await self._propose(trades[start : start + size])
+
+    async def _propose(self, trades: tuple[Trade, ...]) -> None:
         payload = encode_order_record(trades)
-        while trades and not self._ended:
+        while not self._ended:
             try:
                 recording = self._ledger.propose(payload)
             except TwstockError:  # no room on the disk, or giving way: nothing was proposed
@@ -193,9 +198,10 @@ class Leading:
                 return
 
     def _recorded(self, trades: tuple[Trade, ...]) -> None:
-        self._desk.close(trade.order.key for trade in trades)
-        for trade in trades:
-            self._answer(trade.order.key, Outcome(trade=trade))
+        outcomes = {trade.order.key: self._desk.outcome_of(trade) for trade in trades}
+        self._desk.close(outcomes)
+        for key, outcome in outcomes.items():
+            self._answer(key, outcome)
 
     def _lost(self, failure: Failure) -> None:
         failure.trap(TwstockError)  # the term is over; ``end`` answers whoever waits

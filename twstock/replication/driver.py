@@ -124,9 +124,13 @@ class Driver:
     def written(self, sequence: int) -> None:
         """Every write up to ``sequence`` is durable: let go of what waited for it."""
         self._written = sequence
-        for message in self._released():
-            self._send(message)
-        self.run(lambda now: self.replica.persisted(sequence, now))
+
+        def persisted(now: float) -> Ready:
+            for message in self._released():
+                self._send(message)
+            return self.replica.persisted(sequence, now)
+
+        self.run(persisted)
 
     def stop(self) -> None:
         """Decide nothing any more; proposals on their way have an unknown outcome."""

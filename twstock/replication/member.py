@@ -130,8 +130,9 @@ class Member(Service):
         self.machine = self._load(self._database.connection, digest)
         if not loaded.formed:
             await self._form()
-        self._take_part(loaded, applied)
-        await self._catch_up()
+        if self.running:  # it may have been stopped meanwhile
+            self._take_part(loaded, applied)
+            await self._catch_up()
 
     def _open(self) -> tuple[Loaded, int, bytes]:
         """In the disk's thread."""
@@ -146,12 +147,13 @@ class Member(Service):
 
     async def _form(self) -> None:
         formation = Formation(self._me, self._membership.peers, self._transport)
-        while not await formation.ask():
+        while self.running and not await formation.ask():
             missing = ", ".join(f"{self._me.group}-{peer}" for peer in formation.missing)
             self._reason = f"a new member: waits for the first answer of {missing}"
             await deferLater(self._clock, self._timings.heartbeat_s)
-        await self._in_thread(lambda: self._storage.form(formation.learnt))
-        self._incarnations, self._formed = dict(formation.learnt), True
+        if self.running:
+            await self._in_thread(lambda: self._storage.form(formation.learnt))
+            self._incarnations, self._formed = dict(formation.learnt), True
 
     def _take_part(self, loaded: Loaded, applied: int) -> None:
         around, clock = self._around, self._clock
@@ -196,7 +198,7 @@ class Member(Service):
         driver.on_leading = self._leads
         driver.on_leading_ended = self._leads_no_more
         self._reason = "no leader"
-        self._ticking.start(self._timings.heartbeat_s / 3)
+        self._ticking.start(self._timings.heartbeat_s / 3).addErrback(around.panic)
 
     async def _catch_up(self) -> None:
         """Pull what the others committed meanwhile (SyncUp) from the first that answers."""
@@ -223,6 +225,8 @@ class Member(Service):
             await self._give_way(self._driver)
             self._driver.run(self._driver.replica.resign)
             self._driver.stop()
+        if self._writer is not None:
+            self._writer.stop()
         if self._ticking.running:
             self._ticking.stop()
         self._transport.close()

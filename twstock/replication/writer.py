@@ -51,6 +51,7 @@ class Writer:
         self._queue: list[Persist] = []
         self._busy_since: float | None = None
         self._settle_at: float | None = None
+        self._stopped = False
         self.room_bytes = storage.room_bytes()
 
     def write(self, persist: Persist) -> None:
@@ -58,20 +59,24 @@ class Writer:
         self._queue.append(persist)
         self._start()
 
+    def stop(self) -> None:
+        """Begin nothing more: what is queued was never acknowledged."""
+        self._stopped = True
+
     def waited_s(self) -> float:
         """How long the write under way has taken so far; 0 when the disk is idle."""
         return 0.0 if self._busy_since is None else self._seconds() - self._busy_since
 
     def settle_when_idle(self) -> None:
         """Do what can wait, if nothing else is to be done; called now and then."""
-        idle = self._busy_since is None
+        idle = self._busy_since is None and not self._stopped
         if idle and self._settle_at is not None and self._seconds() >= self._settle_at:
             self._busy_since = self._seconds()
             self._settle_at = None
             self._threads.callInThread(self._settle)
 
     def _start(self) -> None:
-        if self._busy_since is None and self._queue:
+        if self._busy_since is None and self._queue and not self._stopped:
             batch, self._queue = self._queue, []
             self._busy_since = self._seconds()
             self._threads.callInThread(self._write, batch)

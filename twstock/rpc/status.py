@@ -25,9 +25,13 @@ _CODES: dict[type[errors.TwstockError], StatusCode] = {
     errors.InvalidRequest: StatusCode.INVALID_ARGUMENT,
 }
 _OUTCOMES: dict[type[errors.TwstockError], str] = {
+    errors.NotLeader: "none",
+    errors.StaleEpoch: "none",
+    errors.KeyReused: "none",
+    errors.Unavailable: "none",
+    errors.InvalidRequest: "none",
     errors.Overloaded: "overloaded",
     errors.DiskFull: "disk-full",
-    errors.OutcomeUnknown: "unknown",
 }
 
 
@@ -38,7 +42,7 @@ def code_of(error: BaseException) -> StatusCode:
 
 def metadata_of(error: errors.TwstockError) -> Sequence[tuple[str, str]]:
     """The trailing metadata that lets the caller's side rebuild the error."""
-    outcome = _OUTCOMES.get(type(error), "none")
+    outcome = _OUTCOMES.get(type(error), "unknown")
     if isinstance(error, errors.NotLeader):
         return ((OUTCOME, outcome), (LEADER, str(error.leader_id)))
     return ((OUTCOME, outcome),)

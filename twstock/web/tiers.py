@@ -16,7 +16,7 @@ from twstock.errors import (
     Unavailable,
 )
 from twstock.market import Stock, Trade
-from twstock.process import Clock
+from twstock.process import Clock, DelayedCall
 from twstock.rpc.calls import (
     Lease,
     Lookup,
@@ -80,15 +80,37 @@ class Tier:
                 for number in self._whom(leader_only):
                     patience = left if leader_only else self._limits.control_deadline_s
                     try:
-                        async with self._slots:
-                            left = min(left, deadline - self._clock.seconds())
-                            return await self._ask_one(number, method, request, min(patience, left))
+                        return await self._ask_in_turn(number, method, request, patience, deadline)
                     except _ELSEWHERE:
                         left = deadline - self._clock.seconds()
+                    if left <= 0:
+                        break
                 await self.watch.change_within(min(self._pause_s(), max(left, 0.0)))
         finally:
             self._asking -= 1
         raise Unavailable(f"the {self.watch.group} service did not answer in time")
+
+    async def _ask_in_turn(
+        self, number: int, method: Method[Q, A], request: Q, patience: float, deadline: float
+    ) -> A:
+        """Wait for a slot, at most until the deadline, and ask."""
+        await self._take_slot(deadline - self._clock.seconds())
+        try:
+            left = deadline - self._clock.seconds()
+            return await self._ask_one(number, method, request, min(patience, left))
+        finally:
+            # Never inside another waiter's stack: hundreds may give up one after the other.
+            self._clock.callLater(0, self._slots.release)
+
+    async def _take_slot(self, left: float) -> None:
+        waiting = self._slots.acquire()
+        if not waiting.called:
+            timer = self._clock.callLater(max(left, 0.0), waiting.cancel)
+            waiting.addBoth(_without_timer, timer)
+        try:
+            await waiting
+        except CancelledError:
+            raise Unavailable("out of time") from None
 
     def _whom(self, leader_only: bool) -> Iterable[int]:
         """The leader first, then the others from the highest id down."""
@@ -138,6 +160,12 @@ class Tier:
 
     def _pause_s(self) -> float:
         return self._limits.retry_s * (0.5 + self._random.random())
+
+
+def _without_timer(result: A, timer: DelayedCall) -> A:
+    if timer.active():
+        timer.cancel()
+    return result
 
 
 class OrderTier(Tier):
