@@ -1,6 +1,5 @@
 """``stocks.csv``: the stocks as a table for people, current to the second, never read back."""
 
-import csv
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from twstock.csvtext import csv_line
 from twstock.market import Stock
 from twstock.process import Clock
 
@@ -92,9 +92,10 @@ def write_stocks(path: Path, stocks: Iterable[Stock]) -> None:
     """Replace the file as a whole, so that a reader never sees half of it (blocks)."""
     aside = path.with_name(f".{path.name}.new")
     with aside.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        writer.writerows((s.name, price(s.price_cents), s.quantity, s.volume) for s in stocks)
+        file.write(csv_line(_COLUMNS))
+        file.writelines(
+            csv_line((s.name, price(s.price_cents), s.quantity, s.volume)) for s in stocks
+        )
     os.replace(aside, path)
 
 
