@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from twstock.config import DEFAULT_TIMINGS, Limits
-from twstock.errors import ConnectionLost, OutcomeUnknown
+from twstock.errors import OutcomeUnknown
 from twstock.replication.database import Database
 from twstock.replication.member import Member, Surroundings
 from twstock.replication.messages import Applied, Membership
@@ -78,7 +78,7 @@ class Network:
     def call(self, source: int, target: int, function: Callable[[Member], Any]) -> Deferred[Any]:
         """Call a member, after the network's delay; there and back again."""
         if target in self.dead or target not in self.members:
-            return fail(ConnectionLost("refused"))
+            return fail(OutcomeUnknown("refused"))
         answer: Deferred[Any] = Deferred()
 
         def settle(result: Any) -> None:
@@ -114,6 +114,12 @@ class NetworkTransport:
             return ProbeAnswer(member.status(probe.peer))
 
         return self._network.call(self._own, peer, ask)
+
+    def is_gone(self, peer: int) -> Deferred[bool]:
+        """Whether it is dead."""
+        answer: Deferred[bool] = Deferred()
+        self._network.clock.callLater(0.001, answer.callback, peer in self._network.dead)
+        return answer
 
     def fetch(self, peer: int, fetch: Fetch) -> Deferred[Any]:
         """Pull committed entries."""

@@ -59,6 +59,24 @@ MUTANTS = (
         "        while self._held:\n",
         ("tests/test_member.py",),
     ),
+    Mutant(
+        "silence is taken for death",
+        DISK + "transport.py",
+        "    except OSError:\n        return False\n",
+        "    except OSError:\n        return True\n",
+        ("tests/test_transport.py",),
+    ),
+    Mutant(
+        "the channel is asked whether a peer is gone",
+        DISK + "transport.py",
+        "        self._threads.callInThreadWithCallback(\n"
+        "            knocked, _refuses, self._addresses[peer], self._limits.control_deadline_s\n"
+        "        )\n",
+        "        self.probe(peer, Probe()).addCallbacks(\n"
+        "            lambda _: knocked(True, False), lambda f: knocked(True, 'refused' in str(f))\n"
+        "        )\n",
+        ("tests/test_transport.py",),
+    ),
     # The catalog.
     Mutant(
         "keys are forgotten before the batch is decided",

@@ -252,11 +252,6 @@ def test_errors_have_their_status(
     assert (answers.RETRY[0] in answer.headers) is retry
 
 
-def test_an_error_that_nobody_raised_on_purpose_has_no_answer_here() -> None:
-    """It is a logged 500."""
-    assert answers.failure(ZeroDivisionError()) is None
-
-
 def test_stocks_and_orders_look_as_promised() -> None:
     """Prices have two decimals; pages tell how to go on."""
     stock = Stock("A", 1599, 7, 5, 2, 12)

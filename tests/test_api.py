@@ -310,6 +310,16 @@ def test_what_becomes_of_an_order_has_its_status(
     assert site.cache.minimum("GOOGL") == 0
 
 
+@pytest.mark.parametrize(
+    ("result", "code"), [(Overloaded(), 429), (Unavailable(), 503), (DiskFull(), 507)]
+)
+def test_doubt_belongs_to_the_key(site: Site, result: Exception, code: int) -> None:
+    """This request did nothing, but an earlier one with the client's key may have executed."""
+    site.tiers.placement = result
+    reply = site.post(GOOD, {"Idempotency-Key": "mine"})
+    assert (reply.code, reply.json["error"]["outcome"]) == (code, "unknown")
+
+
 def test_an_order_can_be_read_by_its_number(site: Site) -> None:
     """What was placed, under the names of the API."""
     fields = site.get("/orders/1").json["data"]

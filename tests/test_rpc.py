@@ -16,7 +16,6 @@ from twisted.python.threadpool import ThreadPool
 from twstock.config import Limits
 from twstock.errors import (
     CannotListen,
-    ConnectionLost,
     KeyReused,
     NotLeader,
     OutcomeUnknown,
@@ -110,24 +109,6 @@ async def test_deadline_is_an_unknown_outcome(serve: Callable[[Any], Client]) ->
     await fails(serve(answer).call(methods.ORDER, REQUEST, 0.2), OutcomeUnknown)
     assert time.monotonic() - started < 5
     await deferLater(reactor, 0.3)  # type: ignore[arg-type]
-
-
-@pytest_twisted.ensureDeferred
-async def test_dead_process_is_a_lost_connection(serve: Callable[[Any], Client]) -> None:
-    """A port that refuses connections is told apart from one that is slow."""
-
-    async def answer(request: PlaceOrder) -> Placement:
-        return Placement(1)
-
-    client = serve(answer)
-    nobody = Client(
-        f"127.0.0.1:{free_port()}",
-        client._threads,
-        reactor.callFromThread,  # type: ignore[attr-defined]
-        LIMITS,
-    )
-    await fails(nobody.call(methods.ORDER, REQUEST, 2.0), ConnectionLost)
-    nobody.close()
 
 
 @pytest_twisted.ensureDeferred

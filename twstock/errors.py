@@ -72,9 +72,5 @@ class BrokenInvariant(TwstockError):
     """Something that must never be true is: the process has to stop."""
 
 
-class ConnectionLost(OutcomeUnknown):
-    """The peer's machine refused or reset the connection: its process is gone."""
-
-
 class CannotListen(TwstockError):
     """An address is taken or does not exist on this machine."""

@@ -53,7 +53,7 @@ def assemble(
         lambda: random.getrandbits(63) | 1,
     )
     database = Database(directory / "applied.sqlite", tables, sqlite.threads, deliver, panic)
-    addresses = {r.id: str(r.grpc) for r in cluster.replicas(group) if r.id in membership.peers}
+    addresses = {r.id: r.grpc for r in cluster.replicas(group) if r.id in membership.peers}
     transport = GrpcTransport(group, addresses, calls.threads, deliver, limits)
 
     def refuse(error: StorageError) -> None:

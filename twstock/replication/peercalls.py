@@ -8,7 +8,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twstock.config import Limits
-from twstock.errors import BrokenInvariant, ConnectionLost, DiskFull, InvalidRequest, TwstockError
+from twstock.errors import BrokenInvariant, DiskFull, InvalidRequest
 from twstock.replication.driver import Driver
 from twstock.replication.messages import (
     AppendEntries,
@@ -20,7 +20,7 @@ from twstock.replication.messages import (
 )
 from twstock.replication.standing import Role
 from twstock.replication.transport import Transport
-from twstock.rpc.calls import Envelope, Fetch, Peer, Probe
+from twstock.rpc.calls import Envelope, Fetch, Peer
 
 FOLLOWER_ROOM_BYTES = 512 * 1024
 """A follower takes entries while it has this much room: less than a leader asks for, so that
@@ -75,8 +75,8 @@ class PeerCalls:
     async def nominate(self, nominee: int) -> None:
         """A front-end wants ``nominee`` to lead: campaign if the leader is certainly gone.
 
-        Nobody is believed: this member probes the leader that it knows. A living leader
-        gives way only to a higher id that is caught up.
+        Nobody is believed: this member asks the machine of the leader that it knows. A living
+        leader gives way only to a higher id that is caught up.
         """
         driver = self._driver
         if driver.replica.role is Role.LEADER:
@@ -126,14 +126,12 @@ class PeerCalls:
             self._panic(Failure(BrokenInvariant(text)))
 
     async def _check_leader(self, but: int = 0) -> None:
-        """Forget the leader if its process is certainly gone: its machine says so."""
+        """Forget the leader if its process is certainly gone: its machine says so, now, and
+        it can only come back in a newer term.
+        """
         replica = self._driver.replica
         leader, term = replica.leader_id, replica.term
         if leader in (0, self._me.id, but):
             return
-        try:
-            await self._transport.probe(leader, Probe())
-        except ConnectionLost:
+        if await self._transport.is_gone(leader):
             self._driver.run(lambda now: replica.leader_lost(now, term))
-        except TwstockError:
-            return  # no answer in time is no proof: the election time-out decides

@@ -1,5 +1,6 @@
 """How a member reaches its peers: gRPC calls issued in deferred threads of their own pool."""
 
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -7,7 +8,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 from twisted.python.threadpool import ThreadPool
 
-from twstock.config import Limits
+from twstock.config import Address, Limits
 from twstock.replication.messages import (
     AppendEntries,
     AppendReply,
@@ -29,7 +30,10 @@ class Transport(Protocol):
         """Deliver a request; fires with its reply (None for a Transfer) or fails."""
 
     def probe(self, peer: int, probe: Probe) -> "Deferred[ProbeAnswer]":
-        """Ask a peer for its status. ConnectionLost: its process is certainly gone."""
+        """Ask a peer for its status."""
+
+    def is_gone(self, peer: int) -> "Deferred[bool]":
+        """Whether the peer's process is certainly gone, now: silence is no proof of that."""
 
     def fetch(self, peer: int, fetch: Fetch) -> "Deferred[Committed]":
         """Pull committed entries."""
@@ -67,15 +71,18 @@ class GrpcTransport:
     def __init__(
         self,
         group: str,
-        addresses: Mapping[int, str],
+        addresses: Mapping[int, Address],
         threads: ThreadPool,
         deliver: Callable[..., None],
         limits: Limits,
     ) -> None:
         self._methods = GROUP_METHODS[group]
+        self._addresses = addresses
+        self._threads = threads
+        self._deliver = deliver
         self._limits = limits
-        self._control = {i: Client(a, threads, deliver, limits) for i, a in addresses.items()}
-        self._bulk = {i: Client(a, threads, deliver, limits) for i, a in addresses.items()}
+        self._control = {i: self._client(address) for i, address in addresses.items()}
+        self._bulk = {i: self._client(address) for i, address in addresses.items()}
 
     def send(self, peer: int, envelope: Envelope) -> "Deferred[Reply | None]":
         """Deliver a request by the call that the seed names for it."""
@@ -100,6 +107,20 @@ class GrpcTransport:
         deadline_s = self._limits.control_deadline_s
         return self._control[peer].call(self._methods.heartbeat, probe, deadline_s)
 
+    def is_gone(self, peer: int) -> "Deferred[bool]":
+        """Ask the peer's machine whether anybody listens. A channel would not do: while it
+        backs off it answers with the last refusal, which may be older than the process.
+        """
+        answer: Deferred[bool] = Deferred()
+
+        def knocked(success: bool, result: Any) -> None:
+            self._deliver(answer.callback if success else answer.errback, result)
+
+        self._threads.callInThreadWithCallback(
+            knocked, _refuses, self._addresses[peer], self._limits.control_deadline_s
+        )
+        return answer
+
     def fetch(self, peer: int, fetch: Fetch) -> "Deferred[Committed]":
         """Pull committed entries; the order group does it by SyncUp."""
         client, deadline_s = self._bulk[peer], self._limits.append_deadline_s
@@ -112,6 +133,20 @@ class GrpcTransport:
         """Close all channels."""
         for client in (*self._control.values(), *self._bulk.values()):
             client.close()
+
+    def _client(self, address: Address) -> Client:
+        return Client(str(address), self._threads, self._deliver, self._limits)
+
+
+def _refuses(address: Address, timeout_s: float) -> bool:
+    """In a thread: whether a connection to the address is refused."""
+    try:
+        socket.create_connection((address.host, address.port), timeout_s).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _fetched(answer: SyncedUp) -> Committed:

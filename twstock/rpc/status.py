@@ -54,8 +54,6 @@ def error_of(
     """The error that a failed call stands for."""
     fields = dict(metadata)
     outcome = fields.get(OUTCOME)
-    if outcome is None and code is StatusCode.UNAVAILABLE and _is_gone(details):
-        return errors.ConnectionLost(details)
     if outcome is None or outcome == "unknown":
         return errors.OutcomeUnknown(details)
     match code:
@@ -74,9 +72,3 @@ def error_of(
             return errors.InvalidRequest(field, problem)
         case _:
             return errors.Unavailable(details)
-
-
-def _is_gone(details: str) -> bool:
-    """Whether gRPC's words say that nobody listens any more, and not merely that it waits."""
-    words = details.lower()
-    return "refused" in words or "reset" in words or "socket closed" in words

@@ -157,19 +157,20 @@ def readiness(reasons: list[str]) -> Answer:
     return plain({"data": state, "error": fields}, 503, RETRY)
 
 
-def failure(problem: BaseException) -> Answer | None:
-    """What HTTP says about an error that was raised on purpose; None for any other."""
+def failure(problem: errors.TwstockError, nothing: str = "none") -> Answer:
+    """What HTTP says about an error that was raised on purpose.
+
+    ``nothing`` is the outcome to tell of when the request itself did nothing.
+    """
     match problem:
         case errors.InvalidRequest():
             return error(400, str(problem))
         case errors.KeyReused():
             return error(422, str(problem))
         case errors.Overloaded():
-            return error(429, str(problem) or "too many requests", "none", RETRY)
+            return error(429, str(problem) or "too many requests", nothing, RETRY)
         case errors.DiskFull():
-            return error(507, str(problem) or "disk full", "none", RETRY)
+            return error(507, str(problem) or "disk full", nothing, RETRY)
         case errors.NotLeader() | errors.Unavailable():
-            return error(503, str(problem) or "unavailable", "none", RETRY)
-        case errors.TwstockError():
-            return error(503, str(problem) or "outcome unknown", "unknown", RETRY)
-    return None
+            return error(503, str(problem) or "unavailable", nothing, RETRY)
+    return error(503, str(problem) or "outcome unknown", "unknown", RETRY)

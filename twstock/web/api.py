@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.web.server import Request
 
 from twstock.config import Limits
+from twstock.errors import TwstockError
 from twstock.market import Stock, Trade
 from twstock.rpc.calls import Lookup, Orders, Page, Placement, PlaceOrder, StockPage, Stocks
 from twstock.web import answers, bodies
@@ -122,10 +123,14 @@ class Api:
         """``POST /orders``."""
         key = bodies.parse_key(request.requestHeaders.getRawHeaders(b"Idempotency-Key"))
         order = bodies.parse_order(body(request), key or self._new_key())
-        return answers.refusal(order) or self._place(order)
+        return answers.refusal(order) or self._place(order, keyed=bool(key))
 
-    async def _place(self, order: PlaceOrder) -> Answer:
-        placed = await self._orders.place(order)
+    async def _place(self, order: PlaceOrder, *, keyed: bool) -> Answer:
+        try:
+            placed = await self._orders.place(order)
+        except TwstockError as problem:
+            # Under the client's own key an earlier request may have executed.
+            return answers.failure(problem, nothing="unknown" if keyed else "none")
         if placed.number:
             # Whoever traded here reads the trade here, whatever a lookup under way brings.
             self._cache.raise_minimum(order.name, placed.version)

@@ -11,6 +11,7 @@ from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import BaseConverter
 
+from twstock.errors import TwstockError
 from twstock.web import answers
 from twstock.web.answers import Answer
 from twstock.web.site import answer_headers
@@ -68,12 +69,10 @@ def failed(failure: Failure) -> Answer:
     """The answer for an error; one that nobody raised on purpose is logged."""
     if failure.check(CancelledError):
         failure.raiseException()
-    assert failure.value is not None
-    answer = answers.failure(failure.value)
-    if answer is None:
-        _log.failure("a request failed", failure)
-        answer = answers.BROKEN
-    return answer
+    if isinstance(failure.value, TwstockError):
+        return answers.failure(failure.value)
+    _log.failure("a request failed", failure)
+    return answers.BROKEN
 
 
 def send(request: Request, answer: Answer) -> bytes:

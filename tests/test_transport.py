@@ -1,0 +1,75 @@
+"""What a member learns from the network about a peer that does not answer."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.python.threadpool import ThreadPool
+
+from tests.test_rpc import fails, free_port
+from twstock.config import Address, Limits
+from twstock.errors import OutcomeUnknown
+from twstock.replication.transport import GrpcTransport
+from twstock.rpc.calls import Probe
+
+LIMITS = Limits(control_deadline_s=0.2)
+
+
+class Ends:
+    """A transport to one peer, whose address nobody listens on yet."""
+
+    def __init__(self, threads: ThreadPool) -> None:
+        self.address = Address("127.0.0.1", free_port())
+        deliver = reactor.callFromThread  # type: ignore[attr-defined]
+        self.transport = GrpcTransport("order", {3: self.address}, threads, deliver, LIMITS)
+        self.sockets: list[socket.socket] = []
+
+    def listen(self, backlog: int = 5) -> None:
+        """From now on connections are taken, but nobody answers."""
+        listener = socket.create_server((self.address.host, self.address.port), backlog=backlog)
+        self.sockets.append(listener)
+
+    def connect(self) -> None:
+        """Take one place in the queue of connections."""
+        client = socket.socket()
+        client.setblocking(False)
+        client.connect_ex((self.address.host, self.address.port))
+        self.sockets.append(client)
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    """With threads of their own."""
+    threads = ThreadPool(1, 2, "test-transport")
+    threads.start()
+    both = Ends(threads)
+    yield both
+    both.transport.close()
+    for each in both.sockets:
+        each.close()
+    threads.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_refused_connection_is_a_dead_process(ends: Ends) -> None:
+    """The machine says that nobody listens."""
+    assert await ends.transport.is_gone(3)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_old_refusal_is_no_news(ends: Ends) -> None:
+    """A channel that backs off repeats the last refusal; the process may live by now."""
+    await fails(ends.transport.probe(3, Probe()), OutcomeUnknown)
+    ends.listen()
+    assert not await ends.transport.is_gone(3)
+
+
+@pytest_twisted.ensureDeferred
+async def test_silence_is_no_proof(ends: Ends) -> None:
+    """A machine that drops packets, or a process that is stopped, may be leading still."""
+    ends.listen(backlog=0)
+    for _ in range(4):
+        ends.connect()
+    assert not await ends.transport.is_gone(3)
