@@ -57,7 +57,9 @@ def is_running(pid):
 
 
 class Cluster:
-    """One cluster. ``flags`` go to ``twstock up``, ``limits`` into ``cluster.toml``."""
+    """One cluster. ``flags`` go to ``twstock up``, ``limits`` into ``cluster.toml``; ``prefix``
+    is a command that runs ``twstock`` somewhere else.
+    """
 
     def __init__(self, directory, *flags, fronts=1, catalogs=1, orders=3, limits=SMALL):
         self.directory = Path(directory)
@@ -76,6 +78,7 @@ class Cluster:
         self.toml.write_text(to_text(config))
         self.config = parse(self.toml.read_text(), self.directory)
         self.flags = flags
+        self.prefix = []
         self.process = None
         self._own = {}
 
@@ -92,7 +95,7 @@ class Cluster:
 
     def launch(self):
         """Start ``twstock up`` without waiting for anything."""
-        command = [*TWSTOCK, "up", "--data", str(self.directory), *self.flags]
+        command = [*self.prefix, *TWSTOCK, "up", "--data", str(self.directory), *self.flags]
         with (self.directory / "up.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=log, start_new_session=True

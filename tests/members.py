@@ -36,6 +36,21 @@ class ClockThreads:
         """Run ``func`` after the delay."""
         self._clock.callLater(self.delay_s, func, *args)
 
+    def callInThreadWithCallback(
+        self, done: Callable[[bool, Any], None], func: Callable[..., object], *args: Any
+    ) -> None:
+        """The same; ``done`` is told whether it succeeded, and its result or a Failure."""
+
+        def run() -> None:
+            try:
+                result = func(*args)
+            except Exception:
+                done(False, Failure())
+            else:
+                done(True, result)
+
+        self.callInThread(run)
+
 
 class NoTables:
     """Tables that keep nothing."""

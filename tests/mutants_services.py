@@ -121,7 +121,35 @@ MUTANTS = (
         "        if response.code >= 500:\n",
         ("tests/test_invalidation.py",),
     ),
+    Mutant(
+        "a full disk is tried at every heartbeat",
+        DISK + "database.py",
+        "        if self.full and now >= self._retry_at:\n",
+        "        if self.full:\n",
+        ("tests/test_database.py",),
+    ),
     # The order tier.
+    Mutant(
+        "a batch is taken back in doubt",
+        ORDER + "leading.py",
+        "                if doubtful:\n                    raise\n",
+        "",
+        ("tests/test_leading.py",),
+    ),
+    Mutant(
+        "a batch that was taken back has used its number",
+        ORDER + "desk.py",
+        "        self._batches -= 1\n",
+        "",
+        ("tests/test_desk.py",),
+    ),
+    Mutant(
+        "what cannot be recorded is traded",
+        ORDER + "service.py",
+        "        self._member.check_room()\n",
+        "",
+        ("tests/test_order_service.py",),
+    ),
     Mutant(
         "an open key goes out again",
         ORDER + "desk.py",

@@ -71,8 +71,9 @@ def clusters(draw):
 
 
 def with_room(limits):
-    """The same limits with segments that are large enough."""
-    return replace(limits, segment_bytes=max(limits.segment_bytes, SEGMENT_BYTES_MIN))
+    """The same limits with segments that are large enough, and a spare one."""
+    size, spares = max(limits.segment_bytes, SEGMENT_BYTES_MIN), max(limits.spare_segments, 1)
+    return replace(limits, segment_bytes=size, spare_segments=spares)
 
 
 @given(clusters())
@@ -232,3 +233,5 @@ def test_segments_need_room_for_elections():
     """A log that could never take an order is refused when it is configured."""
     with pytest.raises(ConfigError, match=r"limits\.segment_bytes"):
         parse(f"{GOOD}[limits]\nsegment_bytes = 1048576")
+    with pytest.raises(ConfigError, match=r"limits\.spare_segments"):
+        parse(f"{GOOD}[limits]\nspare_segments = 0")

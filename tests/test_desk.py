@@ -104,6 +104,20 @@ def test_gap_is_a_broken_invariant() -> None:
         desk.learn(BatchResult((Outcome(trade(12, "a")),)))
 
 
+def test_a_batch_can_be_taken_back() -> None:
+    """Its number is free again, its orders are gone; there has to be one."""
+    desk = Desk(1, 0, 8, 8)
+    desk.place(order("a"))
+    batch = desk.send(desk.take(), 0, 0)
+    assert desk.withdraw() == ("a",)
+    assert not desk.may_have_traded("a")
+    assert desk.place(order("a")) is Place.QUEUED
+    assert desk.send(desk.take(), 0, 0) == batch
+    desk.withdraw()
+    with pytest.raises(BrokenInvariant):
+        desk.withdraw()
+
+
 def test_only_sent_orders_may_have_traded() -> None:
     """What was never in a batch has certainly had no effect."""
     desk = desk_with("a")

@@ -53,6 +53,8 @@ class Rules:
 
     asks: tuple[tuple[Order, int], ...] = ((BUY, 0), (BUY, 0), (BUY, 1), (BUY, 1))
     directs: int = 0
+    refusals: int = 0
+    withdraws_in_doubt: bool = False
     catalog: type[CatalogState] = CatalogState
     lists_before_fence: bool = False
     records_list: bool = True
@@ -83,6 +85,7 @@ class State(NamedTuple):
     leaders: tuple[Leader, Leader]
     asks: tuple[tuple[Order, int], ...]
     directs: int
+    refusals: int
     log: tuple[Record, ...] = ()
     mail: frozenset[Command] = frozenset()
     listed: frozenset[tuple[int, ExecutedTrades]] = frozenset()
@@ -156,12 +159,15 @@ class World:
     def start(self) -> State:
         """Nobody leads yet; the catalog has one stock."""
         stock = Stock("S", 1, SHARES, 0, 0, SHARES)
-        return State(Snapshot((stock,)), (Leader(), Leader()), self.rules.asks, self.rules.directs)
+        leaders, rules = (Leader(), Leader()), self.rules
+        return State(Snapshot((stock,)), leaders, rules.asks, rules.directs, rules.refusals)
 
     def steps(self, state: State) -> Iterator[tuple[str, State]]:
         """Everything that can happen next. Raises Violation."""
         for command in state.mail:
             yield from self.deliver(state, command)
+            if state.refusals and isinstance(command, Batch):
+                yield from self.refuse(state, command)
         if state.directs:
             traded, _, _ = self.at_catalog(state._replace(directs=state.directs - 1), DIRECT)
             yield "somebody trades at the catalog directly", traded
@@ -207,6 +213,24 @@ class World:
             yield f"{type(command).__name__} arrives, its answer is lost", after
         if leader.answer is None and self.waits_for(leader, command):
             yield f"{type(command).__name__} arrives", put(after, i, answer=result)
+
+    def refuse(self, state: State, batch: Batch) -> Iterator[tuple[str, State]]:
+        """The catalog has no room for a batch, which is taken back unless an attempt before
+        this one is on its way or has executed.
+        """
+        i = batch.epoch - 1
+        leader = state.leaders[i]
+        executed = state.catalog.fence != batch.epoch or state.catalog.batch.number >= batch.number
+        if leader.answer is not None or executed or not self.waits_for(leader, batch):
+            return
+        desk = thaw(leader.desk)
+        keys = frozenset(desk.withdraw())
+        none = {("none", key, 0) for key in keys & leader.askers}
+        copies = state.mail if self.rules.withdraws_in_doubt else state.mail - {batch}
+        after = state._replace(
+            mail=copies, answers=state.answers | none, refusals=state.refusals - 1
+        )
+        yield "has no room", put(after, i, desk=freeze(desk), askers=leader.askers - keys)
 
     def waits_for(self, leader: Leader, command: Command) -> bool:
         """Whether a leader still waits for the answer to a command."""
@@ -449,6 +473,7 @@ def explore(rules: Rules) -> tuple[int, list[str]]:
         (Rules(asks=((BUY, 0), (BUY, 0), (BUY, 1)), directs=1), 4_000),
         (Rules(asks=((TOO_MUCH, 0), (TOO_MUCH, 1), (SELL, 0), (SELL, 1))), 10_000),
         (Rules(asks=((BUY, 0), (BUY, 0), (SELL, 0), (BUY, 1))), 4_000),
+        (Rules(asks=((BUY, 0), (SELL, 0), (BUY, 1)), refusals=2), 1_000),
     ],
 )
 def test_every_order_trades_once_and_is_recorded(rules: Rules, states_min: int) -> None:
@@ -527,6 +552,7 @@ RETRIES = Rules(asks=((BUY, 0), (BUY, 0), (BUY, 1), (BUY, 1)))
         Rules(asks=((BUY, 0),) * 2 + ((SELL, 0),), catalog=NoTurns),
         replace(RETRIES, catalog=ForgetsTooEarly),
         Rules(asks=((TOO_MUCH, 0), (TOO_MUCH, 0), (SELL, 0)), catalog=ForgetsRefusals),
+        Rules(asks=((BUY, 0), (SELL, 0)), refusals=1, withdraws_in_doubt=True),
     ],
     ids=lambda rules: ", ".join(
         getattr(value, "__name__", name)

@@ -11,6 +11,7 @@ from twstock.catalog.changes import Lost, Stale
 from twstock.catalog.state import CatalogState
 from twstock.config import Limits
 from twstock.errors import (
+    DiskFull,
     KeyReused,
     NotLeader,
     OutcomeUnknown,
@@ -50,6 +51,7 @@ class Catalog:
         self.batches: list[Batch] = []
         self.lose_requests = 0
         self.lose_answers = 0
+        self.refuse: Exception | None = None
         self.held: list[Deferred[None]] | None = None
         self.apply(Seed((Stock("GameStart", 1599, 100, initial_quantity=100),)))
 
@@ -75,6 +77,8 @@ class Catalog:
         if self.lose_requests:
             self.lose_requests -= 1
             raise OutcomeUnknown("lost on the way there")
+        if self.refuse is not None:
+            raise self.refuse
         if self.held is not None:
             gate: Deferred[None] = Deferred()
             self.held.append(gate)
@@ -341,6 +345,32 @@ def test_recording_is_tried_until_there_is_room(desk: Desk) -> None:
     desk.run()
     assert results == [Placement(1, "", False, 1)]
     assert result_of(leading.place(order("b"))) == [Placement(2, "", False, 2)]
+
+
+@pytest.mark.parametrize("refusal", [DiskFull("full"), Overloaded("busy")])
+def test_a_batch_that_has_no_room_is_taken_back(desk: Desk, refusal: Exception) -> None:
+    """Whoever waits is told that nothing happened; the next batch has the same number."""
+    leading = desk.lead(1)
+    desk.catalog.refuse = refusal
+    first, again = (result_of(leading.place(order("a"))) for _ in range(2))
+    assert (failed(first), failed(again)) == (type(refusal), type(refusal))
+    desk.catalog.refuse = None
+    assert result_of(leading.place(order("b"))) == [Placement(1, "", False, 1)]
+    assert result_of(leading.place(order("a"))) == [Placement(2, "", False, 2)]
+    assert [batch.number for batch in desk.catalog.batches] == [1, 1, 1, 2]
+
+
+def test_a_batch_that_may_have_got_through_is_not_taken_back(desk: Desk) -> None:
+    """The catalog has no room now, but the answer to the first attempt was lost."""
+    leading = desk.lead(1)
+    desk.catalog.lose_answers = 1
+    results = result_of(leading.place(order("a")))
+    desk.catalog.refuse = DiskFull("full")
+    desk.run()
+    assert results == []
+    desk.catalog.refuse = None
+    desk.run()
+    assert results == [Placement(1, "", False, 1)]
 
 
 def test_desk_is_bounded(desk: Desk) -> None:

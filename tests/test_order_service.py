@@ -14,7 +14,14 @@ from twisted.python.failure import Failure
 
 from tests.members import ClockThreads
 from twstock.config import Limits
-from twstock.errors import BrokenInvariant, InvalidRequest, NotLeader, TwstockError, Unavailable
+from twstock.errors import (
+    BrokenInvariant,
+    DiskFull,
+    InvalidRequest,
+    NotLeader,
+    TwstockError,
+    Unavailable,
+)
 from twstock.market import QUANTITY_MAX, Batch, BatchResult, BeginEpoch, Order, Outcome, Side, Trade
 from twstock.order.service import OrderService
 from twstock.order.state import OrderState
@@ -108,6 +115,7 @@ class Member:
         self.on_leading_ended: Callable[[], None] = lambda: None
         self.ready = True
         self.giving_way = False
+        self.full = False
         self.lease = float("inf")
         self.index = 0
         self.database: Any = None
@@ -118,6 +126,11 @@ class Member:
         applied = self.machine.apply(self.index, payload)
         self.database.record(self.index, b"", applied.change)
         return succeed(applied.result)
+
+    def check_room(self) -> None:
+        """There is some, or not."""
+        if self.full:
+            raise DiskFull("disk full")
 
     def resign(self) -> None:
         """Stop leading."""
@@ -314,3 +327,13 @@ def test_followers_and_leaders_that_give_way_take_no_orders(service: Service) ->
     service.member.on_leading_ended()
     with pytest.raises(NotLeader):
         service.ask(service.orders.order(request))
+
+
+def test_without_room_for_the_record_nothing_is_traded(service: Service) -> None:
+    """The order log is full: the catalog is not asked to execute what could not be recorded."""
+    service.member.full = True
+    with pytest.raises(DiskFull):
+        service.ask(service.orders.order(PlaceOrder("k", "GameStart", "buy", 1)))
+    service.member.full = False
+    service.place(1)
+    assert service.orders.last_number() == 1

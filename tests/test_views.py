@@ -1,4 +1,4 @@
-"""``stocks.csv`` is current, whole, and nothing depends on it."""
+"""The tables for people are current, whole, and nothing depends on them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +9,10 @@ from twisted.internet.defer import Deferred, execute
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
+from tests.members import ClockThreads
 from twstock.catalog.views import StocksView, price, write_stocks
-from twstock.market import Stock
+from twstock.market import Order, Side, Stock, Trade
+from twstock.order.views import FAILED_PAUSE_S, HEADER, OrderLogView
 
 A = Stock("A", 1599, 100, 0, 0, 100)
 TEXT = "name,price,quantity,volume\nA,15.99,100,0\n"
@@ -146,3 +148,60 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
 def test_prices_are_exact(cents: int, text: str) -> None:
     """No float on the way."""
     assert price(cents) == text
+
+
+class OrderLog:
+    """``order_log_1.csv``, kept every half second, of orders that a test makes."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "order_log_1.csv"
+        self.clock = Clock()
+        self.trades: list[Trade] = []
+        threads: Any = ClockThreads(self.clock)
+        reactor: Any = self.clock
+        reactor.callFromThread = lambda function, *args: self.clock.callLater(0, function, *args)
+        self.view = OrderLogView(
+            self.path, lambda: len(self.trades), self.after, reactor, threads, 0.5
+        )
+        self.view.startService()
+
+    async def after(self, number: int, limit: int) -> list[Trade]:
+        """The order replica's."""
+        return self.trades[number : number + limit]
+
+    def trade(self) -> None:
+        """One more order."""
+        number = len(self.trades) + 1
+        self.trades.append(Trade(number, Order(f"k{number}", "A", Side.BUY, 5), 1, 1599, 0))
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        self.clock.pump([0.1] * round(seconds / 0.1))
+
+
+def test_the_order_log_grows_with_the_orders(tmp_path: Path) -> None:
+    """A header, then a line for each order."""
+    log = OrderLog(tmp_path)
+    log.run(1.0)
+    assert log.path.read_text() == HEADER
+    log.trade()
+    log.run(1.0)
+    log.trade()
+    log.run(1.0)
+    assert log.path.read_text() == f"{HEADER}1,A,buy,5\n2,A,buy,5\n"
+    log.view.stopService()
+
+
+def test_an_order_log_that_cannot_be_written_is_logged_once_and_made_anew(tmp_path: Path) -> None:
+    """All of it is written again, after a pause: on a full disk that is work for nothing."""
+    log = OrderLog(tmp_path)
+    log.path.mkdir()
+    log.trade()
+    with capturedLogs() as logged:
+        log.run(FAILED_PAUSE_S * 3)
+    assert len(logged) == 1
+    log.path.rmdir()
+    log.trade()
+    log.run(FAILED_PAUSE_S + 1)
+    assert log.path.read_text() == f"{HEADER}1,A,buy,5\n2,A,buy,5\n"
+    log.view.stopService()

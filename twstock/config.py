@@ -345,6 +345,8 @@ def _check(cluster: Cluster) -> None:
     """No id twice in a tier, no address twice in the cluster, room in the log."""
     if cluster.limits.segment_bytes < SEGMENT_BYTES_MIN:
         raise ConfigError(f"limits.segment_bytes: expected at least {SEGMENT_BYTES_MIN}")
+    if not cluster.limits.spare_segments:
+        raise ConfigError("limits.spare_segments: expected at least 1, or the log cannot grow")
     addresses: dict[Address, str] = {}
     for tier, members in (
         ("front", cluster.fronts),

@@ -98,6 +98,18 @@ class Desk:
         self.close(settled)
         return Learnt(self.learn_trades(trades.values()), settled)
 
+    def withdraw(self) -> tuple[str, ...]:
+        """Take back the batch under way, of which no copy has reached or can reach the
+        catalog's log: its number is free again. Returns the keys, which leave the desk.
+        """
+        batch, self._under_way = self._under_way, None
+        if batch is None:
+            raise BrokenInvariant("no batch is under way")
+        self._batches -= 1
+        keys = tuple(order.key for order in batch.orders)
+        self.close(keys)
+        return keys
+
     def learn_trades(self, trades: Iterable[Trade]) -> tuple[Trade, ...]:
         """The trades that are news, in the sequence of their numbers, to be recorded."""
         news = tuple(sorted((t for t in trades if t.number > self.known), key=_number))

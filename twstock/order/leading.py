@@ -1,6 +1,6 @@
 """One term of leading the order group: fence and list, then batches, until the term ends."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 
 from twstock.config import Limits
 from twstock.errors import (
+    DiskFull,
     KeyReused,
     OutcomeUnknown,
     Overloaded,
@@ -157,13 +158,36 @@ class Leading:
             return
         # Only now: the catalog forgets keys up to there, and these were looked up before.
         batch = self._desk.send(new, self._ledger.last_number(), self._wall_ms())
-        result = await self._until_done(lambda: self._market.execute(batch))
+        result = await self._execute(batch)
         if result is None:
             return
         learnt = self._desk.learn(result)
         for key, outcome in learnt.settled.items():
             self._answer(key, outcome)
         await self._record(learnt.trades)
+
+    async def _execute(self, batch: Batch) -> BatchResult | None:
+        """Send a batch until its outcome is known; None: it was taken back, or the term is over.
+
+        It is taken back when the catalog has no room for it, and no attempt before that may
+        have got through.
+        """
+        doubtful = False
+
+        async def attempt() -> BatchResult | None:
+            nonlocal doubtful
+            try:
+                return await self._market.execute(batch)
+            except (DiskFull, Overloaded) as error:
+                if doubtful:
+                    raise
+                self._refuse(self._desk.withdraw(), error)
+                return None
+            except OutcomeUnknown:
+                doubtful = True
+                raise
+
+        return await self._until_done(attempt)
 
     async def _new_orders(self, taken: Sequence[Order]) -> list[Order]:
         """The orders whose keys no recorded order has; the others are answered from there."""
@@ -243,6 +267,11 @@ class Leading:
                 asker.errback(KeyReused())
             else:
                 asker.callback(placement(outcome))
+
+    def _refuse(self, keys: Iterable[str], error: TwstockError) -> None:
+        for key in keys:
+            for asker in self._askers.pop(key, ()):
+                asker.errback(error)
 
     async def _sleep(self, seconds: float) -> None:
         """Wait for an order to come or for the time to pass."""

@@ -44,6 +44,9 @@ class Member(Protocol):
     def propose(self, payload: bytes) -> "Deferred[Any]":
         """Replicate a command."""
 
+    def check_room(self) -> None:
+        """Raise DiskFull or Overloaded when a command would be refused now."""
+
     def resign(self) -> None:
         """Stop leading."""
 
@@ -131,6 +134,8 @@ class OrderService:
         order = parse_order(key, request.name, request.type, request.quantity)
         if isinstance(order, Refusal):
             return Placement(refusal=str(order))
+        # What trades has to be recorded: nothing goes out that would wait for room here.
+        self._member.check_room()
         return await self._leading.place(order)
 
     # --- reading -----------------------------------------------------------------------------

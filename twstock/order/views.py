@@ -16,11 +16,13 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from twstock.csvtext import csv_line
-from twstock.errors import TwstockError, Unavailable
+from twstock.errors import TwstockError
 from twstock.market import Trade
 
 HEADER = "transaction_num,name,type,quantity\n"
 ORDERS_PER_WRITE = 10_000
+FAILED_PAUSE_S = 5.0
+"""After a failure the whole file is written anew: not more often than this."""
 
 
 class OrderLogView(Service):
@@ -48,6 +50,8 @@ class OrderLogView(Service):
         self._threads = threads
         self._every_s = every_s
         self._written = -1
+        self._not_before = 0.0
+        self._is_failing = False
         self._looping = LoopingCall(lambda: Deferred.fromCoroutine(self._refresh()))
         self._looping.clock = reactor
 
@@ -64,6 +68,8 @@ class OrderLogView(Service):
 
     async def _refresh(self) -> None:
         """Write what is missing; after a failure everything is written anew."""
+        if self._reactor.seconds() < self._not_before:
+            return
         try:
             while self.running and self._written < self._last_number():
                 orders = await self._orders_after(max(self._written, 0), ORDERS_PER_WRITE)
@@ -73,13 +79,18 @@ class OrderLogView(Service):
                 else:
                     await self._in_thread(self._append, text)
                 self._written = orders[-1].number if orders else max(self._written, 0)
+                self._is_failing = False
         except TwstockError as error:
             self._log.debug("nothing to write yet: {error}", error=error)
-        except Unavailable:
-            return  # the member has not opened its directory yet
         except OSError as error:
-            self._written = -1
+            self._complain(error)
+
+    def _complain(self, error: OSError) -> None:
+        """Once, until it works again."""
+        if not self._is_failing:
             self._log.warn("cannot write {path}: {error}", path=self._path, error=error)
+        self._is_failing = True
+        self._written, self._not_before = -1, self._reactor.seconds() + FAILED_PAUSE_S
 
     def _in_thread(self, function: Callable[[str], None], text: str) -> Awaitable[None]:
         return deferToThreadPool(self._reactor, self._threads, function, text)

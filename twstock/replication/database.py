@@ -18,6 +18,8 @@ from twisted.python.threadpool import ThreadPool
 from twstock.errors import StorageError
 
 T = TypeVar("T")
+FULL_PAUSE_S = 1.0
+"""How long to wait between two tries to save on a full disk: each takes all that waits."""
 _APPLIED = """
 CREATE TABLE IF NOT EXISTS applied (
     one INTEGER PRIMARY KEY CHECK (one = 1), position INTEGER NOT NULL, digest BLOB NOT NULL
@@ -54,6 +56,7 @@ class Database:
         self._waiting: list[object] = []
         self._latest: tuple[int, bytes] = (0, b"")
         self._saving = False
+        self._retry_at = 0.0
         self.full = False
         self.saved_index = 0
         self.on_saved: Callable[[int], None] = lambda _index: None
@@ -112,9 +115,10 @@ class Database:
         else:
             self._deliver(answer.callback, result)
 
-    def retry(self) -> None:
-        """Try again what a full disk refused; called now and then."""
-        if self.full:
+    def retry(self, now: float) -> None:
+        """Try again what a full disk refused, after a pause; called now and then."""
+        if self.full and now >= self._retry_at:
+            self._retry_at = now + FULL_PAUSE_S
             self.full = False
             self._saving = False
             self._start()

@@ -250,7 +250,7 @@ class Member(Service):
             driver.run(replica.resign)
         driver.run(replica.tick)
         writer.settle_when_idle()
-        self._database.retry()
+        self._database.retry(self._clock.seconds())
 
     # --- what the tier asks ------------------------------------------------------------------
 
@@ -261,11 +261,15 @@ class Member(Service):
         fails with OutcomeUnknown when leadership is lost on the way.
         """
         driver = self._running()
+        self.check_room()
+        return driver.propose(payload)
+
+    def check_room(self) -> None:
+        """Raise DiskFull or Overloaded when a command would be refused now."""
         if self._room_bytes() < ROOM_KEPT_BYTES:
             raise DiskFull("disk full")
         if self._database.backlog > BACKLOG_MAX:
             raise Overloaded("applied state is saved too slowly")
-        return driver.propose(payload)
 
     def is_ready(self) -> bool:
         """Whether this member leads and has applied all that any earlier leader acknowledged."""
