@@ -1,6 +1,16 @@
-"""Judges a history of what clients were told against the order log: S1 to S6 of the specification.
+"""Judges a history of what clients were told against the order log.
 
-Pure, O(n log n). A history is a list of attempts, several of which may carry the same key.
+Pure, O(n log n). A history is a list of attempts to trade, several of which may carry the
+same key, and a list of look-ups. The promises have these names:
+
+- S1 conservation: what is left of a stock is what its orders make it.
+- S2 no quantity is ever negative.
+- S3 durability: an acknowledged order is there, as it was placed.
+- S4 transaction numbers are 1, 2, 3, ... in real time.
+- S5 a key trades once, with the same answer each time.
+- S6 what was refused has no effect.
+- S7 fresh look-ups: a trade that was acknowledged before is seen, and what was seen stays.
+- S8 true look-ups: what is seen was so after some order, and that order had been asked for.
 """
 
 from collections import Counter
@@ -31,6 +41,17 @@ class Attempt:
     def body(self) -> tuple[str, str, int]:
         """What the order log shows of it."""
         return self.name, self.side, self.quantity
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look-up of a stock and its answer."""
+
+    name: str
+    started: float
+    ended: float
+    version: int
+    quantity: int
 
 
 def check(
@@ -150,4 +171,85 @@ def _real_time(groups: Collection[list[Attempt]]) -> list[str]:
             position += 1
         if number < highest:
             found.append(f"S4: order {number} began after order {highest} was acknowledged")
+    return found
+
+
+def check_looks(
+    looks: Iterable[Look],
+    attempts: Iterable[Attempt],
+    log: Iterable[Line],
+    initial: Mapping[str, tuple[int, int]],
+) -> list[str]:
+    """S7 and S8: every violation, in words.
+
+    ``log`` holds the orders since the history began, ``initial`` version and quantity of each
+    stock then. The orders of a stock count its versions up, one by one.
+    """
+    began, ended = _times(attempts)
+    orders: dict[str, list[Line]] = {name: [] for name in initial}
+    for line in log:
+        orders[line.name].append(line)
+    seen: dict[str, list[Look]] = {}
+    for look in looks:
+        seen.setdefault(look.name, []).append(look)
+    found = []
+    for name, of_stock in seen.items():
+        numbers = [line.number for line in orders[name]]
+        first, quantity = initial[name]
+        acknowledged = [
+            (ended[number], first + k) for k, number in enumerate(numbers, 1) if number in ended
+        ]
+        found += _fresh(of_stock, acknowledged)
+        starts = [began.get(number, 0.0) for number in numbers]
+        found += _true(of_stock, first, _after_each(quantity, orders[name]), starts)
+    return found
+
+
+def _times(attempts: Iterable[Attempt]) -> tuple[dict[int, float], dict[int, float]]:
+    """When each acknowledged order was first asked for, and first acknowledged."""
+    started: dict[str, float] = {}
+    keys: dict[int, str] = {}
+    ended: dict[int, float] = {}
+    for attempt in attempts:
+        key = attempt.key
+        started[key] = min(attempt.started, started.get(key, attempt.started))
+        if attempt.outcome == "ok":
+            keys[attempt.number] = key
+            ended[attempt.number] = min(attempt.ended, ended.get(attempt.number, attempt.ended))
+    return {number: started[key] for number, key in keys.items()}, ended
+
+
+def _after_each(quantity: int, lines: Iterable[Line]) -> list[int]:
+    """The quantity at first and after each order."""
+    quantities = [quantity]
+    for line in lines:
+        quantity += line.quantity if line.side == "sell" else -line.quantity
+        quantities.append(quantity)
+    return quantities
+
+
+def _fresh(looks: Sequence[Look], acknowledged: Iterable[tuple[float, int]]) -> list[str]:
+    """A look-up shows what was acknowledged, or shown to anybody, before it began."""
+    told = sorted([*acknowledged, *((look.ended, look.version) for look in looks)])
+    found, newest, position = [], 0, 0
+    for look in sorted(looks, key=lambda look: look.started):
+        while position < len(told) and told[position][0] < look.started:
+            newest = max(newest, told[position][1])
+            position += 1
+        if look.version < newest:
+            found.append(f"S7: {look.name} {look.version} was shown after {newest} was known")
+    return found
+
+
+def _true(
+    looks: Iterable[Look], first: int, quantities: Sequence[int], starts: Sequence[float]
+) -> list[str]:
+    """What a look-up shows was so after an order that had been asked for by then."""
+    found = []
+    for look in looks:
+        k = look.version - first
+        if not 0 <= k < len(quantities) or quantities[k] != look.quantity:
+            found.append(f"S8: {look.name} never was {look.quantity} at version {look.version}")
+        elif k and starts[k - 1] > look.ended:
+            found.append(f"S8: {look.name} {look.version} was shown before anybody asked for it")
     return found

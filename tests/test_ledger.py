@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.ledger import Attempt, check
+from tests.ledger import Attempt, Look, check, check_looks
 from twstock.verify import Line
 
 GOOD = [
@@ -59,3 +59,37 @@ def test_numbers_follow_real_time():
     assert found(swapped, log, 10, 8) == {"S4"}
     overlapping = [replace(swapped[0], ended=2.5), swapped[1]]
     assert found(overlapping, log, 10, 8) == set()
+
+
+LOOKS = [
+    Look("X", 0.0, 0.1, 7, 10),
+    Look("X", 0.5, 0.9, 8, 8),
+    Look("X", 4.1, 4.2, 9, 9),
+    Look("X", 7.5, 7.6, 10, 6),
+]
+
+
+def looked(*looks, attempts=GOOD):
+    """The rules that these look-ups break."""
+    return {words[:2] for words in check_looks(looks, attempts, LOG, {"X": (7, 10)})}
+
+
+def test_true_and_fresh_look_ups_pass():
+    """Each shows some state from between its beginning and its end."""
+    assert looked(*LOOKS) == set()
+
+
+@pytest.mark.parametrize(
+    ("rule", "forged"),
+    [
+        ("S7", Look("X", 1.5, 1.6, 7, 10)),  # order 1 was acknowledged at 1.0
+        ("S7", Look("X", 7.7, 7.8, 9, 9)),  # version 10 was shown at 7.6, to whomever
+        ("S8", Look("X", 5.0, 5.1, 9, 8)),
+        ("S8", Look("X", 9.0, 9.1, 11, 6)),
+        ("S8", Look("X", 9.0, 9.1, 6, 10)),
+        ("S8", Look("X", 1.2, 1.3, 9, 9)),  # order 2 was first asked for at 2.0
+    ],
+)
+def test_a_forged_look_up_is_found(rule, forged):
+    """Stale, torn, from nowhere, or from the future."""
+    assert rule in looked(*LOOKS, forged)

@@ -13,7 +13,7 @@ from http.client import HTTPConnection
 import pytest
 
 from tests.cluster_fixture import TWSTOCK, Cluster, ask, is_running, wait_until
-from tests.ledger import check
+from tests.ledger import check, check_looks
 from tests.traders import Traders
 from twstock.rest import Session
 
@@ -47,21 +47,25 @@ def trading(cluster, count=8):
     """Clients trade while the body does its worst; then every promise is checked."""
     cluster.await_healthy()
     known = len(cluster.log("order-1"))
-    initial = quantities(cluster)
+    initial = stocks(cluster)
     with Traders(cluster, count) as traders:
         wait_until(lambda: traders.done() >= WARM, "the first trades")
         yield traders
     cluster.await_healthy()
     cluster.assert_verified()
     log = cluster.log("order-1")[known:]
-    assert check(traders.history, log, initial, quantities(cluster)) == []
+    had = {name: row["quantity"] for name, row in initial.items()}
+    has = {name: row["quantity"] for name, row in stocks(cluster).items()}
+    assert check(traders.history, log, had, has) == []
+    versions = {name: (row["version"], row["quantity"]) for name, row in initial.items()}
+    assert check_looks(traders.looks, traders.history, log, versions) == []
+    assert len(traders.looks) > WARM
     assert_readable(cluster, traders.history)
 
 
-def quantities(cluster):
-    """Every stock's quantity."""
-    rows = cluster.get("/stocks?limit=1000")[2]["data"]
-    return {row["name"]: row["quantity"] for row in rows}
+def stocks(cluster):
+    """Every stock by its name."""
+    return {row["name"]: row for row in cluster.get("/stocks?limit=1000")[2]["data"]}
 
 
 def assert_readable(cluster, history):
@@ -242,14 +246,14 @@ def test_a_restart_serves_the_same(cluster):
     """
     numbers = [cluster.trade("FishCo", 1, "sell") for _ in range(3)]
     before = {n: cluster.get(f"/orders/{n}")[2] for n in (1, *numbers)}
-    stocks = quantities(cluster)
+    were = stocks(cluster)
     cluster.down()
     for name in ("order-3", "catalog-1"):  # what was applied can always be made again
         for file in (cluster.directory / name).glob("applied.sqlite*"):
             file.unlink()
     cluster.up()
     assert {n: cluster.get(f"/orders/{n}")[2] for n in before} == before
-    assert quantities(cluster) == stocks
+    assert stocks(cluster) == were
     assert cluster.trade("FishCo", 1, "buy") == max(before) + 1
     cluster.await_healthy()
     cluster.assert_verified()

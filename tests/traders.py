@@ -1,6 +1,7 @@
-"""Clients that trade again and again and write down everything they were told."""
+"""Clients that trade and look again and again, and write down everything they were told."""
 
 import http.client
+import itertools
 import random
 import threading
 import time
@@ -8,10 +9,11 @@ import uuid
 from itertools import pairwise
 
 from tests.cluster_fixture import ask
-from tests.ledger import Attempt
+from tests.ledger import Attempt, Look
 
 RETRY_S = 0.02
 PAUSE_S = 0.05
+LOOK_PAUSE_S = 0.05
 TIMEOUT_S = 3.0
 GIVE_UP_S = 20.0
 OUTCOMES = {200: "ok", 404: "refused", 429: "unknown", 503: "unknown"}
@@ -21,19 +23,24 @@ class Traders:
     """``count`` clients, spread over the front-ends, from ``with`` to its end.
 
     ``history`` holds every attempt. A request whose outcome is unknown is repeated with the
-    same key, through the next front-end, until it is known.
+    same key, through the next front-end, until it is known. For each front-end there is also
+    one who only looks; ``looks`` holds what they saw.
     """
 
     def __init__(self, cluster, count=8, seed=1):
         chance = random.Random(seed)
         names = [stock["name"] for stock in cluster.get("/stocks?limit=1000")[2]["data"]]
         self.history = []
+        self.looks = []
         self.faults = []
         self._stop = threading.Event()
-        self._threads = []
-        for k in range(count):
-            trader = _Trader(cluster, k, names, random.Random(chance.random()), self.history)
-            self._threads.append(threading.Thread(target=self._guard, args=(trader,)))
+        seeds = (random.Random(chance.random()) for _ in itertools.repeat(None))
+        clients = [_Trader(cluster, k, names, next(seeds), self.history) for k in range(count)]
+        clients += [
+            _Looker(cluster, k, names, next(seeds), self.looks)
+            for k in range(len(cluster.config.fronts))
+        ]
+        self._threads = [threading.Thread(target=self._guard, args=(client,)) for client in clients]
 
     def __enter__(self):
         for thread in self._threads:
@@ -46,9 +53,9 @@ class Traders:
             thread.join(GIVE_UP_S + TIMEOUT_S)
         assert kind is not None or not self.faults, self.faults
 
-    def _guard(self, trader):
+    def _guard(self, client):
         try:
-            trader.run(self._stop)
+            client.run(self._stop)
         except BaseException as error:
             self.faults.append(repr(error))
 
@@ -70,25 +77,24 @@ class Traders:
         return max(first, *gaps)
 
 
-class _Trader:
-    """One client, one connection at a time."""
+class _Client:
+    """One client, one connection at a time; ``told`` is where it writes to."""
 
-    def __init__(self, cluster, number, names, chance, history):
+    def __init__(self, cluster, number, names, chance, told):
         self._cluster = cluster
         self._names = names
         self._chance = chance
-        self._history = history
+        self._told = told
         self._fronts = [front.id for front in cluster.config.fronts]
         self._turn = number
         self._connection = None
         self._connect()
 
     def run(self, stop):
-        """Trade until told to stop."""
+        """Go on until told to stop."""
         try:
             while not stop.is_set():
-                self._order()
-                time.sleep(PAUSE_S)
+                self.act()
         finally:
             self._connection.close()
 
@@ -99,8 +105,36 @@ class _Trader:
         address = self._cluster.address(front)
         self._connection = http.client.HTTPConnection(*address, timeout=TIMEOUT_S)
 
-    def _order(self):
+    def _turn_to_the_next(self):
+        self._turn += 1
+        self._connect()
+        time.sleep(RETRY_S)
+
+
+class _Looker(_Client):
+    """Looks at one stock after the other."""
+
+    def act(self):
+        """One look-up; what is not answered is no look-up."""
+        time.sleep(LOOK_PAUSE_S)
+        name, started = self._chance.choice(self._names), time.monotonic()
+        try:
+            status, _, answer = ask(self._connection, "GET", f"/stocks/{name}")
+        except (OSError, http.client.HTTPException, ValueError):
+            self._turn_to_the_next()
+            return
+        assert status in (200, 503), (status, answer)
+        if status == 200:
+            stock, ended = answer["data"], time.monotonic()
+            self._told.append(Look(name, started, ended, stock["version"], stock["quantity"]))
+
+
+class _Trader(_Client):
+    """Places one order after the other."""
+
+    def act(self):
         """One order, asked for until its outcome is known."""
+        time.sleep(PAUSE_S)
         body = {
             "name": self._chance.choice(self._names),
             "type": self._chance.choice(("buy", "sell")),
@@ -110,9 +144,7 @@ class _Trader:
         deadline = time.monotonic() + GIVE_UP_S
         while self._attempt(key, body) == "unknown":
             assert time.monotonic() < deadline, f"key {key}: no answer in {GIVE_UP_S} s"
-            self._turn += 1
-            self._connect()
-            time.sleep(RETRY_S)
+            self._turn_to_the_next()
 
     def _attempt(self, key, body):
         started = time.monotonic()
@@ -128,5 +160,5 @@ class _Trader:
             outcome = "unknown"
         ended = time.monotonic()
         what = body["name"], body["type"], body["quantity"]
-        self._history.append(Attempt(key, *what, started, ended, outcome, number))
+        self._told.append(Attempt(key, *what, started, ended, outcome, number))
         return outcome
