@@ -160,10 +160,9 @@ MUTANTS = (
     Mutant(
         "a batch that was resent takes a new number",
         ORDER + "leading.py",
-        "        result = await self._until_done(lambda: self._market.execute(batch))\n",
-        "        result = await self._until_done(\n"
-        "            lambda: self._market.execute(replace(batch, number=batch.number + 1))\n"
-        "        )\n",
+        "                return await self._market.execute(batch)\n",
+        "                again = replace(batch, number=batch.number + doubtful)\n"
+        "                return await self._market.execute(again)\n",
         ("tests/test_leading.py",),
     ),
     Mutant(
@@ -202,6 +201,27 @@ MUTANTS = (
         ("tests/test_order_service.py",),
     ),
     # The front-end.
+    Mutant(
+        "the lane takes a body that is too long",
+        WEB + "lane.py",
+        "        if length > self._body_bytes_max:\n            return None\n",
+        "",
+        ("tests/test_lane.py",),
+    ),
+    Mutant(
+        "the lane overtakes the order before",
+        WEB + "lane.py",
+        "        if self._is_waiting:\n            self._held += data\n",
+        "        if self._is_waiting and self._held:\n            self._held += data\n",
+        ("tests/test_lane.py",),
+    ),
+    Mutant(
+        "the lane takes two Content-Lengths",
+        WEB + "lane.py",
+        "        if name in _ONCE and name not in found:\n",
+        "        if name in _ONCE:\n",
+        ("tests/test_lane.py",),
+    ),
     Mutant(
         "a stale fill is stored",
         WEB + "cache.py",

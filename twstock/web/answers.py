@@ -47,6 +47,20 @@ class Answer:
         """The reason phrase of the status line."""
         return _REASONS[self.status]
 
+    def fields(self) -> tuple[Header, ...]:
+        """All header fields that belong to the answer, in the sequence in which they are sent."""
+        return (
+            (b"Content-Type", JSON),
+            (b"Content-Length", b"%d" % len(self.body)),
+            (b"Cache-Control", b"no-store"),
+            (b"X-Content-Type-Options", b"nosniff"),
+            *self.headers,
+        )
+
+    def tail(self) -> bytes:
+        """The answer as it goes over the connection, behind status line and Date."""
+        return b"".join(b"%b: %b\r\n" % field for field in self.fields()) + b"\r\n" + self.body
+
     def raw(self) -> bytes:
         """The answer as it goes over a connection that is closed behind it."""
         headers = [(b"Content-Type", JSON), (b"Content-Length", b"%d" % len(self.body)), CLOSE]
@@ -107,6 +121,11 @@ def stock_fields(stock: Stock) -> dict[str, Any]:
         "volume": stock.volume,
         "version": stock.version,
     }
+
+
+def stock_found(stock: Stock) -> Answer:
+    """A stock from the cache."""
+    return data(stock_fields(stock), HIT)
 
 
 def order_fields(trade: Trade) -> dict[str, Any]:

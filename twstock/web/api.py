@@ -1,10 +1,11 @@
 """The public REST API: what each path answers. Klein finds the path, ``respond`` sends."""
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
 from klein import Klein
+from pylru import lrucache
 from twisted.internet.defer import Deferred
 from twisted.web.server import Request
 
@@ -16,6 +17,9 @@ from twstock.web import answers, bodies
 from twstock.web.answers import Answer
 from twstock.web.cache import Cache
 from twstock.web.respond import add_route, body, new_app, segment
+
+ORDERS_REMEMBERED = 10_000
+"""How many answers to queries for orders a front-end keeps: a committed order never changes."""
 
 
 class Catalog(Protocol):
@@ -75,6 +79,7 @@ class Api:
         self._boottime = boottime
         self._new_key = new_key
         self._limits = limits
+        self._found = lrucache(ORDERS_REMEMBERED)
 
     def app(self) -> Klein:
         """The routes."""
@@ -100,9 +105,11 @@ class Api:
         if not name:
             return answers.NO_SUCH_STOCK
         stock = self._cache.lookup(name, now)
-        if stock is None:
-            return self._look_up(name, now)
-        return answers.data(answers.stock_fields(stock), answers.HIT)
+        return self._look_up(name, now) if stock is None else answers.stock_found(stock)
+
+    def hit(self, name: str) -> Stock | None:
+        """A stock from the cache, counted as a hit; a miss is not counted."""
+        return self._cache.hit(name, self._boottime())
 
     async def _look_up(self, name: str, now: float) -> Answer:
         ticket = self._cache.ticket(now)
@@ -121,8 +128,16 @@ class Api:
 
     def place(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
         """``POST /orders``."""
-        key = bodies.parse_key(request.requestHeaders.getRawHeaders(b"Idempotency-Key"))
-        order = bodies.parse_order(body(request), key or self._new_key())
+        return self.place_order(
+            body(request), request.requestHeaders.getRawHeaders(b"Idempotency-Key")
+        )
+
+    def place_order(
+        self, content: bytes, keys: Sequence[bytes] | None
+    ) -> Answer | Coroutine[Any, Any, Answer]:
+        """An order as the body of a request has it, under the key that came with it."""
+        key = bodies.parse_key(keys)
+        order = bodies.parse_order(content, key or self._new_key())
         return answers.refusal(order) or self._place(order, keyed=bool(key))
 
     async def _place(self, order: PlaceOrder, *, keyed: bool) -> Answer:
@@ -140,10 +155,21 @@ class Api:
         """``GET /orders/N``."""
         spelled = segment(request, 2)
         number = bodies.parse_number(spelled) if spelled is not None else None
-        trade = None if number is None else await self._orders.order(number)
+        if number is None:
+            return answers.NO_SUCH_ORDER
+        return self.remembered(number) or await self._find(number)
+
+    def remembered(self, number: int) -> Answer | None:
+        """The answer for an order that was asked for before: it never changes."""
+        known: Answer | None = self._found.get(number)
+        return known
+
+    async def _find(self, number: int) -> Answer:
+        trade = await self._orders.order(number)
         if trade is None:
             return answers.NO_SUCH_ORDER
-        return answers.data(answers.order_fields(trade))
+        answer = self._found[number] = answers.data(answers.order_fields(trade))
+        return answer
 
     async def list_orders(self, request: Request) -> Answer:
         """``GET /orders?after=&limit=``."""

@@ -89,10 +89,15 @@ class Cache:
         """The stock, if it is remembered and may be shown at ``now``, which must have been
         read after the request arrived.
         """
-        stock: Stock | None = self._stocks.get(name) if now < self._lease_until else None
+        stock = self.hit(name, now)
         if stock is None:
             self._misses += 1
-        else:
+        return stock
+
+    def hit(self, name: str, now: float) -> Stock | None:
+        """The same, for somebody who goes on to ``lookup`` when there is none."""
+        stock: Stock | None = self._stocks.get(name) if now < self._lease_until else None
+        if stock is not None:
             self._hits += 1
         return stock
 

@@ -22,6 +22,7 @@ from twstock.rpc.client import Client
 from twstock.web.api import Api
 from twstock.web.cache import Cache
 from twstock.web.internal import BODY_BYTES_MAX, Internal
+from twstock.web.lane import Lane, LaneChannel
 from twstock.web.leader import LeaderWatch
 from twstock.web.lease import LeaseSession
 from twstock.web.roster import Roster
@@ -72,7 +73,9 @@ class FrontEnd(Service):
         self._stops = [orders.queue.stop, lease.stop, catalog.watch.stop, orders.watch.stop]
         # The catalog may call back as soon as the lease is taken: listen for that first.
         self._listen(Internal(cache, roster.own_row).app(), self._front.internal, BODY_BYTES_MAX)
-        self._listen(api.app(), self._front.http, self._limits.body_bytes_max)
+        public = self._listen(api.app(), self._front.http, self._limits.body_bytes_max)
+        lane = Lane(api, public.date, self._limits)
+        public.make_channel = lambda: LaneChannel(self._limits, lane)
         for part in (catalog.watch, orders.watch, lease):
             part.start()
 
@@ -129,7 +132,7 @@ class FrontEnd(Service):
 
         return Deferred.fromCoroutine(get()).addTimeout(ROW_DEADLINE_S, self._reactor)
 
-    def _listen(self, app: Klein, address: Address, body_bytes_max: int) -> None:
+    def _listen(self, app: Klein, address: Address, body_bytes_max: int) -> ApiSite:
         """Serve an app; raises ConfigError when the address cannot be had."""
         site = ApiSite(app.resource(), self._reactor, self._limits, body_bytes_max)
         try:
@@ -138,3 +141,4 @@ class FrontEnd(Service):
             raise ConfigError(f"front-{self._front.id} cannot listen: {error}") from None
         self._ports.append(port)
         self._sites.append(site)
+        return site

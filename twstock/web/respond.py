@@ -43,16 +43,24 @@ def add_route(app: Klein, url: str, method: str, respond: Respond) -> None:
     """Answer ``method`` (GET: also HEAD) on ``url`` with what ``respond`` returns."""
 
     def handler(request: Request, **_: str) -> "bytes | Deferred[bytes]":
-        try:
-            answer = respond(request)
-        except Exception:
-            return send(request, failed(Failure()))
+        answer = outcome(lambda: respond(request))
         if isinstance(answer, Answer):
             return send(request, answer)
-        return shielded(answer).addErrback(failed).addCallback(_send, request)
+        return answer.addCallback(_send, request)
 
     handler.__name__ = f"{method} {url}"
     app.route(url, methods=[method])(handler)
+
+
+def outcome(
+    respond: Callable[[], Answer | Coroutine[Any, Any, Answer]],
+) -> "Answer | Deferred[Answer]":
+    """What ``respond`` comes to, errors included; cancelling it stops nothing."""
+    try:
+        answer = respond()
+    except Exception:
+        return failed(Failure())
+    return answer if isinstance(answer, Answer) else shielded(answer).addErrback(failed)
 
 
 def shielded(work: "Coroutine[Any, Any, Answer] | Deferred[Answer]") -> "Deferred[Answer]":

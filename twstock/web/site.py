@@ -33,7 +33,7 @@ LINGER_S = 2.0
 WRITE_STALLED_S = 10.0
 """How long a client may leave answers unread once they fill all buffers."""
 _LENGTH_DIGITS_MAX = 18
-_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
+HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 _ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 
 
@@ -95,13 +95,8 @@ class ApiRequest(server.Request):
 def answer_headers(request: server.Request, answer: Answer) -> None:
     """Set the status and all headers of an answer: the one place where that is done."""
     request.setResponseCode(answer.status, answer.reason)
-    headers = request.responseHeaders
-    headers.setRawHeaders(b"Content-Type", [answers.JSON])
-    headers.setRawHeaders(b"Content-Length", [b"%d" % len(answer.body)])
-    headers.setRawHeaders(b"Cache-Control", [b"no-store"])
-    headers.setRawHeaders(b"X-Content-Type-Options", [b"nosniff"])
-    for name, value in answer.headers:
-        headers.setRawHeaders(name, [value])
+    for name, value in answer.fields():
+        request.responseHeaders.setRawHeaders(name, [value])
 
 
 def _is_utf8(text: bytes) -> bool:
@@ -285,7 +280,7 @@ class ApiChannel(http.HTTPChannel):
     def _problem(self) -> Answer | None:
         hosts = self.requests[-1].requestHeaders.getRawHeaders(b"Host") or []
         needed = self._version == b"HTTP/1.1"
-        if len(hosts) > 1 or (needed and not hosts) or not all(map(_HOST.fullmatch, hosts)):
+        if len(hosts) > 1 or (needed and not hosts) or not all(map(HOST.fullmatch, hosts)):
             return answers.NO_HOST
         if self.length is not None and self.length > self.site.body_bytes_max:
             return answers.body_too_large(self.site.body_bytes_max)
@@ -316,6 +311,7 @@ class ApiSite(server.Site):
         self.channels: set[ApiChannel] = set()
         self._limits = limits
         self.clock = clock
+        self.make_channel: Callable[[], ApiChannel] = lambda: ApiChannel(limits)
         self._drained: Deferred[None] | None = None
         self._second = 0
         self._date = b""
@@ -326,7 +322,7 @@ class ApiSite(server.Site):
         """A channel; None, which closes the connection, when there are too many."""
         if self.draining or len(self.channels) >= self._limits.connections_max:
             return None
-        channel = ApiChannel(self._limits)
+        channel = self.make_channel()
         channel.site = channel.factory = self
         channel.requestFactory = self.requestFactory
         channel.timeOut = self._limits.idle_timeout_s  # type: ignore[assignment]

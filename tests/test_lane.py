@@ -1,0 +1,292 @@
+"""The fast lane and the ordinary way give the same answers, byte by byte, to whatever arrives."""
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+
+from tests.test_api import FakeTiers
+from tests.test_cache import stock
+from tests.test_site import Connection
+from twstock.config import Limits
+from twstock.errors import Unavailable
+from twstock.rpc.calls import Placement
+from twstock.web.api import Api
+from twstock.web.cache import Cache
+from twstock.web.lane import Lane, LaneChannel
+from twstock.web.site import ApiChannel, ApiSite
+
+HOST = b"Host: h\r\n"
+ORDER = b'{"name":"GOOGL","quantity":5,"type":"buy"}'
+STOCK = b"GET /stocks/GOOGL HTTP/1.1\r\n" + HOST + b"\r\n"
+NUMBER = b"GET /orders/1 HTTP/1.1\r\n" + HOST + b"\r\n"
+
+
+def post(body: bytes = ORDER, *headers: bytes, path: bytes = b"/orders") -> bytes:
+    """A request to trade."""
+    lines = [HOST, b"Content-Length: %d\r\n" % len(body), *(h + b"\r\n" for h in headers)]
+    return b"POST " + path + b" HTTP/1.1\r\n" + b"".join(lines) + b"\r\n" + body
+
+
+class CountingLane(Lane):
+    """Counts what it takes."""
+
+    taken = 0
+
+    def take(self, data: bytes) -> Any:
+        """As it is."""
+        answer = super().take(data)
+        self.taken += answer is not None
+        return answer
+
+
+class End:
+    """A front-end that knows a stock and an order, and one connection to it."""
+
+    def __init__(self, *, fast: bool, limits: Limits | None = None) -> None:
+        self.clock = Clock()
+        self.tiers = FakeTiers()
+        self.cache = Cache(10)
+        self.cache.renew(0.0, 100.0, 1.0, True)
+        self.cache.fill(self.cache.ticket(1.0), stock(0))
+        members = (self.tiers, self.tiers, self.tiers)
+        limits = limits or Limits(body_bytes_max=200)
+        api = Api(self.cache, *members, (1, "s"), lambda: 1.0, lambda: "made", limits)
+        site = self.site = ApiSite(api.app().resource(), self.clock, limits, limits.body_bytes_max)
+        lane = self.lane = CountingLane(api, site.date, limits)
+        if fast:
+            site.make_channel = lambda: LaneChannel(limits, lane)
+        channel: ApiChannel | None = site.buildProtocol(None)
+        assert channel is not None
+        server: Any = self
+        self.client = Connection(server, channel)
+
+    @property
+    def wire(self) -> Any:
+        """The server's end of the connection."""
+        return self.client.wire
+
+    def seen(self) -> tuple[Any, ...]:
+        """Everything that a client or the tiers can see."""
+        answers = re.sub(rb"Date: [^\r]*", b"Date: now", self.wire.value())
+        counters = self.cache.counters
+        return answers, self.client.open, self.tiers.placed, counters.hits, counters.misses
+
+
+class Both:
+    """Sends the same both ways: nobody may see a difference."""
+
+    def __init__(self) -> None:
+        self.fast, self.slow = End(fast=True), End(fast=False)
+
+    def send(self, *chunks: bytes) -> int:
+        """Returns how many requests the lane took."""
+        before = self.fast.lane.taken
+        for chunk in chunks:
+            self.fast.client.send(chunk)
+            self.slow.client.send(chunk)
+            assert self.fast.seen() == self.slow.seen()
+            self.fast.wire.clear()
+            self.slow.wire.clear()
+        return self.fast.lane.taken - before
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        STOCK,
+        NUMBER,
+        post(),
+        post(b"", path=b"/orders/"),
+        post(b"{}"),
+        post(b'{"name":"GOOGL","quantity":0,"type":"buy"}'),
+        post(ORDER, b"Idempotency-Key: mine"),
+        post(ORDER, b"Idempotency-Key: a b"),
+        STOCK.replace(b"\r\n\r\n", b"\r\nUser-Agent: x (y; z)\r\nAccept: */*\r\n\r\n"),
+        STOCK.replace(b"\r\n\r\n", b"\r\nconnection:  Keep-Alive \r\n\r\n"),
+    ],
+)
+def test_hot_requests_take_the_lane(request_: bytes) -> None:
+    """Whole and alone, again and again; split anywhere, they go the ordinary way."""
+    ways = Both()
+    ways.send(NUMBER)  # the first query for an order has to be asked of the order service
+    assert ways.send(request_, request_) == 2
+    ways = Both()
+    for cut in range(1, len(request_)):
+        assert ways.send(request_[:cut], request_[cut:]) == 0
+    # Twisted hands on what follows a request as if it had just come.
+    assert ways.send(request_ + request_) <= 1
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /stocks/GOOGL HTTP/1.0\r\n" + HOST + b"\r\n",
+        b"HEAD /stocks/GOOGL HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /stocks/GOOGL HTTP/1.1\r\n\r\n",
+        b"GET /stocks/GOOGL HTTP/1.1\r\n" + HOST + HOST + b"\r\n",
+        b"GET /stocks/GOOG%4C HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /stocks/GOOGL?x HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /stocks/NONE HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /orders/01 HTTP/1.1\r\n" + HOST + b"\r\n",
+        STOCK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"),
+        STOCK.replace(b"\r\n\r\n", b"\r\nContent-Length: 0\r\n\r\n"),
+        STOCK.replace(b"\r\n\r\n", b"\r\nX-Unknown: 1\r\n\r\n"),
+        STOCK.replace(b"\r\n\r\n", b"\r\n folded\r\n\r\n"),
+        STOCK.replace(b"Host: h", b"Host : h"),
+        STOCK.replace(b"\r\n\r\n", b"\r\nAccept: \x01\r\n\r\n"),
+        STOCK.replace(b"\r\n\r\n", b"\r\nAccept: \xff\r\n\r\n"),
+        STOCK.replace(b"\r\n\r\n", b"\r\nAccept: a\nb: c\r\n\r\n"),
+        STOCK.replace(b"\r\n", b"\n"),
+        post().replace(b"Content-Length", b"Transfer-Encoding: chunked\r\nContent-Length"),
+        post().replace(b"Content-Length: ", b"Content-Length: 1\r\nContent-Length: "),
+        post().replace(b"Content-Length: 4", b"Content-Length: +4"),
+        post().replace(b"Content-Length", b"Expect: 100-continue\r\nContent-Length"),
+        post(ORDER, b"Idempotency-Key: a", b"Idempotency-Key: b"),
+        post(ORDER, b"Idempotency-Key:"),
+        post() + b"GET",
+        post(b" " * 201),
+        post()[:-1],
+    ],
+)
+def test_everything_else_goes_the_ordinary_way(request_: bytes) -> None:
+    """Whatever is malformed, unusual or not alone: smuggling finds no difference."""
+    assert Both().send(request_) == 0
+    Both().send(STOCK, request_, STOCK)
+
+
+PIECES = st.sampled_from(
+    [
+        STOCK,
+        NUMBER,
+        post(),
+        post(ORDER, b"Idempotency-Key: k"),
+        post(b"{"),
+        b"GET /stocks/GOOGL HTTP/1.1\r\n",
+        b"POST /orders HTTP/1.1\r\n",
+        HOST,
+        b"Content-Length: 5\r\n",
+        b"Content-Length: 0\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Connection: close\r\n",
+        b"Accept: */*\r\n",
+        b"\r\n",
+        b"\n",
+        b" ",
+        b"hello",
+        b"0\r\n\r\n",
+        ORDER,
+    ]
+)
+
+
+@given(st.lists(st.lists(PIECES, min_size=1, max_size=6), max_size=5))
+@example([[STOCK], [STOCK, STOCK], [post()], [NUMBER]])
+def test_no_arrangement_of_bytes_tells_them_apart(chunks: list[list[bytes]]) -> None:
+    """Requests, and parts of them, in any sequence and any grouping."""
+    Both().send(*(b"".join(chunk) for chunk in chunks))
+
+
+def test_what_arrives_during_an_order_is_answered_after_it() -> None:
+    """On one connection answers keep the sequence of their requests, and nothing is lost."""
+    for fast in (True, False):
+        end = End(fast=fast)
+        end.tiers.hold = True
+        end.client.send(post())
+        end.client.send(STOCK)
+        end.client.send(STOCK[:10])
+        assert end.client.replies() == []
+        end.tiers.hold = False
+        end.tiers.waiting[0].callback(Placement(7, version=0))
+        end.client.send(STOCK[10:])
+        assert end.client.statuses() == [200, 200, 200]
+        assert end.client.replies()[0][2] == {"data": {"transaction_number": 7}}
+        assert end.lane.taken == (1 if fast else 0)
+
+
+def test_who_sends_on_and_on_during_an_order_is_not_read() -> None:
+    """What is held back is bounded."""
+    end = End(fast=True)
+    end.tiers.hold = True
+    end.client.send(post())
+    end.client.send(b"x" * 20_000)
+    assert end.wire.producerState == "paused"
+    end.tiers.waiting[0].callback(Placement(7, version=1))
+    assert end.wire.producerState == "producing"
+    assert end.client.statuses() == [200, 414]
+
+
+def test_an_order_outlives_its_connection() -> None:
+    """It cannot be taken back; its answer goes nowhere."""
+    end = End(fast=True)
+    end.tiers.hold = True
+    end.client.send(post())
+    end.wire.loseConnection()
+    end.tiers.waiting[0].callback(Placement(7, version=1))
+    assert end.wire.value() == b""
+
+
+def test_an_error_of_an_order_has_its_status() -> None:
+    """Later, too."""
+    end = End(fast=True)
+    end.tiers.hold = True
+    end.client.send(post(ORDER, b"Idempotency-Key: k"))
+    end.tiers.waiting[0].errback(Unavailable("no leader"))
+    assert [(code, json["error"]["outcome"]) for code, _, json in end.client.replies()] == [
+        (503, "unknown")
+    ]
+
+
+def test_draining_answers_the_order_under_way_and_closes() -> None:
+    """The last answer says so."""
+    end = End(fast=True)
+    end.tiers.hold = True
+    end.client.send(post())
+    drained = end.site.drain()
+    end.client.send(STOCK)
+    end.tiers.waiting[0].callback(Placement(7, version=1))
+    [(status, headers, _)] = end.client.replies()
+    assert (status, headers[b"Connection"]) == (200, b"close")
+    assert not end.client.open
+    assert drained.called
+
+
+def test_the_idle_timeout_counts_from_the_last_request() -> None:
+    """A busy connection stays, an idle one is closed."""
+    limits = Limits(idle_timeout_s=10.0)
+    end = End(fast=True, limits=limits)
+    for _ in range(5):
+        end.clock.advance(6.0)
+        end.client.send(STOCK)
+    assert end.client.statuses() == [200] * 5
+    end.clock.advance(9.9)
+    assert end.client.open
+    end.clock.advance(0.2)
+    assert not end.client.open
+
+
+def test_an_order_may_take_longer_than_the_idle_timeout() -> None:
+    """Who waits for an answer is not idle."""
+    end = End(fast=True, limits=Limits(idle_timeout_s=1.0))
+    end.tiers.hold = True
+    end.client.send(post())
+    end.clock.pump([0.5] * 6)
+    end.tiers.waiting[0].callback(Placement(7, version=1))
+    assert end.client.statuses() == [200]
+
+
+def test_a_stock_without_a_lease_is_not_shown() -> None:
+    """The lane asks the cache each time: it keeps renderings, not permissions."""
+    end = End(fast=True)
+    end.client.send(STOCK)
+    end.cache.raise_minimum("GOOGL", 1)
+    end.tiers.stocks["GOOGL"] = stock(1)
+    end.client.send(STOCK)
+    end.client.send(STOCK)
+    assert [json["data"]["version"] for _, _, json in end.client.replies()] == [0, 1, 1]
+    end.cache.end_lease()
+    end.client.send(STOCK)
+    assert end.client.replies()[-1][1][b"X-Cache"] == b"miss"

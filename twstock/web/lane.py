@@ -1,0 +1,273 @@
+"""The fast lane: hot requests are answered before Twisted makes a request of them.
+
+Only a complete, well-formed request of a kind that is known here, alone on an idle connection,
+takes it. Everything else, and everything that the lane is not sure about, goes the ordinary
+way (``site``, then Klein) and gets the same answer there: the lane never refuses anything.
+What it takes a request for is what the ordinary way takes it for, byte by byte, because it
+admits only header fields that mean nothing to either, and one spelling of the rest.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+
+from twstock.config import Limits
+from twstock.market import Stock
+from twstock.web.answers import CLOSE, Answer, stock_found
+from twstock.web.respond import outcome
+from twstock.web.site import HOST, ApiChannel
+
+_GET_STOCK = re.compile(rb"GET /stocks/([A-Za-z0-9._~-]{1,64}) HTTP/1\.1")
+_GET_ORDER = re.compile(rb"GET /orders/([1-9][0-9]{0,17}) HTTP/1\.1")
+_POST_ORDER = frozenset({b"POST /orders HTTP/1.1", b"POST /orders/ HTTP/1.1"})
+_FIELD = re.compile(rb"([A-Za-z-]+):[ \t]*([\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?)[ \t]*")
+_LENGTH = re.compile(rb"[0-9]{1,6}")
+_END = b"\r\n\r\n"
+_FIELDS_MAX = 32
+_HEADERS_BYTES_MAX = 2048
+_KNOWN_MAX = 4096
+_HELD_BYTES_MAX = 16 * 1024
+_MEANINGLESS = frozenset(
+    {
+        b"accept",
+        b"accept-encoding",
+        b"accept-language",
+        b"cache-control",
+        b"content-type",
+        b"cookie",
+        b"dnt",
+        b"origin",
+        b"pragma",
+        b"priority",
+        b"referer",
+        b"sec-fetch-dest",
+        b"sec-fetch-mode",
+        b"sec-fetch-site",
+        b"user-agent",
+    }
+)
+"""Fields that change nothing about any answer of this API."""
+_ONCE = frozenset({b"host", b"connection", b"content-length", b"idempotency-key"})
+
+
+class Hot(Protocol):
+    """What the API has in memory, and what it does with an order."""
+
+    def hit(self, name: str) -> Stock | None:
+        """A stock from the cache, counted as a hit; None: look it up the ordinary way."""
+
+    def remembered(self, number: int) -> Answer | None:
+        """The answer for an order that was asked for before."""
+
+    def place_order(self, content: bytes, keys: list[bytes] | None) -> Any:
+        """The answer to an order, or a coroutine that comes to it."""
+
+
+class Lane:
+    """Recognizes hot requests. ``date`` gives the Date header's value."""
+
+    def __init__(self, api: Hot, date: Callable[[], bytes], limits: Limits) -> None:
+        self._api = api
+        self._date = date
+        self._body_bytes_max = limits.body_bytes_max
+        self._headers_bytes_max = min(_HEADERS_BYTES_MAX, limits.header_bytes_max // 2)
+        self._lines: dict[bytes, tuple[Callable[[Any], bytes | None], Any]] = {}
+        self._plain: set[bytes] = set()
+        self._tails: dict[Any, tuple[object, bytes]] = {}
+
+    def take(self, data: bytes) -> "bytes | Deferred[Answer] | None":
+        """The whole answer, or one that is to come; None when this is not for the lane."""
+        end = data.find(b"\r\n")
+        if end < 0:
+            return None
+        line, headers = data[:end], data[end + 2 :]
+        known = self._lines.get(line) or self._learn_line(line)
+        if known is not None:
+            if headers in self._plain or self._learn_headers(headers):
+                find, what = known
+                return find(what)
+            return None
+        if line in _POST_ORDER:
+            return self._place(headers)
+        return None
+
+    def whole(self, answer: Answer) -> bytes:
+        """An answer as the ordinary way writes it."""
+        return self._head(answer) + answer.tail()
+
+    def _head(self, answer: Answer) -> bytes:
+        return b"HTTP/1.1 %d %b\r\nDate: %b\r\n" % (answer.status, answer.reason, self._date())
+
+    def _found(self, key: Any, source: object, answer: Callable[[], Answer]) -> bytes:
+        """A 200 whose tail is kept as long as ``source`` is the same object."""
+        known = self._tails.get(key)
+        if known is None or known[0] is not source:
+            if len(self._tails) >= _KNOWN_MAX:
+                self._tails.clear()
+            known = self._tails[key] = (source, answer().tail())
+        return b"HTTP/1.1 200 OK\r\nDate: %b\r\n%b" % (self._date(), known[1])
+
+    def _stock(self, name: str) -> bytes | None:
+        stock = self._api.hit(name)
+        return None if stock is None else self._found(name, stock, lambda: stock_found(stock))
+
+    def _order(self, number: int) -> bytes | None:
+        answer = self._api.remembered(number)
+        return None if answer is None else self._found(number, answer, lambda: answer)
+
+    def _place(self, rest: bytes) -> "bytes | Deferred[Answer] | None":
+        cut = rest.find(_END) + len(_END)
+        fields = self._read(rest[:cut])
+        length = len(rest) - cut
+        if fields is None or int(fields.get(b"content-length", b"-1")) != length:
+            return None
+        if length > self._body_bytes_max:
+            return None
+        key = fields.get(b"idempotency-key")
+        placed = outcome(lambda: self._api.place_order(rest[cut:], None if key is None else [key]))
+        return self.whole(placed) if isinstance(placed, Answer) else placed
+
+    def _learn_line(self, line: bytes) -> "tuple[Callable[[Any], bytes | None], Any] | None":
+        known: tuple[Callable[[Any], bytes | None], Any]
+        if match := _GET_STOCK.fullmatch(line):
+            known = (self._stock, match[1].decode())
+        elif match := _GET_ORDER.fullmatch(line):
+            known = (self._order, int(match[1]))
+        else:
+            return None
+        if len(self._lines) >= _KNOWN_MAX:
+            self._lines.clear()
+        self._lines[line] = known
+        return known
+
+    def _learn_headers(self, headers: bytes) -> bool:
+        """Whether these are the headers of a request without a body."""
+        fields = self._read(headers)
+        plain = fields is not None and not fields.keys() & {b"content-length", b"idempotency-key"}
+        if plain:
+            if len(self._plain) >= _KNOWN_MAX:
+                self._plain.clear()
+            self._plain.add(headers)
+        return plain
+
+    def _read(self, headers: bytes) -> dict[bytes, bytes] | None:
+        return read_fields(headers) if len(headers) <= self._headers_bytes_max else None
+
+
+def read_fields(headers: bytes) -> dict[bytes, bytes] | None:
+    """The fields that mean something, by lower-case name; None unless every line is plain.
+
+    ``headers`` ends with an empty line and has no other.
+    """
+    if headers.find(_END) != len(headers) - len(_END):
+        return None
+    lines = headers[: -len(_END)].split(b"\r\n")
+    found: dict[bytes, bytes] = {}
+    if len(lines) > _FIELDS_MAX:
+        return None
+    for line in lines:
+        match = _FIELD.fullmatch(line)
+        if match is None:
+            return None
+        name = match[1].lower()
+        if name in _ONCE and name not in found:
+            found[name] = match[2]
+        elif name not in _MEANINGLESS:
+            return None
+    host, connection = found.get(b"host"), found.get(b"connection", b"keep-alive")
+    length = found.get(b"content-length", b"0")
+    good = host is not None and HOST.fullmatch(host) and _LENGTH.fullmatch(length)
+    return found if good and connection.lower() == b"keep-alive" else None
+
+
+class LaneChannel(ApiChannel):
+    """A connection with a fast lane.
+
+    While an answer of the lane is to come, what arrives is held back; everything else stays
+    as it is on the ordinary way, time-outs included.
+    """
+
+    _lane: Lane
+    _is_waiting = False
+    _is_lost = False
+    _held = b""
+    _quick_at = float("-inf")
+
+    def __init__(self, limits: Limits, lane: Lane) -> None:
+        super().__init__(limits)
+        self._lane = lane
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take bytes in, by the lane if it can have them."""
+        if self._is_waiting:
+            self._held += data
+            if len(self._held) > _HELD_BYTES_MAX:
+                self.transport.pauseProducing()
+            return
+        answer = self._lane.take(data) if self._is_idle() else None
+        if answer is None:
+            super().dataReceived(data)
+        elif isinstance(answer, bytes):
+            self._quick_at = self.site.clock.seconds()
+            self.transport.write(answer)
+        else:
+            self._is_waiting = True
+            answer.addCallback(self._answered)
+
+    def _is_idle(self) -> bool:
+        """Whether a request that comes now is the only one, and all of the connection's state
+        is that between two requests.
+        """
+        return not (
+            self.requests
+            or self._buffer
+            or self._arriving
+            or self._refused
+            or self._waitingForTransport
+            or self.site.draining
+            or self.transport.disconnecting
+            or not self.line_mode
+            or not self.persistent
+        )
+
+    def _answered(self, answer: Answer) -> None:
+        self._is_waiting = False
+        if self._is_lost:
+            return
+        self._quick_at = self.site.clock.seconds()
+        if not self.persistent:
+            last = Answer(answer.status, answer.body, (*answer.headers, CLOSE))
+            self.transport.write(self._lane.whole(last))
+            self.loseConnection()
+            return
+        self.transport.write(self._lane.whole(answer))
+        held, self._held = self._held, b""
+        if held:
+            self.transport.resumeProducing()
+            self.dataReceived(held)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """An order that is under way goes on without its client."""
+        self._is_lost = True
+        super().connectionLost(reason)
+
+    def timeoutConnection(self) -> None:
+        """The lane does not move the timer with each request: it looks when it has run out."""
+        idle_s, now = self._limits.idle_timeout_s, self.site.clock.seconds()
+        if self._is_waiting:
+            self.setTimeout(idle_s)
+        elif not self._arriving and now < self._quick_at + idle_s:
+            self.setTimeout(self._quick_at + idle_s - now)
+        else:
+            super().timeoutConnection()
+
+    def drain(self) -> None:
+        """Answer what is under way, and close."""
+        if self._is_waiting:
+            self.persistent = False
+        else:
+            super().drain()
