@@ -42,7 +42,7 @@ def free_port() -> int:
 @pytest.fixture
 def serve() -> Iterator[Callable[[Any], Client]]:
     """Starts a server with one answer for Order; gives a client for it."""
-    threads = ThreadPool(1, 1, "test-rpc")
+    threads = ThreadPool(1, 4, "test-rpc")
     threads.start()
     ends: list[Any] = []
 

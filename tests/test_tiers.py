@@ -67,7 +67,9 @@ class Group:
 
     def place(self, number: int = 1) -> "list[Any]":
         """Place an order; the list gets what becomes of it."""
-        return outcome(self.tier.place(order(number)))
+        placing = outcome(self.tier.place(order(number)))
+        self.clock.advance(0)
+        return placing
 
     def placed(self, member: int) -> list[list[str]]:
         """The keys of each PlaceOrders call that a member got."""
@@ -199,18 +201,28 @@ def test_an_order_goes_to_the_leader_at_once() -> None:
     assert len(group.tier.queue) == 0
 
 
-def test_orders_gather_while_a_call_is_under_way() -> None:
+def test_what_arrives_in_one_turn_goes_in_one_call() -> None:
+    """The reactor brings what many clients sent at once."""
+    group = Group()
+    group.members[3].replies["PlaceOrders"] = executed
+    results = [outcome(group.tier.place(order(n))) for n in range(1, 4)]
+    group.clock.advance(0)
+    assert group.placed(3) == [["key-1", "key-2", "key-3"]]
+    assert [r[0].number for r in results] == [1, 2, 3]
+
+
+def test_orders_gather_while_calls_are_under_way() -> None:
     """What arrives meanwhile goes together in the next call, up to the batch's size."""
     group = Group()
     leader = group.members[3]
     leader.replies["PlaceOrders"] = HANG
-    results = [group.place(n) for n in range(1, 8)]
-    assert group.placed(3) == [["key-1"]]
+    results = [group.place(n) for n in range(1, 9)]
+    assert group.placed(3) == [["key-1"], ["key-2"]]
     leader.replies["PlaceOrders"] = executed
-    first = leader.of("PlaceOrders")[0]
-    leader.settle(first, executed(first.request))
-    assert group.placed(3)[1:] == [["key-2", "key-3", "key-4", "key-5"], ["key-6", "key-7"]]
-    assert [r[0].number for r in results] == list(range(1, 8))
+    for called in leader.of("PlaceOrders")[:2]:
+        leader.settle(called, executed(called.request))
+    assert group.placed(3)[2:] == [["key-3", "key-4", "key-5", "key-6"], ["key-7", "key-8"]]
+    assert [r[0].number for r in results] == list(range(1, 9))
 
 
 def test_each_order_of_a_call_has_its_own_result() -> None:
@@ -219,6 +231,7 @@ def test_each_order_of_a_call_has_its_own_result() -> None:
     leader = group.members[3]
     leader.replies["PlaceOrders"] = HANG
     blocker = group.place(9)
+    group.place(8)
     results = [group.place(n) for n in (1, 2, 3)]
     answers: Placed = [Placement(refusal="no"), KeyReused(), Unavailable("busy")]
     leader.replies["PlaceOrders"] = lambda q: (
@@ -377,12 +390,13 @@ def test_a_call_that_is_stuck_does_not_hold_up_the_orders_after_it() -> None:
     group = Group()
     leader = group.members[3]
     leader.replies["PlaceOrders"] = lambda q: HANG if q.orders[0].quantity == 1 else executed(q)
-    stuck = group.place(1)
+    stuck, also_stuck = group.place(1), outcome(group.tier.place(replace(order(1), key="also")))
+    group.clock.advance(0)
     other = group.place(2)
     assert other == []
     group.advance(0.06)
     assert other == [Placement(2, version=2)]
-    assert stuck == []
+    assert stuck == also_stuck == []
     leader.replies["PlaceOrders"] = HANG
     for number in range(3, 16):
         group.place(number)
@@ -407,6 +421,7 @@ def test_a_client_that_gives_up_does_not_take_the_order_back() -> None:
     leader.replies["PlaceOrders"] = HANG
     placing = group.tier.place(order())
     result = outcome(placing)
+    group.clock.advance(0)
     placing.cancel()
     called = leader.of("PlaceOrders")[0]
     assert not called.cancelled

@@ -169,10 +169,12 @@ class Stages(Service):
 
 
 class Pool(Service):
-    """A thread pool of its own for one kind of work; its threads start after any fork."""
+    """A thread pool of its own for one kind of work, with ``size`` threads at most, which are
+    made when they are needed.
+    """
 
     def __init__(self, name: str, size: int = 1) -> None:
-        self.threads = ThreadPool(size, size, name)
+        self.threads = ThreadPool(0, size, name)
 
     def startService(self) -> None:
         """Start the threads."""

@@ -103,8 +103,11 @@ class Leading:
         """Whether orders are taken: every earlier trade is known and being recorded."""
         return not self._ended and not self.reason
 
-    def place(self, order: Order) -> "Deferred[Placement]":
-        """Trade an order, or join it; raises Unavailable, Overloaded or KeyReused."""
+    def place(self, order: Order, *, go: bool = True) -> "Deferred[Placement]":
+        """Trade an order, or join it; raises Unavailable, Overloaded or KeyReused.
+
+        Without ``go`` it waits on the desk until ``go`` is called: for those of one request.
+        """
         if not self.is_serving:
             raise Unavailable(self.reason or "leadership was lost")
         match self._desk.place(order):
@@ -116,8 +119,13 @@ class Leading:
                 return self._ask(order.key).addCallback(replayed)
             case Place.QUEUED:
                 asker = self._ask(order.key)
-                self._wake()  # may answer at once
+                if go:
+                    self.go()  # may answer at once
                 return asker
+
+    def go(self) -> None:
+        """Begin with what waits on the desk, unless a batch is under way."""
+        self._wake()
 
     # --- the work of the term, one step after the other --------------------------------------
 

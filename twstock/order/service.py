@@ -113,7 +113,9 @@ class OrderService:
 
     async def place_orders(self, request: PlaceOrders) -> Placements:
         """PlaceOrders: each order has its own outcome."""
-        placing = [Deferred.fromCoroutine(self._place(order)) for order in request.orders]
+        placing = [Deferred.fromCoroutine(self._place(order, go=False)) for order in request.orders]
+        if self._leading is not None:
+            self._leading.go()
         done = await DeferredList(placing, consumeErrors=True)
         return Placements(tuple(self._result(ok, value) for ok, value in done))
 
@@ -126,7 +128,7 @@ class OrderService:
         self._log.failure("an order failed", value)
         return OutcomeUnknown("internal error")
 
-    async def _place(self, request: PlaceOrder) -> Placement:
+    async def _place(self, request: PlaceOrder, *, go: bool = True) -> Placement:
         _check(request)
         if self._leading is None or self._member.is_giving_way():
             raise self._member.not_leading()
@@ -136,7 +138,7 @@ class OrderService:
             return Placement(refusal=str(order))
         # What trades has to be recorded: nothing goes out that would wait for room here.
         self._member.check_room()
-        return await self._leading.place(order)
+        return await self._leading.place(order, go=go)
 
     # --- reading -----------------------------------------------------------------------------
 

@@ -48,7 +48,7 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Service:
     limits = cluster.limits
     tables = OrderTables(limits.recent_orders)
     parts = assemble(cluster, "order", number, tables, tables.load, reactor)
-    trading, viewing = Pool("trading"), Pool("views")
+    trading, viewing = Pool("trading", 4), Pool("views")
     addresses = {replica.id: str(replica.grpc) for replica in cluster.catalogs}
     orders = OrderService(
         parts.member,

@@ -20,6 +20,10 @@ from twstock.replication.transport import GROUP_METHODS, GrpcTransport
 from twstock.rpc.calls import Envelope, Notified, Notify, Probe, ProbeAnswer
 from twstock.rpc.server import Endpoint
 
+CALLS_MAX = 12
+"""How many calls to one peer may be under way: heartbeats and votes to one that hangs end
+with their deadline, and must not keep those to the others waiting."""
+
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
@@ -42,7 +46,8 @@ def assemble(
     membership = cluster.membership(group, number)
     limits, deliver = cluster.limits, reactor.callFromThread
     directory = cluster.data_of(group, number)
-    disk, sqlite, calls = Pool("log"), Pool("sqlite"), Pool("replication")
+    disk, sqlite = Pool("log"), Pool("sqlite")
+    calls = Pool("replication", CALLS_MAX * len(membership.peers) + 1)
     random = SystemRandom()
     owner = Owner(group, cluster.cluster_id, number, tuple(sorted(membership.members)))
     storage = FileStorage(

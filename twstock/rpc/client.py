@@ -1,9 +1,14 @@
 """One long-lived gRPC channel to one peer; a call is a Deferred.
 
-Calls are issued in a thread of the given pool, so that encoding and gRPC's own locks never
-hold up the reactor; the answer comes back through ``deliver``.
+A call runs in a thread of the given pool from its beginning to its end, so that encoding and
+gRPC's own locks never hold up the reactor; the answer comes back through ``deliver``. A call
+that blocks polls its own completion queue; gRPC's futures start a thread of their own whenever
+a channel was idle, which costs more than the call. So a pool has as many threads as calls may
+be under way.
 """
 
+import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -40,6 +45,8 @@ _OPTIONS = (
 class Client:
     """Calls to one peer. The channel is made at the first call, never before a fork."""
 
+    _making = threading.Lock()
+
     def __init__(
         self,
         address: str,
@@ -58,72 +65,70 @@ class Client:
     def call(self, method: Method[Q, A], request: Q, deadline_s: float) -> "Deferred[A]":
         """Fires with the answer, or fails with one of ``twstock.errors`` within the deadline.
 
-        Cancelling the Deferred cancels the call. ``OutcomeUnknown`` stands for every failure
-        on the way; a refusal by the server is the precise error.
+        ``OutcomeUnknown`` stands for every failure on the way; a refusal by the server is the
+        precise error. Cancelling the Deferred stops the waiting, not the call.
         """
-        pending: list[Any] = []
-        answer: Deferred[A] = Deferred(lambda _: self._cancel(pending))
+        answer: Deferred[A] = Deferred()
         if self._closed:
             answer.errback(Unavailable(f"the channel to {self.address} is closed"))
         else:
-            self._threads.callInThread(self._issue, method, request, deadline_s, pending, answer)
+            until = time.monotonic() + deadline_s
+            self._threads.callInThread(self._issue, method, request, until, answer)
         return answer
 
     def close(self) -> None:
         """Close the channel; calls under way fail."""
-        self._closed = True
-        if self._channel is not None:
-            self._channel.close()
+        with self._making:
+            self._closed = True
+            if self._channel is not None:
+                self._channel.close()
 
     def _issue(
         self,
         method: Method[Q, A],
         request: Q,
-        deadline_s: float,
-        pending: list[Any],
+        until: float,
         answer: "Deferred[A]",
     ) -> None:
-        """In a thread: start the call."""
+        """In a thread: make the call, and hand what it comes to over to the reactor."""
         try:
-            stub = self._stubs.get(method.path) or self._stub(method.path)
-            future = stub.future(method.encode_request(request), timeout=deadline_s)
-        except ValueError as error:  # the channel was closed meanwhile
-            self._deliver(_settle, answer, Failure(OutcomeUnknown(str(error))))
-            return
+            result: A | Failure = self._call(method, request, until - time.monotonic())
         except Exception:
-            self._deliver(_settle, answer, Failure())
-            return
-        pending.append(future)
-        future.add_done_callback(lambda done: self._finish(method, done, answer))
-
-    def _finish(self, method: Method[Q, A], done: Any, answer: "Deferred[A]") -> None:
-        """In one of gRPC's threads: decode, and hand over to the reactor."""
-        result: A | Failure
-        try:
-            if done.cancelled():
-                result = Failure(OutcomeUnknown("the call was cancelled"))
-            elif done.exception() is not None:
-                metadata = done.trailing_metadata() or ()
-                details = done.details() or ""
-                result = Failure(error_of(done.code(), details, metadata))
-            else:
-                result = method.decode_answer(done.result())
-        except Exception as error:
-            # Whoever answers there does not speak our protocol, or a newer one.
-            result = Failure(OutcomeUnknown(f"{self.address} answered what is no answer: {error}"))
+            result = Failure()
         self._deliver(_settle, answer, result)
 
-    def _stub(self, path: str) -> Any:
-        if self._channel is None:
-            options = (*_OPTIONS, *_message_size(self._limits))
-            self._channel = grpc.insecure_channel(self.address, options=options)
-        stub = self._channel.unary_unary(path)
-        self._stubs[path] = stub
-        return stub
+    def _call(self, method: Method[Q, A], request: Q, left_s: float) -> A:
+        if left_s <= 0:
+            raise Unavailable(f"no thread was free to call {self.address}")
+        try:
+            stub = self._stubs.get(method.path) or self._stub(method.path)
+        except ValueError:  # the channel was closed meanwhile
+            raise Unavailable(f"the channel to {self.address} is closed") from None
+        data = method.encode_request(request)
+        try:
+            answer = stub(data, timeout=left_s)
+        except grpc.RpcError as error:
+            known: Any = error  # it is a grpc.Call, too
+            metadata = known.trailing_metadata() or ()
+            raise error_of(known.code(), known.details() or "", metadata) from None
+        except ValueError as error:  # the channel was closed meanwhile
+            raise OutcomeUnknown(str(error)) from None
+        try:
+            return method.decode_answer(answer)
+        except Exception as error:
+            # Whoever answers there does not speak our protocol, or a newer one.
+            raise OutcomeUnknown(f"{self.address} answered what is no answer: {error}") from None
 
-    def _cancel(self, pending: list[Any]) -> None:
-        if pending:
-            self._threads.callInThread(pending[0].cancel)
+    def _stub(self, path: str) -> Any:
+        with self._making:
+            if self._closed:
+                raise ValueError
+            if self._channel is None:
+                options = (*_OPTIONS, *_message_size(self._limits))
+                self._channel = grpc.insecure_channel(self.address, options=options)
+            stub = self._channel.unary_unary(path)
+            self._stubs[path] = stub
+            return stub
 
 
 def _message_size(limits: Limits) -> tuple[tuple[str, int], ...]:

@@ -33,6 +33,8 @@ from twstock.web.leader import Caller, Leader, LeaderWatch
 
 CALLS_MAX = 8
 """How many calls may be under way at once when the first ones take long."""
+CALLS_AT_ONCE = 2
+"""So many keep the leader busy: one is at the catalog while the other is being recorded."""
 PATIENCE_S = 0.05
 """A call that takes longer does not hold up the orders that arrive after it."""
 _NO_EFFECT = (NotLeader, Unavailable)
@@ -115,7 +117,8 @@ class OrderQueue:
         self._waiting.append(pending)
         self._by_deadline.append(pending)
         self._set_timer("expire", deadline, self._expire)
-        self._pump()
+        # Whatever arrives in this turn of the reactor goes together.
+        self._set_timer("gather", self._clock.seconds(), self._pump)
         return answer
 
     def stop(self) -> None:
@@ -145,7 +148,9 @@ class OrderQueue:
         """When the next call may begin: at once, or when the last has taken its time."""
         if len(self._attempts) >= CALLS_MAX:
             return float("inf")
-        return self._attempts[-1].began + PATIENCE_S if self._attempts else 0.0
+        if len(self._attempts) < CALLS_AT_ONCE:
+            return 0.0
+        return self._attempts[-1].began + PATIENCE_S
 
     def _next_batch(self) -> list[_Pending]:
         size = min(len(self._waiting), self._limits.batch_orders_max)

@@ -16,6 +16,11 @@ from twstock.process import (
     use_monotonic_clock,
 )
 
+CONTROL_CALLS_MAX = 4
+"""How many probes of one member, renewals of the lease and the like may be under way."""
+ORDER_CALLS_MAX = 24
+"""How many calls with orders, those that were given up among them, may be under way."""
+
 
 class Options(ServiceOptions):
     """``--config FILE`` and ``--name front-N``."""
@@ -36,7 +41,11 @@ def build(cluster: Cluster, front: Front, reactor: Any) -> Service:
     """Wire one front-end together; nothing runs yet."""
     from twstock.web.front import FrontEnd  # noqa: PLC0415 - grpc, only when run
 
-    pools = {name: Pool(f"front-{name}") for name in ("control", "calls")}
+    members = len(cluster.catalogs) + len(cluster.orders)
+    pools = {
+        "control": Pool("front-control", CONTROL_CALLS_MAX * members),
+        "calls": Pool("front-calls", 2 * cluster.limits.calls_under_way_max + ORDER_CALLS_MAX),
+    }
     service = FrontEnd(reactor, cluster, front, pools)
     stages = (*pools.values(), service)
     return supervise(Stages(stages, partial(stop_with, reactor)), reactor, os.environ)
