@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -109,11 +109,11 @@ class OrderService:
 
     async def order(self, request: PlaceOrder) -> Placement:
         """Order: place one and wait until a majority has it on disk."""
-        return await self._place(request)
+        return await self._place(request, go=True)
 
     async def place_orders(self, request: PlaceOrders) -> Placements:
         """PlaceOrders: each order has its own outcome."""
-        placing = [Deferred.fromCoroutine(self._place(order, go=False)) for order in request.orders]
+        placing = [maybeDeferred(self._place, order, go=False) for order in request.orders]
         if self._leading is not None:
             self._leading.go()
         done = await DeferredList(placing, consumeErrors=True)
@@ -128,17 +128,17 @@ class OrderService:
         self._log.failure("an order failed", value)
         return OutcomeUnknown("internal error")
 
-    async def _place(self, request: PlaceOrder, *, go: bool = True) -> Placement:
+    def _place(self, request: PlaceOrder, *, go: bool) -> "Deferred[Placement]":
         _check(request)
         if self._leading is None or self._member.is_giving_way():
             raise self._member.not_leading()
         key = request.key or self._random_key()
         order = parse_order(key, request.name, request.type, request.quantity)
         if isinstance(order, Refusal):
-            return Placement(refusal=str(order))
+            return succeed(Placement(refusal=str(order)))
         # What trades has to be recorded: nothing goes out that would wait for room here.
         self._member.check_room()
-        return await self._leading.place(order, go=go)
+        return self._leading.place(order, go=go)
 
     # --- reading -----------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ class OrderState:
         self._by_key: dict[str, Trade] = {}
         self._unsaved: deque[tuple[int, int]] = deque()
         self._saved_number = last_number
+        self._first_recent = last_number + 1
 
     @property
     def last_transaction(self) -> int:
@@ -37,7 +38,7 @@ class OrderState:
     @property
     def first_recent(self) -> int:
         """The lowest number in memory; one above the last when there is none."""
-        return next(iter(self._by_number), self.last_number + 1)
+        return self._first_recent
 
     def apply(self, index: int, payload: bytes) -> Applied:
         """Take up the orders of one entry. The result and the change are these orders.
@@ -57,9 +58,10 @@ class OrderState:
         """The tables hold everything up to this log index: older orders may be forgotten."""
         while self._unsaved and self._unsaved[0][0] <= index:
             self._saved_number = self._unsaved.popleft()[1]
-        while len(self._by_number) > self._recent_max and self.first_recent <= self._saved_number:
-            trade = self._by_number.pop(self.first_recent)
+        while len(self._by_number) > self._recent_max and self._first_recent <= self._saved_number:
+            trade = self._by_number.pop(self._first_recent)
             self._by_key.pop(trade.order.key, None)
+            self._first_recent += 1
 
     def order(self, number: int) -> Trade | None:
         """The order of a number, if it is in memory."""

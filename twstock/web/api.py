@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from klein import Klein
 from pylru import lrucache
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 from twisted.web.server import Request
 
 from twstock.config import Limits
@@ -126,7 +127,7 @@ class Api:
         page = bodies.parse_stock_page(request.args, self._limits.page_max)
         return answers.stock_page(await self._catalog.list(page))
 
-    def place(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
+    def place(self, request: Request) -> "Answer | Deferred[Answer]":
         """``POST /orders``."""
         return self.place_order(
             body(request), request.requestHeaders.getRawHeaders(b"Idempotency-Key")
@@ -134,22 +135,25 @@ class Api:
 
     def place_order(
         self, content: bytes, keys: Sequence[bytes] | None
-    ) -> Answer | Coroutine[Any, Any, Answer]:
+    ) -> "Answer | Deferred[Answer]":
         """An order as the body of a request has it, under the key that came with it."""
         key = bodies.parse_key(keys)
         order = bodies.parse_order(content, key or self._new_key())
-        return answers.refusal(order) or self._place(order, keyed=bool(key))
+        return answers.refusal(order) or self._orders.place(order).addCallbacks(
+            self._placed, self._not_placed, (order.name,), {}, (key is not None,)
+        )
 
-    async def _place(self, order: PlaceOrder, *, keyed: bool) -> Answer:
-        try:
-            placed = await self._orders.place(order)
-        except TwstockError as problem:
-            # Under the client's own key an earlier request may have executed.
-            return answers.failure(problem, nothing="unknown" if keyed else "none")
+    def _placed(self, placed: Placement, name: str) -> Answer:
         if placed.number:
             # Whoever traded here reads the trade here, whatever a lookup under way brings.
-            self._cache.raise_minimum(order.name, placed.version)
+            self._cache.raise_minimum(name, placed.version)
         return answers.placement(placed)
+
+    def _not_placed(self, failure: Failure, keyed: bool) -> Answer:
+        """Under the client's own key an earlier request may have executed."""
+        failure.trap(TwstockError)
+        assert isinstance(failure.value, TwstockError)
+        return answers.failure(failure.value, nothing="unknown" if keyed else "none")
 
     async def order(self, request: Request) -> Answer:
         """``GET /orders/N``."""

@@ -64,8 +64,8 @@ class Hot(Protocol):
     def remembered(self, number: int) -> Answer | None:
         """The answer for an order that was asked for before."""
 
-    def place_order(self, content: bytes, keys: list[bytes] | None) -> Any:
-        """The answer to an order, or a coroutine that comes to it."""
+    def place_order(self, content: bytes, keys: list[bytes] | None) -> "Answer | Deferred[Answer]":
+        """The answer to an order."""
 
 
 class Lane:

@@ -16,7 +16,8 @@ from twstock.web import answers
 from twstock.web.answers import Answer
 from twstock.web.site import answer_headers
 
-Respond = Callable[[Request], Answer | Coroutine[Any, Any, Answer]]
+Answering = Answer | Coroutine[Any, Any, Answer] | Deferred[Answer]
+Respond = Callable[[Request], Answering]
 _log = Logger()
 
 
@@ -52,9 +53,7 @@ def add_route(app: Klein, url: str, method: str, respond: Respond) -> None:
     app.route(url, methods=[method])(handler)
 
 
-def outcome(
-    respond: Callable[[], Answer | Coroutine[Any, Any, Answer]],
-) -> "Answer | Deferred[Answer]":
+def outcome(respond: Callable[[], Answering]) -> "Answer | Deferred[Answer]":
     """What ``respond`` comes to, errors included; cancelling it stops nothing."""
     try:
         answer = respond()

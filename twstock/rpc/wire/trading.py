@@ -6,6 +6,7 @@ from grpc import StatusCode
 
 from twstock import errors
 from twstock.market import (
+    SIDES,
     Batch,
     BatchResult,
     Order,
@@ -30,7 +31,8 @@ def item(o: Order | calls.PlaceOrder) -> Any:
 
 
 def to_order(pb: Any) -> Order:
-    return Order(pb.key, pb.name, Side(pb.type), pb.quantity)
+    side = SIDES.get(pb.type) or Side(pb.type)  # which raises
+    return Order(pb.key, pb.name, side, pb.quantity)
 
 
 def to_place_order(pb: Any) -> calls.PlaceOrder:
