@@ -169,9 +169,11 @@ def parse_order(key: str, name: str, side: str, quantity: int) -> Order | Refusa
     The checks and their sequence are the seed's: type, then quantity; whether the stock
     exists is the catalog's to say.
     """
-    known = SIDES.get(side)
-    if known is None:
+    return refusal_of_words(side, quantity) or Order(key, name, SIDES[side], quantity)
+
+
+def refusal_of_words(side: str, quantity: int) -> Refusal | None:
+    """Why the words of a request mean no order; None: they do."""
+    if side not in SIDES:
         return Refusal.UNKNOWN_TYPE
-    if quantity < 1:
-        return Refusal.NOT_POSITIVE
-    return Order(key, name, known, quantity)
+    return Refusal.NOT_POSITIVE if quantity < 1 else None

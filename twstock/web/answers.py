@@ -14,12 +14,11 @@ from twstock import errors
 from twstock.market import (
     ORDER_NOT_FOUND,
     STOCK_NOT_FOUND,
-    Refusal,
     Stock,
     Trade,
     decimal_price,
+    refusal_of_words,
 )
-from twstock.market import parse_order as judge_order
 from twstock.rpc.calls import Orders, Placement, PlaceOrder, Stocks
 
 Header = tuple[bytes, bytes]
@@ -172,8 +171,8 @@ def placement(placed: Placement) -> Answer:
 
 def refusal(order: PlaceOrder) -> Answer | None:
     """Why an order makes no sense whatever the catalog says; None when it may be placed."""
-    judged = judge_order(order.key, order.name, order.type, order.quantity)
-    return error(404, judged) if isinstance(judged, Refusal) else None
+    judged = refusal_of_words(order.type, order.quantity)
+    return None if judged is None else error(404, judged)
 
 
 def readiness(reasons: list[str]) -> Answer:
