@@ -189,7 +189,7 @@ MUTANTS = (
     Mutant(
         "memory forgets what is not saved",
         ORDER + "state.py",
-        " and self.first_recent <= self._saved_number:\n",
+        " and self._first_recent <= self._saved_number:\n",
         ":\n",
         ("tests/test_order_service.py",),
     ),

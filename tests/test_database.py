@@ -54,7 +54,7 @@ class Scene:
         """Let time pass; the database is told to retry again and again."""
         for _ in range(round(seconds / 0.01)):
             self.clock.advance(0.01)
-            self.database.retry(self.clock.seconds())
+            self.database.save(self.clock.seconds())
 
     def count(self) -> int:
         """How many changes are in the tables."""

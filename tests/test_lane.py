@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
+from twisted.internet.tcp import Connection as TcpConnection
 
 from tests.test_api import FakeTiers
 from tests.test_cache import stock
@@ -16,7 +18,7 @@ from twstock.errors import Unavailable
 from twstock.rpc.calls import Placement
 from twstock.web.api import Api
 from twstock.web.cache import Cache
-from twstock.web.lane import Lane, LaneChannel
+from twstock.web.lane import Lane, LaneChannel, write_now
 from twstock.web.site import ApiChannel, ApiSite
 
 HOST = b"Host: h\r\n"
@@ -290,3 +292,47 @@ def test_a_stock_without_a_lease_is_not_shown() -> None:
     end.cache.end_lease()
     end.client.send(STOCK)
     assert end.client.replies()[-1][1][b"X-Cache"] == b"miss"
+
+
+class Socket(TcpConnection):
+    """A TCP transport whose kernel takes ``room`` bytes at once."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.sent = b""
+        self.later: list[bytes] = []
+        self.dataBuffer = b""
+        self._tempDataBuffer: list[bytes] = []
+        self.disconnecting = False
+
+    def writeSomeData(self, data: bytes) -> Any:
+        """As much as there is room for; a lost connection for no room at all."""
+        if self.room < 0:
+            return ConnectionLost()
+        self.sent += data[: self.room]
+        return min(len(data), self.room)
+
+    def write(self, data: bytes) -> None:
+        """What the reactor would write later."""
+        self.later.append(data)
+
+
+@pytest.mark.parametrize(
+    ("room", "sent", "later"),
+    [(9, b"answer", []), (2, b"an", [b"swer"]), (0, b"", [b"answer"]), (-1, b"", [b"answer"])],
+)
+def test_an_answer_goes_out_at_once_as_far_as_it_can(
+    room: int, sent: bytes, later: list[bytes]
+) -> None:
+    """The rest is the reactor's, who also finds out that the connection is gone."""
+    transport = Socket(room)
+    write_now(transport, b"answer")
+    assert (transport.sent, transport.later) == (sent, later)
+
+
+def test_an_answer_waits_for_what_was_written_before() -> None:
+    """Bytes keep their sequence."""
+    transport = Socket(99)
+    transport._tempDataBuffer = [b"first"]
+    write_now(transport, b"second")
+    assert (transport.sent, transport.later) == (b"", [b"second"])

@@ -212,7 +212,9 @@ class Service:
         """The result of a call, letting time pass."""
         results: list[Any] = []
         Deferred.fromCoroutine(coroutine).addBoth(results.append)
-        self.clock.pump([0.001] * 50)
+        for _ in range(50):
+            self.clock.advance(0.001)
+            self.database.save(self.clock.seconds())
         (result,) = results
         if isinstance(result, Failure):
             result.raiseException()

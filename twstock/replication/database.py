@@ -38,7 +38,7 @@ class Tables(Protocol):
 
 
 class Database:
-    """Saves what was applied, gathered into one transaction while the last one is under way."""
+    """Saves what was applied since the last tick, in one transaction."""
 
     def __init__(
         self,
@@ -95,7 +95,6 @@ class Database:
         self._latest = (index, digest)
         if change is not None:
             self._waiting.append(change)
-        self._start()
 
     def read(self, query: Callable[[sqlite3.Connection], T]) -> "Deferred[T]":
         """Run a query in the database's thread, after everything saved so far."""
@@ -115,17 +114,19 @@ class Database:
         else:
             self._deliver(answer.callback, result)
 
-    def retry(self, now: float) -> None:
-        """Try again what a full disk refused, after a pause; called now and then."""
+    def save(self, now: float) -> None:
+        """Save what waits; called at every tick. Not when it is recorded: nobody waits for it,
+        and its thread would compete with the answer to the command. What a full disk refused
+        is tried again after a pause.
+        """
         if self.full and now >= self._retry_at:
             self._retry_at = now + FULL_PAUSE_S
             self.full = False
             self._saving = False
+        if self._latest[0] > self.saved_index and not self._saving:
             self._start()
 
     def _start(self) -> None:
-        if self._saving:
-            return
         self._saving = True
         changes, self._waiting = self._waiting, []
         self._threads.callInThread(self._save, self._latest, changes)
@@ -159,5 +160,3 @@ class Database:
         self._saving = False
         self.saved_index = index
         self.on_saved(index)
-        if self._latest[0] > index:
-            self._start()

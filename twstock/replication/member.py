@@ -250,7 +250,7 @@ class Member(Service):
             driver.run(replica.resign)
         driver.run(replica.tick)
         writer.settle_when_idle()
-        self._database.retry(self._clock.seconds())
+        self._database.save(self._clock.seconds())
 
     # --- what the tier asks ------------------------------------------------------------------
 
