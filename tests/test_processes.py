@@ -59,7 +59,7 @@ def trading(cluster, count=8):
     assert check(traders.history, log, had, has) == []
     versions = {name: (row["version"], row["quantity"]) for name, row in initial.items()}
     assert check_looks(traders.looks, traders.history, log, versions) == []
-    assert len(traders.looks) > WARM
+    assert traders.looks
     assert_readable(cluster, traders.history)
 
 
