@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SEEDS ?= 2000
+BENCH ?=
 
 .PHONY: install up test lint proto proto-check simulate mutants bench wheel-check format clean
 
@@ -46,8 +47,12 @@ simulate: install
 mutants: install
 	$(BIN)/python -m tests.mutants
 
+# Without these packages the benchmark goes on, and its rows say what is missing.
 bench: install
-	$(BIN)/python -m bench
+	@cmp -s requirements-bench.txt $(VENV)/.installed-bench \
+	    || { $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt \
+	        && cp requirements-bench.txt $(VENV)/.installed-bench; } || true
+	$(BIN)/python -m bench $(BENCH)
 
 clean:
 	rm -rf $(VENV) build *.egg-info

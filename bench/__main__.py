@@ -1,131 +1,147 @@
-"""``make bench``: throughput and latency of a local cluster, beside a bare loop of the same client.
+"""``make bench``: twstock beside its peers on this machine; tables and plots under bench/results.
 
-Absolute figures drift with the machine; the last column compares each row with the same
-client against a server that answers a constant, measured in the same run.
+docs/performance.md tells what each row means. Figures drift with the machine: quote ratios.
 """
 
 import argparse
-import asyncio
-import json
-import platform
+import contextlib
+import math
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.load import Measured, exchange, get, measure, post
+from bench import parts, plots, report
+from bench.processes import NotStarted
+from bench.rounds import Effort, generator
+from bench.rows import ROWS, cells, chosen, matches
+from bench.systems import plural
 
 RESULTS = Path(__file__).parent / "results"
-CONSTANT = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+EXTRA_S = 300
+SLACK = 2.0
 
 
-@contextmanager
-def cluster(http: str, base_port: int) -> Iterator[tuple[str, int]]:
-    """A cluster with fresh data, as ``twstock up`` starts it; gives the REST address."""
-    with tempfile.TemporaryDirectory(prefix="twstock-bench-") as data:
-        twstock = str(Path(sys.executable).with_name("twstock"))
-        command = [twstock, "up", "--data", data, "--http", http]
-        up = subprocess.Popen(
-            [*command, "--base-port", str(base_port)], stdout=subprocess.PIPE, text=True
-        )
-        try:
-            assert up.stdout is not None
-            if not up.stdout.readline().startswith("ready"):
-                raise SystemExit("the cluster did not start")
-            host, _, port = http.rpartition(":")
-            yield host, int(port)
-        finally:
-            up.terminate()
-            up.wait(30)
+class Stopped(KeyboardInterrupt):
+    """A signal asks the benchmark to stop, or its time is up.
+
+    A KeyboardInterrupt, because event loops let that through.
+    """
 
 
-async def constant(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """The cheapest HTTP server that the client cannot tell from a real one."""
-    while not reader.at_eof():
-        if await reader.readline() == b"\r\n":
-            writer.write(CONSTANT)
-    writer.close()
+@contextlib.contextmanager
+def stoppable(limit_s: float) -> Iterator[None]:
+    """SIGINT, SIGTERM and the end of the time raise Stopped, once: while the servers are being
+    ended nothing may interrupt that, and each of them is waited for a bounded time.
+    """
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+
+    def stop(number: int, _: object) -> None:
+        for one in signals:
+            signal.signal(one, signal.SIG_IGN)
+        raise Stopped("out of time" if number == signal.SIGALRM else "stopped by a signal")
+
+    before = [signal.signal(one, stop) for one in signals]
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for one, handler in zip(signals, before, strict=True):
+            signal.signal(one, handler)
 
 
-def trade(number: int) -> bytes:
-    """Buy and sell in turn, so that the stock never runs out for long."""
-    side = b"sell" if number // 2 % 2 == 0 else b"buy"
-    return post("/orders", b'{"name":"GameStart","quantity":1,"type":"%s"}' % side)
-
-
-async def run(address: tuple[str, int], seconds: float) -> list[Measured]:
-    """All rows of the table."""
-    reader, writer = await asyncio.open_connection(*address)
-    for number in range(100):
-        await exchange(reader, writer, trade(0 if number < 50 else number))
-    writer.close()
-    rows = []
-    works = {
-        "lookup, cached": lambda _: get("/stocks/AAPL"),
-        "order by number": lambda n: get(f"/orders/{n % 100 + 1}"),
-        "trade": trade,
-    }
-    for name, request in works.items():
-        for connections in (1, 5, 64):
-            rows.append(await measure(name, address, request, connections, seconds))
-            print(f"  {name}, {connections} connections", file=sys.stderr, flush=True)
-    return rows
-
-
-async def floor(seconds: float) -> dict[int, Measured]:
-    """What this client reaches against a constant answer, by connections."""
-    server = await asyncio.start_server(constant, "127.0.0.1", 0)
-    address = server.sockets[0].getsockname()[:2]
-    measured = {n: await measure("constant", address, get_root, n, seconds) for n in (1, 5, 64)}
-    server.close()
-    return measured
-
-
-def get_root(_: int) -> bytes:
-    """The request for the constant."""
-    return get("/")
-
-
-def table(rows: list[Measured], base: dict[int, Measured]) -> str:
-    """The rows in Markdown."""
-    lines = [
-        "| work | connections | requests/s | p50 ms | p99 ms | not 200 | of a constant answer |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        share = row.requests_per_s / base[row.connections].requests_per_s
-        lines.append(
-            f"| {row.name} | {row.connections} | {row.requests_per_s:,.0f} | {row.p50_ms:.2f} "
-            f"| {row.p99_ms:.2f} | {row.errors} | {share:.2f} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def main() -> None:
-    """Measure, print, and keep the result under ``bench/results``."""
+def parse() -> argparse.Namespace:
+    """The options."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each row (3)")
-    parser.add_argument("--http", default="127.0.0.1:18080", help="of the cluster it starts")
-    parser.add_argument("--base-port", type=int, default=18081, help="of the cluster it starts")
+    parser.add_argument("--seconds", type=int, default=3, help="for each row and round (3)")
+    parser.add_argument("--rounds", type=int, default=5, help="medians are taken over them (5)")
+    parser.add_argument("--trials", type=int, default=10, help="fail-overs of each kind (10)")
+    parser.add_argument("--quick", action="store_true", help="a smoke test: one round of 1 s")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="WORDS",
+        help="only rows and parts whose names contain one of these; --list shows the names",
+    )
+    parser.add_argument("--list", action="store_true", help="show the names of rows and parts")
     options = parser.parse_args()
-    base = asyncio.run(floor(options.seconds))
-    with cluster(options.http, options.base_port) as address:
-        rows = asyncio.run(run(address, options.seconds))
-    text = table(rows, base)
-    print(text)
-    now = datetime.now(UTC)
-    directory = RESULTS / now.strftime("%Y-%m-%dT%H%M%SZ")
-    directory.mkdir(parents=True)
-    (directory / "table.md").write_text(text)
-    facts = {"at": now.isoformat(), "machine": platform.platform(), "python": sys.version}
-    figures = {"constant": [asdict(m) for m in base.values()], "rows": [asdict(r) for r in rows]}
-    (directory / "result.json").write_text(json.dumps(facts | figures, indent=1) + "\n")
-    print(f"kept in {directory.relative_to(Path.cwd())}", file=sys.stderr)
+    if options.quick:
+        options.seconds = options.rounds = options.trials = 1
+    for name in ("seconds", "rounds", "trials"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name}: expected at least 1")
+    if not chosen(options.only) and not any(matches(p.name, options.only) for p in parts.PARTS):
+        parser.error("--only: no row and no part has such a name; see --list")
+    return options
+
+
+def tell(line: str) -> None:
+    """Show progress."""
+    print(f"  {line}", file=sys.stderr, flush=True)
+
+
+def run(options: argparse.Namespace, directory: Path) -> str | None:
+    """Measure, and keep what was found after every part; returns what went wrong, if it did."""
+    wanted = [part for part in parts.PARTS if matches(part.name, options.only)]
+    effort = Effort(options.seconds, options.rounds)
+    # All servers keep their data beside each other, so that they share one disk.
+    with tempfile.TemporaryDirectory(prefix="twstock-bench-") as scratch:
+        Path(scratch).chmod(0o711)
+        job = parts.Job(Path(scratch), effort, options.trials, options.quick, tell)
+        curves = any(part.name == parts.CURVES for part in wanted)
+        job.cells = cells(chosen(options.only), curves)
+        limit_s = job.estimate_s(wanted)
+        tell(
+            f"{len(job.cells)} measurements in {plural(effort.rounds, 'round')}, then "
+            f"{plural(len(wanted), 'part')}: about {plural(math.ceil(limit_s / 60), 'minute')}"
+        )
+        found = report.Report(
+            report.facts(Path(scratch))
+            | {
+                "at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+                "generator": generator(),
+                "seconds": effort.seconds,
+                "rounds": effort.rounds,
+                "complete": False,
+            },
+            rows=chosen(options.only),
+        )
+        job.report = found
+        try:
+            with stoppable(limit_s * SLACK + EXTRA_S):
+                for step in parts.steps(wanted):
+                    step(job)
+                    report.write(found, directory)
+            found.facts["complete"] = True
+        except (Stopped, NotStarted, subprocess.SubprocessError, TimeoutError) as error:
+            return str(error) or type(error).__name__
+        finally:
+            report.write(found, directory)
+    return None
+
+
+def main() -> int:
+    """Measure, print the table, and keep the results."""
+    options = parse()
+    if options.list:
+        print("\n".join([row.label for row in ROWS] + [part.name for part in parts.PARTS]))
+        return 0
+    directory = RESULTS / datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
+    began = time.monotonic()
+    problem = run(options, directory)
+    plots.draw(directory, tell)
+    print((directory / "table.md").read_text())
+    print(f"{time.monotonic() - began:.0f} s; kept in {directory}", file=sys.stderr)
+    if problem:
+        print(f"python -m bench: {problem}", file=sys.stderr)
+    return int(bool(problem))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,68 +1,153 @@
-"""A closed loop over keep-alive connections: each sends its next request when it has its answer."""
+"""The generator of our own: a closed loop over keep-alive connections.
+
+Used when ``wrk`` is not installed, to warm up, and by the open loop. Slower than wrk: against a
+fast server it measures itself, and the report says which generator was used.
+"""
 
 import asyncio
+import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar, cast
+
+from bench.systems import Address, Measured, Request, percentile
+
+T = TypeVar("T")
+Answered = Callable[[int, bytes], None]
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+NO_ANSWER = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What one run came to; latencies in milliseconds."""
+class Connection(asyncio.Protocol):
+    """A keep-alive connection with at most one request under way."""
 
-    name: str
-    connections: int
-    requests_per_s: float
-    p50_ms: float
-    p99_ms: float
-    errors: int
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._buffer = b""
+        self._answered: Answered | None = None
+
+    def ask(self, request: bytes, answered: Answered) -> None:
+        """Send a request; ``answered(status, body)`` is called once, with 0 if the connection
+        broke.
+        """
+        self._answered = answered
+        if self._transport is None or self._transport.is_closing():
+            asyncio.get_running_loop().call_soon(self._finish, NO_ANSWER, b"")
+        else:
+            self._transport.write(request)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: it is open."""
+        # No check by type: uvloop's transports are no asyncio.Transport.
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio: a part of an answer."""
+        self._buffer += data
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        length = _LENGTH.search(self._buffer, 0, end)
+        whole = end + 4 + (int(length[1]) if length else 0)
+        if len(self._buffer) >= whole:
+            status, body = int(self._buffer[9:12]), self._buffer[end + 4 : whole]
+            self._buffer = b""
+            self._finish(status, body)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """asyncio: it is closed."""
+        self._finish(NO_ANSWER, b"")
+
+    def _finish(self, status: int, body: bytes) -> None:
+        answered, self._answered = self._answered, None
+        if answered is not None:
+            answered(status, body)
 
 
-def get(path: str) -> bytes:
-    """A GET request as bytes."""
-    return f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
+async def connect(address: Address) -> Connection:
+    """An open connection."""
+    loop = asyncio.get_running_loop()
+    return (await loop.create_connection(Connection, *address))[1]
 
 
-def post(path: str, body: bytes) -> bytes:
-    """A POST request as bytes."""
-    head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+async def exchange(connection: Connection, request: Request) -> tuple[int, bytes]:
+    """One request and its answer; status 0 if the connection broke."""
+    answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+
+    def answered(status: int, body: bytes) -> None:
+        if not answer.done():
+            answer.set_result((status, body))
+
+    connection.ask(request.wire(), answered)
+    return await answer
 
 
-async def exchange(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
-) -> int:
-    """Send one request and read its whole answer; returns the status."""
-    writer.write(request)
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = int(head.lower().split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
-    await reader.readexactly(length)
-    return int(head[9:12])
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine, on uvloop if that is installed: the generator shall not be the limit."""
+    try:
+        # Not there unless requirements-bench.txt is installed.
+        import uvloop  # type: ignore[import-not-found, unused-ignore]  # noqa: PLC0415
+    except ImportError:
+        return asyncio.run(work)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
 
 
-async def measure(
-    name: str, address: tuple[str, int], request: Callable[[int], bytes], connections: int, s: float
+def summary(latencies_s: Sequence[float], errors: int, took_s: float) -> Measured:
+    """Rate and percentiles of a run."""
+    ranked = sorted(latencies_s)
+    p50, p99, p999 = (percentile(ranked, share) * 1000 for share in (0.5, 0.99, 0.999))
+    return Measured(len(ranked) / took_s, p50, p99, p999, len(ranked), errors)
+
+
+async def closed_loop(
+    address: Address, requests: Sequence[Request], connections: int, seconds: float
 ) -> Measured:
-    """Run ``connections`` loops for ``s`` seconds; ``request(n)`` is the n-th request."""
+    """Each connection sends its next request when it has its answer."""
+    wires = [request.wire() for request in requests]
     latencies: list[float] = []
     errors = 0
-    until = time.perf_counter() + s
+    number = 0
+    until = time.perf_counter() + seconds
 
-    async def loop(first: int) -> None:
-        nonlocal errors
-        reader, writer = await asyncio.open_connection(*address)
-        number = first
-        while (began := time.perf_counter()) < until:
-            status = await exchange(reader, writer, request(number))
-            latencies.append(time.perf_counter() - began)
-            errors += status != 200
-            number += connections
-        writer.close()
-        await writer.wait_closed()
+    async def loop() -> None:
+        nonlocal errors, number
+        connection = await connect(address)
+        done = asyncio.get_running_loop().create_future()
+
+        def send() -> None:
+            nonlocal number
+            began = time.perf_counter()
+            number += 1
+
+            def answered(status: int, _: bytes) -> None:
+                nonlocal errors
+                now = time.perf_counter()
+                latencies.append(now - began)
+                errors += status != 200
+                if now < until and status != NO_ANSWER:
+                    send()
+                else:
+                    done.set_result(None)
+
+            connection.ask(wires[number % len(wires)], answered)
+
+        send()
+        await done
+        connection.close()
 
     began = time.perf_counter()
-    await asyncio.gather(*(loop(first) for first in range(connections)))
-    took = time.perf_counter() - began
-    latencies.sort()
-    p50, p99 = (latencies[int(len(latencies) * q)] * 1000 for q in (0.5, 0.99))
-    return Measured(name, connections, len(latencies) / took, p50, p99, errors)
+    await asyncio.gather(*(loop() for _ in range(connections)))
+    return summary(latencies, errors, time.perf_counter() - began)
+
+
+def measure(
+    address: Address, requests: Sequence[Request], connections: int, seconds: float
+) -> Measured:
+    """Run the closed loop from code that is not asynchronous."""
+    return run(closed_loop(address, requests, connections, seconds))
