@@ -62,15 +62,16 @@ MUTANTS = (
     Mutant(
         "silence is taken for death",
         DISK + "transport.py",
-        "    except OSError:\n        return False\n",
-        "    except OSError:\n        return True\n",
+        "        return all(isinstance(error, ConnectionRefusedError) for",
+        "        return all(isinstance(error, OSError) for",
         ("tests/test_transport.py",),
     ),
     Mutant(
         "the channel is asked whether a peer is gone",
         DISK + "transport.py",
         "        self._threads.callInThreadWithCallback(\n"
-        "            knocked, _refuses, self._addresses[peer], self._limits.control_deadline_s\n"
+        "            knocked, _refuses, self._addresses[peer], "
+        "self._limits.control_deadline_s / 2\n"
         "        )\n",
         "        self.probe(peer, Probe()).addCallbacks(\n"
         "            lambda _: knocked(True, False), lambda f: knocked(True, 'refused' in str(f))\n"

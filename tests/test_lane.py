@@ -187,6 +187,8 @@ PIECES = st.sampled_from(
 
 @given(st.lists(st.lists(PIECES, min_size=1, max_size=6), max_size=5))
 @example([[STOCK], [STOCK, STOCK], [post()], [NUMBER]])
+@example([[b"\r\n"], [STOCK], [b"\r\n"], [STOCK]])
+@example([[post()], [b"\r\n"], [post()], [b"\r\n"], [post()]])
 def test_no_arrangement_of_bytes_tells_them_apart(chunks: list[list[bytes]]) -> None:
     """Requests, and parts of them, in any sequence and any grouping."""
     Both().send(*(b"".join(chunk) for chunk in chunks))

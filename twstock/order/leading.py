@@ -177,8 +177,8 @@ class Leading:
     async def _execute(self, batch: Batch) -> BatchResult | None:
         """Send a batch until its outcome is known; None: it was taken back, or the term is over.
 
-        It is taken back when the catalog has no room for it, and no attempt before that may
-        have got through.
+        It is taken back when the catalog's disk is full, and no attempt before that may have
+        got through. A catalog that is only busy is asked again.
         """
         doubtful = False
 
@@ -186,7 +186,7 @@ class Leading:
             nonlocal doubtful
             try:
                 return await self._market.execute(batch)
-            except (DiskFull, Overloaded) as error:
+            except DiskFull as error:
                 if doubtful:
                     raise
                 self._refuse(self._desk.withdraw(), error)

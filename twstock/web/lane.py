@@ -219,6 +219,7 @@ class LaneChannel(ApiChannel):
     as it is on the ordinary way, time-outs included.
     """
 
+    _HTTPChannel__first_line: int
     _lane: Lane
     _is_waiting = False
     _is_lost = False
@@ -259,6 +260,8 @@ class LaneChannel(ApiChannel):
             or self.site.draining
             or self.transport.disconnecting
             or not self.line_mode
+            # Twisted forgives one empty line before a request, and counts.
+            or self._HTTPChannel__first_line != 1
             or not self.persistent
         )
 
@@ -275,7 +278,8 @@ class LaneChannel(ApiChannel):
         write_now(self.transport, self._lane.whole(answer))
         held, self._held = self._held, b""
         if held:
-            self.transport.resumeProducing()
+            if not self._waitingForTransport:
+                self.transport.resumeProducing()
             self.dataReceived(held)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

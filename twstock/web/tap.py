@@ -44,7 +44,8 @@ def build(cluster: Cluster, front: Front, reactor: Any) -> Service:
     members = len(cluster.catalogs) + len(cluster.orders)
     pools = {
         "control": Pool("front-control", CONTROL_CALLS_MAX * members),
-        "calls": Pool("front-calls", 2 * cluster.limits.calls_under_way_max + ORDER_CALLS_MAX),
+        # Calls to two tiers; those that were given up keep their threads until their deadline.
+        "calls": Pool("front-calls", 4 * cluster.limits.calls_under_way_max + ORDER_CALLS_MAX),
     }
     service = FrontEnd(reactor, cluster, front, pools)
     stages = (*pools.values(), service)
