@@ -11,6 +11,7 @@ import pytest
 
 from twstock.config import default_cluster, parse
 from twstock.plan import member_names
+from twstock.web.tap import pool_sizes
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
@@ -193,6 +194,13 @@ def test_a_service_may_have_every_thread_that_its_limits_allow():
     for name in ("order", "catalog"):
         service = directives(DEPLOY / f"systemd/stock-{name}@.service")
         assert int(service["TasksMax"]) >= threads + 64
+
+
+def test_a_front_end_may_have_a_thread_for_every_call():
+    """Calls block a thread each: without room for them, lookups and orders would fail."""
+    sizes = pool_sizes(default_cluster(fronts=1, catalogs=3, orders=3))
+    service = directives(DEPLOY / "systemd/stock-frontend@.service")
+    assert int(service["TasksMax"]) >= sum(sizes.values()) + 64
 
 
 def test_the_units_differ_in_their_tier_alone():

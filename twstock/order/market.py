@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from twisted.application.service import Service
 from twisted.python.threadpool import ThreadPool
 
 from twstock.config import Limits
@@ -13,7 +14,7 @@ from twstock.rpc.wire import methods
 from twstock.rpc.wire.methods import A, Method, Q
 
 
-class CatalogMarket:
+class CatalogMarket(Service):
     """Implements ``Market``: one call at a time, to the catalog that answered last.
 
     After a failure the next call goes to the leader that the answer names, or else to the
@@ -43,8 +44,9 @@ class CatalogMarket:
         """Fence and list at the catalog's leader."""
         return await self._call(methods.BEGIN_EPOCH, epoch)
 
-    def close(self) -> None:
-        """Close all channels."""
+    def stopService(self) -> None:
+        """Close all channels: a call under way must not hold up the end of its thread."""
+        super().stopService()
         for client in self._clients.values():
             client.close()
 

@@ -19,6 +19,9 @@ from twstock.process import (
     wall_ms,
 )
 
+TRADING_CALLS_MAX = 4
+"""One call to the catalog at a time, and those of earlier terms that have not ended."""
+
 
 class Options(ServiceOptions):
     """``--config FILE`` and ``--name order-N``."""
@@ -48,12 +51,13 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Service:
     limits = cluster.limits
     tables = OrderTables(limits.recent_orders)
     parts = assemble(cluster, "order", number, tables, tables.load, reactor)
-    trading, viewing = Pool("trading", 4), Pool("views")
+    trading, viewing = Pool("trading", TRADING_CALLS_MAX), Pool("views")
     addresses = {replica.id: str(replica.grpc) for replica in cluster.catalogs}
+    market = CatalogMarket(addresses, trading.threads, reactor.callFromThread, limits)
     orders = OrderService(
         parts.member,
         parts.database,
-        CatalogMarket(addresses, trading.threads, reactor.callFromThread, limits),
+        market,
         reactor,
         limits,
         wall_ms,
@@ -78,5 +82,5 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Service:
     )
     address = str(cluster.replica("order", number).grpc)
     server = Server(address, endpoints, reactor.callFromThread, limits)
-    stages = (*parts.pools, trading, viewing, server, parts.member, view)
+    stages = (*parts.pools, trading, viewing, market, server, parts.member, view)
     return supervise(Stages(stages, partial(stop_with, reactor)), reactor, os.environ)

@@ -45,8 +45,6 @@ _OPTIONS = (
 class Client:
     """Calls to one peer. The channel is made at the first call, never before a fork."""
 
-    _making = threading.Lock()
-
     def __init__(
         self,
         address: str,
@@ -60,6 +58,7 @@ class Client:
         self._limits = limits
         self._channel: grpc.Channel | None = None
         self._closed = False
+        self._channel_lock = threading.Lock()
         self._stubs: dict[str, Any] = {}
 
     def call(self, method: Method[Q, A], request: Q, deadline_s: float) -> "Deferred[A]":
@@ -78,7 +77,7 @@ class Client:
 
     def close(self) -> None:
         """Close the channel; calls under way fail."""
-        with self._making:
+        with self._channel_lock:
             self._closed = True
             if self._channel is not None:
                 self._channel.close()
@@ -120,7 +119,7 @@ class Client:
             raise OutcomeUnknown(f"{self.address} answered what is no answer: {error}") from None
 
     def _stub(self, path: str) -> Any:
-        with self._making:
+        with self._channel_lock:
             if self._closed:
                 raise ValueError
             if self._channel is None:

@@ -75,6 +75,7 @@ class Lane:
         self._api = api
         self._date = date
         self._body_bytes_max = limits.body_bytes_max
+        # Half, because the ordinary way counts the request line as well.
         self._headers_bytes_max = min(_HEADERS_BYTES_MAX, limits.header_bytes_max // 2)
         self._lines: dict[bytes, tuple[Callable[[Any], bytes | None], Any]] = {}
         self._plain: set[bytes] = set()

@@ -39,7 +39,7 @@ class Caller(Protocol):
 
     def call(self, method: Method[Q, A], request: Q, deadline_s: float) -> "Deferred[A]":
         """Fires with the answer or fails with an error of ``twstock.errors``; cancelling the
-        Deferred cancels the call.
+        Deferred stops the waiting, not the call.
         """
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from twstock.process import (
 )
 
 CONTROL_CALLS_MAX = 4
-"""How many probes of one member, renewals of the lease and the like may be under way."""
+"""How many probes of one member may be under way."""
 ORDER_CALLS_MAX = 24
 """How many calls with orders, those that were given up among them, may be under way."""
 
@@ -37,16 +37,21 @@ def makeService(options: Options) -> Service:
     return build(options.cluster, options.cluster.front(options.number), reactor)
 
 
+def pool_sizes(cluster: Cluster) -> dict[str, int]:
+    """How many threads each pool has at most: a call keeps one from beginning to end."""
+    members = len(cluster.catalogs) + len(cluster.orders)
+    return {
+        "control": CONTROL_CALLS_MAX * members,
+        # Reads of two tiers, twice: what was given up keeps its thread until its deadline.
+        "calls": 2 * 2 * cluster.limits.calls_under_way_max + ORDER_CALLS_MAX,
+    }
+
+
 def build(cluster: Cluster, front: Front, reactor: Any) -> Service:
     """Wire one front-end together; nothing runs yet."""
     from twstock.web.front import FrontEnd  # noqa: PLC0415 - grpc, only when run
 
-    members = len(cluster.catalogs) + len(cluster.orders)
-    pools = {
-        "control": Pool("front-control", CONTROL_CALLS_MAX * members),
-        # Calls to two tiers; those that were given up keep their threads until their deadline.
-        "calls": Pool("front-calls", 4 * cluster.limits.calls_under_way_max + ORDER_CALLS_MAX),
-    }
+    pools = {name: Pool(f"front-{name}", size) for name, size in pool_sizes(cluster).items()}
     service = FrontEnd(reactor, cluster, front, pools)
     stages = (*pools.values(), service)
     return supervise(Stages(stages, partial(stop_with, reactor)), reactor, os.environ)
