@@ -1,6 +1,7 @@
-"""``make bench``: twstock beside its peers on this machine; tables and plots under bench/results.
+"""``make bench`` and ``twstock bench``: twstock beside its peers on this machine.
 
-docs/performance.md tells what each row means. Figures drift with the machine: quote ratios.
+Tables and plots are kept under bench/results; docs/performance.md tells what each row means.
+Figures drift with the machine: quote ratios.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +22,11 @@ from bench.rounds import Effort, generator
 from bench.rows import ROWS, cells, chosen, matches
 from bench.systems import plural
 
+DESCRIPTION = """
+Measure twstock beside FastAPI, PostgreSQL, etcd and nginx on this machine, with servers of its own
+on loopback. It needs no internet; a row whose peer is not installed says what to install. Tables
+and plots are kept under bench/results; docs/performance.md tells what each row means.
+"""
 RESULTS = Path(__file__).parent / "results"
 EXTRA_S = 300
 SLACK = 2.0
@@ -55,12 +61,12 @@ def stoppable(limit_s: float) -> Iterator[None]:
             signal.signal(one, handler)
 
 
-def parse() -> argparse.Namespace:
+def parse(words: Sequence[str] | None, prog: str) -> argparse.Namespace:
     """The options."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog, description=DESCRIPTION)
     parser.add_argument("--seconds", type=int, default=3, help="for each row and round (3)")
     parser.add_argument("--rounds", type=int, default=5, help="medians are taken over them (5)")
-    parser.add_argument("--trials", type=int, default=10, help="fail-overs of each kind (10)")
+    parser.add_argument("--trials", type=int, default=20, help="fail-overs of each kind (20)")
     parser.add_argument("--quick", action="store_true", help="a smoke test: one round of 1 s")
     parser.add_argument(
         "--only",
@@ -70,7 +76,7 @@ def parse() -> argparse.Namespace:
         help="only rows and parts whose names contain one of these; --list shows the names",
     )
     parser.add_argument("--list", action="store_true", help="show the names of rows and parts")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     if options.quick:
         options.seconds = options.rounds = options.trials = 1
     for name in ("seconds", "rounds", "trials"):
@@ -126,9 +132,9 @@ def run(options: argparse.Namespace, directory: Path) -> str | None:
     return None
 
 
-def main() -> int:
-    """Measure, print the table, and keep the results."""
-    options = parse()
+def main(words: Sequence[str] | None = None, prog: str = "python -m bench") -> int:
+    """Measure, print the table, and keep the results; returns the exit status."""
+    options = parse(words, prog)
     if options.list:
         print("\n".join([row.label for row in ROWS] + [part.name for part in parts.PARTS]))
         return 0
@@ -139,7 +145,7 @@ def main() -> int:
     print((directory / "table.md").read_text())
     print(f"{time.monotonic() - began:.0f} s; kept in {directory}", file=sys.stderr)
     if problem:
-        print(f"python -m bench: {problem}", file=sys.stderr)
+        print(f"{prog}: {problem}", file=sys.stderr)
     return int(bool(problem))
 
 

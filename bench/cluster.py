@@ -6,11 +6,11 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.processes import Process, ask, free_ports, running, wait_for
+from bench.processes import NotStarted, Process, ask, free_ports, running, wait_for
 from bench.systems import (
     RECENT_ORDERS,
     STOCK_UP,
@@ -29,6 +29,8 @@ from bench.systems import (
 
 NAME = "twstock"
 PREPARE_S = 20.0
+SETTLE_S = 180.0
+"""A log of millions of orders takes its time."""
 _CLUSTER = Request("GET", "/cluster")
 
 
@@ -49,6 +51,13 @@ class Cluster:
             json.loads(body)["data"]["services"] if status == 200 else []
         )
         return rows
+
+    def pid_of(self, service: str, number: int) -> int:
+        """The process of one member; raises NotStarted if it is not known."""
+        for row in self.services():
+            if (row["service"], row["id"]) == (service, number) and row["alive"]:
+                return int(row["pid"])
+        raise NotStarted(f"{service}-{number} is not known")
 
     def order_leader(self) -> tuple[int, int] | None:
         """Id and process of the order leader, if it is known."""
@@ -93,21 +102,28 @@ class Cluster:
 
 @contextlib.contextmanager
 def running_cluster(scratch: Path, *flags: str) -> Iterator[Cluster]:
-    """A cluster of one front-end, one catalog and three order replicas, stocked up."""
+    """A cluster of one front-end, one catalog and three order replicas, new and stocked up."""
     ports = free_ports(6)
     data = scratch / f"twstock-{ports[0]}"
     data.mkdir()
-    address = ("127.0.0.1", ports[0])
+    with resumed(data, *flags, ports=ports) as cluster:
+        for name in STOCKS:
+            cluster.place(order(name, "sell", STOCK_UP))
+        for _ in range(RECENT_ORDERS):
+            cluster.place(order(TRADE_STOCK, "sell"))
+        yield cluster
+
+
+@contextlib.contextmanager
+def resumed(data: Path, *flags: str, ports: Sequence[int] = ()) -> Iterator[Cluster]:
+    """A cluster that goes on with what is in a directory, settled."""
+    http, base = (ports or free_ports(6))[:2]
+    where = ["--data", str(data), "--http", f"127.0.0.1:{http}", "--base-port", str(base)]
     twstock = [sys.executable, "-c", "import sys; from twstock.cli import main; sys.exit(main())"]
-    where = ["--data", str(data), "--http", f"127.0.0.1:{ports[0]}", "--base-port", str(ports[1])]
     with running([*twstock, "up", *where, *flags], data / "up.log") as process:
-        cluster = Cluster(address, process)
+        cluster = Cluster(("127.0.0.1", http), process)
         try:
-            wait_for(cluster.is_settled, "the cluster", [process])
-            for name in STOCKS:
-                cluster.place(order(name, "sell", STOCK_UP))
-            for _ in range(RECENT_ORDERS):
-                cluster.place(order(TRADE_STOCK, "sell"))
+            wait_for(cluster.is_settled, "the cluster", [process], SETTLE_S)
             yield cluster
         finally:
             # A stopped member would not end with the others.

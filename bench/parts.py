@@ -1,11 +1,17 @@
 """The parts of a run beside the rows, and the order in which everything is measured."""
 
+import shutil
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bench import cluster, evaluation, failover, hitrate, openloop, rounds, wrk
+from bench import cluster, evaluation, failover, growth, hitrate, openloop, replica, rounds, wrk
+from bench.growth import Size
+from bench.history import History, long
+from bench.idle import CONNECTIONS, idle, many_files
 from bench.load import measure
+from bench.made import BYTES_PER_ORDER, make
 from bench.processes import subdirectory
 from bench.report import Report
 from bench.rounds import Effort, Tell
@@ -17,6 +23,10 @@ START_S = 8.0
 TRIAL_S = 6.0
 OPEN_LOOP_FACTOR = 2
 QUICK_HITRATE = 10_000
+ORDERS_MADE_PER_S = 12_000
+LONG_LOGS = (1_000, 1_000_000)
+LONG_LOG_S = 120.0
+IDLE_S = 20.0
 
 
 @dataclass
@@ -30,10 +40,27 @@ class Job:
     tell: Tell
     cells: Sequence[Cell] = ()
     report: Report = field(default_factory=lambda: Report({}))
+    made: dict[History, Path] = field(default_factory=dict)
 
     def directory(self) -> Path:
         """A new directory for one part's servers."""
         return subdirectory(self.scratch, "part")
+
+    def history(self, of: History) -> Path:
+        """The data of a cluster with this history, made when it is first wanted."""
+        if of not in self.made:
+            directory, began = subdirectory(self.scratch, "made"), time.monotonic()
+            make(directory, of)
+            took = time.monotonic() - began
+            self.tell(f"made {of.orders:,} orders of {of.stocks:,} stocks in {took:.0f} s")
+            self.made[of] = directory
+        return self.made[of]
+
+    def forget(self, of: History) -> None:
+        """Give the room on the disk back."""
+        directory = self.made.pop(of, None)
+        if directory is not None:
+            shutil.rmtree(directory)
 
     def estimate_s(self, wanted: Sequence["Part"]) -> float:
         """About how long all of it takes."""
@@ -80,6 +107,50 @@ def _failover(job: Job) -> None:
         failover.trials(running, job.trials, job.report.failover, job.tell)
 
 
+def _long_logs(job: Job) -> None:
+    few, many = map(long, LONG_LOGS)
+    job.report.long_logs.append(replica.start_alone(job.history(few), few, job.tell))
+    job.report.long_logs.append(replica.measure(job.history(many), many, job.tell))
+
+
+def _growth(job: Job, of: str) -> None:
+    effort = replace(job.effort, rounds=min(job.effort.rounds, growth.ROUNDS_MAX))
+    sizes = _sizes(job, of)
+    for size in sizes[:]:
+        if not growth.fits(size, job.scratch):
+            needs = 2 * size.history.orders * BYTES_PER_ORDER / 1e9
+            job.report.skipped.append(
+                f"{size.count:,} {of}: needs {needs:.0f} GB free (TMPDIR chooses the disk)"
+            )
+            sizes.remove(size)
+    growth.measure(job.history, sizes, effort, job.tell, job.report.grown)
+    for size in sizes:
+        job.forget(size.history)
+
+
+def _sizes(job: Job, of: str) -> list[Size]:
+    if of == "stocks":
+        return [Size(of, count) for count in growth.STOCKS]
+    most = growth.QUICK_ORDERS_MAX if job.quick else max(growth.ORDERS)
+    return [Size(of, count) for count in growth.ORDERS if count <= most]
+
+
+def _growth_s(job: Job, of: str) -> float:
+    sizes = _sizes(job, of)
+    effort = replace(job.effort, rounds=min(job.effort.rounds, growth.ROUNDS_MAX))
+    making = sum(size.history.orders for size in sizes) / ORDERS_MADE_PER_S
+    return making + growth.estimate_s(sizes, effort)
+
+
+def _idle(job: Job) -> None:
+    with many_files(), cluster.running_cluster(job.directory()) as running:
+        job.report.idle.append(found := idle(running))
+    job.tell(
+        f"{CONNECTIONS:,} idle connections: {found.growth_mb:.1f} MB more, "
+        f"{found.answered:,} answered"
+    )
+
+
 def _hit_rates(job: Job) -> None:
     requests = QUICK_HITRATE if job.quick else hitrate.REQUESTS
     job.report.hit_rates = hitrate.hit_rates(requests)
@@ -103,6 +174,22 @@ PARTS = (
         lambda job: START_S + len(failover.FAULTS) * job.trials * TRIAL_S,
         _failover,
     ),
+    Part(
+        "long log: start, memory and SyncUp of a replica with a million orders",
+        lambda _: LONG_LOG_S + max(LONG_LOGS) / ORDERS_MADE_PER_S,
+        _long_logs,
+    ),
+    Part(
+        "growth in stocks",
+        lambda job: _growth_s(job, "stocks"),
+        lambda job: _growth(job, "stocks"),
+    ),
+    Part(
+        "growth in orders",
+        lambda job: _growth_s(job, "orders"),
+        lambda job: _growth(job, "orders"),
+    ),
+    Part("idle connections", lambda _: IDLE_S, _idle),
     Part("hit rate of the cache", lambda job: 10.0 if job.quick else 30.0, _hit_rates),
 )
 

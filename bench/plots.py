@@ -9,34 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench import growthplots, summary
 from bench.evaluation import KINDS, ORIGINAL_MS
-from bench.report import FAILOVER_TARGET_S, number
-from bench.rows import CURVE, FAST_POSTGRES, OURS, POSTGRES
+from bench.palette import COLORS, NAMES, SOFT, STYLE, WIDE, Found
+from bench.report import FAILOVER_TARGET_S
+from bench.rows import CURVE, FAST_POSTGRES, OURS
 from bench.systems import Work, percentile, plural
-
-Found = dict[str, Any]
-STYLE: Any = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "legend.frameon": False,
-    "svg.hashsalt": "twstock",
-}
-COLORS = {
-    OURS: "#c0392b",
-    "FastAPI": "#2e86c1",
-    "nginx": "#7f8c8d",
-    POSTGRES: "#1f618d",
-    FAST_POSTGRES: "#85c1e9",
-    "etcd": "#27ae60",
-}
-NAMES = {POSTGRES: "FastAPI + PostgreSQL", FAST_POSTGRES: "the same, one statement, gaps"}
-SOFT = "#95a5a6"
-WIDE = (9.5, 4.2)
+from bench.tables import number
 
 
 def draw(directory: Path, tell: Callable[[str], None]) -> None:
@@ -51,7 +30,7 @@ def draw(directory: Path, tell: Callable[[str], None]) -> None:
         return
     found = json.loads((directory / "result.json").read_text())
     for name, key, plot in PLOTS:
-        if not found[key]:
+        if not found.get(key):
             continue
         with mpl.rc_context(STYLE):
             drawing = Figure(figsize=WIDE, layout="constrained")
@@ -241,6 +220,9 @@ PLOTS: Sequence[tuple[str, str, Plot]] = (
     ("hit_rate", "hit_rates", hit_rates),
     ("failover", "failover_s", failover_times),
     ("open_loop", "open_loop", open_loop),
+    ("growth_stocks", "grown", growthplots.in_stocks),
+    ("growth_orders", "grown", growthplots.in_orders),
+    ("summary", "rows", summary.beside_peers),
 )
 
 if __name__ == "__main__":

@@ -63,6 +63,11 @@ class Process:
         """Whether it has not ended."""
         return self._popen.poll() is None
 
+    def check(self) -> None:
+        """Raise NotStarted if it has failed."""
+        if self._popen.poll():
+            raise NotStarted(f"it ended with {self._popen.returncode}\n{self.tail()}")
+
     def tail(self) -> str:
         """The end of what it wrote."""
         return self._log.read_text(errors="replace")[-TAIL:]
@@ -140,6 +145,7 @@ def wait_for(
     what: str,
     processes: Sequence[Process] = (),
     seconds: float = START_S,
+    pause_s: float = POLL_S,
 ) -> None:
     """Poll until a condition holds; raises NotStarted when a process has ended or time is up."""
     deadline = time.monotonic() + seconds
@@ -149,4 +155,4 @@ def wait_for(
             why = "it ended" if ended else f"after {seconds:.0f} s"
             logs = "\n".join(process.tail() for process in ended or processes)
             raise NotStarted(f"{what}: not there, {why}\n{logs}")
-        time.sleep(POLL_S)
+        time.sleep(pause_s)

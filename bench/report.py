@@ -6,17 +6,22 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench import scale
 from bench.evaluation import KINDS, ORIGINAL_MS, Mean
+from bench.growth import Grown, compare
 from bench.hitrate import DEMANDS, HitRate
+from bench.idle import Idle
 from bench.openloop import Offered
+from bench.replica import LongLog
 from bench.rounds import Found
 from bench.rows import Cell, Outcome, Row, as_json, outcome
 from bench.systems import Measured, percentile, plural
+from bench.tables import number, table
 
 FSYNCS = 200
 FSYNC_BYTES = 4096
@@ -34,6 +39,10 @@ class Report:
     evaluation: list[Mean] = field(default_factory=list)
     hit_rates: list[HitRate] = field(default_factory=list)
     failover: dict[str, list[float]] = field(default_factory=dict)
+    grown: list[Grown] = field(default_factory=list)
+    long_logs: list[LongLog] = field(default_factory=list)
+    idle: list[Idle] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
     def outcomes(self) -> list[tuple[Row, Outcome | None]]:
         """Every row with its figures, None where a side is missing."""
@@ -107,6 +116,10 @@ def to_json(report: Report) -> dict[str, Any]:
             "evaluation": [asdict(mean) for mean in report.evaluation],
             "hit_rates": [asdict(rate) for rate in report.hit_rates],
             "failover_s": report.failover,
+            "grown": [asdict(compared) for compared in compare(report.grown)],
+            "long_logs": [asdict(found) for found in report.long_logs],
+            "idle": [asdict(found) for found in report.idle],
+            "skipped": report.skipped,
         }
     )
     return found
@@ -136,31 +149,20 @@ def _numbers(value: Any) -> Any:
 
 def to_markdown(report: Report) -> str:
     """All tables that there is something for."""
-    parts = [
-        (_head(report), True),
-        (_ratios(report), bool(report.rows)),
-        (_measured(report), bool(report.found.results)),
-        (_open_loop(report), bool(report.open_loop)),
-        (_evaluation(report), bool(report.evaluation)),
-        (_failover(report), bool(report.failover)),
-        (_hit_rates(report), bool(report.hit_rates)),
+    tables: list[tuple[Callable[[Report], str], object]] = [
+        (_head, True),
+        (_ratios, report.rows),
+        (_measured, report.found.results),
+        (_open_loop, report.open_loop),
+        (_evaluation, report.evaluation),
+        (_failover, report.failover),
+        (lambda of: scale.long_logs(of.long_logs), report.long_logs),
+        (lambda of: scale.grown(of.grown), report.grown),
+        (lambda of: scale.idle(of.idle), report.idle),
+        (_hit_rates, report.hit_rates),
+        (_skipped, report.skipped),
     ]
-    return "\n".join(text for text, wanted in parts if wanted)
-
-
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
-def number(value: float) -> str:
-    """Three digits that matter, thousands apart."""
-    if not math.isfinite(value):
-        return "-"
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    return "\n".join(text(report) for text, wanted in tables if wanted)
 
 
 def _head(report: Report) -> str:
@@ -266,6 +268,10 @@ def _failover(report: Report) -> str:
         "## Fail-over, seen by a client\n\nFrom the signal to the first acknowledged order that "
         "was begun after it.\n\n" + table([*columns, "target p50 ms", ""], lines)
     )
+
+
+def _skipped(report: Report) -> str:
+    return "## Left out\n\n" + "".join(f"- {what}\n" for what in report.skipped)
 
 
 def _hit_rates(report: Report) -> str:

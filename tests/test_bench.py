@@ -2,16 +2,21 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 
 import pytest
 
 from bench import rows, wrk
 from bench.hitrate import hit_rate, weights
 from bench.load import Connection
-from bench.report import Report, number, to_json, to_markdown
+from bench.report import Report, to_json, to_markdown
 from bench.rounds import STAGES, Effort, Found, estimate_s
 from bench.rows import ROWS, Cell, Figure, Row, cells, chosen, outcome
 from bench.systems import Measured, Request, Work, order, percentile
+from bench.tables import number
+from twstock import cli
+from twstock.cli import main
 
 
 def measured(rate=100.0, p50_ms=1.0, errors=0):
@@ -167,3 +172,31 @@ def test_an_answer_in_pieces_is_one_answer():
     connection.ask(b"GET", lambda status, _: told.append(status))
     connection.connection_lost(None)
     assert told[-1] == 0
+
+
+def test_twstock_bench_is_the_benchmark(capsys):
+    """The sub-command takes the same options and names the same parts."""
+    assert main(["bench", "--list"]) == 0
+    assert "growth in orders" in capsys.readouterr().out.splitlines()
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: twstock bench ")
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "--only", "no such part"])
+    assert ended.value.code == 2
+
+
+def test_twstock_bench_says_where_the_benchmark_is_when_it_is_not_here(
+    tmp_path, monkeypatch, capsys
+):
+    """An installed package has none."""
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "twstock" / "cli.py"))
+    assert main(["bench", "--quick"]) == 1
+    assert "docs/performance.md" in capsys.readouterr().err
+
+
+def test_other_commands_do_not_load_the_benchmark():
+    """It is imported when it is run."""
+    code = "import sys, twstock.cli; sys.exit(any(m.startswith('bench') for m in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from twstock.cluster import up  # noqa: PLC0415
 
         return up(words[1:])
+    if words[:1] == ["bench"]:
+        return _bench(words[1:])
     options = _parser().parse_args(words)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
@@ -55,6 +58,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
 
 
+def _bench(words: Sequence[str]) -> int:
+    """Run the benchmark, which comes with the source and not with an installed package."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / "requirements-bench.txt").is_file():
+        why = "the benchmark is a part of the project's source: see docs/performance.md there"
+        return _complain(TwstockError(f"bench: {why}"), REFUSED)
+    sys.path.insert(0, str(root))  # another package may have that name
+    benchmark: Callable[..., int] = import_module("bench.__main__").main
+    return benchmark(words, prog="twstock bench")
+
+
 def _complain(error: Exception, status: int) -> int:
     print(f"twstock: {error}", file=sys.stderr)
     return status
@@ -64,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("twstock", description="A distributed stock trading server.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("up", help="run a whole cluster on this machine", add_help=False)
+    commands.add_parser("bench", help="measure it beside its peers on this machine", add_help=False)
     remote = _remote_options()
 
     def add(
