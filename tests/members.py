@@ -153,7 +153,7 @@ class Group:
         self.directory = directory
         self.limits = limits or Limits()
         self.ids = tuple(range(1, size + 1))
-        self.storages = {i: MemoryStorage(incarnation=100 + i) for i in self.ids}
+        self.storages = {i: MemoryStorage(incarnation=100 + i, window_bytes=0) for i in self.ids}
         self.threads = {i: ClockThreads(self.clock) for i in self.ids}
         self.panics: list[tuple[int, Failure]] = []
         self.refusals: list[tuple[int, Exception]] = []

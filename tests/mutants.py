@@ -31,6 +31,9 @@ REPLICA = ("tests/test_replica.py",)
 LEADERSHIP = ("tests/test_leadership.py",)
 HAND_OVER = ("tests/test_hand_over.py",)
 SIMULATION = ("tests/test_simulation.py",)
+LOG = ("tests/test_log.py",)
+SEALS = ("tests/test_seals.py",)
+ARCHIVE = ("tests/test_archive.py",)
 
 MUTANTS = (
     Mutant(
@@ -198,8 +201,8 @@ MUTANTS = (
     Mutant(
         "the term before is not compared",
         REPLICATION + "log.py",
-        "return 0 <= index <= len(self._entries) and self.term_at(index) == term",
-        "return 0 <= index <= len(self._entries)",
+        "return 0 <= index <= self.last_index and self.term_at(index) == term",
+        "return 0 <= index <= self.last_index",
         SIMULATION,
     ),
     Mutant(
@@ -257,6 +260,76 @@ MUTANTS = (
         "self._learn_commit(min(request.commit, request.prev_index + len(request.entries)))",
         "self._learn_commit(min(request.commit, self.last_index))",
         SIMULATION,
+    ),
+    Mutant(
+        "entries leave memory before they are durable",
+        REPLICATION + "replica.py",
+        "self._log.forget(self._handed_out)",
+        "self._log.forget(self.commit)",
+        LOG,
+    ),
+    Mutant(
+        "entries leave memory before they are committed",
+        REPLICATION + "replica.py",
+        "self._log.forget(self._handed_out)",
+        "self._log.forget(self._writes.durable_index)",
+        LOG,
+    ),
+    Mutant(
+        "what is handed out from disk may not be committed",
+        REPLICATION + "replica.py",
+        "(e for e in self._log.slice(first, *sizes) if e.index <= last)",
+        "(e for e in self._log.slice(first, *sizes))",
+        LOG,
+    ),
+    Mutant(
+        "a replaced entry's term stays",
+        REPLICATION + "log.py",
+        "        del self._run_starts[run:], self._run_terms[run:]\n",
+        "",
+        LOG,
+    ),
+    Mutant(
+        "the window stays where it was when entries before it are replaced",
+        REPLICATION + "log.py",
+        "        self._start = min(self._start, first)\n",
+        "",
+        LOG,
+    ),
+    Mutant(
+        "a seal is believed without a look at the segment",
+        REPLICATION + "segments.py",
+        "return seal if checksum == seal.checksum else None",
+        "return seal",
+        SEALS,
+    ),
+    Mutant(
+        "a seal is believed that is older than its segment",
+        REPLICATION + "seals.py",
+        "return own and joined and not",
+        "return own and not",
+        SEALS,
+    ),
+    Mutant(
+        "a mark in a sealed segment is not compared",
+        REPLICATION + "seals.py",
+        "not (marked and mark != self.end)",
+        "True",
+        SEALS,
+    ),
+    Mutant(
+        "an entry is read back without its checksum",
+        REPLICATION + "records.py",
+        "if crc32(body, length) != crc or its_term",
+        "if its_term",
+        ARCHIVE,
+    ),
+    Mutant(
+        "places of replaced entries stay",
+        REPLICATION + "places.py",
+        "if self._firsts and place.first <= self._firsts[-1]:",
+        "if False:",
+        ARCHIVE,
     ),
     Mutant(
         "a pull does not raise the term",

@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.oracle import Oracle, extend, require
 from twstock.errors import NotLeader
-from twstock.replication.log import Log
+from twstock.replication.log import WINDOW_BYTES, Log
 from twstock.replication.messages import (
     AppendEntries,
     Committed,
@@ -31,6 +31,7 @@ from twstock.replication.messages import (
     Timings,
 )
 from twstock.replication.replica import Replica, Role
+from twstock.replication.storage import ListedEntries
 
 TIMINGS = Timings(
     heartbeat_s=0.06,
@@ -153,10 +154,11 @@ class Node:
         self.digest = self.world.oracle.digests[self.applied]
         self.hashes = list(self.disk.hashes)
         self.commit_seen = self.applied
+        log = self._log()
         self.replica = Replica(
             Membership(self.id, self.world.members),
             TIMINGS,
-            Log(self.disk.entries),
+            log,
             self.disk.state,
             self.clock(),
             Random(random.getrandbits(32)),
@@ -164,6 +166,15 @@ class Node:
         )
         self.paused = False
         self.tick(self.incarnation)
+
+    def _log(self) -> Log:
+        """What the disk has: all of it in memory, or next to nothing."""
+        entries, window_bytes = self.disk.entries, self.world.window_bytes
+        if window_bytes == WINDOW_BYTES:
+            return Log(entries)
+        log = Log((), ListedEntries(entries), window_bytes)
+        log.found([(entry.index, entry.term) for entry in entries], len(entries))
+        return log
 
     def crash(self) -> None:
         """Stop at once; what is not on disk is gone."""
@@ -272,6 +283,7 @@ class World:
         self.members = tuple(range(1, size + 1))
         self.disk_s = self.random.choice((0.002, 0.01, 0.05))
         self.loss = self.doubles = self.strays = 0.0
+        self.window_bytes = (0, 600, WINDOW_BYTES)[seed % 3]
         self.cut: set[tuple[int, int]] = set()
         self.asked_every_s = 0.0
         self.acknowledged: dict[bytes, int] = {}

@@ -1,14 +1,20 @@
 """The log's byte format: every byte damaged in every way, and what a scan says to that."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
+from threading import Lock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.disks import SECTOR
+from twstock.replication.archive import Archive
+from twstock.replication.disk import Files
+from twstock.replication.log import Log as WindowLog
 from twstock.replication.messages import Entry, EntryKind
+from twstock.replication.places import Places
 from twstock.replication.promises import Owner
 from twstock.replication.records import (
     ENTRY_OVERHEAD_BYTES,
@@ -17,6 +23,7 @@ from twstock.replication.records import (
     Position,
     SegmentHeader,
     decode_header,
+    decode_run,
     encode_end,
     encode_entries,
     encode_header,
@@ -35,6 +42,30 @@ def entries(first: int, last: int, term: int = 1, seed: int = 0) -> list[Entry]:
     random = Random(seed)
     kind = EntryKind.COMMAND
     return [Entry(i, term, kind, random.randbytes(i % 11)) for i in range(first, last + 1)]
+
+
+class HeldFiles(Files):
+    """Segments in memory, to read entries back from."""
+
+    def __init__(self, segments: list[Segment]) -> None:
+        self._contents = {segment.name: segment.content for segment in segments}
+        self._open: list[bytes] = []
+
+    def open(self, path: Path, flags: int) -> int:
+        """Open a segment."""
+        self._open.append(self._contents[path.name])
+        return len(self._open) - 1
+
+    def close(self, fd: int) -> None:
+        """Keep it."""
+
+    def size(self, fd: int) -> int:
+        """The size of a segment."""
+        return len(self._open[fd])
+
+    def pread(self, fd: int, size: int, offset: int) -> bytes:
+        """Some of its bytes."""
+        return self._open[fd][offset : offset + size]
 
 
 class Log:
@@ -80,9 +111,12 @@ class Log:
 
     def judge(self, segments: list[Segment], mark: int | None) -> Verdict:
         """Scan; the verdict must be a legal one."""
-        verdict = scan(iter(segments), self.identity, None if mark is None else self.marks[mark])
+        places = Places()
+        held = WindowLog(older=Archive(Path(), HeldFiles(segments), places, Lock()))
+        known = None if mark is None else self.marks[mark]
+        verdict = scan(iter(segments), self.identity, known, held, places)
         if verdict.ending is not Ending.CORRUPT:
-            stage = self.stages.index(verdict.entries)
+            stage = self.stages.index(_entries(verdict))
             assert verdict.position == self.marks[stage]
             assert stage >= (mark or 0)
         else:
@@ -90,6 +124,11 @@ class Log:
             assert 1 <= verdict.damage.lost_from <= verdict.damage.lost_to
             assert "log" in str(verdict.damage)
         return verdict
+
+
+def _entries(verdict: Verdict) -> list[Entry]:
+    """The entries that a scan found."""
+    return list(verdict.log.between(1, verdict.log.last_index))
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +160,7 @@ def test_what_is_written_is_read_back(log: Log, two_segments: Log) -> None:
         for mark in all_marks(it):
             verdict = it.judge(it.segments(), mark)
             assert verdict.ending is Ending.CLEAN
-            assert verdict.entries == it.held
+            assert _entries(verdict) == it.held
             assert verdict.position == it.end
 
 
@@ -216,7 +255,7 @@ def test_any_bytes_of_a_torn_last_batch(log: Log) -> None:
                 content[place] = whole[place]
         verdict = log.judge([log.segment(0, bytes(content))], 2)
         assert verdict.ending is not Ending.CORRUPT
-        assert (verdict.entries == log.held) == (content == whole)
+        assert (_entries(verdict) == log.held) == (content == whole)
 
 
 def test_the_lost_range_is_named(log: Log) -> None:
@@ -322,8 +361,16 @@ def test_entries_round_trip(items: list[tuple[int, bytes]]) -> None:
     frames = encode_entries(batch)
     assert len(frames) <= sum(len(b) + ENTRY_OVERHEAD_BYTES for _, b in items)
     assert len(frames) % 8 == 0
-    found = read_batches(bytes(Log().batch(batch).files[0]), SegmentHeader.first(IDENTITY))
-    assert [b.entries for b in found.batches] == [batch]
+    log = Log().batch(batch)
+    content = bytes(log.files[0])
+    found, offset = list[Entry](), HEADER_BYTES
+    for index, (term, _) in enumerate(items, 1):
+        one = decode_run(content[offset:], index, term, index, index + 1, 0)
+        found += one.entries
+        offset += one.offset
+    assert found == batch
+    assert len(read_batches(content, SegmentHeader.first(IDENTITY)).batches) == 1
+    assert decode_run(content[offset:], 1, 1, 1, 9, 999).entries == []
 
 
 @given(st.binary(max_size=600), st.integers(0, 3))
@@ -334,4 +381,4 @@ def test_rubbish_after_a_good_batch_is_no_error(rubbish: bytes, gap: int) -> Non
     start = log.end.offset + gap
     content = bytes(log.files[0])
     content = content[:start] + rubbish + content[start + len(rubbish) :]
-    assert log.judge([log.segment(0, content)], 1).entries == log.held
+    assert _entries(log.judge([log.segment(0, content)], 1)) == log.held

@@ -8,7 +8,7 @@ from zlib import crc32
 import pytest
 
 from tests.disks import SimulatedDisk
-from tests.test_storage import FIRST, OWNER, append, on_disk, promise, settle
+from tests.test_storage import FIRST, OWNER, append, entry, held, on_disk, promise, settle
 from twstock.errors import CorruptStorage, StorageError
 from twstock.replication.messages import HardState
 from twstock.replication.promises import META_BYTES, SLOT_BYTES
@@ -63,7 +63,7 @@ def test_the_order_of_members_does_not_matter() -> None:
     """The same members in another order are the same owner."""
     disk = SimulatedDisk()
     filled(disk)
-    assert on_disk(disk, owner=Owner("order", "test", 1, (3, 1, 2))).open().entries
+    assert on_disk(disk, owner=Owner("order", "test", 1, (3, 1, 2))).open().log.last_index
 
 
 def test_torn_tail_is_cut_in_silence() -> None:
@@ -74,11 +74,11 @@ def test_torn_tail_is_cut_in_silence() -> None:
     content = bytearray(disk.content(SECOND))
     content[end : end + 100] = b"\x01\x00\x00\x00" * 25
     disk.set_content(SECOND, bytes(content))
-    assert len(storage.open().entries) == 9
+    assert storage.open().log.last_index == 9
     assert not any(disk.content(SECOND)[end:])
-    storage.write([append(10, 10)])
+    storage.write([append(10, 10, term=2)])
     storage.close()
-    assert len(storage.open().entries) == 10
+    assert storage.open().log.last_index == 10
 
 
 def test_damage_below_the_mark_is_refused() -> None:
@@ -173,7 +173,7 @@ def test_damaged_marks() -> None:
     storage = filled(disk)
     end = storage._log.position.offset
     flip(disk, "meta", 2 * SLOT_BYTES + 20)
-    assert len(storage.open().entries) == 9
+    assert storage.open().log.last_index == 9
     storage.close()
     flip(disk, "meta", 2 * SLOT_BYTES + 20)
     flip(disk, "meta", 3 * SLOT_BYTES + 20)
@@ -181,7 +181,7 @@ def test_damaged_marks() -> None:
     with pytest.raises(CorruptStorage):
         storage.open()
     flip(disk, SECOND, end + 8)
-    assert len(storage.open().entries) == 9
+    assert storage.open().log.last_index == 9
 
 
 def test_suspect_directory_is_refused() -> None:
@@ -217,7 +217,7 @@ def test_every_byte_of_meta() -> None:
                 continue
             finally:
                 storage.close()
-            assert (loaded.hard_state, len(loaded.entries)) == (HardState(2, 3), 9)
+            assert (loaded.hard_state, loaded.log.last_index) == (HardState(2, 3), 9)
             assert {n: disk.content(n) for n in names} == names
 
 
@@ -229,6 +229,7 @@ def test_files_say_what_the_scanner_says(tmp_path: Path) -> None:
     for first in (1, 5, 9):
         storage.write([append(first, first + 3)])
     settle(storage)
+    whole = [entry(index) for index in range(1, 13)]
     storage.close()
     original, meta = (path / FIRST).read_bytes(), (path / "meta").read_bytes()
     identity, mark = storage._meta.identity, storage._meta.mark
@@ -244,7 +245,8 @@ def test_files_say_what_the_scanner_says(tmp_path: Path) -> None:
             assert verdict.ending is Ending.CORRUPT
             assert (path / FIRST).read_bytes() == damaged
         else:
-            assert loaded.entries == verdict.entries
+            assert loaded.log.last_index == verdict.log.last_index
+            assert held(loaded) == whole[: loaded.log.last_index]
             torn = verdict.ending is Ending.TORN
             assert (path / FIRST).read_bytes() == (original if torn else damaged)
         finally:

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from tests.disks import PowerCut, SimulatedDisk
-from tests.test_storage import entry, on_disk, promise, settle
+from tests.test_storage import entry, held, on_disk, promise, settle
 from twstock.errors import DiskFull
 from twstock.replication.messages import Entry, HardState, Persist
 from twstock.replication.storage import FileStorage, Loaded
@@ -50,13 +50,13 @@ class Caller:
         loaded = self.storage.open()
         assert loaded.incarnation == 77
         self.check(loaded)
-        self.held = State(loaded.hard_state, loaded.entries, loaded.formed)
+        self.held = State(loaded.hard_state, held(loaded), loaded.formed)
         self.wanted = self.held
 
     def check(self, loaded: Loaded) -> None:
         """The state is the held one, or the wanted one, or the hard state's half of it."""
         old, new = self.held, self.wanted
-        found = State(loaded.hard_state, loaded.entries, loaded.formed)
+        found = State(loaded.hard_state, held(loaded), loaded.formed)
         half = State(new.hard_state, old.entries, new.formed)
         assert found in (old, half, new)
 

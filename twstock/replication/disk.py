@@ -8,6 +8,7 @@ import fcntl
 import os
 import re
 from pathlib import Path
+from zlib import crc32
 
 from twstock.errors import StorageError
 
@@ -105,6 +106,11 @@ def segment_name(sequence: int) -> str:
     return f"log-{sequence:08d}.seg"
 
 
+def seal_name(sequence: int) -> str:
+    """Return the file name of the seal of segment ``sequence``."""
+    return f"log-{sequence:08d}.seal"
+
+
 class Directory:
     """A locked data directory and what is open in it."""
 
@@ -173,19 +179,45 @@ class Directory:
         if written != len(content):
             raise OSError(errno.EIO, f"only {written} of {len(content)} bytes were written")
 
-    def read_from_disk(self, fd: int) -> bytes:
-        """Return all of a file as it is on the disk, not as the page cache has it.
+    def renew(self, fd: int) -> None:
+        """Have what is read next be what is on the disk, not what the page cache has.
 
         What an earlier process wrote and never flushed is flushed first: it must not be
         believed before (etcd #14143).
         """
         self.files.fdatasync(fd)
         self.files.drop_cache(fd)
+
+    def read_from_disk(self, fd: int) -> bytes:
+        """Return all of a file as it is on the disk, see ``renew``."""
+        self.renew(fd)
         size = self.files.size(fd)
         content = self.files.pread(fd, size, 0)
         if len(content) != size:
             raise OSError(errno.EIO, f"only {len(content)} of {size} bytes could be read")
         return content
+
+    def read_optional(self, name: str, size: int = 0) -> bytes:
+        """Return the first ``size`` bytes of a file, or all; nothing if it cannot be read."""
+        try:
+            fd = self.open_file(name, os.O_RDONLY)
+            try:
+                return self.files.pread(fd, size or self.files.size(fd), 0)
+            finally:
+                self.close_file(fd)
+        except OSError:
+            return b""
+
+    def checksum(self, fd: int, size: int) -> int:
+        """Return the CRC-32 of the first ``size`` bytes, or of all if there are fewer."""
+        checksum = offset = 0
+        while offset < size:
+            content = self.files.pread(fd, min(len(ZEROS), size - offset), offset)
+            if not content:
+                break
+            checksum = crc32(content, checksum)
+            offset += len(content)
+        return checksum
 
     def make_file(self, name: str, content: bytes) -> None:
         """Make a file with ``content``, whole or not at all."""
@@ -194,6 +226,25 @@ class Directory:
         self.files.fsync(fd)
         self.close_file(fd)
         self.publish(name + UNFINISHED, name)
+
+    def make_optional(self, name: str, content: bytes) -> bool:
+        """Make a file that others can do without, if there is space; tell whether there was."""
+        unfinished = name + UNFINISHED
+        try:
+            fd = self.open_file(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            whole = self.files.pwrite(fd, content, 0) == len(content)
+            if whole:
+                self.files.fsync(fd)
+            self.close_file(fd)
+            if whole:
+                self.publish(unfinished, name)
+                return True
+        except OSError as problem:
+            if not is_full(problem):
+                raise
+        if unfinished in self.names():
+            self.unlink(unfinished)
+        return False
 
     def _make(self, path: Path) -> None:
         if not self.files.is_directory(path):

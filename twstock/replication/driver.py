@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from twstock.errors import OutcomeUnknown, TwstockError, Unavailable
+from twstock.errors import NotLeader, OutcomeUnknown, TwstockError, Unavailable
 from twstock.replication.database import Database
 from twstock.replication.messages import (
     AppendEntries,
@@ -104,7 +104,13 @@ class Driver:
         Raises NotLeader, having done nothing; fails with OutcomeUnknown when leadership is
         lost on the way.
         """
-        ready = self.replica.propose([payload], self._seconds())
+        try:
+            ready = self.replica.propose([payload], self._seconds())
+        except NotLeader:
+            raise
+        except Exception:
+            self._panic(Failure())
+            raise
         result: Deferred[Any] = Deferred()
         self._waiting[self.replica.last_index] = (self.replica.term, result)
         self.run(lambda _now: ready)

@@ -1,49 +1,88 @@
-"""The entries that a replica holds.
+"""The entries that a replica holds: the last ones in memory, all others through a seam.
 
-A list today, from index 1 on. Everything outside asks by index and never sees the list, so
-that a later change may keep only a window in memory and fetch the rest: what such a change
-has to provide is ``entry``, ``term_at`` and the two ways of reading a range.
+Everything outside asks by index and never learns where an entry was. The terms of all
+entries are in memory, as runs, so only entries themselves are ever read back.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from twstock.errors import BrokenInvariant
 from twstock.replication.messages import Entry, EntryKind
 
+WINDOW_BYTES = 8 * 1024 * 1024
+"""How much memory entries may take that could be read back as well: some 25,000 of 150 bytes,
+so that a follower which is a little behind costs the disk nothing."""
+
+ENTRY_MEMORY_BYTES = 160
+"""About what an entry takes in memory besides its payload."""
+
+
+class OlderEntries(Protocol):
+    """Where a log reads entries that it no longer holds in memory."""
+
+    def read(self, first: int, last: int, bytes_max: int) -> Sequence[Entry]:
+        """The entries from ``first`` on: at least one, none after ``last``, and none once
+        their payloads have exceeded ``bytes_max``. They are as they were given to the disk, or
+        an error is raised that must end the process.
+        """
+
 
 class Log:
-    """Entries with indices 1, 2, 3...; terms never decrease (Raft section 5.3)."""
+    """Entries with indices 1, 2, 3...; terms never decrease (Raft section 5.3).
 
-    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+    Without ``older`` all entries stay in memory. With it, those that ``forget`` allows leave
+    it when the others need ``window_bytes``.
+    """
+
+    def __init__(
+        self,
+        entries: Iterable[Entry] = (),
+        older: OlderEntries | None = None,
+        window_bytes: int = WINDOW_BYTES,
+    ) -> None:
+        self._older = older
+        self._window_bytes = window_bytes
+        self._bytes = 0
+        self._start = 1
         self._entries: list[Entry] = []
+        self._run_starts: list[int] = []
+        self._run_terms: list[int] = []
         for entry in entries:
             self._append(entry)
 
     @property
     def last_index(self) -> int:
         """The index of the last entry; 0 while the log is empty."""
-        return len(self._entries)
+        return self._start + len(self._entries) - 1
 
     @property
     def last_term(self) -> int:
         """The term of the last entry; 0 while the log is empty."""
-        return self._entries[-1].term if self._entries else 0
+        return self._run_terms[-1] if self._run_terms else 0
+
+    def holds(self, index: int) -> bool:
+        """Whether the entry at ``index``, and all after it, are in memory."""
+        return index >= self._start
 
     def entry(self, index: int) -> Entry:
         """The entry at ``index``; BrokenInvariant if there is none."""
-        if not 1 <= index <= len(self._entries):
-            raise BrokenInvariant(f"no entry {index} in a log of {len(self._entries)}")
-        return self._entries[index - 1]
+        self._check(index)
+        return self.between(index, index)[0]
 
     def term_at(self, index: int) -> int:
         """The term of the entry at ``index``; 0 at index 0, before the first."""
-        return self.entry(index).term if index else 0
+        if index == 0:
+            return 0
+        self._check(index)
+        return self._run_terms[bisect_right(self._run_starts, index) - 1]
 
     def matches(self, index: int, term: int) -> bool:
         """Whether the entry at ``index`` is there and of ``term``: then everything up to it
         equals the log that the pair was taken from (Log Matching, Raft section 5.3).
         """
-        return 0 <= index <= len(self._entries) and self.term_at(index) == term
+        return 0 <= index <= self.last_index and self.term_at(index) == term
 
     def is_older_than(self, last_index: int, last_term: int) -> bool:
         """Whether a log with such an end is at least as up to date (Raft section 5.4.1)."""
@@ -51,13 +90,21 @@ class Log:
 
     def between(self, first: int, last: int) -> tuple[Entry, ...]:
         """The entries ``first`` to ``last``, both included."""
-        return tuple(self._entries[first - 1 : last])
+        found: list[Entry] = []
+        first, last = max(first, 1), min(last, self.last_index)
+        while first + len(found) <= min(last, self._start - 1):
+            found += self._read(first + len(found), min(last, self._start - 1), self._window_bytes)
+        return (*found, *self._held(first + len(found), last))
 
     def slice(self, first: int, entries_max: int, bytes_max: int) -> tuple[Entry, ...]:
         """The entries from ``first`` on, as many as both limits allow but at least one, so
         that an entry larger than ``bytes_max`` does not block those behind it.
         """
-        batch = self._entries[first - 1 : first - 1 + entries_max]
+        last = min(first + entries_max - 1, self.last_index)
+        batch: Sequence[Entry] = self._held(first, last)
+        if first < self._start:
+            older = self._read(first, min(last, self._start - 1), bytes_max)
+            batch = older if older[-1].index < self._start - 1 else (*older, *batch)
         room = bytes_max
         for count, entry in enumerate(batch):
             room -= len(entry.payload)
@@ -72,7 +119,8 @@ class Log:
         """
         last = min(index - 1, self.last_index)
         while last > settled and self.term_at(last) > term:
-            last -= 1
+            run = bisect_right(self._run_starts, last) - 1
+            last = max(settled, self._run_starts[run] - 1)
         return max(last, 0)
 
     def extend(self, term: int, kind: EntryKind, payloads: Iterable[bytes]) -> None:
@@ -93,11 +141,44 @@ class Log:
                 return self._replace(entries[position:], settled)
         return ()
 
+    def forget(self, index: int) -> None:
+        """Entries up to ``index`` are committed, and on disk just as they are here: the oldest
+        of them leave memory if the window is full.
+        """
+        if self._older is None or self._bytes <= self._window_bytes:
+            return
+        count, room = 0, self._bytes - self._window_bytes * 7 // 8
+        for entry in self._entries[: max(0, index - self._start + 1)]:
+            if room <= 0:
+                break
+            room -= _memory(entry)
+            count += 1
+        self._bytes = room + self._window_bytes * 7 // 8
+        self._start += count
+        del self._entries[:count]
+
+    def found(self, runs: Sequence[tuple[int, int]], last_index: int) -> int | None:
+        """A start finds entries up to ``last_index`` on disk, and there they stay. ``runs`` are
+        first indices and terms; each replaces all from its first index on.
+
+        Returns the index of the first that cannot follow what was found before.
+        """
+        goes_on = self._run_terms and [*runs] == [(self.last_index + 1, self.last_term)]
+        if runs and runs[0][0] > self.last_index + 1:
+            return runs[0][0]
+        for first, term in () if goes_on else runs:
+            self._cut(first)
+            if first < 1 or term < self.last_term:
+                return first
+            self._note_term(first, term)
+        self._entries, self._bytes, self._start = [], 0, last_index + 1
+        return None
+
     def _replace(self, entries: Sequence[Entry], settled: int) -> tuple[Entry, ...]:
         first = entries[0].index
         if first <= settled:
             raise BrokenInvariant(f"entry {first} is to be replaced, but {settled} are committed")
-        del self._entries[first - 1 :]
+        self._cut(first)
         for entry in entries:
             self._append(entry)
         return tuple(entries)
@@ -105,4 +186,51 @@ class Log:
     def _append(self, entry: Entry) -> None:
         if entry.index != self.last_index + 1 or entry.term < self.last_term:
             raise BrokenInvariant(f"{entry} cannot follow {self.last_index} of {self.last_term}")
+        self._push(entry)
+
+    def _push(self, entry: Entry) -> None:
+        if not self._run_terms or entry.term != self._run_terms[-1]:
+            self._note_term(entry.index, entry.term)
+        self._bytes += _memory(entry)
         self._entries.append(entry)
+
+    def _note_term(self, first: int, term: int) -> None:
+        if not self._run_terms or term != self._run_terms[-1]:
+            self._run_starts.append(first)
+            self._run_terms.append(term)
+
+    def _cut(self, first: int) -> None:
+        """Remove every entry from ``first`` on, in memory or not."""
+        run = bisect_left(self._run_starts, first)
+        del self._run_starts[run:], self._run_terms[run:]
+        removed = self._held(first, self.last_index)
+        self._bytes -= sum(map(_memory, removed))
+        del self._entries[len(self._entries) - len(removed) :]
+        self._start = min(self._start, first)
+
+    def _held(self, first: int, last: int) -> Sequence[Entry]:
+        """Those of the entries ``first`` to ``last`` that are in memory."""
+        return self._entries[max(0, first - self._start) : max(0, last - self._start + 1)]
+
+    def _read(self, first: int, last: int, bytes_max: int) -> Sequence[Entry]:
+        if self._older is None:
+            raise BrokenInvariant(f"entry {first} is not in memory, and nobody else has it")
+        found = self._older.read(first, last, bytes_max)
+        starts, stop, term = self._run_starts, first, 0
+        for index, entry in enumerate(found, first):
+            if index >= stop:  # the next run of terms
+                run = bisect_right(starts, index)
+                stop, term = starts[run] if run < len(starts) else last + 1, self.term_at(index)
+            if entry.index != index or entry.term != term or index > last:
+                raise BrokenInvariant(f"{entry} was read back as entry {index}")
+        if not found:
+            raise BrokenInvariant(f"entry {first} was not read back")
+        return found
+
+    def _check(self, index: int) -> None:
+        if not 1 <= index <= self.last_index:
+            raise BrokenInvariant(f"no entry {index} in a log of {self.last_index}")
+
+
+def _memory(entry: Entry) -> int:
+    return len(entry.payload) + ENTRY_MEMORY_BYTES

@@ -88,14 +88,21 @@ class PeerCalls:
     def fetch(self, fetch: Fetch) -> Committed:
         """Committed entries after an index, as many as one message takes."""
         self._check_peer(fetch.peer)
-        replica, first = self._driver.replica, fetch.after_index + 1
+        try:
+            return self._committed(fetch.after_index)
+        except Exception:  # an entry could not be read back as it was written
+            self._panic(Failure())
+            raise
+
+    def _committed(self, after: int) -> Committed:
+        replica, first = self._driver.replica, after + 1
         entries: tuple[Entry, ...] = ()
         if 1 <= first <= replica.commit:
             found = replica.log.slice(
                 first, self._limits.fetch_entries_max, self._timings.append_bytes_max
             )
             entries = tuple(entry for entry in found if entry.index <= replica.commit)
-        prev = max(0, min(fetch.after_index, replica.last_index))
+        prev = max(0, min(after, replica.last_index))
         term = replica.log.term_at(prev)
         return Committed(self._me.id, 0, replica.term, prev, term, replica.commit, entries)
 

@@ -47,6 +47,8 @@ _HEADER_MAGIC = b"twstklog"
 _SALT = Struct("<Q")
 _SALT_OFFSET = 16
 _CHAIN_OFFSET = END_BYTES - CHAIN_BYTES
+SPACING_BYTES = 64 * 1024
+"""How far apart the places of a segment are at most, not counting one entry."""
 _ZEROS = bytes(1 << 16)
 
 
@@ -112,13 +114,26 @@ class SegmentHeader:
         return Position(self.sequence, HEADER_BYTES, self.first_index - 1, self.chain)
 
 
+class Place(NamedTuple):
+    """From byte ``offset`` on stand the entries from index ``first`` on, of ``term``."""
+
+    first: int
+    offset: int
+    term: int
+
+
 class Batch(NamedTuple):
-    """What one write left in a segment, from byte ``start`` to ``end``."""
+    """What one write left in a segment, from byte ``start`` to ``end``: where its entries
+    stand and the index of the last. ``gap`` is that of an entry that does not follow the one
+    before it in the batch; 0: all do.
+    """
 
     start: int
     end: int
     chain: bytes
-    entries: list[Entry]
+    places: list[Place]
+    last_index: int
+    gap: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +171,68 @@ def encode_entries(entries: Sequence[Entry]) -> bytes:
         crc = crc32(payload, crc32(head, length))
         parts += (_FRAME.pack(length, crc), head, payload, _PADDING[length % 8])
     return b"".join(parts)
+
+
+def places_of(entries: Sequence[Entry], offset: int, size: int) -> list[Place]:
+    """Return the places of a batch of ``entries`` whose frames stand at ``offset``."""
+    first, last = entries[0], entries[-1]
+    # No entry is more than one above the one before it, so this means that all follow.
+    all_follow = last.index - first.index == len(entries) - 1
+    if all_follow and first.term == last.term and size < SPACING_BYTES:
+        return [Place(first.index, offset, first.term)]
+    places: list[Place] = []
+    expected = term = next_at = 0
+    for entry in entries:
+        if entry.index != expected or entry.term != term or offset >= next_at:
+            term, next_at = entry.term, offset + SPACING_BYTES
+            places.append(Place(entry.index, offset, term))
+        expected = entry.index + 1
+        offset += (_PAYLOAD + len(entry.payload) + 7) & -8
+    return places
+
+
+class Decoded(NamedTuple):
+    """Entries read back, where the next frame starts, and the index that it has to have."""
+
+    entries: list[Entry]
+    offset: int
+    next_index: int
+
+
+def decode_run(content: bytes, index: int, term: int, first: int, stop: int, room: int) -> Decoded:
+    """Return the entries from ``first`` on of a run whose entry ``index`` starts ``content``.
+
+    It ends before index ``stop``, when payloads exceed ``room``, and at the first frame that
+    is not whole or not the entry that has to be there, by index, term and checksum. Entries
+    before ``first`` are passed by, markers by their size: a scan looks at no marker's length
+    either, only its chain hash counts.
+    """
+    entries: list[Entry] = []
+    size, offset = len(content), 0
+    unpack = _ENTRY_FRAME.unpack_from
+    while offset + _PAYLOAD <= size and index < stop and room >= 0:
+        length, crc, frame, kind, its_term, its_index = unpack(content, offset)
+        if frame == _END:
+            offset += END_BYTES
+            continue
+        end = offset + 8 + length
+        if end > size or its_index != index or length < _ENTRY_HEAD_BYTES or frame != _ENTRY:
+            break
+        if index >= first:
+            body = content[offset + 8 : end]
+            if crc32(body, length) != crc or its_term != term or kind >= _KIND_COUNT:
+                break
+            payload = body[_ENTRY_HEAD_BYTES:]
+            entries.append(Entry(index, term, _KINDS[kind], payload))
+            room -= len(payload)
+        index += 1
+        offset = (end + 7) & -8
+    return Decoded(entries, offset, index)
+
+
+def frame_end(content: bytes) -> int:
+    """Where the frame at the start of ``content`` ends, as far as its length can be trusted."""
+    return int(_FRAME.unpack_from(content)[0]) + _FRAME.size if len(content) > _FRAME.size else 0
 
 
 def end_batch(frames: bytes, salt: int, start: Position, first: int, last: int) -> Position:
@@ -212,7 +289,7 @@ def read_batches(content: bytes, header: SegmentHeader) -> Content:
     start = HEADER_BYTES
     while (found := _read_batch(content, start, chain)) is not None:
         batches.append(found)
-        _, start, chain, _ = found
+        start, chain = found.end, found.chain
     if used_end(content, start) == start:
         return Content(batches, start)
     salt = header.identity.salt(header.sequence)
@@ -234,23 +311,29 @@ def used_end(content: bytes, start: int) -> int:
 def _read_batch(content: bytes, start: int, chain: bytes) -> Batch | None:
     """Return the batch at ``start`` if it is intact and follows ``chain``.
 
-    The chain hash covers all that matters, so the checksums need no look here, which halves
-    the time that it takes to open a long log.
+    The chain hash covers all that matters, so the checksums need no look here; nor are the
+    entries made, for most of them stay on disk. Both shorten the scan of a long log.
     """
-    entries: list[Entry] = []
+    places: list[Place] = []
     offset, limit = start, len(content) - END_BYTES
+    expected = present = next_at = gap = 0
     unpack = _ENTRY_FRAME.unpack_from
     while offset <= limit:
         length, _, frame, kind, term, index = unpack(content, offset)
         if frame != _ENTRY or kind >= _KIND_COUNT:
             break
-        stop = offset + 8 + length
-        entries.append(Entry(index, term, _KINDS[kind], content[offset + _PAYLOAD : stop]))
-        offset = (stop + 7) & -8
+        if index != expected or term != present or offset >= next_at:
+            if index > expected and places:
+                gap = gap or index
+            places.append(Place(index, offset, term))
+            present, next_at = term, offset + SPACING_BYTES
+        expected = index + 1
+        offset = (offset + length + 15) & -8
     middle, end = offset + _CHAIN_OFFSET, offset + END_BYTES
     stated = content[middle:end]
     computed = _chain(chain, content[start:offset], content[offset + 8 : middle])
-    return Batch(start, end, stated, entries) if entries and stated == computed else None
+    intact = places and stated == computed
+    return Batch(start, end, stated, places, expected - 1, gap) if intact else None
 
 
 def _is_whole(content: bytes, start: int, salt: int) -> bool:

@@ -8,8 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
+from zlib import crc32
 
-from twstock.replication.messages import Entry
+from twstock.errors import BrokenInvariant
+from twstock.replication.log import Log
+from twstock.replication.places import Places
 from twstock.replication.records import (
     HEADER_BYTES,
     Batch,
@@ -21,14 +24,18 @@ from twstock.replication.records import (
     read_batches,
     used_end,
 )
+from twstock.replication.seals import Seal
 
 
 class Segment(NamedTuple):
-    """A segment's file: its name, the number in the name, and all of its bytes."""
+    """A segment's file: its name, the number in the name, and all of its bytes; or, of one
+    whose ``seal`` is believed, the header alone.
+    """
 
     name: str
     sequence: int
     content: bytes
+    seal: Seal | None = None
 
 
 class Ending(Enum):
@@ -71,33 +78,46 @@ class Verdict:
     """The entries that check out, where they end, and how.
 
     TORN: what follows ``position`` was never acknowledged and may be cut. CORRUPT: entries
-    that were promised are lost; ``damage`` says which.
+    that were promised are lost; ``damage`` says which. ``checksum`` is the CRC-32 of the last
+    segment up to ``position``; ``seals`` are those of segments that came without one.
     """
 
     ending: Ending
-    entries: list[Entry]
+    log: Log
     position: Position | None
     damage: Damage | None = None
+    checksum: int = 0
+    seals: tuple[Seal, ...] = ()
 
 
-def scan(segments: Iterable[Segment], identity: Identity, mark: Position | None) -> Verdict:
-    """Judge ``segments``, in the order of their numbers.
+def scan(
+    segments: Iterable[Segment],
+    identity: Identity,
+    mark: Position | None,
+    log: Log | None = None,
+    places: Places | None = None,
+) -> Verdict:
+    """Judge ``segments``, in the order of their numbers, and fill ``log`` and ``places``.
 
     ``mark`` is the last position that is known to have been durable, None if none is known.
     At most one segment is held at a time when ``segments`` is a generator.
     """
-    log = _Log(identity, mark)
+    found = _Found(identity, mark, log or Log(), places or Places())
     for segment in segments:
-        if log.fault is None:
-            log.read(segment)
-    return log.verdict()
+        if found.fault is None:
+            found.read(segment)
+    return found.verdict()
 
 
 @dataclass(slots=True)
-class _Log:
+class _Found:
     identity: Identity
     mark: Position | None
-    entries: list[Entry] = field(default_factory=list)
+    log: Log
+    places: Places
+    checksum: int = 0
+    seals: list[Seal] = field(default_factory=list)
+    sealed: bool = True
     position: Position | None = None
     name: str = ""
     fault: Damage | None = None
@@ -110,28 +130,55 @@ class _Log:
         self.fault = self._misplaced(segment, header)
         if self.fault is not None or header is None:
             return
-        self.name, self.tail = segment.name, None
+        self._seal()
+        self.name, self.tail, self.sealed = segment.name, None, segment.seal is not None
         self._reach(header.position)
-        content = read_batches(segment.content, header)
-        for batch in content.batches:
-            self._take(batch)
-            if self.mark is not None and batch.end == self.mark.offset:
-                self._reach(self._end(header, batch))
-        if content.batches:
-            self.position = self._end(header, content.batches[-1])
-        elif header.sequence > 1 and self.fault is None:
-            reason = "its first write is gone, although it was durable"
-            self.fault = self._lost(reason, segment.name, HEADER_BYTES, len(segment.content), 0)
-        if content.damaged and self.fault is None:
-            self._judge(segment, content)
+        if segment.seal is None:
+            self._scan(segment, header)
+        else:
+            self._skip(segment.seal)
 
     def verdict(self) -> Verdict:
         """Say what the segments taken in amount to."""
         fault = self.fault or self._below_mark()
         if fault is not None:
-            return Verdict(Ending.CORRUPT, self.entries, self.position, fault)
+            return Verdict(Ending.CORRUPT, self.log, self.position, fault)
         ending = Ending.CLEAN if self.tail is None else Ending.TORN
-        return Verdict(ending, self.entries, self.position, self.tail)
+        seals = tuple(self.seals)
+        return Verdict(ending, self.log, self.position, self.tail, self.checksum, seals)
+
+    def _seal(self) -> None:
+        """The segment read last has a successor: say what its seal would."""
+        if not self.sealed and self.position is not None:
+            places = self.places.of(self.position.segment)
+            self.seals.append(Seal(self.identity, self.position, self.checksum, places))
+
+    def _skip(self, seal: Seal) -> None:
+        """Believe a seal: its segment's bytes have its checksum, its successor its end."""
+        segment, end, last_index, _ = seal.end
+        runs = [(place.first, place.term) for place in seal.places]
+        if self.log.found(runs, last_index) is not None:
+            raise BrokenInvariant(f"the seal of segment {segment} does not follow")
+        self.places.add(segment, seal.places, end, last_index)
+        self._reach(seal.end)
+
+    def _scan(self, segment: Segment, header: SegmentHeader) -> None:
+        """Look at every batch of a segment."""
+        content = read_batches(segment.content, header)
+        for batch in content.batches:
+            self._take(segment, batch)
+            if self.fault is None and self.mark is not None and batch.end == self.mark.offset:
+                self._reach(self._end(header, batch))
+            if self.fault is not None:
+                return
+        if content.batches:
+            self.position = self._end(header, content.batches[-1])
+        elif header.sequence > 1:
+            reason = "its first write is gone, although it was durable"
+            self.fault = self._lost(reason, segment.name, HEADER_BYTES, len(segment.content), 0)
+        if content.damaged and self.fault is None:
+            self._judge(segment, content)
+        self.checksum = crc32(memoryview(segment.content)[: content.end])
 
     def _misplaced(self, segment: Segment, header: SegmentHeader | None) -> Damage | None:
         expected = self.position.segment + 1 if self.position else 1
@@ -174,20 +221,17 @@ class _Log:
             reason = "this is not what was known to be durable here"
             self.fault = self._lost(reason, self.name, 0, position.offset, mark.last_index)
 
-    def _take(self, batch: Batch) -> None:
-        entries = self.entries
-        for entry in batch.entries:
-            if entry.index == len(entries) + 1:
-                entries.append(entry)
-            elif 1 <= entry.index <= len(entries):
-                entries[entry.index - 1 :] = [entry]
-            else:
-                reason = "an entry does not follow the one before it"
-                self.fault = self._lost(reason, self.name, batch.start, batch.end, entry.index)
-                return
+    def _take(self, segment: Segment, batch: Batch) -> None:
+        runs = [(place.first, place.term) for place in batch.places]
+        misfit = batch.gap if batch.gap else self.log.found(runs, batch.last_index)
+        if misfit is not None:
+            reason = "an entry does not follow the one before it"
+            self.fault = self._lost(reason, self.name, batch.start, batch.end, misfit)
+        else:
+            self.places.add(segment.sequence, batch.places, batch.end, batch.last_index)
 
     def _end(self, header: SegmentHeader, batch: Batch) -> Position:
-        return Position(header.sequence, batch.end, len(self.entries), batch.chain)
+        return Position(header.sequence, batch.end, self.log.last_index, batch.chain)
 
     def _judge(self, segment: Segment, content: Content) -> None:
         """Tell what it means that something stands after the last good batch."""
@@ -227,7 +271,7 @@ class _Log:
         """
         if self.mark is not None and not self.mark_found:
             lost_to = max(lost_to, self.mark.last_index)
-        lost_from = len(self.entries) + 1
+        lost_from = self.log.last_index + 1
         if lost_to > 0:
             lost_from = min(lost_from, lost_to)
         return Damage(reason, name, first, end, lost_from, max(lost_to, lost_from))

@@ -306,9 +306,15 @@ class Replica(Standing):
         return Ready(tuple(send_now), persist, tuple(send_after), apply)
 
     def _hand_out(self) -> tuple[Entry, ...]:
+        first = self._handed_out + 1
         last = min(self.commit, self._writes.durable_index)
-        if last <= self._handed_out:
+        if last < first:
             return ()
-        entries = self._log.between(self._handed_out + 1, last)
-        self._handed_out = last
+        if self._log.holds(first):
+            entries = self._log.between(first, last)
+        else:  # far behind after a start: one message's worth now, the rest with the next event
+            sizes = self._timings.append_entries_max, self._timings.append_bytes_max
+            entries = tuple(e for e in self._log.slice(first, *sizes) if e.index <= last)
+        self._handed_out = entries[-1].index
+        self._log.forget(self._handed_out)  # committed, and durable here
         return entries

@@ -2,24 +2,39 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from threading import Lock
 from typing import NamedTuple
+from zlib import crc32
 
 from twstock.errors import CorruptStorage, DiskFull
-from twstock.replication.disk import UNFINISHED, ZEROS, Directory, is_full, segment_name
+from twstock.replication.archive import Archive
+from twstock.replication.disk import (
+    UNFINISHED,
+    ZEROS,
+    Directory,
+    is_full,
+    seal_name,
+    segment_name,
+)
+from twstock.replication.log import WINDOW_BYTES, Log
 from twstock.replication.messages import Entry
+from twstock.replication.places import Places
 from twstock.replication.records import (
     END_BYTES,
     HEADER_BYTES,
     Identity,
     Position,
     SegmentHeader,
+    decode_header,
     encode_end,
     encode_header,
     end_batch,
+    places_of,
     used_end,
 )
 from twstock.replication.recovery import Ending, Segment, Verdict, scan
+from twstock.replication.seals import Seal, decode_seal, encode_seal
 
 _SPARE = "spare-"
 _UPKEEP = len(ZEROS)
@@ -159,47 +174,57 @@ class LogFile:
     """The log on disk: batches appended to the last segment, one flush each.
 
     A new segment appears with its header and its first batch in it, both durable before it
-    gets its name; so a segment without an intact header never comes from a crash.
+    gets its name; so a segment without an intact header never comes from a crash. The one
+    before is then sealed, which is no condition for anything.
     """
 
-    def __init__(self, directory: Directory, spares: Spares) -> None:
+    def __init__(
+        self, directory: Directory, spares: Spares, window_bytes: int = WINDOW_BYTES
+    ) -> None:
         self._directory = directory
         self._spares = spares
+        self._window_bytes = window_bytes
         self._identity: Identity
         self._fd = -1
         self._size = 0
         self._salt = 0
         self._position: Position
+        self._checksum = 0
+        self._places = Places()
+        self._lock = Lock()
+        self._unsealed: list[Seal] = []
 
     @property
     def position(self) -> Position:
         """Where the log ends."""
         return self._position
 
-    def create(self, identity: Identity) -> None:
+    def create(self, identity: Identity) -> Log:
         """Start an empty log. Raises DiskFull."""
-        self._identity, self._fd = identity, -1
+        log = self._begin(identity)
         header = SegmentHeader.first(identity)
         self._begin_segment(header, b"", header.position, self._spares.make(HEADER_BYTES))
+        return log
 
     def recover(
         self, identity: Identity, found: list[tuple[int, str]], mark: Position | None, strict: bool
-    ) -> list[Entry]:
-        """Return the entries of segments ``found``; cut what a crash left of the last write.
+    ) -> Log:
+        """Return the log of segments ``found``; cut what a crash left of the last write.
 
         Raises CorruptStorage when promised entries are lost; when ``strict``, also when that
         cannot be told from a torn write.
         """
-        self._identity, self._fd = identity, -1
-        verdict = scan(self._read(found), identity, mark)
+        log = self._begin(identity)
+        verdict = scan(self._read(found, mark), identity, mark, log, self._places)
         torn = verdict.ending is Ending.TORN
         if verdict.ending is Ending.CORRUPT or (torn and strict) or verdict.position is None:
             raise CorruptStorage(f"{self._directory.path}: {verdict.damage}; nothing was changed")
-        self._position = verdict.position
+        self._position, self._checksum = verdict.position, verdict.checksum
         self._salt = identity.salt(self._position.segment)
+        self._unsealed = list(verdict.seals)
         if torn:
             self._cut(verdict)
-        return verdict.entries
+        return log
 
     def room_bytes(self) -> int:
         """Return how many bytes of entries fit into the present segment or a spare."""
@@ -217,47 +242,90 @@ class LogFile:
         size += HEADER_BYTES
         return self._spares.take(size) or self._spares.make(size)
 
-    def append(self, frames: bytes, first: int, last: int, spare: Spare | None) -> bool:
-        """Write a batch, indices from ``first`` to ``last``; durable on return.
+    def append(self, entries: Sequence[Entry], frames: bytes, spare: Spare | None) -> bool:
+        """Write a batch, ``entries`` as ``frames``; durable on return.
 
-        Tells whether the log grew into another megabyte or segment.
+        Tells whether the log grew into another megabyte or segment: then ``seal``, too.
         """
         before = self._position
+        first, last = min([entry.index for entry in entries]), entries[-1].index
         if spare is None:
-            self._position = self._write_batch(frames, first, last)
+            start = before
+            self._write_batch(frames, first, last)
         else:
-            header = SegmentHeader.after(self._identity, self._position)
+            places = self._places.of(before.segment)
+            self._unsealed.append(Seal(self._identity, before, self._checksum, places))
+            header = SegmentHeader.after(self._identity, before)
             salt, start = self._identity.salt(header.sequence), header.position
             end = end_batch(frames, salt, start, first, last)
             content = frames + encode_end(salt, start.offset, first, end)
             self._begin_segment(header, content, end, spare)
         end = self._position
+        added = places_of(entries, start.offset, len(frames))
+        with self._lock:  # the reactor may be looking for an older entry
+            self._places.add(end.segment, added, end.offset, last)
         return (before.segment, before.offset // _UPKEEP) != (end.segment, end.offset // _UPKEEP)
 
-    def _write_batch(self, frames: bytes, first: int, last: int) -> Position:
+    def seal(self) -> None:
+        """Seal the segments that have a successor and no good seal. Without space they stay
+        without: the next start scans them, and tries again.
+        """
+        unsealed, self._unsealed = self._unsealed, []
+        for seal in unsealed:
+            self._directory.make_optional(seal_name(seal.end.segment), encode_seal(seal))
+
+    def _begin(self, identity: Identity) -> Log:
+        self._identity, self._fd, self._unsealed = identity, -1, []
+        self._places = Places()
+        archive = Archive(self._directory.path, self._directory.files, self._places, self._lock)
+        return Log(older=archive, window_bytes=self._window_bytes)
+
+    def _write_batch(self, frames: bytes, first: int, last: int) -> None:
         start = self._position
         end = end_batch(frames, self._salt, start, first, last)
         content = frames + encode_end(self._salt, start.offset, first, end)
         self._directory.pwrite(self._fd, content, start.offset)
         self._directory.files.fdatasync(self._fd)
-        return end
+        self._position, self._checksum = end, crc32(content, self._checksum)
 
     def _begin_segment(
         self, header: SegmentHeader, content: bytes, end: Position, spare: Spare
     ) -> None:
-        self._directory.pwrite(spare.fd, encode_header(header) + content, 0)
+        content = encode_header(header) + content
+        self._directory.pwrite(spare.fd, content, 0)
         self._directory.files.fdatasync(spare.fd)
         self._directory.publish(spare.name, segment_name(header.sequence))
         self._use(spare.fd, spare.size)
         self._salt = self._identity.salt(header.sequence)
-        self._position = end
+        self._position, self._checksum = end, crc32(content)
 
-    def _read(self, found: list[tuple[int, str]]) -> Iterator[Segment]:
-        for sequence, name in found:
+    def _read(self, found: list[tuple[int, str]], mark: Position | None) -> Iterator[Segment]:
+        followers = [name for _, name in found[1:]]
+        for (sequence, name), follower in zip(found, [*followers, ""], strict=True):
             fd = self._directory.open_file(name)
+            seal = self._seal_of(fd, sequence, follower, mark) if follower else None
+            if seal is not None:
+                header = self._directory.files.pread(fd, HEADER_BYTES, 0)
+                self._directory.close_file(fd)
+                yield Segment(name, sequence, header, seal)
+                continue
             content = self._directory.read_from_disk(fd)
             self._use(fd, len(content))
             yield Segment(name, sequence, content)
+
+    def _seal_of(self, fd: int, sequence: int, follower: str, mark: Position | None) -> Seal | None:
+        """The seal of the segment in ``fd``, if it is to be believed."""
+        content = self._directory.read_optional(seal_name(sequence))
+        seal = decode_seal(content)
+        if seal is None:
+            return None
+        self._directory.renew(fd)
+        header = decode_header(self._directory.files.pread(fd, HEADER_BYTES, 0))
+        following = decode_header(self._directory.read_optional(follower, HEADER_BYTES))
+        if not seal.vouches(header, following, mark):
+            return None
+        checksum = self._directory.checksum(fd, seal.end.offset)
+        return seal if checksum == seal.checksum else None
 
     def _use(self, fd: int, size: int) -> None:
         if self._fd >= 0:

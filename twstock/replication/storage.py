@@ -8,6 +8,7 @@ from typing import Protocol
 
 from twstock.errors import BrokenInvariant, CorruptStorage, DiskFull, TwstockError
 from twstock.replication.disk import META, Directory, Files, is_full
+from twstock.replication.log import WINDOW_BYTES, Log
 from twstock.replication.messages import Entry, HardState, Persist
 from twstock.replication.meta import MetaFile
 from twstock.replication.promises import Owner
@@ -17,6 +18,7 @@ from twstock.replication.segments import LogFile, Spares
 __all__ = [
     "ENTRY_OVERHEAD_BYTES",
     "FileStorage",
+    "ListedEntries",
     "Loaded",
     "MemoryStorage",
     "Owner",
@@ -31,11 +33,12 @@ class Loaded:
 
     ``incarnation`` is random, 63 bits, made and durable when the directory was made;
     ``formed``: the member has joined its group for good; ``peers`` maps every other member
-    to its incarnation, as learnt then.
+    to its incarnation, as learnt then. ``log`` has no entry in memory and reads those that
+    it is asked for from the storage.
     """
 
     hard_state: HardState
-    entries: list[Entry]
+    log: Log
     incarnation: int
     formed: bool = False
     peers: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
@@ -100,11 +103,34 @@ def _check_progress(old: HardState, new: HardState) -> None:
         raise BrokenInvariant(f"{old} is promised, so {new} cannot be")
 
 
+class ListedEntries:
+    """Reads older entries from a list that holds all of them; what is written goes in there."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self._entries = entries
+
+    def read(self, first: int, last: int, bytes_max: int) -> list[Entry]:
+        """The entries from ``first`` on, at least one, as far as ``last`` and the bytes allow."""
+        found: list[Entry] = []
+        for entry in self._entries[first - 1 : last]:
+            if found and bytes_max < 0:
+                break
+            found.append(entry)
+            bytes_max -= len(entry.payload)
+        return found
+
+
 class MemoryStorage:
     """The contract of Storage in memory, for tests: what was written survives close and open."""
 
-    def __init__(self, incarnation: int = 1, capacity_bytes: int = 1 << 40) -> None:
+    def __init__(
+        self,
+        incarnation: int = 1,
+        capacity_bytes: int = 1 << 40,
+        window_bytes: int = WINDOW_BYTES,
+    ) -> None:
         self._incarnation = incarnation
+        self._window_bytes = window_bytes
         self._room = capacity_bytes
         self._hard_state = HardState()
         self._entries: list[Entry] = []
@@ -114,8 +140,9 @@ class MemoryStorage:
     def open(self) -> Loaded:
         """Return copies of what was written so far."""
         peers = MappingProxyType(dict(self._peers))
-        entries = list(self._entries)
-        return Loaded(self._hard_state, entries, self._incarnation, self._formed, peers)
+        log = Log((), ListedEntries(self._entries), self._window_bytes)
+        log.found([(entry.index, entry.term) for entry in self._entries], len(self._entries))
+        return Loaded(self._hard_state, log, self._incarnation, self._formed, peers)
 
     def form(self, peers: Mapping[int, int]) -> None:
         """Note that the member has joined its group."""
@@ -148,7 +175,8 @@ class FileStorage:
     """The contract of Storage in a directory of its own (DESIGN.md).
 
     ``segment_bytes`` is the size of a segment, ``spares`` how many are made ahead,
-    ``random_incarnation`` gives 63 random bits, ``files`` the system calls.
+    ``random_incarnation`` gives 63 random bits, ``files`` the system calls. ``window_bytes``
+    is how much memory entries may take that could be read from the disk as well.
     """
 
     def __init__(
@@ -160,13 +188,14 @@ class FileStorage:
         random_incarnation: Callable[[], int],
         *,
         files: Files | None = None,
+        window_bytes: int = WINDOW_BYTES,
     ) -> None:
         self._owner = replace(owner, members=tuple(sorted(owner.members)))
         self._random_incarnation = random_incarnation
         self._directory = Directory(directory, files or Files())
         self._spares = Spares(self._directory, segment_bytes, spares)
         self._meta = MetaFile(self._directory)
-        self._log = LogFile(self._directory, self._spares)
+        self._log = LogFile(self._directory, self._spares, window_bytes)
         self._usable = False
 
     def open(self) -> Loaded:
@@ -179,7 +208,7 @@ class FileStorage:
         directory = self._directory
         try:
             directory.open()
-            entries = self._open_files()
+            log = self._open_files()
         except BaseException as problem:
             self.close()
             if isinstance(problem, OSError) and is_full(problem):
@@ -187,9 +216,7 @@ class FileStorage:
             raise
         self._usable = True
         promise = self._meta.promise
-        return Loaded(
-            promise.hard_state, entries, promise.incarnation, promise.formed, promise.peers
-        )
+        return Loaded(promise.hard_state, log, promise.incarnation, promise.formed, promise.peers)
 
     def form(self, peers: Mapping[int, int]) -> None:
         """Note that the member has joined its group; durable on return."""
@@ -219,11 +246,11 @@ class FileStorage:
             self._meta.keep(replace(promise, hard_state=hard_state))
         upkeep = False
         if entries:
-            first = min([entry.index for entry in entries])
-            upkeep = self._log.append(frames, first, entries[-1].index, spare)
+            upkeep = self._log.append(entries, frames, spare)
         self._meta.note(self._log.position)
         if upkeep:
             self._meta.flush()
+            self._log.seal()
             self._spares.settle(BUSY_PIECES)
         self._usable = True
 
@@ -258,7 +285,7 @@ class FileStorage:
             raise BrokenInvariant("the storage is closed, or an earlier write failed")
         self._usable = False
 
-    def _open_files(self) -> list[Entry]:
+    def _open_files(self) -> Log:
         path, segments = self._directory.path, self._directory.segments()
         if META in self._directory.names():
             self._meta.open(self._owner)
@@ -270,13 +297,14 @@ class FileStorage:
         else:
             self._meta.create(self._owner, self._random_incarnation())
         self._spares.adopt()
-        entries = self._recover(segments)
+        log = self._recover(segments)
         if self._meta.mark != self._log.position:
             self._meta.note(self._log.position)
             self._meta.flush()
-        return entries
+        self._log.seal()
+        return log
 
-    def _recover(self, segments: list[tuple[int, str]]) -> list[Entry]:
+    def _recover(self, segments: list[tuple[int, str]]) -> Log:
         meta = self._meta
         if segments:
             return self._log.recover(meta.identity, segments, meta.mark, meta.mark_damaged)
@@ -285,5 +313,4 @@ class FileStorage:
             raise CorruptStorage(
                 f"{self._directory.path}: every log-*.seg is gone; {lost} are lost"
             )
-        self._log.create(meta.identity)
-        return []
+        return self._log.create(meta.identity)
