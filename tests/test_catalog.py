@@ -32,14 +32,22 @@ from twstock.errors import (
 from twstock.market import (
     QUANTITY_MAX,
     Batch,
-    BatchResult,
     BeginEpoch,
     Order,
     Seed,
     Side,
     Stock,
 )
-from twstock.rpc.calls import Lease, Lookup, Placement, PlaceOrder, Register, StockPage
+from twstock.rpc.calls import (
+    Lease,
+    Lookup,
+    LookupMany,
+    Placement,
+    PlaceOrder,
+    Register,
+    StockPage,
+    Verdicts,
+)
 
 T = TypeVar("T")
 LIMITS = Limits()
@@ -205,6 +213,48 @@ def test_lookup_invalid(scene: Scene) -> None:
     assert scene.lookup("NoSuchStock") is None
 
 
+def test_many_lookups_are_answered_by_place(scene: Scene) -> None:
+    """One answer for each name, what there is not and what is asked twice included."""
+    names = ("FishCo", "Unknown", "GameStart", "FishCo")
+    found = result_of(scene.catalog.lookup_many(LookupMany(names)))
+    assert found.stocks == tuple(scene.lookup(name) for name in names)
+    assert found.stocks[1] is None
+
+
+def test_whoever_looks_up_many_holds_each_of_them(scene: Scene) -> None:
+    """The session is remembered before the answer leaves: a trade of any of them waits for it."""
+    scene.register()
+    scene.fronts.silent = True
+    result_of(scene.catalog.lookup_many(LookupMany(("FishCo", "GameStart"), 1, "s1")))
+    for name in ("FishCo", "GameStart"):
+        assert begun(scene.catalog.trade(PlaceOrder("", name, "buy", 1))) == []
+        [shown] = result_of(scene.catalog.lookup_many(LookupMany((name,)))).stocks
+        assert shown is not None
+        assert shown.version == 0, "what a cache may still hide is not shown"
+    assert scene.trade("buy", 1, "BoarCo").number == 3
+
+
+def test_many_lookups_without_a_live_session_hold_nothing(scene: Scene) -> None:
+    """Nor do those of a session that is over, or of another front-end's."""
+    scene.register()
+    scene.fronts.silent = True
+    for front_id, session in ((0, ""), (1, "s0"), (2, "s1")):
+        result_of(scene.catalog.lookup_many(LookupMany(("FishCo",), front_id, session)))
+    assert scene.trade("buy", 1, "FishCo").number == 1
+    scene.clock.advance(LEASE_S)
+    result_of(scene.catalog.lookup_many(LookupMany(("FishCo",), 1, "s1")))
+    assert scene.trade("buy", 1, "FishCo").number == 2
+    assert scene.fronts.told == []
+
+
+def test_too_many_lookups_at_once_are_refused(scene: Scene) -> None:
+    """An answer has to fit into a message."""
+    names = ("FishCo",) * LIMITS.page_max
+    assert len(result_of(scene.catalog.lookup_many(LookupMany(names))).stocks) == len(names)
+    with pytest.raises(InvalidRequest, match="stock_names"):
+        result_of(scene.catalog.lookup_many(LookupMany((*names, "FishCo"))))
+
+
 def test_trade_buy_valid(scene: Scene) -> None:
     """Buying lowers the quantity and counts into the volume."""
     assert scene.trade("buy", 10) == Placement(number=1, version=1)
@@ -261,10 +311,9 @@ def test_single_trades_are_listed_to_the_order_leader(scene: Scene) -> None:
     scene.trade("buy", 1)
     result_of(scene.catalog.begin_epoch(BeginEpoch(1, 2)))
     result = result_of(scene.catalog.trade(batch(1, order("k"))))
-    assert isinstance(result, BatchResult)
+    assert isinstance(result, Verdicts)
     assert [(t.number, t.order.key) for t in result.others] == [(1, "1"), (2, "2")]
-    assert result.outcomes[0].trade is not None
-    assert result.outcomes[0].trade.number == 3
+    assert [verdict.number for verdict in result.verdicts] == [3]
 
 
 # --- the order leader -----------------------------------------------------------------------------
@@ -426,6 +475,7 @@ def test_only_the_leader_answers(scene: Scene) -> None:
     scene.member.leads = False
     for call in (
         scene.catalog.lookup(Lookup("GameStart")),
+        scene.catalog.lookup_many(LookupMany(("GameStart",))),
         scene.catalog.list_stocks(StockPage("", 1)),
         scene.catalog.register(Register(1, "http://front1", "s")),
         scene.catalog.trade(PlaceOrder("", "GameStart", "buy", 1)),
@@ -441,6 +491,8 @@ def test_a_leader_without_a_lease_answers_no_lookup(scene: Scene) -> None:
     scene.member.lease = scene.clock.seconds()
     with pytest.raises(Unavailable):
         scene.lookup("GameStart")
+    with pytest.raises(Unavailable):
+        result_of(scene.catalog.lookup_many(LookupMany(("GameStart",))))
     with pytest.raises(Unavailable):
         result_of(scene.catalog.list_stocks(StockPage("", 1)))
 

@@ -159,7 +159,7 @@ def test_a_known_key_repeats_its_outcome_and_another_body_is_refused() -> None:
     result = log.apply(batch(1, buy("k", 1), buy("k", 1), buy("k", 2), sell("k", 1)))
     first, second, *reused = outcomes(result)
     assert first.trade is not None
-    assert second == replace(first, replayed=True)
+    assert second == first._replace(replayed=True)
     assert reused == [Outcome(key_reused=True)] * 2
     assert numbers(log.apply(batch(2, buy("k", 1)))) == [1]
     assert log.state.last_number == 1
@@ -468,7 +468,7 @@ def concrete(model: Model, symbol: tuple[object, ...]) -> CatalogCommand:
             return BeginEpoch(max(dump.fence + step, 0), max(state.last_number - behind, 0))
         case ("direct", Order() as order):
             model.fresh += 1
-            return DirectTrade(replace(order, key=f"direct{model.fresh}"), 7)
+            return DirectTrade(order._replace(key=f"direct{model.fresh}"), 7)
     return SEED
 
 

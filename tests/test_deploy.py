@@ -190,7 +190,8 @@ def test_a_service_reads_its_secrets_from_credentials_alone(unit):
 
 def test_a_service_may_have_every_thread_that_its_limits_allow():
     """TasksMax leaves room for the threads of gRPC's server beside the pools."""
-    threads = default_cluster().limits.rpc_threads
+    limits = default_cluster().limits
+    threads = limits.rpc_threads + 2 * limits.rpc_streams_max
     for name in ("order", "catalog"):
         service = directives(DEPLOY / f"systemd/stock-{name}@.service")
         assert int(service["TasksMax"]) >= threads + 64

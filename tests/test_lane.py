@@ -6,15 +6,26 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.tcp import Connection as TcpConnection
+from twisted.logger import capturedLogs
+from twisted.python.failure import Failure
 
-from tests.test_api import FakeTiers
+from tests.test_api import TRADE, FakeTiers
 from tests.test_cache import stock
 from tests.test_site import Connection
 from twstock.config import Limits
-from twstock.errors import Unavailable
+from twstock.errors import (
+    DiskFull,
+    InvalidRequest,
+    NotLeader,
+    OutcomeUnknown,
+    Overloaded,
+    Unavailable,
+)
+from twstock.market import Stock
 from twstock.rpc.calls import Placement
 from twstock.web.api import Api
 from twstock.web.cache import Cache
@@ -45,13 +56,43 @@ class CountingLane(Lane):
         return answer
 
 
+class HeldTiers(FakeTiers):
+    """Tiers that can be asked to keep their answers back, and then to give the oldest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: list[tuple[Deferred[Any], Any]] = []
+        self.ordered: list[int] = []
+
+    def answer(self, value: Any) -> "Deferred[Any]":
+        """As it is, but know what to say later; an error, too."""
+        answer = super().answer(None if self.hold else value)
+        if self.hold:
+            self.held.append((answer, value))
+        return answer
+
+    def order(self, number: int) -> "Deferred[Any]":
+        """As it is, and noted."""
+        self.ordered.append(number)
+        return super().order(number)
+
+    def give(self) -> None:
+        """The answer that was kept back longest, if any was."""
+        if self.held:
+            answer, value = self.held.pop(0)
+            answer.callback(Failure(value) if isinstance(value, Exception) else value)
+
+
 class End:
     """A front-end that knows a stock and an order, and one connection to it."""
 
-    def __init__(self, *, fast: bool, limits: Limits | None = None) -> None:
+    def __init__(
+        self, *, fast: bool, limits: Limits | None = None, cache_size: int = 10, hold: bool = False
+    ) -> None:
         self.clock = Clock()
-        self.tiers = FakeTiers()
-        self.cache = Cache(10)
+        self.tiers = HeldTiers()
+        self.tiers.hold = hold
+        self.cache = Cache(cache_size)
         self.cache.renew(0.0, 100.0, 1.0, True)
         self.cache.fill(self.cache.ticket(1.0), stock(0))
         members = (self.tiers, self.tiers, self.tiers)
@@ -74,26 +115,46 @@ class End:
     def seen(self) -> tuple[Any, ...]:
         """Everything that a client or the tiers can see."""
         answers = re.sub(rb"Date: [^\r]*", b"Date: now", self.wire.value())
-        counters = self.cache.counters
-        return answers, self.client.open, self.tiers.placed, counters.hits, counters.misses
+        tiers, counters = self.tiers, self.cache.counters
+        asked = (tiers.placed, tiers.looked_up, tiers.ordered)
+        return answers, self.client.open, asked, counters.hits, counters.misses
 
 
 class Both:
     """Sends the same both ways: nobody may see a difference."""
 
-    def __init__(self) -> None:
-        self.fast, self.slow = End(fast=True), End(fast=False)
+    def __init__(self, cache_size: int = 10, hold: bool = False) -> None:
+        self.fast = End(fast=True, cache_size=cache_size, hold=hold)
+        self.slow = End(fast=False, cache_size=cache_size, hold=hold)
+        self.ends = self.fast, self.slow
+
+    def know(self, name: str, answer: Any) -> None:
+        """What the catalog answers for a stock: an error, too."""
+        for end in self.ends:
+            end.tiers.stocks[name] = answer
 
     def send(self, *chunks: bytes) -> int:
         """Returns how many requests the lane took."""
         before = self.fast.lane.taken
         for chunk in chunks:
-            self.fast.client.send(chunk)
-            self.slow.client.send(chunk)
-            assert self.fast.seen() == self.slow.seen()
-            self.fast.wire.clear()
-            self.slow.wire.clear()
+            for end in self.ends:
+                end.client.send(chunk)
+            self.compare()
         return self.fast.lane.taken - before
+
+    def give(self) -> bytes:
+        """The tiers give an answer that they kept back; returns what the client sees then."""
+        for end in self.ends:
+            end.tiers.give()
+        return self.compare()
+
+    def compare(self) -> bytes:
+        """Returns what both have answered since the last time."""
+        seen: bytes = self.fast.seen()[0]
+        assert self.fast.seen() == self.slow.seen()
+        for end in self.ends:
+            end.wire.clear()
+        return seen
 
 
 @pytest.mark.parametrize(
@@ -114,7 +175,6 @@ class Both:
 def test_hot_requests_take_the_lane(request_: bytes) -> None:
     """Whole and alone, again and again; split anywhere, they go the ordinary way."""
     ways = Both()
-    ways.send(NUMBER)  # the first query for an order has to be asked of the order service
     assert ways.send(request_, request_) == 2
     ways = Both()
     for cut in range(1, len(request_)):
@@ -132,7 +192,6 @@ def test_hot_requests_take_the_lane(request_: bytes) -> None:
         b"GET /stocks/GOOGL HTTP/1.1\r\n" + HOST + HOST + b"\r\n",
         b"GET /stocks/GOOG%4C HTTP/1.1\r\n" + HOST + b"\r\n",
         b"GET /stocks/GOOGL?x HTTP/1.1\r\n" + HOST + b"\r\n",
-        b"GET /stocks/NONE HTTP/1.1\r\n" + HOST + b"\r\n",
         b"GET /orders/01 HTTP/1.1\r\n" + HOST + b"\r\n",
         STOCK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"),
         STOCK.replace(b"\r\n\r\n", b"\r\nContent-Length: 0\r\n\r\n"),
@@ -160,10 +219,93 @@ def test_everything_else_goes_the_ordinary_way(request_: bytes) -> None:
     Both().send(STOCK, request_, STOCK)
 
 
+def get(path: bytes) -> bytes:
+    """A request to read."""
+    return b"GET " + path + b" HTTP/1.1\r\n" + HOST + b"\r\n"
+
+
+MISSES = [
+    *(get(b"/stocks/" + name) for name in (b"META", b"NONE", b".", b"..", b"~", b"-")),
+    *(get(b"/orders/" + number) for number in (b"1", b"2", b"999999999999999999")),
+]
+PROBLEMS = [
+    Unavailable("the catalog service did not answer in time"),
+    OutcomeUnknown("lost"),
+    NotLeader(0),
+    Overloaded("too many requests are waiting"),
+    DiskFull(),
+    InvalidRequest("stock_names", "too many"),
+]
+
+
+@pytest.mark.parametrize("cache_size", [0, 10])
+@pytest.mark.parametrize("request_", MISSES)
+def test_what_has_to_be_asked_for_takes_the_lane(request_: bytes, cache_size: int) -> None:
+    """An answer from the catalog or the order service is the same both ways, at once or later,
+    and what arrives meanwhile is answered behind it.
+    """
+    for known in (stock(3), None, *PROBLEMS):
+        ways = Both(cache_size)
+        ways.know("META", known)
+        for end in ways.ends:
+            end.tiers.trade = TRADE if isinstance(known, Stock) else known
+        assert ways.send(request_, request_) == 2
+        ways = Both(cache_size, hold=True)
+        ways.know("META", known)
+        assert ways.send(request_) == 1
+        ways.send(request_[:20], request_[20:] + STOCK)
+        answered = [ways.give() for _ in range(3)]
+        assert b"".join(answered).count(b"HTTP/1.1 ") == 3
+
+
+@pytest.mark.parametrize("request_", MISSES)
+def test_what_has_to_be_asked_for_may_arrive_in_pieces(request_: bytes) -> None:
+    """Then it goes the ordinary way."""
+    ways = Both(cache_size=0)
+    for end in ways.ends:
+        end.tiers.trade = None
+    for cut in range(1, len(request_)):
+        assert ways.send(request_[:cut], request_[cut:]) == 0
+
+
+def test_a_miss_says_so() -> None:
+    """The lane itself, and what a miss of it leaves behind: a hit."""
+    ways = Both()
+    ways.know("META", stock(1, "META"))
+    end = ways.fast
+    end.client.send(MISSES[0])
+    assert end.client.replies()[0][1][b"X-Cache"] == b"miss"
+    end.client.send(MISSES[0])
+    assert [reply[1][b"X-Cache"] for reply in end.client.replies()] == [b"miss", b"hit"]
+    assert (end.cache.counters.hits, end.cache.counters.misses) == (1, 1)
+    assert [asked.name for asked in end.tiers.looked_up] == ["META"]
+
+
+def test_an_unavailable_catalog_is_a_503_that_may_be_tried_again() -> None:
+    """In the lane as elsewhere."""
+    end = End(fast=True, cache_size=0)
+    end.tiers.stocks["GOOGL"] = Unavailable("gone")  # type: ignore[assignment]
+    end.client.send(STOCK)
+    [(status, headers, json)] = end.client.replies()
+    assert (status, headers[b"Retry-After"], json["error"]["outcome"]) == (503, b"1", "none")
+    assert end.lane.taken == 1
+
+
+def test_an_unexpected_error_is_a_logged_500_both_ways() -> None:
+    """Nobody raised it on purpose."""
+    ways = Both(cache_size=0)
+    ways.know("GOOGL", ZeroDivisionError("oops"))
+    with capturedLogs() as logged:
+        assert ways.send(STOCK) == 1
+    assert sum("log_failure" in event for event in logged) == 2
+
+
 PIECES = st.sampled_from(
     [
         STOCK,
         NUMBER,
+        MISSES[0],
+        MISSES[1],
         post(),
         post(ORDER, b"Idempotency-Key: k"),
         post(b"{"),
@@ -192,6 +334,39 @@ PIECES = st.sampled_from(
 def test_no_arrangement_of_bytes_tells_them_apart(chunks: list[list[bytes]]) -> None:
     """Requests, and parts of them, in any sequence and any grouping."""
     Both().send(*(b"".join(chunk) for chunk in chunks))
+
+
+@given(
+    st.lists(st.none() | st.lists(PIECES, min_size=1, max_size=4), max_size=8),
+    st.sampled_from([0, 9]),
+)
+@example([[STOCK], [STOCK, STOCK], None, [post()], None, None, None], 0)
+def test_nor_does_the_time_that_the_tiers_take(
+    steps: list[list[bytes] | None], cache_size: int
+) -> None:
+    """Bytes arrive, and the tiers answer, in any sequence."""
+    ways = Both(cache_size, hold=True)
+    for step in steps:
+        if step is None:
+            ways.give()
+        else:
+            ways.send(b"".join(step))
+
+
+@pytest.mark.parametrize("request_", [MISSES[0], MISSES[6], post()])
+@pytest.mark.parametrize("end_", ["drained", "lost"])
+def test_the_end_of_a_connection_is_the_same_both_ways(request_: bytes, end_: str) -> None:
+    """While an answer is to come: draining gives it and says so, a lost client gets nothing."""
+    ways = Both(hold=True)
+    assert ways.send(request_) == 1
+    for end in ways.ends:
+        if end_ == "drained":
+            end.site.drain()
+        else:
+            end.wire.loseConnection()
+    answered = ways.give()
+    assert (b"Connection: close" in answered) == (end_ == "drained")
+    assert not ways.fast.client.open
 
 
 def test_what_arrives_during_an_order_is_answered_after_it() -> None:

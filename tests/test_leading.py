@@ -168,25 +168,25 @@ def desk() -> Desk:
     return Desk()
 
 
-def result_of(placing: "Deferred[Placement]") -> list[object]:
-    """Collects what a placement comes to."""
+def place(leading: Leading, wanted: Order) -> list[object]:
+    """Place an order; the list has what became of it as soon as that is known."""
     results: list[object] = []
-    placing.addBoth(results.append)
+    leading.place(wanted, results.append)
+    leading.go()
     return results
 
 
 def failed(results: list[object]) -> type[BaseException]:
     """The class of the error that a placement came to."""
-    (failure,) = results
-    assert isinstance(failure, Failure)
-    assert failure.type is not None
-    return failure.type
+    (error,) = results
+    assert isinstance(error, BaseException)
+    return type(error)
 
 
 def test_orders_are_traded_numbered_and_recorded(desk: Desk) -> None:
     """An order is answered when its trade is recorded, with its number and version."""
     leading = desk.lead(1)
-    results = result_of(leading.place(order("a")))
+    results = place(leading, order("a"))
     assert results == [Placement(1, "", False, 1)]
     assert desk.orders.state.order(1) is not None
 
@@ -194,15 +194,15 @@ def test_orders_are_traded_numbered_and_recorded(desk: Desk) -> None:
 def test_refusal_takes_no_number(desk: Desk) -> None:
     """Refused orders leave no gap."""
     leading = desk.lead(1)
-    assert result_of(leading.place(order("a", 101)))[0].refusal  # type: ignore[attr-defined]
-    assert result_of(leading.place(order("b"))) == [Placement(1, "", False, 1)]
+    assert place(leading, order("a", 101))[0].refusal  # type: ignore[attr-defined]
+    assert place(leading, order("b")) == [Placement(1, "", False, 1)]
 
 
 def test_orders_gather_while_a_batch_is_under_way(desk: Desk) -> None:
     """What comes while the catalog works goes out as one batch."""
     leading = desk.lead(1)
     desk.catalog.held = []
-    results = [result_of(leading.place(order(key))) for key in "abc"]
+    results = [place(leading, order(key)) for key in "abc"]
     for _ in range(3):
         for gate in desk.catalog.held[:]:
             desk.catalog.held.remove(gate)
@@ -215,7 +215,7 @@ def test_lost_answer_is_asked_again_and_trades_once(desk: Desk) -> None:
     """A batch is resent under its number until its outcome is known."""
     leading = desk.lead(1)
     desk.catalog.lose_answers = 2
-    results = result_of(leading.place(order("a", 10)))
+    results = place(leading, order("a", 10))
     desk.run()
     assert results == [Placement(1, "", False, 1)]
     assert [b.number for b in desk.catalog.batches] == [1, 1, 1]
@@ -228,30 +228,30 @@ def test_same_key_joins_in_flight_and_is_remembered_after(desk: Desk) -> None:
     """One execution for a key, whoever asks again and whenever."""
     leading = desk.lead(1)
     desk.catalog.held = []
-    first, second = result_of(leading.place(order("a"))), result_of(leading.place(order("a")))
+    first, second = place(leading, order("a")), place(leading, order("a"))
     desk.catalog.held.pop().callback(None)
     desk.catalog.held = None
     assert first == [Placement(1, "", False, 1)]
     assert second == [Placement(1, "", True, 1)]
-    assert result_of(leading.place(order("a"))) == [Placement(1, "", True, 1)]
-    assert failed(result_of(leading.place(order("a", 2)))) is KeyReused
+    assert place(leading, order("a")) == [Placement(1, "", True, 1)]
+    assert failed(place(leading, order("a", 2))) is KeyReused
     desk.catalog.held = []
-    leading.place(order("b"))
+    place(leading, order("b"))
     with pytest.raises(KeyReused):
-        leading.place(order("b", 2))
+        place(leading, order("b", 2))
 
 
 def test_new_leader_records_what_the_old_one_left(desk: Desk) -> None:
     """A trade whose leader died before recording it becomes an order of the next leader."""
     old = desk.lead(1)
     desk.orders.held = []
-    lost = result_of(old.place(order("a")))
+    lost = place(old, order("a"))
     old.end()
     desk.orders.held = None
     assert failed(lost) is OutcomeUnknown
     new = desk.lead(2)
     assert desk.orders.state.last_number == 1
-    assert result_of(new.place(order("a"))) == [Placement(1, "", True, 1)]
+    assert place(new, order("a")) == [Placement(1, "", True, 1)]
 
 
 def test_another_body_under_a_listed_key_has_not_traded(desk: Desk) -> None:
@@ -260,12 +260,12 @@ def test_another_body_under_a_listed_key_has_not_traded(desk: Desk) -> None:
     """
     old = desk.lead(1)
     desk.orders.held = []
-    result_of(old.place(order("a")))
+    place(old, order("a"))
     old.end()
     desk.orders.held = []
     new = desk.lead(2)
     desk.catalog.held = []
-    other = result_of(new.place(order("a", 50)))
+    other = place(new, order("a", 50))
     desk.orders.held.pop()()
     assert failed(other) is KeyReused
     assert desk.orders.state.last_number == 1
@@ -275,7 +275,7 @@ def test_straggler_of_an_old_term_does_not_trade(desk: Desk) -> None:
     """The fence refuses the old leader's batch, which resigns and answers 'unknown'."""
     old = desk.lead(1)
     desk.catalog.held = []
-    lost = result_of(old.place(order("a")))
+    lost = place(old, order("a"))
     gates, desk.catalog.held = desk.catalog.held, None
     desk.lead(2)
     gates[0].callback(None)
@@ -289,13 +289,13 @@ def test_end_tells_apart_what_was_sent(desk: Desk) -> None:
     """An order that never reached the catalog has certainly had no effect."""
     leading = desk.lead(1)
     desk.catalog.held = []
-    sent = result_of(leading.place(order("a")))
-    waiting = result_of(leading.place(order("b")))
+    sent = place(leading, order("a"))
+    waiting = place(leading, order("b"))
     leading.end()
     assert failed(sent) is OutcomeUnknown
     assert failed(waiting) is Unavailable
     with pytest.raises(Unavailable):
-        leading.place(order("c"))
+        place(leading, order("c"))
 
 
 def test_orders_wait_for_fence_and_list(desk: Desk) -> None:
@@ -303,16 +303,16 @@ def test_orders_wait_for_fence_and_list(desk: Desk) -> None:
     desk.catalog.lose_requests = 2
     leading = desk.lead(1)
     with pytest.raises(Unavailable):
-        leading.place(order("a"))
+        place(leading, order("a"))
     desk.run()
-    assert result_of(leading.place(order("a"))) == [Placement(1, "", False, 1)]
+    assert place(leading, order("a")) == [Placement(1, "", False, 1)]
 
 
 def test_catalog_that_lost_trades_is_not_traded_with(desk: Desk) -> None:
     """A catalog with fewer trades than orders were recorded stops the order tier, saying so."""
     desk.lead(1)
     first = desk.lead(2)
-    result_of(first.place(order("a")))
+    place(first, order("a"))
     first.end()
     desk.catalog = Catalog()
     leading = desk.lead(3)
@@ -320,7 +320,7 @@ def test_catalog_that_lost_trades_is_not_traded_with(desk: Desk) -> None:
     assert not leading.is_serving
     assert leading.reason
     with pytest.raises(Unavailable):
-        leading.place(order("b"))
+        place(leading, order("b"))
 
 
 def test_direct_trades_become_orders_in_time(desk: Desk) -> None:
@@ -330,7 +330,7 @@ def test_direct_trades_become_orders_in_time(desk: Desk) -> None:
     desk.run(1.1)
     assert desk.orders.state.last_number == 1
     desk.catalog.apply(DirectTrade(order("direct-2"), 5))
-    assert result_of(leading.place(order("a"))) == [Placement(3, "", False, 3)]
+    assert place(leading, order("a")) == [Placement(3, "", False, 3)]
     assert desk.orders.state.by_key("direct-2") is not None
 
 
@@ -338,20 +338,20 @@ def test_recording_is_tried_until_there_is_room(desk: Desk) -> None:
     """A leader that cannot propose for a while (giving way, disk full) leaves no gap."""
     leading = desk.lead(1)
     desk.orders.refuse = NotLeader(3)
-    results = result_of(leading.place(order("a")))
+    results = place(leading, order("a"))
     desk.run()
     assert results == []
     desk.orders.refuse = None
     desk.run()
     assert results == [Placement(1, "", False, 1)]
-    assert result_of(leading.place(order("b"))) == [Placement(2, "", False, 2)]
+    assert place(leading, order("b")) == [Placement(2, "", False, 2)]
 
 
 def test_a_busy_catalog_is_asked_again(desk: Desk) -> None:
     """Whatever keeps it busy for a moment costs no order."""
     leading = desk.lead(1)
     desk.catalog.refuse = Overloaded("busy")
-    results = result_of(leading.place(order("a")))
+    results = place(leading, order("a"))
     desk.run()
     assert results == []
     desk.catalog.refuse = None
@@ -363,11 +363,11 @@ def test_a_batch_that_has_no_room_is_taken_back(desk: Desk) -> None:
     """Whoever waits is told that nothing happened; the next batch has the same number."""
     leading = desk.lead(1)
     desk.catalog.refuse = DiskFull("full")
-    first, again = (result_of(leading.place(order("a"))) for _ in range(2))
+    first, again = (place(leading, order("a")) for _ in range(2))
     assert (failed(first), failed(again)) == (DiskFull, DiskFull)
     desk.catalog.refuse = None
-    assert result_of(leading.place(order("b"))) == [Placement(1, "", False, 1)]
-    assert result_of(leading.place(order("a"))) == [Placement(2, "", False, 2)]
+    assert place(leading, order("b")) == [Placement(1, "", False, 1)]
+    assert place(leading, order("a")) == [Placement(2, "", False, 2)]
     assert [batch.number for batch in desk.catalog.batches] == [1, 1, 1, 2]
 
 
@@ -375,7 +375,7 @@ def test_a_batch_that_may_have_got_through_is_not_taken_back(desk: Desk) -> None
     """The catalog has no room now, but the answer to the first attempt was lost."""
     leading = desk.lead(1)
     desk.catalog.lose_answers = 1
-    results = result_of(leading.place(order("a")))
+    results = place(leading, order("a"))
     desk.catalog.refuse = DiskFull("full")
     desk.run()
     assert results == []
@@ -389,6 +389,6 @@ def test_desk_is_bounded(desk: Desk) -> None:
     leading = desk.lead(1)
     desk.catalog.held = []
     for key in "abcd":
-        leading.place(order(key))
+        place(leading, order(key))
     with pytest.raises(Overloaded):
-        leading.place(order("e"))
+        place(leading, order("e"))

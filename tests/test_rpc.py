@@ -3,6 +3,9 @@
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import chain
+from queue import Queue
 from typing import Any
 
 import grpc
@@ -11,6 +14,7 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.python.threadpool import ThreadPool
 
 from twstock.config import Limits
@@ -20,14 +24,16 @@ from twstock.errors import (
     NotLeader,
     OutcomeUnknown,
     Overloaded,
+    Unavailable,
 )
 from twstock.pb import order_pb2
 from twstock.rpc.calls import Placement, PlaceOrder
 from twstock.rpc.client import Client
 from twstock.rpc.server import Endpoint, Server
-from twstock.rpc.wire import methods
+from twstock.rpc.wire import methods, streams
 
-LIMITS = Limits(rpc_threads=4, rpc_client_calls_max=2)
+LIMITS = Limits(rpc_threads=4, rpc_client_calls_max=2, rpc_streams_max=2)
+WITHOUT_STREAMS = replace(LIMITS, rpc_streams_max=0)
 REQUEST = PlaceOrder("k", "GameStart", "buy", 1)
 
 
@@ -39,22 +45,29 @@ def free_port() -> int:
         return port
 
 
-@pytest.fixture
-def serve() -> Iterator[Callable[[Any], Client]]:
-    """Starts a server with one answer for Order; gives a client for it."""
+@pytest.fixture(params=[LIMITS, WITHOUT_STREAMS], ids=["stream", "calls"])
+def serve(request: Any) -> Iterator[Callable[[Any], Client]]:
+    """Starts a server with one answer for Order; gives a client for it, which talks to it by a
+    stream, or by calls of their own because the server has no room for streams.
+    """
     threads = ThreadPool(1, 4, "test-rpc")
     threads.start()
     ends: list[Any] = []
+    address = f"127.0.0.1:{free_port()}"
 
     def start(answer: Any) -> Client:
-        address = f"127.0.0.1:{free_port()}"
         endpoint = Endpoint(methods.ORDER, answer)
-        server = Server(address, [endpoint], reactor.callFromThread, LIMITS)  # type: ignore[attr-defined]
+        deliver = reactor.callFromThread  # type: ignore[attr-defined]
+        server = Server(address, [endpoint], deliver, request.param)
         server.startService()
-        client = Client(address, threads, reactor.callFromThread, LIMITS)  # type: ignore[attr-defined]
+        client = Client(address, threads, reactor, deliver, LIMITS)  # type: ignore[arg-type]
         ends.append((server, client))
         return client
 
+    def end() -> None:
+        ends[-1][0].stopService()
+
+    start.end = end  # type: ignore[attr-defined]
     yield start
     for server, client in ends:
         client.close()
@@ -130,6 +143,141 @@ async def test_calls_beyond_the_limit_are_refused(serve: Callable[[Any], Client]
     waiting.callback(None)
     for call in calls:
         assert await call == Placement(1)
+
+
+@pytest_twisted.ensureDeferred
+async def test_each_call_gets_its_own_answer(serve: Callable[[Any], Client]) -> None:
+    """Answers come in the sequence in which they are ready, not in that of the calls."""
+    waiting: list[Deferred[None]] = [Deferred(), Deferred()]
+
+    async def answer(request: PlaceOrder) -> Placement:
+        await waiting[request.quantity]
+        return Placement(request.quantity + 10)
+
+    client = serve(answer)
+    first, second = (
+        client.call(methods.ORDER, REQUEST._replace(quantity=n), 5.0) for n in range(2)
+    )
+    waiting[1].callback(None)
+    assert await second == Placement(11)
+    assert not first.called
+    waiting[0].callback(None)
+    assert await first == Placement(10)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_after_its_deadline_disturbs_nobody(
+    serve: Callable[[Any], Client],
+) -> None:
+    """Whoever asked has gone on; the next call is answered as ever."""
+    late: Deferred[None] = Deferred()
+
+    async def answer(request: PlaceOrder) -> Placement:
+        if request.quantity == 0:
+            await late
+        return Placement(request.quantity)
+
+    client = serve(answer)
+    await fails(client.call(methods.ORDER, REQUEST._replace(quantity=0), 0.05), OutcomeUnknown)
+    late.callback(None)
+    assert await client.call(methods.ORDER, REQUEST._replace(quantity=7), 2.0) == Placement(7)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_request_that_is_none_fails_alone(serve: Callable[[Any], Client]) -> None:
+    """What cannot be put on the wire fails by itself; the calls beside it go on."""
+
+    async def answer(request: PlaceOrder) -> Placement:
+        return Placement(1)
+
+    client = serve(answer)
+    odd = client.call(methods.ORDER, REQUEST._replace(quantity=2**70), 2.0)
+    good = client.call(methods.ORDER, REQUEST, 2.0)
+    await fails(odd, ValueError)
+    assert await good == Placement(1)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_goes_leaves_the_outcome_unknown_and_its_successor_is_found(
+    serve: Callable[[Any], Client],
+) -> None:
+    """What was under way may have taken effect; the next call reaches whoever listens there."""
+    reached, never = [], Deferred[None]()
+
+    async def hang(request: PlaceOrder) -> Placement:
+        reached.append(request)
+        await never
+        return Placement(1)
+
+    async def answer(request: PlaceOrder) -> Placement:
+        return Placement(2)
+
+    client = serve(hang)
+    under_way = client.call(methods.ORDER, REQUEST, 30.0)
+    while not reached:
+        await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+    serve.end()  # type: ignore[attr-defined]
+    await fails(under_way, OutcomeUnknown)
+    serve(answer)
+    for _ in range(100):
+        try:
+            placed = await client.call(methods.ORDER, REQUEST, 2.0)
+        except OutcomeUnknown:  # the channel waits before it connects again
+            await deferLater(reactor, 0.05)  # type: ignore[arg-type]
+        else:
+            break
+    assert placed == Placement(2)
+    never.callback(None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_closed_client_calls_nobody(serve: Callable[[Any], Client]) -> None:
+    """What was under way ends at once, what comes later never begins."""
+    reached, never = [], Deferred[None]()
+
+    async def hang(request: PlaceOrder) -> Placement:
+        reached.append(request)
+        await never
+        return Placement(1)
+
+    client = serve(hang)
+    under_way = client.call(methods.ORDER, REQUEST, 30.0)
+    while not reached:
+        await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+    client.close()
+    await fails(under_way, OutcomeUnknown)
+    await fails(client.call(methods.ORDER, REQUEST, 30.0), Unavailable)
+    never.callback(None)
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("data", [b"\xff\xff\xff", streams.call(1, "/twstock.No/Such", b"")])
+async def test_garbage_on_a_stream_ends_it(data: bytes) -> None:
+    """Whoever sends it loses the stream; the server stays, and has room for the next one."""
+
+    async def answer(request: PlaceOrder) -> Placement:
+        return Placement(1)
+
+    address = f"127.0.0.1:{free_port()}"
+    deliver = reactor.callFromThread  # type: ignore[attr-defined]
+    server = Server(address, [Endpoint(methods.ORDER, answer)], deliver, LIMITS)
+    server.startService()
+    try:
+        with grpc.insecure_channel(address) as channel:
+            for _ in range(3 * LIMITS.rpc_streams_max):
+                answers = channel.stream_stream(streams.PATH)(iter([data]), timeout=5)
+                assert await deferToThread(list, answers) == []
+            good = streams.call(3, methods.ORDER.path, methods.ORDER.encode_request(REQUEST))
+            stays_open = chain([good], iter(Queue[bytes]().get, None))
+            answers = channel.stream_stream(streams.PATH)(stays_open, timeout=5)
+            found = await deferToThread(next, answers)
+            answers.cancel()
+        call_id, content = streams.to_answer(found)
+        assert call_id == 3
+        assert isinstance(content, bytes)
+        assert methods.ORDER.decode_answer(content) == Placement(1)
+    finally:
+        server.stopService()
 
 
 @pytest_twisted.ensureDeferred

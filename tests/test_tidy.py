@@ -28,16 +28,17 @@ PURE = words("""
     errors market config csvtext plan
     replication.messages replication.log replication.replica replication.election
     replication.leadership replication.standing replication.progress replication.writes
-    replication.records replication.recovery replication.promises
-    rpc.calls rpc.status rpc.wire.base rpc.wire.commands rpc.wire.methods rpc.wire.replicas
-    rpc.wire.trading
+    replication.records replication.recovery replication.promises replication.places
+    replication.seals
+    rpc.calls rpc.status rpc.wire.base rpc.wire.columns rpc.wire.commands rpc.wire.methods
+    rpc.wire.replicas rpc.wire.streams rpc.wire.trading
     catalog.state catalog.sessions catalog.changes
     order.state order.desk
     web.cache web.answers web.bodies
 """)
 
 HARMLESS = words("""
-    bisect collections collections.abc csv dataclasses decimal enum functools hashlib http io
+    array bisect collections collections.abc csv dataclasses decimal enum functools hashlib http io
     itertools json math pathlib re struct tomllib types typing urllib.parse zlib
     random.Random grpc.StatusCode pylru
 """)
@@ -64,7 +65,7 @@ MAY_IMPORT = {
     "replication.CORE": "errors replication.CORE",
     "replication": "errors config process replication rpc.calls rpc.client rpc.wire",
     "replication.assembly": "errors config process replication rpc.calls rpc.server",
-    "rpc": "errors market config replication.messages rpc",
+    "rpc": "errors market config process replication.messages rpc",
     "rpc.wire": "errors market replication.messages rpc.calls rpc.status rpc.wire pb",
     "catalog": "errors market config process csvtext replication rpc catalog",
     "order": "errors market config process csvtext replication rpc order",

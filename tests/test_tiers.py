@@ -21,8 +21,17 @@ from twstock.errors import (
     StaleEpoch,
     Unavailable,
 )
-from twstock.market import Order, Side, Stock, Trade
-from twstock.rpc.calls import Lease, Lookup, Notified, Placement, Placements, PlaceOrder, Register
+from twstock.market import Order, Side, Trade
+from twstock.rpc.calls import (
+    Lease,
+    Notified,
+    Placement,
+    Placements,
+    PlaceOrder,
+    Register,
+    StockPage,
+    Stocks,
+)
 from twstock.web.leader import Leader, LeaderWatch
 from twstock.web.orders import CALLS_MAX
 from twstock.web.tiers import CatalogTier, OrderTier
@@ -390,7 +399,7 @@ def test_a_call_that_is_stuck_does_not_hold_up_the_orders_after_it() -> None:
     group = Group()
     leader = group.members[3]
     leader.replies["PlaceOrders"] = lambda q: HANG if q.orders[0].quantity == 1 else executed(q)
-    stuck, also_stuck = group.place(1), outcome(group.tier.place(replace(order(1), key="also")))
+    stuck, also_stuck = group.place(1), outcome(group.tier.place(order(1)._replace(key="also")))
     group.clock.advance(0)
     other = group.place(2)
     assert other == []
@@ -480,74 +489,47 @@ def catalogs(members: int) -> Group:
     return Group(members, CatalogTier, "catalog")
 
 
-@pytest.mark.parametrize("members", [1, 3])
-def test_a_lookup_goes_to_the_leading_catalog_alone(members: int) -> None:
-    """Followers may be behind; only the leader's answer counts."""
-    group = catalogs(members)
-    stock = Stock("GOOGL", 100, 5)
-    group.members[members].replies["Lookup"] = stock
-    assert ask(group, lambda: group.tier.lookup(Lookup("GOOGL"))) == [stock]
-    others = [m for n, m in group.members.items() if n != members]
-    assert not any(m.of("Lookup") for m in others)
-
-
-def test_a_lookup_moves_to_a_new_leader_at_once() -> None:
-    """A paused catalog is left as soon as another leads a higher term."""
-    group = catalogs(3)
-    stock = Stock("GOOGL", 100, 5)
-    group.members[3].replies |= {"Lookup": HANG, "Heartbeat": HANG}
-    group.members[2].replies["Lookup"] = stock
-    result = ask(group, lambda: group.tier.lookup(Lookup("GOOGL")))
-    group.advance(0.2)
-    group.leads(2, 2)
-    group.advance(0.15)
-    assert result == [stock]
-    assert group.members[3].of("Lookup")[0].cancelled
-
-
-def test_a_lookup_survives_a_restart_of_the_only_catalog() -> None:
-    """It is asked again until the budget is over, then it is a 503 without effect."""
-    group = catalogs(1)
-    group.leads(1, 1, 1)
-    result = ask(group, lambda: group.tier.lookup(Lookup("GOOGL")))
-    group.advance(1.0)
-    assert result == []
-    group.leads(1, 2)
-    group.members[1].replies["Lookup"] = lambda _: None
-    group.advance(0.15)
-    assert result == [None]
-    group.leads(1, 2, 1)
-    del group.members[1].replies["Lookup"]
-    result = ask(group, lambda: group.tier.lookup(Lookup("GOOGL")))
-    group.advance(2.0)
-    assert error_of(result) is Unavailable
+PAGE = StockPage("", 1)
+STOCKS = Stocks((), "")
 
 
 def test_too_many_questions_are_refused_at_once() -> None:
     """Questions have a limit, too."""
     group = catalogs(1)
-    group.members[1].replies["Lookup"] = HANG
+    group.members[1].replies["ListStocks"] = HANG
     for _ in range(LIMITS.requests_waiting_max):
-        ask(group, lambda: group.tier.lookup(Lookup("GOOGL")))
-    assert error_of(ask(group, lambda: group.tier.lookup(Lookup("GOOGL")))) is Overloaded
+        ask(group, lambda: group.tier.list(PAGE))
+    assert error_of(ask(group, lambda: group.tier.list(PAGE))) is Overloaded
     group.advance(2.0)
-    group.members[1].replies["Lookup"] = lambda _: None
-    assert ask(group, lambda: group.tier.lookup(Lookup("GOOGL"))) == [None]
+    group.members[1].replies["ListStocks"] = lambda _: STOCKS
+    assert ask(group, lambda: group.tier.list(PAGE)) == [STOCKS]
 
 
 def test_questions_wait_here_and_not_at_the_member() -> None:
     """A member gives each call a thread: more than so many are never under way."""
     group = catalogs(1)
-    group.members[1].replies["Lookup"] = HANG
-    asked = [ask(group, lambda: group.tier.lookup(Lookup("GOOGL"))) for _ in range(12)]
-    calls = group.members[1].of("Lookup")
+    group.members[1].replies["ListStocks"] = HANG
+    asked = [ask(group, lambda: group.tier.list(PAGE)) for _ in range(12)]
+    calls = group.members[1].of("ListStocks")
     assert len(calls) == LIMITS.calls_under_way_max
-    for called in group.members[1].of("Lookup"):
-        group.members[1].settle(called, None)
+    for called in group.members[1].of("ListStocks"):
+        group.members[1].settle(called, STOCKS)
     group.advance(0.01)
-    for called in group.members[1].of("Lookup"):
-        group.members[1].settle(called, None)
-    assert asked == [[None]] * 12
+    for called in group.members[1].of("ListStocks"):
+        group.members[1].settle(called, STOCKS)
+    assert asked == [[STOCKS]] * 12
+
+
+def test_a_question_that_waited_is_asked_of_whoever_leads_now() -> None:
+    """Those behind the calls that a paused leader swallowed are not sent after them."""
+    group = catalogs(3)
+    group.members[3].replies |= {"ListStocks": HANG, "Heartbeat": HANG}
+    group.members[2].replies["ListStocks"] = STOCKS
+    asked = [ask(group, lambda: group.tier.list(PAGE)) for _ in range(20)]
+    group.leads(2, 2)
+    group.advance(0.3)
+    assert asked == [[STOCKS]] * 20
+    assert len(group.members[3].of("ListStocks")) == LIMITS.calls_under_way_max
 
 
 def test_a_storm_of_questions_to_a_stopped_member_leaves_no_trace() -> None:
@@ -555,8 +537,8 @@ def test_a_storm_of_questions_to_a_stopped_member_leaves_no_trace() -> None:
     limits = replace(LIMITS, requests_waiting_max=1000)
     group = catalogs(1)
     tier = CatalogTier(group.watch, group.members, group.clock, limits, Random(3))
-    group.members[1].replies["Lookup"] = HANG
-    asked = [ask(group, lambda: tier.lookup(Lookup("GOOGL"))) for _ in range(600)]
+    group.members[1].replies["ListStocks"] = HANG
+    asked = [ask(group, lambda: tier.list(PAGE)) for _ in range(600)]
     group.advance(2.0)
     assert {error_of(results) for results in asked} == {Unavailable}
     assert (tier._slots.tokens, tier._asking) == (limits.calls_under_way_max, 0)

@@ -23,7 +23,9 @@ class Ends:
     def __init__(self, threads: ThreadPool) -> None:
         self.address = Address("127.0.0.1", free_port())
         deliver = reactor.callFromThread  # type: ignore[attr-defined]
-        self.transport = GrpcTransport("order", {3: self.address}, threads, deliver, LIMITS)
+        self.transport = GrpcTransport(
+            "order", {3: self.address}, threads, reactor, deliver, LIMITS
+        )
         self.sockets: list[socket.socket] = []
 
     def listen(self, backlog: int = 5) -> None:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from twstock import errors
 from twstock.market import (
     Batch,
-    BatchResult,
     BeginEpoch,
     DirectTrade,
     Order,
@@ -19,8 +18,9 @@ from twstock.market import (
     Side,
     Stock,
     Trade,
+    Verdict,
 )
-from twstock.pb import catalog_pb2, order_pb2, replication_pb2
+from twstock.pb import catalog_pb2, log_pb2, order_pb2, replication_pb2
 from twstock.replication.messages import (
     AppendEntries,
     AppendReply,
@@ -52,14 +52,22 @@ ORDERS = st.builds(Order, TEXT, TEXT, st.sampled_from(Side), INT64)
 TRADES = st.builds(Trade, INT64, ORDERS, INT64, INT64, INT64)
 STOCKS = st.builds(Stock, TEXT, INT64, INT64, INT64, INT64, INT64)
 OUTCOMES = st.one_of(
-    st.builds(Outcome, trade=TRADES, replayed=YES),
-    st.builds(Outcome, refusal=st.sampled_from(Refusal), replayed=YES),
+    st.builds(
+        Outcome,
+        TRADES.filter(lambda trade: trade.number != 0),
+        st.none(),
+        st.just(False),
+        YES,
+    ),
+    st.builds(Outcome, st.none(), st.sampled_from(Refusal), st.just(False), YES),
     st.just(Outcome(key_reused=True)),
 )
+VERDICTS = OUTCOMES.map(Verdict.of)
 BATCHES = st.builds(Batch, INT64, INT64, INT64, INT64, INT64, tuples(ORDERS))
 PLACE_ORDERS = st.builds(calls.PlaceOrder, TEXT, TEXT, TEXT, INT64)
 PLACED = st.builds(calls.Placement, INT64, st.just(""), YES, INT64)
-REFUSED = st.builds(calls.Placement, refusal=st.sampled_from(Refusal).map(str), replayed=YES)
+REFUSALS = st.sampled_from(Refusal).map(str)
+REFUSED = st.builds(calls.Placement, st.just(0), REFUSALS, YES, st.just(0))
 PEERS = st.builds(calls.Peer, TEXT, TEXT, INT32, UINT64)
 ENTRIES = st.builds(Entry, INT64, INT64, st.sampled_from(EntryKind), st.binary(max_size=20))
 APPEND_REPLIES = st.builds(AppendReply, INT32, INT32, INT64, YES, INT64, INT64, INT64, DOUBLE)
@@ -163,10 +171,14 @@ REQUESTS_AND_ANSWERS = {
     "CATALOG_APPEND": (RAFT_APPENDS, APPEND_REPLIES),
     "FETCH_ENTRIES": (FETCHES, COMMITTED),
     "LOOKUP": (st.builds(calls.Lookup, TEXT, INT32, TEXT), st.none() | STOCKS),
+    "LOOKUP_MANY": (
+        st.builds(calls.LookupMany, tuples(TEXT), INT32, TEXT),
+        st.builds(calls.LookedUp, tuples(st.none() | STOCKS)),
+    ),
     "TRADE": (
         BATCHES | PLACE_ORDERS,
-        st.builds(BatchResult, tuples(OUTCOMES), tuples(TRADES))
-        | st.builds(calls.Placement, refusal=st.sampled_from(Refusal).map(str)),
+        st.builds(calls.Verdicts, tuples(VERDICTS), tuples(TRADES))
+        | st.builds(calls.Placement, st.just(0), REFUSALS, st.just(False), st.just(0)),
     ),
     "BEGIN_EPOCH": (
         st.builds(BeginEpoch, INT64, INT64),
@@ -306,6 +318,60 @@ def test_catalog_commands_come_out_of_the_log_whole(command):
 def test_order_records_come_out_of_the_log_whole(trades):
     """What the order log keeps is what was proposed."""
     assert commands.decode_order_record(commands.encode_order_record(trades)) == trades
+
+
+@given(tuples(TRADES))
+def test_order_records_of_the_first_format_are_still_read(trades):
+    """Logs are kept for ever: those that were written with a message for each order, too."""
+    items = [
+        catalog_pb2.ExecutedTrade(
+            number=t.number,
+            item=catalog_pb2.OrderItem(
+                key=t.order.key, name=t.order.name, type=t.order.side, quantity=t.order.quantity
+            ),
+            version=t.version,
+            price_cents=t.price_cents,
+            at_ms=t.at_ms,
+        )
+        for t in trades
+    ]
+    payload = log_pb2.OrderRecord(trades=items).SerializeToString()
+    assert commands.decode_order_record(payload) == trades
+
+
+@given(BATCHES)
+def test_batches_of_the_first_format_are_still_read(batch):
+    """The catalog's log, too."""
+    pb = catalog_pb2.TradeBatch(
+        epoch=batch.epoch,
+        number=batch.number,
+        recorded=batch.recorded,
+        known=batch.known,
+        at_ms=batch.at_ms,
+        items=[
+            catalog_pb2.OrderItem(key=o.key, name=o.name, type=o.side, quantity=o.quantity)
+            for o in batch.orders
+        ],
+    )
+    payload = log_pb2.CatalogCommand(batch=pb).SerializeToString()
+    assert commands.decode_catalog_command(payload) == batch
+
+
+@given(OUTCOMES, ORDERS)
+def test_a_verdict_and_its_order_are_the_outcome(outcome, order):
+    """Whoever placed an order needs only what is not in it."""
+    if outcome.trade is not None:
+        order = outcome.trade.order
+    assert Verdict.of(outcome).on(order) == outcome
+
+
+def test_columns_of_different_lengths_are_no_orders():
+    """A message that says less of one order than of the others says nothing of any."""
+    pb = order_pb2.PlaceOrdersRequest(
+        orders=catalog_pb2.OrderColumns(keys=["a", "b"], names=["X"], types=["buy"], quantities=[1])
+    )
+    with pytest.raises(ValueError, match="shorter"):
+        methods.PLACE_ORDERS.decode_request(pb.SerializeToString())
 
 
 @given(st.binary(max_size=60))

@@ -1,11 +1,13 @@
 """The words of the domain: stocks, orders, trades and refusals.
 
 Money is an integer number of cents everywhere inside; it has two decimals outside only.
-Quantities count shares. Every value is immutable.
+Quantities count shares. Every value is immutable; those of which a trade makes several are tuples,
+because a tuple is made in a fifth of the time of a frozen dataclass.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 QUANTITY_MAX = 2**53 - 1
 """The largest quantity of an order, a stock or a volume: the largest integer that every
@@ -40,8 +42,7 @@ STOCK_NOT_FOUND = "stock not found"
 ORDER_NOT_FOUND = "Transaction number not found"
 
 
-@dataclass(frozen=True, slots=True)
-class Stock:
+class Stock(NamedTuple):
     """One stock of the catalog.
 
     ``volume`` counts the shares traded so far, both ways; ``version`` grows by one with each
@@ -57,8 +58,7 @@ class Stock:
     initial_quantity: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """What a client asks for. The key names the request: it executes at most once."""
 
     key: str
@@ -68,11 +68,10 @@ class Order:
 
     def same_body(self, other: "Order") -> bool:
         """Whether both ask for the same thing, whatever their keys."""
-        return (self.name, self.side, self.quantity) == (other.name, other.side, other.quantity)
+        return self[1:] == other[1:]
 
 
-@dataclass(frozen=True, slots=True)
-class Trade:
+class Trade(NamedTuple):
     """One executed order. ``number`` is its place among all trades and its transaction number.
 
     ``version`` is the stock's version that the trade made; ``at_ms`` is wall time in
@@ -86,8 +85,7 @@ class Trade:
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one order: executed (``trade``), refused, or its key reused.
 
     Exactly one of the three is set. ``replayed`` tells that it was remembered.
@@ -97,6 +95,37 @@ class Outcome:
     refusal: Refusal | None = None
     key_reused: bool = False
     replayed: bool = False
+
+
+class Verdict(NamedTuple):
+    """An Outcome without the order, which whoever placed it has: ``number`` 0 and an empty
+    ``refusal`` for what does not apply.
+    """
+
+    number: int = 0
+    version: int = 0
+    price_cents: int = 0
+    at_ms: int = 0
+    refusal: str = ""
+    key_reused: bool = False
+    replayed: bool = False
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> "Verdict":
+        """What an outcome says."""
+        trade = outcome.trade
+        if trade is None:
+            return cls(0, 0, 0, 0, outcome.refusal or "", outcome.key_reused, outcome.replayed)
+        number, _, version, price_cents, at_ms = trade
+        return cls(number, version, price_cents, at_ms, "", False, outcome.replayed)
+
+    def on(self, order: Order) -> Outcome:
+        """The outcome of the order that this is about."""
+        if self.number:
+            trade = Trade(self.number, order, self.version, self.price_cents, self.at_ms)
+            return Outcome(trade, None, False, self.replayed)
+        refusal = Refusal(self.refusal) if self.refusal else None
+        return Outcome(None, refusal, self.key_reused, self.replayed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,16 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, ClassVar, Protocol
-from uuid import uuid4
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from twisted.python.usage import Options, UsageError
@@ -44,6 +47,13 @@ class Clock(Protocol):
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> DelayedCall:
         """Call a function ``delay`` seconds from now."""
+
+
+class Threads(Protocol):
+    """Where blocking calls run: one thread, so that they keep their sequence."""
+
+    def callInThread(self, func: Callable[..., object], *args: Any) -> None:
+        """Run ``func`` in the thread, after everything given before."""
 
 
 class ServiceOptions(Options):
@@ -118,9 +128,20 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def new_key() -> str:
-    """A key for a request that came without one: it never comes again."""
-    return uuid4().hex
+def key_maker() -> Callable[[], str]:
+    """What makes keys for requests that come without one, as in a UUID of version 7 (RFC 9562):
+    the time in milliseconds, then 80 random bits, which never come again and which nobody can
+    guess. Keys that sort by time are neighbours in an index, so that a busy one stays in memory
+    however many old ones there are.
+    """
+
+    def randoms() -> Iterator[str]:
+        while True:
+            digits = os.urandom(10 * 256).hex()
+            yield from (digits[start : start + 20] for start in range(0, len(digits), 20))
+
+    random = randoms()
+    return lambda: f"{wall_ms():012x}{next(random)}"
 
 
 def panic(reason: Failure | str, exit_process: Callable[[int], None] = os._exit) -> None:
@@ -194,6 +215,42 @@ class Pool(Service):
         """Let the threads finish what they have."""
         super().stopService()
         self.threads.stop()
+
+
+class Worker(Service):
+    """One thread of its own, for work that has to stay in sequence and is handed over often:
+    that takes a third of the time that a ThreadPool needs to find out which thread is free.
+
+    An error that comes out of the work is logged; who cares about it catches it there.
+    """
+
+    _log = Logger()
+
+    def __init__(self, name: str) -> None:
+        self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._thread = Thread(target=self._run, name=name, daemon=True)
+
+    def callInThread(self, func: Callable[..., object], *args: Any) -> None:
+        """Run ``func`` in the thread, after everything given before."""
+        self._work.put(partial(func, *args))
+
+    def startService(self) -> None:
+        """Start the thread."""
+        super().startService()
+        self._thread.start()
+
+    def stopService(self) -> None:
+        """Let the thread finish what it has."""
+        super().stopService()
+        self._work.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            try:
+                work()
+            except Exception:
+                self._log.failure("work in the thread {name} failed", name=self._thread.name)
 
 
 class SystemdNotifier:

@@ -1,6 +1,7 @@
 """What the commands of the catalog's log result in, and what they change: plain values."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from twstock.market import BatchResult, Order, Outcome, Refusal, Stock, Trade
 from twstock.rpc.calls import ExecutedTrades
@@ -35,8 +36,7 @@ class Lost:
 Result = BatchResult | ExecutedTrades | Outcome | Seeded | Stale | Lost
 
 
-@dataclass(frozen=True, slots=True)
-class RefusedOrder:
+class RefusedOrder(NamedTuple):
     """A refusal that is remembered, so that a late copy cannot execute after all."""
 
     order: Order
@@ -49,6 +49,7 @@ class AppliedBatch:
     """The last batch of the present epoch; number 0: none yet."""
 
     number: int = 0
+    orders: tuple[Order, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
 
 

@@ -35,19 +35,23 @@ from twstock.market import (
     Refusal,
     Seed,
     Stock,
+    Verdict,
     parse_order,
 )
 from twstock.process import Clock
 from twstock.rpc.calls import (
     ExecutedTrades,
     Lease,
+    LookedUp,
     Lookup,
+    LookupMany,
     Placement,
     PlaceOrder,
     Register,
     StockPage,
     Stocks,
     TradeCall,
+    Verdicts,
 )
 from twstock.rpc.wire.commands import encode_catalog_command
 
@@ -135,6 +139,15 @@ class Catalog:
         now = self._clock.seconds()
         return self._sessions.looked_up(request.front_id, request.session, request.name, now)
 
+    async def lookup_many(self, request: LookupMany) -> LookedUp:
+        """LookupMany: as many lookups at the same moment, in one answer."""
+        if len(request.names) > self._limits.page_max:
+            raise InvalidRequest("stock_names", f"expected at most {self._limits.page_max}")
+        self._check_reads()
+        now = self._clock.seconds()
+        front_id, session, look_up = request.front_id, request.session, self._sessions.looked_up
+        return LookedUp(tuple(look_up(front_id, session, name, now) for name in request.names))
+
     async def list_stocks(self, request: StockPage) -> Stocks:
         """ListStocks: a page of published stocks."""
         self._check_reads()
@@ -157,7 +170,7 @@ class Catalog:
 
     # --- trading -----------------------------------------------------------------------------
 
-    async def trade(self, request: TradeCall) -> BatchResult | Placement:
+    async def trade(self, request: TradeCall) -> Verdicts | Placement:
         """Trade: a batch of the order leader, or the seed's single trade. Answers when the
         trades are durable and no cache hides them.
         """
@@ -186,7 +199,7 @@ class Catalog:
         assert isinstance(listed, ExecutedTrades)
         return listed
 
-    async def _trade_batch(self, batch: Batch) -> BatchResult:
+    async def _trade_batch(self, batch: Batch) -> Verdicts:
         _check_batch(batch)
         self._check_leads()
         result = self._accepted(await self._propose(batch))
@@ -194,7 +207,7 @@ class Catalog:
         # Refusals, too, tell of the state that they were decided in.
         names = {order.name for order in batch.orders}
         await self._publish(names | {trade.order.name for trade in result.others})
-        return result
+        return Verdicts(tuple(map(Verdict.of, result.outcomes)), result.others)
 
     async def _trade_directly(self, request: PlaceOrder) -> Placement:
         _check_direct(request)

@@ -231,21 +231,13 @@ class CatalogState:
         self._last_at_ms = max(self._last_at_ms, batch.at_ms)
         outcomes = tuple(self._decide(order, draft) for order in batch.orders)
         result = self._result(batch, outcomes)
-        self._batch = AppliedBatch(batch.number, outcomes)
+        self._batch = AppliedBatch(batch.number, batch.orders, outcomes)
         self._forget(batch.recorded)
         return Applied(result, self._seal(entry, draft))
 
     def _is_last(self, batch: Batch) -> bool:
         """Whether this is another copy of the last batch (a copy has the same orders)."""
-        last = self._batch
-        return (
-            batch.number == last.number
-            and len(batch.orders) == len(last.outcomes)
-            and all(
-                outcome.trade is None or outcome.trade.order == order
-                for order, outcome in zip(batch.orders, last.outcomes, strict=True)
-            )
-        )
+        return batch.number == self._batch.number and batch.orders == self._batch.orders
 
     def _out_of_turn(self, batch: Batch) -> Stale:
         """Refuse a batch that is not the next one.

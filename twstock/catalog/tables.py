@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from twstock.catalog.changes import AppliedBatch, Change, RefusedOrder, Snapshot
 from twstock.catalog.state import CatalogState
 from twstock.errors import BrokenInvariant
-from twstock.market import BatchResult, Order, Refusal, Side, Stock, Trade
-from twstock.rpc.wire.methods import TRADE
+from twstock.market import Order, Refusal, Side, Stock, Trade
+from twstock.rpc.wire.commands import decode_decided, encode_decided
 
 _STOCK = "INSERT OR REPLACE INTO stocks VALUES (?, ?, ?, ?, ?, ?)"
 _TRADE = "INSERT INTO kept_trades VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -95,10 +95,7 @@ def _save_stocks(connection: sqlite3.Connection, changes: Iterable[Change]) -> N
     latest = {stock.name: stock for change in changes for stock in change.stocks}
     connection.executemany(
         _STOCK,
-        (
-            (s.name, s.price_cents, s.quantity, s.volume, s.version, s.initial_quantity)
-            for s in latest.values()
-        ),
+        latest.values(),
     )
 
 
@@ -130,7 +127,7 @@ def _save_refused(connection: sqlite3.Connection, changes: Iterable[Change]) -> 
 
 
 def _save_epoch(connection: sqlite3.Connection, change: Change) -> None:
-    outcomes = TRADE.encode_answer(BatchResult(change.batch.outcomes))
+    outcomes = encode_decided(change.batch.orders, change.batch.outcomes)
     connection.execute(
         "INSERT OR REPLACE INTO epoch VALUES (1, ?, ?, ?, ?, ?, ?)",
         (
@@ -149,9 +146,7 @@ def _epoch(connection: sqlite3.Connection) -> tuple[int, AppliedBatch, int, int,
     if row is None:
         return 0, AppliedBatch(), 0, 0, 0
     _, fence, number, outcomes, recorded, last_number, last_at_ms = row
-    result = TRADE.decode_answer(outcomes)
-    assert isinstance(result, BatchResult)
-    return fence, AppliedBatch(number, result.outcomes), recorded, last_number, last_at_ms
+    return fence, AppliedBatch(number, *decode_decided(outcomes)), recorded, last_number, last_at_ms
 
 
 def _order(order: Order) -> tuple[str, str, str, int]:

@@ -15,7 +15,7 @@ from twstock.process import (
     Pool,
     ServiceOptions,
     Stages,
-    new_key,
+    key_maker,
     panic,
     stop_with,
     supervise,
@@ -74,7 +74,7 @@ def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Service:
         reactor,
         limits,
         wall_ms,
-        new_key,
+        key_maker(),
         panic,
     )
     view = StocksView(
@@ -104,6 +104,7 @@ def endpoints(member: Any, catalog: Any) -> tuple[Any, ...]:
         *replication_endpoints("catalog", member, lambda: catalog.reason),
         Endpoint(methods.FETCH_ENTRIES, member.fetch, internal=True),
         Endpoint(methods.LOOKUP, catalog.lookup),
+        Endpoint(methods.LOOKUP_MANY, catalog.lookup_many),
         Endpoint(methods.LIST_STOCKS, catalog.list_stocks),
         Endpoint(methods.TRADE, catalog.trade),
         Endpoint(methods.BEGIN_EPOCH, catalog.begin_epoch, internal=True),

@@ -1,7 +1,7 @@
 """One term of leading the order group: fence and list, then batches, until the term ends."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -25,6 +25,10 @@ from twstock.rpc.calls import ExecutedTrades, Placement
 from twstock.rpc.wire.commands import encode_order_record
 
 T = TypeVar("T")
+Tell = Callable[[Placement | TwstockError], None]
+"""How whoever placed an order is told what became of it: called once, with a Placement,
+KeyReused, DiskFull, Unavailable (nothing happened) or OutcomeUnknown. A Deferred for each
+order would cost more than the order."""
 
 
 class Market(Protocol):
@@ -77,7 +81,7 @@ class Leading:
         self._desk = Desk(
             epoch, ledger.last_number(), limits.batch_orders_max, limits.orders_waiting_max
         )
-        self._askers: dict[str, list[Deferred[Placement]]] = {}
+        self._askers: dict[str, list[Tell]] = {}
         self._woken: Deferred[None] | None = None
         self._ended = False
         self.reason = "the catalog's trades are being listed"
@@ -95,18 +99,18 @@ class Leading:
             error: TwstockError = Unavailable("leadership was lost")
             if self._desk.may_have_traded(key):
                 error = OutcomeUnknown("leadership was lost")
-            for asker in waiting:
-                asker.errback(error)
+            for tell in waiting:
+                tell(error)
 
     @property
     def is_serving(self) -> bool:
         """Whether orders are taken: every earlier trade is known and being recorded."""
         return not self._ended and not self.reason
 
-    def place(self, order: Order, *, go: bool = True) -> "Deferred[Placement]":
-        """Trade an order, or join it; raises Unavailable, Overloaded or KeyReused.
+    def place(self, order: Order, tell: Tell) -> None:
+        """Put an order on the desk, or join it; raises Unavailable, Overloaded or KeyReused.
 
-        Without ``go`` it waits on the desk until ``go`` is called: for those of one request.
+        It waits there until ``go`` is called, so that those of one request go together.
         """
         if not self.is_serving:
             raise Unavailable(self.reason or "leadership was lost")
@@ -116,12 +120,9 @@ class Leading:
             case Place.FULL:
                 raise Overloaded("too many orders wait")
             case Place.JOINED:
-                return self._ask(order.key).addCallback(replayed)
+                self._askers.setdefault(order.key, []).append(partial(_tell_again, tell))
             case Place.QUEUED:
-                asker = self._ask(order.key)
-                if go:
-                    self.go()  # may answer at once
-                return asker
+                self._askers[order.key] = [tell]
 
     def go(self) -> None:
         """Begin with what waits on the desk, unless a batch is under way."""
@@ -264,22 +265,14 @@ class Leading:
 
     # --- who waits -------------------------------------------------------------------------
 
-    def _ask(self, key: str) -> "Deferred[Placement]":
-        asker: Deferred[Placement] = Deferred()
-        self._askers.setdefault(key, []).append(asker)
-        return asker
-
     def _answer(self, key: str, outcome: Outcome) -> None:
-        for asker in self._askers.pop(key, ()):
-            if outcome.key_reused:
-                asker.errback(KeyReused())
-            else:
-                asker.callback(placement(outcome))
+        for tell in self._askers.pop(key, ()):
+            tell(KeyReused() if outcome.key_reused else placement(outcome))
 
     def _refuse(self, keys: Iterable[str], error: TwstockError) -> None:
         for key in keys:
-            for asker in self._askers.pop(key, ()):
-                asker.errback(error)
+            for tell in self._askers.pop(key, ()):
+                tell(error)
 
     async def _sleep(self, seconds: float) -> None:
         """Wait for an order to come or for the time to pass."""
@@ -304,6 +297,6 @@ def placement(outcome: Outcome) -> Placement:
     return Placement(trade.number, "", outcome.replayed, trade.version)
 
 
-def replayed(first: Placement) -> Placement:
-    """The same answer, for whoever asked again."""
-    return replace(first, replayed=True)
+def _tell_again(tell: Tell, first: Placement | TwstockError) -> None:
+    """Pass the answer on to whoever asked again."""
+    tell(first._replace(replayed=True) if isinstance(first, Placement) else first)

@@ -7,8 +7,9 @@ from twisted.python.threadpool import ThreadPool
 
 from twstock.config import Limits
 from twstock.errors import InvalidRequest, NotLeader, TwstockError
-from twstock.market import Batch, BatchResult, BeginEpoch
-from twstock.rpc.calls import ExecutedTrades
+from twstock.market import Batch, BatchResult, BeginEpoch, Verdict
+from twstock.process import Clock
+from twstock.rpc.calls import ExecutedTrades, Verdicts
 from twstock.rpc.client import Client
 from twstock.rpc.wire import methods
 from twstock.rpc.wire.methods import A, Method, Q
@@ -25,20 +26,25 @@ class CatalogMarket(Service):
         self,
         addresses: Mapping[int, str],
         threads: ThreadPool,
+        clock: Clock,
         deliver: Callable[..., None],
         limits: Limits,
     ) -> None:
-        self._clients = {i: Client(a, threads, deliver, limits) for i, a in addresses.items()}
+        self._clients = {
+            i: Client(a, threads, clock, deliver, limits) for i, a in addresses.items()
+        }
         self._ids = sorted(addresses, reverse=True)
         self._leader = self._ids[0]
         self._deadline_s = limits.trade_deadline_s
 
     async def execute(self, batch: Batch) -> BatchResult:
         """Send a batch to the catalog's leader."""
-        result = await self._call(methods.TRADE, batch)
-        if not isinstance(result, BatchResult):
+        answer = await self._call(methods.TRADE, batch)
+        if not isinstance(answer, Verdicts):
             raise InvalidRequest("batch", "answered as a single trade")
-        return result
+        # The desk looks whether there is one for each order.
+        outcomes = map(Verdict.on, answer.verdicts, batch.orders)
+        return BatchResult(tuple(outcomes), answer.others)
 
     async def begin_epoch(self, epoch: BeginEpoch) -> ExecutedTrades:
         """Fence and list at the catalog's leader."""

@@ -1,14 +1,14 @@
 """The order tier's calls: placing orders as the leader, reading them from any replica."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
-from twisted.logger import Logger
+from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from twstock.config import Limits
-from twstock.errors import InvalidRequest, OutcomeUnknown, TwstockError, Unavailable
+from twstock.errors import InvalidRequest, TwstockError, Unavailable
 from twstock.market import (
     KEY_CHARS_MAX,
     NAME_CHARS_MAX,
@@ -18,7 +18,7 @@ from twstock.market import (
     parse_order,
 )
 from twstock.order import tables
-from twstock.order.leading import Leading, Market
+from twstock.order.leading import Leading, Market, Tell
 from twstock.order.state import OrderState
 from twstock.process import Clock
 from twstock.replication.database import Database
@@ -69,8 +69,6 @@ class Member(Protocol):
 class OrderService:
     """What clients and front-ends ask of one order replica."""
 
-    _log = Logger()
-
     def __init__(
         self,
         member: Member,
@@ -109,36 +107,47 @@ class OrderService:
 
     async def order(self, request: PlaceOrder) -> Placement:
         """Order: place one and wait until a majority has it on disk."""
-        return await self._place(request, go=True)
+        (result,) = (await self.place_orders(PlaceOrders((request,)))).results
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     async def place_orders(self, request: PlaceOrders) -> Placements:
         """PlaceOrders: each order has its own outcome."""
-        placing = [maybeDeferred(self._place, order, go=False) for order in request.orders]
-        if self._leading is not None:
-            self._leading.go()
-        done = await DeferredList(placing, consumeErrors=True)
-        return Placements(tuple(self._result(ok, value) for ok, value in done))
-
-    def _result(self, ok: bool, value: Any) -> Placement | Exception:
-        if ok:
-            placed: Placement = value
-            return placed
-        if isinstance(value.value, TwstockError):
-            return value.value
-        self._log.failure("an order failed", value)
-        return OutcomeUnknown("internal error")
-
-    def _place(self, request: PlaceOrder, *, go: bool) -> "Deferred[Placement]":
-        _check(request)
-        if self._leading is None or self._member.is_giving_way():
+        leading = self._leading
+        if leading is None or self._member.is_giving_way():
             raise self._member.not_leading()
-        key = request.key or self._random_key()
-        order = parse_order(key, request.name, request.type, request.quantity)
-        if isinstance(order, Refusal):
-            return succeed(Placement(refusal=str(order)))
+        results = _Results(len(request.orders))
         # What trades has to be recorded: nothing goes out that would wait for room here.
-        self._member.check_room()
-        return self._leading.place(order, go=go)
+        full = self._why_full()
+        for position, order in enumerate(request.orders):
+            tell = partial(results.take, position)
+            try:
+                self._place(leading, full, order, tell)
+            except TwstockError as error:
+                tell(error)
+        leading.go()
+        return Placements(await results.complete)
+
+    def _place(
+        self, leading: Leading, full: TwstockError | None, request: PlaceOrder, tell: Tell
+    ) -> None:
+        _check(request)
+        key, name, side, quantity = request
+        order = parse_order(key or self._random_key(), name, side, quantity)
+        if isinstance(order, Refusal):
+            tell(Placement(refusal=str(order)))
+        elif full is not None:
+            raise full
+        else:
+            leading.place(order, tell)
+
+    def _why_full(self) -> TwstockError | None:
+        try:
+            self._member.check_room()
+        except TwstockError as error:
+            return error
+        return None
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -229,6 +238,24 @@ class OrderService:
             return succeed(recent)
         found = self._database.read(lambda db: tables.by_keys(db, older))
         return found.addCallback(lambda rows: {**rows, **recent})
+
+
+class _Results:
+    """What becomes of the orders of one request; ``complete`` fires when all is known."""
+
+    def __init__(self, count: int) -> None:
+        self.complete: Deferred[tuple[Placement | Exception, ...]] = Deferred()
+        self._results: list[Any] = [None] * count
+        self._missing = count
+        if not count:
+            self.complete.callback(())
+
+    def take(self, position: int, result: Placement | TwstockError) -> None:
+        """The result of one order."""
+        self._results[position] = result
+        self._missing -= 1
+        if not self._missing:
+            self.complete.callback(tuple(self._results))
 
 
 def _check(request: PlaceOrder) -> None:

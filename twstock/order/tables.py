@@ -70,17 +70,8 @@ def by_keys(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, Tr
 
 
 def _row(trade: Trade) -> tuple[object, ...]:
-    o = trade.order
-    return (
-        trade.number,
-        o.key,
-        o.name,
-        str(o.side),
-        o.quantity,
-        trade.version,
-        trade.price_cents,
-        trade.at_ms,
-    )
+    number, (key, name, side, quantity), version, price_cents, at_ms = trade
+    return number, key, name, str(side), quantity, version, price_cents, at_ms
 
 
 def _trade(row: tuple[int, str, str, str, int, int, int, int]) -> Trade:

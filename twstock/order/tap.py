@@ -11,7 +11,7 @@ from twstock.process import (
     Pool,
     ServiceOptions,
     Stages,
-    new_key,
+    key_maker,
     panic,
     stop_with,
     supervise,
@@ -53,7 +53,7 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Service:
     parts = assemble(cluster, "order", number, tables, tables.load, reactor)
     trading, viewing = Pool("trading", TRADING_CALLS_MAX), Pool("views")
     addresses = {replica.id: str(replica.grpc) for replica in cluster.catalogs}
-    market = CatalogMarket(addresses, trading.threads, reactor.callFromThread, limits)
+    market = CatalogMarket(addresses, trading.threads, reactor, reactor.callFromThread, limits)
     orders = OrderService(
         parts.member,
         parts.database,
@@ -61,7 +61,7 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Service:
         reactor,
         limits,
         wall_ms,
-        new_key,
+        key_maker(),
         panic,
     )
     view = OrderLogView(

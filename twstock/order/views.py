@@ -15,7 +15,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
-from twstock.csvtext import csv_line
+from twstock.csvtext import csv_field
 from twstock.errors import TwstockError
 from twstock.market import Trade
 
@@ -107,5 +107,5 @@ class OrderLogView(Service):
 
 def order_line(trade: Trade) -> str:
     """One order as a line of the table."""
-    order = trade.order
-    return csv_line((trade.number, order.name, order.side, order.quantity))
+    _, name, side, quantity = trade.order
+    return f"{trade.number},{csv_field(name)},{side},{quantity}\n"

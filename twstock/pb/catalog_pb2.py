@@ -26,7 +26,7 @@ from twstock.pb import replication_pb2 as twstock_dot_pb_dot_replication__pb2
 
 from twstock.pb.replication_pb2 import *
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18twstock/pb/catalog.proto\x12\x07twstock\x1a\x1ctwstock/pb/replication.proto\"F\n\rLookupRequest\x12\x12\n\nstock_name\x18\x01 \x01(\t\x12\x10\n\x08\x66ront_id\x18\x64 \x01(\x05\x12\x0f\n\x07session\x18\x65 \x01(\t\"\xae\x01\n\x0eLookupResponse\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05price\x18\x03 \x01(\x01\x12\x10\n\x08quantity\x18\x04 \x01(\x03\x12\x0f\n\x07message\x18\x64 \x01(\t\x12\x13\n\x0bprice_cents\x18\x65 \x01(\x03\x12\x0e\n\x06volume\x18\x66 \x01(\x03\x12\x0f\n\x07version\x18g \x01(\x03\x12\x18\n\x10initial_quantity\x18h \x01(\x03\"F\n\tOrderItem\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x10\n\x08quantity\x18\x04 \x01(\x03\"v\n\rExecutedTrade\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12 \n\x04item\x18\x02 \x01(\x0b\x32\x12.twstock.OrderItem\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x13\n\x0bprice_cents\x18\x04 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x05 \x01(\x03\"|\n\x0cTradeOutcome\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x0f\n\x07refusal\x18\x02 \x01(\t\x12\x12\n\nkey_reused\x18\x03 \x01(\x08\x12\x10\n\x08replayed\x18\x04 \x01(\x08\x12%\n\x05trade\x18\x05 \x01(\x0b\x32\x16.twstock.ExecutedTrade\"~\n\nTradeBatch\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12\x10\n\x08recorded\x18\x03 \x01(\x03\x12\r\n\x05known\x18\x04 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x05 \x01(\x03\x12!\n\x05items\x18\x06 \x03(\x0b\x32\x12.twstock.OrderItem\"\x80\x01\n\x0cTradeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0fnumber_of_items\x18\x02 \x01(\x03\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\"\n\x05\x62\x61tch\x18\x64 \x01(\x0b\x32\x13.twstock.TradeBatch\x12\x17\n\x0fidempotency_key\x18\x65 \x01(\t\"\x7f\n\rTradeResponse\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x64 \x01(\t\x12\'\n\x08outcomes\x18\x65 \x03(\x0b\x32\x15.twstock.TradeOutcome\x12&\n\x06others\x18\x66 \x03(\x0b\x32\x16.twstock.ExecutedTrade\"1\n\x11\x42\x65ginEpochRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x03\"Q\n\x12\x42\x65ginEpochResponse\x12&\n\x06trades\x18\x01 \x03(\x0b\x32\x16.twstock.ExecutedTrade\x12\x13\n\x0blast_number\x18\x02 \x01(\x03\"A\n\x0fRegisterRequest\x12\x10\n\x08\x66ront_id\x18\x01 \x01(\x05\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\t\"\x98\x01\n\x10RegisterResponse\x12\x0f\n\x07lease_s\x18\x01 \x01(\x01\x12\r\n\x05\x66resh\x18\x02 \x01(\x08\x12\x35\n\x06missed\x18\x03 \x03(\x0b\x32%.twstock.RegisterResponse.MissedEntry\x1a-\n\x0bMissedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"1\n\x11ListStocksRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\"K\n\x12ListStocksResponse\x12\'\n\x06stocks\x18\x01 \x03(\x0b\x32\x17.twstock.LookupResponse\x12\x0c\n\x04next\x18\x02 \x01(\t\"@\n\x16ReplicateTradesRequest\x12&\n\x06\x61ppend\x18\x01 \x01(\x0b\x32\x16.twstock.AppendEntries\"?\n\x17ReplicateTradesResponse\x12$\n\x06\x61ppend\x18\x01 \x01(\x0b\x32\x14.twstock.AppendReply\"G\n\x13\x46\x65tchEntriesRequest\x12\x1b\n\x04peer\x18\x01 \x01(\x0b\x32\r.twstock.Peer\x12\x13\n\x0b\x61\x66ter_index\x18\x02 \x01(\x03\"|\n\x14\x46\x65tchEntriesResponse\x12\x12\n\nprev_index\x18\x01 \x01(\x03\x12\x11\n\tprev_term\x18\x02 \x01(\x03\x12\x1f\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x0e.twstock.Entry\x12\x0e\n\x06\x63ommit\x18\x04 \x01(\x03\x12\x0c\n\x04term\x18\x05 \x01(\x03\x32\xc1\x05\n\x07\x43\x61talog\x12\x39\n\x06Lookup\x12\x16.twstock.LookupRequest\x1a\x17.twstock.LookupResponse\x12\x36\n\x05Trade\x12\x15.twstock.TradeRequest\x1a\x16.twstock.TradeResponse\x12\x45\n\nBeginEpoch\x12\x1a.twstock.BeginEpochRequest\x1a\x1b.twstock.BeginEpochResponse\x12?\n\x08Register\x12\x18.twstock.RegisterRequest\x1a\x19.twstock.RegisterResponse\x12\x45\n\nListStocks\x12\x1a.twstock.ListStocksRequest\x1a\x1b.twstock.ListStocksResponse\x12\x37\n\tHeartbeat\x12\x0e.twstock.Empty\x1a\x1a.twstock.HeartbeatResponse\x12T\n\x0fReplicateTrades\x12\x1f.twstock.ReplicateTradesRequest\x1a .twstock.ReplicateTradesResponse\x12H\n\x0bRequestVote\x12\x1b.twstock.RequestVoteRequest\x1a\x1c.twstock.RequestVoteResponse\x12N\n\rNotifyReplica\x12\x1d.twstock.NotifyReplicaRequest\x1a\x1e.twstock.NotifyReplicaResponse\x12K\n\x0c\x46\x65tchEntries\x12\x1c.twstock.FetchEntriesRequest\x1a\x1d.twstock.FetchEntriesResponseP\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18twstock/pb/catalog.proto\x12\x07twstock\x1a\x1ctwstock/pb/replication.proto\"F\n\rLookupRequest\x12\x12\n\nstock_name\x18\x01 \x01(\t\x12\x10\n\x08\x66ront_id\x18\x64 \x01(\x05\x12\x0f\n\x07session\x18\x65 \x01(\t\"\xae\x01\n\x0eLookupResponse\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05price\x18\x03 \x01(\x01\x12\x10\n\x08quantity\x18\x04 \x01(\x03\x12\x0f\n\x07message\x18\x64 \x01(\t\x12\x13\n\x0bprice_cents\x18\x65 \x01(\x03\x12\x0e\n\x06volume\x18\x66 \x01(\x03\x12\x0f\n\x07version\x18g \x01(\x03\x12\x18\n\x10initial_quantity\x18h \x01(\x03\"K\n\x11LookupManyRequest\x12\x13\n\x0bstock_names\x18\x01 \x03(\t\x12\x10\n\x08\x66ront_id\x18\x02 \x01(\x05\x12\x0f\n\x07session\x18\x03 \x01(\t\"=\n\x12LookupManyResponse\x12\'\n\x06stocks\x18\x01 \x03(\x0b\x32\x17.twstock.LookupResponse\"F\n\tOrderItem\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x10\n\x08quantity\x18\x04 \x01(\x03\"v\n\rExecutedTrade\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12 \n\x04item\x18\x02 \x01(\x0b\x32\x12.twstock.OrderItem\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x13\n\x0bprice_cents\x18\x04 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x05 \x01(\x03\"N\n\x0cOrderColumns\x12\x0c\n\x04keys\x18\x01 \x03(\t\x12\r\n\x05names\x18\x02 \x03(\t\x12\r\n\x05types\x18\x03 \x03(\t\x12\x12\n\nquantities\x18\x04 \x03(\x03\"}\n\x0cTradeColumns\x12%\n\x06orders\x18\x01 \x01(\x0b\x32\x15.twstock.OrderColumns\x12\x0f\n\x07numbers\x18\x02 \x03(\x03\x12\x10\n\x08versions\x18\x03 \x03(\x03\x12\x14\n\x0cprices_cents\x18\x04 \x03(\x03\x12\r\n\x05\x61t_ms\x18\x05 \x03(\x03\"\x90\x01\n\x0eOutcomeColumns\x12\x0f\n\x07numbers\x18\x01 \x03(\x03\x12\x10\n\x08versions\x18\x02 \x03(\x03\x12\x14\n\x0cprices_cents\x18\x03 \x03(\x03\x12\r\n\x05\x61t_ms\x18\x04 \x03(\x03\x12\x10\n\x08refusals\x18\x05 \x03(\t\x12\x12\n\nkey_reused\x18\x06 \x03(\x08\x12\x10\n\x08replayed\x18\x07 \x03(\x08\"\xa5\x01\n\nTradeBatch\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12\x10\n\x08recorded\x18\x03 \x01(\x03\x12\r\n\x05known\x18\x04 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x05 \x01(\x03\x12!\n\x05items\x18\x06 \x03(\x0b\x32\x12.twstock.OrderItem\x12%\n\x06orders\x18\x07 \x01(\x0b\x32\x15.twstock.OrderColumns\"\x80\x01\n\x0cTradeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0fnumber_of_items\x18\x02 \x01(\x03\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\"\n\x05\x62\x61tch\x18\x64 \x01(\x0b\x32\x13.twstock.TradeBatch\x12\x17\n\x0fidempotency_key\x18\x65 \x01(\t\"\x8c\x01\n\rTradeResponse\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x64 \x01(\t\x12)\n\x08outcomes\x18g \x01(\x0b\x32\x17.twstock.OutcomeColumns\x12%\n\x06others\x18h \x01(\x0b\x32\x15.twstock.TradeColumnsJ\x04\x08\x65\x10\x66J\x04\x08\x66\x10g\"1\n\x11\x42\x65ginEpochRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x03\"Q\n\x12\x42\x65ginEpochResponse\x12&\n\x06trades\x18\x01 \x03(\x0b\x32\x16.twstock.ExecutedTrade\x12\x13\n\x0blast_number\x18\x02 \x01(\x03\"A\n\x0fRegisterRequest\x12\x10\n\x08\x66ront_id\x18\x01 \x01(\x05\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\t\"\x98\x01\n\x10RegisterResponse\x12\x0f\n\x07lease_s\x18\x01 \x01(\x01\x12\r\n\x05\x66resh\x18\x02 \x01(\x08\x12\x35\n\x06missed\x18\x03 \x03(\x0b\x32%.twstock.RegisterResponse.MissedEntry\x1a-\n\x0bMissedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"1\n\x11ListStocksRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\"K\n\x12ListStocksResponse\x12\'\n\x06stocks\x18\x01 \x03(\x0b\x32\x17.twstock.LookupResponse\x12\x0c\n\x04next\x18\x02 \x01(\t\"@\n\x16ReplicateTradesRequest\x12&\n\x06\x61ppend\x18\x01 \x01(\x0b\x32\x16.twstock.AppendEntries\"?\n\x17ReplicateTradesResponse\x12$\n\x06\x61ppend\x18\x01 \x01(\x0b\x32\x14.twstock.AppendReply\"G\n\x13\x46\x65tchEntriesRequest\x12\x1b\n\x04peer\x18\x01 \x01(\x0b\x32\r.twstock.Peer\x12\x13\n\x0b\x61\x66ter_index\x18\x02 \x01(\x03\"|\n\x14\x46\x65tchEntriesResponse\x12\x12\n\nprev_index\x18\x01 \x01(\x03\x12\x11\n\tprev_term\x18\x02 \x01(\x03\x12\x1f\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x0e.twstock.Entry\x12\x0e\n\x06\x63ommit\x18\x04 \x01(\x03\x12\x0c\n\x04term\x18\x05 \x01(\x03\x32\x88\x06\n\x07\x43\x61talog\x12\x39\n\x06Lookup\x12\x16.twstock.LookupRequest\x1a\x17.twstock.LookupResponse\x12\x45\n\nLookupMany\x12\x1a.twstock.LookupManyRequest\x1a\x1b.twstock.LookupManyResponse\x12\x36\n\x05Trade\x12\x15.twstock.TradeRequest\x1a\x16.twstock.TradeResponse\x12\x45\n\nBeginEpoch\x12\x1a.twstock.BeginEpochRequest\x1a\x1b.twstock.BeginEpochResponse\x12?\n\x08Register\x12\x18.twstock.RegisterRequest\x1a\x19.twstock.RegisterResponse\x12\x45\n\nListStocks\x12\x1a.twstock.ListStocksRequest\x1a\x1b.twstock.ListStocksResponse\x12\x37\n\tHeartbeat\x12\x0e.twstock.Empty\x1a\x1a.twstock.HeartbeatResponse\x12T\n\x0fReplicateTrades\x12\x1f.twstock.ReplicateTradesRequest\x1a .twstock.ReplicateTradesResponse\x12H\n\x0bRequestVote\x12\x1b.twstock.RequestVoteRequest\x1a\x1c.twstock.RequestVoteResponse\x12N\n\rNotifyReplica\x12\x1d.twstock.NotifyReplicaRequest\x1a\x1e.twstock.NotifyReplicaResponse\x12K\n\x0c\x46\x65tchEntries\x12\x1c.twstock.FetchEntriesRequest\x1a\x1d.twstock.FetchEntriesResponseP\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,40 +39,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOOKUPREQUEST']._serialized_end=137
   _globals['_LOOKUPRESPONSE']._serialized_start=140
   _globals['_LOOKUPRESPONSE']._serialized_end=314
-  _globals['_ORDERITEM']._serialized_start=316
-  _globals['_ORDERITEM']._serialized_end=386
-  _globals['_EXECUTEDTRADE']._serialized_start=388
-  _globals['_EXECUTEDTRADE']._serialized_end=506
-  _globals['_TRADEOUTCOME']._serialized_start=508
-  _globals['_TRADEOUTCOME']._serialized_end=632
-  _globals['_TRADEBATCH']._serialized_start=634
-  _globals['_TRADEBATCH']._serialized_end=760
-  _globals['_TRADEREQUEST']._serialized_start=763
-  _globals['_TRADEREQUEST']._serialized_end=891
-  _globals['_TRADERESPONSE']._serialized_start=893
-  _globals['_TRADERESPONSE']._serialized_end=1020
-  _globals['_BEGINEPOCHREQUEST']._serialized_start=1022
-  _globals['_BEGINEPOCHREQUEST']._serialized_end=1071
-  _globals['_BEGINEPOCHRESPONSE']._serialized_start=1073
-  _globals['_BEGINEPOCHRESPONSE']._serialized_end=1154
-  _globals['_REGISTERREQUEST']._serialized_start=1156
-  _globals['_REGISTERREQUEST']._serialized_end=1221
-  _globals['_REGISTERRESPONSE']._serialized_start=1224
-  _globals['_REGISTERRESPONSE']._serialized_end=1376
-  _globals['_REGISTERRESPONSE_MISSEDENTRY']._serialized_start=1331
-  _globals['_REGISTERRESPONSE_MISSEDENTRY']._serialized_end=1376
-  _globals['_LISTSTOCKSREQUEST']._serialized_start=1378
-  _globals['_LISTSTOCKSREQUEST']._serialized_end=1427
-  _globals['_LISTSTOCKSRESPONSE']._serialized_start=1429
-  _globals['_LISTSTOCKSRESPONSE']._serialized_end=1504
-  _globals['_REPLICATETRADESREQUEST']._serialized_start=1506
-  _globals['_REPLICATETRADESREQUEST']._serialized_end=1570
-  _globals['_REPLICATETRADESRESPONSE']._serialized_start=1572
-  _globals['_REPLICATETRADESRESPONSE']._serialized_end=1635
-  _globals['_FETCHENTRIESREQUEST']._serialized_start=1637
-  _globals['_FETCHENTRIESREQUEST']._serialized_end=1708
-  _globals['_FETCHENTRIESRESPONSE']._serialized_start=1710
-  _globals['_FETCHENTRIESRESPONSE']._serialized_end=1834
-  _globals['_CATALOG']._serialized_start=1837
-  _globals['_CATALOG']._serialized_end=2542
+  _globals['_LOOKUPMANYREQUEST']._serialized_start=316
+  _globals['_LOOKUPMANYREQUEST']._serialized_end=391
+  _globals['_LOOKUPMANYRESPONSE']._serialized_start=393
+  _globals['_LOOKUPMANYRESPONSE']._serialized_end=454
+  _globals['_ORDERITEM']._serialized_start=456
+  _globals['_ORDERITEM']._serialized_end=526
+  _globals['_EXECUTEDTRADE']._serialized_start=528
+  _globals['_EXECUTEDTRADE']._serialized_end=646
+  _globals['_ORDERCOLUMNS']._serialized_start=648
+  _globals['_ORDERCOLUMNS']._serialized_end=726
+  _globals['_TRADECOLUMNS']._serialized_start=728
+  _globals['_TRADECOLUMNS']._serialized_end=853
+  _globals['_OUTCOMECOLUMNS']._serialized_start=856
+  _globals['_OUTCOMECOLUMNS']._serialized_end=1000
+  _globals['_TRADEBATCH']._serialized_start=1003
+  _globals['_TRADEBATCH']._serialized_end=1168
+  _globals['_TRADEREQUEST']._serialized_start=1171
+  _globals['_TRADEREQUEST']._serialized_end=1299
+  _globals['_TRADERESPONSE']._serialized_start=1302
+  _globals['_TRADERESPONSE']._serialized_end=1442
+  _globals['_BEGINEPOCHREQUEST']._serialized_start=1444
+  _globals['_BEGINEPOCHREQUEST']._serialized_end=1493
+  _globals['_BEGINEPOCHRESPONSE']._serialized_start=1495
+  _globals['_BEGINEPOCHRESPONSE']._serialized_end=1576
+  _globals['_REGISTERREQUEST']._serialized_start=1578
+  _globals['_REGISTERREQUEST']._serialized_end=1643
+  _globals['_REGISTERRESPONSE']._serialized_start=1646
+  _globals['_REGISTERRESPONSE']._serialized_end=1798
+  _globals['_REGISTERRESPONSE_MISSEDENTRY']._serialized_start=1753
+  _globals['_REGISTERRESPONSE_MISSEDENTRY']._serialized_end=1798
+  _globals['_LISTSTOCKSREQUEST']._serialized_start=1800
+  _globals['_LISTSTOCKSREQUEST']._serialized_end=1849
+  _globals['_LISTSTOCKSRESPONSE']._serialized_start=1851
+  _globals['_LISTSTOCKSRESPONSE']._serialized_end=1926
+  _globals['_REPLICATETRADESREQUEST']._serialized_start=1928
+  _globals['_REPLICATETRADESREQUEST']._serialized_end=1992
+  _globals['_REPLICATETRADESRESPONSE']._serialized_start=1994
+  _globals['_REPLICATETRADESRESPONSE']._serialized_end=2057
+  _globals['_FETCHENTRIESREQUEST']._serialized_start=2059
+  _globals['_FETCHENTRIESREQUEST']._serialized_end=2130
+  _globals['_FETCHENTRIESRESPONSE']._serialized_start=2132
+  _globals['_FETCHENTRIESRESPONSE']._serialized_end=2256
+  _globals['_CATALOG']._serialized_start=2259
+  _globals['_CATALOG']._serialized_end=3035
 # @@protoc_insertion_point(module_scope)

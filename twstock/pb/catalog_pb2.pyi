@@ -53,6 +53,22 @@ class LookupResponse(_message.Message):
     initial_quantity: int
     def __init__(self, code: _Optional[int] = ..., name: _Optional[str] = ..., price: _Optional[float] = ..., quantity: _Optional[int] = ..., message: _Optional[str] = ..., price_cents: _Optional[int] = ..., volume: _Optional[int] = ..., version: _Optional[int] = ..., initial_quantity: _Optional[int] = ...) -> None: ...
 
+class LookupManyRequest(_message.Message):
+    __slots__ = ("stock_names", "front_id", "session")
+    STOCK_NAMES_FIELD_NUMBER: _ClassVar[int]
+    FRONT_ID_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    stock_names: _containers.RepeatedScalarFieldContainer[str]
+    front_id: int
+    session: str
+    def __init__(self, stock_names: _Optional[_Iterable[str]] = ..., front_id: _Optional[int] = ..., session: _Optional[str] = ...) -> None: ...
+
+class LookupManyResponse(_message.Message):
+    __slots__ = ("stocks",)
+    STOCKS_FIELD_NUMBER: _ClassVar[int]
+    stocks: _containers.RepeatedCompositeFieldContainer[LookupResponse]
+    def __init__(self, stocks: _Optional[_Iterable[_Union[LookupResponse, _Mapping]]] = ...) -> None: ...
+
 class OrderItem(_message.Message):
     __slots__ = ("key", "name", "type", "quantity")
     KEY_FIELD_NUMBER: _ClassVar[int]
@@ -79,35 +95,67 @@ class ExecutedTrade(_message.Message):
     at_ms: int
     def __init__(self, number: _Optional[int] = ..., item: _Optional[_Union[OrderItem, _Mapping]] = ..., version: _Optional[int] = ..., price_cents: _Optional[int] = ..., at_ms: _Optional[int] = ...) -> None: ...
 
-class TradeOutcome(_message.Message):
-    __slots__ = ("number", "refusal", "key_reused", "replayed", "trade")
-    NUMBER_FIELD_NUMBER: _ClassVar[int]
-    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+class OrderColumns(_message.Message):
+    __slots__ = ("keys", "names", "types", "quantities")
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    TYPES_FIELD_NUMBER: _ClassVar[int]
+    QUANTITIES_FIELD_NUMBER: _ClassVar[int]
+    keys: _containers.RepeatedScalarFieldContainer[str]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    types: _containers.RepeatedScalarFieldContainer[str]
+    quantities: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, keys: _Optional[_Iterable[str]] = ..., names: _Optional[_Iterable[str]] = ..., types: _Optional[_Iterable[str]] = ..., quantities: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class TradeColumns(_message.Message):
+    __slots__ = ("orders", "numbers", "versions", "prices_cents", "at_ms")
+    ORDERS_FIELD_NUMBER: _ClassVar[int]
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    PRICES_CENTS_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    orders: OrderColumns
+    numbers: _containers.RepeatedScalarFieldContainer[int]
+    versions: _containers.RepeatedScalarFieldContainer[int]
+    prices_cents: _containers.RepeatedScalarFieldContainer[int]
+    at_ms: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, orders: _Optional[_Union[OrderColumns, _Mapping]] = ..., numbers: _Optional[_Iterable[int]] = ..., versions: _Optional[_Iterable[int]] = ..., prices_cents: _Optional[_Iterable[int]] = ..., at_ms: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class OutcomeColumns(_message.Message):
+    __slots__ = ("numbers", "versions", "prices_cents", "at_ms", "refusals", "key_reused", "replayed")
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    PRICES_CENTS_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    REFUSALS_FIELD_NUMBER: _ClassVar[int]
     KEY_REUSED_FIELD_NUMBER: _ClassVar[int]
     REPLAYED_FIELD_NUMBER: _ClassVar[int]
-    TRADE_FIELD_NUMBER: _ClassVar[int]
-    number: int
-    refusal: str
-    key_reused: bool
-    replayed: bool
-    trade: ExecutedTrade
-    def __init__(self, number: _Optional[int] = ..., refusal: _Optional[str] = ..., key_reused: bool = ..., replayed: bool = ..., trade: _Optional[_Union[ExecutedTrade, _Mapping]] = ...) -> None: ...
+    numbers: _containers.RepeatedScalarFieldContainer[int]
+    versions: _containers.RepeatedScalarFieldContainer[int]
+    prices_cents: _containers.RepeatedScalarFieldContainer[int]
+    at_ms: _containers.RepeatedScalarFieldContainer[int]
+    refusals: _containers.RepeatedScalarFieldContainer[str]
+    key_reused: _containers.RepeatedScalarFieldContainer[bool]
+    replayed: _containers.RepeatedScalarFieldContainer[bool]
+    def __init__(self, numbers: _Optional[_Iterable[int]] = ..., versions: _Optional[_Iterable[int]] = ..., prices_cents: _Optional[_Iterable[int]] = ..., at_ms: _Optional[_Iterable[int]] = ..., refusals: _Optional[_Iterable[str]] = ..., key_reused: _Optional[_Iterable[bool]] = ..., replayed: _Optional[_Iterable[bool]] = ...) -> None: ...
 
 class TradeBatch(_message.Message):
-    __slots__ = ("epoch", "number", "recorded", "known", "at_ms", "items")
+    __slots__ = ("epoch", "number", "recorded", "known", "at_ms", "items", "orders")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     RECORDED_FIELD_NUMBER: _ClassVar[int]
     KNOWN_FIELD_NUMBER: _ClassVar[int]
     AT_MS_FIELD_NUMBER: _ClassVar[int]
     ITEMS_FIELD_NUMBER: _ClassVar[int]
+    ORDERS_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     number: int
     recorded: int
     known: int
     at_ms: int
     items: _containers.RepeatedCompositeFieldContainer[OrderItem]
-    def __init__(self, epoch: _Optional[int] = ..., number: _Optional[int] = ..., recorded: _Optional[int] = ..., known: _Optional[int] = ..., at_ms: _Optional[int] = ..., items: _Optional[_Iterable[_Union[OrderItem, _Mapping]]] = ...) -> None: ...
+    orders: OrderColumns
+    def __init__(self, epoch: _Optional[int] = ..., number: _Optional[int] = ..., recorded: _Optional[int] = ..., known: _Optional[int] = ..., at_ms: _Optional[int] = ..., items: _Optional[_Iterable[_Union[OrderItem, _Mapping]]] = ..., orders: _Optional[_Union[OrderColumns, _Mapping]] = ...) -> None: ...
 
 class TradeRequest(_message.Message):
     __slots__ = ("name", "number_of_items", "type", "batch", "idempotency_key")
@@ -131,9 +179,9 @@ class TradeResponse(_message.Message):
     OTHERS_FIELD_NUMBER: _ClassVar[int]
     code: int
     message: str
-    outcomes: _containers.RepeatedCompositeFieldContainer[TradeOutcome]
-    others: _containers.RepeatedCompositeFieldContainer[ExecutedTrade]
-    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., outcomes: _Optional[_Iterable[_Union[TradeOutcome, _Mapping]]] = ..., others: _Optional[_Iterable[_Union[ExecutedTrade, _Mapping]]] = ...) -> None: ...
+    outcomes: OutcomeColumns
+    others: TradeColumns
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., outcomes: _Optional[_Union[OutcomeColumns, _Mapping]] = ..., others: _Optional[_Union[TradeColumns, _Mapping]] = ...) -> None: ...
 
 class BeginEpochRequest(_message.Message):
     __slots__ = ("epoch", "after")

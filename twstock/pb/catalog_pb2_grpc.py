@@ -40,6 +40,11 @@ class CatalogStub(object):
                 request_serializer=twstock_dot_pb_dot_catalog__pb2.LookupRequest.SerializeToString,
                 response_deserializer=twstock_dot_pb_dot_catalog__pb2.LookupResponse.FromString,
                 _registered_method=True)
+        self.LookupMany = channel.unary_unary(
+                '/twstock.Catalog/LookupMany',
+                request_serializer=twstock_dot_pb_dot_catalog__pb2.LookupManyRequest.SerializeToString,
+                response_deserializer=twstock_dot_pb_dot_catalog__pb2.LookupManyResponse.FromString,
+                _registered_method=True)
         self.Trade = channel.unary_unary(
                 '/twstock.Catalog/Trade',
                 request_serializer=twstock_dot_pb_dot_catalog__pb2.TradeRequest.SerializeToString,
@@ -92,6 +97,13 @@ class CatalogServicer(object):
 
     def Lookup(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LookupMany(self, request, context):
+        """Many lookups of one front-end at once.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -161,6 +173,11 @@ def add_CatalogServicer_to_server(servicer, server):
                     servicer.Lookup,
                     request_deserializer=twstock_dot_pb_dot_catalog__pb2.LookupRequest.FromString,
                     response_serializer=twstock_dot_pb_dot_catalog__pb2.LookupResponse.SerializeToString,
+            ),
+            'LookupMany': grpc.unary_unary_rpc_method_handler(
+                    servicer.LookupMany,
+                    request_deserializer=twstock_dot_pb_dot_catalog__pb2.LookupManyRequest.FromString,
+                    response_serializer=twstock_dot_pb_dot_catalog__pb2.LookupManyResponse.SerializeToString,
             ),
             'Trade': grpc.unary_unary_rpc_method_handler(
                     servicer.Trade,
@@ -235,6 +252,33 @@ class Catalog(object):
             '/twstock.Catalog/Lookup',
             twstock_dot_pb_dot_catalog__pb2.LookupRequest.SerializeToString,
             twstock_dot_pb_dot_catalog__pb2.LookupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LookupMany(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/twstock.Catalog/LookupMany',
+            twstock_dot_pb_dot_catalog__pb2.LookupManyRequest.SerializeToString,
+            twstock_dot_pb_dot_catalog__pb2.LookupManyResponse.FromString,
             options,
             channel_credentials,
             insecure,

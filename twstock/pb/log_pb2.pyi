@@ -44,8 +44,18 @@ class CatalogCommand(_message.Message):
     direct: DirectTrade
     def __init__(self, seed: _Optional[_Union[Seed, _Mapping]] = ..., batch: _Optional[_Union[_catalog_pb2.TradeBatch, _Mapping]] = ..., begin_epoch: _Optional[_Union[_catalog_pb2.BeginEpochRequest, _Mapping]] = ..., direct: _Optional[_Union[DirectTrade, _Mapping]] = ...) -> None: ...
 
+class DecidedBatch(_message.Message):
+    __slots__ = ("orders", "outcomes")
+    ORDERS_FIELD_NUMBER: _ClassVar[int]
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    orders: _catalog_pb2.OrderColumns
+    outcomes: _catalog_pb2.OutcomeColumns
+    def __init__(self, orders: _Optional[_Union[_catalog_pb2.OrderColumns, _Mapping]] = ..., outcomes: _Optional[_Union[_catalog_pb2.OutcomeColumns, _Mapping]] = ...) -> None: ...
+
 class OrderRecord(_message.Message):
-    __slots__ = ("trades",)
+    __slots__ = ("trades", "columns")
     TRADES_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
     trades: _containers.RepeatedCompositeFieldContainer[_catalog_pb2.ExecutedTrade]
-    def __init__(self, trades: _Optional[_Iterable[_Union[_catalog_pb2.ExecutedTrade, _Mapping]]] = ...) -> None: ...
+    columns: _catalog_pb2.TradeColumns
+    def __init__(self, trades: _Optional[_Iterable[_Union[_catalog_pb2.ExecutedTrade, _Mapping]]] = ..., columns: _Optional[_Union[_catalog_pb2.TradeColumns, _Mapping]] = ...) -> None: ...

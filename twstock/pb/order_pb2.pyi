@@ -134,24 +134,24 @@ class SyncUpResponse(_message.Message):
     def __init__(self, orders: _Optional[_Iterable[_Union[OrderDetails, _Mapping]]] = ..., fetched: _Optional[_Union[_catalog_pb2.FetchEntriesResponse, _Mapping]] = ..., more: bool = ...) -> None: ...
 
 class PlaceOrdersRequest(_message.Message):
-    __slots__ = ("items",)
-    ITEMS_FIELD_NUMBER: _ClassVar[int]
-    items: _containers.RepeatedCompositeFieldContainer[_catalog_pb2.OrderItem]
-    def __init__(self, items: _Optional[_Iterable[_Union[_catalog_pb2.OrderItem, _Mapping]]] = ...) -> None: ...
-
-class PlacedOrder(_message.Message):
-    __slots__ = ("status", "response")
-    STATUS_FIELD_NUMBER: _ClassVar[int]
-    RESPONSE_FIELD_NUMBER: _ClassVar[int]
-    status: int
-    response: OrderResponse
-    def __init__(self, status: _Optional[int] = ..., response: _Optional[_Union[OrderResponse, _Mapping]] = ...) -> None: ...
+    __slots__ = ("orders",)
+    ORDERS_FIELD_NUMBER: _ClassVar[int]
+    orders: _catalog_pb2.OrderColumns
+    def __init__(self, orders: _Optional[_Union[_catalog_pb2.OrderColumns, _Mapping]] = ...) -> None: ...
 
 class PlaceOrdersResponse(_message.Message):
-    __slots__ = ("placed",)
-    PLACED_FIELD_NUMBER: _ClassVar[int]
-    placed: _containers.RepeatedCompositeFieldContainer[PlacedOrder]
-    def __init__(self, placed: _Optional[_Iterable[_Union[PlacedOrder, _Mapping]]] = ...) -> None: ...
+    __slots__ = ("statuses", "numbers", "messages", "replayed", "versions")
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    statuses: _containers.RepeatedScalarFieldContainer[int]
+    numbers: _containers.RepeatedScalarFieldContainer[int]
+    messages: _containers.RepeatedScalarFieldContainer[str]
+    replayed: _containers.RepeatedScalarFieldContainer[bool]
+    versions: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, statuses: _Optional[_Iterable[int]] = ..., numbers: _Optional[_Iterable[int]] = ..., messages: _Optional[_Iterable[str]] = ..., replayed: _Optional[_Iterable[bool]] = ..., versions: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ListOrdersRequest(_message.Message):
     __slots__ = ("after", "limit")

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from twstock.config import Cluster
 from twstock.errors import StorageError
-from twstock.process import EXIT_REFUSED, Pool, panic, stop_with
+from twstock.process import EXIT_REFUSED, Pool, Worker, panic, stop_with
 from twstock.replication.database import Database, Tables
 from twstock.replication.driver import StateMachine
 from twstock.replication.member import Member, Surroundings
@@ -31,7 +31,7 @@ class Assembly:
 
     member: Member
     database: Database
-    pools: tuple[Pool, ...]
+    pools: tuple[Pool | Worker, ...]
 
 
 def assemble(
@@ -46,7 +46,7 @@ def assemble(
     membership = cluster.membership(group, number)
     limits, deliver = cluster.limits, reactor.callFromThread
     directory = cluster.data_of(group, number)
-    disk, sqlite = Pool("log"), Pool("sqlite")
+    disk, sqlite = Worker("log"), Worker("sqlite")
     calls = Pool("replication", CALLS_MAX * len(membership.peers) + 1)
     random = SystemRandom()
     owner = Owner(group, cluster.cluster_id, number, tuple(sorted(membership.members)))
@@ -57,9 +57,9 @@ def assemble(
         limits.spare_segments,
         lambda: random.getrandbits(63) | 1,
     )
-    database = Database(directory / "applied.sqlite", tables, sqlite.threads, deliver, panic)
+    database = Database(directory / "applied.sqlite", tables, sqlite, deliver, panic)
     addresses = {r.id: r.grpc for r in cluster.replicas(group) if r.id in membership.peers}
-    transport = GrpcTransport(group, addresses, calls.threads, deliver, limits)
+    transport = GrpcTransport(group, addresses, calls.threads, reactor, deliver, limits)
 
     def refuse(error: StorageError) -> None:
         stop_with(reactor, f"{group}-{number} refuses to start: {error}", EXIT_REFUSED)
@@ -77,7 +77,7 @@ def assemble(
         database,
         load,
         transport,
-        Surroundings(reactor, random, disk.threads, deliver, fail, refuse),
+        Surroundings(reactor, random, disk, deliver, fail, refuse),
     )
     return Assembly(member, database, (disk, sqlite, calls))
 

@@ -24,11 +24,10 @@ from twstock.errors import (
     TwstockError,
     Unavailable,
 )
-from twstock.process import Clock
+from twstock.process import Clock, Threads
 from twstock.replication.database import Database
 from twstock.replication.driver import Driver, StateMachine
 from twstock.replication.formation import Formation
-from twstock.replication.log import Log
 from twstock.replication.messages import (
     Committed,
     Membership,
@@ -39,7 +38,7 @@ from twstock.replication.replica import Replica
 from twstock.replication.standing import Role
 from twstock.replication.storage import Loaded, Storage
 from twstock.replication.transport import Transport
-from twstock.replication.writer import Threads, Writer
+from twstock.replication.writer import Writer
 from twstock.rpc.calls import Envelope, Fetch, Peer, Status
 
 ROOM_KEPT_BYTES = 1024 * 1024
@@ -138,9 +137,9 @@ class Member(Service):
         """In the disk's thread."""
         loaded = self._storage.open()
         applied, digest = self._database.open()
-        if applied > len(loaded.entries):
+        if applied > loaded.log.last_index:
             raise CorruptStorage(
-                f"{self._name}: entries {len(loaded.entries) + 1} to {applied} were applied, "
+                f"{self._name}: entries {loaded.log.last_index + 1} to {applied} were applied, "
                 "but the log ends before them: its data is lost"
             )
         return loaded, applied, digest
@@ -160,7 +159,7 @@ class Member(Service):
         replica = Replica(
             self._membership,
             self._timings,
-            Log(loaded.entries),
+            loaded.log,
             loaded.hard_state,
             clock.seconds(),
             around.random,

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.threadpool import ThreadPool
 
 from twstock.config import Address, Limits
+from twstock.process import Clock
 from twstock.replication.messages import (
     AppendEntries,
     AppendReply,
@@ -73,9 +74,11 @@ class GrpcTransport:
         group: str,
         addresses: Mapping[int, Address],
         threads: ThreadPool,
+        clock: Clock,
         deliver: Callable[..., None],
         limits: Limits,
     ) -> None:
+        self._clock = clock
         self._methods = GROUP_METHODS[group]
         self._addresses = addresses
         self._threads = threads
@@ -136,7 +139,7 @@ class GrpcTransport:
             client.close()
 
     def _client(self, address: Address) -> Client:
-        return Client(str(address), self._threads, self._deliver, self._limits)
+        return Client(str(address), self._threads, self._clock, self._deliver, self._limits)
 
 
 def _refuses(address: Address, timeout_s: float) -> bool:

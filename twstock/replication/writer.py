@@ -5,10 +5,10 @@ queues up, and goes to the disk together when it returns.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
 
 from twisted.python.failure import Failure
 
+from twstock.process import Threads
 from twstock.replication.messages import Persist
 from twstock.replication.storage import Storage
 
@@ -17,13 +17,6 @@ SETTLE_AFTER_S = 0.05
 
 SETTLE_AGAIN_S = 0.1
 """How soon what is left to do goes on; a full disk is asked again as often, which is cheap."""
-
-
-class Threads(Protocol):
-    """Where blocking calls run: one thread, so that writes keep their order."""
-
-    def callInThread(self, func: Callable[..., object], *args: Any) -> None:
-        """Run ``func`` in the thread, after everything given before."""
 
 
 class Writer:

@@ -5,8 +5,9 @@ Services and clients speak these; ``wire`` turns them into protobuf and back.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from twstock.market import Batch, Order, Stock, Trade
+from twstock.market import Batch, Order, Stock, Trade, Verdict
 from twstock.replication.messages import AppendEntries, AppendReply, Committed, Request
 
 
@@ -112,8 +113,7 @@ class SyncedUp:
     fetched: Committed | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PlaceOrder:
+class PlaceOrder(NamedTuple):
     """An order in the words of a request, not yet checked."""
 
     key: str
@@ -122,8 +122,7 @@ class PlaceOrder:
     quantity: int
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """What became of an order: a transaction number (then ``version`` is the stock's), or
     the words of a refusal. ``replayed``: the answer was remembered.
     """
@@ -174,6 +173,22 @@ class Lookup:
 
 
 @dataclass(frozen=True, slots=True)
+class LookupMany:
+    """Asks for many stocks at once, all of them for the same session, as in Lookup."""
+
+    names: tuple[str, ...]
+    front_id: int = 0
+    session: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """One answer for each name, in the sequence of the names; None: no stock of that name."""
+
+    stocks: tuple[Stock | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StockPage:
     """Asks for up to ``limit`` stocks whose names sort after one."""
 
@@ -215,6 +230,14 @@ class Lease:
     seconds: float
     fresh: bool
     missed: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """The answer to a Batch: one verdict for each order, and the ``others`` of a BatchResult."""
+
+    verdicts: tuple[Verdict, ...]
+    others: tuple[Trade, ...] = ()
 
 
 TradeCall = Batch | PlaceOrder

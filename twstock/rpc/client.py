@@ -1,15 +1,15 @@
 """One long-lived gRPC channel to one peer; a call is a Deferred.
 
-A call runs in a thread of the given pool from its beginning to its end, so that encoding and
-gRPC's own locks never hold up the reactor; the answer comes back through ``deliver``. A call
-that blocks polls its own completion queue; gRPC's futures start a thread of their own whenever
-a channel was idle, which costs more than the call. So a pool has as many threads as calls may
-be under way.
+Calls share one stream (``streams``), which has a thread of the given pool as long as it is
+open. A peer that takes no more streams, or knows none, is asked by calls of their own for a
+while: each has a thread from its beginning to its end. A call that blocks polls its own
+completion queue; gRPC's futures start a thread whenever a channel was idle, which costs more
+than the call. Either way encoding and gRPC's own locks never hold up the reactor, and answers
+come back through ``deliver``.
 """
 
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import grpc
@@ -19,11 +19,17 @@ from twisted.python.threadpool import ThreadPool
 
 from twstock.config import Limits
 from twstock.errors import OutcomeUnknown, Unavailable
+from twstock.process import Clock
 from twstock.rpc.status import error_of
+from twstock.rpc.streams import CallStream
+from twstock.rpc.wire import streams
 from twstock.rpc.wire.methods import Method
 
 Q = TypeVar("Q")
 A = TypeVar("A")
+
+STREAM_AGAIN_S = 5.0
+"""When a peer that refused a stream is asked for one again."""
 
 # The default backoff of seconds would be the fail-over time; the default ping interval
 # would leave a black-holed connection unnoticed for hours (SPEC of gRPC: connection-backoff,
@@ -49,10 +55,14 @@ class Client:
         self,
         address: str,
         threads: ThreadPool,
+        clock: Clock,
         deliver: Callable[..., None],
         limits: Limits,
     ) -> None:
         self.address = address
+        self._clock = clock
+        self._stream: CallStream | None = None
+        self._no_stream_before = 0.0
         self._threads = threads
         self._deliver = deliver
         self._limits = limits
@@ -70,9 +80,10 @@ class Client:
         answer: Deferred[A] = Deferred()
         if self._closed:
             answer.errback(Unavailable(f"the channel to {self.address} is closed"))
+        elif self._clock.seconds() >= self._no_stream_before:
+            self._open_stream().call(method, request, deadline_s, answer)
         else:
-            until = time.monotonic() + deadline_s
-            self._threads.callInThread(self._issue, method, request, until, answer)
+            self._call_alone(method, request, self._clock.seconds() + deadline_s, answer)
         return answer
 
     def close(self) -> None:
@@ -81,6 +92,31 @@ class Client:
             self._closed = True
             if self._channel is not None:
                 self._channel.close()
+
+    def _open_stream(self) -> CallStream:
+        if self._stream is None:
+            self._stream = CallStream(
+                self.address, self._clock, self._deliver, self._stream_ended, self._call_alone
+            )
+            self._threads.callInThread(self._stream.run, self._connect)
+        return self._stream
+
+    def _connect(self, requests: Iterator[bytes]) -> Iterable[bytes]:
+        """In a thread. Raises ValueError when the channel was closed meanwhile."""
+        answers: Iterable[bytes] = self._open_channel().stream_stream(streams.PATH)(requests)
+        return answers
+
+    def _stream_ended(self, ended: CallStream, refused: bool) -> None:
+        if self._stream is ended:
+            self._stream = None
+            if refused:
+                self._no_stream_before = self._clock.seconds() + STREAM_AGAIN_S
+
+    def _call_alone(
+        self, method: Method[Any, Any], request: Any, until: float, answer: "Deferred[Any]"
+    ) -> None:
+        """Without a stream: a call of its own, in a thread of its own."""
+        self._threads.callInThread(self._issue, method, request, until, answer)
 
     def _issue(
         self,
@@ -91,7 +127,7 @@ class Client:
     ) -> None:
         """In a thread: make the call, and hand what it comes to over to the reactor."""
         try:
-            result: A | Failure = self._call(method, request, until - time.monotonic())
+            result: A | Failure = self._call(method, request, until - self._clock.seconds())
         except Exception:
             result = Failure()
         self._deliver(_settle, answer, result)
@@ -119,15 +155,18 @@ class Client:
             raise OutcomeUnknown(f"{self.address} answered what is no answer: {error}") from None
 
     def _stub(self, path: str) -> Any:
+        stub = self._open_channel().unary_unary(path)
+        self._stubs[path] = stub
+        return stub
+
+    def _open_channel(self) -> grpc.Channel:
         with self._channel_lock:
             if self._closed:
-                raise ValueError
+                raise ValueError("the channel is closed")
             if self._channel is None:
                 options = (*_OPTIONS, *_message_size(self._limits))
                 self._channel = grpc.insecure_channel(self.address, options=options)
-            stub = self._channel.unary_unary(path)
-            self._stubs[path] = stub
-            return stub
+            return self._channel
 
 
 def _message_size(limits: Limits) -> tuple[tuple[str, int], ...]:

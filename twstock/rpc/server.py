@@ -3,10 +3,11 @@ functions that run in the reactor.
 """
 
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar, cast
 
 import grpc
 from twisted.application.service import Service
@@ -15,8 +16,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twstock.config import Limits
-from twstock.errors import CannotListen, InvalidRequest, OutcomeUnknown, Overloaded, TwstockError
+from twstock.errors import CannotListen, OutcomeUnknown, Overloaded, TwstockError
 from twstock.rpc.status import code_of, metadata_of
+from twstock.rpc.streams import Answering, AnswerStream
+from twstock.rpc.wire import streams
 from twstock.rpc.wire.methods import Method
 
 Q = TypeVar("Q")
@@ -35,7 +38,7 @@ class Endpoint(Generic[Q, A]):
     """
 
     method: Method[Q, A]
-    answer: Callable[[Q], Awaitable[A]]
+    answer: Callable[[Q], Coroutine[Any, Any, A]]
     internal: bool = False
 
 
@@ -56,12 +59,18 @@ class Server(Service):
         self._deliver = deliver
         self._limits = limits
         self._client_calls = threading.BoundedSemaphore(limits.rpc_client_calls_max)
+        self._stream_room = threading.BoundedSemaphore(limits.rpc_streams_max)
+        self._streams: set[AnswerStream] = set()
+        self._answering = {e.method.path: self._streamed(e) for e in endpoints}
         self._server: grpc.Server | None = None
 
     def startService(self) -> None:
         """Bind and serve; raises CannotListen when the port is taken."""
         super().startService()
-        threads = ThreadPoolExecutor(self._limits.rpc_threads, thread_name_prefix="grpc-server")
+        threads = ThreadPoolExecutor(
+            self._limits.rpc_threads + self._limits.rpc_streams_max,
+            thread_name_prefix="grpc-server",
+        )
         self._server = grpc.server(threads, options=self._options())
         self._server.add_generic_rpc_handlers(tuple(self._tables()))
         try:
@@ -75,6 +84,8 @@ class Server(Service):
         super().stopService()
         if self._server is not None:
             self._server.stop(grace=0.1)
+            for stream in tuple(self._streams):
+                stream.end()
 
     def _options(self) -> Sequence[tuple[str, int]]:
         return (
@@ -97,9 +108,38 @@ class Server(Service):
             services.setdefault(f"twstock.{endpoint.method.service}", {})[endpoint.method.name] = (
                 rpc
             )
+        _, service, name = streams.PATH.split("/")
+        services[service] = {name: grpc.stream_stream_rpc_method_handler(self._serve_stream)}
         return [
             grpc.method_handlers_generic_handler(name, table) for name, table in services.items()
         ]
+
+    def _serve_stream(self, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
+        """The function that gRPC calls for a member's stream: see ``streams.proto``."""
+        if not self._stream_room.acquire(blocking=False):
+            error = Overloaded("too many streams")
+            context.set_trailing_metadata(metadata_of(error))
+            context.abort(code_of(error), str(error))
+        stream = AnswerStream(self._answering, self._deliver)
+        self._streams.add(stream)
+        try:
+            # Ends the waiting for the next answer when the other side is gone.
+            context.add_callback(stream.end)
+            yield from stream.serve(requests)
+        finally:
+            self._streams.discard(stream)
+            self._stream_room.release()
+
+    def _streamed(self, endpoint: Endpoint[Any, Any]) -> Answering:
+        """How a call on a stream is answered."""
+        start = partial(self._start, endpoint)
+        if endpoint.internal:
+            return Answering(endpoint.method, start, _nothing, _nothing)
+        return Answering(endpoint.method, start, self._admit, self._client_calls.release)
+
+    def _admit(self) -> None:
+        if not self._client_calls.acquire(blocking=False):
+            raise Overloaded("too many calls under way")
 
     def _serving(self, endpoint: Endpoint[Q, A]) -> Callable[[bytes, Any], bytes]:
         """The function that gRPC calls in one of its threads."""
@@ -117,17 +157,16 @@ class Server(Service):
         return serve
 
     def _answer_client(self, endpoint: Endpoint[Q, A], data: bytes, context: Any) -> bytes:
-        if not self._client_calls.acquire(blocking=False):
-            raise Overloaded("too many calls under way")
+        self._admit()
         try:
             return self._answer(endpoint, data, context)
         finally:
             self._client_calls.release()
 
     def _answer(self, endpoint: Endpoint[Q, A], data: bytes, context: Any) -> bytes:
-        request = _decode(endpoint.method, data)
+        request = endpoint.method.parse_request(data)
         answer: Future[A] = Future()
-        self._deliver(self._start, endpoint, request, answer)
+        self._deliver(self._start, endpoint, request, partial(_settle, answer))
         remaining = context.time_remaining()
         wait_s = _WAIT_MAX_S if remaining is None else min(remaining, _WAIT_MAX_S)
         try:
@@ -135,28 +174,25 @@ class Server(Service):
         except TimeoutError:
             raise OutcomeUnknown("no answer within the deadline") from None
 
-    def _start(self, endpoint: Endpoint[Q, A], request: Q, answer: "Future[A]") -> None:
-        """In the reactor: run the endpoint's function."""
+    def _start(
+        self, endpoint: Endpoint[Q, A], request: Q, answered: Callable[[A | Exception], None]
+    ) -> None:
+        """In the reactor: run the endpoint's function, and pass on what it comes to."""
 
         def failed(failure: Failure) -> None:
             if not failure.check(TwstockError):
                 self._log.failure("{call} failed", failure, call=endpoint.method.name)
-            answer.set_exception(failure.value)
+            answered(cast(Exception, failure.value))
 
-        running: Deferred[A] = Deferred.fromCoroutine(_awaiting(endpoint.answer, request))
-        running.addCallbacks(answer.set_result, failed)
-
-
-async def _awaiting(function: Callable[[Q], Awaitable[A]], request: Q) -> A:
-    return await function(request)
+        Deferred.fromCoroutine(endpoint.answer(request)).addCallbacks(answered, failed)
 
 
-def _decode(method: Method[Q, A], data: bytes) -> Q:
-    """The request, or InvalidRequest for bytes that are none."""
-    try:
-        return method.decode_request(data)
-    except TwstockError:
-        raise
-    except Exception as error:
-        # Whatever protobuf or our own types object to is the sender's fault; nothing ran.
-        raise InvalidRequest("request", str(error) or type(error).__name__) from None
+def _settle(answer: "Future[A]", result: A | Exception) -> None:
+    if isinstance(result, Exception):
+        answer.set_exception(result)
+    else:
+        answer.set_result(result)
+
+
+def _nothing() -> None:
+    """Members' calls are bounded by the members."""

@@ -14,6 +14,8 @@ from twstock import errors
 OUTCOME = "twstock-outcome"
 LEADER = "twstock-leader"
 
+CODE_OF_INT = {code.value[0]: code for code in StatusCode}
+
 _CODES: dict[type[errors.TwstockError], StatusCode] = {
     errors.NotLeader: StatusCode.FAILED_PRECONDITION,
     errors.StaleEpoch: StatusCode.ABORTED,

@@ -1,6 +1,6 @@
 """The public REST API: what each path answers. Klein finds the path, ``respond`` sends."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ ORDERS_REMEMBERED = 10_000
 class Catalog(Protocol):
     """The catalog service."""
 
-    def lookup(self, request: Lookup) -> Awaitable[Stock | None]:
+    def lookup(self, request: Lookup) -> "Deferred[Stock | None]":
         """The published state of a stock."""
 
     def list(self, page: StockPage) -> Awaitable[Stocks]:
@@ -98,7 +98,7 @@ class Api:
         add_route(app, "/delete/<rest:name>", "DELETE", self.delete)
         return app
 
-    def stock(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
+    def stock(self, request: Request) -> "Answer | Deferred[Answer]":
         """``GET /stocks/NAME``: from the cache while the lease holds, else from the catalog."""
         now = self._boottime()
         encoded = segment(request, 2)
@@ -112,11 +112,18 @@ class Api:
         """A stock from the cache, counted as a hit; a miss is not counted."""
         return self._cache.hit(name, self._boottime())
 
-    async def _look_up(self, name: str, now: float) -> Answer:
+    def miss(self, name: str) -> "Deferred[Answer]":
+        """The catalog's answer for a stock that has just been no ``hit``."""
+        self._cache.missed()
+        return self._look_up(name, self._boottime())
+
+    def _look_up(self, name: str, now: float) -> "Deferred[Answer]":
         ticket = self._cache.ticket(now)
         # Who does not store the answer must not be waited for when the stock changes.
         session = (0, "") if ticket is None else self._session
-        stock = await self._catalog.lookup(Lookup(name, *session))
+        return self._catalog.lookup(Lookup(name, *session)).addCallback(self._looked_up, ticket)
+
+    def _looked_up(self, stock: Stock | None, ticket: int | None) -> Answer:
         if stock is None:
             return answers.NO_SUCH_STOCK
         self._cache.fill(ticket, stock)
@@ -161,14 +168,15 @@ class Api:
         number = bodies.parse_number(spelled) if spelled is not None else None
         if number is None:
             return answers.NO_SUCH_ORDER
-        return self.remembered(number) or await self._find(number)
+        return self.remembered(number) or await self.find(number)
 
     def remembered(self, number: int) -> Answer | None:
         """The answer for an order that was asked for before: it never changes."""
         known: Answer | None = self._found.get(number)
         return known
 
-    async def _find(self, number: int) -> Answer:
+    async def find(self, number: int) -> Answer:
+        """The order service's answer for an order, which is remembered if there is one."""
         trade = await self._orders.order(number)
         if trade is None:
             return answers.NO_SUCH_ORDER

@@ -91,11 +91,15 @@ class Cache:
         """
         stock = self.hit(name, now)
         if stock is None:
-            self._misses += 1
+            self.missed()
         return stock
 
+    def missed(self) -> None:
+        """Count a lookup that is asked of the catalog."""
+        self._misses += 1
+
     def hit(self, name: str, now: float) -> Stock | None:
-        """The same, for somebody who goes on to ``lookup`` when there is none."""
+        """The same, for somebody who counts with ``missed`` when there is none."""
         stock: Stock | None = self._stocks.get(name) if now < self._lease_until else None
         if stock is not None:
             self._hits += 1

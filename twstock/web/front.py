@@ -16,7 +16,7 @@ from twisted.web.client import Agent
 
 from twstock.config import Address, Cluster, Front
 from twstock.errors import ConfigError, Unavailable
-from twstock.process import Pool
+from twstock.process import Pool, key_maker
 from twstock.rpc.calls import Register
 from twstock.rpc.client import Client
 from twstock.web.api import Api
@@ -68,7 +68,7 @@ class FrontEnd(Service):
             cache, catalog, catalog.watch, self._reactor, boottime, me, self._limits
         )
         roster = self._roster(catalog, orders)
-        session, new_key = (me.front_id, me.session), lambda: secrets.token_hex(16)
+        session, new_key = (me.front_id, me.session), key_maker()
         api = Api(cache, catalog, orders, roster, session, boottime, new_key, self._limits)
         self._stops = [orders.queue.stop, lease.stop, catalog.watch.stop, orders.watch.stop]
         # The catalog may call back as soon as the lease is taken: listen for that first.
@@ -102,7 +102,7 @@ class FrontEnd(Service):
     def _callers(self, group: str, pool: str) -> dict[int, Client]:
         threads, deliver = self._pools[pool].threads, self._reactor.callFromThread
         callers = {
-            replica.id: Client(str(replica.grpc), threads, deliver, self._limits)
+            replica.id: Client(str(replica.grpc), threads, self._reactor, deliver, self._limits)
             for replica in self._cluster.replicas(group)
         }
         self._clients += callers.values()

@@ -1,14 +1,15 @@
 """The fast lane: hot requests are answered before Twisted makes a request of them.
 
-Only a complete, well-formed request of a kind that is known here, alone on an idle connection,
-takes it. Everything else, and everything that the lane is not sure about, goes the ordinary
-way (``site``, then Klein) and gets the same answer there: the lane never refuses anything.
-What it takes a request for is what the ordinary way takes it for, byte by byte, because it
-admits only header fields that mean nothing to either, and one spelling of the rest.
+Only a complete, well-formed request of a kind that is known here (for a stock, for an order,
+or with an order), alone on an idle connection, takes it. Everything else, and everything that
+the lane is not sure about, goes the ordinary way (``site``, then Klein) and gets the same answer
+there: the lane never refuses anything. What it takes a request for is what the ordinary way
+takes it for, byte by byte, because it admits only header fields that mean nothing to either,
+and one spelling of the rest.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -19,7 +20,7 @@ from twisted.python.failure import Failure
 from twstock.config import Limits
 from twstock.market import Stock
 from twstock.web.answers import CLOSE, Answer, stock_found
-from twstock.web.respond import outcome
+from twstock.web.respond import Answering, outcome
 from twstock.web.site import HOST, ApiChannel
 
 _GET_STOCK = re.compile(rb"GET /stocks/([A-Za-z0-9._~-]{1,64}) HTTP/1\.1")
@@ -55,14 +56,24 @@ _MEANINGLESS = frozenset(
 _ONCE = frozenset({b"host", b"connection", b"content-length", b"idempotency-key"})
 
 
+Reply = bytes | Deferred[Answer]
+"""An answer as it is written, or one that is to come."""
+
+
 class Hot(Protocol):
-    """What the API has in memory, and what it does with an order."""
+    """What the API has in memory, what it asks others, and what it does with an order."""
 
     def hit(self, name: str) -> Stock | None:
-        """A stock from the cache, counted as a hit; None: look it up the ordinary way."""
+        """A stock from the cache, counted as a hit."""
+
+    def miss(self, name: str) -> "Deferred[Answer]":
+        """The catalog's answer for a stock that has just been no ``hit``."""
 
     def remembered(self, number: int) -> Answer | None:
         """The answer for an order that was asked for before."""
+
+    def find(self, number: int) -> Coroutine[Any, Any, Answer]:
+        """The order service's answer for an order."""
 
     def place_order(self, content: bytes, keys: list[bytes] | None) -> "Answer | Deferred[Answer]":
         """The answer to an order."""
@@ -77,12 +88,12 @@ class Lane:
         self._body_bytes_max = limits.body_bytes_max
         # Half, because the ordinary way counts the request line as well.
         self._headers_bytes_max = min(_HEADERS_BYTES_MAX, limits.header_bytes_max // 2)
-        self._lines: dict[bytes, tuple[Callable[[Any], bytes | None], Any]] = {}
+        self._lines: dict[bytes, tuple[Callable[[Any], Reply], Any]] = {}
         self._plain: set[bytes] = set()
         self._orders: dict[bytes, dict[bytes, bytes]] = {}
         self._tails: dict[Any, tuple[object, bytes]] = {}
 
-    def take(self, data: bytes) -> "bytes | Deferred[Answer] | None":
+    def take(self, data: bytes) -> Reply | None:
         """The whole answer, or one that is to come; None when this is not for the lane."""
         end = data.find(b"\r\n")
         if end < 0:
@@ -114,15 +125,24 @@ class Lane:
             known = self._tails[key] = (source, answer().tail())
         return b"HTTP/1.1 200 OK\r\nDate: %b\r\n%b" % (self._date(), known[1])
 
-    def _stock(self, name: str) -> bytes | None:
+    def _stock(self, name: str) -> Reply:
         stock = self._api.hit(name)
-        return None if stock is None else self._found(name, stock, lambda: stock_found(stock))
+        if stock is None:
+            return self._asked(lambda: self._api.miss(name))
+        return self._found(name, stock, lambda: stock_found(stock))
 
-    def _order(self, number: int) -> bytes | None:
+    def _order(self, number: int) -> Reply:
         answer = self._api.remembered(number)
-        return None if answer is None else self._found(number, answer, lambda: answer)
+        if answer is None:
+            return self._asked(lambda: self._api.find(number))
+        return self._found(number, answer, lambda: answer)
 
-    def _place(self, rest: bytes) -> "bytes | Deferred[Answer] | None":
+    def _asked(self, respond: Callable[[], Answering]) -> Reply:
+        """What the API answers, errors included, as on the ordinary way."""
+        answer = outcome(respond)
+        return self.whole(answer) if isinstance(answer, Answer) else answer
+
+    def _place(self, rest: bytes) -> Reply | None:
         cut = rest.find(_END) + len(_END)
         fields = self._order_fields(rest[:cut])
         length = len(rest) - cut
@@ -131,11 +151,12 @@ class Lane:
         if length > self._body_bytes_max:
             return None
         key = fields.get(b"idempotency-key")
-        placed = outcome(lambda: self._api.place_order(rest[cut:], None if key is None else [key]))
-        return self.whole(placed) if isinstance(placed, Answer) else placed
+        return self._asked(
+            lambda: self._api.place_order(rest[cut:], None if key is None else [key])
+        )
 
-    def _learn_line(self, line: bytes) -> "tuple[Callable[[Any], bytes | None], Any] | None":
-        known: tuple[Callable[[Any], bytes | None], Any]
+    def _learn_line(self, line: bytes) -> tuple[Callable[[Any], Reply], Any] | None:
+        known: tuple[Callable[[Any], Reply], Any]
         if match := _GET_STOCK.fullmatch(line):
             known = (self._stock, match[1].decode())
         elif match := _GET_ORDER.fullmatch(line):

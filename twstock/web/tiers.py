@@ -1,10 +1,13 @@
 """What a front-end asks of the other tiers, with a time budget and whoever leads at the moment."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from random import Random
 from typing import TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, fail
+from twisted.python.failure import Failure
 
 from twstock.config import Limits
 from twstock.errors import (
@@ -20,6 +23,7 @@ from twstock.process import Clock, DelayedCall
 from twstock.rpc.calls import (
     Lease,
     Lookup,
+    LookupMany,
     Orders,
     Page,
     Placement,
@@ -30,12 +34,15 @@ from twstock.rpc.calls import (
 )
 from twstock.rpc.wire import methods
 from twstock.rpc.wire.methods import Method
+from twstock.web.gather import Gathering
 from twstock.web.leader import Caller, Leader, LeaderWatch
 from twstock.web.orders import OrderQueue
 
 Q = TypeVar("Q")
 A = TypeVar("A")
 
+LOOKUPS_MAX = 256
+"""How many stocks one call asks for."""
 _ELSEWHERE = (NotLeader, Unavailable, OutcomeUnknown, StaleEpoch)
 """What may go better with another member, or a moment later: questions have no effects."""
 
@@ -64,53 +71,79 @@ class Tier:
 
     async def ask_leader(self, method: Method[Q, A], request: Q) -> A:
         """The leader's answer; Unavailable when there is none within the budget."""
-        return await self._ask(method, request, leader_only=True)
+        return await self._ask(
+            lambda _, deadline: self._ask_whoever_leads(method, request, deadline), leader_only=True
+        )
 
     async def ask_any(self, method: Method[Q, A], request: Q) -> A:
         """The leader's answer, or if it has none that of any other member."""
-        return await self._ask(method, request, leader_only=False)
+        return await self._ask(partial(self._ask_member, method, request), leader_only=False)
 
-    async def _ask(self, method: Method[Q, A], request: Q, leader_only: bool) -> A:
-        if self._asking >= self._limits.requests_waiting_max:
-            raise Overloaded("too many requests are waiting")
-        self._asking += 1
+    async def _ask(self, attempt: Callable[[int, float], Awaitable[A]], leader_only: bool) -> A:
+        """What ``attempt(member, deadline)`` brings, the first time that it does."""
+        deadline = self._admit()
         try:
-            deadline = self._clock.seconds() + self._limits.request_budget_s
             while (left := deadline - self._clock.seconds()) > 0:
                 for number in self._whom(leader_only):
-                    patience = left if leader_only else self._limits.control_deadline_s
                     try:
-                        return await self._ask_in_turn(number, method, request, patience, deadline)
+                        return await attempt(number, deadline)
                     except _ELSEWHERE:
                         left = deadline - self._clock.seconds()
                     if left <= 0:
                         break
-                await self.watch.change_within(min(self._pause_s(), max(left, 0.0)))
+                await self._pause(left)
         finally:
             self._asking -= 1
-        raise Unavailable(f"the {self.watch.group} service did not answer in time")
+        raise self._too_late()
 
-    async def _ask_in_turn(
-        self, number: int, method: Method[Q, A], request: Q, patience: float, deadline: float
-    ) -> A:
-        """Wait for a slot, at most until the deadline, and ask."""
-        await self._take_slot(deadline - self._clock.seconds())
-        try:
+    def _admit(self) -> float:
+        """Count a question until it is answered; its deadline. Overloaded: there are too many."""
+        if self._asking >= self._limits.requests_waiting_max:
+            raise Overloaded("too many requests are waiting")
+        self._asking += 1
+        return self._clock.seconds() + self._limits.request_budget_s
+
+    def _pause(self, left: float) -> "Deferred[None]":
+        """Fires when it is time to ask again: after a moment, or when another member leads."""
+        pause_s = self._limits.retry_s * (0.5 + self._random.random())
+        return self.watch.change_within(min(pause_s, max(left, 0.0)))
+
+    def _too_late(self) -> Unavailable:
+        return Unavailable(f"the {self.watch.group} service did not answer in time")
+
+    async def _ask_whoever_leads(self, method: Method[Q, A], request: Q, deadline: float) -> A:
+        """Wait for a slot and ask the leader; not who led when the waiting began."""
+        async with self._slot(deadline):
+            leader = self.watch.leader
+            if leader is None:
+                raise Unavailable(f"no {self.watch.group} replica leads")
             left = deadline - self._clock.seconds()
-            return await self._ask_one(number, method, request, min(patience, left))
-        finally:
-            # Never inside another waiter's stack: hundreds may give up one after the other.
-            self._clock.callLater(0, self._slots.release)
+            return await self._ask_one(leader.id, method, request, left)
 
-    async def _take_slot(self, left: float) -> None:
+    async def _ask_member(
+        self, method: Method[Q, A], request: Q, number: int, deadline: float
+    ) -> A:
+        """Wait for a slot and ask one member, which may keep silent for a moment only."""
+        async with self._slot(deadline):
+            left = min(self._limits.control_deadline_s, deadline - self._clock.seconds())
+            return await self._ask_one(number, method, request, left)
+
+    @asynccontextmanager
+    async def _slot(self, deadline: float) -> AsyncIterator[None]:
+        """One of the calls that may be under way; Unavailable when none is free in time."""
         waiting = self._slots.acquire()
         if not waiting.called:
-            timer = self._clock.callLater(max(left, 0.0), waiting.cancel)
-            waiting.addBoth(_without_timer, timer)
+            left = max(deadline - self._clock.seconds(), 0.0)
+            waiting.addBoth(_without_timer, self._clock.callLater(left, waiting.cancel))
         try:
             await waiting
         except CancelledError:
             raise Unavailable("out of time") from None
+        try:
+            yield
+        finally:
+            # Never inside another waiter's stack: hundreds may give up one after the other.
+            self._clock.callLater(0, self._slots.release)
 
     def _whom(self, leader_only: bool) -> Iterable[int]:
         """The leader first, then the others from the highest id down."""
@@ -158,9 +191,6 @@ class Tier:
             if asked.term < leader.term and asked.id != leader.id:
                 give_up.callback(None)
 
-    def _pause_s(self) -> float:
-        return self._limits.retry_s * (0.5 + self._random.random())
-
 
 def _without_timer(result: A, timer: DelayedCall) -> A:
     if timer.active():
@@ -200,9 +230,69 @@ class OrderTier(Tier):
 class CatalogTier(Tier):
     """The catalog, as a front-end uses it."""
 
-    async def lookup(self, request: Lookup) -> Stock | None:
-        """The published state of a stock, None if there is none of that name."""
-        return await self.ask_leader(methods.LOOKUP, request)
+    def __init__(
+        self,
+        watch: LeaderWatch,
+        callers: Mapping[int, Caller],
+        clock: Clock,
+        limits: Limits,
+        random: Random,
+    ) -> None:
+        super().__init__(watch, callers, clock, limits, random)
+        self._gatherings: dict[tuple[int, str], Gathering[str, Stock | None]] = {}
+
+    def lookup(self, request: Lookup) -> "Deferred[Stock | None]":
+        """The published state of a stock, None if there is none of that name.
+
+        Lookups share calls, but never with those of another session: what the catalog answers
+        a session, it remembers that this session holds.
+        """
+        session = (request.front_id, request.session)
+        gathering = self._gatherings.get(session) or self._gathering(session)
+        try:
+            deadline = self._admit()
+        except Overloaded:
+            return fail()
+        answer = gathering.ask(request.name, deadline)
+        answer.addErrback(self._not_yet, gathering, request.name, deadline)
+        return answer.addBoth(self._answered)
+
+    def _not_yet(
+        self,
+        failure: Failure,
+        gathering: Gathering[str, Stock | None],
+        name: str,
+        deadline: float,
+    ) -> "Deferred[Stock | None]":
+        failure.trap(*_ELSEWHERE)
+        return Deferred.fromCoroutine(self._ask_again(gathering, name, deadline))
+
+    async def _ask_again(
+        self, gathering: Gathering[str, Stock | None], name: str, deadline: float
+    ) -> Stock | None:
+        while (left := deadline - self._clock.seconds()) > 0:
+            await self._pause(left)
+            try:
+                return await gathering.ask(name, deadline)
+            except _ELSEWHERE:
+                pass
+        raise self._too_late()
+
+    def _answered(self, result: A) -> A:
+        self._asking -= 1
+        return result
+
+    def _gathering(self, session: tuple[int, str]) -> Gathering[str, Stock | None]:
+        """For a session's lookups; a front-end has one session, and lookups without one."""
+
+        async def look_up(names: tuple[str, ...], deadline: float) -> Sequence[Stock | None]:
+            request = LookupMany(names, *session)
+            answer = await self._ask_whoever_leads(methods.LOOKUP_MANY, request, deadline)
+            return answer.stocks
+
+        names_max = min(LOOKUPS_MAX, self._limits.page_max)
+        made = self._gatherings[session] = Gathering(look_up, self._clock, names_max)
+        return made
 
     async def list(self, page: StockPage) -> Stocks:
         """A page of stocks."""

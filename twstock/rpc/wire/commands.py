@@ -1,13 +1,25 @@
 """What the entries of the two logs hold, as bytes and back."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from twstock import errors
-from twstock.market import Batch, BeginEpoch, CatalogCommand, DirectTrade, Seed, Stock, Trade
+from twstock.market import (
+    Batch,
+    BeginEpoch,
+    CatalogCommand,
+    DirectTrade,
+    Order,
+    Outcome,
+    Seed,
+    Stock,
+    Trade,
+    Verdict,
+)
 from twstock.pb import catalog_pb2 as catalog
 from twstock.pb import log_pb2 as log
+from twstock.rpc.wire import columns
 from twstock.rpc.wire.base import to_bytes
-from twstock.rpc.wire.trading import batch, item, to_batch, to_order, to_trades, trade
+from twstock.rpc.wire.trading import batch, item, to_batch, to_order, to_trades
 
 
 def encode_catalog_command(command: CatalogCommand) -> bytes:
@@ -49,11 +61,27 @@ def decode_catalog_command(payload: bytes) -> CatalogCommand:
     raise errors.BrokenInvariant("a catalog log entry holds no command")
 
 
-def encode_order_record(trades: Iterable[Trade]) -> bytes:
+def encode_decided(orders: Sequence[Order], outcomes: Iterable[Outcome]) -> bytes:
+    """Orders and what became of them, for the catalog's tables."""
+    verdicts = tuple(map(Verdict.of, outcomes))
+    decided = log.DecidedBatch(orders=columns.orders(orders), outcomes=columns.verdicts(verdicts))
+    return to_bytes(decided)
+
+
+def decode_decided(data: bytes) -> tuple[tuple[Order, ...], tuple[Outcome, ...]]:
+    """The orders and what became of them. Raises ValueError if they do not fit together."""
+    pb = log.DecidedBatch.FromString(data)
+    orders, verdicts = columns.to_orders(pb.orders), columns.to_verdicts(pb.outcomes)
+    pairs = zip(verdicts, orders, strict=True)
+    return orders, tuple(verdict.on(order) for verdict, order in pairs)
+
+
+def encode_order_record(trades: Sequence[Trade]) -> bytes:
     """Orders as the payload of an order log entry."""
-    return to_bytes(log.OrderRecord(trades=[trade(t) for t in trades]))
+    return to_bytes(log.OrderRecord(columns=columns.trades(trades)))
 
 
 def decode_order_record(payload: bytes) -> tuple[Trade, ...]:
     """The orders that an order log entry holds."""
-    return to_trades(log.OrderRecord.FromString(payload).trades)
+    record = log.OrderRecord.FromString(payload)
+    return columns.to_trades(record.columns) or to_trades(record.trades)

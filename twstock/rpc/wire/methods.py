@@ -4,12 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from twstock.market import BatchResult, BeginEpoch, Stock, Trade
+from twstock.errors import InvalidRequest, TwstockError
+from twstock.market import BeginEpoch, Stock, Trade
 from twstock.pb import catalog_pb2 as catalog
 from twstock.pb import order_pb2 as order
 from twstock.replication.messages import AppendReply, Committed, VoteReply
 from twstock.rpc import calls
-from twstock.rpc.wire import replicas, trading
+from twstock.rpc.wire import columns, replicas, trading
 from twstock.rpc.wire.base import OK, decoder, encoder
 
 Q = TypeVar("Q")
@@ -31,6 +32,16 @@ class Method(Generic[Q, A]):
     def path(self) -> str:
         """The path of the call on the wire."""
         return f"/twstock.{self.service}/{self.name}"
+
+    def parse_request(self, data: bytes) -> Q:
+        """The request; raises InvalidRequest for bytes that are none."""
+        try:
+            return self.decode_request(data)
+        except TwstockError:
+            raise
+        except Exception as error:
+            # Whatever protobuf or our own types object to is the sender's fault; nothing ran.
+            raise InvalidRequest("request", str(error) or type(error).__name__) from None
 
 
 def _heartbeat(service: str) -> Method[calls.Probe, calls.ProbeAnswer]:
@@ -91,16 +102,12 @@ ORDER: Method[calls.PlaceOrder, calls.Placement] = Method(
 PLACE_ORDERS: Method[calls.PlaceOrders, calls.Placements] = Method(
     "Order",
     "PlaceOrders",
-    encoder(lambda q: order.PlaceOrdersRequest(items=[trading.item(o) for o in q.orders])),
+    encoder(lambda q: order.PlaceOrdersRequest(orders=columns.orders(q.orders))),
     decoder(
-        order.PlaceOrdersRequest,
-        lambda pb: calls.PlaceOrders(tuple(trading.to_place_order(i) for i in pb.items)),
+        order.PlaceOrdersRequest, lambda pb: calls.PlaceOrders(columns.to_place_orders(pb.orders))
     ),
-    encoder(lambda a: order.PlaceOrdersResponse(placed=[trading.placed(r) for r in a.results])),
-    decoder(
-        order.PlaceOrdersResponse,
-        lambda pb: calls.Placements(tuple(trading.to_placed(p) for p in pb.placed)),
-    ),
+    encoder(lambda a: columns.placements(a.results)),
+    decoder(order.PlaceOrdersResponse, lambda pb: calls.Placements(columns.to_placements(pb))),
 )
 ORDER_DETAILS: Method[int, Trade | None] = Method(
     "Order",
@@ -152,7 +159,25 @@ LOOKUP: Method[calls.Lookup, Stock | None] = Method(
     encoder(trading.stock),
     decoder(catalog.LookupResponse, trading.to_stock),
 )
-TRADE: Method[calls.TradeCall, BatchResult | calls.Placement] = Method(
+LOOKUP_MANY: Method[calls.LookupMany, calls.LookedUp] = Method(
+    "Catalog",
+    "LookupMany",
+    encoder(
+        lambda q: catalog.LookupManyRequest(
+            stock_names=q.names, front_id=q.front_id, session=q.session
+        )
+    ),
+    decoder(
+        catalog.LookupManyRequest,
+        lambda pb: calls.LookupMany(tuple(pb.stock_names), pb.front_id, pb.session),
+    ),
+    encoder(lambda a: catalog.LookupManyResponse(stocks=[trading.stock(s) for s in a.stocks])),
+    decoder(
+        catalog.LookupManyResponse,
+        lambda pb: calls.LookedUp(tuple(trading.to_stock(s) for s in pb.stocks)),
+    ),
+)
+TRADE: Method[calls.TradeCall, calls.Verdicts | calls.Placement] = Method(
     "Catalog",
     "Trade",
     trading.trade_call,

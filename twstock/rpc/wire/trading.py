@@ -2,16 +2,10 @@
 
 from typing import Any
 
-from grpc import StatusCode
-
-from twstock import errors
 from twstock.market import (
     SIDES,
     Batch,
-    BatchResult,
     Order,
-    Outcome,
-    Refusal,
     Side,
     Stock,
     Trade,
@@ -20,23 +14,18 @@ from twstock.market import (
 from twstock.pb import catalog_pb2 as catalog
 from twstock.pb import order_pb2 as order
 from twstock.rpc import calls
-from twstock.rpc.status import code_of, error_of
+from twstock.rpc.wire import columns
 from twstock.rpc.wire.base import NOT_FOUND, OK, to_bytes
 from twstock.rpc.wire.replicas import fetch, fetched, to_fetch, to_fetched
 
 
-def item(o: Order | calls.PlaceOrder) -> Any:
-    side = o.side if isinstance(o, Order) else o.type
-    return catalog.OrderItem(key=o.key, name=o.name, type=side, quantity=o.quantity)
+def item(o: Order) -> Any:
+    return catalog.OrderItem(key=o.key, name=o.name, type=o.side, quantity=o.quantity)
 
 
 def to_order(pb: Any) -> Order:
     side = SIDES.get(pb.type) or Side(pb.type)  # which raises
     return Order(pb.key, pb.name, side, pb.quantity)
-
-
-def to_place_order(pb: Any) -> calls.PlaceOrder:
-    return calls.PlaceOrder(pb.key, pb.name, pb.type, pb.quantity)
 
 
 def trade(t: Trade) -> Any:
@@ -64,32 +53,13 @@ def batch(b: Batch) -> Any:
         recorded=b.recorded,
         known=b.known,
         at_ms=b.at_ms,
-        items=[item(o) for o in b.orders],
+        orders=columns.orders(b.orders),
     )
 
 
 def to_batch(pb: Any) -> Batch:
-    orders = tuple(to_order(i) for i in pb.items)
+    orders = columns.to_orders(pb.orders) or tuple(map(to_order, pb.items))
     return Batch(pb.epoch, pb.number, pb.recorded, pb.known, pb.at_ms, orders)
-
-
-def outcome(o: Outcome) -> Any:
-    return catalog.TradeOutcome(
-        number=o.trade.number if o.trade else 0,
-        refusal=o.refusal or "",
-        key_reused=o.key_reused,
-        replayed=o.replayed,
-        trade=trade(o.trade) if o.trade else None,
-    )
-
-
-def to_outcome(pb: Any) -> Outcome:
-    return Outcome(
-        to_trade(pb.trade) if pb.HasField("trade") else None,
-        Refusal(pb.refusal) if pb.refusal else None,
-        pb.key_reused,
-        pb.replayed,
-    )
 
 
 def trade_call(q: calls.TradeCall) -> bytes:
@@ -109,24 +79,24 @@ def to_trade_call(data: bytes) -> calls.TradeCall:
     return calls.PlaceOrder(pb.idempotency_key, pb.name, pb.type, pb.number_of_items)
 
 
-def trade_answer(a: BatchResult | calls.Placement) -> bytes:
+def trade_answer(a: calls.Verdicts | calls.Placement) -> bytes:
     if isinstance(a, calls.Placement):
         code = NOT_FOUND if a.refusal else OK
         return to_bytes(catalog.TradeResponse(code=code, message=a.refusal))
     return to_bytes(
         catalog.TradeResponse(
             code=OK,
-            outcomes=[outcome(o) for o in a.outcomes],
-            others=[trade(t) for t in a.others],
+            outcomes=columns.verdicts(a.verdicts),
+            others=columns.trades(a.others) if a.others else None,
         )
     )
 
 
-def to_trade_answer(data: bytes) -> BatchResult | calls.Placement:
+def to_trade_answer(data: bytes) -> calls.Verdicts | calls.Placement:
     pb = catalog.TradeResponse.FromString(data)
     if pb.code == NOT_FOUND:
         return calls.Placement(refusal=pb.message)
-    return BatchResult(tuple(to_outcome(o) for o in pb.outcomes), to_trades(pb.others))
+    return calls.Verdicts(columns.to_verdicts(pb.outcomes), columns.to_trades(pb.others))
 
 
 def place_order(q: calls.PlaceOrder) -> bytes:
@@ -155,28 +125,6 @@ def placement(p: calls.Placement) -> Any:
 def to_placement(pb: Any) -> calls.Placement:
     refusal = pb.message if pb.code == NOT_FOUND else ""
     return calls.Placement(pb.transaction_num, refusal, pb.replayed, pb.version)
-
-
-CODE_OF_INT = {code.value[0]: code for code in StatusCode}
-_DISK_FULL = "disk full"
-
-
-def placed(result: calls.Placement | Exception) -> Any:
-    if isinstance(result, calls.Placement):
-        return order.PlacedOrder(status=0, response=placement(result))
-    message = _DISK_FULL if isinstance(result, errors.DiskFull) else str(result)
-    response = order.OrderResponse(message=message)
-    return order.PlacedOrder(status=code_of(result).value[0], response=response)
-
-
-def to_placed(pb: Any) -> calls.Placement | Exception:
-    if pb.status == 0:
-        return to_placement(pb.response)
-    code = CODE_OF_INT[pb.status]
-    outcome = "disk-full" if pb.response.message == _DISK_FULL else "none"
-    if code in (StatusCode.UNKNOWN, StatusCode.INTERNAL):
-        outcome = "unknown"
-    return error_of(code, pb.response.message, [("twstock-outcome", outcome)])
 
 
 def order_details(t: Trade | None) -> bytes:

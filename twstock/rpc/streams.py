@@ -1,0 +1,222 @@
+"""One long-lived stream between two processes, and the many calls that it carries.
+
+A message on an open stream costs half of a gRPC call. Each side has two threads for a stream:
+one turns values into bytes and sends them, one reads bytes and turns them into values; only
+values cross to the reactor.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from queue import SimpleQueue
+from typing import Any
+
+import grpc
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twstock.errors import OutcomeUnknown, TwstockError
+from twstock.process import Clock, DelayedCall
+from twstock.rpc.status import OUTCOME
+from twstock.rpc.wire import streams
+from twstock.rpc.wire.methods import Method
+
+Deliver = Callable[..., None]
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """One call under way; ``until`` is its deadline, in seconds of the clock."""
+
+    method: Method[Any, Any]
+    request: Any
+    until: float
+    answer: "Deferred[Any]"
+    timer: DelayedCall
+
+
+class CallStream:
+    """The calling side. ``run`` belongs to a thread, everything else to the reactor.
+
+    ``ended`` is called once, when the stream is over. What is then under way fails, because
+    nobody knows how far it got; but if the server took no stream at all, ``instead`` makes
+    each call in another way.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        clock: Clock,
+        deliver: Deliver,
+        ended: Callable[["CallStream", bool], None],
+        instead: Callable[[Method[Any, Any], Any, float, "Deferred[Any]"], None],
+    ) -> None:
+        self._address = address
+        self._clock = clock
+        self._deliver = deliver
+        self._ended = ended
+        self._instead = instead
+        self._ids = count(1)
+        self._calls: dict[int, _Call] = {}
+        self._outbox: SimpleQueue[tuple[int, Method[Any, Any], Any] | None] = SimpleQueue()
+
+    def call(
+        self, method: Method[Any, Any], request: Any, deadline_s: float, answer: "Deferred[Any]"
+    ) -> None:
+        """Send a call; ``answer`` fires within the deadline."""
+        call_id = next(self._ids)
+        timer = self._clock.callLater(deadline_s, self._expire, call_id)
+        until = self._clock.seconds() + deadline_s
+        self._calls[call_id] = _Call(method, request, until, answer, timer)
+        self._outbox.put((call_id, method, request))
+
+    def run(self, connect: Callable[[Iterator[bytes]], Iterable[bytes]]) -> None:
+        """Open the stream, and read answers until it ends."""
+        refused, details = False, "the stream has ended"
+        try:
+            for data in connect(self._requests()):
+                self._deliver(self._settle, *self._read(data))
+        except grpc.RpcError as error:
+            known: Any = error  # it is a grpc.Call, too
+            refused, details = _is_refusal(known), known.details() or details
+        except ValueError as error:  # the channel was closed meanwhile
+            details = str(error)
+        except Exception as error:
+            # Whoever answers there does not speak our protocol, or a newer one.
+            details = f"{self._address} answered what is no answer: {error!r}"
+        self._outbox.put(None)
+        self._deliver(self._end, details, refused)
+
+    def _requests(self) -> Iterator[bytes]:
+        """In gRPC's thread: the calls as bytes, until there are no more."""
+        while (sending := self._outbox.get()) is not None:
+            call_id, method, request = sending
+            try:
+                data = streams.call(call_id, method.path, method.encode_request(request))
+            except Exception:
+                self._deliver(self._settle, call_id, Failure())
+            else:
+                yield data
+
+    def _read(self, data: bytes) -> tuple[int, Any]:
+        """In the thread: the call's id, and its answer or a failure."""
+        call_id, answer = streams.to_answer(data)
+        call = self._calls.get(call_id)
+        if call is None:
+            return call_id, None  # given up
+        if isinstance(answer, TwstockError):
+            return call_id, Failure(answer)
+        try:
+            return call_id, call.method.decode_answer(answer)
+        except Exception as error:
+            text = f"{self._address} answered what is no answer: {error}"
+            return call_id, Failure(OutcomeUnknown(text))
+
+    def _settle(self, call_id: int, result: Any) -> None:
+        call = self._calls.pop(call_id, None)
+        if call is None:
+            return
+        if call.timer.active():
+            call.timer.cancel()
+        if not call.answer.called:  # whoever asked may have given up
+            call.answer.callback(result)
+
+    def _expire(self, call_id: int) -> None:
+        self._settle(call_id, Failure(OutcomeUnknown(f"{self._address} did not answer in time")))
+
+    def _end(self, details: str, refused: bool) -> None:
+        self._ended(self, refused)
+        for call_id, call in list(self._calls.items()):
+            if refused:
+                del self._calls[call_id]
+                call.timer.cancel()
+                self._instead(call.method, call.request, call.until, call.answer)
+            else:
+                self._settle(call_id, Failure(OutcomeUnknown(details)))
+
+
+def _is_refusal(call: Any) -> bool:
+    """Whether the server itself took no stream. A message that is too large has the status
+    of a refusal, too, but no metadata.
+    """
+    if call.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return True
+    return OUTCOME in dict(call.trailing_metadata() or ())
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """How a server answers a call: ``start`` runs it in the reactor and passes its answer, or
+    an exception, on; ``admit`` raises Overloaded when there is no room for one more, which
+    ``leave`` makes again.
+    """
+
+    method: Method[Any, Any]
+    start: Callable[[Any, Callable[[Any], None]], None]
+    admit: Callable[[], None]
+    leave: Callable[[], None]
+
+
+class AnswerStream:
+    """The answering side of one stream."""
+
+    _log = Logger()
+
+    def __init__(self, table: Mapping[str, Answering], deliver: Deliver) -> None:
+        self._table = table
+        self._deliver = deliver
+        self._outbox: SimpleQueue[tuple[int, Answering, Any] | None] = SimpleQueue()
+
+    def serve(self, requests: Iterable[bytes]) -> Iterator[bytes]:
+        """In gRPC's thread: the answers as bytes, until the stream ends."""
+        threading.Thread(
+            target=self._read, args=(requests,), name="grpc-stream", daemon=True
+        ).start()
+        while (sending := self._outbox.get()) is not None:
+            yield self._encode(*sending)
+
+    def end(self) -> None:
+        """No more answers; from any thread."""
+        self._outbox.put(None)
+
+    def _read(self, requests: Iterable[bytes]) -> None:
+        """In a thread of its own: take calls in until the stream ends."""
+        try:
+            for data in requests:
+                self._take(data)
+        except grpc.RpcError:
+            pass  # the other side is gone
+        except Exception:
+            self._log.failure("a stream ends: what came in is no call")
+        self.end()
+
+    def _take(self, data: bytes) -> None:
+        call_id, path, content = streams.to_call(data)
+        answering = self._table.get(path)
+        if answering is None:
+            raise ValueError(f"{path} is no call of this server")
+        answered = partial(self._answered, call_id, answering)
+        try:
+            request = answering.method.parse_request(content)
+            answering.admit()
+        except TwstockError as error:
+            self._outbox.put((call_id, answering, error))
+        else:
+            self._deliver(answering.start, request, answered)
+
+    def _answered(self, call_id: int, answering: Answering, result: Any) -> None:
+        """In the reactor."""
+        answering.leave()
+        self._outbox.put((call_id, answering, result))
+
+    def _encode(self, call_id: int, answering: Answering, result: Any) -> bytes:
+        if isinstance(result, Exception):
+            return streams.failed(call_id, result)
+        try:
+            return streams.answer(call_id, answering.method.encode_answer(result))
+        except Exception as error:
+            self._log.failure("{call} has no answer", call=answering.method.name)
+            return streams.failed(call_id, error)

@@ -1,0 +1,132 @@
+"""Many orders, trades and outcomes in one message, as columns, and back.
+
+The n-th value of each column belongs to the n-th order. Rows become columns and columns rows
+by ``zip`` and ``map`` over tuples, in C: nothing here is a Python call for each order unless
+it says so. Columns of different lengths are no message: ValueError.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import repeat
+from typing import Any, cast
+
+from grpc import StatusCode
+
+from twstock import errors
+from twstock.market import SIDES, Order, Trade, Verdict
+from twstock.pb import catalog_pb2 as catalog
+from twstock.pb import order_pb2 as order
+from twstock.rpc import calls
+from twstock.rpc.status import CODE_OF_INT, OUTCOME, code_of, error_of
+
+_DISK_FULL = "disk full"
+
+
+def _maker(kind: type[Any]) -> Callable[[tuple[Any, ...]], Any]:
+    """What makes a named tuple of a row; ``_make`` is a Python function."""
+    made: Any = partial(tuple.__new__, kind)
+    return cast(Callable[[tuple[Any, ...]], Any], made)
+
+
+_order = _maker(Order)
+_place_order = _maker(calls.PlaceOrder)
+_trade = _maker(Trade)
+_verdict = _maker(Verdict)
+_placement = _maker(calls.Placement)
+
+
+def _columns(rows: Iterable[Sequence[Any]], count: int) -> Iterable[Sequence[Any]]:
+    """The columns of rows that have ``count`` values each."""
+    return tuple(zip(*rows, strict=True)) or repeat((), count)
+
+
+def orders(rows: Sequence[Order] | Sequence[calls.PlaceOrder]) -> Any:
+    keys, names, types, quantities = _columns(rows, 4)
+    return catalog.OrderColumns(keys=keys, names=names, types=types, quantities=quantities)
+
+
+def to_orders(pb: Any) -> tuple[Order, ...]:
+    """Raises ValueError for a type that is none."""
+    try:
+        sides = [SIDES[word] for word in pb.types]
+    except KeyError as error:
+        raise ValueError(f"{error} is no type of an order") from None
+    return tuple(map(_order, zip(pb.keys, pb.names, sides, pb.quantities, strict=True)))
+
+
+def to_place_orders(pb: Any) -> tuple[calls.PlaceOrder, ...]:
+    columns = (pb.keys, pb.names, pb.types, pb.quantities)
+    return tuple(map(_place_order, zip(*columns, strict=True)))
+
+
+def trades(rows: Sequence[Trade]) -> Any:
+    numbers, placed, versions, prices_cents, at_ms = _columns(rows, 5)
+    return catalog.TradeColumns(
+        orders=orders(placed),
+        numbers=numbers,
+        versions=versions,
+        prices_cents=prices_cents,
+        at_ms=at_ms,
+    )
+
+
+def to_trades(pb: Any) -> tuple[Trade, ...]:
+    columns = (pb.numbers, to_orders(pb.orders), pb.versions, pb.prices_cents, pb.at_ms)
+    return tuple(map(_trade, zip(*columns, strict=True)))
+
+
+def verdicts(rows: Sequence[Verdict]) -> Any:
+    numbers, versions, prices_cents, at_ms, refusals, key_reused, replayed = _columns(rows, 7)
+    return catalog.OutcomeColumns(
+        numbers=numbers,
+        versions=versions,
+        prices_cents=prices_cents,
+        at_ms=at_ms,
+        refusals=refusals,
+        key_reused=key_reused,
+        replayed=replayed,
+    )
+
+
+def to_verdicts(pb: Any) -> tuple[Verdict, ...]:
+    traded = (pb.numbers, pb.versions, pb.prices_cents, pb.at_ms)
+    columns = (*traded, pb.refusals, pb.key_reused, pb.replayed)
+    return tuple(map(_verdict, zip(*columns, strict=True)))
+
+
+def placements(results: Sequence[calls.Placement | Exception]) -> Any:
+    statuses, numbers, messages, replayed, versions = _columns(map(_placed, results), 5)
+    return order.PlaceOrdersResponse(
+        statuses=statuses,
+        numbers=numbers,
+        messages=messages,
+        replayed=replayed,
+        versions=versions,
+    )
+
+
+def to_placements(pb: Any) -> tuple[calls.Placement | Exception, ...]:
+    rows = zip(pb.numbers, pb.messages, pb.replayed, pb.versions, strict=True)
+    statuses = list(pb.statuses)
+    if not any(statuses):
+        # Only now, or the lengths of none would be compared.
+        return tuple(placed for placed, _ in zip(map(_placement, rows), statuses, strict=True))
+    return tuple(_to_placed(status, row) for status, row in zip(statuses, rows, strict=True))
+
+
+def _placed(result: calls.Placement | Exception) -> tuple[Any, ...]:
+    """One order's row: a Python call for each."""
+    if isinstance(result, calls.Placement):
+        return (0, *result)
+    message = _DISK_FULL if isinstance(result, errors.DiskFull) else str(result)
+    return (code_of(result).value[0], 0, message, False, 0)
+
+
+def _to_placed(status: int, row: tuple[Any, ...]) -> calls.Placement | Exception:
+    if status == 0:
+        return cast(calls.Placement, _placement(row))
+    code, message = CODE_OF_INT[status], row[1]
+    outcome = "disk-full" if message == _DISK_FULL else "none"
+    if code in (StatusCode.UNKNOWN, StatusCode.INTERNAL):
+        outcome = "unknown"
+    return error_of(code, message, [(OUTCOME, outcome)])

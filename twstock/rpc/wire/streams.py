@@ -1,0 +1,41 @@
+"""Calls and their answers on a stream (``stream.proto``), as bytes and back."""
+
+from twstock.errors import TwstockError
+from twstock.pb import stream_pb2 as stream
+from twstock.rpc.status import CODE_OF_INT, code_of, error_of, metadata_of
+from twstock.rpc.wire.base import to_bytes
+
+PATH = "/twstock.Stream/Calls"
+
+
+def call(call_id: int, method: str, request: bytes) -> bytes:
+    return to_bytes(stream.StreamedCall(id=call_id, method=method, request=request))
+
+
+def to_call(data: bytes) -> tuple[int, str, bytes]:
+    pb = stream.StreamedCall.FromString(data)
+    return pb.id, pb.method, pb.request
+
+
+def answer(call_id: int, content: bytes) -> bytes:
+    return to_bytes(stream.StreamedAnswer(id=call_id, answer=content))
+
+
+def failed(call_id: int, error: Exception) -> bytes:
+    """What went wrong; an error that nobody foresaw says nothing of itself."""
+    known = isinstance(error, TwstockError)
+    return to_bytes(
+        stream.StreamedAnswer(
+            id=call_id,
+            code=code_of(error).value[0],
+            details=str(error) if known else "internal error",
+            metadata=dict(metadata_of(error)) if isinstance(error, TwstockError) else {},
+        )
+    )
+
+
+def to_answer(data: bytes) -> tuple[int, bytes | TwstockError]:
+    pb = stream.StreamedAnswer.FromString(data)
+    if pb.code == 0:
+        return pb.id, pb.answer
+    return pb.id, error_of(CODE_OF_INT[pb.code], pb.details, pb.metadata.items())
