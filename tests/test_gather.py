@@ -10,10 +10,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from twstock.errors import OutcomeUnknown, Unavailable
-from twstock.web.gather import CALLS_AT_ONCE, CALLS_MAX, PATIENCE_S, Gathering
+from twstock.web.gather import Gathering
+from twstock.web.pace import CALLS_MAX, LINGER_MAX_S, LINGER_SHARE, PATIENCE_S
 
 SIZE = 3
 NEVER_S = 100.0
+TOOK_S = 0.02
+"""How long a call takes, so that the next one lingers for ``LINGER_S``."""
+LINGER_S = TOOK_S * LINGER_SHARE
 
 
 @dataclass(eq=False)
@@ -59,11 +63,10 @@ class Desk:
         return ["".join(sent.questions) for sent in self.sent]
 
     def busy(self) -> None:
-        """As many calls under way as there may be at once."""
-        for place in range(CALLS_AT_ONCE):
-            self.ask(f"busy-{place}")
-            self.turn()
-        assert len(self.sent) == CALLS_AT_ONCE
+        """A call under way, beside which no other begins for a while."""
+        self.ask("busy")
+        self.turn()
+        assert self.asked() == ["busy"]
 
 
 def test_what_is_asked_in_one_turn_shares_a_call() -> None:
@@ -79,30 +82,67 @@ def test_what_is_asked_in_one_turn_shares_a_call() -> None:
 
 
 def test_a_question_of_its_own_leaves_in_the_same_turn() -> None:
-    """Gathering does not wait for company."""
+    """Whoever is alone does not wait for company, however long the last call took."""
     desk = Desk()
-    told = desk.ask("A")
+    for number in range(3):
+        told = desk.ask("A")
+        desk.turn()
+        assert len(desk.sent) == number + 1
+        desk.clock.advance(TOOK_S * number)
+        desk.sent[-1].bring()
+        assert told == [f"A@{number}"]
+
+
+def test_those_who_were_answered_together_ask_together_again() -> None:
+    """The next call lingers for all of them, and leaves in the turn in which they are there."""
+    desk = Desk()
+    for question in "AB":
+        desk.ask(question)
     desk.turn()
+    desk.clock.advance(TOOK_S)
     desk.sent[0].bring()
-    assert told == ["A@0"]
-    told = desk.ask("A")
+    desk.ask("B")
+    desk.clock.advance(LINGER_S / 2)
+    assert desk.asked() == ["AB"]
+    desk.ask("A")
     desk.turn()
+    assert desk.asked() == ["AB", "BA"]
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_question_waits_for_company_no_longer_than_the_linger(early: bool) -> None:
+    """Of those who were answered nobody comes back: what was asked while their call was under
+    way, or after it, leaves all the same.
+    """
+    desk = Desk()
+    for question in "AB":
+        desk.ask(question)
+    desk.turn()
+    desk.clock.advance(TOOK_S)
+    told = desk.ask("C") if early else []
+    desk.sent[0].bring()
+    told = told if early else desk.ask("C")
+    desk.clock.advance(LINGER_S * 0.9)
+    assert desk.asked() == ["AB"]
+    desk.clock.advance(LINGER_S * 0.2)
+    assert desk.asked() == ["AB", "C"]
     desk.sent[1].bring()
-    assert told == ["A@1"]
+    assert told == ["C@1"]
+    assert desk.clock.getDelayedCalls() == []
 
 
-def test_what_is_asked_while_calls_are_under_way_goes_in_the_next() -> None:
-    """As soon as one of them has ended, however it ended."""
+def test_what_is_asked_while_a_call_is_under_way_goes_in_the_next() -> None:
+    """As soon as it has ended, however it ended."""
     for ending in (Sent.bring, lambda sent: sent.answer.errback(Unavailable("no"))):
         desk = Desk()
         desk.busy()
         told = [desk.ask(question) for question in "AB"]
         desk.turn()
-        assert len(desk.sent) == CALLS_AT_ONCE
+        assert desk.asked() == ["busy"]
         ending(desk.sent[0])
-        assert desk.asked()[-1] == "AB"
-        desk.sent[-1].bring()
-        assert told == [["A@2"], ["B@2"]]
+        assert desk.asked() == ["busy", "AB"]
+        desk.sent[1].bring()
+        assert told == [["A@1"], ["B@1"]]
 
 
 def test_nobody_joins_a_call_that_has_left() -> None:
@@ -123,10 +163,11 @@ def test_a_call_asks_for_no_more_than_the_other_side_takes() -> None:
     desk = Desk()
     told = [desk.ask(question) for question in "ABCDEFG"]
     desk.turn()
+    assert desk.asked() == ["ABC"]
+    desk.sent[0].bring()
     assert desk.asked() == ["ABC", "DEF"]
     desk.sent[1].bring()
     assert desk.asked() == ["ABC", "DEF", "G"]
-    desk.sent[0].bring()
     desk.sent[2].bring()
     assert [answers[0][0] for answers in told] == list("ABCDEFG")
 
@@ -137,10 +178,10 @@ def test_a_call_that_is_stuck_does_not_hold_up_what_comes_after() -> None:
     desk.busy()
     told = desk.ask("A")
     desk.clock.advance(PATIENCE_S * 0.9)
-    assert len(desk.sent) == CALLS_AT_ONCE
+    assert desk.asked() == ["busy"]
     desk.clock.advance(PATIENCE_S * 0.2)
-    desk.sent[-1].bring()
-    assert told == ["A@2"]
+    desk.sent[1].bring()
+    assert told == ["A@1"]
     for number in range(2 * CALLS_MAX):
         desk.ask(f"{number}")
         desk.clock.advance(PATIENCE_S * 1.1)
@@ -244,7 +285,7 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("ask"), st.sampled_from("ABCDEFGH")),
         st.tuples(st.just("turn"), st.just("")),
-        st.tuples(st.just("wait"), st.just("")),
+        st.tuples(st.just("wait"), st.sampled_from([0.001, LINGER_MAX_S, TOOK_S, PATIENCE_S])),
         st.tuples(st.just("answer"), st.integers(0, 9)),
         st.tuples(st.just("fail"), st.integers(0, 9)),
     ),
@@ -259,21 +300,23 @@ def test_whatever_happens_everybody_gets_the_answer_to_a_later_call(steps: list[
     """
     desk = Desk()
     waiting: list[tuple[str, int, list[Any]]] = []
-    for what, which in [*steps, ("turn", "")]:
+    for what, which in steps:
         under_way = [sent for sent in desk.sent if not sent.answer.called]
         if what == "ask":
             waiting.append((which, len(desk.sent), desk.ask(which)))
         elif what == "turn":
             desk.turn()
         elif what == "wait":
-            desk.clock.advance(PATIENCE_S)
+            desk.clock.advance(which)
         elif under_way and what == "answer":
             under_way[which % len(under_way)].bring()
         elif under_way:
             under_way[which % len(under_way)].answer.errback(Unavailable("planted"))
         assert sum(not sent.answer.called for sent in desk.sent) <= CALLS_MAX
+    desk.clock.advance(2 * LINGER_MAX_S)
     while under_way := [sent for sent in desk.sent if not sent.answer.called]:
         under_way[-1].bring()
+        desk.clock.advance(2 * LINGER_MAX_S)
     for question, left_before, told in waiting:
         assert len(told) == 1
         if not isinstance(told[0], Unavailable):

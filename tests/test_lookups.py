@@ -22,8 +22,8 @@ from twstock.rpc.calls import LookedUp, LookupMany
 from twstock.web import answers
 from twstock.web.api import Api
 from twstock.web.cache import Cache
-from twstock.web.gather import CALLS_AT_ONCE, CALLS_MAX
 from twstock.web.leader import LeaderWatch
+from twstock.web.pace import CALLS_MAX, PATIENCE_S
 from twstock.web.tiers import LOOKUPS_MAX, CatalogTier
 
 LIMITS = Limits(requests_waiting_max=1000, calls_under_way_max=8)
@@ -127,18 +127,18 @@ def test_lookups_of_one_turn_share_a_call() -> None:
     assert len(front.cache) == 2
 
 
-def test_lookups_gather_while_calls_are_under_way() -> None:
+def test_lookups_gather_while_a_call_is_under_way() -> None:
     """What a lookup is told was asked after it came, so that it shows every trade before it."""
     front = Front()
     front.hangs()
-    first = [front.get("A")[0] for _ in range(CALLS_AT_ONCE)]
+    first = front.get("A")
     later = front.get("A", "B")
     front.answer(1, 0)
-    assert shown(first[0]) == ["1"]
+    assert shown(*first) == ["1"]
     assert later == [[], []]
     front.answer(2)
     assert shown(*later) == ["2", "2"]
-    assert [called.request.names for called in front.asked[CALLS_AT_ONCE:]] == [("A", "B")]
+    assert [called.request.names for called in front.asked] == [("A",), ("A", "B")]
 
 
 def test_a_call_has_a_limit() -> None:
@@ -272,12 +272,11 @@ def test_an_invalidation_before_the_call_leaves_counts_as_well() -> None:
     """Those that wait for a call to come back are judged by what is known when they are told."""
     front = Front()
     front.hangs()
-    front.get(*"AB")
-    front.get("C")
+    front.get("A", "B")
     waiting = front.get("D")
     front.cache.invalidate("D", 7)
     front.answer(6, 0)
-    front.answer(6)
+    front.answer(6, 1)
     assert shown(*waiting) == ["6"]
     assert kept(front, "D") == [None]
 
@@ -288,13 +287,12 @@ def test_an_invalidation_without_version_forbids_all_that_was_asked_before() -> 
     """
     front = Front()
     front.hangs()
-    for _ in range(CALLS_AT_ONCE):
-        front.get("X")
+    front.get("X")
     before = front.get("A", "B")
     front.cache.invalidate("A")
     after = front.get("A")
-    for place in range(CALLS_AT_ONCE + 1):
-        front.answer(3, place)
+    front.answer(3, 0)
+    front.answer(3, 1)
     assert shown(*before, *after) == ["3", "3", "3"]
     assert kept(front, "A", "B", "X") == [3, None, None]
 
@@ -343,10 +341,11 @@ def test_without_room_nothing_is_kept_and_no_session_is_named() -> None:
 
 
 def test_an_older_answer_does_not_replace_a_newer_one() -> None:
-    """Two calls may come back in either sequence."""
+    """A second call leaves when the first takes long; they may come back in either sequence."""
     front = Front()
     front.hangs()
     told = [front.get("A")[0] for _ in range(2)]
+    front.advance(2 * PATIENCE_S)
     front.answer(2, 1)
     front.answer(1, 0)
     assert shown(*told) == ["1", "2"]

@@ -34,7 +34,7 @@ PURE = words("""
     rpc.wire.replicas rpc.wire.streams rpc.wire.trading
     catalog.state catalog.sessions catalog.changes
     order.state order.desk
-    web.cache web.answers web.bodies
+    web.cache web.answers web.bodies web.pace
 """)
 
 HARMLESS = words("""

@@ -33,7 +33,7 @@ from twstock.rpc.calls import (
     Stocks,
 )
 from twstock.web.leader import Leader, LeaderWatch
-from twstock.web.orders import CALLS_MAX
+from twstock.web.pace import CALLS_MAX, LINGER_MAX_S, LINGER_SHARE, PATIENCE_S
 from twstock.web.tiers import CatalogTier, OrderTier
 
 LIMITS = Limits(batch_orders_max=4, requests_waiting_max=20, calls_under_way_max=8)
@@ -79,6 +79,16 @@ class Group:
         placing = outcome(self.tier.place(order(number)))
         self.clock.advance(0)
         return placing
+
+    def executes_in(self, seconds: float) -> None:
+        """From now on member 3 answers orders after so long."""
+        leader = self.members[3]
+
+        def execute(request: Any) -> Any:
+            self.clock.callLater(seconds, leader.settle, leader.calls[-1], executed(request))
+            return HANG
+
+        leader.replies["PlaceOrders"] = execute
 
     def placed(self, member: int) -> list[list[str]]:
         """The keys of each PlaceOrders call that a member got."""
@@ -220,18 +230,88 @@ def test_what_arrives_in_one_turn_goes_in_one_call() -> None:
     assert [r[0].number for r in results] == [1, 2, 3]
 
 
-def test_orders_gather_while_calls_are_under_way() -> None:
+def test_orders_gather_while_a_call_is_under_way() -> None:
     """What arrives meanwhile goes together in the next call, up to the batch's size."""
     group = Group()
     leader = group.members[3]
     leader.replies["PlaceOrders"] = HANG
     results = [group.place(n) for n in range(1, 9)]
-    assert group.placed(3) == [["key-1"], ["key-2"]]
+    assert group.placed(3) == [["key-1"]]
     leader.replies["PlaceOrders"] = executed
-    for called in leader.of("PlaceOrders")[:2]:
-        leader.settle(called, executed(called.request))
-    assert group.placed(3)[2:] == [["key-3", "key-4", "key-5", "key-6"], ["key-7", "key-8"]]
+    [called] = leader.of("PlaceOrders")
+    leader.settle(called, executed(called.request))
+    assert group.placed(3)[1:] == [
+        ["key-2", "key-3", "key-4", "key-5"],
+        ["key-6", "key-7", "key-8"],
+    ]
     assert [r[0].number for r in results] == list(range(1, 9))
+
+
+def test_clients_in_a_closed_loop_share_one_call() -> None:
+    """Each sends its next order when it has its answer, which takes them unequally long: from
+    the second call on all go together, and none waits for longer than the last needs.
+    """
+    group = Group()
+    group.executes_in(0.02)
+    clients, rounds = LIMITS.batch_orders_max, 5
+    answered = [0] * clients
+
+    def send(client: int) -> None:
+        sending = group.tier.place(order(client)._replace(key=f"{client}-{answered[client]}"))
+        sending.addCallback(heard, client)
+
+    def heard(_: Placement, client: int) -> None:
+        answered[client] += 1
+        way_s = 0.0005 * client
+        group.clock.callLater(way_s, send, client)
+
+    for client in range(clients):
+        group.clock.callLater(0.001 * client, send, client)
+    group.advance(rounds * 0.022 + 0.001, 0.0005)
+    assert [len(keys) for keys in group.placed(3)[:rounds]] == [1] + [clients] * (rounds - 1)
+    assert min(answered) == rounds - 1
+
+
+@pytest.mark.parametrize("took_s", [0.02, PATIENCE_S * 0.95])
+@pytest.mark.parametrize("early", [True, False])
+def test_an_order_waits_for_company_no_longer_than_the_linger(took_s: float, early: bool) -> None:
+    """Of those who were answered nobody sends another order: one that came while their call was
+    under way, or after it, goes all the same.
+    """
+    linger_s = min(took_s * LINGER_SHARE, LINGER_MAX_S)
+    group = Group()
+    group.executes_in(took_s)
+    together = [outcome(group.tier.place(order(n))) for n in (1, 2, 3)]
+    group.clock.advance(0)
+    group.clock.advance(took_s / 2)
+    late = group.place(4) if early else []
+    group.clock.advance(took_s / 2)
+    assert [len(results) for results in together] == [1, 1, 1]
+    late = late if early else group.place(4)
+    group.clock.advance(linger_s * 0.9)
+    assert group.placed(3) == [["key-1", "key-2", "key-3"]]
+    group.clock.advance(linger_s * 0.2)
+    assert group.placed(3)[1:] == [["key-4"]]
+    group.clock.advance(took_s)
+    assert late == [Placement(4, version=4)]
+
+
+def test_an_order_goes_as_soon_as_as_many_wait_as_were_answered() -> None:
+    """The last of them to come does not wait for the linger's end; one alone never does."""
+    group = Group()
+    group.executes_in(0.04)
+    group.place(1)
+    group.place(2)
+    group.clock.advance(0.04)
+    assert group.placed(3) == [["key-1"]]
+    group.place(3)
+    assert group.placed(3)[1:] == [["key-2", "key-3"]]
+    group.clock.advance(0.04)
+    group.advance(LINGER_MAX_S * 1.2)
+    for number in (4, 5, 6):
+        group.place(number)
+        assert group.placed(3)[-1] == [f"key-{number}"]
+        group.clock.advance(0.04)
 
 
 def test_each_order_of_a_call_has_its_own_result() -> None:
@@ -240,7 +320,6 @@ def test_each_order_of_a_call_has_its_own_result() -> None:
     leader = group.members[3]
     leader.replies["PlaceOrders"] = HANG
     blocker = group.place(9)
-    group.place(8)
     results = [group.place(n) for n in (1, 2, 3)]
     answers: Placed = [Placement(refusal="no"), KeyReused(), Unavailable("busy")]
     leader.replies["PlaceOrders"] = lambda q: (
@@ -299,6 +378,21 @@ def test_a_paused_leader_is_abandoned_for_one_of_a_higher_term() -> None:
     late = Placements((Placement(77),))
     old.settle(old.of("PlaceOrders")[0], late)
     assert results[0] == [Placement(1, version=1)]
+
+
+def test_abandoned_calls_leave_room_for_new_ones() -> None:
+    """A paused leader that swallowed as many calls as there may be is not waited for."""
+    group = Group()
+    group.members[3].replies |= {"PlaceOrders": HANG, "Heartbeat": HANG}
+    group.members[2].replies["PlaceOrders"] = executed
+    results: list[list[Any]] = []
+    for number in range(CALLS_MAX + 1):
+        results.append(group.place(number))
+        group.advance(PATIENCE_S * 1.2)
+    assert len(group.placed(3)) == CALLS_MAX
+    group.leads(2, 2)
+    group.advance(0.11)
+    assert [result[0].number for result in results] == list(range(CALLS_MAX + 1))
 
 
 def test_a_paused_leader_hangs_nobody_beyond_the_budget() -> None:
@@ -399,17 +493,16 @@ def test_a_call_that_is_stuck_does_not_hold_up_the_orders_after_it() -> None:
     group = Group()
     leader = group.members[3]
     leader.replies["PlaceOrders"] = lambda q: HANG if q.orders[0].quantity == 1 else executed(q)
-    stuck, also_stuck = group.place(1), outcome(group.tier.place(order(1)._replace(key="also")))
-    group.clock.advance(0)
-    other = group.place(2)
+    stuck, other = group.place(1), group.place(2)
+    group.advance(PATIENCE_S * 0.8)
     assert other == []
-    group.advance(0.06)
+    group.advance(PATIENCE_S * 0.4)
     assert other == [Placement(2, version=2)]
-    assert stuck == also_stuck == []
+    assert stuck == []
     leader.replies["PlaceOrders"] = HANG
     for number in range(3, 16):
         group.place(number)
-        group.advance(0.06)
+        group.advance(PATIENCE_S * 1.2)
     assert len(group.placed(3)) == CALLS_MAX + 1
 
 

@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from tests.members import ClockThreads
 from twstock.catalog.views import StocksView, price, write_stocks
+from twstock.csvtext import csv_field, csv_line
 from twstock.market import Order, Side, Stock, Trade
 from twstock.order.views import FAILED_PAUSE_S, HEADER, OrderLogView
 
@@ -86,6 +89,31 @@ def test_the_file_follows_the_state_within_half_a_second(scene: Scene) -> None:
     assert scene.path.read_text() == "name,price,quantity,volume\n" + rows
     assert [path.name for path in scene.path.parent.iterdir()] == ["stocks.csv"]
     stop(scene)
+
+
+def test_a_write_that_takes_long_is_not_repeated_soon(scene: Scene) -> None:
+    """A large catalog's table takes a tenth of the time at most; the last state is written."""
+    assert scene.source is not None
+    scene.held = []
+    scene.source.become(Stock("A", 5, 99))
+    scene.clock.advance(0.5)
+    assert scene.written == 2
+    scene.clock.advance(1.0)  # so long it takes
+    scene.held.pop()()
+    scene.held = None
+    scene.source.become(A)
+    scene.clock.pump([0.5] * 18)
+    assert scene.written == 2
+    scene.clock.pump([0.5] * 4)
+    assert scene.written == 3
+    assert scene.path.read_text() == TEXT
+    stop(scene)
+
+
+@given(st.text())
+def test_a_field_is_quoted_as_in_a_line(text: str) -> None:
+    """The quick way for what most names are gives the same bytes as the csv module."""
+    assert csv_field(text) + ",1\n" == csv_line((text, 1))
 
 
 def test_nothing_is_written_before_there_is_a_state(tmp_path: Path) -> None:

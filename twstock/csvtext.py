@@ -10,7 +10,7 @@ _PLAIN = re.compile(r"[\w .;:/&'+-]+")
 
 def csv_field(text: str) -> str:
     """One field, quoted if it has to be: quicker than a line where most need no quotes."""
-    return text if _PLAIN.fullmatch(text) else csv_line((text,))[:-1]
+    return text if _PLAIN.fullmatch(text) else csv_line((text, ""))[:-2]
 
 
 def csv_line(values: Iterable[object]) -> str:

@@ -10,11 +10,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from twstock.csvtext import csv_line
+from twstock.csvtext import csv_field, csv_line
 from twstock.market import Stock
 from twstock.process import Clock
 
 _COLUMNS = ("name", "price", "quantity", "volume")
+PAUSE_SHARE = 10
+"""How many times as long as a write takes there is none after it: a large catalog is written
+less often, so that its table takes little of the time for trades."""
 
 
 class Stocks(Protocol):
@@ -50,6 +53,8 @@ class StocksView(Service):
         self._source = source
         self._every_s = every_s
         self._in_thread = in_thread
+        self._clock = clock
+        self._not_before = 0.0
         self._shown: bytes | None = None
         self._is_failing = False
         self._loop = LoopingCall(self._refresh)
@@ -67,9 +72,16 @@ class StocksView(Service):
         super().stopService()
         if self._loop.running:
             self._loop.stop()
-        await self._refresh()
+        await self._write()
 
     async def _refresh(self) -> None:
+        began = self._clock.seconds()
+        if began >= self._not_before:
+            await self._write()
+            now = self._clock.seconds()
+            self._not_before = now + PAUSE_SHARE * (now - began)
+
+    async def _write(self) -> None:
         source = self._source()
         if source is None or source.digest == self._shown:
             return
@@ -93,10 +105,14 @@ def write_stocks(path: Path, stocks: Iterable[Stock]) -> None:
     aside = path.with_name(f".{path.name}.new")
     with aside.open("w", encoding="utf-8", newline="") as file:
         file.write(csv_line(_COLUMNS))
-        file.writelines(
-            csv_line((s.name, price(s.price_cents), s.quantity, s.volume)) for s in stocks
-        )
+        file.writelines(map(stock_line, stocks))
     os.replace(aside, path)
+
+
+def stock_line(stock: Stock) -> str:
+    """One stock as a line of the table."""
+    name, price_cents, quantity, volume, *_ = stock
+    return f"{csv_field(name)},{price(price_cents)},{quantity},{volume}\n"
 
 
 def price(price_cents: int) -> str:

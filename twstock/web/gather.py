@@ -17,16 +17,10 @@ from twisted.python.failure import Failure
 
 from twstock.errors import OutcomeUnknown, Unavailable
 from twstock.process import Clock, DelayedCall
+from twstock.web.pace import Pace
 
 Q = TypeVar("Q")
 A = TypeVar("A")
-
-CALLS_AT_ONCE = 2
-"""So many keep the other side busy: one is answered while the next is on its way."""
-CALLS_MAX = 8
-"""How many calls may be under way at once when the first ones take long."""
-PATIENCE_S = 0.05
-"""A call that takes longer does not hold up the questions that arrive after it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -66,7 +60,7 @@ class Gathering(Generic[Q, A]):
         self._clock = clock
         self._questions_max = questions_max
         self._waiting: dict[Q, _Question[A]] = {}
-        self._under_way: list[float] = []  # when each began, the last at the end
+        self._pace = Pace()
         self._next: tuple[float, DelayedCall] | None = None
 
     def ask(self, question: Q, deadline: float) -> "Deferred[A]":
@@ -81,7 +75,7 @@ class Gathering(Generic[Q, A]):
             asked = self._waiting[question] = _Question(deadline)
         asked.waiters.append(waiter)
         asked.deadline = max(asked.deadline, deadline)
-        self._wake_at(max(self._next_start(), self._clock.seconds()))
+        self._wake_at(max(self._pace.next_start(len(self._waiting)), self._clock.seconds()))
         return answer
 
     def _leave(self, question: Q, waiter: _Waiter[A]) -> None:
@@ -94,16 +88,6 @@ class Gathering(Generic[Q, A]):
             if not asked.waiters:
                 del self._waiting[question]
         waiter.answer.errback(Unavailable("out of time"))
-
-    def _next_start(self) -> float:
-        """When the next call may begin: long ago, when the last has taken its time, or inf: when
-        one has ended.
-        """
-        if len(self._under_way) >= CALLS_MAX:
-            return inf
-        if len(self._under_way) < CALLS_AT_ONCE:
-            return -inf
-        return self._under_way[-1] + PATIENCE_S
 
     def _wake_at(self, at: float) -> None:
         """Go on at a time, or at an earlier one that was asked for before."""
@@ -124,7 +108,7 @@ class Gathering(Generic[Q, A]):
     def _pump(self) -> None:
         """Send what waits, if the calls under way leave room."""
         while self._waiting:
-            start = self._next_start()
+            start = self._pace.next_start(len(self._waiting))
             if start > self._clock.seconds():
                 self._wake_at(start)
                 return
@@ -138,7 +122,7 @@ class Gathering(Generic[Q, A]):
         questions = tuple(islice(self._waiting, self._questions_max))
         asked = [self._waiting.pop(question) for question in questions]
         began = self._clock.seconds()
-        self._under_way.append(began)
+        self._pace.began(began)
         deadline = max(question.deadline for question in asked)
         # Each waiter's own deadline has a timer; the call may live as long as the last.
         call = Deferred.fromCoroutine(self._call(questions, deadline))
@@ -148,7 +132,7 @@ class Gathering(Generic[Q, A]):
         self, result: "Sequence[A] | Failure", began: float, asked: Sequence[_Question[A]]
     ) -> None:
         """Tell everybody, and make the next call."""
-        self._under_way.remove(began)
+        self._pace.ended(began, self._clock.seconds(), len(asked), len(self._waiting))
         answers: Sequence[A | Failure]
         if isinstance(result, Failure):
             answers = [result] * len(asked)

@@ -139,7 +139,7 @@ class Lane:
 
     def _asked(self, respond: Callable[[], Answering]) -> Reply:
         """What the API answers, errors included, as on the ordinary way."""
-        answer = outcome(respond)
+        answer = outcome(respond, shield=False)
         return self.whole(answer) if isinstance(answer, Answer) else answer
 
     def _place(self, rest: bytes) -> Reply | None:

@@ -30,13 +30,8 @@ from twstock.process import Clock, DelayedCall
 from twstock.rpc.calls import Placement, Placements, PlaceOrder, PlaceOrders
 from twstock.rpc.wire.methods import PLACE_ORDERS
 from twstock.web.leader import Caller, Leader, LeaderWatch
+from twstock.web.pace import Pace
 
-CALLS_MAX = 8
-"""How many calls may be under way at once when the first ones take long."""
-CALLS_AT_ONCE = 2
-"""So many keep the leader busy: one is at the catalog while the other is being recorded."""
-PATIENCE_S = 0.05
-"""A call that takes longer does not hold up the orders that arrive after it."""
 _NO_EFFECT = (NotLeader, Unavailable)
 _REFUSED_NOW = (Overloaded, DiskFull)
 _DEFINITE = (KeyReused, InvalidRequest)
@@ -86,11 +81,13 @@ class OrderQueue:
         self._waiting: deque[_Pending] = deque()
         self._by_deadline: deque[_Pending] = deque()
         self._attempts: list[_Attempt] = []
+        self._pace = Pace()
         self._later: list[_Pending] = []
         self._timers: dict[str, tuple[float, DelayedCall]] = {}
         self._not_before = 0.0
         self._failed_with: Leader | None = None
         self._count = 0
+        self._gathering = False
         self._stopped = False
         watch.subscribe(self._leader_changed)
 
@@ -116,9 +113,12 @@ class OrderQueue:
         self._count += 1
         self._waiting.append(pending)
         self._by_deadline.append(pending)
-        self._set_timer("expire", deadline, self._expire)
-        # Whatever arrives in this turn of the reactor goes together.
-        self._set_timer("gather", self._clock.seconds(), self._pump)
+        if len(self._by_deadline) == 1:
+            self._set_timer("expire", deadline, self._expire)
+        if not self._gathering:
+            # Whatever arrives in this turn of the reactor goes together.
+            self._gathering = True
+            self._clock.callLater(0, self._gathered)
         return answer
 
     def stop(self) -> None:
@@ -132,25 +132,22 @@ class OrderQueue:
             if timer.active():
                 timer.cancel()
 
+    def _gathered(self) -> None:
+        self._gathering = False
+        if not self._stopped:
+            self._pump()
+
     def _pump(self) -> None:
         """Send what waits, if there is a leader and the calls under way leave room."""
         leader = self._watch.leader
         while self._waiting and leader is not None:
-            start = max(self._not_before, self._next_start())
+            start = max(self._not_before, self._pace.next_start(len(self._waiting)))
             if start > self._clock.seconds():
                 if start < float("inf"):
                     self._set_timer("pump", start, self._pump)
                 return
             self._send(leader, self._next_batch())
             leader = self._watch.leader
-
-    def _next_start(self) -> float:
-        """When the next call may begin: at once, or when the last has taken its time."""
-        if len(self._attempts) >= CALLS_MAX:
-            return float("inf")
-        if len(self._attempts) < CALLS_AT_ONCE:
-            return 0.0
-        return self._attempts[-1].began + PATIENCE_S
 
     def _next_batch(self) -> list[_Pending]:
         size = min(len(self._waiting), self._limits.batch_orders_max)
@@ -163,6 +160,7 @@ class OrderQueue:
         now = self._clock.seconds()
         attempt = _Attempt(leader, now, batch)
         self._attempts.append(attempt)
+        self._pace.began(now)
         for pending in batch:
             pending.in_call = True
         # Each order's own deadline is kept by _expire; the call may live as long as the last.
@@ -200,6 +198,8 @@ class OrderQueue:
         if attempt.abandoned:
             return False
         self._attempts.remove(attempt)
+        now, orders = self._clock.seconds(), len(attempt.orders)
+        self._pace.ended(attempt.began, now, orders, len(self._waiting))
         for pending in attempt.orders:
             pending.in_call = False
         return True

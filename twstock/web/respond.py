@@ -53,13 +53,21 @@ def add_route(app: Klein, url: str, method: str, respond: Respond) -> None:
     app.route(url, methods=[method])(handler)
 
 
-def outcome(respond: Callable[[], Answering]) -> "Answer | Deferred[Answer]":
-    """What ``respond`` comes to, errors included; cancelling it stops nothing."""
+def outcome(
+    respond: Callable[[], Answering], *, shield: bool = True
+) -> "Answer | Deferred[Answer]":
+    """What ``respond`` comes to, errors included; cancelling it stops nothing, if it is
+    shielded: who never cancels can do without.
+    """
     try:
         answer = respond()
     except Exception:
         return failed(Failure())
-    return answer if isinstance(answer, Answer) else shielded(answer).addErrback(failed)
+    if isinstance(answer, Answer):
+        return answer
+    if isinstance(answer, Deferred) and not shield:
+        return answer.addErrback(failed)
+    return shielded(answer).addErrback(failed)
 
 
 def shielded(work: "Coroutine[Any, Any, Answer] | Deferred[Answer]") -> "Deferred[Answer]":

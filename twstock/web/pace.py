@@ -1,0 +1,49 @@
+"""When the next call with gathered requests may begin. Pure: the clock's time is an argument.
+
+A call costs much more than a request in it, so few large calls beat many small ones, until
+one takes so long that those who come after it should not wait for it.
+"""
+
+from math import inf
+
+CALLS_MAX = 8
+"""How many calls may be under way at once when the first ones take long."""
+PATIENCE_S = 0.05
+"""A call that takes longer does not hold up the requests that arrive after it."""
+LINGER_SHARE = 0.125
+LINGER_MAX_S = 0.005
+"""How long a call waits for company: this share of what the last call took, at most so long."""
+
+
+class Pace:
+    """The calls under way, one at a time if none takes long, and what is to be expected.
+
+    Clients that wait for their answers send their next requests when they have them. So when
+    a call ends, as many requests are on their way as it answered, besides those that wait
+    already: the next call lingers a moment until they are there. Whoever is alone never waits.
+    """
+
+    def __init__(self) -> None:
+        self._under_way: list[float] = []
+        self._expected = 1
+        self._linger_until = -inf
+
+    def next_start(self, waiting: int) -> float:
+        """When a call with the requests that wait may begin: long ago, at a time, or inf: when
+        one has ended.
+        """
+        if len(self._under_way) >= CALLS_MAX:
+            return inf
+        if self._under_way:
+            return self._under_way[-1] + PATIENCE_S
+        return -inf if waiting >= self._expected else self._linger_until
+
+    def began(self, now: float) -> None:
+        """A call begins."""
+        self._under_way.append(now)
+
+    def ended(self, began: float, now: float, requests: int, waiting: int) -> None:
+        """The call that began then has ended, with so many requests, while others wait."""
+        self._under_way.remove(began)
+        self._expected = requests + waiting
+        self._linger_until = now + min((now - began) * LINGER_SHARE, LINGER_MAX_S)
