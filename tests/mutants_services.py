@@ -296,14 +296,14 @@ MUTANTS = (
     Mutant(
         "what is expected is not reset",
         WEB + "pace.py",
-        "        self._expected = requests + waiting\n",
+        "        self._expected = min(requests + waiting, self._requests_max)\n",
         "        self._expected = max(self._expected, requests + waiting)\n",
         ("tests/test_pace.py",),
     ),
     Mutant(
         "those that wait already are not expected",
         WEB + "pace.py",
-        "        self._expected = requests + waiting\n",
+        "        self._expected = min(requests + waiting, self._requests_max)\n",
         "        self._expected = requests\n",
         ("tests/test_pace.py",),
     ),

@@ -16,7 +16,7 @@ LINGER_S = TOOK_S * LINGER_SHARE
 
 def ended(requests: int, waiting: int = 0, took_s: float = TOOK_S) -> tuple[Pace, float]:
     """A pace after one call, and when it ended."""
-    pace = Pace()
+    pace = Pace(1000)
     pace.began(1.0)
     now = 1.0 + took_s
     pace.ended(1.0, now, requests, waiting)
@@ -25,7 +25,7 @@ def ended(requests: int, waiting: int = 0, took_s: float = TOOK_S) -> tuple[Pace
 
 def test_the_first_call_begins_at_once() -> None:
     """Nobody is expected yet."""
-    assert Pace().next_start(1) == -inf
+    assert Pace(1000).next_start(1) == -inf
 
 
 @pytest.mark.parametrize("took_s", [0.0, TOOK_S, 1.0, 30.0])
@@ -43,7 +43,7 @@ def test_who_is_alone_never_waits(took_s: float) -> None:
 
 def test_while_a_call_is_under_way_no_other_begins() -> None:
     """However many wait, until it has taken its time; then also the next one is given that."""
-    pace = Pace()
+    pace = Pace(1000)
     pace.began(1.0)
     assert [pace.next_start(waiting) for waiting in (1, 1000)] == [1.0 + PATIENCE_S] * 2
     pace.began(1.2)
@@ -75,7 +75,7 @@ def test_the_linger_is_a_share_of_the_last_call_with_a_bound() -> None:
 
 def test_beside_a_call_that_is_stuck_nobody_lingers() -> None:
     """The calls after it are answered: the next need wait neither for it nor for company."""
-    pace = Pace()
+    pace = Pace(1000)
     pace.began(1.0)
     pace.began(2.0)
     pace.ended(2.0, 2.0 + TOOK_S, 3, 0)
@@ -84,7 +84,7 @@ def test_beside_a_call_that_is_stuck_nobody_lingers() -> None:
 
 def test_the_calls_are_bounded() -> None:
     """The next one begins when any has ended, the last one's patience being over."""
-    pace = Pace()
+    pace = Pace(1000)
     for number in range(CALLS_MAX):
         assert pace.next_start(1) <= number
         pace.began(float(number))
@@ -111,7 +111,7 @@ def test_whatever_happens_there_is_a_time_to_begin(steps: list[Any], counts: lis
     there may be, all under way, make a request wait for a call's end. Otherwise it waits for
     the patience with the last one that is under way, or, if none is, for the linger.
     """
-    pace, now, last_end = Pace(), 0.0, -inf
+    pace, now, last_end = Pace(1000), 0.0, -inf
     under_way: list[float] = []
     for (what, which), count in zip(steps, counts, strict=False):
         if what == "wait":
@@ -133,3 +133,12 @@ def test_whatever_happens_there_is_a_time_to_begin(steps: list[Any], counts: lis
         else:
             assert start == inf
         assert pace.next_start(2) <= start, "more company is no reason to wait for longer"
+
+
+def test_a_full_call_waits_for_nobody() -> None:
+    """No more can go with it, however many are expected."""
+    pace = Pace(4)
+    pace.began(1.0)
+    pace.ended(1.0, 1.0 + TOOK_S, 4, 8)
+    assert pace.next_start(3) == 1.0 + TOOK_S + LINGER_S
+    assert pace.next_start(4) == -inf

@@ -60,7 +60,7 @@ class Gathering(Generic[Q, A]):
         self._clock = clock
         self._questions_max = questions_max
         self._waiting: dict[Q, _Question[A]] = {}
-        self._pace = Pace()
+        self._pace = Pace(questions_max)
         self._next: tuple[float, DelayedCall] | None = None
 
     def ask(self, question: Q, deadline: float) -> "Deferred[A]":

@@ -81,7 +81,7 @@ class OrderQueue:
         self._waiting: deque[_Pending] = deque()
         self._by_deadline: deque[_Pending] = deque()
         self._attempts: list[_Attempt] = []
-        self._pace = Pace()
+        self._pace = Pace(limits.batch_orders_max)
         self._later: list[_Pending] = []
         self._timers: dict[str, tuple[float, DelayedCall]] = {}
         self._not_before = 0.0

@@ -23,7 +23,9 @@ class Pace:
     already: the next call lingers a moment until they are there. Whoever is alone never waits.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, requests_max: int) -> None:
+        """A call takes up to ``requests_max`` requests."""
+        self._requests_max = requests_max
         self._under_way: list[float] = []
         self._expected = 1
         self._linger_until = -inf
@@ -45,5 +47,6 @@ class Pace:
     def ended(self, began: float, now: float, requests: int, waiting: int) -> None:
         """The call that began then has ended, with so many requests, while others wait."""
         self._under_way.remove(began)
-        self._expected = requests + waiting
-        self._linger_until = now + min((now - began) * LINGER_SHARE, LINGER_MAX_S)
+        took_s = now - began
+        self._expected = min(requests + waiting, self._requests_max)
+        self._linger_until = now + min(took_s * LINGER_SHARE, LINGER_MAX_S)
