@@ -47,6 +47,5 @@ class Pace:
     def ended(self, began: float, now: float, requests: int, waiting: int) -> None:
         """The call that began then has ended, with so many requests, while others wait."""
         self._under_way.remove(began)
-        took_s = now - began
         self._expected = min(requests + waiting, self._requests_max)
-        self._linger_until = now + min(took_s * LINGER_SHARE, LINGER_MAX_S)
+        self._linger_until = now + min((now - began) * LINGER_SHARE, LINGER_MAX_S)
