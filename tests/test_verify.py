@@ -84,7 +84,7 @@ def test_logs_that_differ(logs, words):
 @pytest.mark.parametrize("field", ["quantity", "volume", "version"])
 def test_a_stock_that_differs(field):
     """The stock and the figure are named."""
-    changed = {name: getattr(STOCKS[0], name) for name in Stock.__slots__}
+    changed = STOCKS[0]._asdict()
     changed[field] += 1
     found = finding(LOG, LOG, LOG, stocks=[Stock(**changed), *STOCKS[1:]])
     assert found.exit_status() == 1
