@@ -20,6 +20,7 @@ from twisted.python.threadpool import ThreadPool
 from twstock.config import Limits
 from twstock.errors import (
     CannotListen,
+    InvalidRequest,
     KeyReused,
     NotLeader,
     OutcomeUnknown,
@@ -58,7 +59,7 @@ def serve(request: Any) -> Iterator[Callable[[Any], Client]]:
     def start(answer: Any) -> Client:
         endpoint = Endpoint(methods.ORDER, answer)
         deliver = reactor.callFromThread  # type: ignore[attr-defined]
-        server = Server(address, [endpoint], deliver, request.param)
+        server = Server(address, [endpoint], reactor, deliver, request.param)  # type: ignore[arg-type]
         server.startService()
         client = Client(address, threads, reactor, deliver, LIMITS)  # type: ignore[arg-type]
         ends.append((server, client))
@@ -251,8 +252,65 @@ async def test_a_closed_client_calls_nobody(serve: Callable[[Any], Client]) -> N
 
 
 @pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("data", [b"\xff\xff\xff", streams.call(1, "/twstock.No/Such", b"")])
-async def test_garbage_on_a_stream_ends_it(data: bytes) -> None:
+async def test_a_call_that_nobody_answers_gives_its_room_back(
+    serve: Callable[[Any], Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An endpoint that hangs must not keep clients out for as long as it does."""
+    monkeypatch.setattr("twstock.rpc.streams.WAIT_MAX_S", 0.1)
+    monkeypatch.setattr("twstock.rpc.server.WAIT_MAX_S", 0.1)
+    never: Deferred[None] = Deferred()
+
+    async def answer(request: PlaceOrder) -> Placement:
+        if request.quantity == 0:
+            await never
+        return Placement(1)
+
+    client, hanging = serve(answer), REQUEST._replace(quantity=0)
+    for call in [client.call(methods.ORDER, hanging, 5.0) for _ in range(2)]:
+        await fails(call, OutcomeUnknown)
+    assert await client.call(methods.ORDER, REQUEST, 5.0) == Placement(1)
+    never.callback(None)
+    assert await client.call(methods.ORDER, REQUEST, 5.0) == Placement(1)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stream_takes_no_more_calls_than_it_has_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Members' calls, too: the next one is read when an answer has left."""
+    monkeypatch.setattr("twstock.rpc.streams.CALLS_MAX", 2)
+    waiting: list[Deferred[None]] = []
+
+    async def answer(request: PlaceOrder) -> Placement:
+        waiting.append(Deferred())
+        await waiting[-1]
+        return Placement(request.quantity)
+
+    address, deliver = f"127.0.0.1:{free_port()}", reactor.callFromThread  # type: ignore[attr-defined]
+    endpoint = Endpoint(methods.ORDER, answer, internal=True)
+    server = Server(address, [endpoint], reactor, deliver, LIMITS)  # type: ignore[arg-type]
+    server.startService()
+    threads = ThreadPool(0, 1, "test-rpc-room")
+    threads.start()
+    client = Client(address, threads, reactor, deliver, LIMITS)  # type: ignore[arg-type]
+    try:
+        calls = [client.call(methods.ORDER, REQUEST._replace(quantity=n), 9.0) for n in range(1, 6)]
+        for reached in (2, 3, 4, 5):
+            while len(waiting) < reached:
+                await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+            await deferLater(reactor, 0.05)  # type: ignore[arg-type]
+            assert len(waiting) == reached
+            waiting[reached - 2].callback(None)
+        waiting[-1].callback(None)
+        assert [await call for call in calls] == [Placement(n) for n in range(1, 6)]
+    finally:
+        client.close()
+        server.stopService()
+        threads.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_garbage_on_a_stream_ends_it() -> None:
     """Whoever sends it loses the stream; the server stays, and has room for the next one."""
 
     async def answer(request: PlaceOrder) -> Placement:
@@ -260,18 +318,22 @@ async def test_garbage_on_a_stream_ends_it(data: bytes) -> None:
 
     address = f"127.0.0.1:{free_port()}"
     deliver = reactor.callFromThread  # type: ignore[attr-defined]
-    server = Server(address, [Endpoint(methods.ORDER, answer)], deliver, LIMITS)
+    server = Server(address, [Endpoint(methods.ORDER, answer)], reactor, deliver, LIMITS)  # type: ignore[arg-type]
     server.startService()
     try:
         with grpc.insecure_channel(address) as channel:
             for _ in range(3 * LIMITS.rpc_streams_max):
-                answers = channel.stream_stream(streams.PATH)(iter([data]), timeout=5)
+                answers = channel.stream_stream(streams.PATH)(iter([b"\xff\xff\xff"]), timeout=5)
                 assert await deferToThread(list, answers) == []
             good = streams.call(3, methods.ORDER.path, methods.ORDER.encode_request(REQUEST))
-            stays_open = chain([good], iter(Queue[bytes]().get, None))
+            odd = streams.call(2, "/twstock.No/Such", b"")
+            stays_open = chain([odd, good], iter(Queue[bytes]().get, None))
             answers = channel.stream_stream(streams.PATH)(stays_open, timeout=5)
+            refused = streams.to_answer(await deferToThread(next, answers))
             found = await deferToThread(next, answers)
             answers.cancel()
+        assert refused[0] == 2
+        assert isinstance(refused[1], InvalidRequest)
         call_id, content = streams.to_answer(found)
         assert call_id == 3
         assert isinstance(content, bytes)
@@ -304,7 +366,7 @@ def test_taken_port_is_refused() -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        server = Server(address, [], reactor.callFromThread, LIMITS)  # type: ignore[attr-defined]
+        server = Server(address, [], reactor, reactor.callFromThread, LIMITS)  # type: ignore[attr-defined]
         with pytest.raises(CannotListen, match=address):
             server.startService()
 

@@ -365,6 +365,12 @@ def test_a_verdict_and_its_order_are_the_outcome(outcome, order):
     assert Verdict.of(outcome).on(order) == outcome
 
 
+def test_a_verdict_that_says_nothing_is_none():
+    """Neither executed nor refused: no server of ours says so, and nobody may guess."""
+    with pytest.raises(ValueError, match="neither"):
+        Verdict().on(Order("k", "GameStart", Side.BUY, 1))
+
+
 def test_columns_of_different_lengths_are_no_orders():
     """A message that says less of one order than of the others says nothing of any."""
     pb = order_pb2.PlaceOrdersRequest(

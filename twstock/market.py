@@ -120,10 +120,12 @@ class Verdict(NamedTuple):
         return cls(number, version, price_cents, at_ms, "", False, outcome.replayed)
 
     def on(self, order: Order) -> Outcome:
-        """The outcome of the order that this is about."""
+        """The outcome of the order that this is about; ValueError if it says nothing."""
         if self.number:
             trade = Trade(self.number, order, self.version, self.price_cents, self.at_ms)
             return Outcome(trade, None, False, self.replayed)
+        if not self.refusal and not self.key_reused:
+            raise ValueError("neither executed nor refused")
         refusal = Refusal(self.refusal) if self.refusal else None
         return Outcome(None, refusal, self.key_reused, self.replayed)
 

@@ -87,6 +87,7 @@ def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Service:
     server = Server(
         str(cluster.replica("catalog", number).grpc),
         endpoints(parts.member, catalog),
+        reactor,
         reactor.callFromThread,
         limits,
     )

@@ -6,8 +6,8 @@ from twisted.application.service import Service
 from twisted.python.threadpool import ThreadPool
 
 from twstock.config import Limits
-from twstock.errors import InvalidRequest, NotLeader, TwstockError
-from twstock.market import Batch, BatchResult, BeginEpoch, Verdict
+from twstock.errors import InvalidRequest, NotLeader, OutcomeUnknown, TwstockError
+from twstock.market import Batch, BatchResult, BeginEpoch
 from twstock.process import Clock
 from twstock.rpc.calls import ExecutedTrades, Verdicts
 from twstock.rpc.client import Client
@@ -42,9 +42,12 @@ class CatalogMarket(Service):
         answer = await self._call(methods.TRADE, batch)
         if not isinstance(answer, Verdicts):
             raise InvalidRequest("batch", "answered as a single trade")
-        # The desk looks whether there is one for each order.
-        outcomes = map(Verdict.on, answer.verdicts, batch.orders)
-        return BatchResult(tuple(outcomes), answer.others)
+        try:
+            pairs = zip(answer.verdicts, batch.orders, strict=True)
+            outcomes = tuple(verdict.on(order) for verdict, order in pairs)
+        except ValueError as error:  # whoever answers does not speak our protocol, or a newer one
+            raise OutcomeUnknown(f"the catalog's answer is none: {error}") from None
+        return BatchResult(outcomes, answer.others)
 
     async def begin_epoch(self, epoch: BeginEpoch) -> ExecutedTrades:
         """Fence and list at the catalog's leader."""

@@ -19,8 +19,9 @@ from twstock.process import (
     wall_ms,
 )
 
-TRADING_CALLS_MAX = 4
-"""One call to the catalog at a time, and those of earlier terms that have not ended."""
+CALLS_MAX = 4
+"""One call to the catalog at a time, and those of earlier terms that have not ended, besides a
+stream to each catalog."""
 
 
 class Options(ServiceOptions):
@@ -51,7 +52,7 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Service:
     limits = cluster.limits
     tables = OrderTables(limits.recent_orders)
     parts = assemble(cluster, "order", number, tables, tables.load, reactor)
-    trading, viewing = Pool("trading", TRADING_CALLS_MAX), Pool("views")
+    trading, viewing = Pool("trading", len(cluster.catalogs) + CALLS_MAX), Pool("views")
     addresses = {replica.id: str(replica.grpc) for replica in cluster.catalogs}
     market = CatalogMarket(addresses, trading.threads, reactor, reactor.callFromThread, limits)
     orders = OrderService(
@@ -81,6 +82,6 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Service:
         Endpoint(methods.ORDER_SYNC_UP, orders.sync_up, internal=True),
     )
     address = str(cluster.replica("order", number).grpc)
-    server = Server(address, endpoints, reactor.callFromThread, limits)
+    server = Server(address, endpoints, reactor, reactor.callFromThread, limits)
     stages = (*parts.pools, trading, viewing, market, server, parts.member, view)
     return supervise(Stages(stages, partial(stop_with, reactor)), reactor, os.environ)

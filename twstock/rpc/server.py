@@ -17,16 +17,14 @@ from twisted.python.failure import Failure
 
 from twstock.config import Limits
 from twstock.errors import CannotListen, OutcomeUnknown, Overloaded, TwstockError
+from twstock.process import Clock
 from twstock.rpc.status import code_of, metadata_of
-from twstock.rpc.streams import Answering, AnswerStream
+from twstock.rpc.streams import WAIT_MAX_S, Answering, AnswerStream
 from twstock.rpc.wire import streams
 from twstock.rpc.wire.methods import Method
 
 Q = TypeVar("Q")
 A = TypeVar("A")
-
-_WAIT_MAX_S = 2.0
-"""How long a caller waits at most, whatever deadline it set: nothing hangs longer than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +49,13 @@ class Server(Service):
         self,
         address: str,
         endpoints: Sequence[Endpoint[Any, Any]],
+        clock: Clock,
         deliver: Callable[..., None],
         limits: Limits,
     ) -> None:
         self._address = address
         self._endpoints = endpoints
+        self._clock = clock
         self._deliver = deliver
         self._limits = limits
         self._client_calls = threading.BoundedSemaphore(limits.rpc_client_calls_max)
@@ -98,6 +98,9 @@ class Server(Service):
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 300),
             ("grpc.http2.max_ping_strikes", 0),
             ("grpc.keepalive_permit_without_calls", 1),
+            # A host that is gone without a word must not keep its streams for hours.
+            ("grpc.keepalive_time_ms", 5000),
+            ("grpc.keepalive_timeout_ms", 2000),
         )
 
     def _tables(self) -> list[Any]:
@@ -120,7 +123,7 @@ class Server(Service):
             error = Overloaded("too many streams")
             context.set_trailing_metadata(metadata_of(error))
             context.abort(code_of(error), str(error))
-        stream = AnswerStream(self._answering, self._deliver)
+        stream = AnswerStream(self._answering, self._clock, self._deliver, self._limits)
         self._streams.add(stream)
         try:
             # Ends the waiting for the next answer when the other side is gone.
@@ -168,7 +171,7 @@ class Server(Service):
         answer: Future[A] = Future()
         self._deliver(self._start, endpoint, request, partial(_settle, answer))
         remaining = context.time_remaining()
-        wait_s = _WAIT_MAX_S if remaining is None else min(remaining, _WAIT_MAX_S)
+        wait_s = WAIT_MAX_S if remaining is None else min(remaining, WAIT_MAX_S)
         try:
             return endpoint.method.encode_answer(answer.result(wait_s))
         except TimeoutError:

@@ -26,6 +26,9 @@ _CODES: dict[type[errors.TwstockError], StatusCode] = {
     errors.DiskFull: StatusCode.RESOURCE_EXHAUSTED,
     errors.InvalidRequest: StatusCode.INVALID_ARGUMENT,
 }
+CERTAIN = frozenset(_CODES.values()) - {StatusCode.UNKNOWN}
+"""The codes by which a server of ours says that nothing happened."""
+
 _OUTCOMES: dict[type[errors.TwstockError], str] = {
     errors.NotLeader: "none",
     errors.StaleEpoch: "none",

@@ -8,7 +8,6 @@ values cross to the reactor.
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from itertools import count
 from queue import SimpleQueue
 from typing import Any
@@ -18,13 +17,21 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twstock.errors import OutcomeUnknown, TwstockError
+from twstock.config import Limits
+from twstock.errors import InvalidRequest, OutcomeUnknown, TwstockError
 from twstock.process import Clock, DelayedCall
 from twstock.rpc.status import OUTCOME
 from twstock.rpc.wire import streams
 from twstock.rpc.wire.methods import Method
 
 Deliver = Callable[..., None]
+
+WAIT_MAX_S = 2.0
+"""How long a caller waits at most, whatever deadline it set: nothing hangs longer than this."""
+CALLS_MAX = 128
+"""How many calls may be under way on one stream."""
+ANSWER_OVERHEAD_BYTES = 64
+"""The most that a stream adds to an answer."""
 
 
 @dataclass(slots=True, eq=False)
@@ -94,6 +101,8 @@ class CallStream:
         """In gRPC's thread: the calls as bytes, until there are no more."""
         while (sending := self._outbox.get()) is not None:
             call_id, method, request = sending
+            if call_id not in self._calls:
+                continue  # given up before it left
             try:
                 data = streams.call(call_id, method.path, method.encode_request(request))
             except Exception:
@@ -133,7 +142,8 @@ class CallStream:
             if refused:
                 del self._calls[call_id]
                 call.timer.cancel()
-                self._instead(call.method, call.request, call.until, call.answer)
+                if not call.answer.called:
+                    self._instead(call.method, call.request, call.until, call.answer)
             else:
                 self._settle(call_id, Failure(OutcomeUnknown(details)))
 
@@ -160,23 +170,58 @@ class Answering:
     leave: Callable[[], None]
 
 
+@dataclass(slots=True, eq=False)
+class _Answer:
+    """An answer that is to come, until ``settle`` or its time is up."""
+
+    answering: Answering
+    send: Callable[[Any], None]
+    timer: DelayedCall | None = None
+    is_settled: bool = False
+
+    def settle(self, result: Any) -> None:
+        """In the reactor: send it, once; what comes after its time was up is for nobody."""
+        if self.is_settled:
+            return
+        self.is_settled = True
+        if self.timer is not None and self.timer.active():
+            self.timer.cancel()
+        self.answering.leave()
+        self.send(result)
+
+
 class AnswerStream:
-    """The answering side of one stream."""
+    """The answering side of one stream.
+
+    No more than ``CALLS_MAX`` calls are under way on it: the next is read when an answer has
+    been sent, so that whoever sends too much, or reads nothing, is held up by HTTP/2 itself.
+    """
 
     _log = Logger()
 
-    def __init__(self, table: Mapping[str, Answering], deliver: Deliver) -> None:
+    def __init__(
+        self, table: Mapping[str, Answering], clock: Clock, deliver: Deliver, limits: Limits
+    ) -> None:
         self._table = table
+        self._clock = clock
         self._deliver = deliver
-        self._outbox: SimpleQueue[tuple[int, Answering, Any] | None] = SimpleQueue()
+        self._bytes_max = limits.message_bytes_max - ANSWER_OVERHEAD_BYTES
+        self._outbox: SimpleQueue[tuple[int, Method[Any, Any] | None, Any] | None] = SimpleQueue()
+        self._room = threading.Semaphore(CALLS_MAX)
+        self._is_over = False
 
     def serve(self, requests: Iterable[bytes]) -> Iterator[bytes]:
         """In gRPC's thread: the answers as bytes, until the stream ends."""
         threading.Thread(
             target=self._read, args=(requests,), name="grpc-stream", daemon=True
         ).start()
-        while (sending := self._outbox.get()) is not None:
-            yield self._encode(*sending)
+        try:
+            while (sending := self._outbox.get()) is not None:
+                yield self._encode(*sending)
+                self._room.release()
+        finally:
+            self._is_over = True
+            self._room.release()  # the reader may wait for it
 
     def end(self) -> None:
         """No more answers; from any thread."""
@@ -186,6 +231,9 @@ class AnswerStream:
         """In a thread of its own: take calls in until the stream ends."""
         try:
             for data in requests:
+                self._room.acquire()
+                if self._is_over:
+                    break
                 self._take(data)
         except grpc.RpcError:
             pass  # the other side is gone
@@ -197,26 +245,35 @@ class AnswerStream:
         call_id, path, content = streams.to_call(data)
         answering = self._table.get(path)
         if answering is None:
-            raise ValueError(f"{path} is no call of this server")
-        answered = partial(self._answered, call_id, answering)
+            error = InvalidRequest("method", f"{path} is no call of this server")
+            self._outbox.put((call_id, None, error))
+            return
         try:
             request = answering.method.parse_request(content)
             answering.admit()
-        except TwstockError as error:
-            self._outbox.put((call_id, answering, error))
+        except TwstockError as problem:
+            self._outbox.put((call_id, answering.method, problem))
         else:
-            self._deliver(answering.start, request, answered)
+            self._deliver(self._start, call_id, answering, request)
 
-    def _answered(self, call_id: int, answering: Answering, result: Any) -> None:
+    def _start(self, call_id: int, answering: Answering, request: Any) -> None:
         """In the reactor."""
-        answering.leave()
-        self._outbox.put((call_id, answering, result))
+        answer = _Answer(answering, lambda result: self._send(call_id, answering.method, result))
+        late = OutcomeUnknown("no answer within the deadline")
+        answer.timer = self._clock.callLater(WAIT_MAX_S, answer.settle, late)
+        answering.start(request, answer.settle)
 
-    def _encode(self, call_id: int, answering: Answering, result: Any) -> bytes:
-        if isinstance(result, Exception):
+    def _send(self, call_id: int, method: Method[Any, Any], result: Any) -> None:
+        self._outbox.put((call_id, method, result))
+
+    def _encode(self, call_id: int, method: Method[Any, Any] | None, result: Any) -> bytes:
+        if method is None or isinstance(result, Exception):
             return streams.failed(call_id, result)
         try:
-            return streams.answer(call_id, answering.method.encode_answer(result))
+            content = method.encode_answer(result)
+            if len(content) > self._bytes_max:
+                raise OutcomeUnknown("the answer is too large for a message")
+            return streams.answer(call_id, content)
         except Exception as error:
-            self._log.failure("{call} has no answer", call=answering.method.name)
+            self._log.failure("{call} has no answer", call=method.name)
             return streams.failed(call_id, error)

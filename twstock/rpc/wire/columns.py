@@ -17,7 +17,7 @@ from twstock.market import SIDES, Order, Trade, Verdict
 from twstock.pb import catalog_pb2 as catalog
 from twstock.pb import order_pb2 as order
 from twstock.rpc import calls
-from twstock.rpc.status import CODE_OF_INT, OUTCOME, code_of, error_of
+from twstock.rpc.status import CERTAIN, CODE_OF_INT, OUTCOME, code_of, error_of
 
 _DISK_FULL = "disk full"
 
@@ -125,8 +125,8 @@ def _placed(result: calls.Placement | Exception) -> tuple[Any, ...]:
 def _to_placed(status: int, row: tuple[Any, ...]) -> calls.Placement | Exception:
     if status == 0:
         return cast(calls.Placement, _placement(row))
-    code, message = CODE_OF_INT[status], row[1]
+    code, message = CODE_OF_INT.get(status, StatusCode.UNKNOWN), row[1]
     outcome = "disk-full" if message == _DISK_FULL else "none"
-    if code in (StatusCode.UNKNOWN, StatusCode.INTERNAL):
+    if code not in CERTAIN:
         outcome = "unknown"
     return error_of(code, message, [(OUTCOME, outcome)])

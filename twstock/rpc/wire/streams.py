@@ -1,5 +1,7 @@
 """Calls and their answers on a stream (``stream.proto``), as bytes and back."""
 
+from grpc import StatusCode
+
 from twstock.errors import TwstockError
 from twstock.pb import stream_pb2 as stream
 from twstock.rpc.status import CODE_OF_INT, code_of, error_of, metadata_of
@@ -38,4 +40,6 @@ def to_answer(data: bytes) -> tuple[int, bytes | TwstockError]:
     pb = stream.StreamedAnswer.FromString(data)
     if pb.code == 0:
         return pb.id, pb.answer
-    return pb.id, error_of(CODE_OF_INT[pb.code], pb.details, pb.metadata.items())
+    return pb.id, error_of(
+        CODE_OF_INT.get(pb.code, StatusCode.UNKNOWN), pb.details, pb.metadata.items()
+    )
