@@ -6,8 +6,52 @@ DISK = "twstock/replication/"
 CATALOG = "twstock/catalog/"
 ORDER = "twstock/order/"
 WEB = "twstock/web/"
+RPC = "twstock/rpc/"
 
 MUTANTS = (
+    # Streams.
+    Mutant(
+        "a call that a refused stream had is lost",
+        RPC + "streams.py",
+        "                    self._instead(call.method, call.request, call.until, call.answer)\n",
+        "                    pass\n",
+        ("tests/test_rpc.py",),
+    ),
+    Mutant(
+        "a stream that ends takes its calls along in silence",
+        RPC + "streams.py",
+        "                self._settle(call_id, Failure(OutcomeUnknown(details)))\n",
+        "                pass\n",
+        ("tests/test_rpc.py",),
+    ),
+    Mutant(
+        "an endpoint that hangs keeps its room",
+        RPC + "streams.py",
+        "        answer.timer = self._clock.callLater(WAIT_MAX_S, answer.settle, late)\n",
+        "",
+        ("tests/test_rpc.py",),
+    ),
+    Mutant(
+        "a stream takes whatever comes",
+        RPC + "streams.py",
+        "                self._room.acquire()\n",
+        "",
+        ("tests/test_rpc.py",),
+    ),
+    Mutant(
+        "an answer makes no room",
+        RPC + "streams.py",
+        "                self._room.release()\n        finally",
+        "                pass\n        finally",
+        ("tests/test_rpc.py",),
+    ),
+    Mutant(
+        "a verdict without an outcome is a refusal",
+        "twstock/market.py",
+        "        if not self.refusal and not self.key_reused:\n",
+        "        if False:\n",
+        ("tests/test_wire.py",),
+    ),
     # The disk.
     Mutant(
         "a directory is believed without a flush",
