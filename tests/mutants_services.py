@@ -11,38 +11,31 @@ RPC = "twstock/rpc/"
 MUTANTS = (
     # Streams.
     Mutant(
-        "a call that a refused stream had is lost",
+        "a call that a refused stream had fails with it",
         RPC + "streams.py",
         "                    self._instead(call.method, call.request, call.until, call.answer)\n",
-        "                    pass\n",
+        "                    call.answer.errback(OutcomeUnknown(details))\n",
         ("tests/test_rpc.py",),
     ),
     Mutant(
-        "a stream that ends takes its calls along in silence",
+        "a call of a stream that ended certainly did nothing",
         RPC + "streams.py",
         "                self._settle(call_id, Failure(OutcomeUnknown(details)))\n",
-        "                pass\n",
+        "                self._settle(call_id, Failure(InvalidRequest('stream', details)))\n",
         ("tests/test_rpc.py",),
     ),
     Mutant(
-        "an endpoint that hangs keeps its room",
+        "an answer does not give its room back",
         RPC + "streams.py",
-        "        answer.timer = self._clock.callLater(WAIT_MAX_S, answer.settle, late)\n",
+        "        self.answering.leave()\n",
         "",
         ("tests/test_rpc.py",),
     ),
     Mutant(
-        "a stream takes whatever comes",
+        "a stream takes one call too many",
         RPC + "streams.py",
-        "                self._room.acquire()\n",
-        "",
-        ("tests/test_rpc.py",),
-    ),
-    Mutant(
-        "an answer makes no room",
-        RPC + "streams.py",
-        "                self._room.release()\n        finally",
-        "                pass\n        finally",
+        "threading.Semaphore(CALLS_MAX)",
+        "threading.Semaphore(CALLS_MAX + 1)",
         ("tests/test_rpc.py",),
     ),
     Mutant(
