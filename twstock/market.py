@@ -2,7 +2,7 @@
 
 Money is an integer number of cents everywhere inside; it has two decimals outside only.
 Quantities count shares. Every value is immutable; those of which a trade makes several are tuples,
-because a tuple is made in a fifth of the time of a frozen dataclass.
+because making a tuple takes less than half the time of a frozen dataclass, and a quarter in C.
 """
 
 from dataclasses import dataclass

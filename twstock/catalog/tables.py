@@ -93,10 +93,7 @@ class CatalogTables:
 
 def _save_stocks(connection: sqlite3.Connection, changes: Iterable[Change]) -> None:
     latest = {stock.name: stock for change in changes for stock in change.stocks}
-    connection.executemany(
-        _STOCK,
-        latest.values(),
-    )
+    connection.executemany(_STOCK, latest.values())
 
 
 def _save_trades(connection: sqlite3.Connection, changes: Sequence[Change]) -> None:

@@ -21,8 +21,9 @@ from twstock.rpc.calls import Envelope, Notified, Notify, Probe, ProbeAnswer
 from twstock.rpc.server import Endpoint
 
 CALLS_MAX = 12
-"""How many calls to one peer may be under way: heartbeats and votes to one that hangs end
-with their deadline, and must not keep those to the others waiting."""
+"""How many threads there are for each peer: two for its streams, the others for single calls
+while it takes no streams. Those to one that hangs end with their deadline, and must not keep
+the calls to the others waiting."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ class Tables(Protocol):
 
 
 class Database:
-    """Saves what was applied since the last tick, in one transaction."""
+    """Saves what was applied since it last saved, in one transaction."""
 
     def __init__(
         self,

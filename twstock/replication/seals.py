@@ -10,7 +10,6 @@ from hashlib import blake2b
 from struct import Struct
 
 from twstock.replication.records import (
-    CHAIN_BYTES,
     FORMAT,
     Identity,
     Place,
@@ -88,4 +87,4 @@ def decode_seal(content: bytes) -> Seal | None:
 
 
 def _digest(body: bytes) -> bytes:
-    return blake2b(body, digest_size=CHAIN_BYTES, person=b"seal").digest()
+    return blake2b(body, digest_size=_DIGEST_BYTES, person=b"seal").digest()

@@ -60,12 +60,12 @@ class Client:
         limits: Limits,
     ) -> None:
         self.address = address
-        self._clock = clock
-        self._stream: CallStream | None = None
-        self._no_stream_before = 0.0
         self._threads = threads
+        self._clock = clock
         self._deliver = deliver
         self._limits = limits
+        self._stream: CallStream | None = None
+        self._no_stream_before = 0.0
         self._channel: grpc.Channel | None = None
         self._closed = False
         self._channel_lock = threading.Lock()
@@ -176,9 +176,5 @@ def _message_size(limits: Limits) -> tuple[tuple[str, int], ...]:
 
 def _settle(answer: "Deferred[A]", result: "A | Failure") -> None:
     """In the reactor: fire, unless whoever asked has given up."""
-    if answer.called:
-        return
-    if isinstance(result, Failure):
-        answer.errback(result)
-    else:
+    if not answer.called:
         answer.callback(result)

@@ -118,7 +118,7 @@ class Server(Service):
         ]
 
     def _serve_stream(self, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
-        """The function that gRPC calls for a member's stream: see ``streams.proto``."""
+        """The function that gRPC calls for a member's stream: see ``stream.proto``."""
         if not self._stream_room.acquire(blocking=False):
             error = Overloaded("too many streams")
             context.set_trailing_metadata(metadata_of(error))
@@ -198,4 +198,4 @@ def _settle(answer: "Future[A]", result: A | Exception) -> None:
 
 
 def _nothing() -> None:
-    """Members' calls are bounded by the members."""
+    """A member's calls need no room: each stream bounds them by itself."""

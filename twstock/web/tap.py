@@ -38,7 +38,9 @@ def makeService(options: Options) -> Service:
 
 
 def pool_sizes(cluster: Cluster) -> dict[str, int]:
-    """How many threads each pool has at most: a call keeps one from beginning to end."""
+    """How many threads each pool has at most: with streams one for each member, without them one
+    for each call from beginning to end.
+    """
     members = len(cluster.catalogs) + len(cluster.orders)
     return {
         "control": CONTROL_CALLS_MAX * members,
