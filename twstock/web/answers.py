@@ -35,36 +35,49 @@ REPLAYED: tuple[Header, ...] = ((b"Idempotency-Replayed", b"true"),)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One HTTP answer; its body is JSON."""
+    """One HTTP answer; ``media_type`` and ``caching`` are what Content-Type and Cache-Control
+    say of the body.
+    """
 
     status: int
     body: bytes
     headers: tuple[Header, ...] = ()
+    media_type: bytes = JSON
+    caching: bytes = b"no-store"
 
     @property
     def reason(self) -> bytes:
         """The reason phrase of the status line."""
         return _REASONS[self.status]
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing but length and body tells it from others with its status."""
+        return not self.headers and self.media_type is JSON and self.caching == b"no-store"
+
     def fields(self) -> tuple[Header, ...]:
         """All header fields that belong to the answer, in the sequence in which they are sent."""
         return (
-            (b"Content-Type", JSON),
+            (b"Content-Type", self.media_type),
             (b"Content-Length", b"%d" % len(self.body)),
-            (b"Cache-Control", b"no-store"),
+            (b"Cache-Control", self.caching),
             (b"X-Content-Type-Options", b"nosniff"),
             *self.headers,
         )
 
     def tail(self) -> bytes:
         """The answer as it goes over the connection, behind status line and Date."""
-        if not self.headers:
+        if self.is_plain:
             return _PLAIN_TAIL % (len(self.body), self.body)
         return b"".join(b"%b: %b\r\n" % field for field in self.fields()) + b"\r\n" + self.body
 
     def raw(self) -> bytes:
         """The answer as it goes over a connection that is closed behind it."""
-        headers = [(b"Content-Type", JSON), (b"Content-Length", b"%d" % len(self.body)), CLOSE]
+        headers = [
+            (b"Content-Type", self.media_type),
+            (b"Content-Length", b"%d" % len(self.body)),
+            CLOSE,
+        ]
         lines = [b"%b: %b\r\n" % header for header in (*headers, *self.headers)]
         status = b"HTTP/1.1 %d %b\r\n" % (self.status, self.reason)
         return status + b"".join(lines) + b"\r\n" + self.body

@@ -17,7 +17,8 @@ from twstock.rpc.calls import Lookup, Orders, Page, Placement, PlaceOrder, Stock
 from twstock.web import answers, bodies
 from twstock.web.answers import Answer
 from twstock.web.cache import Cache
-from twstock.web.respond import add_route, body, new_app, segment
+from twstock.web.respond import body, segment
+from twstock.web.routes import Route, mount
 
 ORDERS_REMEMBERED = 10_000
 """How many answers to queries for orders a front-end keeps: a committed order never changes."""
@@ -83,20 +84,25 @@ class Api:
         self._found = lrucache(ORDERS_REMEMBERED)
 
     def app(self) -> Klein:
-        """The routes."""
-        app = new_app()
-        add_route(app, "/stocks", "GET", self.list_stocks)
-        add_route(app, "/stocks/<rest:name>", "GET", self.stock)
-        for path in ("/orders", "/orders/"):
-            add_route(app, path, "GET", self.list_orders)
-            add_route(app, path, "POST", self.place)
-        add_route(app, "/orders/<rest:number>", "GET", self.order)
-        add_route(app, "/cluster", "GET", self.cluster)
-        add_route(app, "/cache", "GET", self.cache_counters)
-        add_route(app, "/livez", "GET", self.alive)
-        add_route(app, "/readyz", "GET", self.ready)
-        add_route(app, "/delete/<rest:name>", "DELETE", self.delete)
-        return app
+        """The routes of this part alone."""
+        return mount(self.routes())
+
+    def routes(self) -> tuple[Route, ...]:
+        """What is served where."""
+        return (
+            Route("GET", "/stocks", self.list_stocks),
+            Route("GET", "/stocks/<rest:name>", self.stock),
+            Route("GET", "/orders", self.list_orders),
+            Route("POST", "/orders", self.place),
+            Route("GET", "/orders/", self.list_orders),
+            Route("POST", "/orders/", self.place),
+            Route("GET", "/orders/<rest:number>", self.order),
+            Route("GET", "/cluster", self.cluster),
+            Route("GET", "/cache", self.cache_counters),
+            Route("GET", "/livez", self.alive),
+            Route("GET", "/readyz", self.ready),
+            Route("DELETE", "/delete/<rest:name>", self.delete),
+        )
 
     def stock(self, request: Request) -> "Answer | Deferred[Answer]":
         """``GET /stocks/NAME``: from the cache while the lease holds, else from the catalog."""

@@ -26,6 +26,7 @@ from twstock.web.lane import Lane, LaneChannel
 from twstock.web.leader import LeaderWatch
 from twstock.web.lease import LeaseSession
 from twstock.web.roster import Roster
+from twstock.web.routes import mount
 from twstock.web.site import ApiSite
 from twstock.web.tiers import CatalogTier, OrderTier, Tier
 
@@ -73,7 +74,7 @@ class FrontEnd(Service):
         self._stops = [orders.queue.stop, lease.stop, catalog.watch.stop, orders.watch.stop]
         # The catalog may call back as soon as the lease is taken: listen for that first.
         self._listen(Internal(cache, roster.own_row).app(), self._front.internal, BODY_BYTES_MAX)
-        public = self._listen(api.app(), self._front.http, self._limits.body_bytes_max)
+        public = self._listen(mount(api.routes()), self._front.http, self._limits.body_bytes_max)
         lane = Lane(api, public.date, self._limits)
         public.make_channel = lambda: LaneChannel(self._limits, lane)
         for part in (catalog.watch, orders.watch, lease):

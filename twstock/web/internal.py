@@ -9,7 +9,8 @@ from twisted.web.server import Request
 from twstock.web import answers, bodies
 from twstock.web.answers import Answer
 from twstock.web.cache import Cache
-from twstock.web.respond import add_route, body, new_app, segment
+from twstock.web.respond import body, segment
+from twstock.web.routes import Route, mount
 
 BODY_BYTES_MAX = 1024 * 1024
 """A batch of invalidations can be longer than any order."""
@@ -26,10 +27,12 @@ class Internal:
 
     def app(self) -> Klein:
         """The routes."""
-        app = new_app()
-        add_route(app, "/delete/<rest:name>", "DELETE", self.delete)
-        add_route(app, "/self", "GET", self.tell)
-        return app
+        return mount(
+            (
+                Route("DELETE", "/delete/<rest:name>", self.delete),
+                Route("GET", "/self", self.tell),
+            )
+        )
 
     def delete(self, request: Request) -> Answer:
         """``DELETE /delete/NAME?version=v``, or a batch in the body of ``DELETE /delete/``."""

@@ -10,6 +10,7 @@ and one spelling of the rest.
 
 import re
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -293,7 +294,7 @@ class LaneChannel(ApiChannel):
             return
         self._quick_at = self.site.clock.seconds()
         if not self.persistent:
-            last = Answer(answer.status, answer.body, (*answer.headers, CLOSE))
+            last = replace(answer, headers=(*answer.headers, CLOSE))
             self.transport.write(self._lane.whole(last))
             self.loseConnection()
             return

@@ -1,0 +1,35 @@
+"""The table of routes: what is served where, and what the API says of itself.
+
+Each part of the front-end (``Api`` and its neighbours) lists its routes; Klein finds the path in
+what ``mount`` makes of them, and the description of the API is made from the same table.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from klein import Klein
+
+from twstock.web.respond import Respond, add_route, new_app
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """``method`` (GET: also HEAD) on ``path``, in Klein's form, is answered by ``respond``.
+
+    ``operation`` is the Operation Object (OpenAPI 3.1, section 4.8.10) that tells of it, as far
+    as it is not the same for all; empty: not part of the documented API.
+    """
+
+    method: str
+    path: str
+    respond: Respond
+    operation: Mapping[str, Any] = field(default_factory=dict)
+
+
+def mount(routes: Iterable[Route]) -> Klein:
+    """An app with these routes."""
+    app = new_app()
+    for route in routes:
+        add_route(app, route.path, route.method, route.respond)
+    return app
