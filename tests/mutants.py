@@ -558,6 +558,14 @@ MUTANTS = (
         LEADERSHIP,
     ),
     Mutant(
+        "an append under way is as good as a heartbeat",
+        REPLICATION + "progress.py",
+        "        self._flights.append(Flight(sequence, last_index, now))\n",
+        "        self._heartbeat_at = now\n"
+        "        self._flights.append(Flight(sequence, last_index, now))\n",
+        LEADERSHIP,
+    ),
+    Mutant(
         "a torn term is not raised",
         REPLICATION + "standing.py",
         "        if log.last_term > self._term:",

@@ -31,6 +31,7 @@ class Progress:
         self.next = next_index
         self.answered_at = -inf
         self._timings = timings
+        self._heartbeat_at = -inf
         self._heard_at = -inf
         self._steady_since = inf
         self._probing = True
@@ -48,6 +49,17 @@ class Progress:
         self._flights.append(Flight(sequence, last_index, now))
         self.next = last_index + 1
         self._waits_since = now if self._waits_since is None else self._waits_since
+
+    def wants_heartbeat(self, now: float) -> bool:
+        """Whether it has answered nothing that was sent within the last heartbeat's time, and was
+        sent no heartbeat: an append that it answered told it as much. One that it has not
+        answered proves nothing: its disk may hang.
+        """
+        return now - max(self._heartbeat_at, self.answered_at) >= self._timings.heartbeat_s
+
+    def heartbeat_sent(self, now: float) -> None:
+        """A heartbeat goes out."""
+        self._heartbeat_at = now
 
     def answered(self, reply: AppendReply, now: float) -> None:
         """The follower answers, in the leader's term."""
