@@ -27,6 +27,8 @@ class Playback:
         while isinstance(self._line, Stock):
             self.stocks.append(self._line)
             self._line = self._next()
+        if not self.stocks:
+            raise self._damaged("it begins without a stock")
         try:
             self.ledger = Ledger(self.stocks)
         except Contradiction as error:

@@ -149,6 +149,68 @@ class AppliedState:
         self._database.close()
 
 
+class Group:
+    """All members of a group, each given the same entries and in the same state.
+
+    ``random_incarnation`` gives 63 random bits.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        group: str,
+        machine: StateMachine,
+        tables: Tables,
+        random_incarnation: Callable[[], int],
+    ) -> None:
+        numbers = [replica.id for replica in cluster.replicas(group)]
+        incarnations = {number: random_incarnation() for number in numbers}
+        self._machine = machine
+        self._logs: list[Log] = []
+        self._applied: AppliedState | None = None
+        try:
+            for number in numbers:
+                self._logs.append(Log(cluster, group, number, incarnations))
+            self._applied = AppliedState(self._logs[0].path / APPLIED, tables)
+        except BaseException:
+            self.abandon()
+            raise
+        self._index = 0
+        self._append(Entry(1, TERM, EntryKind.NOOP))
+
+    @property
+    def last_index(self) -> int:
+        """The index of the last entry."""
+        return self._index
+
+    def append(self, payload: bytes) -> Any:
+        """Add a command to all logs, and apply it; returns what it changed."""
+        return self._append(Entry(self._index + 1, TERM, EntryKind.COMMAND, payload))
+
+    def close(self) -> None:
+        """Write the rest."""
+        assert self._applied is not None
+        for log in self._logs:
+            log.close()
+        self._applied.close()
+        for log in self._logs[1:]:
+            shutil.copyfile(self._applied.path, log.path / APPLIED)
+
+    def abandon(self) -> None:
+        """Let go of everything as it is."""
+        for log in self._logs:
+            log.abandon()
+        if self._applied is not None:
+            self._applied.abandon()
+
+    def _append(self, entry: Entry) -> Any:
+        assert self._applied is not None
+        self._index = entry.index
+        for log in self._logs:
+            log.append(entry)
+        return self._applied.apply(self._machine, entry)
+
+
 def _give_up(failure: Failure) -> None:
     failure.raiseException()
 
