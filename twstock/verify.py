@@ -102,16 +102,16 @@ class Remote:
 
     def orders(self) -> Iterator[Line]:
         """Every committed order of this order replica, by its own account."""
-        return map(_line, self.trades())
+        return map(_line, self.trades(whole=False))
 
-    def trades(self, after: int = 0) -> Iterator[Trade]:
-        """The same with everything that is known of each, after a number."""
+    def trades(self, after: int = 0, whole: bool = True) -> Iterator[Trade]:
+        """The same after a number, with everything that is known of each if ``whole``."""
         from twstock.rpc.calls import SyncUp  # noqa: PLC0415
         from twstock.rpc.wire.methods import ORDER_SYNC_UP  # noqa: PLC0415
 
         more = True
         while more:
-            page = self.call(ORDER_SYNC_UP, SyncUp(after))
+            page = self.call(ORDER_SYNC_UP, SyncUp(after, whole=whole))
             yield from page.orders
             more = page.more
             after = page.orders[-1].number if page.orders else after
