@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twstock.backup.command import Surroundings, add_commands, export_csv
 from twstock.errors import ConfigError, TwstockError
 from twstock.rest import Answer, Session, Unreachable, WrongUrl
 
@@ -101,8 +102,10 @@ def _parser() -> argparse.ArgumentParser:
     verify = add("verify", _verify, "compare the order logs of all replicas and the catalog")
     export = add("export", _export, "write the stocks and every replica's order log as CSV")
     export.add_argument("directory", metavar="DIR", type=Path)
+    export.add_argument("--csv", action="store_true", help="as two tables for spreadsheets")
     for command in (verify, export):
         command.add_argument("--config", type=Path, help="take addresses from this cluster.toml")
+    add_commands(add, Surroundings(_replicas, _Progress))
     return parser
 
 
@@ -264,6 +267,8 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    if options.csv:
+        return export_csv(options, Surroundings(_replicas, _Progress))
     from twstock.export import export  # noqa: PLC0415
 
     with _replicas(options) as found:

@@ -26,7 +26,13 @@ from twstock.config import Address, Cluster
 from twstock.errors import ConfigError, TwstockError
 from twstock.members import Members
 from twstock.plan import Flags, addresses, parse_flags, plan, to_text, unready
-from twstock.process import SystemdNotifier, stop_with, use_monotonic_clock, watch
+from twstock.process import (
+    SystemdNotifier,
+    check_restored,
+    stop_with,
+    use_monotonic_clock,
+    watch,
+)
 
 POLL_S = 0.05
 ASK_TIMEOUT_S = 1.0
@@ -99,6 +105,7 @@ class Directory:
 
     def settle(self, flags: Flags) -> Cluster:
         """The cluster that flags and ``cluster.toml`` mean, written back. Raises ConfigError."""
+        check_restored(self.path)
         written = self.toml.read_text(encoding="utf-8") if self.toml.exists() else None
         has_data = any(
             any(file.name != "service.log" for file in directory.iterdir())

@@ -29,6 +29,10 @@ EXIT_REFUSED = 78
 """``EX_CONFIG`` of sysexits(3): this data must not be used; starting again changes nothing."""
 
 
+UNFINISHED_RESTORE = "restore-unfinished"
+"""A file beside the members' directories while they are made from a backup."""
+
+
 class DelayedCall(Protocol):
     """What ``callLater`` returns."""
 
@@ -76,6 +80,7 @@ class ServiceOptions(Options):
         self.cluster = load_cluster(self, os.environ)
         try:
             self.cluster.check_member(self.tier, self.number)
+            check_restored(self.cluster.data)
         except ConfigError as error:
             raise UsageError(str(error)) from None
 
@@ -95,6 +100,16 @@ def load_cluster(options: Mapping[str, Any], environ: Mapping[str, str]) -> Clus
             except (OSError, UnicodeDecodeError, ConfigError) as error:
                 raise UsageError(f"{path}: {error}") from None
     return default_cluster()
+
+
+def check_restored(data: Path) -> None:
+    """Raise ConfigError for data that a restore did not finish: members of it may be missing
+    orders that the others have, and nothing in them would tell.
+    """
+    if (data / UNFINISHED_RESTORE).exists():
+        raise ConfigError(
+            f"{data} is of a restore that did not finish: remove it, and restore again"
+        )
 
 
 def member_number(options: Mapping[str, Any], tier: str) -> int:

@@ -8,16 +8,21 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twstock.market import Side, Stock, Trade
 from twstock.rest import Unreachable
+
+if TYPE_CHECKING:
+    from twstock.rpc.calls import Status
 
 Q = TypeVar("Q")
 A = TypeVar("A")
 PATIENCE_S = 5.0
 PAUSE_S = 0.25
 DEADLINE_S = 5.0
+ANSWER_BYTES_MAX = 64 * 1024 * 1024
+"""A SyncUp answers with thousands of orders, each with a name and a key of any length."""
 DIFFERENCES_MAX = 20
 STOCKS_PAGE = 1000
 
@@ -70,7 +75,10 @@ class Remote:
         import grpc  # noqa: PLC0415 (only the commands that need it pay for it)
 
         self.name = name
-        options = [("grpc.enable_http_proxy", 0)]
+        options = [
+            ("grpc.enable_http_proxy", 0),
+            ("grpc.max_receive_message_length", ANSWER_BYTES_MAX),
+        ]
         self._channel = grpc.insecure_channel(address, options=options)
         self._error = grpc.RpcError
 
@@ -94,22 +102,31 @@ class Remote:
 
     def orders(self) -> Iterator[Line]:
         """Every committed order of this order replica, by its own account."""
+        return map(_line, self.trades(whole=False))
+
+    def trades(self, after: int = 0, whole: bool = True) -> Iterator[Trade]:
+        """The same after a number, with everything that is known of each if ``whole``."""
         from twstock.rpc.calls import SyncUp  # noqa: PLC0415
         from twstock.rpc.wire.methods import ORDER_SYNC_UP  # noqa: PLC0415
 
-        after, more = 0, True
+        more = True
         while more:
-            page = self.call(ORDER_SYNC_UP, SyncUp(after))
-            yield from map(_line, page.orders)
+            page = self.call(ORDER_SYNC_UP, SyncUp(after, whole=whole))
+            yield from page.orders
             more = page.more
             after = page.orders[-1].number if page.orders else after
 
     def last_transaction(self) -> int:
         """The highest number that this order replica has committed."""
+        return self.status().last_transaction
+
+    def status(self) -> "Status":
+        """What this order replica tells of itself."""
         from twstock.rpc.calls import Probe  # noqa: PLC0415
         from twstock.rpc.wire.methods import ORDER_HEARTBEAT  # noqa: PLC0415
 
-        return int(self.call(ORDER_HEARTBEAT, Probe()).status.last_transaction)
+        status: Status = self.call(ORDER_HEARTBEAT, Probe()).status
+        return status
 
     def stocks(self) -> Iterator[Stock]:
         """Every stock of this catalog replica; only the leader answers."""

@@ -178,7 +178,8 @@ class OrderService:
             return SyncedUp(fetched=await self._member.fetch(request.fetch))
         limit = self._limits.sync_orders_max
         orders = await self.orders_after(request.transaction_number, limit)
-        return SyncedUp(tuple(orders), bool(orders) and orders[-1].number < self.last_number())
+        more = bool(orders) and orders[-1].number < self.last_number()
+        return SyncedUp(tuple(orders), more, whole=request.whole)
 
     async def orders_after(self, after: int, limit: int) -> list[Trade]:
         """Committed orders in sequence: those that are not in memory from the tables."""

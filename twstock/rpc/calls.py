@@ -97,11 +97,15 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class SyncUp:
-    """The order group's SyncUp: orders after a number, or with ``fetch`` log entries."""
+    """The order group's SyncUp: orders after a number, or with ``fetch`` log entries.
+
+    Without ``whole`` the answer lacks the orders' keys, versions, prices and times.
+    """
 
     transaction_number: int = 0
     service_id: int = 0
     fetch: Fetch | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,7 @@ class SyncedUp:
     orders: tuple[Trade, ...] = ()
     more: bool = False
     fetched: Committed | None = None
+    whole: bool = False
 
 
 class PlaceOrder(NamedTuple):
