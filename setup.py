@@ -44,6 +44,7 @@ setup(
         "treq>=24.9",
         "grpcio>=1.75.1",
         "protobuf>=6.31.1",
+        "prometheus_client>=0.22",
         "pylru>=1.2.1",
         # Klein 24.8 uses what Werkzeug 3.2 removes.
         "Werkzeug>=3.1,<3.2",

@@ -1,7 +1,7 @@
 """Makes trades visible: tells the front-ends that may hold a stock, and waits for them."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import inf
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -17,6 +17,7 @@ from twstock.config import Limits
 from twstock.errors import OutcomeUnknown
 from twstock.market import Stock
 from twstock.process import Clock, DelayedCall
+from twstock.tally import Family, Histogram, counter, gauge, histogram
 
 _OK = 200
 
@@ -80,8 +81,38 @@ class Publisher:
         self._limits = limits
         self._under_way: dict[int, Deferred[None]] = {}
         self._pausing: dict[int, DelayedCall] = {}
-        self._waiting: list[tuple[Mapping[str, int], Deferred[None]]] = []
+        self._waiting: list[tuple[Mapping[str, int], float, Deferred[None]]] = []
         self._timer: DelayedCall | None = None
+        self._publish_s, self._call_s = Histogram(), Histogram()
+        self._stocks_told = self._calls_failed = 0
+
+    def families(self) -> Iterator[Family]:
+        """How many invalidations there were, and how long they took."""
+        yield histogram(
+            "twstock_publish_seconds",
+            "Time from a committed trade until no cache hides it.",
+            [({}, self._publish_s)],
+        )
+        yield histogram(
+            "twstock_invalidation_seconds",
+            "Time that a front-end took to confirm an invalidation.",
+            [({}, self._call_s)],
+        )
+        yield counter(
+            "twstock_invalidated_stocks_total",
+            "Stocks that front-ends were told of.",
+            [({}, self._stocks_told)],
+        )
+        yield counter(
+            "twstock_invalidations_failed_total",
+            "Invalidations that a front-end did not confirm.",
+            [({}, self._calls_failed)],
+        )
+        yield gauge(
+            "twstock_publications_waiting",
+            "Trades' batches that a cache may hide yet.",
+            [({}, len(self._waiting))],
+        )
 
     # --- leading -----------------------------------------------------------------------------
 
@@ -103,7 +134,7 @@ class Publisher:
         for call in list(self._under_way.values()):
             call.cancel()
         waiting, self._waiting = self._waiting, []
-        for _, published in waiting:
+        for _, _, published in waiting:
             published.errback(OutcomeUnknown("leadership was lost before all caches were told"))
 
     # --- publishing --------------------------------------------------------------------------
@@ -120,8 +151,9 @@ class Publisher:
         if self._sessions.is_published(versions):
             return succeed(None)
         published: Deferred[None] = Deferred()
-        self._waiting.append((versions, published))
-        self._sessions.traded(new, self._clock.seconds())
+        now = self._clock.seconds()
+        self._waiting.append((versions, now, published))
+        self._sessions.traded(new, now)
         self.proceed()
         return published
 
@@ -129,11 +161,12 @@ class Publisher:
         """Do what has become possible: answer who waits, call who has to be told."""
         now = self._clock.seconds()
         waiting, self._waiting, done = self._waiting, [], []
-        for versions, published in waiting:
+        for versions, began, published in waiting:
             if self._sessions.is_published(versions):
+                self._publish_s.observe(now - began)
                 done.append(published)
             else:
-                self._waiting.append((versions, published))
+                self._waiting.append((versions, began, published))
         for call in self._sessions.calls(now):
             if call.front_id not in self._under_way and call.front_id not in self._pausing:
                 self._call(call)
@@ -170,7 +203,10 @@ class Publisher:
         calling.addTimeout(self._limits.invalidate_deadline_s, self._clock)  # type: ignore[arg-type]
         self._under_way[call.front_id] = calling
         calling.addCallbacks(
-            self._answered, self._failed, callbackArgs=(call, versions), errbackArgs=(call,)
+            self._answered,
+            self._failed,
+            callbackArgs=(call, versions, self._clock.seconds()),
+            errbackArgs=(call,),
         )
         calling.addErrback(lambda failure: self._log.failure("invalidation is broken", failure))
 
@@ -181,15 +217,18 @@ class Publisher:
         if response.code != _OK:
             raise _Refused(f"status {response.code}")
 
-    def _answered(self, _: None, call: Call, versions: Mapping[str, int]) -> None:
+    def _answered(self, _: None, call: Call, versions: Mapping[str, int], began: float) -> None:
         self._under_way.pop(call.front_id, None)
         now = self._clock.seconds()
+        self._call_s.observe(now - began)
+        self._stocks_told += len(versions)
         self._sessions.answered(call.front_id, call.session, versions, now)
         self.proceed()
 
     def _failed(self, failure: Failure, call: Call) -> None:
         """Not told: try again a moment later; the end of its lease bounds the trying."""
         self._under_way.pop(call.front_id, None)
+        self._calls_failed += 1
         if not self._sessions.is_open:
             return
         self._log.warn(

@@ -65,10 +65,11 @@ def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Service:
     parts = assemble(cluster, "catalog", number, tables, tables.load, reactor)
     viewing = Pool("views")
     sessions = Sessions(limits.cache_lease_s)
+    publisher = Publisher(sessions, http_client(reactor), reactor, limits)
     catalog = Catalog(
         parts.member,
         sessions,
-        Publisher(sessions, http_client(reactor), reactor, limits),
+        publisher,
         seed,
         [front.id for front in cluster.fronts],
         reactor,
@@ -77,6 +78,7 @@ def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Service:
         key_maker(),
         panic,
     )
+    parts.observatory.add(publisher.families)
     view = StocksView(
         cluster.data_of("catalog", number) / "stocks.csv",
         lambda: parts.member.machine,
@@ -86,7 +88,7 @@ def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Service:
     )
     server = Server(
         str(cluster.replica("catalog", number).grpc),
-        endpoints(parts.member, catalog),
+        (*endpoints(parts.member, catalog), parts.observatory.endpoint()),
         reactor,
         reactor.callFromThread,
         limits,

@@ -19,6 +19,7 @@ from twstock.errors import (
     Unavailable,
 )
 from twstock.market import Batch, BatchResult, BeginEpoch, Order, Outcome, Trade
+from twstock.order.counts import OrderCounts
 from twstock.order.desk import Desk, Place
 from twstock.process import Clock
 from twstock.rpc.calls import ExecutedTrades, Placement
@@ -71,7 +72,9 @@ class Leading:
         limits: Limits,
         wall_ms: Callable[[], int],
         panic: Callable[[Failure], None],
+        counts: OrderCounts | None = None,
     ) -> None:
+        self._counts = counts or OrderCounts()
         self._ledger = ledger
         self._market = market
         self._clock = clock
@@ -106,6 +109,11 @@ class Leading:
     def is_serving(self) -> bool:
         """Whether orders are taken: every earlier trade is known and being recorded."""
         return not self._ended and not self.reason
+
+    @property
+    def orders_open(self) -> int:
+        """How many orders have no answer yet."""
+        return len(self._desk)
 
     def place(self, order: Order, tell: Tell) -> None:
         """Put an order on the desk, or join it; raises Unavailable, Overloaded or KeyReused.
@@ -167,11 +175,15 @@ class Leading:
             return
         # Only now: the catalog forgets keys up to there, and these were looked up before.
         batch = self._desk.send(new, self._ledger.last_number(), self._wall_ms())
+        began = self._clock.seconds()
         result = await self._execute(batch)
         if result is None:
             return
+        self._counts.batch_orders.observe(len(new))
+        self._counts.batch_s.observe(self._clock.seconds() - began)
         learnt = self._desk.learn(result)
         for key, outcome in learnt.settled.items():
+            self._counts.refused(KeyReused() if outcome.key_reused else None)
             self._answer(key, outcome)
         await self._record(learnt.trades)
 
@@ -206,6 +218,8 @@ class Leading:
             if trade is not None:
                 same = trade.order.same_body(order)
                 outcome = Outcome(trade=trade, replayed=True) if same else Outcome(key_reused=True)
+                if not same:
+                    self._counts.refused(KeyReused())
                 self._desk.close([order.key])
                 self._answer(order.key, outcome)
         return [order for order in taken if order.key not in recorded]
@@ -271,6 +285,7 @@ class Leading:
 
     def _refuse(self, keys: Iterable[str], error: TwstockError) -> None:
         for key in keys:
+            self._counts.refused(error)
             for tell in self._askers.pop(key, ()):
                 tell(error)
 

@@ -1,6 +1,6 @@
 """The order tier's calls: placing orders as the leader, reading them from any replica."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from twstock.market import (
     parse_order,
 )
 from twstock.order import tables
+from twstock.order.counts import OrderCounts
 from twstock.order.leading import Leading, Market, Tell
 from twstock.order.state import OrderState
 from twstock.process import Clock
@@ -32,6 +33,7 @@ from twstock.rpc.calls import (
     SyncedUp,
     SyncUp,
 )
+from twstock.tally import Family
 
 
 class Member(Protocol):
@@ -88,6 +90,7 @@ class OrderService:
         self._wall_ms = wall_ms
         self._random_key = random_key
         self._panic = panic
+        self._counts = OrderCounts()
         self._leading: Leading | None = None
         member.on_leading = self._begin
         member.on_leading_ended = self._end
@@ -102,6 +105,10 @@ class OrderService:
     def reason(self) -> str:
         """Why a leading replica takes no orders yet; empty otherwise."""
         return self._leading.reason if self._leading is not None else ""
+
+    def families(self) -> Iterable[Family]:
+        """What this replica counted of orders."""
+        return self._counts.families(0 if self._leading is None else self._leading.orders_open)
 
     # --- placing -----------------------------------------------------------------------------
 
@@ -125,6 +132,7 @@ class OrderService:
             try:
                 self._place(leading, full, order, tell)
             except TwstockError as error:
+                self._counts.refused(error)
                 tell(error)
         leading.go()
         return Placements(await results.complete)
@@ -136,6 +144,7 @@ class OrderService:
         key, name, side, quantity = request
         order = parse_order(key or self._random_key(), name, side, quantity)
         if isinstance(order, Refusal):
+            self._counts.refused()
             tell(Placement(refusal=str(order)))
         elif full is not None:
             raise full
@@ -210,7 +219,14 @@ class OrderService:
 
     def _begin(self, term: int) -> None:
         self._leading = Leading(
-            term, self, self._market, self._clock, self._limits, self._wall_ms, self._panic
+            term,
+            self,
+            self._market,
+            self._clock,
+            self._limits,
+            self._wall_ms,
+            self._panic,
+            self._counts,
         )
         self._leading.start()
 

@@ -73,7 +73,9 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Service:
         viewing.threads,
         limits.views_every_s,
     )
+    parts.observatory.add(orders.families)
     endpoints = (
+        parts.observatory.endpoint(),
         *replication_endpoints("order", parts.member, lambda: orders.reason),
         Endpoint(methods.ORDER, orders.order),
         Endpoint(methods.PLACE_ORDERS, orders.place_orders),

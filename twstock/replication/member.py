@@ -28,11 +28,7 @@ from twstock.process import Clock, Threads
 from twstock.replication.database import Database
 from twstock.replication.driver import Driver, StateMachine
 from twstock.replication.formation import Formation
-from twstock.replication.messages import (
-    Committed,
-    Membership,
-    Timings,
-)
+from twstock.replication.messages import Committed, Membership, Timings
 from twstock.replication.peercalls import PeerCalls
 from twstock.replication.replica import Replica
 from twstock.replication.standing import Role
@@ -332,6 +328,12 @@ class Member(Service):
             reason=reason,
             formed=self._formed,
             knows_asker_as=knows,
+        )
+
+    def working(self) -> tuple[Driver, Writer] | None:
+        """What does the work, for whoever counts it; None before this member takes part."""
+        return (
+            None if self._driver is None or self._writer is None else (self._driver, self._writer)
         )
 
     # --- what peers ask ----------------------------------------------------------------------

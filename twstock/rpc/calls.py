@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from twstock.market import Batch, Order, Stock, Trade, Verdict
 from twstock.replication.messages import AppendEntries, AppendReply, Committed, Request
+from twstock.tally import Family
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +244,19 @@ class Verdicts:
 
     verdicts: tuple[Verdict, ...]
     others: tuple[Trade, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Observe:
+    """Asks a member for all that it counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What the member of that name has counted so far."""
+
+    member: str
+    families: tuple[Family, ...]
 
 
 TradeCall = Batch | PlaceOrder

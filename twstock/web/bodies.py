@@ -182,6 +182,14 @@ def parse_stock_page(arguments: Mapping[bytes, Sequence[bytes]], limit_max: int)
     return StockPage(after, _limit(arguments, limit_max))
 
 
+def parse_self_alone(arguments: Mapping[bytes, Sequence[bytes]]) -> bool:
+    """Whether ``members`` asks for this process alone."""
+    text = _argument(arguments, "members")
+    if text not in (None, b"self"):
+        raise InvalidRequest("members", "expected self, or nothing for all")
+    return text is not None
+
+
 def _argument(arguments: Mapping[bytes, Sequence[bytes]], name: str) -> bytes | None:
     """A query parameter; one that is left empty counts as absent."""
     values = arguments.get(name.encode(), ())

@@ -16,19 +16,24 @@ from twisted.web.client import Agent
 
 from twstock.config import Address, Cluster, Front
 from twstock.errors import ConfigError, Unavailable
-from twstock.process import Pool, key_maker
+from twstock.observatory import Observatory
+from twstock.process import Pool, key_maker, wall_ms
 from twstock.rpc.calls import Register
 from twstock.rpc.client import Client
 from twstock.web.api import Api
 from twstock.web.cache import Cache
+from twstock.web.gauges import front_families
+from twstock.web.history import History
 from twstock.web.internal import BODY_BYTES_MAX, Internal
 from twstock.web.lane import Lane, LaneChannel
 from twstock.web.leader import LeaderWatch
 from twstock.web.lease import LeaseSession
+from twstock.web.metrics import Metrics
 from twstock.web.roster import Roster
 from twstock.web.routes import mount
 from twstock.web.site import ApiSite
 from twstock.web.tiers import CatalogTier, OrderTier, Tier
+from twstock.web.traffic import Traffic
 
 T = TypeVar("T", bound=Tier)
 ROW_DEADLINE_S = 0.3
@@ -58,6 +63,9 @@ class FrontEnd(Service):
         self._ports: list[Any] = []
         self._sites: list[ApiSite] = []
         self._stops: list[Callable[[], None]] = []
+        self._members: dict[str, Client] = {}
+        self.observatory = Observatory(f"front-{front.id}", reactor)
+        """What this process can tell of itself; parts may ``add`` to it."""
 
     def startService(self) -> None:
         """Know the other tiers, listen, take the lease; ConfigError when a port is taken."""
@@ -71,13 +79,21 @@ class FrontEnd(Service):
         roster = self._roster(catalog, orders)
         session, new_key = (me.front_id, me.session), key_maker()
         api = Api(cache, catalog, orders, roster, session, boottime, new_key, self._limits)
+        traffic, watched = Traffic(), self.observatory
+        metrics = Metrics(watched, self._members, self._reactor)
+        history = History(traffic, cache, watched.lag.take_worst_s, wall_ms, self._reactor)
         self._stops = [orders.queue.stop, lease.stop, catalog.watch.stop, orders.watch.stop]
+        self._stops += [history.stop, watched.lag.stop]
         # The catalog may call back as soon as the lease is taken: listen for that first.
         self._listen(Internal(cache, roster.own_row).app(), self._front.internal, BODY_BYTES_MAX)
-        public = self._listen(mount(api.routes()), self._front.http, self._limits.body_bytes_max)
-        lane = Lane(api, public.date, self._limits)
+        routes = (*api.routes(), *metrics.routes(), *history.routes())
+        public = self._listen(mount(routes), self._front.http, self._limits.body_bytes_max)
+        public.traffic = traffic
+        lane = Lane(api, public.date, self._limits, traffic)
         public.make_channel = lambda: LaneChannel(self._limits, lane)
-        for part in (catalog.watch, orders.watch, lease):
+        parts = (cache, catalog, orders, public, roster)
+        watched.add(lambda: front_families(*parts, boottime()))
+        for part in (catalog.watch, orders.watch, lease, history, watched.lag):
             part.start()
 
     def stopService(self) -> "Deferred[None]":
@@ -97,6 +113,7 @@ class FrontEnd(Service):
     def _tier(self, group: str, kind: type[T]) -> T:
         """A tier with two connections to each member: bulk does not delay control calls."""
         watching, asking = self._callers(group, "control"), self._callers(group, "calls")
+        self._members |= {f"{group}-{number}": client for number, client in asking.items()}
         leader = LeaderWatch(group, watching, self._reactor, self._limits, self._random)
         return kind(leader, asking, self._reactor, self._limits, self._random)
 

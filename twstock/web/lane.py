@@ -23,6 +23,7 @@ from twstock.market import Stock
 from twstock.web.answers import CLOSE, Answer, stock_found
 from twstock.web.respond import Answering, outcome
 from twstock.web.site import HOST, ApiChannel
+from twstock.web.traffic import LOOKUP, ORDER, TRADE, Traffic
 
 _GET_STOCK = re.compile(rb"GET /stocks/([A-Za-z0-9._~-]{1,64}) HTTP/1\.1")
 _GET_ORDER = re.compile(rb"GET /orders/([1-9][0-9]{0,17}) HTTP/1\.1")
@@ -81,11 +82,21 @@ class Hot(Protocol):
 
 
 class Lane:
-    """Recognizes hot requests. ``date`` gives the Date header's value."""
+    """Recognizes hot requests. ``date`` gives the Date header's value.
 
-    def __init__(self, api: Hot, date: Callable[[], bytes], limits: Limits) -> None:
+    Of the request that was taken last, ``counted_in`` is where it is counted if it was answered
+    at once, ``route`` what it counts as if the answer is to come.
+    """
+
+    def __init__(
+        self, api: Hot, date: Callable[[], bytes], limits: Limits, traffic: Traffic | None = None
+    ) -> None:
         self._api = api
         self._date = date
+        self.traffic = traffic or Traffic()
+        self.route = LOOKUP
+        self._lookups, self._queries = (self.traffic.of(route, 200) for route in (LOOKUP, ORDER))
+        self.counted_in = self._lookups
         self._body_bytes_max = limits.body_bytes_max
         # Half, because the ordinary way counts the request line as well.
         self._headers_bytes_max = min(_HEADERS_BYTES_MAX, limits.header_bytes_max // 2)
@@ -129,19 +140,25 @@ class Lane:
     def _stock(self, name: str) -> Reply:
         stock = self._api.hit(name)
         if stock is None:
-            return self._asked(lambda: self._api.miss(name))
+            return self._asked(LOOKUP, lambda: self._api.miss(name))
+        self.counted_in = self._lookups
         return self._found(name, stock, lambda: stock_found(stock))
 
     def _order(self, number: int) -> Reply:
         answer = self._api.remembered(number)
         if answer is None:
-            return self._asked(lambda: self._api.find(number))
+            return self._asked(ORDER, lambda: self._api.find(number))
+        self.counted_in = self._queries
         return self._found(number, answer, lambda: answer)
 
-    def _asked(self, respond: Callable[[], Answering]) -> Reply:
+    def _asked(self, route: str, respond: Callable[[], Answering]) -> Reply:
         """What the API answers, errors included, as on the ordinary way."""
         answer = outcome(respond, shield=False)
-        return self.whole(answer) if isinstance(answer, Answer) else answer
+        if isinstance(answer, Answer):
+            self.counted_in = self.traffic.of(route, answer.status)
+            return self.whole(answer)
+        self.route = route
+        return answer
 
     def _place(self, rest: bytes) -> Reply | None:
         cut = rest.find(_END) + len(_END)
@@ -153,7 +170,7 @@ class Lane:
             return None
         key = fields.get(b"idempotency-key")
         return self._asked(
-            lambda: self._api.place_order(rest[cut:], None if key is None else [key])
+            TRADE, lambda: self._api.place_order(rest[cut:], None if key is None else [key])
         )
 
     def _learn_line(self, line: bytes) -> tuple[Callable[[Any], Reply], Any] | None:
@@ -248,6 +265,8 @@ class LaneChannel(ApiChannel):
     _is_lost = False
     _held = b""
     _quick_at = float("-inf")
+    _began = 0.0
+    _route = LOOKUP
 
     def __init__(self, limits: Limits, lane: Lane) -> None:
         super().__init__(limits)
@@ -260,14 +279,17 @@ class LaneChannel(ApiChannel):
             if len(self._held) > _HELD_BYTES_MAX:
                 self.transport.pauseProducing()
             return
+        began = self.site.clock.seconds()
         answer = self._lane.take(data) if self._is_idle() else None
         if answer is None:
             super().dataReceived(data)
         elif isinstance(answer, bytes):
-            self._quick_at = self.site.clock.seconds()
             write_now(self.transport, answer)
+            self._quick_at = now = self.site.clock.seconds()
+            self._lane.counted_in.observe(now - began)
         else:
             self._is_waiting = True
+            self._began, self._route = began, self._lane.route
             answer.addCallback(self._answered)
 
     def _is_idle(self) -> bool:
@@ -290,9 +312,10 @@ class LaneChannel(ApiChannel):
 
     def _answered(self, answer: Answer) -> None:
         self._is_waiting = False
+        self._quick_at = now = self.site.clock.seconds()
+        self._lane.traffic.of(self._route, answer.status).observe(now - self._began)
         if self._is_lost:
             return
-        self._quick_at = self.site.clock.seconds()
         if not self.persistent:
             last = replace(answer, headers=(*answer.headers, CLOSE))
             self.transport.write(self._lane.whole(last))

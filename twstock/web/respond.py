@@ -14,7 +14,8 @@ from werkzeug.routing import BaseConverter
 from twstock.errors import TwstockError
 from twstock.web import answers
 from twstock.web.answers import Answer
-from twstock.web.site import answer_headers
+from twstock.web.site import ApiRequest, answer_headers
+from twstock.web.traffic import route_of
 
 Answering = Answer | Coroutine[Any, Any, Answer] | Deferred[Answer]
 Respond = Callable[[Request], Answering]
@@ -42,8 +43,11 @@ def new_app() -> Klein:
 
 def add_route(app: Klein, url: str, method: str, respond: Respond) -> None:
     """Answer ``method`` (GET: also HEAD) on ``url`` with what ``respond`` returns."""
+    traffic = route_of(method, url)
 
     def handler(request: Request, **_: str) -> "bytes | Deferred[bytes]":
+        if isinstance(request, ApiRequest):
+            request.traffic = traffic
         answer = outcome(lambda: respond(request))
         if isinstance(answer, Answer):
             return send(request, answer)

@@ -26,6 +26,7 @@ from twstock.config import Limits
 from twstock.process import Clock, DelayedCall
 from twstock.web import answers
 from twstock.web.answers import Answer
+from twstock.web.traffic import OTHER, STREAM, Traffic
 
 HEADERS_MAX = 64
 LINGER_S = 2.0
@@ -42,7 +43,9 @@ class ApiRequest(server.Request):
 
     channel: "ApiChannel"
     content: BytesIO
+    traffic = OTHER
     _received = 0
+    _began = 0.0
 
     def gotLength(self, _length: int | None) -> None:
         """Keep the body in memory: the channel has refused what is too long."""
@@ -59,6 +62,7 @@ class ApiRequest(server.Request):
     def process(self) -> None:
         """Hand the request to the site's resource, which is a leaf."""
         self.site = self.channel.site
+        self._began = self.channel.site.clock.seconds()
         absolute = _ABSOLUTE.match(self.path)
         if absolute is not None:
             self.path = self.path[absolute.end() :] or b"/"
@@ -86,6 +90,12 @@ class ApiRequest(server.Request):
         answer_headers(self, answer)
         self.write(answer.body)
         self.finish()
+
+    def count(self, traffic: Traffic) -> None:
+        """Count the request, which is answered."""
+        if self.traffic != STREAM:
+            now = self.channel.site.clock.seconds()
+            traffic.of(self.traffic, self.code).observe(now - self._began)
 
     def getRequestHostname(self) -> bytes:
         """A constant: routes do not depend on the host, and not every Host is a name."""
@@ -254,6 +264,7 @@ class ApiChannel(http.HTTPChannel):
         if self._refused:
             return
         self._refused = True
+        self.site.traffic.of(OTHER, answer.status).observe(0.0)
         self.setTimeout(None)
         self.transport.write(answer.raw())
         self._linger = self.callLater(LINGER_S, self.transport.abortConnection)
@@ -294,7 +305,7 @@ class ApiChannel(http.HTTPChannel):
 
 
 class ApiSite(server.Site):
-    """The connections of one listener; no access log."""
+    """The connections of one listener; no access log. ``traffic`` counts what was answered."""
 
     def __init__(
         self, resource: IResource, clock: Clock, limits: Limits, body_bytes_max: int
@@ -308,6 +319,7 @@ class ApiSite(server.Site):
         )
         self.body_bytes_max = body_bytes_max
         self.draining = False
+        self.traffic = Traffic()
         self.channels: set[ApiChannel] = set()
         self._limits = limits
         self.clock = clock
@@ -367,4 +379,6 @@ class ApiSite(server.Site):
         """Nothing to end."""
 
     def log(self, request: http.Request) -> None:
-        """Log no request: it would cost more than answering it."""
+        """Count a request that is answered, and log none: it would cost more than answering it."""
+        if isinstance(request, ApiRequest):
+            request.count(self.traffic)

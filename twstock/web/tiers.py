@@ -69,6 +69,11 @@ class Tier:
         self._under_way: dict[Deferred[None], Leader] = {}
         watch.subscribe(self._leader_changed)
 
+    @property
+    def asking(self) -> int:
+        """How many questions have no answer yet."""
+        return self._asking
+
     async def ask_leader(self, method: Method[Q, A], request: Q) -> A:
         """The leader's answer; Unavailable when there is none within the budget."""
         return await self._ask(

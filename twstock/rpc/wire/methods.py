@@ -10,7 +10,7 @@ from twstock.pb import catalog_pb2 as catalog
 from twstock.pb import order_pb2 as order
 from twstock.replication.messages import AppendReply, Committed, VoteReply
 from twstock.rpc import calls
-from twstock.rpc.wire import columns, replicas, trading
+from twstock.rpc.wire import columns, observe, replicas, trading
 from twstock.rpc.wire.base import OK, decoder, encoder
 
 Q = TypeVar("Q")
@@ -222,4 +222,13 @@ LIST_STOCKS: Method[calls.StockPage, calls.Stocks] = Method(
         )
     ),
     trading.to_stocks,
+)
+
+OBSERVE: Method[calls.Observe, calls.Observed] = Method(
+    "Observe",
+    "Families",
+    observe.observe,
+    observe.to_observe,
+    observe.observed,
+    observe.to_observed,
 )
