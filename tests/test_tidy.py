@@ -35,6 +35,7 @@ PURE = words("""
     catalog.state catalog.sessions catalog.changes
     order.state order.desk
     web.cache web.answers web.bodies web.pace
+    web.cursor web.subscription web.events web.recent web.rhythm
 """)
 
 HARMLESS = words("""

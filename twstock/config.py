@@ -34,6 +34,9 @@ _VALUE_MAX = 2**53
 SEGMENT_BYTES_MIN = 4 * 1024 * 1024
 """Less would leave no room beside what a full log keeps for elections."""
 
+_LEAST = {"feed_interval_s": 0.01, "feed_keep_alive_s": 1.0, "feed_trades_max": 1}
+"""With less, the feed would be busy with nothing, or tell nothing."""
+
 DEFAULT_HTTP = "127.0.0.1:8080"
 DEFAULT_BASE_PORT = 50051
 DEFAULT_TIMINGS = Timings(
@@ -103,6 +106,13 @@ class Limits:
     probe_deadline_s: float = 0.25
     lease_renew_s: float = 0.08
     drain_s: float = 1.0
+    feed_subscribers_max: int = 2000
+    feed_names_max: int = 200
+    feed_interval_s: float = 0.1
+    feed_keep_alive_s: float = 15.0
+    feed_unsent_bytes_max: int = 256 * 1024
+    feed_trades_max: int = 10_000
+    feed_recent_trades: int = 10_000
     # order
     batch_orders_max: int = 256
     orders_waiting_max: int = 8192
@@ -348,6 +358,9 @@ def _check(cluster: Cluster) -> None:
         raise ConfigError(f"limits.segment_bytes: expected at least {SEGMENT_BYTES_MIN}")
     if not cluster.limits.spare_segments:
         raise ConfigError("limits.spare_segments: expected at least 1, or the log cannot grow")
+    for limit, least in _LEAST.items():
+        if getattr(cluster.limits, limit) < least:
+            raise ConfigError(f"limits.{limit}: expected at least {least}")
     addresses: dict[Address, str] = {}
     for tier, members in (
         ("front", cluster.fronts),

@@ -21,6 +21,7 @@ from twstock.rpc.calls import Register
 from twstock.rpc.client import Client
 from twstock.web.api import Api
 from twstock.web.cache import Cache
+from twstock.web.feed import Feed
 from twstock.web.internal import BODY_BYTES_MAX, Internal
 from twstock.web.lane import Lane, LaneChannel
 from twstock.web.leader import LeaderWatch
@@ -28,6 +29,7 @@ from twstock.web.lease import LeaseSession
 from twstock.web.roster import Roster
 from twstock.web.routes import mount
 from twstock.web.site import ApiSite
+from twstock.web.sources import Leaders, NoChanges, Sources
 from twstock.web.tiers import CatalogTier, OrderTier, Tier
 
 T = TypeVar("T", bound=Tier)
@@ -58,6 +60,7 @@ class FrontEnd(Service):
         self._ports: list[Any] = []
         self._sites: list[ApiSite] = []
         self._stops: list[Callable[[], None]] = []
+        self._feed: Feed | None = None
 
     def startService(self) -> None:
         """Know the other tiers, listen, take the lease; ConfigError when a port is taken."""
@@ -71,10 +74,13 @@ class FrontEnd(Service):
         roster = self._roster(catalog, orders)
         session, new_key = (me.front_id, me.session), key_maker()
         api = Api(cache, catalog, orders, roster, session, boottime, new_key, self._limits)
+        feed = self._feed = self._make_feed(catalog, orders)
         self._stops = [orders.queue.stop, lease.stop, catalog.watch.stop, orders.watch.stop]
         # The catalog may call back as soon as the lease is taken: listen for that first.
         self._listen(Internal(cache, roster.own_row).app(), self._front.internal, BODY_BYTES_MAX)
-        public = self._listen(mount(api.routes()), self._front.http, self._limits.body_bytes_max)
+        public = self._listen(
+            mount((*api.routes(), *feed.routes())), self._front.http, self._limits.body_bytes_max
+        )
         lane = Lane(api, public.date, self._limits)
         public.make_channel = lambda: LaneChannel(self._limits, lane)
         for part in (catalog.watch, orders.watch, lease):
@@ -88,11 +94,18 @@ class FrontEnd(Service):
     async def _stop(self) -> None:
         for port in self._ports:
             await maybeDeferred(port.stopListening)
+        if self._feed is not None:
+            self._feed.stop()
         await DeferredList([site.drain() for site in self._sites])
         for stop in self._stops:
             stop()
         for client in self._clients:
             client.close()
+
+    def _make_feed(self, catalog: CatalogTier, orders: OrderTier) -> Feed:
+        sources = Sources(orders, catalog, NoChanges(), self._limits)
+        leaders = Leaders((orders.watch, catalog.watch))
+        return Feed(sources, leaders, self._reactor, self._limits, self._random)
 
     def _tier(self, group: str, kind: type[T]) -> T:
         """A tier with two connections to each member: bulk does not delay control calls."""
