@@ -34,9 +34,6 @@ _VALUE_MAX = 2**53
 SEGMENT_BYTES_MIN = 4 * 1024 * 1024
 """Less would leave no room beside what a full log keeps for elections."""
 
-_LEAST = {"feed_interval_s": 0.01, "feed_keep_alive_s": 1.0, "feed_trades_max": 1}
-"""With less, the feed would be busy with nothing, or tell nothing."""
-
 DEFAULT_HTTP = "127.0.0.1:8080"
 DEFAULT_BASE_PORT = 50051
 DEFAULT_TIMINGS = Timings(
@@ -358,9 +355,6 @@ def _check(cluster: Cluster) -> None:
         raise ConfigError(f"limits.segment_bytes: expected at least {SEGMENT_BYTES_MIN}")
     if not cluster.limits.spare_segments:
         raise ConfigError("limits.spare_segments: expected at least 1, or the log cannot grow")
-    for limit, least in _LEAST.items():
-        if getattr(cluster.limits, limit) < least:
-            raise ConfigError(f"limits.{limit}: expected at least {least}")
     addresses: dict[Address, str] = {}
     for tier, members in (
         ("front", cluster.fronts),

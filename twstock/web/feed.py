@@ -31,6 +31,7 @@ from twstock.web.tail import Tail
 EVENT_STREAM = b"text/event-stream"
 RETRY_MS = (500, 1500)
 """Between these a client waits before it connects again; not all of them equally long."""
+KEEP_ALIVE_S_MIN = 1.0
 _HEADERS: tuple[Header, ...] = ((b"X-Accel-Buffering", b"no"),)
 """For an nginx in between, which would hold events back until it has many."""
 
@@ -101,6 +102,7 @@ class Feed:
         self._leaders = leaders
         self._clock = clock
         self._limits = limits
+        self._keep_alive_s = max(limits.feed_keep_alive_s, KEEP_ALIVE_S_MIN)
         self._random = random
         self._turns = Turns(clock)
         self._subscribers: set[Subscriber] = set()
@@ -153,7 +155,7 @@ class Feed:
         replay = Replay(self._sources, tail, self._turns, self._clock, self._limits)
         self._following = (tail, replay)
         tail.start()
-        self._beat = self._clock.callLater(self._limits.feed_keep_alive_s, self._keep_alive)
+        self._beat = self._clock.callLater(self._keep_alive_s, self._keep_alive)
         return self._following
 
     def _replayed(self, is_reset: bool) -> None:
@@ -186,7 +188,7 @@ class Feed:
         """Write something to everybody; whoever is behind has just been written to, or waits."""
         assert self._following is not None
         tail, _ = self._following
-        self._beat = self._clock.callLater(self._limits.feed_keep_alive_s, self._keep_alive)
+        self._beat = self._clock.callLater(self._keep_alive_s, self._keep_alive)
         tail.beat()
         for subscriber in list(self._subscribers):
             if subscriber.stream.is_ready and not tail.has(subscriber):

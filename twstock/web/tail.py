@@ -159,7 +159,9 @@ class Tail:
             await self._pause(self.rhythm.interval_s)
 
     async def _new_trades(self, position: Cursor) -> Found:
-        return await self._sources.trades(position.transaction, self._limits.feed_trades_max)
+        return await self._sources.trades(
+            position.transaction, max(self._limits.feed_trades_max, 1)
+        )
 
     async def _new_changes(self, position: Cursor) -> Found:
         return await self._sources.changes(position.change)
