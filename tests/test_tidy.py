@@ -35,6 +35,7 @@ PURE = words("""
     catalog.state catalog.sessions catalog.changes
     order.state order.desk order.counts
     web.cache web.answers web.bodies web.pace web.ring web.traffic
+    web.cursor web.subscription web.events web.recent web.rhythm
 """)
 
 HARMLESS = words("""

@@ -103,6 +103,13 @@ class Limits:
     probe_deadline_s: float = 0.25
     lease_renew_s: float = 0.08
     drain_s: float = 1.0
+    feed_subscribers_max: int = 2000
+    feed_names_max: int = 200
+    feed_interval_s: float = 0.1
+    feed_keep_alive_s: float = 15.0
+    feed_unsent_bytes_max: int = 256 * 1024
+    feed_trades_max: int = 10_000
+    feed_recent_trades: int = 10_000
     # order
     batch_orders_max: int = 256
     orders_waiting_max: int = 8192

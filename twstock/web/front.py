@@ -22,6 +22,7 @@ from twstock.rpc.calls import Register
 from twstock.rpc.client import Client
 from twstock.web.api import Api
 from twstock.web.cache import Cache
+from twstock.web.feed import Feed
 from twstock.web.gauges import front_families
 from twstock.web.history import History
 from twstock.web.internal import BODY_BYTES_MAX, Internal
@@ -32,6 +33,7 @@ from twstock.web.metrics import Metrics
 from twstock.web.roster import Roster
 from twstock.web.routes import mount
 from twstock.web.site import ApiSite
+from twstock.web.sources import Leaders, NoChanges, Sources
 from twstock.web.tiers import CatalogTier, OrderTier, Tier
 from twstock.web.traffic import Traffic
 
@@ -66,6 +68,7 @@ class FrontEnd(Service):
         self._members: dict[str, Client] = {}
         self.observatory = Observatory(f"front-{front.id}", reactor)
         """What this process can tell of itself; parts may ``add`` to it."""
+        self._feed: Feed | None = None
 
     def startService(self) -> None:
         """Know the other tiers, listen, take the lease; ConfigError when a port is taken."""
@@ -82,11 +85,12 @@ class FrontEnd(Service):
         traffic, watched = Traffic(), self.observatory
         metrics = Metrics(watched, self._members, self._reactor)
         history = History(traffic, cache, watched.lag.take_worst_s, wall_ms, self._reactor)
+        feed = self._feed = self._make_feed(catalog, orders)
         self._stops = [orders.queue.stop, lease.stop, catalog.watch.stop, orders.watch.stop]
         self._stops += [history.stop, watched.lag.stop]
         # The catalog may call back as soon as the lease is taken: listen for that first.
         self._listen(Internal(cache, roster.own_row).app(), self._front.internal, BODY_BYTES_MAX)
-        routes = (*api.routes(), *metrics.routes(), *history.routes())
+        routes = (*api.routes(), *metrics.routes(), *history.routes(), *feed.routes())
         public = self._listen(mount(routes), self._front.http, self._limits.body_bytes_max)
         public.traffic = traffic
         lane = Lane(api, public.date, self._limits, traffic)
@@ -104,11 +108,18 @@ class FrontEnd(Service):
     async def _stop(self) -> None:
         for port in self._ports:
             await maybeDeferred(port.stopListening)
+        if self._feed is not None:
+            self._feed.stop()
         await DeferredList([site.drain() for site in self._sites])
         for stop in self._stops:
             stop()
         for client in self._clients:
             client.close()
+
+    def _make_feed(self, catalog: CatalogTier, orders: OrderTier) -> Feed:
+        sources = Sources(orders, catalog, NoChanges(), self._limits)
+        leaders = Leaders((orders.watch, catalog.watch))
+        return Feed(sources, leaders, self._reactor, self._limits, self._random)
 
     def _tier(self, group: str, kind: type[T]) -> T:
         """A tier with two connections to each member: bulk does not delay control calls."""

@@ -1,6 +1,7 @@
 """How a function that returns an ``Answer`` becomes a Klein handler. All JSON is sent here."""
 
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from klein import Klein
@@ -13,13 +14,26 @@ from werkzeug.routing import BaseConverter
 
 from twstock.errors import TwstockError
 from twstock.web import answers
-from twstock.web.answers import Answer
+from twstock.web.answers import Answer, Header
 from twstock.web.site import ApiRequest, answer_headers
 from twstock.web.traffic import route_of
 
 Answering = Answer | Coroutine[Any, Any, Answer] | Deferred[Answer]
 Respond = Callable[[Request], Answering]
 _log = Logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streamed(Answer):
+    """An answer whose body is written bit by bit: ``begin`` takes the request over. What it
+    returns fires when the body is over, and is cancelled when the client is gone.
+    """
+
+    begin: "Callable[[Request], Deferred[None]]"
+
+    def fields(self) -> tuple[Header, ...]:
+        """As of every answer; nobody knows the length."""
+        return tuple(field for field in Answer.fields(self) if field[0] != b"Content-Length")
 
 
 class _Rest(BaseConverter):
@@ -45,10 +59,13 @@ def add_route(app: Klein, url: str, method: str, respond: Respond) -> None:
     """Answer ``method`` (GET: also HEAD) on ``url`` with what ``respond`` returns."""
     traffic = route_of(method, url)
 
-    def handler(request: Request, **_: str) -> "bytes | Deferred[bytes]":
+    def handler(request: Request, **_: str) -> "bytes | Deferred[bytes] | Deferred[None]":
         if isinstance(request, ApiRequest):
             request.traffic = traffic
         answer = outcome(lambda: respond(request))
+        if isinstance(answer, Streamed) and request.method != b"HEAD":
+            answer_headers(request, answer)
+            return answer.begin(request)
         if isinstance(answer, Answer):
             return send(request, answer)
         return answer.addCallback(_send, request)

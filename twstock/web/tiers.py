@@ -28,6 +28,7 @@ from twstock.rpc.calls import (
     Page,
     Placement,
     PlaceOrder,
+    Probe,
     Register,
     StockPage,
     Stocks,
@@ -231,6 +232,19 @@ class OrderTier(Tier):
         """A page of executed orders."""
         return await self.ask_any(methods.LIST_ORDERS, page)
 
+    async def last_number(self) -> int:
+        """The number of the last order. Without a leader nothing trades, so what the others
+        said last is good enough; Unavailable when there are no others.
+        """
+        try:
+            answer = await self.ask_leader(methods.ORDER_HEARTBEAT, Probe())
+        except TwstockError:
+            known = [s.last_transaction for s in self.watch.statuses().values() if s is not None]
+            if not known:
+                raise
+            return max(known)
+        return answer.status.last_transaction
+
 
 class CatalogTier(Tier):
     """The catalog, as a front-end uses it."""
@@ -298,6 +312,15 @@ class CatalogTier(Tier):
         names_max = min(LOOKUPS_MAX, self._limits.page_max)
         made = self._gatherings[session] = Gathering(look_up, self._clock, names_max)
         return made
+
+    async def lookup_many(self, names: Sequence[str]) -> list[Stock | None]:
+        """The published states of many stocks, for somebody who does not keep them."""
+        found: list[Stock | None] = []
+        names_max = min(LOOKUPS_MAX, self._limits.page_max)
+        for first in range(0, len(names), names_max):
+            request = LookupMany(tuple(names[first : first + names_max]))
+            found += (await self.ask_leader(methods.LOOKUP_MANY, request)).stocks
+        return found
 
     async def list(self, page: StockPage) -> Stocks:
         """A page of stocks."""
