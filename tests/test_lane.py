@@ -99,7 +99,7 @@ class End:
         limits = limits or Limits(body_bytes_max=200)
         api = Api(self.cache, *members, (1, "s"), lambda: 1.0, lambda: "made", limits)
         site = self.site = ApiSite(api.app().resource(), self.clock, limits, limits.body_bytes_max)
-        lane = self.lane = CountingLane(api, site.date, limits)
+        lane = self.lane = CountingLane(api, site.date, limits, site.traffic)
         if fast:
             site.make_channel = lambda: LaneChannel(limits, lane)
         channel: ApiChannel | None = site.buildProtocol(None)
@@ -113,11 +113,12 @@ class End:
         return self.client.wire
 
     def seen(self) -> tuple[Any, ...]:
-        """Everything that a client or the tiers can see."""
+        """Everything that a client, the tiers or whoever watches can see."""
         answers = re.sub(rb"Date: [^\r]*", b"Date: now", self.wire.value())
         tiers, counters = self.tiers, self.cache.counters
         asked = (tiers.placed, tiers.looked_up, tiers.ordered)
-        return answers, self.client.open, asked, counters.hits, counters.misses
+        counted = {key: latency.count for key, latency in self.site.traffic._latency.items()}
+        return answers, self.client.open, asked, counters.hits, counters.misses, counted
 
 
 class Both:

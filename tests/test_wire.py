@@ -33,6 +33,8 @@ from twstock.replication.messages import (
 )
 from twstock.rpc import calls
 from twstock.rpc.wire import commands, methods
+from twstock.rpc.wire.observe import SAMPLES_MAX
+from twstock.tally import Family, Sample
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 INT64 = st.integers(0, 2**63 - 1)
@@ -134,6 +136,8 @@ NOTIFIED = st.builds(calls.Notified, INT32, INT64)
 PROBE_ANSWERS = st.builds(calls.ProbeAnswer, STATUSES, st.none() | APPEND_REPLIES)
 RAFT_APPENDS = envelopes(lambda source: appends(source, st.integers(1, 2**63 - 1)))
 
+SAMPLES = st.builds(Sample, TEXT, st.dictionaries(TEXT, TEXT, max_size=3), DOUBLE)
+FAMILIES = st.builds(Family, TEXT, TEXT, TEXT, tuples(SAMPLES))
 REQUESTS_AND_ANSWERS = {
     "ORDER_HEARTBEAT": (probes(), PROBE_ANSWERS),
     "ORDER_VOTE": (VOTES, VOTE_REPLIES),
@@ -192,6 +196,10 @@ REQUESTS_AND_ANSWERS = {
     "LIST_STOCKS": (
         st.builds(calls.StockPage, TEXT, INT32),
         st.builds(calls.Stocks, tuples(STOCKS), TEXT),
+    ),
+    "OBSERVE": (
+        st.just(calls.Observe()),
+        st.builds(calls.Observed, TEXT, tuples(FAMILIES)),
     ),
 }
 METHODS = {n: m for n, m in vars(methods).items() if isinstance(m, methods.Method)}
@@ -569,3 +577,11 @@ def test_entries_that_no_log_can_hold_are_refused(entries):
     data = methods.ORDER_APPEND.encode_request(calls.Envelope(peer, append))
     with pytest.raises(errors.InvalidRequest, match="entries"):
         methods.ORDER_APPEND.decode_request(data)
+
+
+def test_no_member_tells_more_than_anybody_counts():
+    """What is too large to be ours is no answer."""
+    many = tuple(Sample("a", {}, 1.0) for _ in range(SAMPLES_MAX + 1))
+    data = methods.OBSERVE.encode_answer(calls.Observed("x", (Family("a", "gauge", "", many),)))
+    with pytest.raises(ValueError, match="samples"):
+        methods.OBSERVE.decode_answer(data)

@@ -12,8 +12,10 @@ from twstock.web.answers import Answer
 from twstock.web.cache import Cache
 from twstock.web.ring import Ring, Totals
 from twstock.web.routes import Route
-from twstock.web.traffic import ERROR, LOOKUP, OUTCOMES, REFUSED, TRADE, Traffic
+from twstock.web.traffic import ERROR, LOOKUP, OTHER, OUTCOMES, REFUSED, ROUTES, TRADE, Traffic
 
+_OF_THE_API = tuple(route for route in ROUTES if route != OTHER)
+"""Not every 503 is an error: ``/readyz`` says so as long as the front-end is not ready."""
 _COUNT = {"type": "integer", "minimum": 0}
 _TIME_MS = {"type": ["number", "null"], "minimum": 0}
 SCHEMAS: dict[str, Any] = {
@@ -24,8 +26,8 @@ SCHEMAS: dict[str, Any] = {
             "at": {"type": "integer", "description": "The end of the second, in Unix time."},
             "lookups": {**_COUNT, "description": "Requests for a stock."},
             "orders": {**_COUNT, "description": "Orders that clients wanted to place."},
-            "refused": {**_COUNT, "description": "Answers with a status from 400 to 499."},
-            "errors": {**_COUNT, "description": "Answers with a status from 500 on."},
+            "refused": {**_COUNT, "description": "Of these and pages: answered with 400 to 499."},
+            "errors": {**_COUNT, "description": "Of these and pages: answered with 500 or more."},
             "hits": {**_COUNT, "description": "Lookups answered from the cache."},
             "misses": {**_COUNT, "description": "Lookups that the catalog was asked for."},
             "p50_ms": {
@@ -124,8 +126,8 @@ class History:
         return Totals(
             lookups=sum(traffic.answered(outcome, LOOKUP) for outcome in OUTCOMES),
             orders=sum(traffic.answered(outcome, TRADE) for outcome in OUTCOMES),
-            refused=traffic.answered(REFUSED),
-            errors=traffic.answered(ERROR),
+            refused=traffic.answered(REFUSED, *_OF_THE_API),
+            errors=traffic.answered(ERROR, *_OF_THE_API),
             hits=counters.hits,
             misses=counters.misses,
             latency=tuple(traffic.counts(LOOKUP, TRADE)),

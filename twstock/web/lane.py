@@ -279,17 +279,18 @@ class LaneChannel(ApiChannel):
             if len(self._held) > _HELD_BYTES_MAX:
                 self.transport.pauseProducing()
             return
-        began = self.site.clock.seconds()
-        answer = self._lane.take(data) if self._is_idle() else None
+        lane, seconds = self._lane, self.site.clock.seconds
+        began = seconds()
+        answer = lane.take(data) if self._is_idle() else None
         if answer is None:
             super().dataReceived(data)
         elif isinstance(answer, bytes):
             write_now(self.transport, answer)
-            self._quick_at = now = self.site.clock.seconds()
-            self._lane.counted_in.observe(now - began)
+            self._quick_at = now = seconds()
+            lane.counted_in.observe(now - began)
         else:
             self._is_waiting = True
-            self._began, self._route = began, self._lane.route
+            self._began, self._route = began, lane.route
             answer.addCallback(self._answered)
 
     def _is_idle(self) -> bool:
@@ -312,10 +313,10 @@ class LaneChannel(ApiChannel):
 
     def _answered(self, answer: Answer) -> None:
         self._is_waiting = False
-        self._quick_at = now = self.site.clock.seconds()
-        self._lane.traffic.of(self._route, answer.status).observe(now - self._began)
         if self._is_lost:
             return
+        self._quick_at = now = self.site.clock.seconds()
+        self._lane.traffic.of(self._route, answer.status).observe(now - self._began)
         if not self.persistent:
             last = replace(answer, headers=(*answer.headers, CLOSE))
             self.transport.write(self._lane.whole(last))

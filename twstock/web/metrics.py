@@ -102,7 +102,7 @@ class Scrape:
 
     async def _scrape(self) -> Answer:
         told = await self._told()
-        found = {name: [*families, _up(bool(families))] for name, families in told.items()}
+        found = {name: [*families, _up(name, bool(families))] for name, families in told.items()}
         return Answer(200, await self._text(MembersCollector(found)), media_type=CONTENT_TYPE)
 
     async def _told(self) -> dict[str, tuple[Family, ...]]:
@@ -139,5 +139,6 @@ class Scrape:
         return b"".join(text)
 
 
-def _up(told: bool) -> Family:
-    return gauge("twstock_member_up", "Whether the member told what it counts.", [({}, int(told))])
+def _up(member: str, told: bool) -> Family:
+    labels = {"group": member.partition("-")[0]}
+    return gauge("twstock_member_up", "Whether the member told what it counts.", [(labels, told)])

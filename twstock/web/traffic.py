@@ -33,8 +33,8 @@ def route_of(method: str, path: str) -> str:
 
 
 class Traffic:
-    """Counts answers. A latency is the time from the moment at which the front-end had read the
-    request to that at which it wrote the answer, in seconds.
+    """Counts answers that were written. A latency is the time from the moment at which the
+    front-end had read the request to that at which it wrote the answer, in seconds.
     """
 
     def __init__(self) -> None:
@@ -45,11 +45,11 @@ class Traffic:
         return self._latency[route, _OUTCOME_OF[status // 100]]
 
     def answered(self, outcome: str, *routes: str) -> int:
-        """How many requests to these routes, or to any, ended so."""
-        return sum(self._latency[route, outcome].count for route in routes or ROUTES)
+        """How many requests to these routes ended so."""
+        return sum(self._latency[route, outcome].count for route in routes)
 
     def counts(self, *routes: str) -> Sequence[int]:
-        """How many answers of these routes took how long, by the bounds of a histogram."""
+        """How many answers of these routes took how long, by the bounds of ``LATENCY_S``."""
         chosen = [self._latency[route, what].counts for route in routes for what in OUTCOMES]
         return tuple(map(sum, zip(*chosen, strict=True)))
 
