@@ -31,8 +31,8 @@ PURE = words("""
     replication.records replication.recovery replication.promises replication.places
     replication.seals
     rpc.calls rpc.status rpc.wire.base rpc.wire.columns rpc.wire.commands rpc.wire.methods
-    rpc.wire.replicas rpc.wire.streams rpc.wire.trading
-    catalog.state catalog.sessions catalog.changes
+    rpc.wire.replicas rpc.wire.streams rpc.wire.trading rpc.wire.administration
+    catalog.state catalog.sessions catalog.changes catalog.administration catalog.rules
     order.state order.desk
     web.cache web.answers web.bodies web.pace
 """)

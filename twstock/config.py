@@ -112,6 +112,8 @@ class Limits:
     # catalog
     cache_lease_s: float = 0.25
     unrecorded_trades_max: int = 2000
+    stocks_max: int = 100_000
+    changes_max: int = 100_000
     invalidate_deadline_s: float = 0.25
     refused_keys_max: int = 100_000
     refused_keys_s: float = 24 * 3600.0
