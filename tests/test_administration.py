@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tests.test_catalog_state import Log, batch, buy, numbers, open_tables, outcomes, sell, started
-from twstock.catalog.administration import check_request, halted_names
+from twstock.catalog.administration import halted_names
 from twstock.catalog.changes import (
     NOT_ADMINISTERED,
     Change,
@@ -15,6 +15,7 @@ from twstock.catalog.changes import (
     RefusedOrder,
     Snapshot,
 )
+from twstock.catalog.requests import check_change
 from twstock.catalog.rules import evict
 from twstock.catalog.state import CatalogState
 from twstock.catalog.tables import CatalogTables
@@ -447,7 +448,7 @@ def test_a_database_of_before_is_opened_and_goes_on() -> None:
 def test_what_must_not_reach_the_log_is_named(request_: ChangeRequest, field: str) -> None:
     """The field at fault, as for orders."""
     with pytest.raises(InvalidRequest) as caught:
-        check_request(request_)
+        check_change(request_)
     assert caught.value.field == field
 
 
@@ -462,7 +463,7 @@ def test_what_must_not_reach_the_log_is_named(request_: ChangeRequest, field: st
 )
 def test_what_may_reach_the_log_does(request_: ChangeRequest) -> None:
     """The bounds are inclusive; a name that no stock can have is just not found."""
-    check_request(request_)
+    check_change(request_)
 
 
 def test_eviction_takes_the_oldest_and_no_other() -> None:

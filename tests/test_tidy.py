@@ -33,6 +33,7 @@ PURE = words("""
     rpc.calls rpc.status rpc.wire.base rpc.wire.columns rpc.wire.commands rpc.wire.methods
     rpc.wire.replicas rpc.wire.streams rpc.wire.trading rpc.wire.administration
     catalog.state catalog.sessions catalog.changes catalog.administration catalog.rules
+    catalog.requests
     order.state order.desk
     web.cache web.answers web.bodies web.pace
 """)

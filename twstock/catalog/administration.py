@@ -10,11 +10,8 @@ same bounds, so no late copy of the request is done after all.
 from collections.abc import Iterable, Sequence
 
 from twstock.catalog.changes import KeyedChange, RefusedChange
-from twstock.errors import CorruptStorage, InvalidRequest
+from twstock.errors import CorruptStorage
 from twstock.market import (
-    KEY_CHARS_MAX,
-    NAME_CHARS_MAX,
-    PRICE_CENTS_MAX,
     QUANTITY_MAX,
     ChangeKind,
     ChangeOutcome,
@@ -22,11 +19,7 @@ from twstock.market import (
     ChangeRequest,
     Stock,
     StockChange,
-    is_stock_name,
 )
-
-_PRICED = (ChangeKind.ADD, ChangeKind.PRICE)
-_COUNTED = (ChangeKind.ADD, ChangeKind.RESTOCK)
 
 
 class Administration:
@@ -120,20 +113,3 @@ def halted_names(changes: Iterable[StockChange]) -> set[str]:
         elif change.kind is ChangeKind.RESUME:
             halted.discard(change.name)
     return halted
-
-
-def check_request(request: ChangeRequest) -> None:
-    """Refuse what must not reach the log; raises InvalidRequest naming the field."""
-    if len(request.key) > KEY_CHARS_MAX:
-        raise InvalidRequest("idempotency_key", f"expected at most {KEY_CHARS_MAX} characters")
-    if request.kind is ChangeKind.ADD and not is_stock_name(request.name):
-        raise InvalidRequest("name", f"expected 1 to {NAME_CHARS_MAX} printable characters")
-    if len(request.name) > NAME_CHARS_MAX:
-        raise InvalidRequest("name", f"expected at most {NAME_CHARS_MAX} characters")
-    priced, counted = request.kind in _PRICED, request.kind in _COUNTED
-    if not 0 <= request.price_cents <= (PRICE_CENTS_MAX if priced else 0):
-        raise InvalidRequest("price_cents", f"expected 0 to {PRICE_CENTS_MAX if priced else 0}")
-    least = 1 if request.kind is ChangeKind.RESTOCK else 0
-    most = QUANTITY_MAX if counted else 0
-    if not least <= request.quantity <= most:
-        raise InvalidRequest("quantity", f"expected {least} to {most}")
