@@ -25,7 +25,7 @@ def words(text):
 
 
 PURE = words("""
-    errors market config csvtext plan
+    errors market access config csvtext plan
     replication.messages replication.log replication.replica replication.election
     replication.leadership replication.standing replication.progress replication.writes
     replication.records replication.recovery replication.promises replication.places
@@ -35,7 +35,7 @@ PURE = words("""
     catalog.state catalog.sessions catalog.changes catalog.administration catalog.rules
     catalog.requests
     order.state order.desk
-    web.cache web.answers web.bodies web.pace
+    web.cache web.answers web.bodies web.pace web.adminspec
 """)
 
 HARMLESS = words("""
@@ -53,16 +53,19 @@ MAY_IMPORT = {
     "errors": "",
     "market": "",
     "csvtext": "",
-    "config": "errors replication.messages",
+    "access": "errors",
+    "config": "access errors replication.messages",
+    "tokens": "access errors",
     "process": "errors config",
-    "plan": "errors config",
+    "plan": "errors access config",
     "members": "config plan",
-    "cluster": "errors config plan members process",
+    "cluster": "errors config plan members process tokens",
     "rest": "errors",
     "client": "errors rest",
     "verify": "errors market rest rpc.calls rpc.wire",
     "export": "errors market csvtext verify",
-    "cli": "errors config rest client cluster verify export",
+    "admin": "errors rest tokens",
+    "cli": "errors admin config rest client cluster verify export",
     "replication.CORE": "errors replication.CORE",
     "replication": "errors config process replication rpc.calls rpc.client rpc.wire",
     "replication.assembly": "errors config process replication rpc.calls rpc.server",
@@ -70,7 +73,7 @@ MAY_IMPORT = {
     "rpc.wire": "errors market replication.messages rpc.calls rpc.status rpc.wire pb",
     "catalog": "errors market config process csvtext replication rpc catalog",
     "order": "errors market config process csvtext replication rpc order",
-    "web": "errors market config process rpc web",
+    "web": "errors market access config process tokens rpc web",
     "*.tap": "errors market config process replication.assembly rpc.server rpc.wire",
 }
 """By the longest name that fits. A name stands for what is under it too; ``tap`` modules know

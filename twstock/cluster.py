@@ -27,6 +27,7 @@ from twstock.errors import ConfigError, TwstockError
 from twstock.members import Members
 from twstock.plan import Flags, addresses, parse_flags, plan, to_text, unready
 from twstock.process import SystemdNotifier, stop_with, use_monotonic_clock, watch
+from twstock.tokens import read_token
 
 POLL_S = 0.05
 ASK_TIMEOUT_S = 1.0
@@ -51,6 +52,7 @@ class Options(UsageOptions):
         ["orders", None, None, "How many order replicas."],
         ["catalog-csv", None, None, "The stocks of a new cluster: name,price,quantity."],
         ["cache-size", None, None, "How many stocks a front-end caches."],
+        ["admin-token-file", None, None, "The token of who may change stocks."],
     ]
     optFlags: ClassVar[list[list[str | None]]] = [
         ["no-restart", None, "Leave a service that dies dead."]
@@ -61,6 +63,8 @@ class Options(UsageOptions):
         """Check the values; raises UsageError naming the flag at fault."""
         try:
             self.flags = parse_flags(self)
+            if self.flags.admin_token_file is not None:
+                read_token(self.flags.admin_token_file)
         except ConfigError as error:
             raise UsageError(str(error)) from None
         csv = self.flags.catalog_csv
