@@ -14,7 +14,7 @@ from twstock.errors import ConfigError
 from twstock.rest import Answer, Session
 from twstock.tokens import read_token
 
-TOKEN_FILE = "TWSTOCK_ADMIN_TOKEN_FILE"
+FILE_NAMED_BY = "TWSTOCK_ADMIN_TOKEN_FILE"
 CHANGE_COLUMNS = ("change_number", "kind", "name", "price", "quantity", "version")
 _HELP = {
     "add": "add a stock",
@@ -51,15 +51,15 @@ def add_commands(
                 "--token-file",
                 type=Path,
                 metavar="FILE",
-                default=os.environ.get(TOKEN_FILE),
-                help=f"the administrator's token (default: ${TOKEN_FILE})",
+                default=os.environ.get(FILE_NAMED_BY),
+                help=f"the administrator's token (default: ${FILE_NAMED_BY})",
             )
 
 
 def change(options: argparse.Namespace) -> Answer:
     """The answer to the change that the options name. Raises ConfigError without a token."""
     if not options.token_file:
-        raise ConfigError(f"no token: name its file with --token-file or ${TOKEN_FILE}")
+        raise ConfigError(f"no token: name its file with --token-file or ${FILE_NAMED_BY}")
     token = read_token(Path(options.token_file))
     fields = {field: getattr(options, field) for field in map(_field, _ARGUMENTS[options.change])}
     with Session(options.url) as session:

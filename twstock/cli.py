@@ -280,7 +280,8 @@ def _verify(options: argparse.Namespace) -> int:
     if not finding.differences and finding.replicas:
         print(f"{', '.join(finding.replicas)}: the same {finding.orders} orders")
     if status == DONE:
-        print(f"{finding.stocks} stocks: what the orders make them")
+        made = f"the orders and {finding.changes} changes" if finding.changes else "the orders"
+        print(f"{finding.stocks} stocks: what {made} make them")
     return status
 
 

@@ -113,7 +113,8 @@ def _terms(body: bytes) -> tuple[str, str, int]:
     name = _text(fields, "name")
     if not 1 <= len(name) <= NAME_CHARS_MAX:
         raise InvalidRequest("name", f"expected 1 to {NAME_CHARS_MAX} characters")
-    return name, _text(fields, "type"), _quantity(fields)
+    quantity = _quantity(fields)
+    return name, _text(fields, "type"), quantity
 
 
 # The same few bytes come again and again: few stocks, small quantities.
