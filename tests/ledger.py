@@ -17,6 +17,8 @@ and each change tells which version it made, so both together are one sequence:
 
 - S1 shares that were added count as there from the start.
 - A1 nothing is traded between a halt and the next resume.
+- A2 changes are numbered 1, 2, 3, ...; a key is made once, with the same number each time, as it
+  was asked for; what was refused was not made.
 """
 
 from collections import Counter
@@ -60,6 +62,22 @@ class Look:
     version: int
     quantity: int
     halted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Administered:
+    """One request to change a stock and its outcome, as in Attempt; ``version``: the stock's
+    when it was answered.
+    """
+
+    key: str
+    kind: str
+    name: str
+    quantity: int
+    ended: float
+    outcome: str
+    number: int = 0
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +146,28 @@ def check(
         *_explained(by_key.values(), log),
         *_real_time(by_key.values()),
     ]
+
+
+def check_changes(told: Iterable[Administered], changes: Sequence[StockChange]) -> list[str]:
+    """A2: every violation, in words; ``changes`` are all that the catalog has made."""
+    found = [
+        f"A2: change {change.number} is in place {place}"
+        for place, change in enumerate(changes, 1)
+        if change.number != place
+    ]
+    made = {change.number: (str(change.kind), change.name, change.quantity) for change in changes}
+    keys: dict[int, set[str]] = {}
+    numbers: dict[str, set[int]] = {}
+    for one in told:
+        if one.outcome == "ok":
+            keys.setdefault(one.number, set()).add(one.key)
+            if made.get(one.number) != (one.kind, one.name, one.quantity):
+                found.append(f"A2: {one} is {made.get(one.number)}")
+        if one.outcome != "unknown":
+            numbers.setdefault(one.key, set()).add(one.number)
+    found += [f"A2: change {n} has the keys {k}" for n, k in keys.items() if len(k) > 1]
+    found += [f"A2: key {k} was told {n}" for k, n in numbers.items() if len(n) > 1]
+    return found
 
 
 def _numbers(log: Sequence[Line]) -> list[str]:
@@ -237,11 +277,13 @@ def check_looks(
     log: Iterable[Line],
     initial: Mapping[str, tuple[int, int]],
     changes: Sequence[StockChange] = (),
+    told: Sequence[Administered] = (),
 ) -> list[str]:
     """S7 and S8: every violation, in words.
 
     ``log`` holds the orders since the history began and ``changes`` the changes, ``initial``
-    version and quantity of each stock then; one that is not there was added meanwhile.
+    version and quantity of each stock then; one that is not there was added meanwhile. ``told``
+    is what administrators were told.
     """
     began, ended = _times(attempts)
     lines = list(log)
@@ -256,6 +298,7 @@ def check_looks(
         acknowledged = [
             (ended[number], first + k) for k, number in enumerate(numbers) if number in ended
         ]
+        acknowledged += [(o.ended, o.version) for o in told if (o.name, o.outcome) == (name, "ok")]
         found += _fresh(of_stock, acknowledged)
         starts = [began.get(number, 0.0) for number in numbers]
         found += _true(of_stock, first, sequence, starts)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.ledger import Attempt, Look, check, check_looks
+from tests.ledger import Administered, Attempt, Look, check, check_changes, check_looks
 from twstock.market import ChangeKind, StockChange
 from twstock.verify import Line
 
@@ -149,3 +149,41 @@ def test_look_ups_between_changes_are_judged(rule, look):
     """What was added is seen from the change on, and a halt while it lasts."""
     found = {w[:2] for w in check_looks([look], GOOD, LOG, {"X": (0, 10)}, CHANGES)}
     assert found == ({rule} if rule else set())
+
+
+TOLD = [
+    Administered("p", "restock", "X", 5, 2.0, "unknown"),
+    Administered("p", "restock", "X", 5, 3.0, "ok", 1, 2),
+    Administered("q", "halt", "X", 0, 4.0, "refused"),
+    Administered("r", "halt", "X", 0, 5.0, "ok", 2, 3),
+]
+
+
+def test_true_words_about_changes_pass():
+    """An unknown outcome may have been one, or not."""
+    assert check_changes(TOLD, CHANGES) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "changes"),
+    [
+        (TOLD, CHANGES[:1]),
+        (TOLD, [CHANGES[0], CHANGES[0]._replace(number=2), *CHANGES[2:]]),
+        (TOLD, [CHANGES[0], CHANGES[1]._replace(number=3)]),
+        ([*TOLD, replace(TOLD[1], number=3)], CHANGES),
+        ([*TOLD, replace(TOLD[1], key="z")], CHANGES),
+        ([*TOLD, replace(TOLD[3], outcome="refused", number=0)], CHANGES),
+        ([*TOLD, replace(TOLD[3], quantity=1)], CHANGES),
+    ],
+)
+def test_false_words_about_changes_are_found(told, changes):
+    """A change that is lost, made otherwise, numbered twice, made after it was refused."""
+    assert {words[:2] for words in check_changes(told, changes)} == {"A2"}
+
+
+def test_a_change_that_was_answered_is_seen():
+    """By every look-up that begins later."""
+    stale = Look("X", 5.5, 5.6, 2, 13)
+    looks = check_looks([stale], GOOD, LOG, {"X": (0, 10)}, CHANGES, TOLD)
+    assert {words[:2] for words in looks} == {"S7"}
+    assert check_looks([stale], GOOD, LOG, {"X": (0, 10)}, CHANGES, TOLD[:3]) == []
