@@ -1,9 +1,10 @@
 """Changes of stocks at the catalog: durable, published, and listed when they are."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from twisted.internet.defer import fail
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import capturedLogs
 
 from tests.test_catalog import LEASE_S, LIMITS, Scene, batch, begun, order, result_of
@@ -137,21 +138,22 @@ def test_a_refusal_waits_for_the_change_that_caused_it(scene: Scene) -> None:
 
 
 def test_an_answer_shows_no_version_that_a_cache_hides(scene: Scene) -> None:
-    """A change that is asked for again, while a trade waits for a cache, shows the stock of
-    before that trade, as lookups do.
-    """
-    request = ChangeRequest("k", PRICE, "GameStart", price_cents=5)
-    change(scene, request)
+    """While a later change waits for a cache, an answer shows the stock as lookups do."""
+    answers: list[Deferred[Any]] = []
+
+    def request(method: str, url: str, **_: Any) -> "Deferred[Any]":
+        answers.append(Deferred())
+        return answers[-1]
+
+    scene.fronts.request = request  # type: ignore[method-assign]
     scene.register()
     scene.lookup("GameStart", 1)
-    scene.fronts.silent = True
-    waiting = begun(scene.catalog.change_stock(halt()))
-    scene.member.holds_back = True
-    trading = begun(scene.catalog.change_stock(request))
-    begun(scene.catalog.change_stock(ChangeRequest("r", RESUME, "GameStart")))
-    scene.member.commit()
-    scene.clock.advance(LEASE_S)
-    assert [answer.stock for answer in (*waiting, *trading)] == [scene.lookup("GameStart")] * 2
+    first = begun(scene.catalog.change_stock(halt()))
+    later = begun(scene.catalog.change_stock(ChangeRequest("r", RESUME, "GameStart")))
+    answers[0].callback(scene.fronts)
+    assert (len(first), len(later)) == (1, 0)
+    assert first[0].stock.version == 1
+    assert first == [Changed(1, scene.lookup("GameStart"))]
 
 
 # --- lists ----------------------------------------------------------------------------------------

@@ -183,7 +183,7 @@ def test_false_words_about_changes_are_found(told, changes):
 
 def test_a_change_that_was_answered_is_seen():
     """By every look-up that begins later."""
-    stale = Look("X", 5.5, 5.6, 2, 13)
-    looks = check_looks([stale], GOOD, LOG, {"X": (0, 10)}, CHANGES, TOLD)
+    stale, told = Look("X", 3.5, 3.6, 2, 13), [replace(TOLD[3], ended=3.4)]
+    looks = check_looks([stale], GOOD, LOG, {"X": (0, 10)}, CHANGES, told)
     assert {words[:2] for words in looks} == {"S7"}
     assert check_looks([stale], GOOD, LOG, {"X": (0, 10)}, CHANGES, TOLD[:3]) == []
