@@ -25,22 +25,23 @@ def words(text):
 
 
 PURE = words("""
-    errors market config csvtext plan tally
+    errors market config csvtext plan tally access
     replication.messages replication.log replication.replica replication.election
     replication.leadership replication.standing replication.progress replication.writes
     replication.records replication.recovery replication.promises replication.places
     replication.seals
     rpc.calls rpc.status rpc.wire.base rpc.wire.columns rpc.wire.commands rpc.wire.methods
-    rpc.wire.observe rpc.wire.replicas rpc.wire.streams rpc.wire.trading
-    catalog.state catalog.sessions catalog.changes
+    rpc.wire.observe rpc.wire.replicas rpc.wire.streams rpc.wire.trading rpc.wire.administration
+    catalog.state catalog.sessions catalog.changes catalog.administration catalog.rules
+    catalog.requests
     order.state order.desk order.counts
-    web.cache web.answers web.bodies web.pace web.ring web.traffic
-    web.cursor web.subscription web.events web.recent web.rhythm
+    web.cache web.answers web.bodies web.pace web.ring web.traffic web.cursor web.subscription
+    web.events web.recent web.rhythm web.adminspec
 """)
 
 HARMLESS = words("""
-    array bisect collections collections.abc csv dataclasses decimal enum functools hashlib http io
-    itertools json math pathlib re struct tomllib types typing urllib.parse zlib
+    array bisect collections collections.abc csv dataclasses decimal enum functools hashlib http
+    io itertools json math pathlib re struct tomllib types typing urllib.parse zlib
     random.Random grpc.StatusCode pylru
 """)
 """What a pure module may import from outside: the *type* Random, codes, and data structures."""
@@ -57,16 +58,16 @@ MAY_IMPORT = {
     "lag": "process tally",
     "observatory": "exposition lag process rpc tally",
     "csvtext": "",
-    "config": "errors replication.messages",
+    "config": "errors replication.messages access",
     "process": "errors config",
-    "plan": "errors config",
+    "plan": "errors config access",
     "members": "config plan",
-    "cluster": "errors config plan members process",
+    "cluster": "errors config plan members process tokens",
     "rest": "errors",
     "client": "errors rest",
     "verify": "errors market rest rpc.calls rpc.wire",
     "export": "errors market csvtext verify",
-    "cli": "errors config rest client cluster verify export",
+    "cli": "errors config rest client cluster verify export admin",
     "replication.CORE": "errors replication.CORE",
     "replication": "errors config process replication rpc.calls rpc.client rpc.wire tally",
     "replication.assembly": "errors config observatory process replication rpc.calls rpc.server",
@@ -74,8 +75,11 @@ MAY_IMPORT = {
     "rpc.wire": "errors market replication.messages rpc.calls rpc.status rpc.wire pb tally",
     "catalog": "errors market config process csvtext replication rpc catalog tally",
     "order": "errors market config process csvtext replication rpc order tally",
-    "web": "errors market config process rpc web tally exposition observatory",
+    "web": "errors market config process rpc web tally exposition observatory access tokens",
     "*.tap": "errors market config process replication.assembly rpc.server rpc.wire",
+    "access": "errors",
+    "tokens": "access errors",
+    "admin": "errors rest tokens",
 }
 """By the longest name that fits. A name stands for what is under it too; ``tap`` modules know
 their own tier besides."""
@@ -83,7 +87,7 @@ their own tier besides."""
 FORBIDDEN_NAMES = re.compile(
     r"(Manager|Handler|Processor|Engine|Component|Helper|Utils?|Data|Info)$"
 )
-BLOCKING_COMMANDS = {"verify", "client", "rest", "export", "cli"}
+BLOCKING_COMMANDS = {"cli", "client", "export", "rest", "verify"}
 
 
 def sources():

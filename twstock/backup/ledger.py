@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from twstock.backup.journal import ChangeKind, End, Event, StockChange
-from twstock.catalog.state import refusal_of
+from twstock.catalog.rules import refusal_of
 from twstock.errors import TwstockError
 from twstock.market import QUANTITY_MAX, Side, Stock, Trade
 

@@ -20,6 +20,7 @@ from twstock.observatory import Observatory
 from twstock.process import Pool, key_maker, wall_ms
 from twstock.rpc.calls import Register
 from twstock.rpc.client import Client
+from twstock.web.admin import Administration, known_token
 from twstock.web.api import Api
 from twstock.web.cache import Cache
 from twstock.web.feed import Feed
@@ -33,7 +34,7 @@ from twstock.web.metrics import Metrics
 from twstock.web.roster import Roster
 from twstock.web.routes import mount
 from twstock.web.site import ApiSite
-from twstock.web.sources import Leaders, NoChanges, Sources
+from twstock.web.sources import Leaders, Sources
 from twstock.web.tiers import CatalogTier, OrderTier, Tier
 from twstock.web.traffic import Traffic
 
@@ -71,8 +72,11 @@ class FrontEnd(Service):
         self._feed: Feed | None = None
 
     def startService(self) -> None:
-        """Know the other tiers, listen, take the lease; ConfigError when a port is taken."""
+        """Know the other tiers, listen, take the lease; ConfigError when a port is taken, or
+        the administrator's token cannot be read.
+        """
         super().startService()
+        token = known_token(self._cluster.admin)
         cache = Cache(self._limits.cache_size)
         catalog, orders = self._tier("catalog", CatalogTier), self._tier("order", OrderTier)
         me = Register(self._front.id, f"http://{self._front.internal}", secrets.token_hex(16))
@@ -86,17 +90,19 @@ class FrontEnd(Service):
         metrics = Metrics(watched, self._members, self._reactor)
         history = History(traffic, cache, watched.lag.take_worst_s, wall_ms, self._reactor)
         feed = self._feed = self._make_feed(catalog, orders)
+        admin = Administration(catalog, token, new_key, cache.raise_minimum, self._limits)
         self._stops = [orders.queue.stop, lease.stop, catalog.watch.stop, orders.watch.stop]
         self._stops += [history.stop, watched.lag.stop]
         # The catalog may call back as soon as the lease is taken: listen for that first.
         self._listen(Internal(cache, roster.own_row).app(), self._front.internal, BODY_BYTES_MAX)
-        routes = (*api.routes(), *metrics.routes(), *history.routes(), *feed.routes())
+        parts = (api, admin, metrics, history, feed)
+        routes = [route for part in parts for route in part.routes()]
         public = self._listen(mount(routes), self._front.http, self._limits.body_bytes_max)
         public.traffic = traffic
         lane = Lane(api, public.date, self._limits, traffic)
         public.make_channel = lambda: LaneChannel(self._limits, lane)
-        parts = (cache, catalog, orders, public, roster)
-        watched.add(lambda: front_families(*parts, boottime()))
+        counted = (cache, catalog, orders, public, roster)
+        watched.add(lambda: front_families(*counted, boottime()))
         for part in (catalog.watch, orders.watch, lease, history, watched.lag):
             part.start()
 
@@ -117,7 +123,7 @@ class FrontEnd(Service):
             client.close()
 
     def _make_feed(self, catalog: CatalogTier, orders: OrderTier) -> Feed:
-        sources = Sources(orders, catalog, NoChanges(), self._limits)
+        sources = Sources(orders, catalog, catalog, self._limits)
         leaders = Leaders((orders.watch, catalog.watch))
         return Feed(sources, leaders, self._reactor, self._limits, self._random)
 
