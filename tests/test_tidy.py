@@ -25,7 +25,7 @@ def words(text):
 
 
 PURE = words("""
-    errors market config csvtext plan
+    errors market config csvtext plan tabular
     replication.messages replication.log replication.replica replication.election
     replication.leadership replication.standing replication.progress replication.writes
     replication.records replication.recovery replication.promises replication.places
@@ -58,10 +58,12 @@ MAY_IMPORT = {
     "members": "config plan",
     "cluster": "errors config plan members process",
     "rest": "errors",
+    "tabular": "",
+    "watch": "rest tabular",
     "client": "errors rest",
     "verify": "errors market rest rpc.calls rpc.wire",
     "export": "errors market csvtext verify",
-    "cli": "errors config rest client cluster verify export",
+    "cli": "errors config rest client cluster verify export tabular watch",
     "replication.CORE": "errors replication.CORE",
     "replication": "errors config process replication rpc.calls rpc.client rpc.wire",
     "replication.assembly": "errors config process replication rpc.calls rpc.server",
@@ -78,7 +80,7 @@ their own tier besides."""
 FORBIDDEN_NAMES = re.compile(
     r"(Manager|Handler|Processor|Engine|Component|Helper|Utils?|Data|Info)$"
 )
-BLOCKING_COMMANDS = {"verify", "client", "rest", "export", "cli"}
+BLOCKING_COMMANDS = {"verify", "client", "rest", "export", "cli", "watch"}
 
 
 def sources():
