@@ -16,6 +16,8 @@ A file names the members and may override any value of ``Timings`` and ``Limits`
     grpc = "127.0.0.1:50052"
     [limits]
     cache_size = 100
+    [logging]
+    format = "text"                 # or "json", a document a line; $TWSTOCK_LOG_FORMAT wins
 """
 
 import tomllib
@@ -143,6 +145,7 @@ class Cluster:
     catalog_csv: Path | None = None
     timings: Timings = DEFAULT_TIMINGS
     limits: Limits = field(default_factory=Limits)
+    log_format: str = ""
 
     def replicas(self, group: str) -> tuple[Replica, ...]:
         """The members of the group ``catalog`` or ``order``."""
@@ -235,6 +238,7 @@ def parse(text: str, base: Path = Path()) -> Cluster:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"not valid TOML: {error}") from None
     known = {"cluster_id", "data", "catalog_csv", "front", "catalog", "order", "limits", "timings"}
+    known |= {"logging"}
     for key in table.keys() - known:
         raise ConfigError(f"{key}: unknown key")
     csv = table.get("catalog_csv")
@@ -247,6 +251,7 @@ def parse(text: str, base: Path = Path()) -> Cluster:
         catalog_csv=None if csv is None else base / str(csv),
         timings=_override(DEFAULT_TIMINGS, table.get("timings", {}), "timings"),
         limits=_override(Limits(), table.get("limits", {}), "limits"),
+        log_format=_log_format(table.get("logging", {})),
     )
     _check(cluster)
     return cluster
@@ -265,6 +270,8 @@ def render(cluster: Cluster) -> str:
             lines += ["", f"[[{group}]]", f"id = {replica.id}", f'grpc = "{replica.grpc}"']
     lines += _changed("limits", cluster.limits, Limits())
     lines += _changed("timings", cluster.timings, DEFAULT_TIMINGS)
+    if cluster.log_format:
+        lines += ["", "[logging]", f"format = {_quoted(cluster.log_format)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -324,6 +331,15 @@ def _replicas(table: Mapping[str, Any], group: str) -> tuple[Replica, ...]:
         )
         for k, row in rows
     )
+
+
+def _log_format(table: object) -> str:
+    if not isinstance(table, dict) or table.keys() - {"format"}:
+        raise ConfigError("logging: expected a table with the key format")
+    form = table.get("format", "")
+    if form not in ("", "text", "json"):
+        raise ConfigError(f"logging.format: expected text or json, got {form!r}")
+    return str(form)
 
 
 def _override(defaults: T, table: object, where: str) -> T:

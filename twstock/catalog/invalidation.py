@@ -82,6 +82,7 @@ class Publisher:
         self._pausing: dict[int, DelayedCall] = {}
         self._waiting: list[tuple[Mapping[str, int], Deferred[None]]] = []
         self._timer: DelayedCall | None = None
+        self._silent: set[int] = set()
 
     # --- leading -----------------------------------------------------------------------------
 
@@ -128,6 +129,7 @@ class Publisher:
     def proceed(self) -> None:
         """Do what has become possible: answer who waits, call who has to be told."""
         now = self._clock.seconds()
+        self._tell_lapsed()
         waiting, self._waiting, done = self._waiting, [], []
         for versions, published in waiting:
             if self._sessions.is_published(versions):
@@ -183,6 +185,9 @@ class Publisher:
 
     def _answered(self, _: None, call: Call, versions: Mapping[str, int]) -> None:
         self._under_way.pop(call.front_id, None)
+        if call.front_id in self._silent:
+            self._silent.discard(call.front_id)
+            self._log.info("front-{front} answers invalidations again", front=call.front_id)
         now = self._clock.seconds()
         self._sessions.answered(call.front_id, call.session, versions, now)
         self.proceed()
@@ -192,14 +197,22 @@ class Publisher:
         self._under_way.pop(call.front_id, None)
         if not self._sessions.is_open:
             return
-        self._log.warn(
-            "front-end {front} did not answer an invalidation: {reason}",
-            front=call.front_id,
-            reason=failure.getErrorMessage() or repr(failure.value),
-        )
+        if call.front_id not in self._silent:
+            self._silent.add(call.front_id)
+            self._log.warn(
+                "front-{front} does not answer invalidations: {reason}",
+                front=call.front_id,
+                reason=failure.getErrorMessage() or repr(failure.value),
+            )
         self._pausing[call.front_id] = self._clock.callLater(
             self._limits.retry_s, self._resume, call.front_id
         )
+
+    def _tell_lapsed(self) -> None:
+        while self._sessions.lapsed:
+            front_id = self._sessions.lapsed.pop()
+            self._silent.discard(front_id)
+            self._log.warn("front-{front} has lost its cache lease", front=front_id)
 
     def _resume(self, front_id: int) -> None:
         del self._pausing[front_id]

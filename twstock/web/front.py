@@ -3,15 +3,16 @@
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
 from typing import Any, TypeVar
 
 from klein import Klein
 from treq.client import HTTPClient
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
 from twisted.web.client import Agent
 
 from twstock.config import Address, Cluster, Front
@@ -21,6 +22,7 @@ from twstock.rpc.calls import Register
 from twstock.rpc.client import Client
 from twstock.web.api import Api
 from twstock.web.cache import Cache
+from twstock.web.drain import QUIET_S
 from twstock.web.internal import BODY_BYTES_MAX, Internal
 from twstock.web.lane import Lane, LaneChannel
 from twstock.web.leader import LeaderWatch
@@ -28,6 +30,7 @@ from twstock.web.lease import LeaseSession
 from twstock.web.roster import Roster
 from twstock.web.routes import mount
 from twstock.web.site import ApiSite
+from twstock.web.sockets import passed_listeners
 from twstock.web.tiers import CatalogTier, OrderTier, Tier
 
 T = TypeVar("T", bound=Tier)
@@ -42,11 +45,19 @@ def boottime() -> float:
 
 class FrontEnd(Service):
     """Front-end ``front`` of ``cluster``; ``pools`` run the calls to other members. Channels
-    and ports are made in ``startService``: before it, twistd may still fork.
+    and ports are made in ``startService``: before it, twistd may still fork. ``environ`` tells
+    of listening sockets that were passed to the process.
     """
 
+    _log = Logger()
+
     def __init__(
-        self, reactor: Any, cluster: Cluster, front: Front, pools: Mapping[str, Pool]
+        self,
+        reactor: Any,
+        cluster: Cluster,
+        front: Front,
+        pools: Mapping[str, Pool],
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self._reactor = reactor
         self._cluster = cluster
@@ -55,8 +66,10 @@ class FrontEnd(Service):
         self._limits = cluster.limits
         self._random = Random()
         self._clients: list[Client] = []
-        self._ports: list[Any] = []
-        self._sites: list[ApiSite] = []
+        self._environ = environ or {}
+        self._public: tuple[list[Any], ApiSite] | None = None
+        self._internal: tuple[list[Any], ApiSite] | None = None
+        self._first_stops: list[Callable[[], None]] = []
         self._stops: list[Callable[[], None]] = []
 
     def startService(self) -> None:
@@ -71,10 +84,14 @@ class FrontEnd(Service):
         roster = self._roster(catalog, orders)
         session, new_key = (me.front_id, me.session), key_maker()
         api = Api(cache, catalog, orders, roster, session, boottime, new_key, self._limits)
-        self._stops = [orders.queue.stop, lease.stop, catalog.watch.stop, orders.watch.stop]
+        # No trade waits for a cache that is about to go.
+        self._first_stops = [lease.stop]
+        self._stops = [orders.queue.stop, catalog.watch.stop, orders.watch.stop]
         # The catalog may call back as soon as the lease is taken: listen for that first.
-        self._listen(Internal(cache, roster.own_row).app(), self._front.internal, BODY_BYTES_MAX)
-        public = self._listen(mount(api.routes()), self._front.http, self._limits.body_bytes_max)
+        internal = self._site(Internal(cache, roster.own_row).app(), BODY_BYTES_MAX)
+        self._internal = [self._listen(internal, self._front.internal)], internal
+        public = self._site(mount(api.routes()), self._limits.body_bytes_max)
+        self._public = self._open(public), public
         lane = Lane(api, public.date, self._limits)
         public.make_channel = lambda: LaneChannel(self._limits, lane)
         for part in (catalog.watch, orders.watch, lease):
@@ -86,13 +103,31 @@ class FrontEnd(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        for port in self._ports:
-            await maybeDeferred(port.stopListening)
-        await DeferredList([site.drain() for site in self._sites])
+        """The catalog can reach this front-end until the last request is answered: a trade that
+        is under way here may change what is cached here.
+        """
+        if self._public is not None:
+            for stop in self._first_stops:
+                stop()
+            _, site = self._public
+            began = self._reactor.seconds()
+            self._log.info("drains {connections} connections", connections=len(site.channels))
+            await self._close(*self._public, QUIET_S)
+            self._log.info(
+                "has drained, {left} unanswered", left=site.given_up,
+                seconds=self._reactor.seconds() - began,
+            )  # fmt: skip
+        if self._internal is not None:
+            await self._close(*self._internal, 0.0)
         for stop in self._stops:
             stop()
         for client in self._clients:
             client.close()
+
+    async def _close(self, ports: Iterable[Any], site: ApiSite, quiet_s: float) -> None:
+        for port in ports:
+            await maybeDeferred(port.stopListening)
+        await site.drain(quiet_s)
 
     def _tier(self, group: str, kind: type[T]) -> T:
         """A tier with two connections to each member: bulk does not delay control calls."""
@@ -133,13 +168,32 @@ class FrontEnd(Service):
 
         return Deferred.fromCoroutine(get()).addTimeout(ROW_DEADLINE_S, self._reactor)
 
-    def _listen(self, app: Klein, address: Address, body_bytes_max: int) -> ApiSite:
-        """Serve an app; raises ConfigError when the address cannot be had."""
-        site = ApiSite(app.resource(), self._reactor, self._limits, body_bytes_max)
+    def _site(self, app: Klein, body_bytes_max: int) -> ApiSite:
+        return ApiSite(app.resource(), self._reactor, self._limits, body_bytes_max)
+
+    def _open(self, site: ApiSite) -> list[Any]:
+        """Serve the public on sockets that were passed, or else on one of our own."""
+        passed = passed_listeners(self._environ, os.getpid())
+        if not passed:
+            return [self._listen(site, self._front.http)]
+        ports = []
+        for listener in passed:
+            with listener:  # the reactor makes a copy
+                address = Address(*listener.getsockname()[:2])
+                ports.append(
+                    self._reactor.adoptStreamPort(listener.fileno(), listener.family, site)
+                )
+            self._log.info("listens on {address}, a socket that was passed", address=address)
+            if address.port != self._front.http.port:
+                http = self._front.http
+                self._log.warn("cluster.toml tells everybody {http} instead", http=http)
+        return ports
+
+    def _listen(self, site: ApiSite, address: Address) -> Any:
+        """Serve on an address; raises ConfigError when it cannot be had."""
         try:
             port = self._reactor.listenTCP(address.port, site, backlog=1024, interface=address.host)
         except CannotListenError as error:
             raise ConfigError(f"front-{self._front.id} cannot listen: {error}") from None
-        self._ports.append(port)
-        self._sites.append(site)
-        return site
+        self._log.info("listens on {address}", address=address)
+        return port
