@@ -3,7 +3,7 @@
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, TypeVar
 
@@ -30,7 +30,7 @@ from twstock.web.lease import LeaseSession
 from twstock.web.roster import Roster
 from twstock.web.routes import mount
 from twstock.web.site import ApiSite
-from twstock.web.sockets import passed_listeners
+from twstock.web.sockets import Find, passed_listener
 from twstock.web.tiers import CatalogTier, OrderTier, Tier
 
 T = TypeVar("T", bound=Tier)
@@ -45,8 +45,8 @@ def boottime() -> float:
 
 class FrontEnd(Service):
     """Front-end ``front`` of ``cluster``; ``pools`` run the calls to other members. Channels
-    and ports are made in ``startService``: before it, twistd may still fork. ``environ`` tells
-    of listening sockets that were passed to the process.
+    and ports are made in ``startService``: before it, twistd may still fork. ``find``
+    makes an endpoint of its description, that of a passed socket among them.
     """
 
     _log = Logger()
@@ -57,7 +57,7 @@ class FrontEnd(Service):
         cluster: Cluster,
         front: Front,
         pools: Mapping[str, Pool],
-        environ: Mapping[str, str] | None = None,
+        find: Find | None = None,
     ) -> None:
         self._reactor = reactor
         self._cluster = cluster
@@ -66,9 +66,9 @@ class FrontEnd(Service):
         self._limits = cluster.limits
         self._random = Random()
         self._clients: list[Client] = []
-        self._environ = environ or {}
-        self._public: tuple[list[Any], ApiSite] | None = None
-        self._internal: tuple[list[Any], ApiSite] | None = None
+        self._find = find
+        self._public: tuple[Any, ApiSite] | None = None
+        self._internal: tuple[Any, ApiSite] | None = None
         self._first_stops: list[Callable[[], None]] = []
         self._stops: list[Callable[[], None]] = []
 
@@ -89,7 +89,7 @@ class FrontEnd(Service):
         self._stops = [orders.queue.stop, catalog.watch.stop, orders.watch.stop]
         # The catalog may call back as soon as the lease is taken: listen for that first.
         internal = self._site(Internal(cache, roster.own_row).app(), BODY_BYTES_MAX)
-        self._internal = [self._listen(internal, self._front.internal)], internal
+        self._internal = self._listen(internal, self._front.internal), internal
         public = self._site(mount(api.routes()), self._limits.body_bytes_max)
         self._public = self._open(public), public
         lane = Lane(api, public.date, self._limits)
@@ -124,9 +124,8 @@ class FrontEnd(Service):
         for client in self._clients:
             client.close()
 
-    async def _close(self, ports: Iterable[Any], site: ApiSite, quiet_s: float) -> None:
-        for port in ports:
-            await maybeDeferred(port.stopListening)
+    async def _close(self, port: Any, site: ApiSite, quiet_s: float) -> None:
+        await maybeDeferred(port.stopListening)
         await site.drain(quiet_s)
 
     def _tier(self, group: str, kind: type[T]) -> T:
@@ -171,23 +170,19 @@ class FrontEnd(Service):
     def _site(self, app: Klein, body_bytes_max: int) -> ApiSite:
         return ApiSite(app.resource(), self._reactor, self._limits, body_bytes_max)
 
-    def _open(self, site: ApiSite) -> list[Any]:
-        """Serve the public on sockets that were passed, or else on one of our own."""
-        passed = passed_listeners(self._environ, os.getpid())
-        if not passed:
-            return [self._listen(site, self._front.http)]
-        ports = []
-        for listener in passed:
-            with listener:  # the reactor makes a copy
-                address = Address(*listener.getsockname()[:2])
-                ports.append(
-                    self._reactor.adoptStreamPort(listener.fileno(), listener.family, site)
-                )
-            self._log.info("listens on {address}, a socket that was passed", address=address)
-            if address.port != self._front.http.port:
-                http = self._front.http
-                self._log.warn("cluster.toml tells everybody {http} instead", http=http)
-        return ports
+    def _open(self, site: ApiSite) -> Any:
+        """Serve the public on a socket that was passed, or else on one of our own."""
+        passed = None if self._find is None else passed_listener(self._find)
+        if passed is None:
+            return self._listen(site, self._front.http)
+        with passed:  # the reactor makes a copy
+            address = Address(*passed.getsockname()[:2])
+            port = self._reactor.adoptStreamPort(passed.fileno(), passed.family, site)
+        self._log.info("listens on {address}, a socket that was passed", address=address)
+        if address.port != self._front.http.port:
+            http = self._front.http
+            self._log.warn("cluster.toml tells everybody {http} instead", http=http)
+        return port
 
     def _listen(self, site: ApiSite, address: Address) -> Any:
         """Serve on an address; raises ConfigError when it cannot be had."""

@@ -52,9 +52,11 @@ def pool_sizes(cluster: Cluster) -> dict[str, int]:
 
 def build(cluster: Cluster, front: Front, reactor: Any) -> Stages:
     """Wire one front-end together; nothing runs yet."""
+    from twisted.internet.endpoints import serverFromString  # noqa: PLC0415 - only when run
+
     from twstock.web.front import FrontEnd  # noqa: PLC0415 - grpc, only when run
 
     pools = {name: Pool(f"front-{name}", size) for name, size in pool_sizes(cluster).items()}
-    service = FrontEnd(reactor, cluster, front, pools, os.environ)
+    service = FrontEnd(reactor, cluster, front, pools, partial(serverFromString, reactor))
     stages = (*pools.values(), service)
     return supervise(Stages(stages, partial(stop_with, reactor)), reactor, os.environ)
