@@ -431,6 +431,7 @@ def test_draining_answers_the_order_under_way_and_closes() -> None:
     [(status, headers, _)] = end.client.replies()
     assert (status, headers[b"Connection"]) == (200, b"close")
     assert not end.client.open
+    end.client.wire.loseConnection()
     assert drained.called
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from twisted.web.server import Request
 from twstock.config import Limits
 from twstock.web import answers
 from twstock.web.answers import Answer
+from twstock.web.drain import PART_S, QUIET_S
 from twstock.web.respond import add_route, body, new_app
 from twstock.web.site import LINGER_S, WRITE_STALLED_S, ApiChannel, ApiSite
 
@@ -472,38 +474,68 @@ def test_connections_are_bounded() -> None:
 
 
 def test_draining_answers_what_has_come_and_closes() -> None:
-    """Idle connections go at once; a request under way, or arriving, is answered first."""
-    server = Server()
-    idle, busy, arriving = (server.connect() for _ in range(3))
+    """A request under way, arriving, or sent a moment later is answered, as the last one."""
+    server = Server(replace(LIMITS, connections_max=5))
+    idle, busy, arriving, beginning, late = (server.connect() for _ in range(5))
     idle.send(GET)
+    beginning.send(GET[:9])
     busy.send(b"GET /held HTTP/1.1\r\nHost: h\r\n\r\n" + GET)
     arriving.send(POST[:-2])
     done: list[None] = []
     server.site.drain().addCallback(done.append)
-    assert not idle.open
+    late.send(GET)
     arriving.send(POST[-2:])
+    server.clock.advance(QUIET_S)
+    assert not idle.open
+    assert not idle.wire.aborted
+    assert idle.statuses() == [200]
+    beginning.send(GET[9:])
     server.held[0].callback(answers.data("held"))
-    for client in (busy, arriving):
+    for client in (busy, arriving, beginning, late):
         ((code, headers, _),) = client.replies()
         assert (code, headers[b"Connection"]) == (200, b"close")
         assert not client.open
+    assert done == []
+    for client in (idle, busy, arriving):
+        client.wire.loseConnection()
+    assert done == []
+    server.clock.advance(PART_S)
     assert done == [None]
+    assert server.site.given_up == 0
     assert server.site.buildProtocol(None) is None
     assert server.clock.getDelayedCalls() == []
 
 
 def test_draining_ends_in_time() -> None:
-    """What is not answered within ``drain_s`` is given up."""
+    """Every request has its whole budget; what is not answered then is given up, and counted."""
     server = Server()
     client = server.connect()
     client.send(b"GET /held HTTP/1.1\r\nHost: h\r\n\r\n")
     done: list[None] = []
     server.site.drain().addCallback(done.append)
-    server.clock.advance(LIMITS.drain_s - 0.1)
+    server.clock.advance(QUIET_S + LIMITS.request_budget_s)
     assert done == []
-    server.clock.advance(0.2)
+    server.clock.advance(PART_S)
     assert done == [None]
     assert client.wire.aborted
+    assert server.site.given_up == 1
+
+
+def test_what_comes_behind_the_last_answer_destroys_nothing() -> None:
+    """A pipelined request after the last answer is read and thrown away: closing on it would
+    reset the connection, and with it the answer that may still be on its way.
+    """
+    server = Server()
+    client = server.connect()
+    client.send(b"GET /held HTTP/1.1\r\nHost: h\r\n\r\n")
+    server.site.drain()
+    server.held[0].callback(answers.data("held"))
+    assert client.wire.half_closed
+    client.channel.dataReceived(GET)
+    assert client.statuses() == [200]
+    assert not client.wire.aborted
+    client.wire.loseConnection()
+    assert server.clock.getDelayedCalls() == []
 
 
 def test_draining_nothing_is_done_at_once() -> None:

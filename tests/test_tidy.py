@@ -25,7 +25,7 @@ def words(text):
 
 
 PURE = words("""
-    errors market config csvtext plan tally access
+    errors market config csvtext plan tally access tabular
     replication.messages replication.log replication.replica replication.election
     replication.leadership replication.standing replication.progress replication.writes
     replication.records replication.recovery replication.promises replication.places
@@ -59,7 +59,7 @@ MAY_IMPORT = {
     "observatory": "exposition lag process rpc tally",
     "csvtext": "",
     "config": "errors replication.messages access",
-    "process": "errors config",
+    "process": "errors config logs",
     "plan": "errors config access",
     "members": "config plan",
     "cluster": "errors config plan members process tokens",
@@ -67,7 +67,7 @@ MAY_IMPORT = {
     "client": "errors rest",
     "verify": "errors market rest rpc.calls rpc.wire",
     "export": "errors market csvtext verify",
-    "cli": "errors config rest client cluster verify export admin",
+    "cli": "errors config rest client cluster verify export admin tabular watch",
     "replication.CORE": "errors replication.CORE",
     "replication": "errors config process replication rpc.calls rpc.client rpc.wire tally",
     "replication.assembly": "errors config observatory process replication rpc.calls rpc.server",
@@ -80,6 +80,9 @@ MAY_IMPORT = {
     "access": "errors",
     "tokens": "access errors",
     "admin": "errors rest tokens",
+    "logs": "",
+    "tabular": "",
+    "watch": "rest tabular",
 }
 """By the longest name that fits. A name stands for what is under it too; ``tap`` modules know
 their own tier besides."""
@@ -87,7 +90,7 @@ their own tier besides."""
 FORBIDDEN_NAMES = re.compile(
     r"(Manager|Handler|Processor|Engine|Component|Helper|Utils?|Data|Info)$"
 )
-BLOCKING_COMMANDS = {"cli", "client", "export", "rest", "verify"}
+BLOCKING_COMMANDS = {"cli", "client", "export", "rest", "verify", "watch"}
 
 
 def sources():

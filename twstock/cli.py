@@ -10,17 +10,18 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from twstock import admin
+from twstock import admin, tabular
 from twstock.backup.command import Surroundings, add_commands, export_csv
 from twstock.errors import ConfigError, TwstockError
 from twstock.rest import Answer, Session, Unreachable, WrongUrl
+from twstock.tabular import Row
 
 if TYPE_CHECKING:
     from twstock.verify import Remote
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
 PROGRESS_EVERY_S = 0.1
 DEFAULT_URL = "http://127.0.0.1:8080"
-Row = Mapping[str, Any]
 STOCK_COLUMNS = ("name", "price", "quantity", "volume", "version")
 ORDER_COLUMNS = ("order_num", "name", "type", "quantity")
 MEMBER_COLUMNS = (
@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
-    add("status", _status, "every member of the cluster")
+    _add_status(add("status", _status, "every member of the cluster"))
     add("lookup", _lookup, "one stock").add_argument("name", metavar="NAME")
     for side in ("buy", "sell"):
         command = add(side, _trade, f"{side} N shares of a stock")
@@ -124,6 +124,13 @@ def _remote_options() -> argparse.ArgumentParser:
     return options
 
 
+def _add_status(status: argparse.ArgumentParser) -> None:
+    status.add_argument("--watch", action="store_true", help="look again and again, until Ctrl-C")
+    status.add_argument(
+        "--every", type=_seconds, default=1.0, metavar="S", help="how often to look (default: 1)"
+    )
+
+
 def _add_client(client: argparse.ArgumentParser) -> None:
     client.add_argument("--clients", type=_positive, default=5, metavar="N")
     client.add_argument(
@@ -139,6 +146,13 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        if 0.1 <= float(text) <= 86400:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"expected seconds from 0.1 up, got {text!r}")
+
+
 def _share(text: str) -> float:
     with suppress(ValueError):
         if 0 <= float(text) <= 1:
@@ -148,6 +162,11 @@ def _share(text: str) -> float:
 
 def _status(options: argparse.Namespace) -> int:
     with Session(options.url) as session:
+        if options.watch:
+            from twstock.watch import watch  # noqa: PLC0415
+
+            watch(session, sys.stdout, options.every, as_json=options.json)
+            return DONE
         answer = session.get("/cluster")
     if answer.ok and not options.json:
         _table(MEMBER_COLUMNS, answer.body["data"]["services"])
@@ -314,31 +333,10 @@ def _finish(options: argparse.Namespace, answer: Answer) -> int:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Row], note: str = "") -> None:
-    """Print rows under the names of their columns, numbers to the right."""
-    lines = [[_cell(row.get(column)) for column in columns] for row in rows]
-    widths = [max(map(len, cells)) for cells in zip(columns, *lines, strict=True)]
-    for cells in ([name.replace("_", " ") for name in columns], *lines):
-        padded = (
-            cell.rjust(width) if _is_number(cell) else cell.ljust(width)
-            for cell, width in zip(cells, widths, strict=True)
-        )
-        print("  ".join(padded).rstrip())
+    """Print rows under the names of their columns."""
+    print("\n".join(tabular.lines(columns, rows)))
     if note:
         print(f"({note})")
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.2f}"
-    return "".join(c if c.isprintable() else "?" for c in str(value))
-
-
-def _is_number(cell: str) -> bool:
-    return cell.replace(".", "", 1).isdigit()
 
 
 class _Progress:

@@ -18,6 +18,8 @@ A file names the members and may override any value of ``Timings`` and ``Limits`
     cache_size = 100
     [admin]                         # without it nobody can change stocks
     token_file = "admin-token"
+    [logging]
+    format = "text"                 # or "json", a document a line; $TWSTOCK_LOG_FORMAT wins
 """
 
 import tomllib
@@ -156,6 +158,7 @@ class Cluster:
     timings: Timings = DEFAULT_TIMINGS
     limits: Limits = field(default_factory=Limits)
     admin: Admin = field(default_factory=Admin)
+    log_format: str = ""
 
     def replicas(self, group: str) -> tuple[Replica, ...]:
         """The members of the group ``catalog`` or ``order``."""
@@ -247,8 +250,9 @@ def parse(text: str, base: Path = Path()) -> Cluster:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"not valid TOML: {error}") from None
-    tiers, tables = {"front", "catalog", "order"}, {"limits", "timings", "admin"}
-    for key in table.keys() - {"cluster_id", "data", "catalog_csv"} - tiers - tables:
+    known = {"cluster_id", "data", "catalog_csv", "front", "catalog", "order"}
+    known |= {"limits", "timings", "admin", "logging"}
+    for key in table.keys() - known:
         raise ConfigError(f"{key}: unknown key")
     csv = table.get("catalog_csv")
     cluster = Cluster(
@@ -261,6 +265,7 @@ def parse(text: str, base: Path = Path()) -> Cluster:
         timings=_override(DEFAULT_TIMINGS, table.get("timings", {}), "timings"),
         limits=_override(Limits(), table.get("limits", {}), "limits"),
         admin=parse_admin(table.get("admin", {}), base),
+        log_format=_log_format(table.get("logging", {})),
     )
     _check(cluster)
     return cluster
@@ -281,6 +286,8 @@ def render(cluster: Cluster) -> str:
     lines += _changed("timings", cluster.timings, DEFAULT_TIMINGS)
     admin = [f"{key} = {_quoted(value)}" for key, value in cluster.admin.named().items()]
     lines += ["", "[admin]", *admin] if admin else []
+    if cluster.log_format:
+        lines += ["", "[logging]", f"format = {_quoted(cluster.log_format)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -340,6 +347,15 @@ def _replicas(table: Mapping[str, Any], group: str) -> tuple[Replica, ...]:
         )
         for k, row in rows
     )
+
+
+def _log_format(table: object) -> str:
+    if not isinstance(table, dict) or table.keys() - {"format"}:
+        raise ConfigError("logging: expected a table with the key format")
+    form = table.get("format", "")
+    if form not in ("", "text", "json"):
+        raise ConfigError(f"logging.format: expected text or json, got {form!r}")
+    return str(form)
 
 
 def _override(defaults: T, table: object, where: str) -> T:

@@ -85,6 +85,7 @@ class Publisher:
         self._timer: DelayedCall | None = None
         self._publish_s, self._call_s = Histogram(), Histogram()
         self._stocks_told = self._calls_failed = 0
+        self._silent: set[int] = set()
 
     def families(self) -> Iterator[Family]:
         """How many invalidations there were, and how long they took."""
@@ -160,6 +161,7 @@ class Publisher:
     def proceed(self) -> None:
         """Do what has become possible: answer who waits, call who has to be told."""
         now = self._clock.seconds()
+        self._tell_lapsed()
         waiting, self._waiting, done = self._waiting, [], []
         for versions, began, published in waiting:
             if self._sessions.is_published(versions):
@@ -219,6 +221,9 @@ class Publisher:
 
     def _answered(self, _: None, call: Call, versions: Mapping[str, int], began: float) -> None:
         self._under_way.pop(call.front_id, None)
+        if call.front_id in self._silent:
+            self._silent.discard(call.front_id)
+            self._log.info("front-{front} answers invalidations again", front=call.front_id)
         now = self._clock.seconds()
         self._call_s.observe(now - began)
         self._stocks_told += len(versions)
@@ -231,14 +236,22 @@ class Publisher:
         self._calls_failed += 1
         if not self._sessions.is_open:
             return
-        self._log.warn(
-            "front-end {front} did not answer an invalidation: {reason}",
-            front=call.front_id,
-            reason=failure.getErrorMessage() or repr(failure.value),
-        )
+        if call.front_id not in self._silent:
+            self._silent.add(call.front_id)
+            self._log.warn(
+                "front-{front} does not answer invalidations: {reason}",
+                front=call.front_id,
+                reason=failure.getErrorMessage() or repr(failure.value),
+            )
         self._pausing[call.front_id] = self._clock.callLater(
             self._limits.retry_s, self._resume, call.front_id
         )
+
+    def _tell_lapsed(self) -> None:
+        while self._sessions.lapsed:
+            front_id = self._sessions.lapsed.pop()
+            self._silent.discard(front_id)
+            self._log.warn("front-{front} has lost its cache lease", front=front_id)
 
     def _resume(self, front_id: int) -> None:
         del self._pausing[front_id]

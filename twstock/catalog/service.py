@@ -195,6 +195,8 @@ class Catalog:
         cap = 0.0 if self._member.is_giving_way() else self._member.lease_until() - now
         lease = self._sessions.register(request.front_id, request.url, request.session, now, cap)
         self._publisher.proceed()
+        if lease.fresh and lease.seconds > 0:
+            self._log.info("front-{front} has a cache lease", front=request.front_id)
         return lease
 
     # --- trading -----------------------------------------------------------------------------
@@ -335,13 +337,17 @@ class Catalog:
 
     async def _fill(self, term: int) -> None:
         """Give an empty catalog its first stocks."""
+        told = ""
         while self._state.is_empty and self._term == term:
             try:
                 await self._propose(self._seed)
             except TwstockError as error:
-                self._log.warn("cannot fill the catalog yet: {reason}", reason=str(error))
+                if str(error) != told:
+                    self._log.warn("cannot fill the catalog yet: {reason}", reason=str(error))
+                told = str(error)
                 await deferLater(self._clock, self._limits.retry_s)  # type: ignore[arg-type]
             else:
+                self._log.info("is filled with {stocks} stocks", stocks=len(self._seed.stocks))
                 await self._publish(stock.name for stock in self._seed.stocks)
 
     def _check_leads(self) -> None:

@@ -16,6 +16,7 @@ from twstock.process import (
     ServiceOptions,
     Stages,
     key_maker,
+    logged,
     panic,
     stop_with,
     supervise,
@@ -45,10 +46,10 @@ def makeService(options: Options) -> Service:
     from twisted.internet import reactor  # noqa: PLC0415 - twistd has installed it by now
 
     use_monotonic_clock(reactor)
-    return build(options.cluster, options.number, options.seed, reactor)
+    return logged(build(options.cluster, options.number, options.seed, reactor), options)
 
 
-def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Service:
+def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Stages:
     """Wire one catalog replica together; nothing runs yet."""
     from twisted.internet.threads import deferToThreadPool  # noqa: PLC0415 - only when run
 

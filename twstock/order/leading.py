@@ -154,8 +154,11 @@ class Leading:
         """Fence off older leaders and record what they left (SPEC: fence-and-list)."""
         listed = await self._until_done(self._list)
         if listed is not None:
-            await self._record(self._desk.learn_trades(listed.trades))
-            self.reason = "" if not self._ended else self.reason
+            trades = self._desk.learn_trades(listed.trades)
+            await self._record(trades)
+            if not self._ended:
+                self.reason = ""
+                self._log.info("takes orders", epoch=self._desk.epoch, trades_left=len(trades))
 
     async def _reconcile(self) -> None:
         """Record trades that were made at the catalog directly."""

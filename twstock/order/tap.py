@@ -12,6 +12,7 @@ from twstock.process import (
     ServiceOptions,
     Stages,
     key_maker,
+    logged,
     panic,
     stop_with,
     supervise,
@@ -36,10 +37,10 @@ def makeService(options: Options) -> Service:
     from twisted.internet import reactor  # noqa: PLC0415 - twistd has installed it by now
 
     use_monotonic_clock(reactor)
-    return build(options.cluster, options.number, reactor)
+    return logged(build(options.cluster, options.number, reactor), options)
 
 
-def build(cluster: Cluster, number: int, reactor: Any) -> Service:
+def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
     """Wire one order replica together; nothing runs yet."""
     from twstock.order.market import CatalogMarket  # noqa: PLC0415 - grpc, only when run
     from twstock.order.service import OrderService  # noqa: PLC0415

@@ -93,6 +93,10 @@ class Progress:
         oldest = min(self._heard_at, now if self._waits_since is None else self._waits_since)
         return now - oldest < self._timings.election_s
 
+    def silent_s(self, now: float) -> float:
+        """For how long it has not answered; inf: it never has."""
+        return now - self._heard_at
+
     def can_take_over(self, last_index: int, now: float) -> bool:
         """Whether it keeps up and is less than a window behind."""
         window = self._timings.append_window * self._timings.append_entries_max

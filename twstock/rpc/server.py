@@ -78,6 +78,7 @@ class Server(Service):
         except RuntimeError:
             raise CannotListen(f"cannot listen on {self._address}: is the port taken?") from None
         self._server.start()
+        self._log.info("listens on {address}", address=self._address)
 
     def stopService(self) -> None:
         """Refuse new calls and end those under way."""

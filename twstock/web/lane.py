@@ -344,6 +344,16 @@ class LaneChannel(ApiChannel):
         else:
             super().timeoutConnection()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way or has begun to come."""
+        return not self._is_waiting and super().is_idle
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a request has come whole and is not answered."""
+        return self._is_waiting or super().is_asked
+
     def drain(self) -> None:
         """Answer what is under way, and close."""
         if self._is_waiting:

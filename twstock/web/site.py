@@ -26,6 +26,7 @@ from twstock.config import Limits
 from twstock.process import Clock, DelayedCall
 from twstock.web import answers
 from twstock.web.answers import Answer
+from twstock.web.drain import PART_S, QUIET_S, Drain
 from twstock.web.traffic import OTHER, STREAM, Traffic
 
 HEADERS_MAX = 64
@@ -240,6 +241,11 @@ class ApiChannel(http.HTTPChannel):
             self._abortingCall = self.callLater(self.abortTimeout, self.forceAbortClient)
             self.loseConnection()
 
+    def forceAbortClient(self) -> None:
+        """The client has not even closed its side."""
+        self._abortingCall = None
+        self.transport.abortConnection()
+
     def pauseProducing(self) -> None:
         """The client does not read: it may do so for a while."""
         if self._stalled is None:
@@ -254,10 +260,34 @@ class ApiChannel(http.HTTPChannel):
         super().resumeProducing()
 
     def drain(self) -> None:
-        """Answer the request that has come, if any, and close."""
-        self.persistent = False
-        if not self.requests and not self._arriving:
-            self.loseConnection()
+        """End with the answer that is under way; a request to come is told so by its own."""
+        if self.requests:
+            self.persistent = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way or has begun to come."""
+        return not (self.requests or self._arriving or self._refused)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a request has come whole and is not answered."""
+        return bool(self.requests) and not (self._arriving or self._refused)
+
+    def loseConnection(self) -> None:
+        """Close; at the end of everything so that no answer can be destroyed by a request that
+        comes behind it, and is thrown away.
+        """
+        if self.site.draining:
+            self.part()
+        else:
+            super().loseConnection()
+
+    def part(self) -> None:
+        """Write no more, and wait a moment for the client to close, too."""
+        if not self._refused:
+            self._refused = True
+            self._half_close(PART_S, self.transport.loseConnection)
 
     def refuse(self, answer: Answer) -> None:
         """Answer, say that this is the end, and throw away what still comes."""
@@ -265,9 +295,12 @@ class ApiChannel(http.HTTPChannel):
             return
         self._refused = True
         self.site.traffic.of(OTHER, answer.status).observe(0.0)
-        self.setTimeout(None)
         self.transport.write(answer.raw())
-        self._linger = self.callLater(LINGER_S, self.transport.abortConnection)
+        self._half_close(LINGER_S, self.transport.abortConnection)
+
+    def _half_close(self, linger_s: float, close: Callable[[], None]) -> None:
+        self.setTimeout(None)
+        self._linger = self.callLater(linger_s, close)
         # A producer that the transport has paused would keep it from closing.
         self.transport.unregisterProducer()
         self.transport.resumeProducing()
@@ -307,6 +340,8 @@ class ApiChannel(http.HTTPChannel):
 class ApiSite(server.Site):
     """The connections of one listener; no access log. ``traffic`` counts what was answered."""
 
+    noisy = False
+
     def __init__(
         self, resource: IResource, clock: Clock, limits: Limits, body_bytes_max: int
     ) -> None:
@@ -324,7 +359,7 @@ class ApiSite(server.Site):
         self._limits = limits
         self.clock = clock
         self.make_channel: Callable[[], ApiChannel] = lambda: ApiChannel(limits)
-        self._drained: Deferred[None] | None = None
+        self._drain: Drain | None = None
         self._second = 0
         self._date = b""
 
@@ -347,30 +382,23 @@ class ApiSite(server.Site):
             self._second, self._date = now, http.datetimeToString(now)
         return self._date
 
-    def drain(self) -> "Deferred[None]":
-        """Fires when the requests under way are answered, at the latest after ``drain_s``."""
+    def drain(self, quiet_s: float = QUIET_S) -> "Deferred[None]":
+        """Fires when every request that came whole is answered, as each is within its budget."""
         self.draining = True
-        self._drained = Deferred()
-        timer = self.clock.callLater(self._limits.drain_s, self._abort_all)
-        for channel in list(self.channels):
-            channel.drain()
-        self._check_drained()
-        return self._drained.addBoth(lambda _: timer.cancel() if timer.active() else None)
+        answered_s = max(self._limits.drain_s, self._limits.request_budget_s)
+        self._drain = Drain(self.channels, self.clock, quiet_s, quiet_s + answered_s + PART_S)
+        return self._drain.done
+
+    @property
+    def given_up(self) -> int:
+        """How many requests that came whole had no answer at the end of the draining."""
+        return self._drain.given_up if self._drain is not None else 0
 
     def forget(self, channel: ApiChannel) -> None:
         """A connection is gone."""
         self.channels.discard(channel)
-        self._check_drained()
-
-    def _check_drained(self) -> None:
-        if self._drained is not None and not self._drained.called and not self.channels:
-            self._drained.callback(None)
-
-    def _abort_all(self) -> None:
-        for channel in list(self.channels):
-            channel.transport.abortConnection()
-        if self._drained is not None and not self._drained.called:
-            self._drained.callback(None)
+        if self._drain is not None:
+            self._drain.look()
 
     def startFactory(self) -> None:
         """Nothing to prepare: Twisted's own starts a clock for the access log."""
