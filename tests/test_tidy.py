@@ -58,10 +58,10 @@ MAY_IMPORT = {
     "members": "config plan",
     "cluster": "errors config plan members process",
     "rest": "errors",
-    "client": "errors rest",
+    "workload": "errors rest",
     "verify": "errors market rest rpc.calls rpc.wire",
     "export": "errors market csvtext verify",
-    "cli": "errors config rest client cluster verify export",
+    "cli": "errors config rest workload cluster verify export",
     "replication.CORE": "errors replication.CORE",
     "replication": "errors config process replication rpc.calls rpc.client rpc.wire",
     "replication.assembly": "errors config process replication rpc.calls rpc.server",
@@ -78,7 +78,7 @@ their own tier besides."""
 FORBIDDEN_NAMES = re.compile(
     r"(Manager|Handler|Processor|Engine|Component|Helper|Utils?|Data|Info)$"
 )
-BLOCKING_COMMANDS = {"verify", "client", "rest", "export", "cli"}
+BLOCKING_COMMANDS = {"verify", "workload", "rest", "export", "cli"}
 
 
 def sources():
