@@ -4,7 +4,7 @@ from random import Random
 from typing import NamedTuple
 
 PAUSE_S = 0.05
-PAUSE_MAX_S = 2.0
+PAUSE_MAX_S = 1.0
 
 
 class Attempt(NamedTuple):

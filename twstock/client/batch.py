@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from twstock.client.answers import ASK_AGAIN, may_have_executed, refused
+from twstock.client.answers import ASK_AGAIN, may_have_executed, problem, refused
 from twstock.client.values import BadAnswer, Placed, Ticket, member_of, placed_number, rows
 from twstock.errors import OutcomeUnknown, TwstockError
 from twstock.forms import Answer, order_terms
@@ -43,20 +43,27 @@ class Batch:
         ]
         return json.dumps({"orders": orders}).encode("ascii")
 
-    def learn(self, body: Any) -> None:
-        """Take in the answer to ``body()``; raises BadAnswer if it is not one for each order."""
-        found, asked = rows(body, "data"), self.open
-        if len(found) != len(asked):
-            raise BadAnswer(f"data: expected {len(asked)} outcomes, got {len(found)}")
-        for k, row in zip(asked, found, strict=True):
-            self._learn_one(k, row)
+    def learn(self, answer: Answer) -> None:
+        """Take in the answer to ``body()``."""
+        if not answer.ok:
+            self.give_up(problem(answer.status, answer.message))
+            return
+        try:
+            found, asked = rows(answer.body, "data"), self.open
+            if len(found) != len(asked):
+                raise BadAnswer(f"data: expected {len(asked)} outcomes, got {len(found)}")
+            for k, row in zip(asked, found, strict=True):
+                self._learn_one(k, row)
+        except BadAnswer as error:
+            # Somebody may have executed what we do not understand the answer to.
+            self.give_up(OutcomeUnknown(str(error)))
 
-    def give_up(self, problem: TwstockError) -> None:
-        """Settle what is left: it may have been executed, or the problem is its answer."""
-        unknown = isinstance(problem, (OutcomeUnknown, BadAnswer))
+    def give_up(self, why: TwstockError) -> None:
+        """Settle what is left: it may have been executed, or ``why`` is its answer."""
+        unknown = isinstance(why, OutcomeUnknown)
         for k in self.open:
             doubtful = unknown or k in self._doubtful
-            self._results[k] = OutcomeUnknown(str(problem), self._keys[k]) if doubtful else problem
+            self._results[k] = OutcomeUnknown(str(why), self._keys[k]) if doubtful else why
 
     def _learn_one(self, k: int, row: Any) -> None:
         status, key = member_of(row, "status"), self._keys[k]

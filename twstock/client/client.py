@@ -19,7 +19,7 @@ from twstock.client.feed import MESSAGES_WAITING_MAX, SILENCE_S, Feed
 from twstock.client.fronts import REQUESTS_UNDER_WAY_MAX, Fronts, Http, Request
 from twstock.client.values import BadAnswer, Member, Order, Placed, Stock, Ticket
 from twstock.client.waiting import sleep
-from twstock.errors import OutcomeUnknown, TwstockError, Unavailable
+from twstock.errors import OutcomeUnknown, TwstockError, Unavailable, WrongUrl
 from twstock.forms import (
     Answer,
     order_headers,
@@ -219,21 +219,14 @@ class Client:
                 break
             if attempt.wait_s:
                 await sleep(attempt.wait_s, clock)
+            headers = {"Content-Type": "application/json"}
+            request = Request("POST", "/orders/batch", headers, batch.body())
             try:
-                await self._place_open(batch, deadline - clock.seconds())
-            except TwstockError as error:
+                batch.learn(await self._fronts.ask(request, deadline - clock.seconds()))
+            except (OutcomeUnknown, Unavailable) as error:
                 batch.give_up(error)
             rounds.failed(clock.seconds())
         return batch.results
-
-    async def _place_open(self, batch: Batch, patience_s: float) -> None:
-        """Ask once for what is not settled."""
-        headers = {"Content-Type": "application/json"}
-        request = Request("POST", "/orders/batch", headers, batch.body())
-        answer = await self._fronts.ask(request, patience_s)
-        if not answer.ok:
-            raise problem(answer.status, answer.message)
-        batch.learn(answer.body)
 
 
 def _installed_reactor() -> Any:
@@ -251,9 +244,10 @@ def _pool(reactor: Any) -> HTTPConnectionPool:
 
 def _base_urls(urls: str | Iterable[str]) -> list[str]:
     """Scheme and place of each front-end; raises WrongUrl."""
-    parts = [
-        split_url(url, ("http", "https")) for url in ((urls,) if isinstance(urls, str) else urls)
-    ]
+    given = (urls,) if isinstance(urls, str) else tuple(urls)
+    if not given:
+        raise WrongUrl("expected the URL of one front-end at least")
+    parts = [split_url(url, ("http", "https")) for url in given]
     return [f"{part.scheme}://{part.netloc}{part.path.rstrip('/')}" for part in parts]
 
 

@@ -21,7 +21,6 @@ from twisted.web.http import PotentialDataLoss
 
 from twstock.client.answers import ASK_AGAIN, may_have_executed, problem
 from twstock.client.attempts import Attempts
-from twstock.client.values import BadAnswer
 from twstock.client.waiting import TooLate, sleep, within
 from twstock.errors import OutcomeUnknown, TwstockError, Unavailable
 from twstock.forms import Answer, read_answer, retry_after_s
@@ -212,7 +211,7 @@ class _Body(TwistedProtocol):
         if self._room >= 0:
             self._pieces.append(data)
         elif not self.whole.called:
-            self.whole.errback(BadAnswer(f"an answer has more than {ANSWER_BYTES_MAX} bytes"))
+            self.whole.errback(NoAnswer(f"an answer of more than {ANSWER_BYTES_MAX} bytes", True))
             self._abort()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
