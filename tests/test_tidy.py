@@ -25,7 +25,7 @@ def words(text):
 
 
 PURE = words("""
-    errors market config csvtext plan tally access tabular
+    errors market config csvtext plan tally access tabular forms
     replication.messages replication.log replication.replica replication.election
     replication.leadership replication.standing replication.progress replication.writes
     replication.records replication.recovery replication.promises replication.places
@@ -37,6 +37,7 @@ PURE = words("""
     order.state order.desk order.counts
     web.cache web.answers web.bodies web.pace web.ring web.traffic web.cursor web.subscription
     web.events web.recent web.rhythm web.adminspec
+    client.answers client.attempts client.batch client.eventstream client.values
 """)
 
 HARMLESS = words("""
@@ -63,11 +64,11 @@ MAY_IMPORT = {
     "plan": "errors config access",
     "members": "config plan",
     "cluster": "errors config plan members process tokens",
-    "rest": "errors",
-    "client": "errors rest",
+    "rest": "errors forms",
+    "client": "errors rest market forms process client",
     "verify": "errors market rest rpc.calls rpc.wire",
     "export": "errors market csvtext verify",
-    "cli": "errors config rest client cluster verify export admin tabular watch",
+    "cli": "errors config rest client cluster verify export admin tabular watch workload",
     "replication.CORE": "errors replication.CORE",
     "replication": "errors config process replication rpc.calls rpc.client rpc.wire tally",
     "replication.assembly": "errors config observatory process replication rpc.calls rpc.server",
@@ -83,6 +84,8 @@ MAY_IMPORT = {
     "logs": "",
     "tabular": "",
     "watch": "rest tabular",
+    "forms": "errors",
+    "workload": "errors rest",
 }
 """By the longest name that fits. A name stands for what is under it too; ``tap`` modules know
 their own tier besides."""
@@ -90,7 +93,7 @@ their own tier besides."""
 FORBIDDEN_NAMES = re.compile(
     r"(Manager|Handler|Processor|Engine|Component|Helper|Utils?|Data|Info)$"
 )
-BLOCKING_COMMANDS = {"cli", "client", "export", "rest", "verify", "watch"}
+BLOCKING_COMMANDS = {"cli", "client", "export", "rest", "verify", "watch", "workload"}
 
 
 def sources():

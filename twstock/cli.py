@@ -232,7 +232,7 @@ def _list(options: argparse.Namespace, path: str, show: Callable[[Sequence[Row]]
 
 
 def _client(options: argparse.Namespace) -> int:
-    from twstock.client import Load, run  # noqa: PLC0415
+    from twstock.workload import Load, run  # noqa: PLC0415
 
     load = Load(options.url, options.clients, options.requests, options.p, options.seed)
     with _Progress("requests", load.clients * load.requests) as progress:
