@@ -21,6 +21,7 @@ from twstock.rpc.calls import Register
 from twstock.rpc.client import Client
 from twstock.web.api import Api
 from twstock.web.cache import Cache
+from twstock.web.console import Console, load
 from twstock.web.internal import BODY_BYTES_MAX, Internal
 from twstock.web.lane import Lane, LaneChannel
 from twstock.web.leader import LeaderWatch
@@ -74,7 +75,8 @@ class FrontEnd(Service):
         self._stops = [orders.queue.stop, lease.stop, catalog.watch.stop, orders.watch.stop]
         # The catalog may call back as soon as the lease is taken: listen for that first.
         self._listen(Internal(cache, roster.own_row).app(), self._front.internal, BODY_BYTES_MAX)
-        public = self._listen(mount(api.routes()), self._front.http, self._limits.body_bytes_max)
+        app = mount(api.routes() + Console(load()).routes())
+        public = self._listen(app, self._front.http, self._limits.body_bytes_max)
         lane = Lane(api, public.date, self._limits)
         public.make_channel = lambda: LaneChannel(self._limits, lane)
         for part in (catalog.watch, orders.watch, lease):
