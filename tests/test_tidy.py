@@ -326,18 +326,19 @@ def test_nothing_read_from_outside_can_run_code():
 def test_no_text_names_a_place_of_somebodys_machine():
     """What is in the repository holds on any machine."""
     place = re.compile(r"/(?:root|home|Users|work)/\w")
+    suffixes = ["py", "md", "sh", "toml", "yaml", "proto", "svg", "js", "json", "html", "css"]
     texts = [ROOT / "Makefile", ROOT / "setup.py", *ROOT.glob("*.md"), *ROOT.glob("*.toml")]
     for room in ("twstock", "twisted", "tests", "docs", "deploy", "proto", ".ci"):
         texts += [
             path
             for path in (ROOT / room).rglob("*")
-            if path.suffix in (".py", ".md", ".sh", ".toml", ".yaml", ".proto", ".svg", "")
-            and path.is_file()
+            if path.suffix in ("", *(f".{suffix}" for suffix in suffixes)) and path.is_file()
         ]
     found(
         f"{path.relative_to(ROOT)}: {match[0]}"
         for path in texts
-        if "__pycache__" not in path.parts and (match := place.search(path.read_text()))
+        if not {"__pycache__", "node_modules"} & set(path.parts)
+        and (match := place.search(path.read_text()))
     )
 
 

@@ -24,6 +24,7 @@ from twstock.rpc.client import Client
 from twstock.web.admin import Administration, known_token
 from twstock.web.api import Api
 from twstock.web.cache import Cache
+from twstock.web.console import Console, load
 from twstock.web.drain import QUIET_S
 from twstock.web.feed import Feed
 from twstock.web.gauges import front_families
@@ -110,7 +111,7 @@ class FrontEnd(Service):
         # The catalog may call back as soon as the lease is taken: listen for that first.
         internal = self._site(Internal(cache, roster.own_row).app(), BODY_BYTES_MAX)
         self._internal = self._listen(internal, self._front.internal), internal
-        parts = (api, admin, metrics, history, feed)
+        parts = (api, admin, metrics, history, feed, Console(load()))
         routes = [route for part in parts for route in part.routes()]
         public = self._site(mount(routes), self._limits.body_bytes_max)
         self._public = self._open(public), public

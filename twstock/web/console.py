@@ -1,0 +1,103 @@
+"""The console: a page for people, and the files that it is made of.
+
+The files are read once, when the front-end starts: what is served does not depend on what a
+request names beyond a look into a dictionary, and no path can lead out of it.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import PurePosixPath
+
+from twisted.web.server import Request
+
+from twstock.web import answers
+from twstock.web.answers import Answer, Header
+from twstock.web.routes import Route
+
+PAGE = "index.html"
+MEDIA_TYPES = {
+    ".html": b"text/html; charset=utf-8",
+    ".css": b"text/css; charset=utf-8",
+    ".js": b"text/javascript; charset=utf-8",
+    ".svg": b"image/svg+xml",
+    ".txt": b"text/plain; charset=utf-8",
+}
+"""By suffix. A file with another one is not served."""
+
+REVALIDATE = b"no-cache"
+"""Kept by the browser, and asked for again each time: a new version shows at once."""
+
+SECURITY: tuple[Header, ...] = (
+    (
+        b"Content-Security-Policy",
+        b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+    ),
+    (b"Referrer-Policy", b"no-referrer"),
+    (b"Permissions-Policy", b"camera=(), display-capture=(), geolocation=(), microphone=()"),
+    (b"Cross-Origin-Opener-Policy", b"same-origin"),
+)
+"""What a browser may do with the console: load what this front-end serves, and nothing else."""
+
+_PREFIX = b"/console/"
+
+
+def load() -> dict[str, Answer]:
+    """The console's files as they are answered, each under its path in ``static``."""
+    return dict(_loaded(files("twstock.web") / "static", PurePosixPath()))
+
+
+def _loaded(room: Traversable, at: PurePosixPath) -> list[tuple[str, Answer]]:
+    found = []
+    for entry in room.iterdir():
+        path = at / entry.name
+        if entry.is_dir():
+            found += _loaded(entry, path)
+        elif path.suffix in MEDIA_TYPES:
+            found.append((str(path), _file(entry.read_bytes(), MEDIA_TYPES[path.suffix])))
+    return found
+
+
+def _file(content: bytes, media_type: bytes) -> Answer:
+    tag = b'"%b"' % hashlib.sha256(content).hexdigest()[:32].encode()
+    return Answer(200, content, ((b"ETag", tag), *SECURITY), media_type, REVALIDATE)
+
+
+class Console:
+    """The handlers. ``found`` has each file's answer, by its path."""
+
+    def __init__(self, found: Mapping[str, Answer]) -> None:
+        self._found = found
+
+    def routes(self) -> tuple[Route, ...]:
+        """What is served where; none of it is part of the API."""
+        return (
+            Route("GET", "/", self.page),
+            Route("GET", "/console/<rest:path>", self.file),
+        )
+
+    def page(self, request: Request) -> Answer:
+        """``GET /``: the one page."""
+        return self._serve(PAGE, request)
+
+    def file(self, request: Request) -> Answer:
+        """``GET /console/PATH``: a file that the page names, spelled as it spells it."""
+        return self._serve(request.path.removeprefix(_PREFIX).decode("latin-1"), request)
+
+    def _serve(self, path: str, request: Request) -> Answer:
+        answer = self._found.get(path)
+        if answer is None:
+            return answers.NO_SUCH_PATH
+        if _has(request, dict(answer.headers)[b"ETag"]):
+            # The length stays that of the file (RFC 9110 section 8.6); no body is sent.
+            return replace(answer, status=304)
+        return answer
+
+
+def _has(request: Request, tag: bytes) -> bool:
+    """Whether the client has this very content (RFC 9110 section 13.1.2)."""
+    lines = request.requestHeaders.getRawHeaders(b"If-None-Match", [])
+    told = [each.strip().removeprefix(b"W/") for line in lines for each in line.split(b",")]
+    return tag in told or told == [b"*"]

@@ -1,0 +1,246 @@
+/**
+ * Brings the models up to date: by `/events` as long as it streams, else by asking each second.
+ *
+ * Both ways may overlap. What is told twice changes nothing, because orders have numbers without
+ * a gap and stocks have versions; what was missed shows as a gap and is asked for.
+ */
+
+import { ask, askPages, Refused } from "../http.js";
+import { Signal } from "../signal.js";
+import { TRADES_MAX } from "./trades.js";
+
+const POLL_MS = 1000;
+const STOCKS_EVERY_MS = 15_000;
+/** How long the stream may take to open before everything is asked for without it. */
+const START_MS = 2000;
+const REOPEN_MS = 1000;
+/** A front-end whose stream never opened may have none. */
+const REOPEN_NEVER_OPENED_MS = 15_000;
+const PAGE = 1000;
+/** Above this, stocks that were missed are asked for all at once. */
+const STALE_MAX = 20;
+
+/**
+ * `state` is "starting", "live", "polling" or "lost", and `reason` says why it is lost;
+ * `linked` tells when it has changed.
+ */
+export class Feed {
+  state = "starting";
+  reason = "";
+  linked = new Signal();
+  #stocks;
+  #trades;
+  #members;
+  #source = null;
+  #lastEventId = "";
+  #hasOpened = false;
+  #isStreaming = false;
+  #isLoaded = false;
+  #isPaused = false;
+  #highestHeard = 0;
+  #stocksAskedAt = 0;
+  #reopenAt = 0;
+  #asking = null;
+  #timer = 0;
+
+  /**
+   * @param {import("./stocks.js").Stocks} stocks
+   * @param {import("./trades.js").Trades} trades
+   * @param {import("./members.js").Members} members
+   */
+  constructor(stocks, trades, members) {
+    this.#stocks = stocks;
+    this.#trades = trades;
+    this.#members = members;
+  }
+
+  /** Begin, and never end. The stream comes first: what is loaded later cannot miss a change. */
+  start() {
+    this.#open();
+    this.#again(START_MS);
+  }
+
+  /** Stop asking while nobody looks: a stream holds one of the few connections of a browser. */
+  pause() {
+    this.#isPaused = true;
+    clearTimeout(this.#timer);
+    this.#close();
+  }
+
+  /** Go on where it was. */
+  resume() {
+    if (!this.#isPaused) return;
+    this.#isPaused = false;
+    this.#open();
+    this.#turn();
+  }
+
+  /** Ask now for what may have happened. @returns {Promise<void>} never rejects */
+  refresh() {
+    this.#asking ??= this.#ask().finally(() => {
+      this.#asking = null;
+    });
+    return this.#asking;
+  }
+
+  async #turn() {
+    if (!this.#source && performance.now() >= this.#reopenAt) this.#open();
+    if (!this.#isStreaming || !this.#isLoaded || this.#isBehind()) await this.refresh();
+    this.#again();
+  }
+
+  #again(waitMs = POLL_MS) {
+    clearTimeout(this.#timer);
+    if (!this.#isPaused) this.#timer = setTimeout(() => this.#turn(), waitMs);
+  }
+
+  #isBehind() {
+    return this.#stocks.stale.size > 0 || this.#highestHeard > this.#trades.last;
+  }
+
+  async #ask() {
+    try {
+      if (!this.#isLoaded) await this.#load();
+      await this.#catchUp();
+      await this.#askForStale();
+      this.#become(this.#isStreaming ? "live" : "polling");
+    } catch (problem) {
+      // Who does not answer at all may come back as another: begin anew then.
+      if (!(problem instanceof Refused)) this.#isLoaded = false;
+      this.#become("lost", problem instanceof Refused ? problem.message : "");
+    }
+  }
+
+  /** Everything that the pages show at first. */
+  async #load() {
+    const { data } = await ask("/cluster");
+    this.#members.take(data.services);
+    const last = this.#members.lastTransaction;
+    if (last < this.#trades.last) this.#stocks.clear();
+    await this.#askForStocks();
+    const recent = await this.#recent(last);
+    this.#stocks.recall(recent);
+    this.#trades.begin(Math.max(0, last - TRADES_MAX));
+    this.#trades.take(recent);
+    for (const order of recent) {
+      if (order.version > (this.#stocks.get(order.name)?.version ?? -1)) this.#stocks.trade(order);
+    }
+    this.#isLoaded = true;
+  }
+
+  async #recent(last) {
+    const after = Math.max(0, last - TRADES_MAX);
+    const { data } = await ask(`/orders?after=${after}&limit=${TRADES_MAX}`);
+    return data;
+  }
+
+  async #askForStocks() {
+    this.#stocksAskedAt = performance.now();
+    const path = (after) => `/stocks?after=${encodeURIComponent(after)}&limit=${PAGE}`;
+    await askPages(path, (rows) => this.#stocks.take(rows), "");
+  }
+
+  /** The orders that are new since the last one known, and what they did to stocks. */
+  async #catchUp() {
+    const path = (after) => `/orders?after=${after}&limit=${PAGE}`;
+    await askPages(path, (orders) => this.#heard(orders), String(this.#trades.last));
+    if (this.#trades.last >= this.#highestHeard) this.#highestHeard = 0;
+  }
+
+  async #askForStale() {
+    const due = !this.#isStreaming && performance.now() - this.#stocksAskedAt > STOCKS_EVERY_MS;
+    const stale = [...this.#stocks.stale];
+    if (due || stale.length > STALE_MAX) await this.#askForStocks();
+    else for (const name of stale) await this.#askForStock(name);
+  }
+
+  async #askForStock(name) {
+    try {
+      const { data } = await ask(`/stocks/${encodeURIComponent(name)}`);
+      this.#stocks.take([data]);
+    } catch (problem) {
+      if (problem.status !== 404) throw problem;
+      this.#stocks.stale.delete(name);
+    }
+  }
+
+  #heard(orders) {
+    if (!orders.length) return;
+    const known = this.#trades.last;
+    if (this.#isLoaded && this.#trades.take(orders)) {
+      for (const order of orders) if (order.order_num > known) this.#stocks.trade(order);
+    } else {
+      this.#highestHeard = Math.max(this.#highestHeard, orders.at(-1).order_num);
+    }
+  }
+
+  #become(state, reason = "") {
+    if (this.state === state && this.reason === reason) return;
+    this.state = state;
+    this.reason = reason;
+    this.linked.tell();
+  }
+
+  #open() {
+    if (this.#source || this.#isPaused || typeof EventSource === "undefined") return;
+    const from = this.#lastEventId && `?last_event_id=${encodeURIComponent(this.#lastEventId)}`;
+    const source = new EventSource(`/events${from}`);
+    this.#source = source;
+    source.onopen = () => this.#opened();
+    source.onerror = () => this.#failed(source);
+    this.#on("trades", ({ trades }) => this.#heardLive(trades));
+    this.#on("stocks", ({ stocks }) => this.#stocks.take(stocks));
+    this.#on("changes", ({ changes }) => changes.forEach((change) => this.#changed(change)));
+    this.#on("leader", (lead) => this.#members.lead(lead.group, lead.leader_id, lead.term));
+    this.#on("reset", () => this.#reset());
+  }
+
+  #on(kind, take) {
+    this.#source.addEventListener(kind, (event) => {
+      this.#lastEventId = event.lastEventId || this.#lastEventId;
+      take(JSON.parse(event.data));
+    });
+  }
+
+  async #opened() {
+    this.#hasOpened = true;
+    this.#isStreaming = true;
+    // What happened before the stream began is asked for once; then the stream alone tells.
+    await this.#asking;
+    await this.refresh();
+    this.#again();
+  }
+
+  #failed(source) {
+    if (source !== this.#source) return;
+    this.#close();
+    const wait = this.#hasOpened ? REOPEN_MS : REOPEN_NEVER_OPENED_MS;
+    this.#reopenAt = performance.now() + wait;
+    this.refresh().then(() => this.#again());
+  }
+
+  #close() {
+    this.#source?.close();
+    this.#source = null;
+    this.#isStreaming = false;
+  }
+
+  #heardLive(orders) {
+    this.#heard(orders);
+    if (this.#isBehind()) this.refresh();
+  }
+
+  #changed(change) {
+    const said = { halt: "is halted", resume: "trades again", add: "is new" };
+    const stock = change.name;
+    if (change.kind in said) this.#members.happen(`${stock} ${said[change.kind]}`);
+    else this.#members.happen(`${stock}: ${change.kind}`);
+    if ((this.#stocks.get(stock)?.version ?? -1) < change.version) this.#stocks.stale.add(stock);
+  }
+
+  #reset() {
+    this.#lastEventId = "";
+    this.#isLoaded = false;
+    this.refresh();
+  }
+}

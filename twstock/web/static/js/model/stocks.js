@@ -1,0 +1,149 @@
+/** Every stock, brought up to date by what the front-end tells. */
+
+import { Signal } from "../signal.js";
+
+/** How many quantities of a stock are kept for its sparkline. */
+export const HISTORY_MAX = 60;
+
+/**
+ * @typedef {{name: string, price: number, quantity: number, volume: number, version: number,
+ *   halted: boolean, history: number[], last: {side: string, quantity: number} | null}} Stock
+ */
+
+/** @param {{type: string, quantity: number}} order @returns {number} what it adds to a stock */
+const effect = (order) => (order.type === "buy" ? -order.quantity : order.quantity);
+
+/**
+ * The stocks. Whatever is told twice or late changes nothing: versions only grow.
+ * `changed` tells of a stock and the side of the trade that changed it, if one did;
+ * `listed` tells when stocks are new, or known further back.
+ */
+export class Stocks {
+  /** @type {Map<string, Stock>} */
+  #found = new Map();
+  /** Names of which a change was missed: they have to be asked for. @type {Set<string>} */
+  stale = new Set();
+  changed = new Signal();
+  listed = new Signal();
+
+  get size() {
+    return this.#found.size;
+  }
+
+  /** @param {string} name @returns {Stock | undefined} */
+  get(name) {
+    return this.#found.get(name);
+  }
+
+  /** @returns {Stock[]} */
+  all() {
+    return [...this.#found.values()];
+  }
+
+  /** Forget everything: what comes next is another market. */
+  clear() {
+    this.#found.clear();
+    this.stale.clear();
+    this.listed.tell();
+  }
+
+  /** Take stocks as the API shows them. @param {any[]} rows */
+  take(rows) {
+    let isNew = false;
+    for (const row of rows) isNew = this.#takeOne(row) || isNew;
+    if (isNew) this.listed.tell();
+  }
+
+  #takeOne(row) {
+    const { name, price, quantity, volume, version } = row;
+    const halted = row.halted === true;
+    const known = this.#found.get(name);
+    this.stale.delete(name);
+    if (!known) {
+      const history = [quantity];
+      this.#found.set(name, {
+        name,
+        price,
+        quantity,
+        volume,
+        version,
+        halted,
+        history,
+        last: null,
+      });
+      return true;
+    }
+    const same = known.version === version && known.halted === halted && known.price === price;
+    if (known.version > version || same) return false;
+    if (known.version < version) remember(known, quantity);
+    Object.assign(known, { price, quantity, volume, version, halted });
+    this.changed.tell({ stock: known, side: "" });
+    return false;
+  }
+
+  /** An executed order changes its stock. @param {any} order - as the API shows it */
+  trade(order) {
+    const stock = this.#found.get(order.name);
+    if (stock && order.version <= stock.version) {
+      if (order.version === stock.version) this.#traded(stock, order);
+      return;
+    }
+    if (!stock || order.version > stock.version + 1) {
+      this.stale.add(order.name);
+      return;
+    }
+    stock.quantity += effect(order);
+    stock.volume += order.quantity;
+    stock.version = order.version;
+    stock.price = order.price;
+    remember(stock, stock.quantity);
+    this.#traded(stock, order);
+  }
+
+  #traded(stock, order) {
+    stock.last = { side: order.type, quantity: order.quantity };
+    this.changed.tell({ stock, side: order.type });
+  }
+
+  /**
+   * Learn from executed orders how the quantities came about.
+   * @param {any[]} orders - in the sequence of their numbers
+   */
+  recall(orders) {
+    const byName = Map.groupBy ? Map.groupBy(orders, (o) => o.name) : grouped(orders);
+    for (const [name, own] of byName) {
+      const stock = this.#found.get(name);
+      if (stock) recallOne(stock, own);
+    }
+    this.listed.tell();
+  }
+}
+
+function remember(stock, quantity) {
+  stock.history.push(quantity);
+  if (stock.history.length > HISTORY_MAX) stock.history.shift();
+}
+
+/** Go back from the quantity of now, as long as no version is missing. */
+function recallOne(stock, orders) {
+  const past = [];
+  let [quantity, version] = [stock.quantity, stock.version];
+  for (const order of orders.toReversed?.() ?? [...orders].reverse()) {
+    if (order.version > version) continue;
+    if (order.version < version || past.length >= HISTORY_MAX) break;
+    stock.last ??= { side: order.type, quantity: order.quantity };
+    past.unshift(quantity);
+    quantity -= effect(order);
+    version -= 1;
+  }
+  if (past.length) stock.history = [quantity, ...past].slice(-HISTORY_MAX);
+}
+
+function grouped(orders) {
+  const groups = new Map();
+  for (const order of orders) {
+    if (!groups.has(order.name)) groups.set(order.name, []);
+    groups.get(order.name).push(order);
+  }
+  return groups;
+}

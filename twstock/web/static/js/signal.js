@@ -1,0 +1,18 @@
+/**
+ * Something that others want to hear of: whoever listens is told in turn.
+ * @template T
+ */
+export class Signal {
+  #listeners = new Set();
+
+  /** @param {(value: T) => void} listener @returns {() => void} stops listening */
+  listen(listener) {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** @param {T} [value] */
+  tell(value) {
+    for (const listener of this.#listeners) listener(value);
+  }
+}

@@ -1,0 +1,100 @@
+/** All orders, page by page. Their numbers have no gap, so a page is arithmetic. */
+
+import { byId, element, nextFrame, setAttribute, setText } from "../dom.js";
+import { count, price } from "../format.js";
+import { ask } from "../http.js";
+import { orderLink, ordersLink } from "../route.js";
+import { numberLink, side, stockLink, time } from "./tape.js";
+
+/** Orders of one page. */
+export const PAGE = 50;
+
+function orderRow(order) {
+  const value = order.price * order.quantity;
+  return element(
+    "tr",
+    { "data-number": order.order_num },
+    element("th", { scope: "row", class: "num c-number" }, numberLink(order)),
+    element("td", { class: "c-time" }, time(order)),
+    element("td", { class: "c-name" }, stockLink(order)),
+    element("td", { class: "c-side" }, side(order)),
+    element("td", { class: "num c-quantity" }, count(order.quantity)),
+    element("td", { class: "num c-price" }, price(order.price)),
+    element("td", { class: "num c-value" }, price(value)),
+  );
+}
+
+/** Shows the newest orders, live, or those before a number. */
+export class OrdersPage {
+  #trades;
+  #before = null;
+  #isShown = false;
+  #turn = 0;
+  #draw = nextFrame(() => this.#show());
+
+  /** @param {import("../model/trades.js").Trades} trades */
+  constructor(trades) {
+    this.#trades = trades;
+    trades.came.listen(() => this.#isShown && this.#draw());
+    byId("orders-find").addEventListener("submit", (event) => {
+      event.preventDefault();
+      const number = byId("orders-number").value.trim();
+      if (number) location.hash = orderLink(number);
+    });
+  }
+
+  /** Show the page that ends before a number. @param {URLSearchParams} query */
+  enter(query) {
+    const before = Number.parseInt(query.get("before"), 10);
+    this.#before = before > 1 ? before : null;
+    this.#isShown = true;
+    byId("orders-scroller").scrollTop = 0;
+    this.#draw();
+  }
+
+  /** Nobody looks any more. */
+  leave() {
+    this.#isShown = false;
+  }
+
+  async #show() {
+    this.#turn += 1;
+    const turn = this.#turn;
+    const total = this.#trades.last;
+    const last = Math.min(total, (this.#before ?? Infinity) - 1);
+    const first = Math.max(1, last - PAGE + 1);
+    this.#showPager(first, last, total);
+    const orders = last < 1 ? [] : (this.#trades.between(first, last) ?? (await page(first, last)));
+    // Whoever turned the page meanwhile sees that one.
+    if (turn === this.#turn && orders) byId("orders-body").replaceChildren(...orders.map(orderRow));
+  }
+
+  #showPager(first, last, total) {
+    setText(byId("orders-count"), count(total));
+    const empty = byId("orders-empty");
+    empty.hidden = total > 0;
+    setText(empty, "No order yet.");
+    setText(byId("orders-range"), total ? `${count(first)} to ${count(last)}` : "");
+    const newer = last + PAGE + 1 > total ? null : last + PAGE + 1;
+    lead(byId("orders-newest"), last < total && ordersLink(null));
+    lead(byId("orders-newer"), last < total && ordersLink(newer));
+    lead(byId("orders-older"), first > 1 && ordersLink(first));
+    lead(byId("orders-oldest"), first > 1 && ordersLink(Math.min(PAGE, total) + 1));
+  }
+}
+
+/** A link that leads nowhere is none. */
+function lead(link, address) {
+  setAttribute(link, "href", address);
+  setAttribute(link, "aria-disabled", !address && "true");
+}
+
+/** @returns {Promise<any[] | null>} null: the connection is lost, and will be told of */
+async function page(first, last) {
+  try {
+    const { data } = await ask(`/orders?after=${first - 1}&limit=${last - first + 1}`);
+    return data.reverse();
+  } catch {
+    return null;
+  }
+}

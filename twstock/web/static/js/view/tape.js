@@ -1,0 +1,63 @@
+/** The latest trades, newest first, and what a row of an order looks like. */
+
+import { byId, element, nextFrame } from "../dom.js";
+import { clock, count, moment, price, sideMark, sideWord } from "../format.js";
+import { orderLink, ticketLink } from "../route.js";
+
+const SHOWN = 25;
+
+/** The side of an order, in a word, a mark and a colour. */
+export function side(order) {
+  const mark = element("span", { "aria-hidden": true }, sideMark(order.type));
+  return element(
+    "span",
+    { class: "side-mark", "data-side": order.type },
+    mark,
+    ` ${sideWord(order.type)}`,
+  );
+}
+
+/** When an order was executed. */
+export function time(order) {
+  const at = new Date(order.time_ms);
+  const told = { datetime: at.toISOString(), title: moment(order.time_ms) };
+  return element("time", told, clock(order.time_ms));
+}
+
+/** The name of an order's stock, leading to its ticket. */
+export function stockLink(order) {
+  return element("a", { href: ticketLink(order.name), title: order.name }, order.name);
+}
+
+/** An order's number, leading to its page. */
+export function numberLink(order) {
+  return element("a", { href: orderLink(order.order_num) }, count(order.order_num));
+}
+
+function tapeRow(order) {
+  const mark = element("span", { "aria-hidden": true }, `${sideMark(order.type)} `);
+  const word = element("span", { class: "unseen" }, `${sideWord(order.type)} `);
+  const quantity = { class: "num c-quantity", "data-side": order.type };
+  return element(
+    "tr",
+    {},
+    element("td", { class: "c-time" }, time(order)),
+    element("td", { class: "c-name" }, stockLink(order)),
+    element("td", quantity, mark, word, count(order.quantity)),
+    element("td", { class: "num c-price" }, price(order.price)),
+    element("td", { class: "num c-number" }, numberLink(order)),
+  );
+}
+
+/** Shows the newest of `trades`. */
+export class Tape {
+  /** @param {import("../model/trades.js").Trades} trades */
+  constructor(trades) {
+    const draw = nextFrame(() => {
+      const newest = trades.newest(SHOWN);
+      byId("tape-body").replaceChildren(...newest.map(tapeRow));
+      byId("tape-empty").hidden = newest.length > 0;
+    });
+    trades.came.listen(draw);
+  }
+}

@@ -1,0 +1,202 @@
+/**
+ * The ticket: an order is filled in, sent under a key of its own, and answered.
+ *
+ * One draft trades at most once. A draft that was answered stays answered: until it is changed,
+ * or a new order is asked for, the button cannot trade again, however often it is pressed.
+ */
+
+import { byId, element, setAttribute, setText } from "../dom.js";
+import { count, NOTHING, price } from "../format.js";
+import { fieldOf, kept, newKey, Submission } from "../model/submission.js";
+import { orderLink } from "../route.js";
+
+const SUGGESTED_MAX = 20;
+const FIELDS = ["type", "name", "quantity"];
+
+/** The form; `onTraded` is called with the number of each order that was executed. */
+export class Ticket {
+  #stocks;
+  #onTraded;
+  #form = byId("ticket-form");
+  #name = byId("ticket-name");
+  #quantity = byId("ticket-quantity");
+  #button = byId("ticket-submit");
+  #outcome = byId("ticket-outcome");
+  /** @type {Submission | null} */
+  #submission = null;
+  #isAnswered = false;
+
+  /**
+   * @param {import("../model/stocks.js").Stocks} stocks
+   * @param {(number: number) => void} onTraded
+   */
+  constructor(stocks, onTraded) {
+    this.#stocks = stocks;
+    this.#onTraded = onTraded;
+    stocks.changed.listen(({ stock }) => stock.name === this.#name.value && this.#quote());
+    stocks.listed.listen(() => this.#quote());
+    this.#form.addEventListener("submit", (event) => this.#submitted(event));
+    this.#form.addEventListener("input", () => this.#edited());
+    this.#form.addEventListener("keydown", (event) => {
+      // A key that is held down says it once.
+      if (event.key === "Enter" && event.repeat) event.preventDefault();
+    });
+    this.#button.addEventListener("click", (event) => {
+      // The second half of a double click.
+      if (event.detail > 1) event.preventDefault();
+    });
+    this.#name.addEventListener("input", () => this.#suggest());
+    this.#takeUp();
+    this.#edited();
+  }
+
+  /** Put a stock on the ticket. @param {string} name */
+  choose(name) {
+    if (this.#isBusy || this.#name.value === name) return;
+    this.#name.value = name;
+    this.#edited();
+  }
+
+  /** Go to the first thing that is missing. */
+  focus() {
+    (this.#name.value ? this.#quantity : this.#name).focus();
+  }
+
+  get #isBusy() {
+    return this.#submission?.state === "asking";
+  }
+
+  get #draft() {
+    const type = this.#form.elements.namedItem("type").value;
+    return { name: this.#name.value, quantity: this.#quantity.value, type };
+  }
+
+  /** Go on with what was on its way when the page was left. */
+  #takeUp() {
+    const left = kept();
+    if (!left) return;
+    this.#name.value = left.draft.name;
+    this.#quantity.value = left.draft.quantity;
+    this.#form.elements.namedItem("type").value = left.draft.type;
+    this.#send(left.draft, left.key);
+  }
+
+  #edited() {
+    if (this.#isBusy) return;
+    if (this.#isAnswered || this.#submission) {
+      this.#isAnswered = false;
+      this.#submission = null;
+      this.#outcome.replaceChildren();
+      delete this.#outcome.dataset.state;
+    }
+    for (const field of FIELDS) this.#complain(field, "");
+    this.#quote();
+    this.#label();
+  }
+
+  #suggest() {
+    const typed = this.#name.value.trim().toLowerCase();
+    const fits = this.#stocks.all().filter((stock) => stock.name.toLowerCase().includes(typed));
+    const names = fits.slice(0, SUGGESTED_MAX).map((stock) => stock.name);
+    byId("ticket-names").replaceChildren(...names.map((value) => element("option", { value })));
+  }
+
+  #quote() {
+    const stock = this.#stocks.get(this.#name.value);
+    const quantity = Number(this.#quantity.value.trim() || Number.NaN);
+    setText(byId("quote-price"), stock ? price(stock.price) : NOTHING);
+    setText(byId("quote-quantity"), stock ? count(stock.quantity) : NOTHING);
+    const value = stock && quantity > 0 ? price(stock.price * quantity) : NOTHING;
+    setText(byId("quote-value"), value);
+  }
+
+  #label() {
+    const { name, quantity, type } = this.#draft;
+    const verb = type === "buy" ? "Buy" : "Sell";
+    const asking = this.#isBusy;
+    let text = [verb, quantity.trim(), name].filter(Boolean).join(" ");
+    if (this.#isAnswered) text = "New order";
+    if (asking) text = this.#submission.attempt > 1 ? "Asking again" : "Sending";
+    setText(this.#button, text);
+    this.#button.dataset.type = this.#isAnswered ? "next" : type;
+    setAttribute(this.#button, "aria-disabled", asking && "true");
+    for (const field of [this.#name, this.#quantity]) field.readOnly = asking;
+    for (const radio of this.#form.elements.namedItem("type")) radio.disabled = asking;
+  }
+
+  #submitted(event) {
+    event.preventDefault();
+    if (this.#isBusy) return;
+    if (this.#isAnswered) {
+      this.#edited();
+      this.#quantity.focus();
+      this.#quantity.select();
+      return;
+    }
+    this.#send(this.#draft, newKey());
+  }
+
+  #send(draft, key) {
+    for (const field of FIELDS) this.#complain(field, "");
+    this.#submission = new Submission(draft, key, (submission) => this.#show(submission));
+    this.#submission.run();
+  }
+
+  #show(submission) {
+    this.#outcome.dataset.state = submission.state;
+    if (submission.state === "asking") this.#showAsking(submission);
+    else if (submission.state === "traded") this.#showTraded(submission);
+    else if (submission.state === "refused") this.#showRefused(submission);
+    else {
+      const text = "Stopped asking. The order may have traded all the same: see Orders.";
+      this.#outcome.replaceChildren(text);
+    }
+    this.#label();
+  }
+
+  #showAsking(submission) {
+    if (submission.attempt === 1) {
+      this.#outcome.replaceChildren();
+      return;
+    }
+    const stop = element("button", { type: "button", class: "quiet" }, "Stop asking");
+    stop.addEventListener("click", () => submission.stop());
+    this.#outcome.dataset.state = "unknown";
+    this.#outcome.replaceChildren(
+      element("strong", {}, "Outcome not known yet"),
+      element("span", {}, submission.trouble),
+      element(
+        "span",
+        {},
+        `Asking again under the same key, so it trades once. Attempt ${submission.attempt}.`,
+      ),
+      stop,
+    );
+  }
+
+  #showTraded({ draft, number }) {
+    this.#isAnswered = true;
+    const verb = draft.type === "buy" ? "Bought" : "Sold";
+    const link = element("a", { href: orderLink(number) }, `Order ${count(number)}`);
+    const text = `${verb} ${draft.quantity.trim()} ${draft.name}`;
+    this.#outcome.replaceChildren(element("strong", {}, text), link);
+    this.#onTraded(number);
+  }
+
+  #showRefused({ message }) {
+    const field = fieldOf(message);
+    if (field) {
+      this.#outcome.replaceChildren();
+      delete this.#outcome.dataset.state;
+      this.#complain(field, message);
+      const at = { name: this.#name, quantity: this.#quantity };
+      (at[field] ?? this.#form.querySelector("[name=type]:checked"))?.focus();
+    } else this.#outcome.replaceChildren(element("strong", {}, "Refused"), message);
+  }
+
+  /** Say what is wrong at the field that it is about. */
+  #complain(field, message) {
+    setText(byId(`ticket-${field}-error`), message);
+    setAttribute(byId(`ticket-${field}`), "aria-invalid", field !== "type" && message && "true");
+  }
+}
