@@ -34,7 +34,7 @@ PURE = words("""
     rpc.wire.replicas rpc.wire.streams rpc.wire.trading
     catalog.state catalog.sessions catalog.changes
     order.state order.desk
-    web.cache web.answers web.bodies web.pace
+    web.cache web.answers web.bodies web.pace web.conditional web.problems web.requestids
 """)
 
 HARMLESS = words("""
@@ -50,6 +50,7 @@ CORE = [name.split(".")[1] for name in PURE if name.startswith("replication.")]
 
 MAY_IMPORT = {
     "errors": "",
+    "origin": "market",
     "market": "",
     "csvtext": "",
     "config": "errors replication.messages",
@@ -65,11 +66,11 @@ MAY_IMPORT = {
     "replication.CORE": "errors replication.CORE",
     "replication": "errors config process replication rpc.calls rpc.client rpc.wire",
     "replication.assembly": "errors config process replication rpc.calls rpc.server",
-    "rpc": "errors market config process replication.messages rpc",
+    "rpc": "errors origin market config process replication.messages rpc",
     "rpc.wire": "errors market replication.messages rpc.calls rpc.status rpc.wire pb",
-    "catalog": "errors market config process csvtext replication rpc catalog",
-    "order": "errors market config process csvtext replication rpc order",
-    "web": "errors market config process rpc web",
+    "catalog": "errors origin market config process csvtext replication rpc catalog",
+    "order": "errors origin market config process csvtext replication rpc order",
+    "web": "errors origin market config process rpc web",
     "*.tap": "errors market config process replication.assembly rpc.server rpc.wire",
 }
 """By the longest name that fits. A name stands for what is under it too; ``tap`` modules know

@@ -15,6 +15,7 @@ JSON reader keeps exact (RFC 8259 section 6)."""
 
 KEY_CHARS_MAX = 255
 NAME_CHARS_MAX = 255
+REQUEST_ID_CHARS_MAX = 128
 
 
 class Side(StrEnum):

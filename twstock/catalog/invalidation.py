@@ -7,15 +7,16 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
+from twstock import origin
 from twstock.catalog.sessions import Call, Sessions
 from twstock.config import Limits
 from twstock.errors import OutcomeUnknown
 from twstock.market import Stock
+from twstock.origin import Ids, OriginLogger
 from twstock.process import Clock, DelayedCall
 
 _OK = 200
@@ -69,7 +70,7 @@ class Publisher:
     in the next one. A call that fails is repeated as long as the session's lease lasts.
     """
 
-    _log = Logger()
+    _log = OriginLogger()
 
     def __init__(
         self, sessions: Sessions, client: HttpClient, clock: Clock, limits: Limits
@@ -80,7 +81,7 @@ class Publisher:
         self._limits = limits
         self._under_way: dict[int, Deferred[None]] = {}
         self._pausing: dict[int, DelayedCall] = {}
-        self._waiting: list[tuple[Mapping[str, int], Deferred[None]]] = []
+        self._waiting: list[tuple[Mapping[str, int], Ids, Deferred[None]]] = []
         self._timer: DelayedCall | None = None
 
     # --- leading -----------------------------------------------------------------------------
@@ -103,7 +104,7 @@ class Publisher:
         for call in list(self._under_way.values()):
             call.cancel()
         waiting, self._waiting = self._waiting, []
-        for _, published in waiting:
+        for _, _, published in waiting:
             published.errback(OutcomeUnknown("leadership was lost before all caches were told"))
 
     # --- publishing --------------------------------------------------------------------------
@@ -120,7 +121,7 @@ class Publisher:
         if self._sessions.is_published(versions):
             return succeed(None)
         published: Deferred[None] = Deferred()
-        self._waiting.append((versions, published))
+        self._waiting.append((versions, origin.current(), published))
         self._sessions.traded(new, self._clock.seconds())
         self.proceed()
         return published
@@ -129,11 +130,11 @@ class Publisher:
         """Do what has become possible: answer who waits, call who has to be told."""
         now = self._clock.seconds()
         waiting, self._waiting, done = self._waiting, [], []
-        for versions, published in waiting:
+        for versions, ids, published in waiting:
             if self._sessions.is_published(versions):
                 done.append(published)
             else:
-                self._waiting.append((versions, published))
+                self._waiting.append((versions, ids, published))
         for call in self._sessions.calls(now):
             if call.front_id not in self._under_way and call.front_id not in self._pausing:
                 self._call(call)
@@ -192,11 +193,13 @@ class Publisher:
         self._under_way.pop(call.front_id, None)
         if not self._sessions.is_open:
             return
-        self._log.warn(
-            "front-end {front} did not answer an invalidation: {reason}",
-            front=call.front_id,
-            reason=failure.getErrorMessage() or repr(failure.value),
-        )
+        waiting = (ids for names, ids, _ in self._waiting if names.keys() & call.versions.keys())
+        with origin.on_behalf_of(origin.together(waiting)):
+            self._log.warn(
+                "front-end {front} did not answer an invalidation: {reason}",
+                front=call.front_id,
+                reason=failure.getErrorMessage() or repr(failure.value),
+            )
         self._pausing[call.front_id] = self._clock.callLater(
             self._limits.retry_s, self._resume, call.front_id
         )

@@ -6,7 +6,7 @@ can have taken effect: ``none``, or ``unknown`` (ask again with the same key).
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -26,10 +26,13 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 JSON = b"application/json"
+REVALIDATED = b"no-cache"
+"""May be kept, and used when the server has said that it is still so."""
 RETRY: tuple[Header, ...] = ((b"Retry-After", b"1"),)
 CLOSE: Header = (b"Connection", b"close")
 HIT: tuple[Header, ...] = ((b"X-Cache", b"hit"),)
 MISS: tuple[Header, ...] = ((b"X-Cache", b"miss"),)
+ETAG = b"ETag"
 REPLAYED: tuple[Header, ...] = ((b"Idempotency-Replayed", b"true"),)
 
 
@@ -55,8 +58,18 @@ class Answer:
         """Whether nothing but length and body tells it from others with its status."""
         return not self.headers and self.media_type is JSON and self.caching == b"no-store"
 
+    def etag(self) -> bytes:
+        """The entity tag of the body; empty if it has none."""
+        return next((value for name, value in self.headers if name == ETAG), b"")
+
+    def not_modified(self) -> "Answer":
+        """The same, for a client that has the body already (RFC 9110 section 15.4.5)."""
+        return replace(self, status=304, body=b"")
+
     def fields(self) -> tuple[Header, ...]:
         """All header fields that belong to the answer, in the sequence in which they are sent."""
+        if self.status == 304:  # it has no body, of which anything could be said
+            return ((b"Cache-Control", self.caching), *self.headers)
         return (
             (b"Content-Type", self.media_type),
             (b"Content-Length", b"%d" % len(self.body)),
@@ -144,9 +157,12 @@ def stock_fields(stock: Stock) -> dict[str, Any]:
     }
 
 
-def stock_found(stock: Stock) -> Answer:
-    """A stock from the cache."""
-    return data(stock_fields(stock), HIT)
+def stock_found(stock: Stock, cached: tuple[Header, ...] = HIT) -> Answer:
+    """A stock, from the cache or from the catalog; whoever keeps it has to ask whether it is
+    still so, by its version.
+    """
+    body = _encode({"data": stock_fields(stock)}).encode("ascii")
+    return Answer(200, body, ((ETAG, b'"%d"' % stock.version), *cached), caching=REVALIDATED)
 
 
 def order_fields(trade: Trade) -> dict[str, Any]:

@@ -133,7 +133,7 @@ class Api:
         if stock is None:
             return answers.NO_SUCH_STOCK
         self._cache.fill(ticket, stock)
-        return answers.data(answers.stock_fields(stock), answers.MISS)
+        return answers.stock_found(stock, answers.MISS)
 
     async def list_stocks(self, request: Request) -> Answer:
         """``GET /stocks?after=&limit=``."""

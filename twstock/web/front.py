@@ -25,6 +25,7 @@ from twstock.web.internal import BODY_BYTES_MAX, Internal
 from twstock.web.lane import Lane, LaneChannel
 from twstock.web.leader import LeaderWatch
 from twstock.web.lease import LeaseSession
+from twstock.web.requestids import RequestIds
 from twstock.web.roster import Roster
 from twstock.web.routes import mount
 from twstock.web.site import ApiSite
@@ -75,7 +76,7 @@ class FrontEnd(Service):
         # The catalog may call back as soon as the lease is taken: listen for that first.
         self._listen(Internal(cache, roster.own_row).app(), self._front.internal, BODY_BYTES_MAX)
         public = self._listen(mount(api.routes()), self._front.http, self._limits.body_bytes_max)
-        lane = Lane(api, public.date, self._limits)
+        lane = Lane(api, public.date, public.ids, self._limits)
         public.make_channel = lambda: LaneChannel(self._limits, lane)
         for part in (catalog.watch, orders.watch, lease):
             part.start()
@@ -136,6 +137,7 @@ class FrontEnd(Service):
     def _listen(self, app: Klein, address: Address, body_bytes_max: int) -> ApiSite:
         """Serve an app; raises ConfigError when the address cannot be had."""
         site = ApiSite(app.resource(), self._reactor, self._limits, body_bytes_max)
+        site.ids = RequestIds(f"{self._front.id}-{secrets.token_hex(4)}-")
         try:
             port = self._reactor.listenTCP(address.port, site, backlog=1024, interface=address.host)
         except CannotListenError as error:
