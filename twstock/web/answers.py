@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 from twstock import errors
 from twstock.market import (
@@ -113,12 +113,25 @@ def data(value: object, headers: tuple[Header, ...] = ()) -> Answer:
     return plain({"data": value}, 200, headers)
 
 
+class Fault(NamedTuple):
+    """What is wrong, and what HTTP says about it. ``outcome`` is told if it is not empty."""
+
+    status: int
+    message: str
+    outcome: str = ""
+    headers: tuple[Header, ...] = ()
+
+    def fields(self) -> dict[str, Any]:
+        """The one form that all errors have."""
+        fields: dict[str, Any] = {"code": self.status, "message": self.message}
+        if self.outcome:
+            fields["outcome"] = self.outcome
+        return fields
+
+
 def error(status: int, message: str, outcome: str = "", headers: tuple[Header, ...] = ()) -> Answer:
     """An error in the one form that all have."""
-    fields: dict[str, Any] = {"code": status, "message": message}
-    if outcome:
-        fields["outcome"] = outcome
-    return plain({"error": fields}, status, headers)
+    return plain({"error": Fault(status, message, outcome).fields()}, status, headers)
 
 
 NO_SUCH_STOCK = error(404, STOCK_NOT_FOUND)
@@ -132,7 +145,8 @@ NOT_UTF8 = error(400, "path: not UTF-8")
 TOO_SLOW = error(408, "the request took too long to arrive")
 TARGET_TOO_LONG = error(414, "the request line is too long")
 HEADERS_TOO_LARGE = error(431, "the request's headers are too large")
-BROKEN = error(500, "internal error", "unknown")
+INTERNAL = Fault(500, "internal error", "unknown")
+BROKEN = error(*INTERNAL)
 
 
 def body_too_large(limit: int) -> Answer:
@@ -204,6 +218,19 @@ def refusal(order: PlaceOrder) -> Answer | None:
     return None if judged is None else error(404, judged)
 
 
+def placement_row(placed: Placement) -> dict[str, Any]:
+    """What became of one order of a batch, as its row tells it."""
+    row: dict[str, Any] = {"status": 200, "transaction_number": placed.number}
+    if placed.refusal:
+        row = fault_row(Fault(404, placed.refusal))
+    return row | {"replayed": True} if placed.replayed else row
+
+
+def fault_row(fault: Fault) -> dict[str, Any]:
+    """What is wrong with one order of a batch, as its row tells it."""
+    return {"status": fault.status, "error": fault.fields()}
+
+
 def readiness(reasons: list[str]) -> Answer:
     """Whether the front-end can serve, and why not."""
     state = {"ready": not reasons, "reasons": reasons}
@@ -214,19 +241,24 @@ def readiness(reasons: list[str]) -> Answer:
 
 
 def failure(problem: errors.TwstockError, nothing: str = "none") -> Answer:
+    """The answer for an error that was raised on purpose; see ``fault``."""
+    return error(*fault(problem, nothing))
+
+
+def fault(problem: errors.TwstockError, nothing: str = "none") -> Fault:
     """What HTTP says about an error that was raised on purpose.
 
     ``nothing`` is the outcome to tell of when the request itself did nothing.
     """
     match problem:
         case errors.InvalidRequest():
-            return error(400, str(problem))
+            return Fault(400, str(problem))
         case errors.KeyReused():
-            return error(422, str(problem))
+            return Fault(422, str(problem))
         case errors.Overloaded():
-            return error(429, str(problem) or "too many requests", nothing, RETRY)
+            return Fault(429, str(problem) or "too many requests", nothing, RETRY)
         case errors.DiskFull():
-            return error(507, str(problem) or "disk full", nothing, RETRY)
+            return Fault(507, str(problem) or "disk full", nothing, RETRY)
         case errors.NotLeader() | errors.Unavailable():
-            return error(503, str(problem) or "unavailable", nothing, RETRY)
-    return error(503, str(problem) or "outcome unknown", "unknown", RETRY)
+            return Fault(503, str(problem) or "unavailable", nothing, RETRY)
+    return Fault(503, str(problem) or "outcome unknown", "unknown", RETRY)

@@ -20,6 +20,7 @@ from twstock.process import Pool, key_maker
 from twstock.rpc.calls import Register
 from twstock.rpc.client import Client
 from twstock.web.api import Api
+from twstock.web.batch import Batches
 from twstock.web.cache import Cache
 from twstock.web.internal import BODY_BYTES_MAX, Internal
 from twstock.web.lane import Lane, LaneChannel
@@ -27,7 +28,7 @@ from twstock.web.leader import LeaderWatch
 from twstock.web.lease import LeaseSession
 from twstock.web.requestids import RequestIds
 from twstock.web.roster import Roster
-from twstock.web.routes import mount
+from twstock.web.routes import larger_bodies, mount
 from twstock.web.site import ApiSite
 from twstock.web.tiers import CatalogTier, OrderTier, Tier
 
@@ -75,7 +76,10 @@ class FrontEnd(Service):
         self._stops = [orders.queue.stop, lease.stop, catalog.watch.stop, orders.watch.stop]
         # The catalog may call back as soon as the lease is taken: listen for that first.
         self._listen(Internal(cache, roster.own_row).app(), self._front.internal, BODY_BYTES_MAX)
-        public = self._listen(mount(api.routes()), self._front.http, self._limits.body_bytes_max)
+        batches = Batches(cache, orders, new_key, self._limits)
+        routes = api.routes() + batches.routes()
+        public = self._listen(mount(routes), self._front.http, self._limits.body_bytes_max)
+        public.larger_bodies = larger_bodies(routes)
         lane = Lane(api, public.date, public.ids, self._limits)
         public.make_channel = lambda: LaneChannel(self._limits, lane)
         for part in (catalog.watch, orders.watch, lease):
