@@ -17,6 +17,7 @@ from twstock.config import Limits, default_cluster
 from twstock.errors import DiskFull, KeyReused, OutcomeUnknown, Overloaded, Unavailable
 from twstock.market import Order, Refusal, Side, Stock, Trade
 from twstock.rpc.calls import Lookup, Orders, Page, Placement, PlaceOrder, StockPage, Stocks
+from twstock.web import answers
 from twstock.web.api import Api
 from twstock.web.cache import Cache
 from twstock.web.internal import Internal
@@ -237,6 +238,30 @@ def test_stocks_are_listed_in_pages(site: Site) -> None:
     assert site.get("/stocks?after=A%20B&limit=7").json["next"] == "GOOGL"
     assert site.tiers.pages == [StockPage("A B", 7)]
     assert site.get("/stocks?limit=none").message.startswith("limit:")
+
+
+@pytest.mark.parametrize(
+    ("path", "link"),
+    [
+        ("/stocks?after=A%20B&limit=7", "</stocks?after=GOOGL&limit=7>"),
+        ("/stocks?limit=5000", "</stocks?after=GOOGL&limit=1000>"),
+        ("/orders/?limit=2", "</orders?after=1&limit=2>"),
+        ("/orders", "</orders?after=1&limit=100>"),
+    ],
+)
+def test_a_page_links_to_the_next(site: Site, path: str, link: str) -> None:
+    """RFC 8288: with the limit of this page, until the last one."""
+    assert site.get(path).header("Link") == f'{link}; rel="next"'
+
+
+def test_a_link_holds_any_name() -> None:
+    """Percent-encoded, so that it is one parameter of one URL; the last page has none."""
+    page = answers.stock_page(Stocks((), 'Ü/&"> '), 3)
+    assert page.headers == (
+        (b"Link", b'</stocks?after=%C3%9C%2F%26%22%3E%20&limit=3>; rel="next"'),
+    )
+    assert answers.stock_page(Stocks((), ""), 3).headers == ()
+    assert answers.order_page(Orders((), 0), 3).headers == ()
 
 
 @pytest.mark.parametrize("cached", [True, False])

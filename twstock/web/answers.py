@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from twstock import errors
 from twstock.market import (
@@ -192,16 +193,23 @@ def order_fields(trade: Trade) -> dict[str, Any]:
     }
 
 
-def stock_page(page: Stocks) -> Answer:
-    """Stocks, and the name to go on after."""
+def stock_page(page: Stocks, limit: int) -> Answer:
+    """Up to ``limit`` stocks, and the name to go on after."""
     rows = [stock_fields(stock) for stock in page.stocks]
-    return plain({"data": rows, "next": page.next or None})
+    return _page("/stocks", rows, page.next, limit)
 
 
-def order_page(page: Orders) -> Answer:
-    """Orders, and the number to go on after."""
+def order_page(page: Orders, limit: int) -> Answer:
+    """Up to ``limit`` orders, and the number to go on after."""
     rows = [order_fields(trade) for trade in page.orders]
-    return plain({"data": rows, "next": page.next or None})
+    return _page("/orders", rows, page.next, limit)
+
+
+def _page(path: str, rows: list[dict[str, Any]], after: str | int, limit: int) -> Answer:
+    """A page, with a link to the next one, if there is one (RFC 8288)."""
+    target = f"{path}?after={quote(str(after), safe='')}&limit={limit}"
+    link = ((b"Link", f'<{target}>; rel="next"'.encode("ascii")),) if after else ()
+    return plain({"data": rows, "next": after or None}, 200, link)
 
 
 def placement(placed: Placement) -> Answer:

@@ -138,7 +138,7 @@ class Api:
     async def list_stocks(self, request: Request) -> Answer:
         """``GET /stocks?after=&limit=``."""
         page = bodies.parse_stock_page(request.args, self._limits.page_max)
-        return answers.stock_page(await self._catalog.list(page))
+        return answers.stock_page(await self._catalog.list(page), page.limit)
 
     def place(self, request: Request) -> "Answer | Deferred[Answer]":
         """``POST /orders``."""
@@ -192,7 +192,7 @@ class Api:
     async def list_orders(self, request: Request) -> Answer:
         """``GET /orders?after=&limit=``."""
         page = bodies.parse_order_page(request.args, self._limits.page_max)
-        return answers.order_page(await self._orders.list(page))
+        return answers.order_page(await self._orders.list(page), page.limit)
 
     async def cluster(self, _request: Request) -> Answer:
         """``GET /cluster``: one row for each member."""
