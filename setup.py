@@ -36,6 +36,7 @@ setup(
     package_data={
         "twstock": ["py.typed", "catalog.csv"],
         "twstock.pb": ["*.pyi"],
+        "twstock.web": ["docs.css"],
     },
     entry_points={"console_scripts": ["twstock = twstock.cli:main"]},
     install_requires=[

@@ -231,9 +231,19 @@ def test_a_batch_may_be_larger_than_an_order(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "code"),
-    [("GET", "/orders/batch", 404), ("PUT", "/orders/batch", 405), ("POST", "/orders/1", 405)],
+    ("method", "path", "allow"),
+    [
+        ("GET", "/orders/batch", "POST"),
+        ("HEAD", "/orders/%62atch", "POST"),
+        ("PUT", "/orders/batch", "POST"),
+        ("POST", "/orders/1", "GET, HEAD"),
+        ("POST", "/orders/batch/", "GET, HEAD"),
+        ("POST", "/orders/batches", "GET, HEAD"),
+    ],
 )
-def test_batch_is_no_number(desk: Desk, method: str, path: str, code: int) -> None:
-    """Orders are found by their numbers as before."""
-    assert desk.ask(method, path).code == code
+def test_batch_is_no_number(desk: Desk, method: str, path: str, allow: str) -> None:
+    """It is a path of its own, and orders are found by their numbers as before."""
+    reply = desk.ask(method, path)
+    assert (reply.code, reply.header("Allow")) == (405, allow)
+    assert desk.get("/orders/batch/1").code == desk.get("/orders/batches").code == 404
+    assert desk.get("/orders/1").code == 200

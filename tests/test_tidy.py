@@ -35,11 +35,12 @@ PURE = words("""
     catalog.state catalog.sessions catalog.changes
     order.state order.desk
     web.cache web.answers web.bodies web.pace web.conditional web.problems web.requestids
+    web.operations web.openapi web.manual
 """)
 
 HARMLESS = words("""
-    array bisect collections collections.abc csv dataclasses decimal enum functools hashlib http io
-    itertools json math pathlib re struct tomllib types typing urllib.parse zlib
+    array bisect collections collections.abc csv dataclasses decimal enum functools hashlib html
+    http io itertools json math pathlib re struct tomllib types typing urllib.parse zlib
     random.Random grpc.StatusCode pylru
 """)
 """What a pure module may import from outside: the *type* Random, codes, and data structures."""

@@ -14,7 +14,7 @@ from twstock.config import Limits
 from twstock.errors import TwstockError
 from twstock.market import Stock, Trade
 from twstock.rpc.calls import Lookup, Orders, Page, Placement, PlaceOrder, StockPage, Stocks
-from twstock.web import answers, bodies
+from twstock.web import answers, bodies, operations
 from twstock.web.answers import Answer
 from twstock.web.cache import Cache
 from twstock.web.respond import body, segment
@@ -90,17 +90,17 @@ class Api:
     def routes(self) -> tuple[Route, ...]:
         """What is served where."""
         return (
-            Route("GET", "/stocks", self.list_stocks),
-            Route("GET", "/stocks/<rest:name>", self.stock),
-            Route("GET", "/orders", self.list_orders),
-            Route("POST", "/orders", self.place),
+            Route("GET", "/stocks", self.list_stocks, operations.LIST_STOCKS),
+            Route("GET", "/stocks/<rest:name>", self.stock, operations.GET_STOCK),
+            Route("GET", "/orders", self.list_orders, operations.LIST_ORDERS),
+            Route("POST", "/orders", self.place, operations.PLACE_ORDER),
             Route("GET", "/orders/", self.list_orders),
             Route("POST", "/orders/", self.place),
-            Route("GET", "/orders/<rest:number>", self.order),
-            Route("GET", "/cluster", self.cluster),
-            Route("GET", "/cache", self.cache_counters),
-            Route("GET", "/livez", self.alive),
-            Route("GET", "/readyz", self.ready),
+            Route("GET", '/orders/<rest("batch"):number>', self.order, operations.GET_ORDER),
+            Route("GET", "/cluster", self.cluster, operations.CLUSTER),
+            Route("GET", "/cache", self.cache_counters, operations.CACHE),
+            Route("GET", "/livez", self.alive, operations.ALIVE),
+            Route("GET", "/readyz", self.ready, operations.READY),
             Route("DELETE", "/delete/<rest:name>", self.delete),
         )
 

@@ -13,7 +13,7 @@ from twstock.errors import InvalidRequest, TwstockError
 from twstock.market import refusal_of_words
 from twstock.origin import Ids, OriginLogger
 from twstock.rpc.calls import Placement, PlaceOrder
-from twstock.web import answers, bodies
+from twstock.web import answers, bodies, operations
 from twstock.web.answers import Answer, Fault
 from twstock.web.api import OrderBook
 from twstock.web.cache import Cache
@@ -41,7 +41,7 @@ class Batches:
     def routes(self) -> tuple[Route, ...]:
         """What is served where."""
         limit = self._limits.batch_body_bytes_max
-        return (Route("POST", "/orders/batch", self.place, {}, limit),)
+        return (Route("POST", "/orders/batch", self.place, operations.PLACE_BATCH, limit),)
 
     async def place(self, request: Request) -> Answer:
         """``POST /orders/batch``: one row for each order, in their sequence."""

@@ -4,6 +4,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from importlib import metadata
 from random import Random
 from typing import Any, TypeVar
 
@@ -19,9 +20,11 @@ from twstock.errors import ConfigError, Unavailable
 from twstock.process import Pool, key_maker
 from twstock.rpc.calls import Register
 from twstock.rpc.client import Client
+from twstock.web import operations
 from twstock.web.api import Api
 from twstock.web.batch import Batches
 from twstock.web.cache import Cache
+from twstock.web.description import Description
 from twstock.web.internal import BODY_BYTES_MAX, Internal
 from twstock.web.lane import Lane, LaneChannel
 from twstock.web.leader import LeaderWatch
@@ -78,6 +81,7 @@ class FrontEnd(Service):
         self._listen(Internal(cache, roster.own_row).app(), self._front.internal, BODY_BYTES_MAX)
         batches = Batches(cache, orders, new_key, self._limits)
         routes = api.routes() + batches.routes()
+        routes += Description(routes, metadata.version("twstock"), operations.SCHEMAS).routes()
         public = self._listen(mount(routes), self._front.http, self._limits.body_bytes_max)
         public.larger_bodies = larger_bodies(routes)
         lane = Lane(api, public.date, public.ids, self._limits)

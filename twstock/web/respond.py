@@ -1,5 +1,6 @@
 """How a function that returns an ``Answer`` becomes a Klein handler. All JSON is sent here."""
 
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -24,11 +25,14 @@ _log = OriginLogger()
 
 class _Rest(BaseConverter):
     """All that is left of a path, slashes and nothing included: handlers read the raw path,
-    because a percent-encoded slash belongs to a name.
+    because a percent-encoded slash belongs to a name. ``but`` is a path of its own.
     """
 
-    regex = r"[\s\S/]*"
     part_isolating = False
+
+    def __init__(self, map: Any, but: str = "") -> None:
+        super().__init__(map)
+        self.regex = rf"(?!{re.escape(but)}$)[\s\S/]*" if but else r"[\s\S/]*"
 
 
 def new_app() -> Klein:
