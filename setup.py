@@ -36,7 +36,7 @@ setup(
     package_data={
         "twstock": ["py.typed", "catalog.csv"],
         "twstock.pb": ["*.pyi"],
-        "twstock.web": ["static/**"],
+        "twstock.web": ["docs.css", "static/**"],
     },
     entry_points={"console_scripts": ["twstock = twstock.cli:main"]},
     install_requires=[

@@ -36,14 +36,15 @@ PURE = words("""
     catalog.requests
     order.state order.desk order.counts
     web.cache web.answers web.bodies web.pace web.ring web.traffic web.cursor web.subscription
-    web.events web.recent web.rhythm web.adminspec
+    web.events web.recent web.rhythm web.adminspec web.conditional web.problems web.requestids
+    web.operations web.openapi web.manual
     client.answers client.attempts client.batch client.eventstream client.values
 """)
 
 HARMLESS = words("""
     array bisect collections collections.abc csv dataclasses decimal enum functools hashlib http
     io itertools json math pathlib re struct tomllib types typing urllib.parse zlib
-    random.Random grpc.StatusCode pylru
+    random.Random grpc.StatusCode pylru html
 """)
 """What a pure module may import from outside: the *type* Random, codes, and data structures."""
 
@@ -72,11 +73,11 @@ MAY_IMPORT = {
     "replication.CORE": "errors replication.CORE",
     "replication": "errors config process replication rpc.calls rpc.client rpc.wire tally",
     "replication.assembly": "errors config observatory process replication rpc.calls rpc.server",
-    "rpc": "errors market config process replication.messages rpc tally",
+    "rpc": "errors market config process replication.messages rpc tally origin",
     "rpc.wire": "errors market replication.messages rpc.calls rpc.status rpc.wire pb tally",
-    "catalog": "errors market config process csvtext replication rpc catalog tally",
-    "order": "errors market config process csvtext replication rpc order tally",
-    "web": "errors market config process rpc web tally exposition observatory access tokens",
+    "catalog": "errors market config process csvtext replication rpc catalog tally origin",
+    "order": "errors market config process csvtext replication rpc order tally origin",
+    "web": "errors market config process rpc web tally exposition observatory access tokens origin",
     "*.tap": "errors market config process replication.assembly rpc.server rpc.wire",
     "access": "errors",
     "tokens": "access errors",
@@ -86,6 +87,7 @@ MAY_IMPORT = {
     "watch": "rest tabular",
     "forms": "errors",
     "workload": "errors rest",
+    "origin": "market",
 }
 """By the longest name that fits. A name stands for what is under it too; ``tap`` modules know
 their own tier besides."""

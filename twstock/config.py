@@ -94,6 +94,8 @@ class Limits:
     # front-end
     cache_size: int = 100
     body_bytes_max: int = 16 * 1024
+    batch_body_bytes_max: int = 512 * 1024
+    batches_max: int = 64
     header_bytes_max: int = 16 * 1024
     header_timeout_s: float = 5.0
     body_timeout_s: float = 10.0

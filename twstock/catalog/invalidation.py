@@ -7,15 +7,16 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
+from twstock import origin
 from twstock.catalog.sessions import Call, Sessions
 from twstock.config import Limits
 from twstock.errors import OutcomeUnknown
 from twstock.market import Stock
+from twstock.origin import Ids, OriginLogger
 from twstock.process import Clock, DelayedCall
 from twstock.tally import Family, Histogram, counter, gauge, histogram
 
@@ -70,7 +71,7 @@ class Publisher:
     in the next one. A call that fails is repeated as long as the session's lease lasts.
     """
 
-    _log = Logger()
+    _log = OriginLogger()
 
     def __init__(
         self, sessions: Sessions, client: HttpClient, clock: Clock, limits: Limits
@@ -81,7 +82,7 @@ class Publisher:
         self._limits = limits
         self._under_way: dict[int, Deferred[None]] = {}
         self._pausing: dict[int, DelayedCall] = {}
-        self._waiting: list[tuple[Mapping[str, int], float, Deferred[None]]] = []
+        self._waiting: list[tuple[Mapping[str, int], float, Ids, Deferred[None]]] = []
         self._timer: DelayedCall | None = None
         self._publish_s, self._call_s = Histogram(), Histogram()
         self._stocks_told = self._calls_failed = 0
@@ -135,7 +136,7 @@ class Publisher:
         for call in list(self._under_way.values()):
             call.cancel()
         waiting, self._waiting = self._waiting, []
-        for _, _, published in waiting:
+        for *_, published in waiting:
             published.errback(OutcomeUnknown("leadership was lost before all caches were told"))
 
     # --- publishing --------------------------------------------------------------------------
@@ -153,7 +154,7 @@ class Publisher:
             return succeed(None)
         published: Deferred[None] = Deferred()
         now = self._clock.seconds()
-        self._waiting.append((versions, now, published))
+        self._waiting.append((versions, now, origin.current(), published))
         self._sessions.traded(new, now)
         self.proceed()
         return published
@@ -163,12 +164,12 @@ class Publisher:
         now = self._clock.seconds()
         self._tell_lapsed()
         waiting, self._waiting, done = self._waiting, [], []
-        for versions, began, published in waiting:
+        for versions, began, ids, published in waiting:
             if self._sessions.is_published(versions):
                 self._publish_s.observe(now - began)
                 done.append(published)
             else:
-                self._waiting.append((versions, began, published))
+                self._waiting.append((versions, began, ids, published))
         for call in self._sessions.calls(now):
             if call.front_id not in self._under_way and call.front_id not in self._pausing:
                 self._call(call)
@@ -238,11 +239,15 @@ class Publisher:
             return
         if call.front_id not in self._silent:
             self._silent.add(call.front_id)
-            self._log.warn(
-                "front-{front} does not answer invalidations: {reason}",
-                front=call.front_id,
-                reason=failure.getErrorMessage() or repr(failure.value),
+            waits = (
+                ids for names, _, ids, _ in self._waiting if names.keys() & call.versions.keys()
             )
+            with origin.on_behalf_of(origin.together(waits)):
+                self._log.warn(
+                    "front-{front} does not answer invalidations: {reason}",
+                    front=call.front_id,
+                    reason=failure.getErrorMessage() or repr(failure.value),
+                )
         self._pausing[call.front_id] = self._clock.callLater(
             self._limits.retry_s, self._resume, call.front_id
         )

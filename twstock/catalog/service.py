@@ -5,7 +5,6 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twstock.catalog.changes import Lost, Stale
@@ -43,6 +42,7 @@ from twstock.market import (
     Verdict,
     parse_order,
 )
+from twstock.origin import OriginLogger
 from twstock.process import Clock
 from twstock.rpc.calls import (
     Changed,
@@ -98,7 +98,7 @@ class Catalog:
     this replica leads it first.
     """
 
-    _log = Logger()
+    _log = OriginLogger()
 
     def __init__(
         self,

@@ -5,9 +5,9 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twstock import origin
 from twstock.config import Limits
 from twstock.errors import (
     DiskFull,
@@ -21,6 +21,7 @@ from twstock.errors import (
 from twstock.market import Batch, BatchResult, BeginEpoch, Order, Outcome, Trade
 from twstock.order.counts import OrderCounts
 from twstock.order.desk import Desk, Place
+from twstock.origin import Ids, OriginLogger
 from twstock.process import Clock
 from twstock.rpc.calls import ExecutedTrades, Placement
 from twstock.rpc.wire.commands import encode_order_record
@@ -61,7 +62,7 @@ class Ledger(Protocol):
 class Leading:
     """The leader's work of one term. ``end`` is final: the next term gets a new object."""
 
-    _log = Logger()
+    _log = OriginLogger()
 
     def __init__(
         self,
@@ -85,6 +86,7 @@ class Leading:
             epoch, ledger.last_number(), limits.batch_orders_max, limits.orders_waiting_max
         )
         self._askers: dict[str, list[Tell]] = {}
+        self._origin: Ids = ()
         self._woken: Deferred[None] | None = None
         self._ended = False
         self.reason = "the catalog's trades are being listed"
@@ -134,6 +136,8 @@ class Leading:
 
     def go(self) -> None:
         """Begin with what waits on the desk, unless a batch is under way."""
+        if ids := origin.current():
+            self._origin = origin.together((self._origin, ids))
         self._wake()
 
     # --- the work of the term, one step after the other --------------------------------------
@@ -145,6 +149,7 @@ class Leading:
                 await self._sleep(self._limits.reconcile_every_s)
             if self._ended:
                 return
+            origin.work_for(self._origin)
             if self._desk.has_waiting:
                 await self._trade()
             else:
@@ -173,7 +178,10 @@ class Leading:
 
     async def _trade(self) -> None:
         """One batch, from the queue to the proposal of its orders."""
-        new = await self._new_orders(self._desk.take())
+        taken = self._desk.take()
+        if not self._desk.has_waiting:
+            self._origin = ()
+        new = await self._new_orders(taken)
         if not new or self._ended:
             return
         # Only now: the catalog forgets keys up to there, and these were looked up before.

@@ -12,13 +12,14 @@ from typing import Any, Generic, TypeVar, cast
 import grpc
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twstock import origin
 from twstock.config import Limits
 from twstock.errors import CannotListen, OutcomeUnknown, Overloaded, TwstockError
+from twstock.origin import Ids, OriginLogger
 from twstock.process import Clock
-from twstock.rpc.status import code_of, metadata_of
+from twstock.rpc.status import REQUEST_ID, code_of, metadata_of
 from twstock.rpc.streams import WAIT_MAX_S, Answering, AnswerStream
 from twstock.rpc.wire import streams
 from twstock.rpc.wire.methods import Method
@@ -43,7 +44,7 @@ class Endpoint(Generic[Q, A]):
 class Server(Service):
     """Serves endpoints on one address from start to stop."""
 
-    _log = Logger()
+    _log = OriginLogger()
 
     def __init__(
         self,
@@ -170,7 +171,9 @@ class Server(Service):
     def _answer(self, endpoint: Endpoint[Q, A], data: bytes, context: Any) -> bytes:
         request = endpoint.method.parse_request(data)
         answer: Future[A] = Future()
-        self._deliver(self._start, endpoint, request, partial(_settle, answer))
+        self._deliver(
+            self._start_for, _ids_of(context), endpoint, request, partial(_settle, answer)
+        )
         remaining = context.time_remaining()
         wait_s = WAIT_MAX_S if remaining is None else min(remaining, WAIT_MAX_S)
         try:
@@ -178,17 +181,29 @@ class Server(Service):
         except TimeoutError:
             raise OutcomeUnknown("no answer within the deadline") from None
 
+    def _start_for(self, ids: Ids, *call: Any) -> None:
+        with origin.on_behalf_of(ids):
+            self._start(*call)
+
     def _start(
         self, endpoint: Endpoint[Q, A], request: Q, answered: Callable[[A | Exception], None]
     ) -> None:
         """In the reactor: run the endpoint's function, and pass on what it comes to."""
+        ids = origin.current()
 
         def failed(failure: Failure) -> None:
             if not failure.check(TwstockError):
-                self._log.failure("{call} failed", failure, call=endpoint.method.name)
+                with origin.on_behalf_of(ids):
+                    self._log.failure("{call} failed", failure, call=endpoint.method.name)
             answered(cast(Exception, failure.value))
 
         Deferred.fromCoroutine(endpoint.answer(request)).addCallbacks(answered, failed)
+
+
+def _ids_of(context: Any) -> Ids:
+    """The ids of the requests on whose behalf a call is made, from its metadata."""
+    metadata = context.invocation_metadata() or ()
+    return origin.received(value for name, value in metadata if name == REQUEST_ID)
 
 
 def _settle(answer: "Future[A]", result: A | Exception) -> None:

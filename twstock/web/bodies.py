@@ -24,6 +24,8 @@ from twstock.market import (
 from twstock.rpc.calls import Page, PlaceOrder, StockPage
 
 PAGE_DEFAULT = 100
+BATCH_ORDERS_MAX = 1000
+"""How many orders a client may send in one request."""
 NUMBER_MAX = 2**63 - 1
 """The largest transaction number that the wire can carry (int64)."""
 _DIGITS_MAX = 18
@@ -32,6 +34,7 @@ _REMEMBERED_BYTES_MAX = 256
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}")
 _COUNT = re.compile(r"[0-9]{1,19}")
 _PRICE = re.compile(r"[0-9]{1,13}(\.[0-9]{1,2})?", re.ASCII)
+_KEY_EXPECTED = f"expected one of 1 to {KEY_CHARS_MAX} visible ASCII characters"
 _KEY = re.compile(rb"[\x21-\x7e]{1,%d}" % KEY_CHARS_MAX)
 
 
@@ -107,28 +110,56 @@ def parse_order(body: bytes, key: str) -> PlaceOrder:
     return PlaceOrder(key, *terms)
 
 
+def parse_batch(body: bytes) -> Sequence[object]:
+    """The orders of a batch, each to be read by ``parse_order_of_batch``."""
+    orders = _member(parse_object(body), "orders")
+    if not isinstance(orders, list) or not 1 <= len(orders) <= BATCH_ORDERS_MAX:
+        raise InvalidRequest("orders", f"expected a list of 1 to {BATCH_ORDERS_MAX} orders")
+    return orders
+
+
+def parse_order_of_batch(fields: object, position: int) -> PlaceOrder:
+    """One order of a batch, whose ``key`` is empty if it came without one. What is wrong with it
+    is told with its position, counted from 0.
+    """
+    where = f"orders[{position}]"
+    if not isinstance(fields, dict):
+        raise InvalidRequest(where, "expected a JSON object")
+    key = fields.get("idempotency_key", "")
+    if "idempotency_key" in fields and not _is_key(key):
+        raise InvalidRequest(f"{where}.idempotency_key", _KEY_EXPECTED)
+    return PlaceOrder(key, *_terms_of(fields, f"{where}."))
+
+
+def _is_key(value: object) -> bool:
+    return isinstance(value, str) and value.isascii() and bool(_KEY.fullmatch(value.encode()))
+
+
 def _terms(body: bytes) -> tuple[str, str, int]:
+    return _terms_of(parse_object(body))
+
+
+def _terms_of(fields: Mapping[str, Any], where: str = "") -> tuple[str, str, int]:
     """Name, type and quantity."""
-    fields = parse_object(body)
-    name = _text(fields, "name")
+    name = _text(fields, "name", where)
     if not 1 <= len(name) <= NAME_CHARS_MAX:
-        raise InvalidRequest("name", f"expected 1 to {NAME_CHARS_MAX} characters")
-    quantity = _quantity(fields)
-    return name, _text(fields, "type"), quantity
+        raise InvalidRequest(f"{where}name", f"expected 1 to {NAME_CHARS_MAX} characters")
+    quantity = _quantity(fields, where=where)
+    return name, _text(fields, "type", where), quantity
 
 
 # The same few bytes come again and again: few stocks, small quantities.
 _remembered_terms = lru_cache(maxsize=4096)(_terms)
 
 
-def _quantity(fields: Mapping[str, Any], least: int | None = None) -> int:
-    quantity = _member(fields, "quantity")
+def _quantity(fields: Mapping[str, Any], least: int | None = None, where: str = "") -> int:
+    quantity = _member(fields, "quantity", where)
     if type(quantity) is not int:
-        raise InvalidRequest("quantity", "expected an integer")
+        raise InvalidRequest(f"{where}quantity", "expected an integer")
     if quantity > QUANTITY_MAX:
-        raise InvalidRequest("quantity", f"expected at most {QUANTITY_MAX}")
+        raise InvalidRequest(f"{where}quantity", f"expected at most {QUANTITY_MAX}")
     if least is not None and quantity < least:
-        raise InvalidRequest("quantity", f"expected at least {least}")
+        raise InvalidRequest(f"{where}quantity", f"expected at least {least}")
     return quantity
 
 
@@ -163,21 +194,22 @@ def parse_change(kind: ChangeKind, name: str, body: bytes, key: str) -> ChangeRe
     return ChangeRequest(key, kind, name, price_cents, quantity)
 
 
-def _member(fields: Mapping[str, Any], name: str) -> Any:
+def _member(fields: Mapping[str, Any], name: str, where: str = "") -> Any:
+    """A field that has to be there; ``where`` is what stands before its name in a complaint."""
     if name not in fields:
-        raise InvalidRequest(name, "missing")
+        raise InvalidRequest(f"{where}{name}", "missing")
     return fields[name]
 
 
-def _text(fields: Mapping[str, Any], name: str) -> str:
+def _text(fields: Mapping[str, Any], name: str, where: str = "") -> str:
     """A text that UTF-8 can carry: JSON's escapes can spell half of a surrogate pair."""
-    value = _member(fields, name)
+    value = _member(fields, name, where)
     if not isinstance(value, str):
-        raise InvalidRequest(name, "expected a text")
+        raise InvalidRequest(f"{where}{name}", "expected a text")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        raise InvalidRequest(name, "not a Unicode text") from None
+        raise InvalidRequest(f"{where}{name}", "not a Unicode text") from None
     return value
 
 
@@ -194,8 +226,7 @@ def parse_key(values: Sequence[bytes] | None) -> str | None:
     if not values:
         return None
     if len(values) > 1 or not _KEY.fullmatch(values[0]):
-        problem = f"expected one of 1 to {KEY_CHARS_MAX} visible ASCII characters"
-        raise InvalidRequest("Idempotency-Key", problem)
+        raise InvalidRequest("Idempotency-Key", _KEY_EXPECTED)
     return values[0].decode("ascii")
 
 

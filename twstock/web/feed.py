@@ -4,7 +4,7 @@ docs/feed.md tells what a client sees. ``Feed`` counts subscribers and lets the 
 be followed as long as there are any.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -118,7 +118,7 @@ class Feed:
             len(self._subscribers), self._opened, self._refused, self._dropped, self._resets
         )
 
-    def routes(self) -> Sequence[Route]:
+    def routes(self) -> tuple[Route, ...]:
         """What is served where."""
         return (Route("GET", "/events", self.events, _OPERATION),)
 

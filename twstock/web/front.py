@@ -23,8 +23,10 @@ from twstock.rpc.calls import Register
 from twstock.rpc.client import Client
 from twstock.web.admin import Administration, known_token
 from twstock.web.api import Api
+from twstock.web.batch import Batches
 from twstock.web.cache import Cache
 from twstock.web.console import Console, load
+from twstock.web.description import described
 from twstock.web.drain import QUIET_S
 from twstock.web.feed import Feed
 from twstock.web.gauges import front_families
@@ -34,8 +36,9 @@ from twstock.web.lane import Lane, LaneChannel
 from twstock.web.leader import LeaderWatch
 from twstock.web.lease import LeaseSession
 from twstock.web.metrics import Metrics
+from twstock.web.requestids import RequestIds
 from twstock.web.roster import Roster
-from twstock.web.routes import mount
+from twstock.web.routes import larger_bodies, mount
 from twstock.web.site import ApiSite
 from twstock.web.sockets import Find, passed_listener
 from twstock.web.sources import Leaders, Sources
@@ -104,6 +107,7 @@ class FrontEnd(Service):
         history = History(traffic, cache, watched.lag.take_worst_s, wall_ms, self._reactor)
         feed = self._make_feed(catalog, orders)
         admin = Administration(catalog, token, new_key, cache.raise_minimum, self._limits)
+        batches = Batches(cache, orders, new_key, self._limits)
         # No trade waits for a cache that is about to go, and no drain for a stream without end.
         self._first_stops = [lease.stop, feed.stop]
         self._stops = [orders.queue.stop, catalog.watch.stop, orders.watch.stop]
@@ -111,12 +115,11 @@ class FrontEnd(Service):
         # The catalog may call back as soon as the lease is taken: listen for that first.
         internal = self._site(Internal(cache, roster.own_row).app(), BODY_BYTES_MAX)
         self._internal = self._listen(internal, self._front.internal), internal
-        parts = (api, admin, metrics, history, feed, Console(load()))
-        routes = [route for part in parts for route in part.routes()]
+        routes = described((api, batches, feed, admin, history, metrics, Console(load())))
         public = self._site(mount(routes), self._limits.body_bytes_max)
+        public.larger_bodies, public.traffic = larger_bodies(routes), traffic
         self._public = self._open(public), public
-        public.traffic = traffic
-        lane = Lane(api, public.date, self._limits, traffic)
+        lane = Lane(api, public.date, public.ids, self._limits, traffic)
         public.make_channel = lambda: LaneChannel(self._limits, lane)
         counted = (cache, catalog, orders, public, roster)
         watched.add(lambda: front_families(*counted, boottime()))
@@ -200,7 +203,9 @@ class FrontEnd(Service):
         return Deferred.fromCoroutine(get()).addTimeout(ROW_DEADLINE_S, self._reactor)
 
     def _site(self, app: Klein, body_bytes_max: int) -> ApiSite:
-        return ApiSite(app.resource(), self._reactor, self._limits, body_bytes_max)
+        site = ApiSite(app.resource(), self._reactor, self._limits, body_bytes_max)
+        site.ids = RequestIds(f"{self._front.id}-{secrets.token_hex(4)}-")
+        return site
 
     def _open(self, site: ApiSite) -> Any:
         """Serve the public on a socket that was passed, or else on one of our own."""

@@ -8,8 +8,8 @@ away for a moment: closing at once would reset it and destroy the answer (RFC 91
 
 import re
 import time
-from collections.abc import Callable
-from io import BytesIO
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -23,11 +23,14 @@ from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 
 from twstock.config import Limits
+from twstock.errors import Overloaded
 from twstock.process import Clock, DelayedCall
 from twstock.web import answers
 from twstock.web.answers import Answer
 from twstock.web.drain import PART_S, QUIET_S, Drain
-from twstock.web.traffic import OTHER, STREAM, Traffic
+from twstock.web.request import REQUEST_ID, ApiRequest, form_of, without_authority
+from twstock.web.requestids import RequestIds
+from twstock.web.traffic import OTHER, Traffic
 
 HEADERS_MAX = 64
 LINGER_S = 2.0
@@ -36,88 +39,6 @@ WRITE_STALLED_S = 10.0
 """How long a client may leave answers unread once they fill all buffers."""
 _LENGTH_DIGITS_MAX = 18
 HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
-_ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
-
-
-class ApiRequest(server.Request):
-    """A request whose body is held in memory, counted, and answered in JSON whatever happens."""
-
-    channel: "ApiChannel"
-    content: BytesIO
-    traffic = OTHER
-    _received = 0
-    _began = 0.0
-
-    def gotLength(self, _length: int | None) -> None:
-        """Keep the body in memory: the channel has refused what is too long."""
-        self.content = BytesIO()
-
-    def handleContentChunk(self, data: bytes) -> None:
-        """Count what a chunked body turns out to hold."""
-        self._received += len(data)
-        if self._received > self.channel.site.body_bytes_max:
-            self.channel.refuse(answers.body_too_large(self.channel.site.body_bytes_max))
-        else:
-            self.content.write(data)
-
-    def process(self) -> None:
-        """Hand the request to the site's resource, which is a leaf."""
-        self.site = self.channel.site
-        self._began = self.channel.site.clock.seconds()
-        absolute = _ABSOLUTE.match(self.path)
-        if absolute is not None:
-            self.path = self.path[absolute.end() :] or b"/"
-        self.prepath: list[bytes] = []
-        self.postpath = [unquote_to_bytes(part) for part in self.path[1:].split(b"/")]
-        self.responseHeaders.setRawHeaders(b"Date", [self.channel.site.date()])
-        if _is_utf8(b"".join(self.postpath)):
-            try:
-                self.render(self.site.resource)
-            except Exception:
-                self.processingFailed(Failure())
-        else:
-            self.send(answers.NOT_UTF8)
-
-    def processingFailed(self, reason: Failure) -> Failure:
-        """Log what nobody expected, and say in JSON that it happened."""
-        self._log.failure("a request failed", reason)
-        self.send(answers.BROKEN)
-        return reason
-
-    def send(self, answer: Answer) -> None:
-        """Answer and finish, unless somebody has begun to."""
-        if self.startedWriting or self._disconnected:
-            return
-        answer_headers(self, answer)
-        self.write(answer.body)
-        self.finish()
-
-    def count(self, traffic: Traffic) -> None:
-        """Count the request, which is answered."""
-        if self.traffic != STREAM:
-            now = self.channel.site.clock.seconds()
-            traffic.of(self.traffic, self.code).observe(now - self._began)
-
-    def getRequestHostname(self) -> bytes:
-        """A constant: routes do not depend on the host, and not every Host is a name."""
-        return b"localhost"
-
-
-def answer_headers(request: server.Request, answer: Answer) -> None:
-    """Set the status and all headers of an answer: the one place where that is done."""
-    request.setResponseCode(answer.status, answer.reason)
-    for name, value in answer.fields():
-        request.responseHeaders.setRawHeaders(name, [value])
-
-
-def _is_utf8(text: bytes) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 class ApiChannel(http.HTTPChannel):
@@ -224,6 +145,7 @@ class ApiChannel(http.HTTPChannel):
 
     def requestDone(self, request: http.Request) -> None:
         """The answer is written: wait for the next request as long as for the first."""
+        self.site.large_bodies.discard(self)
         self._savedTimeOut = self._limits.idle_timeout_s
         super().requestDone(request)
 
@@ -295,7 +217,8 @@ class ApiChannel(http.HTTPChannel):
             return
         self._refused = True
         self.site.traffic.of(OTHER, answer.status).observe(0.0)
-        self.transport.write(answer.raw())
+        self.site.large_bodies.discard(self)
+        self.transport.write(self._refusal(answer).raw())
         self._half_close(LINGER_S, self.transport.abortConnection)
 
     def _half_close(self, linger_s: float, close: Callable[[], None]) -> None:
@@ -306,13 +229,28 @@ class ApiChannel(http.HTTPChannel):
         self.transport.resumeProducing()
         self.transport.loseWriteConnection()
 
+    def _refusal(self, answer: Answer) -> Answer:
+        """A refusal with the id, and in the form, that the request asks for, as far as its
+        headers have come.
+        """
+        asked = self.requests[-1].requestHeaders if self.requests else Headers()
+        request_id = self.site.ids.of(asked.getRawHeaders(REQUEST_ID))
+        answer = form_of(answer, asked)
+        return replace(answer, headers=(*answer.headers, (REQUEST_ID, request_id)))
+
+    def body_bytes_max(self) -> int:
+        """How large the body of the request may be that arrives."""
+        target: Any = self._path
+        path = unquote_to_bytes(without_authority(target).partition(b"?")[0])
+        return self.site.larger_bodies.get(path, self.site.body_bytes_max)
+
     def _respondToBadRequestAndDisconnect(self) -> None:
         self.refuse(answers.MALFORMED)
 
     def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:
         """Refuse lengths that Python would not convert, and every coding but plain chunked."""
         if header == b"Content-Length" and len(data) > _LENGTH_DIGITS_MAX:
-            self.refuse(answers.body_too_large(self.site.body_bytes_max))
+            self.refuse(answers.body_too_large(self.body_bytes_max()))
             return False
         if header == b"Transfer-Encoding" and (
             data.lower() != b"chunked" or self._version != b"HTTP/1.1"
@@ -326,8 +264,18 @@ class ApiChannel(http.HTTPChannel):
         needed = self._version == b"HTTP/1.1"
         if len(hosts) > 1 or (needed and not hosts) or not all(map(HOST.fullmatch, hosts)):
             return answers.NO_HOST
-        if self.length is not None and self.length > self.site.body_bytes_max:
-            return answers.body_too_large(self.site.body_bytes_max)
+        limit, usual = self.body_bytes_max(), self.site.body_bytes_max
+        if self.length is not None and self.length > limit:
+            return answers.body_too_large(limit)
+        if limit > usual and (self.length is None or self.length > usual):
+            return self._take_large()
+        return None
+
+    def _take_large(self) -> Answer | None:
+        """Room for a body that is larger than most; thousands of them would fill the memory."""
+        if len(self.site.large_bodies) >= self._limits.batches_max:
+            return answers.failure(Overloaded("too many large requests"))
+        self.site.large_bodies.add(self)
         return None
 
     def _begin_headers(self) -> None:
@@ -355,6 +303,10 @@ class ApiSite(server.Site):
         self.body_bytes_max = body_bytes_max
         self.draining = False
         self.traffic = Traffic()
+        self.ids = RequestIds()
+        self.larger_bodies: Mapping[bytes, int] = {}
+        """By path: where a body may have more than ``body_bytes_max`` bytes."""
+        self.large_bodies: set[ApiChannel] = set()
         self.channels: set[ApiChannel] = set()
         self._limits = limits
         self.clock = clock
@@ -397,6 +349,7 @@ class ApiSite(server.Site):
     def forget(self, channel: ApiChannel) -> None:
         """A connection is gone."""
         self.channels.discard(channel)
+        self.large_bodies.discard(channel)
         if self._drain is not None:
             self._drain.look()
 

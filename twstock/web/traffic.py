@@ -16,7 +16,7 @@ _ROUTE_OF = {
     ("POST", "/orders"): TRADE,
     ("POST", "/orders/"): TRADE,
     ("POST", "/orders/batch"): BATCH,
-    ("GET", "/orders/<rest:number>"): ORDER,
+    ("GET", '/orders/<rest("batch"):number>'): ORDER,
     ("GET", "/stocks"): PAGE,
     ("GET", "/orders"): PAGE,
     ("GET", "/orders/"): PAGE,

@@ -1,5 +1,7 @@
 """Calls and their answers on a stream (``stream.proto``), as bytes and back."""
 
+from collections.abc import Sequence
+
 from grpc import StatusCode
 
 from twstock.errors import TwstockError
@@ -10,13 +12,16 @@ from twstock.rpc.wire.base import to_bytes
 PATH = "/twstock.Stream/Calls"
 
 
-def call(call_id: int, method: str, request: bytes) -> bytes:
-    return to_bytes(stream.StreamedCall(id=call_id, method=method, request=request))
+def call(call_id: int, method: str, request: bytes, request_ids: Sequence[str] = ()) -> bytes:
+    pb = stream.StreamedCall(id=call_id, method=method, request=request)
+    if request_ids:
+        pb.request_ids.extend(request_ids)
+    return to_bytes(pb)
 
 
-def to_call(data: bytes) -> tuple[int, str, bytes]:
+def to_call(data: bytes) -> tuple[int, str, bytes, Sequence[str]]:
     pb = stream.StreamedCall.FromString(data)
-    return pb.id, pb.method, pb.request
+    return pb.id, pb.method, pb.request, pb.request_ids
 
 
 def answer(call_id: int, content: bytes) -> bytes:
