@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,87 +12,87 @@ from statistics import median
 from bench import wrk
 from bench.cluster import Cluster
 from bench.load import measure
-from bench.processes import Process, running, wait_for
+from bench.processes import running, wait_for
 from bench.systems import Measured, trades
+from bench.tables import number, table
 
 SUBSCRIBERS = 1_000
 CONNECTIONS = 64
 TARGET = 0.9
-PAUSE_S = 0.5
+SETTLE_S = 1.0
 """After the subscribers came or went, before anything is measured."""
+WARM_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Came:
+    """What the subscribers of a round got in ``seconds``: ``kept`` of them were there at its end.
+    ``least_bytes`` came to the one that got least.
+    """
+
+    seconds: float
+    kept: int
+    received_bytes: int
+    least_bytes: int
+    most_bytes: int
+    reads: int
 
 
 @dataclass(frozen=True, slots=True)
 class Fed:
-    """Trades in a second in each round, without subscribers and with them. ``kept`` subscribers
-    were there in the end, and each got ``mb_per_s`` of events; ``writes_per_s``: how often.
-    """
+    """Each round's trades without subscribers and with them, and what the subscribers got."""
 
     subscribers: int
-    without_per_s: tuple[float, ...]
-    with_per_s: tuple[float, ...]
-    without_p99_ms: float
-    with_p99_ms: float
-    kept: int
-    kb_per_s: float
-    reads_per_s: float
-    errors: int
-
-    @property
-    def ratios(self) -> tuple[float, ...]:
-        """What is left of the trades, in each round."""
-        pairs = zip(self.with_per_s, self.without_per_s, strict=True)
-        return tuple(fed / alone for fed, alone in pairs)
+    alone: Sequence[Measured]
+    fed: Sequence[Measured]
+    came: Sequence[Came]
 
     @property
     def ratio(self) -> float:
-        """The median over the rounds."""
-        return median(self.ratios)
+        """What is left of the trades: the median over the rounds."""
+        pairs = zip(self.fed, self.alone, strict=True)
+        return median(fed.requests_per_s / alone.requests_per_s for fed, alone in pairs)
 
     @property
     def verdict(self) -> str:
-        """Whether enough is left, and everybody was served."""
-        met = self.ratio >= TARGET and self.kept == self.subscribers and not self.errors
+        """Whether enough is left, and nobody was dropped or refused."""
+        errors = sum(one.errors for one in (*self.fed, *self.alone))
+        kept = min(one.kept for one in self.came)
+        met = self.ratio >= TARGET and kept == self.subscribers and not errors
         return "met" if met else "short"
 
+    @property
+    def kb_per_s(self) -> float:
+        """Thousands of bytes a second that one subscriber got."""
+        return self._each([one.received_bytes / one.seconds for one in self.came]) / 1000
 
-@dataclass(frozen=True, slots=True)
-class _Round:
-    alone: Measured
-    fed: Measured
-    seconds: float
-    came: dict[str, int]
+    @property
+    def reads_per_s(self) -> float:
+        """How often a second something came for one subscriber."""
+        return self._each([one.reads / one.seconds for one in self.came])
 
-
-def feed(cluster: Cluster, scratch: Path, seconds: float, rounds: int) -> Fed:
-    """Measure in turn, the first of the two being another one in each round."""
-    found = [_round(cluster, scratch, seconds, bool(k % 2)) for k in range(rounds)]
-    seconds_of_all = sum(one.seconds for one in found)
-    return Fed(
-        SUBSCRIBERS,
-        tuple(one.alone.requests_per_s for one in found),
-        tuple(one.fed.requests_per_s for one in found),
-        median(one.alone.p99_ms for one in found),
-        median(one.fed.p99_ms for one in found),
-        min(one.came["open"] for one in found),
-        sum(one.came["bytes"] for one in found) / SUBSCRIBERS / seconds_of_all / 1000,
-        sum(one.came["reads"] for one in found) / SUBSCRIBERS / seconds_of_all,
-        sum(one.alone.errors + one.fed.errors for one in found),
-    )
+    def _each(self, of_all: Sequence[float]) -> float:
+        return median(of_all) / self.subscribers
 
 
-def _round(cluster: Cluster, scratch: Path, seconds: float, fed_first: bool) -> _Round:
-    if not fed_first:
-        alone = _trade(cluster, seconds)
-    log = scratch / f"subscribers-{time.monotonic_ns()}.log"
-    began = time.monotonic()
-    with _subscribed(cluster, log):
-        fed = _trade(cluster, seconds)
-    took = time.monotonic() - began
-    time.sleep(PAUSE_S)
-    if fed_first:
-        alone = _trade(cluster, seconds)
-    return _Round(alone, fed, took, json.loads(log.read_text().splitlines()[-1]))
+def feed(
+    cluster: Cluster, scratch: Path, seconds: float, rounds: int, subscribers: int = SUBSCRIBERS
+) -> Fed:
+    """Measure in turn; which of the two is first alternates."""
+    alone, fed, came = [], [], []
+    _trade(cluster, WARM_S)
+    for turn in range(rounds):
+        for with_subscribers in (turn % 2 == 1, turn % 2 == 0):
+            if not with_subscribers:
+                alone.append(_trade(cluster, seconds))
+                continue
+            log = scratch / f"subscribers-{turn}.log"
+            with _subscribed(cluster, log, subscribers):
+                fed.append(_trade(cluster, seconds))
+            told = json.loads(log.read_text().splitlines()[-1])
+            came.append(Came(**told))
+            time.sleep(SETTLE_S)
+    return Fed(subscribers, alone, fed, came)
 
 
 def _trade(cluster: Cluster, seconds: float) -> Measured:
@@ -101,11 +101,36 @@ def _trade(cluster: Cluster, seconds: float) -> Measured:
 
 
 @contextmanager
-def _subscribed(cluster: Cluster, log: Path) -> Iterator[Process]:
+def _subscribed(cluster: Cluster, log: Path, count: int) -> Iterator[None]:
     """Subscribers who read as long as the body runs."""
     host, port = cluster.address
-    command = [sys.executable, "-m", "bench.subscribers", host, str(port), str(SUBSCRIBERS)]
+    command = [sys.executable, "-m", "bench.subscribers", host, str(port), str(count)]
     with running(command, log) as process:
         wait_for(lambda: "listening" in log.read_text(), "the subscribers", [process])
-        time.sleep(PAUSE_S)
-        yield process
+        time.sleep(SETTLE_S)
+        yield
+
+
+def fed_table(found: Sequence[Fed]) -> str:
+    """Trades with subscribers beside trades without."""
+    columns = ["subscribers", "trades/s without", "with them", "ratio", "p99 without, ms"]
+    columns += ["p99 with them, ms", "kB/s to each", "writes/s to each", "target", ""]
+    lines = [
+        [
+            f"{one.subscribers:,}",
+            number(median(m.requests_per_s for m in one.alone)),
+            number(median(m.requests_per_s for m in one.fed)),
+            f"**{one.ratio:.2f}x**",
+            number(median(m.p99_ms for m in one.alone)),
+            number(median(m.p99_ms for m in one.fed)),
+            number(one.kb_per_s),
+            number(one.reads_per_s),
+            f">= {TARGET:g}x",
+            one.verdict,
+        ]
+        for one in found
+    ]
+    return (
+        f"## Subscribers of the feed\n\nTrades over {CONNECTIONS} connections through the same "
+        "front-end; every subscriber is told every trade.\n\n" + table(columns, lines)
+    )

@@ -10,6 +10,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from collections.abc import Sequence
 
 BUFFER_BYTES = 1024 * 1024
@@ -22,6 +23,7 @@ class Subscribers:
 
     def __init__(self, host: str, port: int, count: int) -> None:
         self.stopped = False
+        self._began = time.monotonic()
         self._buffer = bytearray(BUFFER_BYTES)
         self._poll = select.epoll()
         self._open: dict[int, socket.socket] = {}
@@ -38,6 +40,11 @@ class Subscribers:
     def is_listening(self) -> bool:
         """Whether every one of them has had something."""
         return all(self._received.values())
+
+    def begin(self) -> None:
+        """Count from now on."""
+        self._began, self._reads = time.monotonic(), 0
+        self._received = dict.fromkeys(self._received, 0)
 
     def read(self) -> None:
         """Take what has come."""
@@ -57,10 +64,11 @@ class Subscribers:
         received = sorted(self._received.values())
         return json.dumps(
             {
-                "open": len(self._open),
-                "bytes": sum(received),
-                "least_bytes": received[0] if received else 0,
-                "most_bytes": received[-1] if received else 0,
+                "seconds": time.monotonic() - self._began,
+                "kept": len(self._open),
+                "received_bytes": sum(received),
+                "least_bytes": received[0],
+                "most_bytes": received[-1],
                 "reads": self._reads,
             }
         )
@@ -77,6 +85,7 @@ def main(words: Sequence[str]) -> None:
     signal.signal(signal.SIGTERM, stop)
     while not subscribers.is_listening():
         subscribers.read()
+    subscribers.begin()
     print("listening", flush=True)
     while not subscribers.stopped:
         subscribers.read()
