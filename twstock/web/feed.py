@@ -18,7 +18,7 @@ from twstock.config import Limits
 from twstock.errors import Unavailable
 from twstock.process import Clock, DelayedCall
 from twstock.web import subscription
-from twstock.web.answers import Header
+from twstock.web.answers import Answer, Header
 from twstock.web.events import COMMENT, frame, retry
 from twstock.web.replay import Replay, Subscriber, Turns
 from twstock.web.respond import Streamed
@@ -72,7 +72,7 @@ _OPERATION: Mapping[str, Any] = {
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
         "400": {"description": "A parameter is malformed; the message names it."},
-        "503": {"description": "There are too many subscribers, or the front-end is stopping."},
+        "503": {"description": "There are too many subscribers."},
     },
 }
 
@@ -122,13 +122,16 @@ class Feed:
         """What is served where."""
         return (Route("GET", "/events", self.events, _OPERATION),)
 
-    def events(self, request: Request) -> Streamed:
+    def events(self, request: Request) -> Answer:
         """``GET /events?names=&last_event_id=``."""
         ids = request.requestHeaders.getRawHeaders(subscription.LAST_EVENT_ID.encode()) or ()
         asked = subscription.parse(request.uri, ids, self._limits.feed_names_max)
-        if self._is_stopping or len(self._subscribers) >= self._limits.feed_subscribers_max:
+        if self._is_stopping:
+            # An end: browsers come back after that, and give up after an error.
+            return Answer(200, self._retry(), _HEADERS, EVENT_STREAM)
+        if len(self._subscribers) >= self._limits.feed_subscribers_max:
             self._refused += 1
-            raise Unavailable("stopping" if self._is_stopping else "too many subscribers")
+            raise Unavailable("too many subscribers")
         return Streamed(200, b"", _HEADERS, EVENT_STREAM, begin=lambda r: self._begin(r, asked))
 
     def stop(self) -> None:
@@ -143,11 +146,13 @@ class Feed:
         self._opened += 1
         self._subscribers.add(subscriber)
         _, replay = self._following or self._follow()
-        opening = retry(self._random.randint(*RETRY_MS))
-        replaying = Deferred.fromCoroutine(replay.run(subscriber, asked.after, opening))
+        replaying = Deferred.fromCoroutine(replay.run(subscriber, asked.after, self._retry()))
         replaying.addCallbacks(self._replayed, self._not_replayed, errbackArgs=(stream,))
         stream.over.addBoth(self._over, subscriber, replaying)
         return stream.over
+
+    def _retry(self) -> bytes:
+        return retry(self._random.randint(*RETRY_MS))
 
     def _follow(self) -> tuple[Tail, Replay]:
         """The first subscriber is there: follow the logs."""

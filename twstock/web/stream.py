@@ -71,7 +71,7 @@ class Stream:
 
     def writable(self) -> "Deferred[None]":
         """Fires when nothing waits to be sent any more."""
-        waiting: Deferred[None] = Deferred(self._forget)
+        waiting: Deferred[None] = Deferred()
         self._resumed.append(waiting)
         if self._unsent is None:
             self._wake()
@@ -112,11 +112,8 @@ class Stream:
                 handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._unsent_bytes_max)
                 handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_MS_MAX)
 
-    def _forget(self, waiting: "Deferred[None]") -> None:
-        if waiting in self._resumed:
-            self._resumed.remove(waiting)
-
     def _wake(self) -> None:
         resumed, self._resumed = self._resumed, []
         for waiting in resumed:
-            waiting.callback(None)
+            if not waiting.called:
+                waiting.callback(None)

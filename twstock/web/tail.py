@@ -103,7 +103,7 @@ class Tail:
 
     def moved(self) -> "Deferred[None]":
         """Fires when the position is another one."""
-        waiting: Deferred[None] = Deferred(lambda _: self._waiting.remove(waiting))
+        waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)
         return waiting
 
@@ -144,19 +144,28 @@ class Tail:
         self._tell_moved()
 
     async def _follow(self, read: Callable[[Cursor], Coroutine[Any, Any, Found]]) -> None:
-        """Read what is new again and again; what cannot be read now is read later."""
+        """Read what is new again and again."""
         while not self._stopped:
-            assert self.position is not None
-            try:
-                found = await read(self.position)
-            except TwstockError:
-                found = Found()
+            found = await self._try(read)
             if found.trades or found.changes:
                 written: Deferred[None] = Deferred()
                 self._found.append((found, written))
                 self._wake()
                 await written
             await self._pause(self.rhythm.interval_s)
+
+    async def _try(self, read: Callable[[Cursor], Coroutine[Any, Any, Found]]) -> Found:
+        """What cannot be read now is read later."""
+        assert self.position is not None
+        try:
+            return await read(self.position)
+        except CancelledError:
+            raise
+        except TwstockError:
+            pass
+        except Exception:
+            self._log.failure("reading for the feed failed")
+        return Found()
 
     async def _new_trades(self, position: Cursor) -> Found:
         return await self._sources.trades(
@@ -242,4 +251,5 @@ class Tail:
     def _tell_moved(self) -> None:
         waiting, self._waiting = self._waiting, []
         for one in waiting:
-            one.callback(None)
+            if not one.called:  # a client that is gone waits no more
+                one.callback(None)
