@@ -1,11 +1,17 @@
 """Real processes: stocks are changed while members die, and everybody is told the truth."""
 
 import contextlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.cluster_fixture import Cluster, wait_until
+from tests.cluster_fixture import TWSTOCK, Cluster, wait_until
 from tests.ledger import check, check_changes, check_looks
 from tests.traders import Traders
 
@@ -105,3 +111,48 @@ def test_without_the_token_nothing_changes(cluster):
         for headers in ({}, {"Authorization": "Bearer the-token-of-another"}):
             assert cluster.post("/admin/stocks/AAPL/halt", {}, headers, front)[0] == 401
     assert changes_of(cluster) == before
+
+
+GUIDE = (Path(__file__).resolve().parent.parent / "docs/admin.md").read_text()
+
+
+def blocks(language):
+    """The blocks of the guide that are marked with a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_guide_is_true(tmp_path):
+    """Every command of docs/admin.md does what stands below it; only wall time differs."""
+    [setup] = blocks("sh")
+    *making, starting = setup.strip().splitlines()
+    subprocess.run("\n".join(making), shell=True, cwd=tmp_path, check=True, timeout=20)
+    token = str(tmp_path / starting.split()[-1])
+    assert (tmp_path / "admin-token").stat().st_mode & 0o077 == 0
+    with Cluster(tmp_path / "data", "--admin-token-file", token, orders=1) as running:
+        script = "".join(line for block in blocks("console") for line in block.splitlines(True))
+        commands = re.split(r"^\$ ", script, flags=re.MULTILINE)[1:]
+        environment = {**os.environ, "TWSTOCK_URL": running.url}
+        for command, _, told in (command.partition("\n") for command in commands):
+            if command.startswith("export "):
+                name, _, value = command.removeprefix("export ").partition("=")
+                environment[name] = value
+                continue
+            line = command.replace("http://127.0.0.1:8080", running.url)
+            line = line.replace(".venv/bin/twstock", shlex.join(TWSTOCK))
+            done = subprocess.run(
+                line,
+                shell=True,
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                check=False,
+                timeout=60,
+            )
+            found = (done.stdout + done.stderr).decode()
+            assert timeless(found) == timeless(told), command
+
+
+def timeless(text):
+    """A text without its wall times and its line end."""
+    return re.sub(r'("timestamp_ms":)\d+', r"\1T", text).rstrip()
