@@ -73,7 +73,7 @@ MAY_IMPORT = {
     "catalog": "errors market config process csvtext replication rpc catalog",
     "order": "errors market config process csvtext replication rpc order",
     "web": "errors market config process rpc web",
-    "*.tap": "errors market config process replication.assembly rpc.server rpc.wire",
+    "*.tap": "errors market config process replication.assembly rpc.health rpc.server rpc.wire",
 }
 """By the longest name that fits. A name stands for what is under it too; ``tap`` modules know
 their own tier besides."""

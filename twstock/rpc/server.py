@@ -2,6 +2,7 @@
 functions that run in the reactor.
 """
 
+import itertools
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +19,7 @@ from twisted.python.failure import Failure
 from twstock.config import Limits
 from twstock.errors import CannotListen, OutcomeUnknown, Overloaded, TwstockError
 from twstock.process import Clock
+from twstock.rpc.health import Health
 from twstock.rpc.status import code_of, metadata_of
 from twstock.rpc.streams import WAIT_MAX_S, Answering, AnswerStream
 from twstock.rpc.wire import streams
@@ -41,7 +43,7 @@ class Endpoint(Generic[Q, A]):
 
 
 class Server(Service):
-    """Serves endpoints on one address from start to stop."""
+    """Serves endpoints on one address from start to stop, and ``health`` beside them."""
 
     _log = Logger()
 
@@ -52,12 +54,14 @@ class Server(Service):
         clock: Clock,
         deliver: Callable[..., None],
         limits: Limits,
+        health: Health | None = None,
     ) -> None:
         self._address = address
         self._endpoints = endpoints
         self._clock = clock
         self._deliver = deliver
         self._limits = limits
+        self._health = health
         self._client_calls = threading.BoundedSemaphore(limits.rpc_client_calls_max)
         self._stream_room = threading.BoundedSemaphore(limits.rpc_streams_max)
         self._streams: set[AnswerStream] = set()
@@ -67,12 +71,18 @@ class Server(Service):
     def startService(self) -> None:
         """Bind and serve; raises CannotListen when the port is taken."""
         super().startService()
+        limits = self._limits
         threads = ThreadPoolExecutor(
-            self._limits.rpc_threads + self._limits.rpc_streams_max,
+            limits.rpc_threads + limits.rpc_streams_max + limits.rpc_watches_max,
             thread_name_prefix="grpc-server",
         )
         self._server = grpc.server(threads, options=self._options())
-        self._server.add_generic_rpc_handlers(tuple(self._tables()))
+        tables = self._tables()
+        self._server.add_generic_rpc_handlers(
+            tuple(itertools.starmap(grpc.method_handlers_generic_handler, tables.items()))
+        )
+        if self._health is not None:
+            self._health.add_to(self._server, list(tables))
         try:
             self._server.add_insecure_port(self._address)
         except RuntimeError:
@@ -83,6 +93,8 @@ class Server(Service):
     def stopService(self) -> None:
         """Refuse new calls and end those under way."""
         super().stopService()
+        if self._health is not None:
+            self._health.stop()
         if self._server is not None:
             self._server.stop(grace=0.1)
             for stream in tuple(self._streams):
@@ -104,7 +116,7 @@ class Server(Service):
             ("grpc.keepalive_timeout_ms", 2000),
         )
 
-    def _tables(self) -> list[Any]:
+    def _tables(self) -> dict[str, dict[str, Any]]:
         """One gRPC endpoint table for each service name."""
         services: dict[str, dict[str, Any]] = {}
         for endpoint in self._endpoints:
@@ -114,9 +126,7 @@ class Server(Service):
             )
         _, service, name = streams.PATH.split("/")
         services[service] = {name: grpc.stream_stream_rpc_method_handler(self._serve_stream)}
-        return [
-            grpc.method_handlers_generic_handler(name, table) for name, table in services.items()
-        ]
+        return services
 
     def _serve_stream(self, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
         """The function that gRPC calls for a member's stream: see ``stream.proto``."""
