@@ -81,8 +81,8 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
     )
     endpoints = (
         *replication_endpoints("order", parts.member, lambda: orders.reason),
-        Endpoint(methods.ORDER, orders.order),
-        Endpoint(methods.PLACE_ORDERS, orders.place_orders),
+        Endpoint(methods.ORDER, orders.order, timed=True),
+        Endpoint(methods.PLACE_ORDERS, orders.place_orders, timed=True),
         Endpoint(methods.ORDER_DETAILS, orders.details),
         Endpoint(methods.LIST_ORDERS, orders.page),
         Endpoint(methods.ORDER_SYNC_UP, orders.sync_up, internal=True),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Any, Generic, TypeVar, cast
 
 import grpc
@@ -17,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twstock.config import Limits
-from twstock.errors import CannotListen, OutcomeUnknown, Overloaded, TwstockError
+from twstock.errors import CannotListen, OutcomeUnknown, Overloaded, TwstockError, Unavailable
 from twstock.process import Clock
 from twstock.rpc.health import Health
 from twstock.rpc.status import code_of, metadata_of
@@ -27,6 +28,7 @@ from twstock.rpc.wire.methods import Method
 
 Q = TypeVar("Q")
 A = TypeVar("A")
+_TOO_LATE = "the deadline passed before the call was begun"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,14 @@ class Endpoint(Generic[Q, A]):
     """A call and the function that answers it, in the reactor.
 
     ``internal`` calls are between members of the cluster: they find a thread even when
-    clients keep all of theirs busy.
+    clients keep all of theirs busy. ``timed``: the function is told the caller's deadline,
+    too, in seconds of the clock.
     """
 
     method: Method[Q, A]
-    answer: Callable[[Q], Coroutine[Any, Any, A]]
+    answer: Callable[..., Coroutine[Any, Any, A]]
     internal: bool = False
+    timed: bool = False
 
 
 class Server(Service):
@@ -178,27 +182,40 @@ class Server(Service):
             self._client_calls.release()
 
     def _answer(self, endpoint: Endpoint[Q, A], data: bytes, context: Any) -> bytes:
+        left_s = context.time_remaining()
+        if left_s is not None and left_s <= 0:
+            raise Unavailable(_TOO_LATE)
+        until = inf if left_s is None else self._clock.seconds() + left_s
         request = endpoint.method.parse_request(data)
         answer: Future[A] = Future()
-        self._deliver(self._start, endpoint, request, partial(_settle, answer))
-        remaining = context.time_remaining()
-        wait_s = WAIT_MAX_S if remaining is None else min(remaining, WAIT_MAX_S)
+        self._deliver(self._start, endpoint, request, partial(_settle, answer), until)
+        wait_s = min(until - self._clock.seconds(), WAIT_MAX_S)
         try:
-            return endpoint.method.encode_answer(answer.result(wait_s))
+            return endpoint.method.encode_answer(answer.result(max(wait_s, 0.0)))
         except TimeoutError:
             raise OutcomeUnknown("no answer within the deadline") from None
 
     def _start(
-        self, endpoint: Endpoint[Q, A], request: Q, answered: Callable[[A | Exception], None]
+        self,
+        endpoint: Endpoint[Q, A],
+        request: Q,
+        answered: Callable[[A | Exception], None],
+        until: float,
     ) -> None:
-        """In the reactor: run the endpoint's function, and pass on what it comes to."""
+        """In the reactor: run the endpoint's function, and pass on what it comes to. A call
+        whose deadline has passed is not begun: nobody would hear of what it did.
+        """
+        if self._clock.seconds() >= until:
+            answered(Unavailable(_TOO_LATE))
+            return
 
         def failed(failure: Failure) -> None:
             if not failure.check(TwstockError):
                 self._log.failure("{call} failed", failure, call=endpoint.method.name)
             answered(cast(Exception, failure.value))
 
-        Deferred.fromCoroutine(endpoint.answer(request)).addCallbacks(answered, failed)
+        answering = endpoint.answer(request, until) if endpoint.timed else endpoint.answer(request)
+        Deferred.fromCoroutine(answering).addCallbacks(answered, failed)
 
 
 def _settle(answer: "Future[A]", result: A | Exception) -> None:

@@ -101,10 +101,12 @@ class CallStream:
         """In gRPC's thread: the calls as bytes, until there are no more."""
         while (sending := self._outbox.get()) is not None:
             call_id, method, request = sending
-            if call_id not in self._calls:
+            call = self._calls.get(call_id)
+            left_s = 0.0 if call is None else call.until - self._clock.seconds()
+            if left_s <= 0:
                 continue  # given up before it left
             try:
-                data = streams.call(call_id, method.path, method.encode_request(request))
+                data = streams.call(call_id, method.path, method.encode_request(request), left_s)
             except Exception:
                 self._deliver(self._settle, call_id, Failure())
             else:
@@ -159,13 +161,13 @@ def _is_refusal(call: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """How a server answers a call: ``start`` runs it in the reactor and passes its answer, or
-    an exception, on; ``admit`` raises Overloaded when there is no room for one more, which
-    ``leave`` makes again.
+    """How a server answers a call: ``start`` runs it in the reactor, given its deadline in seconds
+    of the clock, and passes its answer, or an exception, on; ``admit`` raises Overloaded when
+    there is no room for one more, which ``leave`` makes again.
     """
 
     method: Method[Any, Any]
-    start: Callable[[Any, Callable[[Any], None]], None]
+    start: Callable[[Any, Callable[[Any], None], float], None]
     admit: Callable[[], None]
     leave: Callable[[], None]
 
@@ -242,7 +244,8 @@ class AnswerStream:
         self.end()
 
     def _take(self, data: bytes) -> None:
-        call_id, path, content = streams.to_call(data)
+        call_id, path, content, left_s = streams.to_call(data)
+        until = self._clock.seconds() + left_s
         answering = self._table.get(path)
         if answering is None:
             error = InvalidRequest("method", f"{path} is no call of this server")
@@ -254,14 +257,16 @@ class AnswerStream:
         except TwstockError as problem:
             self._outbox.put((call_id, answering.method, problem))
         else:
-            self._deliver(self._start, call_id, answering, request)
+            self._deliver(self._start, call_id, answering, request, until)
 
-    def _start(self, call_id: int, answering: Answering, request: Any) -> None:
+    def _start(self, call_id: int, answering: Answering, request: Any, until: float) -> None:
         """In the reactor."""
         answer = _Answer(answering, lambda result: self._send(call_id, answering.method, result))
         late = OutcomeUnknown("no answer within the deadline")
-        answer.timer = self._clock.callLater(WAIT_MAX_S, answer.settle, late)
-        answering.start(request, answer.settle)
+        wait_s = min(until - self._clock.seconds(), WAIT_MAX_S)
+        if wait_s > 0:
+            answer.timer = self._clock.callLater(wait_s, answer.settle, late)
+        answering.start(request, answer.settle, until)
 
     def _send(self, call_id: int, method: Method[Any, Any], result: Any) -> None:
         self._outbox.put((call_id, method, result))

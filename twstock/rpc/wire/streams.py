@@ -1,5 +1,7 @@
 """Calls and their answers on a stream (``stream.proto``), as bytes and back."""
 
+from math import inf
+
 from grpc import StatusCode
 
 from twstock.errors import TwstockError
@@ -8,15 +10,20 @@ from twstock.rpc.status import CODE_OF_INT, code_of, error_of, metadata_of
 from twstock.rpc.wire.base import to_bytes
 
 PATH = "/twstock.Stream/Calls"
+_LEFT_MS_MAX = 2**32 - 1
 
 
-def call(call_id: int, method: str, request: bytes) -> bytes:
-    return to_bytes(stream.StreamedCall(id=call_id, method=method, request=request))
+def call(call_id: int, method: str, request: bytes, left_s: float) -> bytes:
+    left_ms = max(1, min(int(left_s * 1000), _LEFT_MS_MAX))
+    return to_bytes(
+        stream.StreamedCall(id=call_id, method=method, request=request, time_left_ms=left_ms)
+    )
 
 
-def to_call(data: bytes) -> tuple[int, str, bytes]:
+def to_call(data: bytes) -> tuple[int, str, bytes, float]:
+    """The last is how long the caller still waits, in seconds; inf if it does not say."""
     pb = stream.StreamedCall.FromString(data)
-    return pb.id, pb.method, pb.request
+    return pb.id, pb.method, pb.request, pb.time_left_ms / 1000 if pb.time_left_ms else inf
 
 
 def answer(call_id: int, content: bytes) -> bytes:
