@@ -50,4 +50,8 @@ setup(
         # Klein 24.8 uses what Werkzeug 3.2 removes.
         "Werkzeug>=3.1,<3.2",
     ],
+    extras_require={
+        # gRPC health checking and reflection: served where they are installed.
+        "grpc": ["grpcio-health-checking>=1.75.1", "grpcio-reflection>=1.75.1"],
+    },
 )

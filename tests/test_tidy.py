@@ -78,7 +78,7 @@ MAY_IMPORT = {
     "catalog": "errors market config process csvtext replication rpc catalog tally origin",
     "order": "errors market config process csvtext replication rpc order tally origin",
     "web": "errors market config process rpc web tally exposition observatory access tokens origin",
-    "*.tap": "errors market config process replication.assembly rpc.server rpc.wire",
+    "*.tap": "errors market config process replication.assembly rpc.server rpc.wire rpc.health",
     "access": "errors",
     "tokens": "access errors",
     "admin": "errors rest tokens",

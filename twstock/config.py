@@ -135,6 +135,7 @@ class Limits:
     rpc_threads: int = 128
     rpc_client_calls_max: int = 96
     rpc_streams_max: int = 32
+    rpc_watches_max: int = 16
     control_deadline_s: float = 0.25
     append_deadline_s: float = 1.0
     message_bytes_max: int = 4 * 1024 * 1024

@@ -58,7 +58,8 @@ def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Stages:
     from twstock.catalog.sessions import Sessions  # noqa: PLC0415
     from twstock.catalog.tables import CatalogTables  # noqa: PLC0415
     from twstock.catalog.views import StocksView  # noqa: PLC0415
-    from twstock.replication.assembly import assemble  # noqa: PLC0415
+    from twstock.replication.assembly import assemble, serving  # noqa: PLC0415
+    from twstock.rpc.health import Health  # noqa: PLC0415
     from twstock.rpc.server import Server  # noqa: PLC0415
 
     limits = cluster.limits
@@ -93,6 +94,11 @@ def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Stages:
         reactor,
         reactor.callFromThread,
         limits,
+        Health(
+            serving("catalog", parts.member, lambda: catalog.reason),
+            reactor,
+            limits.rpc_watches_max,
+        ),
     )
     stages = (*parts.pools, viewing, server, parts.member, view)
     return supervise(Stages(stages, partial(stop_with, reactor)), reactor, os.environ)

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
+from math import inf
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -87,6 +88,7 @@ class Leading:
         )
         self._askers: dict[str, list[Tell]] = {}
         self._origin: Ids = ()
+        self._until: dict[str, float] = {}
         self._woken: Deferred[None] | None = None
         self._ended = False
         self.reason = "the catalog's trades are being listed"
@@ -117,10 +119,11 @@ class Leading:
         """How many orders have no answer yet."""
         return len(self._desk)
 
-    def place(self, order: Order, tell: Tell) -> None:
+    def place(self, order: Order, tell: Tell, until: float = inf) -> None:
         """Put an order on the desk, or join it; raises Unavailable, Overloaded or KeyReused.
 
-        It waits there until ``go`` is called, so that those of one request go together.
+        It waits there until ``go`` is called, so that those of one request go together. After
+        ``until`` nobody waits for it any more: then it does not begin.
         """
         if not self.is_serving:
             raise Unavailable(self.reason or "leadership was lost")
@@ -131,8 +134,11 @@ class Leading:
                 raise Overloaded("too many orders wait")
             case Place.JOINED:
                 self._askers.setdefault(order.key, []).append(partial(_tell_again, tell))
+                if order.key in self._until:
+                    self._until[order.key] = max(self._until[order.key], until)
             case Place.QUEUED:
                 self._askers[order.key] = [tell]
+                self._until[order.key] = until
 
     def go(self) -> None:
         """Begin with what waits on the desk, unless a batch is under way."""
@@ -181,7 +187,7 @@ class Leading:
         taken = self._desk.take()
         if not self._desk.has_waiting:
             self._origin = ()
-        new = await self._new_orders(taken)
+        new = await self._new_orders(self._in_time(taken))
         if not new or self._ended:
             return
         # Only now: the catalog forgets keys up to there, and these were looked up before.
@@ -197,6 +203,16 @@ class Leading:
             self._counts.refused(KeyReused() if outcome.key_reused else None)
             self._answer(key, outcome)
         await self._record(learnt.trades)
+
+    def _in_time(self, taken: Sequence[Order]) -> Sequence[Order]:
+        """Those that somebody still waits for; the others have done nothing, and never will."""
+        now = self._clock.seconds()
+        late = {order.key for order in taken if self._until.pop(order.key, inf) <= now}
+        if not late:
+            return taken
+        self._desk.close(late)
+        self._refuse(late, Unavailable("the deadline passed before the order was begun"))
+        return [order for order in taken if order.key not in late]
 
     async def _execute(self, batch: Batch) -> BatchResult | None:
         """Send a batch until its outcome is known; None: it was taken back, or the term is over.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from math import inf
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
@@ -112,15 +113,17 @@ class OrderService:
 
     # --- placing -----------------------------------------------------------------------------
 
-    async def order(self, request: PlaceOrder) -> Placement:
+    async def order(self, request: PlaceOrder, until: float = inf) -> Placement:
         """Order: place one and wait until a majority has it on disk."""
-        (result,) = (await self.place_orders(PlaceOrders((request,)))).results
+        (result,) = (await self.place_orders(PlaceOrders((request,)), until)).results
         if isinstance(result, Exception):
             raise result
         return result
 
-    async def place_orders(self, request: PlaceOrders) -> Placements:
-        """PlaceOrders: each order has its own outcome."""
+    async def place_orders(self, request: PlaceOrders, until: float = inf) -> Placements:
+        """PlaceOrders: each order has its own outcome. One that cannot be begun until the
+        caller's deadline (seconds of the clock) is not begun at all.
+        """
         leading = self._leading
         if leading is None or self._member.is_giving_way():
             raise self._member.not_leading()
@@ -130,7 +133,7 @@ class OrderService:
         for position, order in enumerate(request.orders):
             tell = partial(results.take, position)
             try:
-                self._place(leading, full, order, tell)
+                self._place(leading, full, order, tell, until)
             except TwstockError as error:
                 self._counts.refused(error)
                 tell(error)
@@ -138,7 +141,12 @@ class OrderService:
         return Placements(await results.complete)
 
     def _place(
-        self, leading: Leading, full: TwstockError | None, request: PlaceOrder, tell: Tell
+        self,
+        leading: Leading,
+        full: TwstockError | None,
+        request: PlaceOrder,
+        tell: Tell,
+        until: float,
     ) -> None:
         _check(request)
         key, name, side, quantity = request
@@ -149,7 +157,7 @@ class OrderService:
         elif full is not None:
             raise full
         else:
-            leading.place(order, tell)
+            leading.place(order, tell, until)
 
     def _why_full(self) -> TwstockError | None:
         try:

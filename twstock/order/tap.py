@@ -46,7 +46,12 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
     from twstock.order.service import OrderService  # noqa: PLC0415
     from twstock.order.tables import OrderTables  # noqa: PLC0415
     from twstock.order.views import OrderLogView  # noqa: PLC0415
-    from twstock.replication.assembly import assemble, replication_endpoints  # noqa: PLC0415
+    from twstock.replication.assembly import (  # noqa: PLC0415
+        assemble,
+        replication_endpoints,
+        serving,
+    )
+    from twstock.rpc.health import Health  # noqa: PLC0415
     from twstock.rpc.server import Endpoint, Server  # noqa: PLC0415
     from twstock.rpc.wire import methods  # noqa: PLC0415
 
@@ -78,13 +83,16 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
     endpoints = (
         parts.observatory.endpoint(),
         *replication_endpoints("order", parts.member, lambda: orders.reason),
-        Endpoint(methods.ORDER, orders.order),
-        Endpoint(methods.PLACE_ORDERS, orders.place_orders),
+        Endpoint(methods.ORDER, orders.order, timed=True),
+        Endpoint(methods.PLACE_ORDERS, orders.place_orders, timed=True),
         Endpoint(methods.ORDER_DETAILS, orders.details),
         Endpoint(methods.LIST_ORDERS, orders.page),
         Endpoint(methods.ORDER_SYNC_UP, orders.sync_up, internal=True),
     )
     address = str(cluster.replica("order", number).grpc)
-    server = Server(address, endpoints, reactor, reactor.callFromThread, limits)
+    health = Health(
+        serving("order", parts.member, lambda: orders.reason), reactor, limits.rpc_watches_max
+    )
+    server = Server(address, endpoints, reactor, reactor.callFromThread, limits, health)
     stages = (*parts.pools, trading, viewing, market, server, parts.member, view)
     return supervise(Stages(stages, partial(stop_with, reactor)), reactor, os.environ)

@@ -7,16 +7,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class StreamedCall(_message.Message):
-    __slots__ = ("id", "method", "request", "request_ids")
+    __slots__ = ("id", "method", "request", "request_ids", "time_left_ms")
     ID_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     REQUEST_IDS_FIELD_NUMBER: _ClassVar[int]
+    TIME_LEFT_MS_FIELD_NUMBER: _ClassVar[int]
     id: int
     method: str
     request: bytes
     request_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[int] = ..., method: _Optional[str] = ..., request: _Optional[bytes] = ..., request_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    time_left_ms: int
+    def __init__(self, id: _Optional[int] = ..., method: _Optional[str] = ..., request: _Optional[bytes] = ..., request_ids: _Optional[_Iterable[str]] = ..., time_left_ms: _Optional[int] = ...) -> None: ...
 
 class StreamedAnswer(_message.Message):
     __slots__ = ("id", "answer", "code", "details", "metadata")

@@ -90,6 +90,29 @@ def assemble(
     return Assembly(member, database, (observatory, disk, sqlite, calls), observatory)
 
 
+def serving(
+    group: str, member: Member, why_not_serving: Callable[[], str]
+) -> Callable[[], dict[str, bool]]:
+    """What the health of a member is, for gRPC health checking.
+
+    The member itself (the empty name) is well when it leads or follows a leader. ``Order``
+    serves on followers as well, which have the orders, and refuse new ones without having
+    done anything; a follower of the catalog answers nobody.
+    """
+    service = f"twstock.{GROUP_METHODS[group].heartbeat.service}"
+
+    def look() -> dict[str, bool]:
+        status = member.status(serving=why_not_serving())
+        follows = status.role == "follower" and status.leader_id != 0
+        leads = status.ready and not member.is_giving_way()
+        return {
+            "": status.role == "leader" or follows,
+            service: leads or (follows and group == "order"),
+        }
+
+    return look
+
+
 def replication_endpoints(
     group: str, member: Member, why_not_serving: Callable[[], str]
 ) -> tuple[Endpoint[Any, Any], ...]:

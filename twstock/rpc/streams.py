@@ -104,12 +104,13 @@ class CallStream:
         """In gRPC's thread: the calls as bytes, until there are no more."""
         while (sending := self._outbox.get()) is not None:
             call_id, call = sending
-            if call_id not in self._calls:
+            left_s = call.until - self._clock.seconds() if call_id in self._calls else 0.0
+            if left_s <= 0:
                 continue  # given up before it left
             method = call.method
             try:
                 request = method.encode_request(call.request)
-                data = streams.call(call_id, method.path, request, call.origin)
+                data = streams.call(call_id, method.path, request, left_s, call.origin)
             except Exception:
                 self._deliver(self._settle, call_id, Failure())
             else:
@@ -165,13 +166,13 @@ def _is_refusal(call: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """How a server answers a call: ``start`` runs it in the reactor and passes its answer, or
-    an exception, on; ``admit`` raises Overloaded when there is no room for one more, which
-    ``leave`` makes again.
+    """How a server answers a call: ``start`` runs it in the reactor, given its deadline in seconds
+    of the clock, and passes its answer, or an exception, on; ``admit`` raises Overloaded when
+    there is no room for one more, which ``leave`` makes again.
     """
 
     method: Method[Any, Any]
-    start: Callable[[Any, Callable[[Any], None]], None]
+    start: Callable[[Any, Callable[[Any], None], float], None]
     admit: Callable[[], None]
     leave: Callable[[], None]
 
@@ -249,7 +250,8 @@ class AnswerStream:
         self.end()
 
     def _take(self, data: bytes) -> None:
-        call_id, path, content, told = streams.to_call(data)
+        call_id, path, content, left_s, told = streams.to_call(data)
+        until = self._clock.seconds() + left_s
         ids = origin.received(told) if told else ()
         answering = self._table.get(path)
         if answering is None:
@@ -262,19 +264,23 @@ class AnswerStream:
         except TwstockError as problem:
             self._outbox.put((call_id, answering.method, problem, ids))
         else:
-            self._deliver(self._start, call_id, answering, request, ids)
+            self._deliver(self._start, call_id, answering, request, ids, until)
 
-    def _start(self, call_id: int, answering: Answering, request: Any, ids: Ids) -> None:
+    def _start(
+        self, call_id: int, answering: Answering, request: Any, ids: Ids, until: float
+    ) -> None:
         """In the reactor."""
         method = answering.method
         answer = _Answer(answering, lambda result: self._send(call_id, method, result, ids))
         late = OutcomeUnknown("no answer within the deadline")
-        answer.timer = self._clock.callLater(WAIT_MAX_S, answer.settle, late)
+        wait_s = min(until - self._clock.seconds(), WAIT_MAX_S)
+        if wait_s > 0:
+            answer.timer = self._clock.callLater(wait_s, answer.settle, late)
         if ids:
             with origin.on_behalf_of(ids):
-                answering.start(request, answer.settle)
+                answering.start(request, answer.settle, until)
         else:
-            answering.start(request, answer.settle)
+            answering.start(request, answer.settle, until)
 
     def _send(self, call_id: int, method: Method[Any, Any], result: Any, ids: Ids) -> None:
         self._outbox.put((call_id, method, result, ids))
