@@ -3,6 +3,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ from twisted.internet.task import Clock
 from tests.test_front import FullReactor
 from tests.test_site import Connection
 from twstock.config import default_cluster
-from twstock.errors import ConfigError
+from twstock.errors import ConfigError, KeyReused
+from twstock.market import ORDER_NOT_FOUND, STOCK_NOT_FOUND, Refusal
 from twstock.process import Pool
-from twstock.web import manual, openapi, operations
+from twstock.web import answers, manual, openapi, operations
 from twstock.web.front import FrontEnd
 from twstock.web.respond import Respond
 from twstock.web.routes import Route
@@ -223,6 +225,19 @@ def test_the_page_shows_text_as_text() -> None:
     page = Page(manual.page(openapi.describe([route], evil, schemas)))
     assert page.tags.isdisjoint({"script"})
     assert page.open == []
+
+
+def test_every_refusal_is_told() -> None:
+    """The words of each are found where a user of the API looks."""
+    told = (Path(__file__).resolve().parent.parent / "docs/api.md").read_text()
+    for words in (*Refusal, STOCK_NOT_FOUND, ORDER_NOT_FOUND, str(KeyReused())):
+        assert f"`{words}`" in told
+    fixed = [each for each in vars(answers).values() if isinstance(each, answers.Answer)]
+    errors = [json.loads(each.body)["error"] for each in fixed if each.status >= 400]
+    assert len(errors) >= 10
+    for error in errors:
+        assert f"`{error['message']}`" in told, error
+        assert str(error["code"]) in told
 
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/docs", "/docs/style.css"])
