@@ -30,6 +30,7 @@ pip=("$bin/python" -m pip --disable-pip-version-check install --quiet
 cd "$work"
 "$bin/python" -m zipfile --list "$work"/twstock-*.whl >names
 for name in twstock/catalog.csv twstock/py.typed twstock/pb/order_pb2.py twstock/web/tap.py \
+    twstock/client/client.py \
     twisted/plugins/twstock_plugins.py; do
     contains names "^$name " "the wheel lacks $name"
 done
