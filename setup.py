@@ -25,6 +25,7 @@ setup(
     packages=[
         "twstock",
         "twstock.catalog",
+        "twstock.client",
         "twstock.order",
         "twstock.pb",
         "twstock.replication",

@@ -6,6 +6,7 @@ holds; only the network is left out.
 
 import itertools
 import json
+from random import Random
 from urllib.parse import unquote
 
 from klein import Klein
@@ -188,7 +189,8 @@ class World:
         self.asked = []
         keys = (f"key-{k}" for k in itertools.count(1))
         urls = [f"http://front-{k}:{k}" for k in range(1, fronts + 1)]
-        given = {"reactor": self.clock, "http": self, "new_key": lambda: next(keys)}
+        given = {"reactor": self.clock, "http": self, "random": Random(1)}
+        given["new_key"] = lambda: next(keys)
         self.client = Client(urls, **(given | options))
 
     @property

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests import mutants_services
+from tests import mutants_client, mutants_services
 from tests.planted import Mutant
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -651,7 +651,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     chosen = [
         mutant
-        for mutant in MUTANTS + mutants_services.MUTANTS
+        for mutant in MUTANTS + mutants_services.MUTANTS + mutants_client.MUTANTS
         if not options.text or any(t in mutant.name or t in mutant.file for t in options.text)
     ]
     if (outcome := control(chosen)) != "passed":

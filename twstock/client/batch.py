@@ -1,16 +1,37 @@
 """Many orders in one request: which of them are settled, and which have to be asked for again."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from twstock.client.answers import ASK_AGAIN, may_have_executed, problem, refused
-from twstock.client.values import BadAnswer, Placed, Ticket, member_of, placed_number, rows
+from twstock.client.values import BadAnswer, Placed, Ticket, placed_number, rows, status_of
 from twstock.errors import OutcomeUnknown, TwstockError
 from twstock.forms import Answer, order_terms
 
 ORDERS_MAX = 1000
 """The most orders that the server takes at once."""
+
+BODY_BYTES_MAX = 256 * 1024
+"""About how long a request may get: half of what a front-end takes."""
+
+_ORDER_BYTES = 160
+"""An order without its name and key, or with a key that the client makes, is shorter."""
+
+
+def split(tickets: Iterable[Ticket]) -> Iterator[list[Ticket]]:
+    """The tickets in as many parts as there have to be requests."""
+    part: list[Ticket] = []
+    room = BODY_BYTES_MAX
+    for ticket in tickets:
+        size = _ORDER_BYTES + len(json.dumps(ticket.name)) + len(ticket.key or "")
+        if part and (len(part) == ORDERS_MAX or size > room):
+            yield part
+            part, room = [], BODY_BYTES_MAX
+        part.append(ticket)
+        room -= size
+    if part:
+        yield part
 
 
 class Batch:
@@ -66,7 +87,7 @@ class Batch:
             self._results[k] = OutcomeUnknown(str(why), self._keys[k]) if doubtful else why
 
     def _learn_one(self, k: int, row: Any) -> None:
-        status, key = member_of(row, "status"), self._keys[k]
+        status, key = status_of(row), self._keys[k]
         if status == 200:
             self._results[k] = Placed(placed_number(row), row.get("replayed") is True, key)
             return

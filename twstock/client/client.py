@@ -3,7 +3,6 @@
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from http import HTTPStatus
-from itertools import islice
 from random import Random
 from typing import Any, Self
 from urllib.parse import quote
@@ -14,7 +13,7 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from twstock.client import values
 from twstock.client.answers import OrderNotFound, StockNotFound, problem, refused
 from twstock.client.attempts import Attempts
-from twstock.client.batch import ORDERS_MAX, Batch
+from twstock.client.batch import Batch, split
 from twstock.client.feed import MESSAGES_WAITING_MAX, SILENCE_S, Feed
 from twstock.client.fronts import REQUESTS_UNDER_WAY_MAX, Fronts, Http, Request
 from twstock.client.values import BadAnswer, Member, Order, Placed, Stock, Ticket
@@ -155,10 +154,9 @@ class Client:
         hides the outcome of another, so none is raised.
         """
         results: list[Placed | TwstockError] = []
-        coming = iter(tickets)
-        while some := tuple(islice(coming, ORDERS_MAX)):
-            keys = [self._new_key() if t.key is None else t.key for t in some]
-            results += await self._place_batch(Batch(some, keys))
+        for part in split(tickets):
+            keys = [self._new_key() if ticket.key is None else ticket.key for ticket in part]
+            results += await self._place_batch(Batch(part, keys))
         return results
 
     async def order(self, number: int) -> Order:

@@ -206,6 +206,11 @@ def placed_number(row: Any) -> int:
     return _count(row, "transaction_number")
 
 
+def status_of(row: Any) -> int:
+    """The status of one order of a batch."""
+    return _count(row, "status")
+
+
 def event(kind: str, data: Any, cursor: str) -> Event | None:
     """An event of the feed from its JSON; None for a kind that this version does not know."""
     match kind:
