@@ -4,9 +4,10 @@ import contextlib
 import csv
 import json
 import os
+import re
+import shlex
 import sqlite3
 import stat
-import subprocess
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given, settings
 
-from tests.cluster_fixture import TWSTOCK, Cluster, free_ports, wait_until
+from tests.cluster_fixture import Cluster, free_ports, wait_until
 from tests.histories import History, backup_of, histories
 from twstock.backup import restore as restoring
 from twstock.backup.files import Contents, Exists, check, write
@@ -27,6 +28,7 @@ from twstock.backup.sealed import Damaged, sealed
 from twstock.backup.source import OrderLog, Picture, look
 from twstock.backup.spreadsheet import export_csv
 from twstock.catalog.tables import CatalogTables
+from twstock.cli import main
 from twstock.cluster import Directory
 from twstock.config import Limits, default_cluster, parse
 from twstock.errors import ConfigError
@@ -497,15 +499,6 @@ class TestSpreadsheets:
         assert (stocks[0]["name"], stocks[0]["price"]) == (text, "0.05")
 
 
-def twstock(*words, **options):
-    """Run one command in a process of its own; returns its exit status, output and errors."""
-    command = [*TWSTOCK, *map(str, words)]
-    found = subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=60, **options
-    )
-    return found.returncode, found.stdout, found.stderr
-
-
 @contextlib.contextmanager
 def trading(cluster, keys):
     """Trades under way in a thread: ``keys`` gets the key and the number of each."""
@@ -529,6 +522,15 @@ def trading(cluster, keys):
         thread.join()
 
 
+def documented():
+    """Every command of ``docs/backup.md`` in the sequence that it tells; starting has its test."""
+    text = (Path(__file__).parent.parent / "docs/backup.md").read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    assert {words[0] for words in commands} == {"twstock"}
+    return [words[1:] for words in commands if words[1] != "up"]
+
+
 def moved(directory):
     """A restored cluster on free ports; all else is as restored."""
     restored = parse((directory / "cluster.toml").read_text(), directory)
@@ -539,44 +541,40 @@ def moved(directory):
 
 
 @pytest.mark.processes
-def test_a_cluster_goes_on_from_its_backup(tmp_path):
-    """Taken while it trades, restored elsewhere with three catalogs: the same orders, the same
-    answers to the same keys, the next number, and all replicas agree.
+def test_a_cluster_goes_on_from_its_backup(tmp_path, monkeypatch, capsys):
+    """With the commands of ``docs/backup.md``, the first while it trades: then a new cluster has
+    the same orders, the same answers to the same keys, the next number, and equal replicas.
     """
-    path, keys = tmp_path / "backup", {}
+    monkeypatch.chdir(tmp_path)
+    backup, *others = documented()
+    keys = {}
     with Cluster(tmp_path / "old") as old:
-        ask = {"env": {**os.environ, "TWSTOCK_URL": old.url}}
+        monkeypatch.setenv("TWSTOCK_URL", old.url)
         with trading(old, keys):
             wait_until(lambda: len(keys) > 20, "some trades")
             before = max(number for _, number in list(keys.values()))
-            status, out, problem = twstock("backup", path, "--json", **ask)
-        assert status == 0, problem
-        last = json.loads(out)["last_transaction"]
+            assert main([*backup, "--json"]) == 0
+        last = json.loads(capsys.readouterr().out)["last_transaction"]
         assert last >= before
-        assert twstock("backup", path, **ask)[0] == 1
         orders = {number: old.get(f"/orders/{number}")[2] for number in range(1, last + 1)}
-        status, _, problem = twstock("export", "--csv", tmp_path / "csv", **ask)
-        assert status == 0, problem
-        assert len(rows(tmp_path / "csv" / "orders.csv")) == max(n for _, n in keys.values())
-    assert twstock("backup", "--verify", path)[0] == 0
-    assert twstock("backup", path, "--force", **ask)[0] == 3
-    new = tmp_path / "new"
-    status, _, problem = twstock("restore", path, "--data", new, "--catalogs", 3)
-    assert status == 0, problem
-    with moved(new) as cluster:
-        cluster.await_healthy()
-        cluster.assert_verified()
-        assert {number: cluster.get(f"/orders/{number}")[2] for number in orders} == orders
+        for words in others:
+            assert main(words) == 0, words
+        assert len(rows(tmp_path / "tables/orders.csv")) == max(n for _, n in keys.values())
+    assert main([*backup, "--force"]) == 3
+    with moved(tmp_path / "restored") as new:
+        new.await_healthy()
+        new.assert_verified()
+        assert {number: new.get(f"/orders/{number}")[2] for number in orders} == orders
         for key, (body, number) in keys.items():
             if number <= last:
-                status, headers, answer = cluster.post("/orders", body, {"Idempotency-Key": key})
+                status, headers, answer = new.post("/orders", body, {"Idempotency-Key": key})
                 assert (status, answer["data"]["transaction_number"]) == (200, number)
                 assert headers["idempotency-replayed"] == "true"
-        assert cluster.trade("GameStart", 1, "sell") == last + 1
-        cluster.assert_verified()
+        assert new.trade("GameStart", 1, "sell") == last + 1
+        new.assert_verified()
 
 
-def test_the_exit_status_tells_what_happened(tmp_path):
+def test_the_exit_status_tells_what_happened(tmp_path, capsys):
     """1: refused; 2: wrong usage; 3: nobody answers."""
     path = backed_up(happened(), tmp_path)
     nobody = ("--url", f"http://127.0.0.1:{free_ports(1)}")
@@ -594,9 +592,13 @@ def test_the_exit_status_tells_what_happened(tmp_path):
         (0, "restore", path, "--data", tmp_path / "new", "--orders", "1"),
         (1, "restore", path, "--data", tmp_path / "new"),
     ):
-        found, out, problem = twstock(*words)
-        assert found == status, (words, problem)
-        assert bool(out) == (status == 0)
+        try:
+            found = main(list(map(str, words)))
+        except SystemExit as error:
+            found = error.code
+        assert found == status, words
+        told = capsys.readouterr()
+        assert (bool(told.out), bool(told.err)) == (status == 0, status != 0)
     path.write_bytes(path.read_bytes()[:-1])
-    found, _, problem = twstock("backup", "--verify", path)
-    assert (found, "cut short" in problem) == (1, True)
+    assert main(["backup", "--verify", str(path)]) == 1
+    assert "cut short" in capsys.readouterr().err
