@@ -24,6 +24,7 @@ setup(
     package_dir={"": "."},
     packages=[
         "twstock",
+        "twstock.backup",
         "twstock.catalog",
         "twstock.client",
         "twstock.order",

@@ -39,6 +39,7 @@ PURE = words("""
     web.events web.recent web.rhythm web.adminspec web.conditional web.problems web.requestids
     web.operations web.openapi web.manual
     client.answers client.attempts client.batch client.eventstream client.values
+    backup.journal backup.ledger backup.playback backup.replay backup.sealed
 """)
 
 HARMLESS = words("""
@@ -69,7 +70,7 @@ MAY_IMPORT = {
     "client": "errors rest market forms process client",
     "verify": "errors market rest rpc.calls rpc.wire",
     "export": "errors market csvtext verify",
-    "cli": "errors config rest client cluster verify export admin tabular watch workload",
+    "cli": "errors config rest cluster verify export admin tabular watch workload backup.command",
     "replication.CORE": "errors replication.CORE",
     "replication": "errors config process replication rpc.calls rpc.client rpc.wire tally",
     "replication.assembly": "errors config observatory process replication rpc.calls rpc.server",
@@ -88,6 +89,9 @@ MAY_IMPORT = {
     "forms": "errors",
     "workload": "errors rest",
     "origin": "market",
+    "backup": "errors market rest verify config csvtext backup catalog.state",
+    "backup.restore": "errors market config plan process backup catalog order replication rpc.wire",
+    "backup.command": "errors config plan verify backup",
 }
 """By the longest name that fits. A name stands for what is under it too; ``tap`` modules know
 their own tier besides."""
@@ -95,7 +99,16 @@ their own tier besides."""
 FORBIDDEN_NAMES = re.compile(
     r"(Manager|Handler|Processor|Engine|Component|Helper|Utils?|Data|Info)$"
 )
-BLOCKING_COMMANDS = {"cli", "client", "export", "rest", "verify", "watch", "workload"}
+BLOCKING_COMMANDS = {
+    "backup.source",
+    "cli",
+    "client",
+    "export",
+    "rest",
+    "verify",
+    "watch",
+    "workload",
+}
 
 
 def sources():

@@ -24,7 +24,7 @@ from twstock.catalog.changes import Change
 from twstock.catalog.state import CatalogState
 from twstock.catalog.tables import CatalogTables
 from twstock.config import Cluster
-from twstock.errors import TwstockError
+from twstock.errors import BrokenInvariant, TwstockError
 from twstock.market import BeginEpoch, CatalogCommand, Seed, Stock, Trade
 from twstock.order.state import OrderState
 from twstock.order.tables import OrderTables
@@ -136,8 +136,8 @@ def _make(cluster: Cluster, playback: Playback, done: Callable[[], None]) -> Non
                 else:
                     groups.trade(step)
             groups.close(playback.ledger)
-        except sqlite3.IntegrityError as error:
-            raise CannotRestore(f"a key comes twice: {error}") from None
+        except (sqlite3.IntegrityError, BrokenInvariant) as error:
+            raise CannotRestore(f"it cannot be carried out again: {error}") from None
 
 
 def _counted(events: Iterable[Event], done: Callable[[], None]) -> Iterator[Event]:

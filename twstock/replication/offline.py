@@ -25,7 +25,8 @@ APPLIED = "applied.sqlite"
 TERM = 1
 """The term of all entries."""
 WRITE_ENTRIES = 8
-SAVE_ENTRIES = 5_000
+SAVE_ENTRIES = 500
+"""In one transaction. Each may have hundreds of orders, which are in memory until then."""
 SAVED_APART_S = 60.0
 """By the database's clock: more than it ever waits."""
 SETTLES_MAX = 10_000
