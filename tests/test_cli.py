@@ -10,8 +10,9 @@ import pytest
 from tests.cluster_fixture import free_ports
 from twstock import cli
 from twstock.cli import DONE, REFUSED, UNREACHABLE, USAGE, main
-from twstock.config import Address, default_cluster, render
+from twstock.config import Address, default_cluster
 from twstock.rest import Session, Unreachable
+from twstock.tomltext import render
 
 STOCK = {"name": "GameStart", "price": 15.99, "quantity": 100, "volume": 0, "version": 0}
 TOKEN = "the-token-of-this-test"

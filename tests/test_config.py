@@ -20,10 +20,10 @@ from twstock.config import (
     default_cluster,
     parse,
     parse_address,
-    render,
 )
 from twstock.errors import ConfigError
 from twstock.replication.messages import Membership, Timings
+from twstock.tomltext import render
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 HOSTS = st.sampled_from(["127.0.0.1", "localhost", "::1", "fe80::1", "stock.example"])

@@ -7,9 +7,10 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
 from twisted.python.usage import UsageError
 
-from twstock.config import default_cluster, render
+from twstock.config import default_cluster
 from twstock.errors import ConfigError
 from twstock.process import Pool
+from twstock.tomltext import render
 from twstock.web import tap
 from twstock.web.front import FrontEnd, boottime
 

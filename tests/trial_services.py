@@ -15,9 +15,10 @@ from twisted.python.reflect import namedAny
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
-from twstock.config import default_cluster, render
+from twstock.config import default_cluster
 from twstock.errors import StorageError
 from twstock.process import Stages
+from twstock.tomltext import render
 
 TAPS = ("stock-frontend", "stock-catalog", "stock-order", "stock-cluster")
 

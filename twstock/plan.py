@@ -17,9 +17,9 @@ from twstock.config import (
     default_cluster,
     parse,
     parse_address,
-    render,
 )
 from twstock.errors import ConfigError
+from twstock.tomltext import render
 
 
 @dataclass(frozen=True, slots=True)

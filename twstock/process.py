@@ -36,6 +36,7 @@ UNFINISHED_RESTORE = "restore-unfinished"
 """A file beside the members' directories while they are made from a backup."""
 
 _log = Logger()
+T = TypeVar("T")
 
 
 class DelayedCall(Protocol):
@@ -63,6 +64,24 @@ class Threads(Protocol):
 
     def callInThread(self, func: Callable[..., object], *args: Any) -> None:
         """Run ``func`` in the thread, after everything given before."""
+
+
+def in_thread(
+    threads: Threads, deliver: Callable[..., None], function: Callable[[], T]
+) -> "Deferred[T]":
+    """What ``function`` returns or raises in a thread, which ``deliver`` brings to the reactor."""
+    answer: Deferred[T] = Deferred()
+
+    def run() -> None:
+        try:
+            result = function()
+        except Exception:
+            deliver(answer.errback, Failure())
+        else:
+            deliver(answer.callback, result)
+
+    threads.callInThread(run)
+    return answer
 
 
 class ServiceOptions(Options):

@@ -58,9 +58,7 @@ def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Stages:
     from twstock.catalog.sessions import Sessions  # noqa: PLC0415
     from twstock.catalog.tables import CatalogTables  # noqa: PLC0415
     from twstock.catalog.views import StocksView  # noqa: PLC0415
-    from twstock.replication.assembly import assemble, serving  # noqa: PLC0415
-    from twstock.rpc.health import Health  # noqa: PLC0415
-    from twstock.rpc.server import Server  # noqa: PLC0415
+    from twstock.replication.assembly import assemble, served  # noqa: PLC0415
 
     limits = cluster.limits
     tables = CatalogTables(limits.refused_keys_max, limits.refused_keys_s)
@@ -88,30 +86,18 @@ def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Stages:
         limits.views_every_s,
         partial(deferToThreadPool, reactor, viewing.threads),
     )
-    server = Server(
-        str(cluster.replica("catalog", number).grpc),
-        (*endpoints(parts.member, catalog), parts.observatory.endpoint()),
-        reactor,
-        reactor.callFromThread,
-        limits,
-        Health(
-            serving("catalog", parts.member, lambda: catalog.reason),
-            reactor,
-            limits.rpc_watches_max,
-        ),
-    )
+    calls = endpoints(parts.member, catalog)
+    server = served(cluster, parts, calls, lambda: catalog.reason, reactor)
     stages = (*parts.pools, viewing, server, parts.member, view)
     return supervise(Stages(stages, partial(stop_with, reactor)), reactor, os.environ)
 
 
 def endpoints(member: Any, catalog: Any) -> tuple[Any, ...]:
-    """Every call that the replica answers."""
-    from twstock.replication.assembly import replication_endpoints  # noqa: PLC0415 - only when run
-    from twstock.rpc.server import Endpoint  # noqa: PLC0415
+    """The calls that are the catalog's own."""
+    from twstock.rpc.server import Endpoint  # noqa: PLC0415 - only when run
     from twstock.rpc.wire import methods  # noqa: PLC0415
 
     return (
-        *replication_endpoints("catalog", member, lambda: catalog.reason),
         Endpoint(methods.FETCH_ENTRIES, member.fetch, internal=True),
         Endpoint(methods.LOOKUP, catalog.lookup),
         Endpoint(methods.LOOKUP_MANY, catalog.lookup_many),

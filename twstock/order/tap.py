@@ -46,13 +46,8 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
     from twstock.order.service import OrderService  # noqa: PLC0415
     from twstock.order.tables import OrderTables  # noqa: PLC0415
     from twstock.order.views import OrderLogView  # noqa: PLC0415
-    from twstock.replication.assembly import (  # noqa: PLC0415
-        assemble,
-        replication_endpoints,
-        serving,
-    )
-    from twstock.rpc.health import Health  # noqa: PLC0415
-    from twstock.rpc.server import Endpoint, Server  # noqa: PLC0415
+    from twstock.replication.assembly import assemble, served  # noqa: PLC0415
+    from twstock.rpc.server import Endpoint  # noqa: PLC0415
     from twstock.rpc.wire import methods  # noqa: PLC0415
 
     limits = cluster.limits
@@ -81,18 +76,12 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
     )
     parts.observatory.add(orders.families)
     endpoints = (
-        parts.observatory.endpoint(),
-        *replication_endpoints("order", parts.member, lambda: orders.reason),
         Endpoint(methods.ORDER, orders.order, timed=True),
         Endpoint(methods.PLACE_ORDERS, orders.place_orders, timed=True),
         Endpoint(methods.ORDER_DETAILS, orders.details),
         Endpoint(methods.LIST_ORDERS, orders.page),
         Endpoint(methods.ORDER_SYNC_UP, orders.sync_up, internal=True),
     )
-    address = str(cluster.replica("order", number).grpc)
-    health = Health(
-        serving("order", parts.member, lambda: orders.reason), reactor, limits.rpc_watches_max
-    )
-    server = Server(address, endpoints, reactor, reactor.callFromThread, limits, health)
+    server = served(cluster, parts, endpoints, lambda: orders.reason, reactor)
     stages = (*parts.pools, trading, viewing, market, server, parts.member, view)
     return supervise(Stages(stages, partial(stop_with, reactor)), reactor, os.environ)

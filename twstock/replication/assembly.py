@@ -20,7 +20,8 @@ from twstock.replication.member import Member, Surroundings
 from twstock.replication.storage import FileStorage, Owner
 from twstock.replication.transport import GROUP_METHODS, GrpcTransport
 from twstock.rpc.calls import Envelope, Notified, Notify, Probe, ProbeAnswer
-from twstock.rpc.server import Endpoint
+from twstock.rpc.health import Health
+from twstock.rpc.server import Endpoint, Server
 
 CALLS_MAX = 12
 """How many threads there are for each peer: two for its streams, the others for single calls
@@ -34,6 +35,8 @@ class Assembly:
     its own numbers to ``observatory``.
     """
 
+    group: str
+    number: int
     member: Member
     database: Database
     pools: tuple[Pool | Worker | Observatory, ...]
@@ -56,13 +59,8 @@ def assemble(
     calls = Pool("replication", CALLS_MAX * len(membership.peers) + 1)
     random = SystemRandom()
     owner = Owner(group, cluster.cluster_id, number, tuple(sorted(membership.members)))
-    storage = FileStorage(
-        directory,
-        owner,
-        limits.segment_bytes,
-        limits.spare_segments,
-        lambda: random.getrandbits(63) | 1,
-    )
+    sizes = limits.segment_bytes, limits.spare_segments
+    storage = FileStorage(directory, owner, *sizes, lambda: random.getrandbits(63) | 1)
     database = Database(directory / "applied.sqlite", tables, sqlite, deliver, panic)
     addresses = {r.id: r.grpc for r in cluster.replicas(group) if r.id in membership.peers}
     transport = GrpcTransport(group, addresses, calls.threads, reactor, deliver, limits)
@@ -87,7 +85,31 @@ def assemble(
     )
     observatory = Observatory(f"{group}-{number}", reactor)
     observatory.add(lambda: replica_families(group, member, database, membership.peers))
-    return Assembly(member, database, (observatory, disk, sqlite, calls), observatory)
+    return Assembly(
+        group, number, member, database, (observatory, disk, sqlite, calls), observatory
+    )
+
+
+def served(
+    cluster: Cluster,
+    parts: Assembly,
+    endpoints: tuple[Endpoint[Any, Any], ...],
+    why_not_serving: Callable[[], str],
+    reactor: Any,
+) -> Server:
+    """The server of a member: the tier's own calls, those by which it replicates, and health.
+
+    ``why_not_serving`` tells why a leader's tier does not serve, empty when it does.
+    """
+    member, group, limits = parts.member, parts.group, cluster.limits
+    calls = (
+        *replication_endpoints(group, member, why_not_serving),
+        parts.observatory.endpoint(),
+        *endpoints,
+    )
+    health = Health(serving(group, member, why_not_serving), reactor, limits.rpc_watches_max)
+    address = str(cluster.replica(group, parts.number).grpc)
+    return Server(address, calls, reactor, reactor.callFromThread, limits, health)
 
 
 def serving(

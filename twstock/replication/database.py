@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from twstock.errors import StorageError
-from twstock.process import Threads
+from twstock.process import Threads, in_thread
 
 T = TypeVar("T")
 FULL_PAUSE_S = 1.0
@@ -102,21 +102,11 @@ class Database:
 
     def read(self, query: Callable[[sqlite3.Connection], T]) -> "Deferred[T]":
         """Run a query in the database's thread, after everything saved so far."""
-        answer: Deferred[T] = Deferred()
-        self._threads.callInThread(self._read, query, answer)
-        return answer
+        return in_thread(self._threads, self._deliver, lambda: query(self._connection))
 
     def close(self) -> None:
         """Close the file (blocks); what is not saved is applied again from the log."""
         self._connection.close()
-
-    def _read(self, query: Callable[[sqlite3.Connection], T], answer: "Deferred[T]") -> None:
-        try:
-            result = query(self._connection)
-        except Exception:
-            self._deliver(answer.errback, Failure())
-        else:
-            self._deliver(answer.callback, result)
 
     def save(self, now: float) -> None:
         """Save what waits; called at every tick. Not when it is recorded: nobody waits for it,

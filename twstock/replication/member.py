@@ -23,7 +23,7 @@ from twstock.errors import (
     TwstockError,
     Unavailable,
 )
-from twstock.process import Clock, Threads
+from twstock.process import Clock, Threads, in_thread
 from twstock.replication.chronicle import Chronicle
 from twstock.replication.database import Database
 from twstock.replication.driver import Driver, StateMachine
@@ -336,9 +336,9 @@ class Member(Service):
 
     def working(self) -> tuple[Driver, Writer] | None:
         """What does the work, for whoever counts it; None before this member takes part."""
-        return (
-            None if self._driver is None or self._writer is None else (self._driver, self._writer)
-        )
+        if self._driver is None or self._writer is None:
+            return None
+        return self._driver, self._writer
 
     # --- what peers ask ----------------------------------------------------------------------
 
@@ -391,15 +391,4 @@ class Member(Service):
             self._around.panic(failure)
 
     def _in_thread(self, function: Callable[[], Any]) -> Awaitable[Any]:
-        answer: Deferred[Any] = Deferred()
-
-        def run() -> None:
-            try:
-                result = function()
-            except Exception:
-                self._around.deliver(answer.errback, Failure())
-            else:
-                self._around.deliver(answer.callback, result)
-
-        self._around.disk.callInThread(run)
-        return answer
+        return in_thread(self._around.disk, self._around.deliver, function)
