@@ -73,7 +73,8 @@ MAY_IMPORT = {
     "cli": "errors config rest cluster verify export admin tabular watch workload backup.command",
     "replication.CORE": "errors replication.CORE",
     "replication": "errors config process replication rpc.calls rpc.client rpc.wire tally",
-    "replication.assembly": "errors config observatory process replication rpc.calls rpc.health rpc.server",
+    "replication.assembly": "errors config observatory process replication "
+    "rpc.calls rpc.health rpc.server",
     "rpc": "errors market config process replication.messages rpc tally origin",
     "rpc.wire": "errors market replication.messages rpc.calls rpc.status rpc.wire pb tally",
     "catalog": "errors market config process csvtext replication rpc catalog tally origin",
