@@ -1,10 +1,13 @@
 """Prometheus' text: made by prometheus_client, read back by its parser."""
 
+import time
+from pathlib import Path
 from typing import Any
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from twstock.exposition import MembersCollector, pieces, process_families
+from twstock.exposition import MembersCollector, OwnProcess, pieces, process_families
 from twstock.tally import Family, Histogram, Sample, counter, gauge, histogram
 
 
@@ -46,9 +49,16 @@ def test_a_member_of_another_version_cannot_spoil_the_text() -> None:
     assert [s.labels for s in found["g"].samples] == [{"member": "order-1"}]
 
 
-def test_a_process_tells_of_itself() -> None:
-    """CPU time, memory and open files are prometheus_client's, under this project's name."""
-    found = parsed({"order-1": list(process_families())})
+@pytest.mark.parametrize("hidden", [False, True], ids=["all of /proc", "as under systemd"])
+def test_a_process_tells_of_itself(tmp_path: Path, hidden: bool) -> None:
+    """CPU time, memory and open files are prometheus_client's, under this project's name; also
+    where nothing of ``/proc`` can be seen but processes.
+    """
+    (tmp_path / "self").symlink_to("/proc/self")
+    process = OwnProcess(str(tmp_path)) if hidden else OwnProcess()
+    found = parsed({"order-1": list(process_families(process))})
+    (started,) = found["twstock_process_start_time_seconds"].samples
+    assert time.time() - 86_400 < started.value <= time.time() + 1
     used = {"cpu_seconds", "resident_memory_bytes", "open_fds", "max_fds", "start_time_seconds"}
     assert {f"twstock_process_{name}" for name in used} <= found.keys()
     assert {"version", "python"} <= found["twstock_build_info"].samples[0].labels.keys()

@@ -6,6 +6,7 @@ the process itself (CPU time, memory, open files) is prometheus_client's.
 """
 
 import platform
+import time
 from collections.abc import Iterable, Iterator, Mapping
 
 import prometheus_client
@@ -18,14 +19,28 @@ from twstock.tally import Family, Sample, gauge
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4.encode("ascii")
 """What Content-Type says of ``text``: version 0.0.4 of the format, which everybody reads."""
 
-_process = prometheus_client.ProcessCollector(namespace="twstock", registry=None)
+
+class OwnProcess(prometheus_client.ProcessCollector):
+    """What the process uses of the machine. Under systemd (``ProcSubset=pid``) there is no
+    ``/proc/stat``, from which prometheus_client would learn when the machine started, and
+    without that it tells nothing: the clocks know it as well.
+    """
+
+    def __init__(self, proc: str = "/proc") -> None:
+        super().__init__(namespace="twstock", proc=proc, registry=None)
+
+    def _boot_time(self) -> float:
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def process_families() -> Iterator[Family]:
+_process = OwnProcess()
+
+
+def process_families(process: Collector = _process) -> Iterator[Family]:
     """Which program this process runs, and what it uses of the machine."""
     labels = {"version": __version__, "python": platform.python_version()}
     yield gauge("twstock_build_info", "Which program runs, and on which Python.", [(labels, 1)])
-    for metric in _process.collect():
+    for metric in process.collect():
         samples = tuple(Sample(name, labels, value) for name, labels, value, *_ in metric.samples)
         yield Family(metric.name, metric.type, metric.documentation, samples)
 
