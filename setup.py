@@ -24,7 +24,9 @@ setup(
     package_dir={"": "."},
     packages=[
         "twstock",
+        "twstock.backup",
         "twstock.catalog",
+        "twstock.client",
         "twstock.order",
         "twstock.pb",
         "twstock.replication",
@@ -36,7 +38,7 @@ setup(
     package_data={
         "twstock": ["py.typed", "catalog.csv"],
         "twstock.pb": ["*.pyi"],
-        "twstock.web": ["static/**"],
+        "twstock.web": ["docs.css", "static/**"],
     },
     entry_points={"console_scripts": ["twstock = twstock.cli:main"]},
     install_requires=[
@@ -45,8 +47,13 @@ setup(
         "treq>=24.9",
         "grpcio>=1.75.1",
         "protobuf>=6.31.1",
+        "prometheus_client>=0.22",
         "pylru>=1.2.1",
         # Klein 24.8 uses what Werkzeug 3.2 removes.
         "Werkzeug>=3.1,<3.2",
     ],
+    extras_require={
+        # gRPC health checking and reflection: served where they are installed.
+        "grpc": ["grpcio-health-checking>=1.75.1", "grpcio-reflection>=1.75.1"],
+    },
 )

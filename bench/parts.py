@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench import cluster, evaluation, failover, growth, hitrate, openloop, replica, rounds, wrk
+from bench.feed import SUBSCRIBERS, feed
 from bench.growth import Size
 from bench.history import History, long
 from bench.idle import CONNECTIONS, idle, many_files
@@ -27,6 +28,7 @@ ORDERS_MADE_PER_S = 12_000
 LONG_LOGS = (1_000, 1_000_000)
 LONG_LOG_S = 120.0
 IDLE_S = 20.0
+FEED_SETTLE_S = 3.0
 
 
 @dataclass
@@ -151,6 +153,14 @@ def _idle(job: Job) -> None:
     )
 
 
+def _feed(job: Job) -> None:
+    directory = job.directory()
+    with many_files(), cluster.running_cluster(directory) as running:
+        found = feed(running, directory, job.effort.seconds, job.effort.rounds)
+    job.report.fed.append(found)
+    job.tell(f"{SUBSCRIBERS:,} subscribers of the feed: {found.ratio:.2f}x the trades")
+
+
 def _hit_rates(job: Job) -> None:
     requests = QUICK_HITRATE if job.quick else hitrate.REQUESTS
     job.report.hit_rates = hitrate.hit_rates(requests)
@@ -190,6 +200,11 @@ PARTS = (
         lambda job: _growth(job, "orders"),
     ),
     Part("idle connections", lambda _: IDLE_S, _idle),
+    Part(
+        "feed: trades with a thousand subscribers",
+        lambda job: START_S + job.effort.rounds * 2 * (job.effort.seconds + FEED_SETTLE_S),
+        _feed,
+    ),
     Part("hit rate of the cache", lambda job: 10.0 if job.quick else 30.0, _hit_rates),
 )
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from bench import scale
 from bench.evaluation import KINDS, ORIGINAL_MS, Mean
+from bench.feed import Fed, fed_table
 from bench.growth import Grown, compare
 from bench.hitrate import DEMANDS, HitRate
 from bench.idle import Idle
@@ -42,6 +43,7 @@ class Report:
     grown: list[Grown] = field(default_factory=list)
     long_logs: list[LongLog] = field(default_factory=list)
     idle: list[Idle] = field(default_factory=list)
+    fed: list[Fed] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
     def outcomes(self) -> list[tuple[Row, Outcome | None]]:
@@ -119,6 +121,7 @@ def to_json(report: Report) -> dict[str, Any]:
             "grown": [asdict(compared) for compared in compare(report.grown)],
             "long_logs": [asdict(found) for found in report.long_logs],
             "idle": [asdict(found) for found in report.idle],
+            "fed": [asdict(found) | {"ratio": found.ratio} for found in report.fed],
             "skipped": report.skipped,
         }
     )
@@ -159,6 +162,7 @@ def to_markdown(report: Report) -> str:
         (lambda of: scale.long_logs(of.long_logs), report.long_logs),
         (lambda of: scale.grown(of.grown), report.grown),
         (lambda of: scale.idle(of.idle), report.idle),
+        (lambda of: fed_table(of.fed), report.fed),
         (_hit_rates, report.hit_rates),
         (_skipped, report.skipped),
     ]

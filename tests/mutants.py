@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests import mutants_services
+from tests import mutants_client, mutants_services
 from tests.planted import Mutant
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -558,6 +558,14 @@ MUTANTS = (
         LEADERSHIP,
     ),
     Mutant(
+        "an append under way is as good as a heartbeat",
+        REPLICATION + "progress.py",
+        "        self._flights.append(Flight(sequence, last_index, now))\n",
+        "        self._heartbeat_at = now\n"
+        "        self._flights.append(Flight(sequence, last_index, now))\n",
+        LEADERSHIP,
+    ),
+    Mutant(
         "a torn term is not raised",
         REPLICATION + "standing.py",
         "        if log.last_term > self._term:",
@@ -643,7 +651,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     chosen = [
         mutant
-        for mutant in MUTANTS + mutants_services.MUTANTS
+        for mutant in MUTANTS + mutants_services.MUTANTS + mutants_client.MUTANTS
         if not options.text or any(t in mutant.name or t in mutant.file for t in options.text)
     ]
     if (outcome := control(chosen)) != "passed":

@@ -257,10 +257,10 @@ def test_stocks_and_orders_look_as_promised() -> None:
     stock = Stock("A", 1599, 7, 5, 2, 12)
     fields = {"name": "A", "price": 15.99, "quantity": 7, "volume": 5, "version": 2}
     assert answers.stock_fields(stock) == fields
-    page = answers.stock_page(Stocks((stock,), ""))
+    page = answers.stock_page(Stocks((stock,), ""), 7)
     assert told(page) == {"data": [fields], "next": None}
     trade = Trade(3, Order("k", "A", Side.BUY, 5), 2, 1599, 1234)
-    listed = told(answers.order_page(Orders((trade,), 3)))
+    listed = told(answers.order_page(Orders((trade,), 3), 7))
     assert listed["next"] == 3
     row = listed["data"][0]
     assert (row["order_num"], row["name"], row["type"], row["quantity"]) == (3, "A", "buy", 5)

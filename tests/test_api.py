@@ -8,7 +8,7 @@ import pytest
 from treq.testing import RequestTraversalAgent, StubTreq
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
-from twisted.logger import globalLogPublisher
+from twisted.logger import capturedLogs, globalLogPublisher
 from twisted.web.http_headers import Headers
 
 from tests.fakes import HANG, FakeMember, status
@@ -17,6 +17,7 @@ from twstock.config import Limits, default_cluster
 from twstock.errors import DiskFull, KeyReused, OutcomeUnknown, Overloaded, Unavailable
 from twstock.market import Order, Refusal, Side, Stock, Trade
 from twstock.rpc.calls import Lookup, Orders, Page, Placement, PlaceOrder, StockPage, Stocks
+from twstock.web import answers
 from twstock.web.api import Api
 from twstock.web.cache import Cache
 from twstock.web.internal import Internal
@@ -237,6 +238,76 @@ def test_stocks_are_listed_in_pages(site: Site) -> None:
     assert site.get("/stocks?after=A%20B&limit=7").json["next"] == "GOOGL"
     assert site.tiers.pages == [StockPage("A B", 7)]
     assert site.get("/stocks?limit=none").message.startswith("limit:")
+
+
+@pytest.mark.parametrize(
+    ("path", "link"),
+    [
+        ("/stocks?after=A%20B&limit=7", "</stocks?after=GOOGL&limit=7>"),
+        ("/stocks?limit=5000", "</stocks?after=GOOGL&limit=1000>"),
+        ("/orders/?limit=2", "</orders?after=1&limit=2>"),
+        ("/orders", "</orders?after=1&limit=100>"),
+    ],
+)
+def test_a_page_links_to_the_next(site: Site, path: str, link: str) -> None:
+    """RFC 8288: with the limit of this page, until the last one."""
+    assert site.get(path).header("Link") == f'{link}; rel="next"'
+
+
+def test_a_link_holds_any_name() -> None:
+    """Percent-encoded, so that it is one parameter of one URL; the last page has none."""
+    page = answers.stock_page(Stocks((), 'Ü/&"> '), 3)
+    assert page.headers == (
+        (b"Link", b'</stocks?after=%C3%9C%2F%26%22%3E%20&limit=3>; rel="next"'),
+    )
+    assert answers.stock_page(Stocks((), ""), 3).headers == ()
+    assert answers.order_page(Orders((), 0), 3).headers == ()
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_stock_that_a_client_has_is_not_sent_again(site: Site, cached: bool, method: str) -> None:
+    """From the cache or from the catalog: it is asked for by the version that it has."""
+    if not cached:
+        site.now = 1000.0
+    first = site.ask(method, "/stocks/GOOGL")
+    assert (first.header("ETag"), first.header("Cache-Control")) == ('"0"', "no-cache")
+    for field in ('"0"', 'W/"0"', '"7", "0"', "*"):
+        (reply,) = site.begin(method, "/stocks/GOOGL", headers={"If-None-Match": field})
+        assert (reply.code, reply.content) == (304, b"")
+        assert (reply.header("ETag"), reply.header("Cache-Control")) == ('"0"', "no-cache")
+        assert reply.header("X-Cache") == ("hit" if cached else "miss")
+    again = site.ask(method, "/stocks/GOOGL", headers={"If-None-Match": '"1", W/"2"'})
+    assert again.code == 200
+    assert site.ask(method, "/stocks/NONE", headers={"If-None-Match": "*"}).code == 404
+    assert site.ask("GET", "/livez", headers={"If-None-Match": "*"}).code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/stocks/NONE", 404),
+        ("GET", "/stocks?limit=x", 400),
+        ("POST", "/orders", 400),
+        ("PUT", "/orders", 405),
+        ("GET", "/nope", 404),
+        ("DELETE", "/delete/x", 403),
+        ("GET", "/orders/1", 500),
+    ],
+)
+def test_errors_are_problems_for_who_asks(site: Site, method: str, path: str, status: int) -> None:
+    """With the message that the other form has, and the same headers."""
+    site.tiers.trade = ZeroDivisionError()
+    with capturedLogs():
+        usual = site.ask(method, path)
+        (reply,) = site.begin(method, path, headers={"Accept": "application/problem+json"})
+    assert reply.header("Content-Type") == "application/problem+json"
+    assert (reply.code, reply.json["status"], reply.json["detail"]) == (
+        status,
+        status,
+        usual.message,
+    )
+    assert reply.header("Allow") == usual.header("Allow")
 
 
 # --- orders ----------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from bench import growth, summary
+from bench.feed import Came, Fed
 from bench.growth import Grown, Size, compare
 from bench.idle import Idle
 from bench.parts import LONG_LOGS, PARTS, Job
@@ -64,6 +65,13 @@ def test_what_is_asked_is_spread_over_all_stocks():
     assert len(growth.cached_works(1000)[Work.TRADE]) == 2000
 
 
+def fed(alone, with_them, kept=1000, errors=0):
+    """A round of the feed with so many trades in a second."""
+    rates = [Measured(rate, 3.0, 9.0, 12.0, 100, errors) for rate in (alone, with_them)]
+    came = Came(2.0, kept, 100_000_000, 90_000, 110_000, 8_000)
+    return Fed(1000, rates[:1], rates[1:], [came])
+
+
 def test_all_new_parts_are_in_the_report():
     """The tables and the JSON have everything, the targets and what was left out."""
     report = Report({"rounds": 1}, skipped=["5,000,000 orders: needs 10 GB free"])
@@ -71,17 +79,21 @@ def test_all_new_parts_are_in_the_report():
     report.grown += [Grown(MANY, Work.TRADE, rounds((50, 30)))]
     report.long_logs += [long_log(1000), long_log(1_000_000, 3.0, 100.0, 60_000.0)]
     report.idle += [Idle(1000, 1000, 80.0, 90.0)]
+    report.fed += [fed(1000, 950)]
     text = to_markdown(report)
     assert "| 100,000 stocks | trade | 50.0 | **0.50x** | 30.0 | **3.00x** | short |" in text
     assert "| from the start of its process to serving, s | 1.00 | 3.00 | < 2 | short |" in text
     assert "| orders/s that a client gets by SyncUp | - | 60,000 | >= 50,000 | met |" in text
     assert "| 1,000 | 1,000 | 80.0 | 90.0 | **10.0** | < 20 | met |" in text
+    assert "| 1,000 | 1,000 | 950 | **0.95x** | 9.00 | 9.00 | 50.0 | 4.00 | >= 0.9x | met |" in text
     assert "needs 10 GB free" in text
     found = json.loads(json.dumps(to_json(report), allow_nan=False))
     assert found["grown"][1]["verdict"] == "short"
     assert found["grown"][1]["grown"]["size"] == {"of": "stocks", "count": 100_000}
     assert found["long_logs"][1]["sync_up_per_s"] == 60_000
     assert found["idle"][0]["with_mb"] == 90
+    assert found["fed"][0]["ratio"] == 0.95
+    assert found["fed"][0]["came"][0]["least_bytes"] == 90_000
 
 
 def test_verdicts_of_least_and_most():
@@ -98,11 +110,19 @@ def test_unanswered_connections_are_never_a_success():
     assert Idle(1000, 1000, 80, 100).verdict == "short"
 
 
+def test_subscribers_that_were_dropped_are_never_a_success():
+    """They would cost nothing; neither may trades fail."""
+    assert fed(1000, 900).verdict == "met"
+    assert fed(1000, 899).verdict == "short"
+    assert fed(1000, 1000, kept=999).verdict == "short"
+    assert fed(1000, 1000, errors=1).verdict == "short"
+
+
 def test_every_part_can_be_chosen_and_says_how_long_it_takes(tmp_path):
     """``--only`` finds each of them; without ``--quick`` there is more to do."""
     quick = Job(tmp_path, Effort(1, 1), 1, True, print)
     full = Job(tmp_path, Effort(3, 5), 20, False, print)
-    for words in ("growth in stocks", "growth in orders", "long log", "idle", "fail-over"):
+    for words in ("growth in stocks", "growth in orders", "long log", "idle", "fail-over", "feed"):
         [part] = [part for part in PARTS if matches(part.name, [words])]
         assert 0 < part.takes_s(quick) <= part.takes_s(full) < 3600
     assert max(LONG_LOGS) == 1_000_000

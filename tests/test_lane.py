@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from tests.test_api import TRADE, FakeTiers
 from tests.test_cache import stock
 from tests.test_site import Connection
+from twstock import origin
 from twstock.config import Limits
 from twstock.errors import (
     DiskFull,
@@ -99,7 +100,7 @@ class End:
         limits = limits or Limits(body_bytes_max=200)
         api = Api(self.cache, *members, (1, "s"), lambda: 1.0, lambda: "made", limits)
         site = self.site = ApiSite(api.app().resource(), self.clock, limits, limits.body_bytes_max)
-        lane = self.lane = CountingLane(api, site.date, limits)
+        lane = self.lane = CountingLane(api, site.date, site.ids, limits, site.traffic)
         if fast:
             site.make_channel = lambda: LaneChannel(limits, lane)
         channel: ApiChannel | None = site.buildProtocol(None)
@@ -113,11 +114,12 @@ class End:
         return self.client.wire
 
     def seen(self) -> tuple[Any, ...]:
-        """Everything that a client or the tiers can see."""
+        """Everything that a client, the tiers or whoever watches can see."""
         answers = re.sub(rb"Date: [^\r]*", b"Date: now", self.wire.value())
         tiers, counters = self.tiers, self.cache.counters
         asked = (tiers.placed, tiers.looked_up, tiers.ordered)
-        return answers, self.client.open, asked, counters.hits, counters.misses
+        counted = {key: latency.count for key, latency in self.site.traffic._latency.items()}
+        return answers, self.client.open, asked, counters.hits, counters.misses, counted
 
 
 class Both:
@@ -170,6 +172,12 @@ class Both:
         post(ORDER, b"Idempotency-Key: a b"),
         STOCK.replace(b"\r\n\r\n", b"\r\nUser-Agent: x (y; z)\r\nAccept: */*\r\n\r\n"),
         STOCK.replace(b"\r\n\r\n", b"\r\nconnection:  Keep-Alive \r\n\r\n"),
+        STOCK.replace(b"\r\n\r\n", b"\r\nX-Request-Id: mine\r\n\r\n"),
+        NUMBER.replace(b"\r\n\r\n", b"\r\nx-request-ID: \tmine \r\n\r\n"),
+        STOCK.replace(b"\r\n\r\n", b"\r\nX-Request-Id: not mine\r\n\r\n"),
+        STOCK.replace(b"\r\n\r\n", b"\r\nX-Request-Id: " + b"x" * 129 + b"\r\n\r\n"),
+        post(ORDER, b"X-Request-Id: mine"),
+        post(b"{}", b"X-Request-Id: mine", b"Idempotency-Key: mine"),
     ],
 )
 def test_hot_requests_take_the_lane(request_: bytes) -> None:
@@ -196,6 +204,11 @@ def test_hot_requests_take_the_lane(request_: bytes) -> None:
         STOCK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"),
         STOCK.replace(b"\r\n\r\n", b"\r\nContent-Length: 0\r\n\r\n"),
         STOCK.replace(b"\r\n\r\n", b"\r\nX-Unknown: 1\r\n\r\n"),
+        STOCK.replace(b"\r\n\r\n", b"\r\nX-Request-Id: a\r\nX-Request-Id: b\r\n\r\n"),
+        STOCK.replace(b"\r\n\r\n", b"\r\nX-Request-Id:\r\n\r\n"),
+        STOCK.replace(b"\r\n\r\n", b'\r\nIf-None-Match: "0"\r\n\r\n'),
+        post(b"{}", b"Accept: application/Problem+json"),
+        post(b"{}", b"Accept: */*;q=0.1", b"Accept: application/problem+json"),
         STOCK.replace(b"\r\n\r\n", b"\r\n folded\r\n\r\n"),
         STOCK.replace(b"Host: h", b"Host : h"),
         STOCK.replace(b"\r\n\r\n", b"\r\nAccept: \x01\r\n\r\n"),
@@ -268,6 +281,24 @@ def test_what_has_to_be_asked_for_may_arrive_in_pieces(request_: bytes) -> None:
         assert ways.send(request_[:cut], request_[cut:]) == 0
 
 
+@pytest.mark.parametrize("request_", [STOCK, MISSES[0], MISSES[1], NUMBER, post(), post(b"{}")])
+def test_every_answer_names_its_request(request_: bytes) -> None:
+    """As the client does, or else by a name that no other request has; also for those who are
+    asked on its behalf.
+    """
+    end, asked = End(fast=True), []
+    end.tiers.answer = lambda value: asked.append(origin.current()) or Deferred()  # type: ignore
+    for line in (b"", b"X-Request-Id: mine\r\n"):
+        end.client.send(request_.replace(HOST, HOST + line))
+        end.client = Connection(end.client.server, end.site.buildProtocol(None))  # type: ignore
+    assert asked in ([], [(), ("mine",)])
+    end = End(fast=True)
+    for line in (b"", b"X-Request-Id: mine\r\n", b""):
+        end.client.send(request_.replace(HOST, HOST + line))
+    assert [r[1][b"X-Request-Id"] for r in end.client.replies()] == [b"1", b"mine", b"2"]
+    assert end.lane.taken == 3
+
+
 def test_a_miss_says_so() -> None:
     """The lane itself, and what a miss of it leaves behind: a hit."""
     ways = Both()
@@ -297,7 +328,10 @@ def test_an_unexpected_error_is_a_logged_500_both_ways() -> None:
     ways.know("GOOGL", ZeroDivisionError("oops"))
     with capturedLogs() as logged:
         assert ways.send(STOCK) == 1
-    assert sum("log_failure" in event for event in logged) == 2
+    assert [event["request_id"] for event in logged if "log_failure" in event] == ["1", "1"]
+    with capturedLogs() as logged:
+        assert ways.send(STOCK.replace(b"\r\n\r\n", b"\r\nX-Request-Id: mine\r\n\r\n")) == 1
+    assert [event["request_id"] for event in logged if "log_failure" in event] == ["mine"] * 2
 
 
 PIECES = st.sampled_from(
@@ -317,6 +351,9 @@ PIECES = st.sampled_from(
         b"Transfer-Encoding: chunked\r\n",
         b"Connection: close\r\n",
         b"Accept: */*\r\n",
+        b"Accept: application/problem+json\r\n",
+        b"X-Request-Id: mine\r\n",
+        b'If-None-Match: W/"0"\r\n',
         b"\r\n",
         b"\n",
         b" ",
@@ -430,6 +467,7 @@ def test_draining_answers_the_order_under_way_and_closes() -> None:
     [(status, headers, _)] = end.client.replies()
     assert (status, headers[b"Connection"]) == (200, b"close")
     assert not end.client.open
+    end.client.wire.loseConnection()
     assert drained.called
 
 

@@ -206,6 +206,25 @@ def test_heartbeats_follow_what_the_follower_has() -> None:
     assert out(subject.tick(START + 1 + TIMINGS.heartbeat_s * 1.5)) == []
 
 
+def test_an_append_that_is_answered_puts_off_the_heartbeat() -> None:
+    """It told the follower as much. One that is under way does not: the follower's disk may
+    hang, and heartbeats are answered without it.
+    """
+    subject = replica(3)
+    lead(subject)
+    subject.tick(START + 1)
+    sent_at = START + 1 + TIMINGS.heartbeat_s / 2
+    to_first, _ = appends(subject.propose([b"a"], sent_at))
+    subject.step(accept(to_first), sent_at + TIMINGS.heartbeat_s / 4)
+
+    def heartbeats(now: float) -> list[int]:
+        found = [m for m in out(subject.tick(now)) if isinstance(m, AppendEntries)]
+        return [m.target for m in found if not m.entries]
+
+    assert heartbeats(START + 1 + TIMINGS.heartbeat_s) == [2]
+    assert heartbeats(sent_at + TIMINGS.heartbeat_s) == [1]
+
+
 def test_a_leader_without_a_majority_steps_down() -> None:
     """CheckQuorum: after two election time-outs without answers nobody is led any more; an
     answer counts from when its request was sent, however late it arrives.

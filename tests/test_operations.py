@@ -46,7 +46,7 @@ def test_every_refusal_is_told():
     """The words with which storage refuses a directory are found where an operator looks."""
     section = OPERATIONS.partition("## When a member refuses to start")[2].partition("\n## ")[0]
     said = {
-        "process.py": [],
+        "process.py": ["is of a restore that did not finish"],
         "rpc/server.py": ["cannot listen on", "is the port taken?"],
         "replication/disk.py": ["is in use by another process", "cannot be used"],
         "replication/formation.py": ["this data directory is new, but", "another incarnation"],

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +273,8 @@ def test_sync_up_answers_from_any_replica(service: Service) -> None:
     assert answer.more
     answer = service.ask(service.orders.sync_up(SyncUp(5)))
     assert ([t.number for t in answer.orders], answer.more) == ([6], False)
+    assert not answer.whole
+    assert service.ask(service.orders.sync_up(SyncUp(5, whole=True))) == replace(answer, whole=True)
 
 
 def test_only_a_leader_with_a_lease_says_that_an_order_is_missing(service: Service) -> None:

@@ -9,8 +9,11 @@ import statistics
 import subprocess
 import time
 from http.client import HTTPConnection
+from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cluster_fixture import TWSTOCK, Cluster, ask, is_running, wait_until
 from tests.ledger import check, check_looks
@@ -307,3 +310,59 @@ def test_the_leader_of_three_catalogs_is_killed(tmp_path, report):
             cluster.await_serving()
         report("kill -9 of the leader of three catalogs", [seconds])
         assert seconds < OUTAGE_MAX_S
+
+
+def scrape(cluster, query=""):
+    """The families of ``GET /metrics`` by name, as Prometheus reads them."""
+    with urlopen(f"{cluster.url}/metrics{query}", timeout=5) as response:
+        text = response.read().decode()
+    return {family.name: family for family in text_string_to_metric_families(text)}
+
+
+def by_member(family, suffix=""):
+    """The samples of a family by member, summed."""
+    found = {}
+    for name, labels, value, *_ in family.samples:
+        if name == family.name + suffix:
+            found[labels["member"]] = found.get(labels["member"], 0) + value
+    return found
+
+
+def test_the_metrics_of_a_cluster_are_those_that_are_documented(cluster):
+    """Of every member, in one scrape of one front-end; a member that is gone is down."""
+    cluster.await_healthy()
+    for _ in range(5):
+        cluster.trade("GameStart", 1, "buy")
+        cluster.trade("GameStart", 1, "sell")
+    found = scrape(cluster)
+    document = (Path(__file__).parent.parent / "docs/metrics.md").read_text()
+    told = re.findall(r"^\| `(twstock_\w+)` \| (\w+) \|", document, re.MULTILINE)
+    assert {(name.removesuffix("_total"), kind) for name, kind in told} == {
+        (family.name, family.type) for family in found.values()
+    }
+    replicas = {"catalog-1", "order-1", "order-2", "order-3"}
+    assert by_member(found["twstock_member_up"]) == dict.fromkeys({"front-1", *replicas}, 1)
+    leader = cluster.leader("order")
+    assert by_member(found["twstock_batch_orders"], "_sum")[leader] >= 10
+    assert by_member(found["twstock_durable_seconds"], "_count").keys() == replicas
+    assert by_member(scrape(cluster, "?members=self")["twstock_member_up"]) == {"front-1": 1}
+    cluster.signal("order-1", signal.SIGSTOP)
+    try:
+        assert by_member(scrape(cluster)["twstock_member_up"])["order-1"] == 0
+    finally:
+        cluster.signal("order-1", signal.SIGCONT)
+    cluster.await_healthy()
+
+
+def test_the_history_of_a_front_end_tells_what_it_did(cluster):
+    """A row for each second, of this front-end alone."""
+
+    def placed(front):
+        rows = cluster.get("/history", front=front)[2]["data"]["rows"]
+        return sum(row["orders"] for row in rows)
+
+    before = placed(1), placed(2)
+    cluster.trade("GameStart", 1, "buy")
+    wait_until(lambda: placed(1) == before[0] + 1, "the order's second to be over")
+    assert placed(2) == before[1]
+    cluster.trade("GameStart", 1, "sell")

@@ -325,8 +325,8 @@ async def test_garbage_on_a_stream_ends_it() -> None:
             for _ in range(3 * LIMITS.rpc_streams_max):
                 answers = channel.stream_stream(streams.PATH)(iter([b"\xff\xff\xff"]), timeout=5)
                 assert await deferToThread(list, answers) == []
-            good = streams.call(3, methods.ORDER.path, methods.ORDER.encode_request(REQUEST))
-            odd = streams.call(2, "/twstock.No/Such", b"")
+            good = streams.call(3, methods.ORDER.path, methods.ORDER.encode_request(REQUEST), 9)
+            odd = streams.call(2, "/twstock.No/Such", b"", 9)
             stays_open = chain([odd, good], iter(Queue[bytes]().get, None))
             answers = channel.stream_stream(streams.PATH)(stays_open, timeout=5)
             refused = streams.to_answer(await deferToThread(next, answers))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,12 +12,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.web.server import Request
 
 from twstock.config import Limits
 from twstock.web import answers
 from twstock.web.answers import Answer
+from twstock.web.drain import PART_S, QUIET_S
 from twstock.web.respond import add_route, body, new_app
 from twstock.web.site import LINGER_S, WRITE_STALLED_S, ApiChannel, ApiSite
 
@@ -242,6 +245,106 @@ def test_a_client_may_wait_for_100_continue(client: Connection) -> None:
     other = client.server.connect()
     other.send(head + b"99999\r\n\r\n")
     refused(other, 413)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ([], b"1"),
+        ([b"mine"], b"mine"),
+        ([b"\xff"], b"1"),
+        ([b"a b"], b"1"),
+        ([b"a", b"b"], b"1"),
+        ([b"x" * 128], b"x" * 128),
+        ([b"x" * 129], b"1"),
+    ],
+)
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"PUT"])
+def test_every_answer_names_its_request(method: bytes, given: list[bytes], named: bytes) -> None:
+    """As the client does; a name that will not do, or none, is replaced."""
+    client = Server().connect()
+    lines = b"".join(b"X-Request-Id: %b\r\n" % each for each in given)
+    client.send(method + b" /echo HTTP/1.1\r\nHost: h\r\n" + lines + b"\r\n")
+    assert client.wire.value().count(b"\r\nX-Request-Id: " + named + b"\r\n") == 1
+
+
+@pytest.mark.parametrize("path", [b"/broken", b"/echo/../%ff"])
+def test_an_error_names_its_request_in_the_log(path: bytes) -> None:
+    """The line of the log has the id that the answer has."""
+    client = Server().connect()
+    with capturedLogs() as logged:
+        client.send(b"GET " + path + b" HTTP/1.1\r\nHost: h\r\nX-Request-Id: mine\r\n\r\n")
+    [(_, headers, _)] = client.replies()
+    assert headers[b"X-Request-Id"] == b"mine"
+    assert [event["request_id"] for event in logged if "log_failure" in event] in ([], ["mine"])
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"Content-Length: 99999\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"Host: twice\r\n\r\n",
+        b" folded\r\n\r\n",
+        b"Content-Length: x\r\n",
+    ],
+)
+def test_a_refusal_has_the_form_and_the_name_that_were_asked_for(rest: bytes) -> None:
+    """As far as the headers have come."""
+    client = Server().connect()
+    asked = b"Accept: application/problem+json\r\nX-Request-Id: mine\r\nLast: 1\r\n"
+    client.send(b"POST /echo HTTP/1.1\r\nHost: h\r\n" + asked + rest + b"A: b\r\n\r\n")
+    head, _, content = client.wire.value().partition(b"\r\n\r\n")
+    assert b"\r\nX-Request-Id: mine\r\n" in head + b"\r\n"
+    assert b"Content-Type: application/problem+json\r\n" in head
+    assert json.loads(content)["status"] == int(head.split()[1])
+
+
+def large(server: Server, length: int) -> Connection:
+    """Somebody begins to send a body to where a larger one may be sent."""
+    client = server.connect()
+    client.send(b"POST /%%65cho?x HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % length)
+    return client
+
+
+def test_a_path_may_take_larger_bodies() -> None:
+    """That path alone, up to its own limit, and not too many of them at once."""
+    server = Server(Limits(body_bytes_max=10, batches_max=2, connections_max=9))
+    server.site.larger_bodies = {b"/echo": 20}
+    refused(large(server, 21), 413)
+    clients = [large(server, 11) for _ in range(2)]
+    busy = large(server, 11)
+    refused(busy, 429)
+    assert busy.replies()[0][1][b"Retry-After"] == b"1"
+    small = large(server, 10)
+    for client, sent in ((clients[0], 11), (small, 10)):
+        client.send(b"x" * sent)
+        assert client.statuses() == [200]
+    again = large(server, 20)
+    again.send(b"x" * 20)
+    assert again.statuses() == [200]
+    clients[1].wire.loseConnection()
+    assert not server.site.large_bodies
+    held = server.connect()
+    held.send(b"POST /held HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n")
+    refused(held, 413)
+
+
+@pytest.mark.parametrize("target", [b"/echo", b"http://h/echo?y"])
+def test_a_larger_body_may_come_in_chunks(target: bytes) -> None:
+    """Nobody says how large it will be: it counts as a large one."""
+    server = Server(Limits(body_bytes_max=10))
+    server.site.larger_bodies = {b"/echo": 20}
+    client = server.connect()
+    head = b"POST " + target + b" HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+    client.send(head + b"14\r\n" + b"x" * 20 + b"\r\n")
+    assert len(server.site.large_bodies) == 1
+    client.send(b"0\r\n\r\n")
+    assert client.statuses() == [200]
+    assert not server.site.large_bodies
+    client.wire.clear()
+    client.send(head + b"15\r\n" + b"x" * 21 + b"\r\n")
+    refused(client, 413)
 
 
 # --- what is refused -------------------------------------------------------------------------
@@ -472,38 +575,68 @@ def test_connections_are_bounded() -> None:
 
 
 def test_draining_answers_what_has_come_and_closes() -> None:
-    """Idle connections go at once; a request under way, or arriving, is answered first."""
-    server = Server()
-    idle, busy, arriving = (server.connect() for _ in range(3))
+    """A request under way, arriving, or sent a moment later is answered, as the last one."""
+    server = Server(replace(LIMITS, connections_max=5))
+    idle, busy, arriving, beginning, late = (server.connect() for _ in range(5))
     idle.send(GET)
+    beginning.send(GET[:9])
     busy.send(b"GET /held HTTP/1.1\r\nHost: h\r\n\r\n" + GET)
     arriving.send(POST[:-2])
     done: list[None] = []
     server.site.drain().addCallback(done.append)
-    assert not idle.open
+    late.send(GET)
     arriving.send(POST[-2:])
+    server.clock.advance(QUIET_S)
+    assert not idle.open
+    assert not idle.wire.aborted
+    assert idle.statuses() == [200]
+    beginning.send(GET[9:])
     server.held[0].callback(answers.data("held"))
-    for client in (busy, arriving):
+    for client in (busy, arriving, beginning, late):
         ((code, headers, _),) = client.replies()
         assert (code, headers[b"Connection"]) == (200, b"close")
         assert not client.open
+    assert done == []
+    for client in (idle, busy, arriving):
+        client.wire.loseConnection()
+    assert done == []
+    server.clock.advance(PART_S)
     assert done == [None]
+    assert server.site.given_up == 0
     assert server.site.buildProtocol(None) is None
     assert server.clock.getDelayedCalls() == []
 
 
 def test_draining_ends_in_time() -> None:
-    """What is not answered within ``drain_s`` is given up."""
+    """Every request has its whole budget; what is not answered then is given up, and counted."""
     server = Server()
     client = server.connect()
     client.send(b"GET /held HTTP/1.1\r\nHost: h\r\n\r\n")
     done: list[None] = []
     server.site.drain().addCallback(done.append)
-    server.clock.advance(LIMITS.drain_s - 0.1)
+    server.clock.advance(QUIET_S + LIMITS.request_budget_s)
     assert done == []
-    server.clock.advance(0.2)
+    server.clock.advance(PART_S)
     assert done == [None]
     assert client.wire.aborted
+    assert server.site.given_up == 1
+
+
+def test_what_comes_behind_the_last_answer_destroys_nothing() -> None:
+    """A pipelined request after the last answer is read and thrown away: closing on it would
+    reset the connection, and with it the answer that may still be on its way.
+    """
+    server = Server()
+    client = server.connect()
+    client.send(b"GET /held HTTP/1.1\r\nHost: h\r\n\r\n")
+    server.site.drain()
+    server.held[0].callback(answers.data("held"))
+    assert client.wire.half_closed
+    client.channel.dataReceived(GET)
+    assert client.statuses() == [200]
+    assert not client.wire.aborted
+    client.wire.loseConnection()
+    assert server.clock.getDelayedCalls() == []
 
 
 def test_draining_nothing_is_done_at_once() -> None:

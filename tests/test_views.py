@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from tests.members import ClockThreads
-from twstock.catalog.views import StocksView, price, write_stocks
+from twstock.catalog.views import Lines, StocksView, price, stock_line, write_stocks
 from twstock.csvtext import csv_field, csv_line
 from twstock.market import Order, Side, Stock, Trade
 from twstock.order.views import FAILED_PAUSE_S, HEADER, OrderLogView
@@ -164,10 +164,22 @@ def test_the_last_state_is_written_when_the_service_stops(scene: Scene) -> None:
 def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     """The new file takes the place of the old one as a whole."""
     path = tmp_path / "stocks.csv"
-    write_stocks(path, [A])
+    lines = Lines()
+    write_stocks(path, [A], lines)
     with path.open() as reader:
-        write_stocks(path, [A, A])
+        write_stocks(path, [A, A], lines)
         assert reader.read() == TEXT
+
+
+STOCKS = st.lists(st.sampled_from([A._replace(name=n, volume=v) for n in "ABC" for v in (0, 1)]))
+
+
+@given(st.lists(STOCKS, max_size=6))
+def test_lines_that_are_kept_are_those_that_would_be_made(tables: list[list[Stock]]) -> None:
+    """Whatever changes, comes and goes from one table to the next."""
+    lines = Lines()
+    for stocks in tables:
+        assert lines.of(stocks) == [stock_line(stock) for stock in stocks]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,10 @@ from twstock import errors
 from twstock.market import (
     Batch,
     BeginEpoch,
+    ChangeKind,
+    ChangeRefusal,
+    ChangeRequest,
+    ChangeStock,
     DirectTrade,
     Order,
     Outcome,
@@ -17,6 +21,7 @@ from twstock.market import (
     Seed,
     Side,
     Stock,
+    StockChange,
     Trade,
     Verdict,
 )
@@ -33,6 +38,8 @@ from twstock.replication.messages import (
 )
 from twstock.rpc import calls
 from twstock.rpc.wire import commands, methods
+from twstock.rpc.wire.observe import SAMPLES_MAX
+from twstock.tally import Family, Sample
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 INT64 = st.integers(0, 2**63 - 1)
@@ -50,7 +57,13 @@ def tuples(items):
 
 ORDERS = st.builds(Order, TEXT, TEXT, st.sampled_from(Side), INT64)
 TRADES = st.builds(Trade, INT64, ORDERS, INT64, INT64, INT64)
-STOCKS = st.builds(Stock, TEXT, INT64, INT64, INT64, INT64, INT64)
+STOCKS = st.builds(Stock, TEXT, INT64, INT64, INT64, INT64, INT64, YES)
+CHANGE_KINDS = st.sampled_from(ChangeKind)
+CHANGE_REQUESTS = st.builds(ChangeRequest, TEXT, CHANGE_KINDS, TEXT, INT64, INT64)
+CHANGES = st.builds(StockChange, INT64, CHANGE_KINDS, TEXT, INT64, INT64, INT64, INT64)
+CHANGED = st.builds(calls.Changed, INT64, STOCKS, st.just(""), YES) | st.builds(
+    calls.Changed, st.just(0), st.none(), st.sampled_from(ChangeRefusal).map(str), YES
+)
 OUTCOMES = st.one_of(
     st.builds(
         Outcome,
@@ -134,14 +147,17 @@ NOTIFIED = st.builds(calls.Notified, INT32, INT64)
 PROBE_ANSWERS = st.builds(calls.ProbeAnswer, STATUSES, st.none() | APPEND_REPLIES)
 RAFT_APPENDS = envelopes(lambda source: appends(source, st.integers(1, 2**63 - 1)))
 
+SAMPLES = st.builds(Sample, TEXT, st.dictionaries(TEXT, TEXT, max_size=3), DOUBLE)
+FAMILIES = st.builds(Family, TEXT, TEXT, TEXT, tuples(SAMPLES))
 REQUESTS_AND_ANSWERS = {
     "ORDER_HEARTBEAT": (probes(), PROBE_ANSWERS),
     "ORDER_VOTE": (VOTES, VOTE_REPLIES),
     "ORDER_NOTIFY": (NOTIFIES, NOTIFIED),
     "ORDER_APPEND": (RAFT_APPENDS, APPEND_REPLIES),
     "ORDER_SYNC_UP": (
-        st.builds(calls.SyncUp, INT64, INT32, st.none() | FETCHES),
-        st.builds(calls.SyncedUp, tuples(PEER_NAMED_TRADES), YES, st.none() | COMMITTED),
+        st.builds(calls.SyncUp, INT64, INT32, st.none() | FETCHES, YES),
+        st.builds(calls.SyncedUp, tuples(PEER_NAMED_TRADES), YES, st.none() | COMMITTED)
+        | st.builds(calls.SyncedUp, tuples(TRADES), YES, st.none(), st.just(True)),
     ),
     "ORDER": (PLACE_ORDERS, PLACED | REFUSED),
     "PLACE_ORDERS": (
@@ -191,6 +207,15 @@ REQUESTS_AND_ANSWERS = {
     "LIST_STOCKS": (
         st.builds(calls.StockPage, TEXT, INT32),
         st.builds(calls.Stocks, tuples(STOCKS), TEXT),
+    ),
+    "OBSERVE": (
+        st.just(calls.Observe()),
+        st.builds(calls.Observed, TEXT, tuples(FAMILIES)),
+    ),
+    "CHANGE_STOCK": (CHANGE_REQUESTS, CHANGED),
+    "LIST_CHANGES": (
+        st.builds(calls.Page, INT64, INT32),
+        st.builds(calls.Changes, tuples(CHANGES), INT64, INT64),
     ),
 }
 METHODS = {n: m for n, m in vars(methods).items() if isinstance(m, methods.Method)}
@@ -307,6 +332,7 @@ def test_an_unforeseen_error_in_placements_leaves_the_outcome_unknown():
     | BATCHES
     | st.builds(BeginEpoch, INT64, INT64)
     | st.builds(DirectTrade, ORDERS, INT64)
+    | st.builds(ChangeStock, CHANGE_REQUESTS, INT64)
 )
 def test_catalog_commands_come_out_of_the_log_whole(command):
     """What the catalog's log keeps is what was proposed."""
@@ -568,3 +594,11 @@ def test_entries_that_no_log_can_hold_are_refused(entries):
     data = methods.ORDER_APPEND.encode_request(calls.Envelope(peer, append))
     with pytest.raises(errors.InvalidRequest, match="entries"):
         methods.ORDER_APPEND.decode_request(data)
+
+
+def test_no_member_tells_more_than_anybody_counts():
+    """What is too large to be ours is no answer."""
+    many = tuple(Sample("a", {}, 1.0) for _ in range(SAMPLES_MAX + 1))
+    data = methods.OBSERVE.encode_answer(calls.Observed("x", (Family("a", "gauge", "", many),)))
+    with pytest.raises(ValueError, match="samples"):
+        methods.OBSERVE.decode_answer(data)

@@ -10,14 +10,18 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from twstock import admin, tabular
+from twstock.backup.command import Surroundings, add_commands, export_csv
 from twstock.errors import ConfigError, TwstockError
 from twstock.rest import Answer, Session, Unreachable, WrongUrl
+from twstock.tabular import Row
 
 if TYPE_CHECKING:
     from twstock.verify import Remote
@@ -25,7 +29,6 @@ if TYPE_CHECKING:
 DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
 PROGRESS_EVERY_S = 0.1
 DEFAULT_URL = "http://127.0.0.1:8080"
-Row = Mapping[str, Any]
 STOCK_COLUMNS = ("name", "price", "quantity", "volume", "version")
 ORDER_COLUMNS = ("order_num", "name", "type", "quantity")
 MEMBER_COLUMNS = (
@@ -88,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
-    add("status", _status, "every member of the cluster")
+    _add_status(add("status", _status, "every member of the cluster"))
     add("lookup", _lookup, "one stock").add_argument("name", metavar="NAME")
     for side in ("buy", "sell"):
         command = add(side, _trade, f"{side} N shares of a stock")
@@ -97,12 +100,17 @@ def _parser() -> argparse.ArgumentParser:
     add("order", _order, "one order").add_argument("number", metavar="N", type=_positive)
     add("stocks", _stocks, "every stock")
     add("orders", _orders, "every order")
+    words = "add and change stocks, for whoever has the token"
+    changes = commands.add_parser("admin", help=words, description=words)
+    admin.add_commands(changes, remote, _admin)
     _add_client(add("client", _client, "trade at random, and compare with what was answered"))
     verify = add("verify", _verify, "compare the order logs of all replicas and the catalog")
     export = add("export", _export, "write the stocks and every replica's order log as CSV")
     export.add_argument("directory", metavar="DIR", type=Path)
+    export.add_argument("--csv", action="store_true", help="as two tables for spreadsheets")
     for command in (verify, export):
         command.add_argument("--config", type=Path, help="take addresses from this cluster.toml")
+    add_commands(add, Surroundings(_replicas, _Progress))
     return parser
 
 
@@ -114,6 +122,13 @@ def _remote_options() -> argparse.ArgumentParser:
     )
     options.add_argument("--json", action="store_true", help="for scripts")
     return options
+
+
+def _add_status(status: argparse.ArgumentParser) -> None:
+    status.add_argument("--watch", action="store_true", help="look again and again, until Ctrl-C")
+    status.add_argument(
+        "--every", type=_seconds, default=1.0, metavar="S", help="how often to look (default: 1)"
+    )
 
 
 def _add_client(client: argparse.ArgumentParser) -> None:
@@ -131,6 +146,13 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        if 0.1 <= float(text) <= 86400:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"expected seconds from 0.1 up, got {text!r}")
+
+
 def _share(text: str) -> float:
     with suppress(ValueError):
         if 0 <= float(text) <= 1:
@@ -140,6 +162,11 @@ def _share(text: str) -> float:
 
 def _status(options: argparse.Namespace) -> int:
     with Session(options.url) as session:
+        if options.watch:
+            from twstock.watch import watch  # noqa: PLC0415
+
+            watch(session, sys.stdout, options.every, as_json=options.json)
+            return DONE
         answer = session.get("/cluster")
     if answer.ok and not options.json:
         _table(MEMBER_COLUMNS, answer.body["data"]["services"])
@@ -150,7 +177,23 @@ def _lookup(options: argparse.Namespace) -> int:
     with Session(options.url) as session:
         answer = session.lookup(options.name)
     if answer.ok and not options.json:
-        _table(STOCK_COLUMNS, [answer.body["data"]])
+        _print_stocks([answer.body["data"]])
+    return _finish(options, answer)
+
+
+def _print_stocks(stocks: Sequence[Row]) -> None:
+    """A table of stocks, which tells which of them are halted if any is."""
+    halted = ("halted",) if any(stock.get("halted") for stock in stocks) else ()
+    _table((*STOCK_COLUMNS, *halted), stocks)
+
+
+def _admin(options: argparse.Namespace) -> int:
+    if options.change == "changes":
+        return _list(options, "/admin/changes", partial(_table, admin.CHANGE_COLUMNS))
+    answer = admin.change(options)
+    if answer.ok and not options.json:
+        print(f"change number {answer.body['data']['change_number']}")
+        _print_stocks([answer.body["data"]["stock"]])
     return _finish(options, answer)
 
 
@@ -171,25 +214,25 @@ def _order(options: argparse.Namespace) -> int:
 
 
 def _stocks(options: argparse.Namespace) -> int:
-    return _list(options, "/stocks", STOCK_COLUMNS)
+    return _list(options, "/stocks", _print_stocks)
 
 
 def _orders(options: argparse.Namespace) -> int:
-    return _list(options, "/orders", ORDER_COLUMNS)
+    return _list(options, "/orders", partial(_table, ORDER_COLUMNS))
 
 
-def _list(options: argparse.Namespace, path: str, columns: Sequence[str]) -> int:
+def _list(options: argparse.Namespace, path: str, show: Callable[[Sequence[Row]], None]) -> int:
     with Session(options.url) as session:
         rows = [row for page in session.pages(path) for row in page]
     if options.json:
         print(json.dumps({"data": rows, "next": None}))
     else:
-        _table(columns, rows)
+        show(rows)
     return DONE
 
 
 def _client(options: argparse.Namespace) -> int:
-    from twstock.client import Load, run  # noqa: PLC0415
+    from twstock.workload import Load, run  # noqa: PLC0415
 
     load = Load(options.url, options.clients, options.requests, options.p, options.seed)
     with _Progress("requests", load.clients * load.requests) as progress:
@@ -259,11 +302,14 @@ def _verify(options: argparse.Namespace) -> int:
     if not finding.differences and finding.replicas:
         print(f"{', '.join(finding.replicas)}: the same {finding.orders} orders")
     if status == DONE:
-        print(f"{finding.stocks} stocks: what the orders make them")
+        made = f"the orders and {finding.changes} changes" if finding.changes else "the orders"
+        print(f"{finding.stocks} stocks: what {made} make them")
     return status
 
 
 def _export(options: argparse.Namespace) -> int:
+    if options.csv:
+        return export_csv(options, Surroundings(_replicas, _Progress))
     from twstock.export import export  # noqa: PLC0415
 
     with _replicas(options) as found:
@@ -287,31 +333,10 @@ def _finish(options: argparse.Namespace, answer: Answer) -> int:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Row], note: str = "") -> None:
-    """Print rows under the names of their columns, numbers to the right."""
-    lines = [[_cell(row.get(column)) for column in columns] for row in rows]
-    widths = [max(map(len, cells)) for cells in zip(columns, *lines, strict=True)]
-    for cells in ([name.replace("_", " ") for name in columns], *lines):
-        padded = (
-            cell.rjust(width) if _is_number(cell) else cell.ljust(width)
-            for cell, width in zip(cells, widths, strict=True)
-        )
-        print("  ".join(padded).rstrip())
+    """Print rows under the names of their columns."""
+    print("\n".join(tabular.lines(columns, rows)))
     if note:
         print(f"({note})")
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.2f}"
-    return "".join(c if c.isprintable() else "?" for c in str(value))
-
-
-def _is_number(cell: str) -> bool:
-    return cell.replace(".", "", 1).isdigit()
 
 
 class _Progress:

@@ -26,7 +26,14 @@ from twstock.config import Address, Cluster
 from twstock.errors import ConfigError, TwstockError
 from twstock.members import Members
 from twstock.plan import Flags, addresses, parse_flags, plan, to_text, unready
-from twstock.process import SystemdNotifier, stop_with, use_monotonic_clock, watch
+from twstock.process import (
+    SystemdNotifier,
+    check_restored,
+    stop_with,
+    use_monotonic_clock,
+    watch,
+)
+from twstock.tokens import read_token
 
 POLL_S = 0.05
 ASK_TIMEOUT_S = 1.0
@@ -51,6 +58,7 @@ class Options(UsageOptions):
         ["orders", None, None, "How many order replicas."],
         ["catalog-csv", None, None, "The stocks of a new cluster: name,price,quantity."],
         ["cache-size", None, None, "How many stocks a front-end caches."],
+        ["admin-token-file", None, None, "The token of who may change stocks."],
     ]
     optFlags: ClassVar[list[list[str | None]]] = [
         ["no-restart", None, "Leave a service that dies dead."]
@@ -61,6 +69,8 @@ class Options(UsageOptions):
         """Check the values; raises UsageError naming the flag at fault."""
         try:
             self.flags = parse_flags(self)
+            if self.flags.admin_token_file is not None:
+                read_token(self.flags.admin_token_file)
         except ConfigError as error:
             raise UsageError(str(error)) from None
         csv = self.flags.catalog_csv
@@ -99,6 +109,7 @@ class Directory:
 
     def settle(self, flags: Flags) -> Cluster:
         """The cluster that flags and ``cluster.toml`` mean, written back. Raises ConfigError."""
+        check_restored(self.path)
         written = self.toml.read_text(encoding="utf-8") if self.toml.exists() else None
         has_data = any(
             any(file.name != "service.log" for file in directory.iterdir())

@@ -16,6 +16,10 @@ A file names the members and may override any value of ``Timings`` and ``Limits`
     grpc = "127.0.0.1:50052"
     [limits]
     cache_size = 100
+    [admin]                         # without it nobody can change stocks
+    token_file = "admin-token"
+    [logging]
+    format = "text"                 # or "json", a document a line; $TWSTOCK_LOG_FORMAT wins
 """
 
 import tomllib
@@ -24,6 +28,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from twstock.access import Admin, parse_admin
 from twstock.errors import ConfigError
 from twstock.replication.messages import Membership, Timings
 
@@ -89,6 +94,8 @@ class Limits:
     # front-end
     cache_size: int = 100
     body_bytes_max: int = 16 * 1024
+    batch_body_bytes_max: int = 512 * 1024
+    batches_max: int = 64
     header_bytes_max: int = 16 * 1024
     header_timeout_s: float = 5.0
     body_timeout_s: float = 10.0
@@ -103,6 +110,13 @@ class Limits:
     probe_deadline_s: float = 0.25
     lease_renew_s: float = 0.08
     drain_s: float = 1.0
+    feed_subscribers_max: int = 2000
+    feed_names_max: int = 200
+    feed_interval_s: float = 0.1
+    feed_keep_alive_s: float = 15.0
+    feed_unsent_bytes_max: int = 256 * 1024
+    feed_trades_max: int = 10_000
+    feed_recent_trades: int = 10_000
     # order
     batch_orders_max: int = 256
     orders_waiting_max: int = 8192
@@ -112,6 +126,8 @@ class Limits:
     # catalog
     cache_lease_s: float = 0.25
     unrecorded_trades_max: int = 2000
+    stocks_max: int = 100_000
+    changes_max: int = 100_000
     invalidate_deadline_s: float = 0.25
     refused_keys_max: int = 100_000
     refused_keys_s: float = 24 * 3600.0
@@ -119,6 +135,7 @@ class Limits:
     rpc_threads: int = 128
     rpc_client_calls_max: int = 96
     rpc_streams_max: int = 32
+    rpc_watches_max: int = 16
     control_deadline_s: float = 0.25
     append_deadline_s: float = 1.0
     message_bytes_max: int = 4 * 1024 * 1024
@@ -143,6 +160,8 @@ class Cluster:
     catalog_csv: Path | None = None
     timings: Timings = DEFAULT_TIMINGS
     limits: Limits = field(default_factory=Limits)
+    admin: Admin = field(default_factory=Admin)
+    log_format: str = ""
 
     def replicas(self, group: str) -> tuple[Replica, ...]:
         """The members of the group ``catalog`` or ``order``."""
@@ -234,7 +253,8 @@ def parse(text: str, base: Path = Path()) -> Cluster:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"not valid TOML: {error}") from None
-    known = {"cluster_id", "data", "catalog_csv", "front", "catalog", "order", "limits", "timings"}
+    known = {"cluster_id", "data", "catalog_csv", "front", "catalog", "order"}
+    known |= {"limits", "timings", "admin", "logging"}
     for key in table.keys() - known:
         raise ConfigError(f"{key}: unknown key")
     csv = table.get("catalog_csv")
@@ -247,6 +267,8 @@ def parse(text: str, base: Path = Path()) -> Cluster:
         catalog_csv=None if csv is None else base / str(csv),
         timings=_override(DEFAULT_TIMINGS, table.get("timings", {}), "timings"),
         limits=_override(Limits(), table.get("limits", {}), "limits"),
+        admin=parse_admin(table.get("admin", {}), base),
+        log_format=_log_format(table.get("logging", {})),
     )
     _check(cluster)
     return cluster
@@ -265,6 +287,10 @@ def render(cluster: Cluster) -> str:
             lines += ["", f"[[{group}]]", f"id = {replica.id}", f'grpc = "{replica.grpc}"']
     lines += _changed("limits", cluster.limits, Limits())
     lines += _changed("timings", cluster.timings, DEFAULT_TIMINGS)
+    admin = [f"{key} = {_quoted(value)}" for key, value in cluster.admin.named().items()]
+    lines += ["", "[admin]", *admin] if admin else []
+    if cluster.log_format:
+        lines += ["", "[logging]", f"format = {_quoted(cluster.log_format)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -324,6 +350,15 @@ def _replicas(table: Mapping[str, Any], group: str) -> tuple[Replica, ...]:
         )
         for k, row in rows
     )
+
+
+def _log_format(table: object) -> str:
+    if not isinstance(table, dict) or table.keys() - {"format"}:
+        raise ConfigError("logging: expected a table with the key format")
+    form = table.get("format", "")
+    if form not in ("", "text", "json"):
+        raise ConfigError(f"logging.format: expected text or json, got {form!r}")
+    return str(form)
 
 
 def _override(defaults: T, table: object, where: str) -> T:

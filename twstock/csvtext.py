@@ -5,6 +5,8 @@ import io
 import re
 from collections.abc import Iterable
 
+_FORMULA = re.compile("[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+"""How a text begins that a spreadsheet would carry out (OWASP, CSV Injection)."""
 _PLAIN = re.compile(r"[\w .;:/&'+-]+")
 
 
@@ -18,3 +20,10 @@ def csv_line(values: Iterable[object]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(values)
     return text.getvalue()
+
+
+def harmless_cell(text: str) -> str:
+    """A text that no spreadsheet takes for a formula: what could be one begins with an
+    apostrophe.
+    """
+    return f"'{text}" if _FORMULA.match(text) else text

@@ -21,6 +21,10 @@ class InvalidRequest(TwstockError):
         self.field = field
 
 
+class WrongUrl(TwstockError):
+    """A URL cannot be used; the message says why."""
+
+
 class NotLeader(TwstockError):
     """The replica does not lead, so nothing happened; ``leader_id`` is its best guess (0: none)."""
 
@@ -45,7 +49,13 @@ class Unavailable(TwstockError):
 
 
 class OutcomeUnknown(TwstockError):
-    """The request may or may not take effect, once: ask again with the same key."""
+    """The request may or may not take effect, once: ask again with the same ``key``, which is
+    empty where the key is not known.
+    """
+
+    def __init__(self, message: str = "", key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class Overloaded(TwstockError):

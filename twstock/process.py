@@ -10,15 +10,18 @@ from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger, LoggingFile
+from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from twisted.python.usage import Options, UsageError
 
+import twstock
+from twstock import logs
 from twstock.config import Cluster, default_cluster, parse
 from twstock.errors import ConfigError, TwstockError
 
@@ -27,6 +30,12 @@ EXIT_BROKEN = 70
 
 EXIT_REFUSED = 78
 """``EX_CONFIG`` of sysexits(3): this data must not be used; starting again changes nothing."""
+
+
+UNFINISHED_RESTORE = "restore-unfinished"
+"""A file beside the members' directories while they are made from a backup."""
+
+_log = Logger()
 
 
 class DelayedCall(Protocol):
@@ -69,13 +78,16 @@ class ServiceOptions(Options):
     ]
     number: int
     cluster: Cluster
+    log_format: str
 
     def postOptions(self) -> None:
         """Find the member; raises UsageError naming what is wrong."""
         self.number = member_number(self, self.tier)
         self.cluster = load_cluster(self, os.environ)
+        self.log_format = log_format(self.cluster, os.environ)
         try:
             self.cluster.check_member(self.tier, self.number)
+            check_restored(self.cluster.data)
         except ConfigError as error:
             raise UsageError(str(error)) from None
 
@@ -95,6 +107,24 @@ def load_cluster(options: Mapping[str, Any], environ: Mapping[str, str]) -> Clus
             except (OSError, UnicodeDecodeError, ConfigError) as error:
                 raise UsageError(f"{path}: {error}") from None
     return default_cluster()
+
+
+def check_restored(data: Path) -> None:
+    """Raise ConfigError for data that a restore did not finish: members of it may be missing
+    orders that the others have, and nothing in them would tell.
+    """
+    if (data / UNFINISHED_RESTORE).exists():
+        raise ConfigError(
+            f"{data} is of a restore that did not finish: remove it, and restore again"
+        )
+
+
+def log_format(cluster: Cluster, environ: Mapping[str, str]) -> str:
+    """``$TWSTOCK_LOG_FORMAT``, else the cluster's, else text."""
+    form = environ.get("TWSTOCK_LOG_FORMAT") or cluster.log_format or logs.FORMATS[0]
+    if form not in logs.FORMATS:
+        raise UsageError(f"TWSTOCK_LOG_FORMAT: expected text or json, got {form!r}")
+    return form
 
 
 def member_number(options: Mapping[str, Any], tier: str) -> int:
@@ -151,8 +181,13 @@ def panic(reason: Failure | str, exit_process: Callable[[int], None] = os._exit)
     (SQLite and PostgreSQL learnt this the hard way, "fsyncgate", 2018).
     """
     text = reason if isinstance(reason, str) else reason.getTraceback()
-    sys.stderr.write(f"twstock stops: {text}\n")
-    sys.stderr.flush()
+    if not isinstance(sys.stderr, LoggingFile):
+        sys.stderr.write(f"twstock stops: {text}\n")
+        sys.stderr.flush()
+    elif isinstance(reason, str):
+        _log.critical("twstock stops: {reason}", reason=reason)
+    else:
+        _log.failure("twstock stops: {reason}", reason, reason=reason.getErrorMessage())
     exit_process(EXIT_BROKEN)
 
 
@@ -172,15 +207,26 @@ class Stages(Service):
     has finished.
 
     ``refuse`` is told when one cannot start (TwstockError), with a message for the operator.
+    ``observer``, if there is one, writes the log of the process.
     """
+
+    _log = Logger()
+    observer: Any = None
 
     def __init__(self, stages: Sequence[Any], refuse: Callable[[str], None]) -> None:
         self._stages = stages
         self._refuse = refuse
 
+    def setServiceParent(self, parent: Any) -> None:
+        """Become twistd's, which asks its application for the observer and then starts to log."""
+        super().setServiceParent(parent)
+        if self.observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self.observer)
+
     def startService(self) -> None:
         """Start all."""
         super().startService()
+        self._log.info("starts", version=twstock.__version__, pid=os.getpid())
         try:
             for stage in self._stages:
                 stage.startService()
@@ -193,9 +239,21 @@ class Stages(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        self._log.info("is asked to stop")
         for stage in reversed(self._stages):
             if stage.running:
                 await maybeDeferred(stage.stopService)
+        self._log.info("has stopped")
+
+
+def logged(service: Stages, options: ServiceOptions) -> Stages:
+    """Let a service have its log in the form that is configured, where twistd is told to log."""
+    out = logs.output(options.parent)
+    if out is not None:
+        member = f"{options.tier}-{options.number}"
+        service.observer = logs.observer(options.log_format, member, out)
+        logs.bridge()
+    return service
 
 
 class Pool(Service):
@@ -291,7 +349,10 @@ def watch(clock: Clock, notifier: SystemdNotifier, is_ready: Callable[[], bool])
         beat()
 
 
-def supervise(service: Service, reactor: Any, environ: Mapping[str, str]) -> Service:
+S = TypeVar("S", bound=Service)
+
+
+def supervise(service: S, reactor: Any, environ: Mapping[str, str]) -> S:
     """Let systemd know when ``service`` runs and when it stops; returns the service."""
     notifier = SystemdNotifier(environ)
     reactor.callWhenRunning(watch, reactor, notifier, lambda: bool(service.running))

@@ -1,22 +1,24 @@
 """Makes trades visible: tells the front-ends that may hold a stock, and waits for them."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import inf
 from typing import Any, Protocol
 from urllib.parse import quote
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
+from twstock import origin
 from twstock.catalog.sessions import Call, Sessions
 from twstock.config import Limits
 from twstock.errors import OutcomeUnknown
 from twstock.market import Stock
+from twstock.origin import Ids, OriginLogger
 from twstock.process import Clock, DelayedCall
+from twstock.tally import Family, Histogram, counter, gauge, histogram
 
 _OK = 200
 
@@ -69,7 +71,7 @@ class Publisher:
     in the next one. A call that fails is repeated as long as the session's lease lasts.
     """
 
-    _log = Logger()
+    _log = OriginLogger()
 
     def __init__(
         self, sessions: Sessions, client: HttpClient, clock: Clock, limits: Limits
@@ -80,8 +82,39 @@ class Publisher:
         self._limits = limits
         self._under_way: dict[int, Deferred[None]] = {}
         self._pausing: dict[int, DelayedCall] = {}
-        self._waiting: list[tuple[Mapping[str, int], Deferred[None]]] = []
+        self._waiting: list[tuple[Mapping[str, int], float, Ids, Deferred[None]]] = []
         self._timer: DelayedCall | None = None
+        self._publish_s, self._call_s = Histogram(), Histogram()
+        self._stocks_told = self._calls_failed = 0
+        self._silent: set[int] = set()
+
+    def families(self) -> Iterator[Family]:
+        """How many invalidations there were, and how long they took."""
+        yield histogram(
+            "twstock_publish_seconds",
+            "Time from a committed trade until no cache hides it.",
+            [({}, self._publish_s)],
+        )
+        yield histogram(
+            "twstock_invalidation_seconds",
+            "Time that a front-end took to confirm an invalidation.",
+            [({}, self._call_s)],
+        )
+        yield counter(
+            "twstock_invalidated_stocks_total",
+            "Stocks that front-ends were told of.",
+            [({}, self._stocks_told)],
+        )
+        yield counter(
+            "twstock_invalidations_failed_total",
+            "Invalidations that a front-end did not confirm.",
+            [({}, self._calls_failed)],
+        )
+        yield gauge(
+            "twstock_publications_waiting",
+            "Trades' batches that a cache may hide yet.",
+            [({}, len(self._waiting))],
+        )
 
     # --- leading -----------------------------------------------------------------------------
 
@@ -103,7 +136,7 @@ class Publisher:
         for call in list(self._under_way.values()):
             call.cancel()
         waiting, self._waiting = self._waiting, []
-        for _, published in waiting:
+        for *_, published in waiting:
             published.errback(OutcomeUnknown("leadership was lost before all caches were told"))
 
     # --- publishing --------------------------------------------------------------------------
@@ -120,20 +153,23 @@ class Publisher:
         if self._sessions.is_published(versions):
             return succeed(None)
         published: Deferred[None] = Deferred()
-        self._waiting.append((versions, published))
-        self._sessions.traded(new, self._clock.seconds())
+        now = self._clock.seconds()
+        self._waiting.append((versions, now, origin.current(), published))
+        self._sessions.traded(new, now)
         self.proceed()
         return published
 
     def proceed(self) -> None:
         """Do what has become possible: answer who waits, call who has to be told."""
         now = self._clock.seconds()
+        self._tell_lapsed()
         waiting, self._waiting, done = self._waiting, [], []
-        for versions, published in waiting:
+        for versions, began, ids, published in waiting:
             if self._sessions.is_published(versions):
+                self._publish_s.observe(now - began)
                 done.append(published)
             else:
-                self._waiting.append((versions, published))
+                self._waiting.append((versions, began, ids, published))
         for call in self._sessions.calls(now):
             if call.front_id not in self._under_way and call.front_id not in self._pausing:
                 self._call(call)
@@ -170,7 +206,10 @@ class Publisher:
         calling.addTimeout(self._limits.invalidate_deadline_s, self._clock)  # type: ignore[arg-type]
         self._under_way[call.front_id] = calling
         calling.addCallbacks(
-            self._answered, self._failed, callbackArgs=(call, versions), errbackArgs=(call,)
+            self._answered,
+            self._failed,
+            callbackArgs=(call, versions, self._clock.seconds()),
+            errbackArgs=(call,),
         )
         calling.addErrback(lambda failure: self._log.failure("invalidation is broken", failure))
 
@@ -181,25 +220,43 @@ class Publisher:
         if response.code != _OK:
             raise _Refused(f"status {response.code}")
 
-    def _answered(self, _: None, call: Call, versions: Mapping[str, int]) -> None:
+    def _answered(self, _: None, call: Call, versions: Mapping[str, int], began: float) -> None:
         self._under_way.pop(call.front_id, None)
+        if call.front_id in self._silent:
+            self._silent.discard(call.front_id)
+            self._log.info("front-{front} answers invalidations again", front=call.front_id)
         now = self._clock.seconds()
+        self._call_s.observe(now - began)
+        self._stocks_told += len(versions)
         self._sessions.answered(call.front_id, call.session, versions, now)
         self.proceed()
 
     def _failed(self, failure: Failure, call: Call) -> None:
         """Not told: try again a moment later; the end of its lease bounds the trying."""
         self._under_way.pop(call.front_id, None)
+        self._calls_failed += 1
         if not self._sessions.is_open:
             return
-        self._log.warn(
-            "front-end {front} did not answer an invalidation: {reason}",
-            front=call.front_id,
-            reason=failure.getErrorMessage() or repr(failure.value),
-        )
+        if call.front_id not in self._silent:
+            self._silent.add(call.front_id)
+            waits = (
+                ids for names, _, ids, _ in self._waiting if names.keys() & call.versions.keys()
+            )
+            with origin.on_behalf_of(origin.together(waits)):
+                self._log.warn(
+                    "front-{front} does not answer invalidations: {reason}",
+                    front=call.front_id,
+                    reason=failure.getErrorMessage() or repr(failure.value),
+                )
         self._pausing[call.front_id] = self._clock.callLater(
             self._limits.retry_s, self._resume, call.front_id
         )
+
+    def _tell_lapsed(self) -> None:
+        while self._sessions.lapsed:
+            front_id = self._sessions.lapsed.pop()
+            self._silent.discard(front_id)
+            self._log.warn("front-{front} has lost its cache lease", front=front_id)
 
     def _resume(self, front_id: int) -> None:
         del self._pausing[front_id]

@@ -113,6 +113,8 @@ class Sessions:
         self._opens_at = inf
         self._is_open = False
         self._sessions: dict[int, Session] = {}
+        self.lapsed: set[int] = set()
+        """Front-ends whose lease has run out, until somebody has been told."""
         self._published: dict[str, Stock] = {}
         # The next version to publish and, after it, the newest: one that waits is not put
         # off for ever by those that follow.
@@ -129,6 +131,7 @@ class Sessions:
         """Leadership is over: show, grant and publish nothing."""
         self._opens_at = inf
         self._is_open = False
+        self.lapsed.clear()
         self._sessions.clear()
         self._published.clear()
         self._pending.clear()
@@ -227,6 +230,7 @@ class Sessions:
         """Forget sessions whose lease is over; publish what nobody hides any more."""
         for front_id in [f for f, s in self._sessions.items() if now >= s.lease_until]:
             del self._sessions[front_id]
+            self.lapsed.add(front_id)
         if self._is_open:
             for name in list(self._pending):
                 self._publish(name)

@@ -16,6 +16,7 @@ from twstock.process import (
     ServiceOptions,
     Stages,
     key_maker,
+    logged,
     panic,
     stop_with,
     supervise,
@@ -45,10 +46,10 @@ def makeService(options: Options) -> Service:
     from twisted.internet import reactor  # noqa: PLC0415 - twistd has installed it by now
 
     use_monotonic_clock(reactor)
-    return build(options.cluster, options.number, options.seed, reactor)
+    return logged(build(options.cluster, options.number, options.seed, reactor), options)
 
 
-def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Service:
+def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Stages:
     """Wire one catalog replica together; nothing runs yet."""
     from twisted.internet.threads import deferToThreadPool  # noqa: PLC0415 - only when run
 
@@ -57,7 +58,8 @@ def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Service:
     from twstock.catalog.sessions import Sessions  # noqa: PLC0415
     from twstock.catalog.tables import CatalogTables  # noqa: PLC0415
     from twstock.catalog.views import StocksView  # noqa: PLC0415
-    from twstock.replication.assembly import assemble  # noqa: PLC0415
+    from twstock.replication.assembly import assemble, serving  # noqa: PLC0415
+    from twstock.rpc.health import Health  # noqa: PLC0415
     from twstock.rpc.server import Server  # noqa: PLC0415
 
     limits = cluster.limits
@@ -65,10 +67,11 @@ def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Service:
     parts = assemble(cluster, "catalog", number, tables, tables.load, reactor)
     viewing = Pool("views")
     sessions = Sessions(limits.cache_lease_s)
+    publisher = Publisher(sessions, http_client(reactor), reactor, limits)
     catalog = Catalog(
         parts.member,
         sessions,
-        Publisher(sessions, http_client(reactor), reactor, limits),
+        publisher,
         seed,
         [front.id for front in cluster.fronts],
         reactor,
@@ -77,6 +80,7 @@ def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Service:
         key_maker(),
         panic,
     )
+    parts.observatory.add(publisher.families)
     view = StocksView(
         cluster.data_of("catalog", number) / "stocks.csv",
         lambda: parts.member.machine,
@@ -86,10 +90,15 @@ def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Service:
     )
     server = Server(
         str(cluster.replica("catalog", number).grpc),
-        endpoints(parts.member, catalog),
+        (*endpoints(parts.member, catalog), parts.observatory.endpoint()),
         reactor,
         reactor.callFromThread,
         limits,
+        Health(
+            serving("catalog", parts.member, lambda: catalog.reason),
+            reactor,
+            limits.rpc_watches_max,
+        ),
     )
     stages = (*parts.pools, viewing, server, parts.member, view)
     return supervise(Stages(stages, partial(stop_with, reactor)), reactor, os.environ)
@@ -108,6 +117,8 @@ def endpoints(member: Any, catalog: Any) -> tuple[Any, ...]:
         Endpoint(methods.LOOKUP_MANY, catalog.lookup_many),
         Endpoint(methods.LIST_STOCKS, catalog.list_stocks),
         Endpoint(methods.TRADE, catalog.trade),
+        Endpoint(methods.CHANGE_STOCK, catalog.change_stock),
+        Endpoint(methods.LIST_CHANGES, catalog.list_changes),
         Endpoint(methods.BEGIN_EPOCH, catalog.begin_epoch, internal=True),
         Endpoint(methods.REGISTER, catalog.register, internal=True),
     )

@@ -1,7 +1,7 @@
 """``stocks.csv``: the stocks as a table for people, current to the second, never read back."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,6 +54,7 @@ class StocksView(Service):
         self._every_s = every_s
         self._in_thread = in_thread
         self._clock = clock
+        self._lines = Lines()
         self._not_before = 0.0
         self._shown: bytes | None = None
         self._is_failing = False
@@ -87,7 +88,7 @@ class StocksView(Service):
             return
         digest, stocks = source.digest, source.stocks()
         try:
-            await self._in_thread(write_stocks, self._path, stocks)
+            await self._in_thread(write_stocks, self._path, stocks, self._lines)
         except OSError as error:
             self._complain(error)
         else:
@@ -100,12 +101,31 @@ class StocksView(Service):
         self._is_failing = True
 
 
-def write_stocks(path: Path, stocks: Iterable[Stock]) -> None:
+class Lines:
+    """The lines of the table, made anew only for stocks that changed: making all lines of a
+    large catalog would keep the interpreter from trades for a while.
+    """
+
+    def __init__(self) -> None:
+        self._stocks: Sequence[Stock] = ()
+        self._lines: list[str] = []
+
+    def of(self, stocks: Sequence[Stock]) -> list[str]:
+        """A line for each stock."""
+        if len(stocks) != len(self._stocks):
+            self._lines = list(map(stock_line, stocks))
+        else:
+            shown = zip(self._stocks, self._lines, stocks, strict=True)
+            self._lines = [line if was is now else stock_line(now) for was, line, now in shown]
+        self._stocks = stocks
+        return self._lines
+
+
+def write_stocks(path: Path, stocks: Sequence[Stock], lines: Lines) -> None:
     """Replace the file as a whole, so that a reader never sees half of it (blocks)."""
     aside = path.with_name(f".{path.name}.new")
-    with aside.open("w", encoding="utf-8", newline="") as file:
-        file.write(csv_line(_COLUMNS))
-        file.writelines(map(stock_line, stocks))
+    with aside.open("wb") as file:
+        file.write("".join((csv_line(_COLUMNS), *lines.of(stocks))).encode())
     os.replace(aside, path)
 
 

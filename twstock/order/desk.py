@@ -48,6 +48,10 @@ class Desk:
         self._under_way: Batch | None = None
         self._batches = 0
 
+    def __len__(self) -> int:
+        """How many orders are open."""
+        return len(self._open)
+
     def place(self, order: Order) -> Place:
         """Put an order on the desk; one whose key is there already joins it."""
         known = self._open.get(order.key)

@@ -2,12 +2,13 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
+from math import inf
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twstock import origin
 from twstock.config import Limits
 from twstock.errors import (
     DiskFull,
@@ -19,7 +20,9 @@ from twstock.errors import (
     Unavailable,
 )
 from twstock.market import Batch, BatchResult, BeginEpoch, Order, Outcome, Trade
+from twstock.order.counts import OrderCounts
 from twstock.order.desk import Desk, Place
+from twstock.origin import Ids, OriginLogger
 from twstock.process import Clock
 from twstock.rpc.calls import ExecutedTrades, Placement
 from twstock.rpc.wire.commands import encode_order_record
@@ -60,7 +63,7 @@ class Ledger(Protocol):
 class Leading:
     """The leader's work of one term. ``end`` is final: the next term gets a new object."""
 
-    _log = Logger()
+    _log = OriginLogger()
 
     def __init__(
         self,
@@ -71,7 +74,9 @@ class Leading:
         limits: Limits,
         wall_ms: Callable[[], int],
         panic: Callable[[Failure], None],
+        counts: OrderCounts | None = None,
     ) -> None:
+        self._counts = counts or OrderCounts()
         self._ledger = ledger
         self._market = market
         self._clock = clock
@@ -82,6 +87,8 @@ class Leading:
             epoch, ledger.last_number(), limits.batch_orders_max, limits.orders_waiting_max
         )
         self._askers: dict[str, list[Tell]] = {}
+        self._origin: Ids = ()
+        self._until: dict[str, float] = {}
         self._woken: Deferred[None] | None = None
         self._ended = False
         self.reason = "the catalog's trades are being listed"
@@ -107,10 +114,16 @@ class Leading:
         """Whether orders are taken: every earlier trade is known and being recorded."""
         return not self._ended and not self.reason
 
-    def place(self, order: Order, tell: Tell) -> None:
+    @property
+    def orders_open(self) -> int:
+        """How many orders have no answer yet."""
+        return len(self._desk)
+
+    def place(self, order: Order, tell: Tell, until: float = inf) -> None:
         """Put an order on the desk, or join it; raises Unavailable, Overloaded or KeyReused.
 
-        It waits there until ``go`` is called, so that those of one request go together.
+        It waits there until ``go`` is called, so that those of one request go together. After
+        ``until`` nobody waits for it any more: then it does not begin.
         """
         if not self.is_serving:
             raise Unavailable(self.reason or "leadership was lost")
@@ -121,11 +134,16 @@ class Leading:
                 raise Overloaded("too many orders wait")
             case Place.JOINED:
                 self._askers.setdefault(order.key, []).append(partial(_tell_again, tell))
+                if order.key in self._until:
+                    self._until[order.key] = max(self._until[order.key], until)
             case Place.QUEUED:
                 self._askers[order.key] = [tell]
+                self._until[order.key] = until
 
     def go(self) -> None:
         """Begin with what waits on the desk, unless a batch is under way."""
+        if ids := origin.current():
+            self._origin = origin.together((self._origin, ids))
         self._wake()
 
     # --- the work of the term, one step after the other --------------------------------------
@@ -137,6 +155,7 @@ class Leading:
                 await self._sleep(self._limits.reconcile_every_s)
             if self._ended:
                 return
+            origin.work_for(self._origin)
             if self._desk.has_waiting:
                 await self._trade()
             else:
@@ -146,8 +165,11 @@ class Leading:
         """Fence off older leaders and record what they left (SPEC: fence-and-list)."""
         listed = await self._until_done(self._list)
         if listed is not None:
-            await self._record(self._desk.learn_trades(listed.trades))
-            self.reason = "" if not self._ended else self.reason
+            trades = self._desk.learn_trades(listed.trades)
+            await self._record(trades)
+            if not self._ended:
+                self.reason = ""
+                self._log.info("takes orders", epoch=self._desk.epoch, trades_left=len(trades))
 
     async def _reconcile(self) -> None:
         """Record trades that were made at the catalog directly."""
@@ -162,18 +184,35 @@ class Leading:
 
     async def _trade(self) -> None:
         """One batch, from the queue to the proposal of its orders."""
-        new = await self._new_orders(self._desk.take())
+        taken = self._desk.take()
+        if not self._desk.has_waiting:
+            self._origin = ()
+        new = await self._new_orders(self._in_time(taken))
         if not new or self._ended:
             return
         # Only now: the catalog forgets keys up to there, and these were looked up before.
         batch = self._desk.send(new, self._ledger.last_number(), self._wall_ms())
+        began = self._clock.seconds()
         result = await self._execute(batch)
         if result is None:
             return
+        self._counts.batch_orders.observe(len(new))
+        self._counts.batch_s.observe(self._clock.seconds() - began)
         learnt = self._desk.learn(result)
         for key, outcome in learnt.settled.items():
+            self._counts.refused(KeyReused() if outcome.key_reused else None)
             self._answer(key, outcome)
         await self._record(learnt.trades)
+
+    def _in_time(self, taken: Sequence[Order]) -> Sequence[Order]:
+        """Those that somebody still waits for; the others have done nothing, and never will."""
+        now = self._clock.seconds()
+        late = {order.key for order in taken if self._until.pop(order.key, inf) <= now}
+        if not late:
+            return taken
+        self._desk.close(late)
+        self._refuse(late, Unavailable("the deadline passed before the order was begun"))
+        return [order for order in taken if order.key not in late]
 
     async def _execute(self, batch: Batch) -> BatchResult | None:
         """Send a batch until its outcome is known; None: it was taken back, or the term is over.
@@ -206,6 +245,8 @@ class Leading:
             if trade is not None:
                 same = trade.order.same_body(order)
                 outcome = Outcome(trade=trade, replayed=True) if same else Outcome(key_reused=True)
+                if not same:
+                    self._counts.refused(KeyReused())
                 self._desk.close([order.key])
                 self._answer(order.key, outcome)
         return [order for order in taken if order.key not in recorded]
@@ -271,6 +312,7 @@ class Leading:
 
     def _refuse(self, keys: Iterable[str], error: TwstockError) -> None:
         for key in keys:
+            self._counts.refused(error)
             for tell in self._askers.pop(key, ()):
                 tell(error)
 

@@ -1,7 +1,8 @@
 """The order tier's calls: placing orders as the leader, reading them from any replica."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from math import inf
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
@@ -18,6 +19,7 @@ from twstock.market import (
     parse_order,
 )
 from twstock.order import tables
+from twstock.order.counts import OrderCounts
 from twstock.order.leading import Leading, Market, Tell
 from twstock.order.state import OrderState
 from twstock.process import Clock
@@ -32,6 +34,7 @@ from twstock.rpc.calls import (
     SyncedUp,
     SyncUp,
 )
+from twstock.tally import Family
 
 
 class Member(Protocol):
@@ -88,6 +91,7 @@ class OrderService:
         self._wall_ms = wall_ms
         self._random_key = random_key
         self._panic = panic
+        self._counts = OrderCounts()
         self._leading: Leading | None = None
         member.on_leading = self._begin
         member.on_leading_ended = self._end
@@ -103,17 +107,23 @@ class OrderService:
         """Why a leading replica takes no orders yet; empty otherwise."""
         return self._leading.reason if self._leading is not None else ""
 
+    def families(self) -> Iterable[Family]:
+        """What this replica counted of orders."""
+        return self._counts.families(0 if self._leading is None else self._leading.orders_open)
+
     # --- placing -----------------------------------------------------------------------------
 
-    async def order(self, request: PlaceOrder) -> Placement:
+    async def order(self, request: PlaceOrder, until: float = inf) -> Placement:
         """Order: place one and wait until a majority has it on disk."""
-        (result,) = (await self.place_orders(PlaceOrders((request,)))).results
+        (result,) = (await self.place_orders(PlaceOrders((request,)), until)).results
         if isinstance(result, Exception):
             raise result
         return result
 
-    async def place_orders(self, request: PlaceOrders) -> Placements:
-        """PlaceOrders: each order has its own outcome."""
+    async def place_orders(self, request: PlaceOrders, until: float = inf) -> Placements:
+        """PlaceOrders: each order has its own outcome. One that cannot be begun until the
+        caller's deadline (seconds of the clock) is not begun at all.
+        """
         leading = self._leading
         if leading is None or self._member.is_giving_way():
             raise self._member.not_leading()
@@ -123,24 +133,31 @@ class OrderService:
         for position, order in enumerate(request.orders):
             tell = partial(results.take, position)
             try:
-                self._place(leading, full, order, tell)
+                self._place(leading, full, order, tell, until)
             except TwstockError as error:
+                self._counts.refused(error)
                 tell(error)
         leading.go()
         return Placements(await results.complete)
 
     def _place(
-        self, leading: Leading, full: TwstockError | None, request: PlaceOrder, tell: Tell
+        self,
+        leading: Leading,
+        full: TwstockError | None,
+        request: PlaceOrder,
+        tell: Tell,
+        until: float,
     ) -> None:
         _check(request)
         key, name, side, quantity = request
         order = parse_order(key or self._random_key(), name, side, quantity)
         if isinstance(order, Refusal):
+            self._counts.refused()
             tell(Placement(refusal=str(order)))
         elif full is not None:
             raise full
         else:
-            leading.place(order, tell)
+            leading.place(order, tell, until)
 
     def _why_full(self) -> TwstockError | None:
         try:
@@ -178,7 +195,8 @@ class OrderService:
             return SyncedUp(fetched=await self._member.fetch(request.fetch))
         limit = self._limits.sync_orders_max
         orders = await self.orders_after(request.transaction_number, limit)
-        return SyncedUp(tuple(orders), bool(orders) and orders[-1].number < self.last_number())
+        more = bool(orders) and orders[-1].number < self.last_number()
+        return SyncedUp(tuple(orders), more, whole=request.whole)
 
     async def orders_after(self, after: int, limit: int) -> list[Trade]:
         """Committed orders in sequence: those that are not in memory from the tables."""
@@ -209,7 +227,14 @@ class OrderService:
 
     def _begin(self, term: int) -> None:
         self._leading = Leading(
-            term, self, self._market, self._clock, self._limits, self._wall_ms, self._panic
+            term,
+            self,
+            self._market,
+            self._clock,
+            self._limits,
+            self._wall_ms,
+            self._panic,
+            self._counts,
         )
         self._leading.start()
 

@@ -12,6 +12,7 @@ from twstock.process import (
     ServiceOptions,
     Stages,
     key_maker,
+    logged,
     panic,
     stop_with,
     supervise,
@@ -36,16 +37,21 @@ def makeService(options: Options) -> Service:
     from twisted.internet import reactor  # noqa: PLC0415 - twistd has installed it by now
 
     use_monotonic_clock(reactor)
-    return build(options.cluster, options.number, reactor)
+    return logged(build(options.cluster, options.number, reactor), options)
 
 
-def build(cluster: Cluster, number: int, reactor: Any) -> Service:
+def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
     """Wire one order replica together; nothing runs yet."""
     from twstock.order.market import CatalogMarket  # noqa: PLC0415 - grpc, only when run
     from twstock.order.service import OrderService  # noqa: PLC0415
     from twstock.order.tables import OrderTables  # noqa: PLC0415
     from twstock.order.views import OrderLogView  # noqa: PLC0415
-    from twstock.replication.assembly import assemble, replication_endpoints  # noqa: PLC0415
+    from twstock.replication.assembly import (  # noqa: PLC0415
+        assemble,
+        replication_endpoints,
+        serving,
+    )
+    from twstock.rpc.health import Health  # noqa: PLC0415
     from twstock.rpc.server import Endpoint, Server  # noqa: PLC0415
     from twstock.rpc.wire import methods  # noqa: PLC0415
 
@@ -73,15 +79,20 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Service:
         viewing.threads,
         limits.views_every_s,
     )
+    parts.observatory.add(orders.families)
     endpoints = (
+        parts.observatory.endpoint(),
         *replication_endpoints("order", parts.member, lambda: orders.reason),
-        Endpoint(methods.ORDER, orders.order),
-        Endpoint(methods.PLACE_ORDERS, orders.place_orders),
+        Endpoint(methods.ORDER, orders.order, timed=True),
+        Endpoint(methods.PLACE_ORDERS, orders.place_orders, timed=True),
         Endpoint(methods.ORDER_DETAILS, orders.details),
         Endpoint(methods.LIST_ORDERS, orders.page),
         Endpoint(methods.ORDER_SYNC_UP, orders.sync_up, internal=True),
     )
     address = str(cluster.replica("order", number).grpc)
-    server = Server(address, endpoints, reactor, reactor.callFromThread, limits)
+    health = Health(
+        serving("order", parts.member, lambda: orders.reason), reactor, limits.rpc_watches_max
+    )
+    server = Server(address, endpoints, reactor, reactor.callFromThread, limits, health)
     stages = (*parts.pools, trading, viewing, market, server, parts.member, view)
     return supervise(Stages(stages, partial(stop_with, reactor)), reactor, os.environ)

@@ -114,24 +114,28 @@ class OrderDetails(_message.Message):
     def __init__(self, transaction_num: _Optional[int] = ..., name: _Optional[str] = ..., number_of_items: _Optional[int] = ..., type: _Optional[str] = ...) -> None: ...
 
 class SyncUpRequest(_message.Message):
-    __slots__ = ("transaction_num", "service_id", "fetch")
+    __slots__ = ("transaction_num", "service_id", "fetch", "whole")
     TRANSACTION_NUM_FIELD_NUMBER: _ClassVar[int]
     SERVICE_ID_FIELD_NUMBER: _ClassVar[int]
     FETCH_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
     transaction_num: int
     service_id: int
     fetch: _catalog_pb2.FetchEntriesRequest
-    def __init__(self, transaction_num: _Optional[int] = ..., service_id: _Optional[int] = ..., fetch: _Optional[_Union[_catalog_pb2.FetchEntriesRequest, _Mapping]] = ...) -> None: ...
+    whole: bool
+    def __init__(self, transaction_num: _Optional[int] = ..., service_id: _Optional[int] = ..., fetch: _Optional[_Union[_catalog_pb2.FetchEntriesRequest, _Mapping]] = ..., whole: bool = ...) -> None: ...
 
 class SyncUpResponse(_message.Message):
-    __slots__ = ("orders", "fetched", "more")
+    __slots__ = ("orders", "fetched", "more", "columns")
     ORDERS_FIELD_NUMBER: _ClassVar[int]
     FETCHED_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
     orders: _containers.RepeatedCompositeFieldContainer[OrderDetails]
     fetched: _catalog_pb2.FetchEntriesResponse
     more: bool
-    def __init__(self, orders: _Optional[_Iterable[_Union[OrderDetails, _Mapping]]] = ..., fetched: _Optional[_Union[_catalog_pb2.FetchEntriesResponse, _Mapping]] = ..., more: bool = ...) -> None: ...
+    columns: _catalog_pb2.TradeColumns
+    def __init__(self, orders: _Optional[_Iterable[_Union[OrderDetails, _Mapping]]] = ..., fetched: _Optional[_Union[_catalog_pb2.FetchEntriesResponse, _Mapping]] = ..., more: bool = ..., columns: _Optional[_Union[_catalog_pb2.TradeColumns, _Mapping]] = ...) -> None: ...
 
 class PlaceOrdersRequest(_message.Message):
     __slots__ = ("orders",)

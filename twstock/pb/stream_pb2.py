@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17twstock/pb/stream.proto\x12\x07twstock\";\n\x0cStreamedCall\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\"\xb5\x01\n\x0eStreamedAnswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06\x61nswer\x18\x02 \x01(\x0c\x12\x0c\n\x04\x63ode\x18\x03 \x01(\x05\x12\x0f\n\x07\x64\x65tails\x18\x04 \x01(\t\x12\x37\n\x08metadata\x18\x05 \x03(\x0b\x32%.twstock.StreamedAnswer.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\x45\n\x06Stream\x12;\n\x05\x43\x61lls\x12\x15.twstock.StreamedCall\x1a\x17.twstock.StreamedAnswer(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17twstock/pb/stream.proto\x12\x07twstock\"f\n\x0cStreamedCall\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\x12\x13\n\x0brequest_ids\x18\x04 \x03(\t\x12\x14\n\x0ctime_left_ms\x18\x05 \x01(\r\"\xb5\x01\n\x0eStreamedAnswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06\x61nswer\x18\x02 \x01(\x0c\x12\x0c\n\x04\x63ode\x18\x03 \x01(\x05\x12\x0f\n\x07\x64\x65tails\x18\x04 \x01(\t\x12\x37\n\x08metadata\x18\x05 \x03(\x0b\x32%.twstock.StreamedAnswer.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\x45\n\x06Stream\x12;\n\x05\x43\x61lls\x12\x15.twstock.StreamedCall\x1a\x17.twstock.StreamedAnswer(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,11 +34,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMEDANSWER_METADATAENTRY']._loaded_options = None
   _globals['_STREAMEDANSWER_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_STREAMEDCALL']._serialized_start=36
-  _globals['_STREAMEDCALL']._serialized_end=95
-  _globals['_STREAMEDANSWER']._serialized_start=98
-  _globals['_STREAMEDANSWER']._serialized_end=279
-  _globals['_STREAMEDANSWER_METADATAENTRY']._serialized_start=232
-  _globals['_STREAMEDANSWER_METADATAENTRY']._serialized_end=279
-  _globals['_STREAM']._serialized_start=281
-  _globals['_STREAM']._serialized_end=350
+  _globals['_STREAMEDCALL']._serialized_end=138
+  _globals['_STREAMEDANSWER']._serialized_start=141
+  _globals['_STREAMEDANSWER']._serialized_end=322
+  _globals['_STREAMEDANSWER_METADATAENTRY']._serialized_start=275
+  _globals['_STREAMEDANSWER_METADATAENTRY']._serialized_end=322
+  _globals['_STREAM']._serialized_start=324
+  _globals['_STREAM']._serialized_end=393
 # @@protoc_insertion_point(module_scope)

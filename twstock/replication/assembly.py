@@ -11,9 +11,11 @@ from twisted.python.failure import Failure
 
 from twstock.config import Cluster
 from twstock.errors import StorageError
+from twstock.observatory import Observatory
 from twstock.process import EXIT_REFUSED, Pool, Worker, panic, stop_with
 from twstock.replication.database import Database, Tables
 from twstock.replication.driver import StateMachine
+from twstock.replication.gauges import replica_families
 from twstock.replication.member import Member, Surroundings
 from twstock.replication.storage import FileStorage, Owner
 from twstock.replication.transport import GROUP_METHODS, GrpcTransport
@@ -28,11 +30,14 @@ the calls to the others waiting."""
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """A member, its database, and the pools that have to run before it."""
+    """A member, its database, what has to run before it, and what can tell of it; the tier adds
+    its own numbers to ``observatory``.
+    """
 
     member: Member
     database: Database
-    pools: tuple[Pool | Worker, ...]
+    pools: tuple[Pool | Worker | Observatory, ...]
+    observatory: Observatory
 
 
 def assemble(
@@ -80,7 +85,32 @@ def assemble(
         transport,
         Surroundings(reactor, random, disk, deliver, fail, refuse),
     )
-    return Assembly(member, database, (disk, sqlite, calls))
+    observatory = Observatory(f"{group}-{number}", reactor)
+    observatory.add(lambda: replica_families(group, member, database, membership.peers))
+    return Assembly(member, database, (observatory, disk, sqlite, calls), observatory)
+
+
+def serving(
+    group: str, member: Member, why_not_serving: Callable[[], str]
+) -> Callable[[], dict[str, bool]]:
+    """What the health of a member is, for gRPC health checking.
+
+    The member itself (the empty name) is well when it leads or follows a leader. ``Order``
+    serves on followers as well, which have the orders, and refuse new ones without having
+    done anything; a follower of the catalog answers nobody.
+    """
+    service = f"twstock.{GROUP_METHODS[group].heartbeat.service}"
+
+    def look() -> dict[str, bool]:
+        status = member.status(serving=why_not_serving())
+        follows = status.role == "follower" and status.leader_id != 0
+        leads = status.ready and not member.is_giving_way()
+        return {
+            "": status.role == "leader" or follows,
+            service: leads or (follows and group == "order"),
+        }
+
+    return look
 
 
 def replication_endpoints(

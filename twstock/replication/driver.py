@@ -15,6 +15,7 @@ from twstock.replication.messages import (
     Committed,
     Entry,
     EntryKind,
+    HardState,
     Message,
     Ready,
     Reply,
@@ -26,6 +27,7 @@ from twstock.replication.replica import Replica
 from twstock.replication.transport import Transport
 from twstock.replication.writer import Writer
 from twstock.rpc.calls import Envelope, Peer
+from twstock.tally import SIZES, Histogram
 
 DIGESTS_MAX = 4096
 """Of how many applied indices the digest is remembered, to compare it with the leader's."""
@@ -51,6 +53,10 @@ class Driver:
 
     Whatever the replica or the state machine raises goes to ``panic``: half a step must not
     be followed by another.
+
+    What it counts: ``commit_s``, how long proposals took until they were applied; entries of
+    each append, in ``append_entries``; campaigns for votes, terms that were led, and how often a
+    leader was found.
     """
 
     def __init__(
@@ -75,15 +81,22 @@ class Driver:
         self._panic = panic
         self._held: deque[tuple[int, tuple[Message, ...]]] = deque()
         self._written = self._issued = 0
-        self._waiting: OrderedDict[int, tuple[int, Deferred[Any]]] = OrderedDict()
+        self._waiting: OrderedDict[int, tuple[int, float, Deferred[Any]]] = OrderedDict()
         self._answers: dict[tuple[int, int], Deferred[Reply]] = {}
         self._digests: OrderedDict[int, bytes] = OrderedDict({applied: machine.digest})
-        self._leading_term = 0
+        self._leading_term = self._campaign_term = self._leader_id = 0
         self._stopped = False
         self.applied = applied
+        self.commit_s, self.append_entries = Histogram(), Histogram(SIZES)
+        self.elections_begun = self.elections_won = self.leaders_found = 0
         self.on_leading: Callable[[int], None] = lambda _term: None
         self.on_leading_ended: Callable[[], None] = lambda: None
         replica.set_digest(applied, machine.digest)
+
+    @property
+    def proposals(self) -> int:
+        """How many proposals are neither committed nor lost yet."""
+        return len(self._waiting)
 
     def digest_at(self, index: int) -> bytes:
         """The state's digest at an index that was applied lately; empty: not remembered."""
@@ -104,15 +117,16 @@ class Driver:
         Raises NotLeader, having done nothing; fails with OutcomeUnknown when leadership is
         lost on the way.
         """
+        now = self._seconds()
         try:
-            ready = self.replica.propose([payload], self._seconds())
+            ready = self.replica.propose([payload], now)
         except NotLeader:
             raise
         except Exception:
             self._panic(Failure())
             raise
         result: Deferred[Any] = Deferred()
-        self._waiting[self.replica.last_index] = (self.replica.term, result)
+        self._waiting[self.replica.last_index] = (self.replica.term, now, result)
         self.run(lambda _now: ready)
         return result
 
@@ -152,6 +166,7 @@ class Driver:
             self._send(message)
         if ready.persist is not None:
             self._issued = ready.persist.sequence
+            self._count_campaign(ready.persist.hard_state)
             self._writer.write(ready.persist)
         if ready.send_after:
             self._held.append((self._issued, ready.send_after))
@@ -165,6 +180,8 @@ class Driver:
 
     def _send(self, message: Message) -> None:
         if isinstance(message, AppendEntries | VoteRequest | Transfer):
+            if isinstance(message, AppendEntries) and message.entries:
+                self.append_entries.observe(len(message.entries))
             sending = self._transport.send(message.target, Envelope(self._me, message))
             sending.addCallbacks(self._replied, self._lost, errbackArgs=(message,))
             sending.addErrback(self._panic)
@@ -198,23 +215,35 @@ class Driver:
         self._settle(entry, applied)
 
     def _settle(self, entry: Entry, applied: Applied) -> None:
-        term, waiting = self._waiting.pop(entry.index, (0, None))
+        term, began, waiting = self._waiting.pop(entry.index, (0, 0.0, None))
         if waiting is None:
             return
         if term == entry.term:
+            self.commit_s.observe(self._seconds() - began)
             waiting.callback(applied.result)
         else:  # another leader's entry stands where the proposal was: it can never commit
             waiting.errback(Unavailable("the proposal was replaced"))
 
     # --- leading -----------------------------------------------------------------------------
 
+    def _count_campaign(self, promise: HardState | None) -> None:
+        """A vote for itself in a new term is a campaign; in a group of one, too."""
+        if promise is None or promise.vote != self._me.id or promise.term <= self._campaign_term:
+            return
+        self._campaign_term = promise.term
+        self.elections_begun += 1
+
     def _notice_leadership(self) -> None:
+        if self.replica.leader_id != self._leader_id:
+            self._leader_id = self.replica.leader_id
+            self.leaders_found += self._leader_id != 0
         term = self.replica.term if self.replica.is_ready else 0
         if term == self._leading_term:
             return
         self._end_leading()
         self._leading_term = term
         if term:
+            self.elections_won += 1
             self.on_leading(term)
 
     def _end_leading(self) -> None:
@@ -222,5 +251,5 @@ class Driver:
             self._leading_term = 0
             self.on_leading_ended()
         waiting, self._waiting = self._waiting, OrderedDict()
-        for _, result in waiting.values():
+        for _, _, result in waiting.values():
             result.errback(OutcomeUnknown("leadership was lost"))

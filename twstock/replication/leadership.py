@@ -57,7 +57,6 @@ class Leadership:
         self._marks = marks
         self._sequences = sequences
         self._since = now
-        self._heartbeat_at = now
 
     def answered(self, reply: AppendReply, now: float) -> None:
         """A follower answers, in this term."""
@@ -97,17 +96,17 @@ class Leadership:
         return now - max(self._since, self.contact_at) > 2 * self._timings.election_s
 
     def heartbeats(self, now: float) -> list[AppendEntries]:
-        """The heartbeats that are due.
+        """The heartbeats that are due: those to followers that have answered nothing lately.
 
         Each follows the entry that the follower is known to have, so it is accepted whatever
         else is under way, and its answer tells nothing but that the follower is there.
         """
-        if now < self._heartbeat_at:
-            return []
-        self._heartbeat_at = now + self._timings.heartbeat_s
-        return [
-            self._append(peer, progress.match, (), now) for peer, progress in self.followers.items()
-        ]
+        messages = []
+        for peer, progress in self.followers.items():
+            if progress.wants_heartbeat(now):
+                progress.heartbeat_sent(now)
+                messages.append(self._append(peer, progress.match, (), now))
+        return messages
 
     def appends(self, now: float) -> list[AppendEntries]:
         """As many appends as the followers' windows and the log have room for."""

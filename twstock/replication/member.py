@@ -11,7 +11,6 @@ from typing import Any, cast
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twstock.config import Limits
@@ -25,14 +24,11 @@ from twstock.errors import (
     Unavailable,
 )
 from twstock.process import Clock, Threads
+from twstock.replication.chronicle import Chronicle
 from twstock.replication.database import Database
 from twstock.replication.driver import Driver, StateMachine
 from twstock.replication.formation import Formation
-from twstock.replication.messages import (
-    Committed,
-    Membership,
-    Timings,
-)
+from twstock.replication.messages import Committed, Membership, Timings
 from twstock.replication.peercalls import PeerCalls
 from twstock.replication.replica import Replica
 from twstock.replication.standing import Role
@@ -71,8 +67,6 @@ class Member(Service):
     earlier leader acknowledged; ``on_leading_ended`` when that is over.
     """
 
-    _log = Logger()
-
     def __init__(
         self,
         group: str,
@@ -97,6 +91,7 @@ class Member(Service):
         self._transport = transport
         self._around = surroundings
         self._clock = cast(Any, surroundings.clock)  # twisted wants to see an IReactorTime
+        self._chronicle = Chronicle(group, membership, timings, ROOM_KEPT_BYTES)
         self._incarnations: dict[int, int] = {}
         self._formed = False
         self._reason = "starting"
@@ -147,12 +142,12 @@ class Member(Service):
     async def _form(self) -> None:
         formation = Formation(self._me, self._membership.peers, self._transport)
         while self.running and not await formation.ask():
-            missing = ", ".join(f"{self._me.group}-{peer}" for peer in formation.missing)
-            self._reason = f"a new member: waits for the first answer of {missing}"
+            self._reason = self._chronicle.waits(formation.missing)
             await deferLater(self._clock, self._timings.heartbeat_s)
         if self.running:
             await self._in_thread(lambda: self._storage.form(formation.learnt))
             self._incarnations, self._formed = dict(formation.learnt), True
+            self._chronicle.formed()
 
     def _take_part(self, loaded: Loaded, applied: int) -> None:
         around, clock = self._around, self._clock
@@ -197,6 +192,7 @@ class Member(Service):
         driver.on_leading = self._leads
         driver.on_leading_ended = self._leads_no_more
         self._reason = "no leader"
+        self._chronicle.opened(replica.term, replica.last_index, applied)
         self._ticking.start(self._timings.heartbeat_s / 3).addErrback(around.panic)
 
     async def _catch_up(self) -> None:
@@ -208,6 +204,7 @@ class Member(Service):
             except TwstockError:
                 continue  # the next peer, or the leader's appends, will do
             else:
+                self._chronicle.caught_up(peer, self._running().replica.commit)
                 return
 
     async def _pull(self, peer: int) -> bool:
@@ -222,6 +219,7 @@ class Member(Service):
     async def _stop(self) -> None:
         if self._driver is not None:
             await self._give_way(self._driver)
+            self._chronicle.because("it stops")
             self._driver.run(self._driver.replica.resign)
             self._driver.stop()
         if self._writer is not None:
@@ -245,9 +243,10 @@ class Member(Service):
         assert writer is not None
         replica = driver.replica
         if replica.role is Role.LEADER and writer.waited_s() > self._limits.disk_hung_s:
-            self._log.error("{name}: the disk hangs, so this leader steps down", name=self._name)
+            self._chronicle.because("its disk hangs")
             driver.run(replica.resign)
         driver.run(replica.tick)
+        self._look()
         writer.settle_when_idle()
         self._database.save(self._clock.seconds())
 
@@ -293,6 +292,7 @@ class Member(Service):
     def resign(self) -> None:
         """Stop leading: somebody leads a newer term."""
         driver = self._running()
+        self._chronicle.because("a newer leader is at work")
         driver.run(driver.replica.resign)
 
     def not_leading(self) -> TwstockError:
@@ -334,6 +334,12 @@ class Member(Service):
             knows_asker_as=knows,
         )
 
+    def working(self) -> tuple[Driver, Writer] | None:
+        """What does the work, for whoever counts it; None before this member takes part."""
+        return (
+            None if self._driver is None or self._writer is None else (self._driver, self._writer)
+        )
+
     # --- what peers ask ----------------------------------------------------------------------
 
     async def receive(self, envelope: Envelope) -> Any:
@@ -356,12 +362,15 @@ class Member(Service):
     # --- odds --------------------------------------------------------------------------------
 
     def _leads(self, term: int) -> None:
-        self._log.info("{name} leads term {term}", name=self._name, term=term)
+        self._look()
         self.on_leading(term)
 
     def _leads_no_more(self) -> None:
-        self._log.info("{name} leads no more", name=self._name)
+        self._look()
         self.on_leading_ended()
+
+    def _look(self) -> None:
+        self._chronicle.look(self._running().replica, self._room_bytes(), self._clock.seconds())
 
     def _written(self, sequence: int) -> None:
         self._running().written(sequence)

@@ -123,7 +123,7 @@ class PeerCalls:
         """Once for each: a stranger may go on for ever."""
         if stranger not in self._strangers and len(self._strangers) < STRANGERS_MAX:
             self._strangers.add(stranger)
-            self._log.warn("{me} refuses messages of {peer}", me=self._me, peer=stranger)
+            self._log.warn("refuses messages of {peer}: it is not in this group", peer=stranger)
 
     def _compare_digest(self, message: AppendEntries) -> None:
         """States at the same index must be the same (S13)."""

@@ -31,6 +31,7 @@ class Progress:
         self.next = next_index
         self.answered_at = -inf
         self._timings = timings
+        self._heartbeat_at = -inf
         self._heard_at = -inf
         self._steady_since = inf
         self._probing = True
@@ -48,6 +49,17 @@ class Progress:
         self._flights.append(Flight(sequence, last_index, now))
         self.next = last_index + 1
         self._waits_since = now if self._waits_since is None else self._waits_since
+
+    def wants_heartbeat(self, now: float) -> bool:
+        """Whether it has answered nothing that was sent within the last heartbeat's time, and was
+        sent no heartbeat: an append that it answered told it as much. One that it has not
+        answered proves nothing: its disk may hang.
+        """
+        return now - max(self._heartbeat_at, self.answered_at) >= self._timings.heartbeat_s
+
+    def heartbeat_sent(self, now: float) -> None:
+        """A heartbeat goes out."""
+        self._heartbeat_at = now
 
     def answered(self, reply: AppendReply, now: float) -> None:
         """The follower answers, in the leader's term."""
@@ -80,6 +92,10 @@ class Progress:
         """
         oldest = min(self._heard_at, now if self._waits_since is None else self._waits_since)
         return now - oldest < self._timings.election_s
+
+    def silent_s(self, now: float) -> float:
+        """For how long it has not answered; inf: it never has."""
+        return now - self._heard_at
 
     def can_take_over(self, last_index: int, now: float) -> bool:
         """Whether it keeps up and is less than a window behind."""

@@ -73,6 +73,10 @@ class Spares:
             if name.endswith(UNFINISHED) or (name.startswith(_SPARE) and not self._adopt(name)):
                 self._directory.unlink(name)
 
+    def __len__(self) -> int:
+        """How many spares are ready."""
+        return len(self._ready)
+
     def room_bytes(self) -> int:
         """Return the size of the largest spare."""
         return max((spare.size for spare in self._ready), default=0)
@@ -193,6 +197,12 @@ class LogFile:
         self._places = Places()
         self._lock = Lock()
         self._unsealed: list[Seal] = []
+        self._ended_bytes = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes the whole log has."""
+        return self._ended_bytes + self._position.offset
 
     @property
     def position(self) -> Position:
@@ -222,6 +232,7 @@ class LogFile:
         self._position, self._checksum = verdict.position, verdict.checksum
         self._salt = identity.salt(self._position.segment)
         self._unsealed = list(verdict.seals)
+        self._ended_bytes += sum(seal.end.offset for seal in verdict.seals)
         if torn:
             self._cut(verdict)
         return log
@@ -260,6 +271,7 @@ class LogFile:
             end = end_batch(frames, salt, start, first, last)
             content = frames + encode_end(salt, start.offset, first, end)
             self._begin_segment(header, content, end, spare)
+            self._ended_bytes += before.offset
         end = self._position
         added = places_of(entries, start.offset, len(frames))
         with self._lock:  # the reactor may be looking for an older entry
@@ -276,6 +288,7 @@ class LogFile:
 
     def _begin(self, identity: Identity) -> Log:
         self._identity, self._fd, self._unsealed = identity, -1, []
+        self._ended_bytes = 0
         self._places = Places()
         archive = Archive(self._directory.path, self._directory.files, self._places, self._lock)
         return Log(older=archive, window_bytes=self._window_bytes)
@@ -307,6 +320,7 @@ class LogFile:
             if seal is not None:
                 header = self._directory.files.pread(fd, HEADER_BYTES, 0)
                 self._directory.close_file(fd)
+                self._ended_bytes += seal.end.offset
                 yield Segment(name, sequence, header, seal)
                 continue
             content = self._directory.read_from_disk(fd)

@@ -122,6 +122,11 @@ class Standing:
         progress = self._lead.followers.get(peer) if self._lead is not None else None
         return progress.match if progress is not None else 0
 
+    def silent_s(self, peer: int, now: float) -> float:
+        """For how long ``peer`` has not answered this leader; inf: never, or this is none."""
+        progress = self._lead.followers.get(peer) if self._lead is not None else None
+        return progress.silent_s(now) if progress is not None else inf
+
     def _enter_term(self, term: int, vote: int = 0) -> None:
         self._term, self._vote, self._leader_id = term, vote, 0
         self._writes.state_changed()

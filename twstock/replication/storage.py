@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from twstock.errors import BrokenInvariant, CorruptStorage, DiskFull, TwstockError
 from twstock.replication.disk import META, Directory, Files, is_full
@@ -44,6 +44,16 @@ class Loaded:
     peers: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
+class Space(NamedTuple):
+    """What a log takes on disk: ``segments``, which hold ``log_bytes``, and ``spares``, the
+    segments that are made ahead.
+    """
+
+    segments: int = 0
+    log_bytes: int = 0
+    spares: int = 0
+
+
 class Storage(Protocol):
     """What a member needs of a disk. Every method blocks; one thread at a time may call.
 
@@ -64,6 +74,9 @@ class Storage(Protocol):
 
     def room_bytes(self) -> int:
         """How many bytes of entries can certainly still be appended."""
+
+    def space(self) -> Space:
+        """What the log takes on disk, for whoever watches."""
 
     def close(self) -> None:
         """Let go of the directory; another ``open`` may follow."""
@@ -166,6 +179,10 @@ class MemoryStorage:
     def room_bytes(self) -> int:
         """Return what is left of the capacity that the constructor was given."""
         return self._room
+
+    def space(self) -> Space:
+        """Return nothing: nothing is on disk."""
+        return Space()
 
     def close(self) -> None:
         """Let go of nothing."""
@@ -273,6 +290,11 @@ class FileStorage:
         An entry takes at most ENTRY_OVERHEAD_BYTES more than its payload.
         """
         return self._log.room_bytes()
+
+    def space(self) -> Space:
+        """Return what the log and the spare segments are."""
+        log = self._log
+        return Space(log.position.segment, log.size_bytes, len(self._spares))
 
     def close(self) -> None:
         """Close the files and let go of the lock. Nothing is written."""

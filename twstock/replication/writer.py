@@ -10,7 +10,8 @@ from twisted.python.failure import Failure
 
 from twstock.process import Threads
 from twstock.replication.messages import Persist
-from twstock.replication.storage import Storage
+from twstock.replication.storage import Space, Storage
+from twstock.tally import SIZES, Histogram
 
 SETTLE_AFTER_S = 0.05
 """An idle disk flushes its high-water mark after this long (it may lag 100 ms at most)."""
@@ -23,7 +24,8 @@ class Writer:
     """Makes writes durable in order and reports how far it is.
 
     ``written`` is called in the reactor with the sequence of the last durable write;
-    ``panic`` when the disk failed, after which nothing is written any more.
+    ``panic`` when the disk failed, after which nothing is written any more. ``durable_s`` counts
+    how long writes took, ``entries`` how many entries went together.
     """
 
     def __init__(
@@ -46,6 +48,12 @@ class Writer:
         self._settle_at: float | None = None
         self._stopped = False
         self.room_bytes = storage.room_bytes()
+        self.space = storage.space()
+        self.durable_s, self.entries = Histogram(), Histogram(SIZES)
+
+    def __len__(self) -> int:
+        """How many writes wait for the one under way."""
+        return len(self._queue)
 
     def write(self, persist: Persist) -> None:
         """Queue one write."""
@@ -76,34 +84,38 @@ class Writer:
 
     def _write(self, batch: list[Persist]) -> None:
         """In the thread."""
+        began = self._seconds()
         try:
             self._storage.write(batch)
-            room = self._storage.room_bytes()
+            took_s = self._seconds() - began
+            room, space = self._storage.room_bytes(), self._storage.space()
         except Exception:
             self._deliver(self._panic, Failure())
         else:
-            self._deliver(self._done, batch[-1].sequence, room)
+            self._deliver(self._done, batch, took_s, room, space)
 
-    def _done(self, sequence: int, room: int) -> None:
-        self.room_bytes = room
+    def _done(self, batch: list[Persist], took_s: float, room: int, space: Space) -> None:
+        self.room_bytes, self.space = room, space
+        self.durable_s.observe(took_s)
+        self.entries.observe(sum(len(persist.entries) for persist in batch))
         self._busy_since = None
         if self._settle_at is None:
             self._settle_at = self._seconds() + SETTLE_AFTER_S
         self._start()
-        self._written(sequence)
+        self._written(batch[-1].sequence)
 
     def _settle(self) -> None:
         """In the thread."""
         try:
             more = self._storage.settle()
-            room = self._storage.room_bytes()
+            room, space = self._storage.room_bytes(), self._storage.space()
         except Exception:
             self._deliver(self._panic, Failure())
         else:
-            self._deliver(self._settled, more, room)
+            self._deliver(self._settled, more, room, space)
 
-    def _settled(self, more: bool, room: int) -> None:
-        self.room_bytes = room
+    def _settled(self, more: bool, room: int, space: Space) -> None:
+        self.room_bytes, self.space = room, space
         self._busy_since = None
         if more:
             self._settle_at = self._seconds() + SETTLE_AGAIN_S

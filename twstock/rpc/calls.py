@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from twstock.market import Batch, Order, Stock, Trade, Verdict
+from twstock.market import Batch, Order, Stock, StockChange, Trade, Verdict
 from twstock.replication.messages import AppendEntries, AppendReply, Committed, Request
+from twstock.tally import Family
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +98,15 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class SyncUp:
-    """The order group's SyncUp: orders after a number, or with ``fetch`` log entries."""
+    """The order group's SyncUp: orders after a number, or with ``fetch`` log entries.
+
+    Without ``whole`` the answer lacks the orders' keys, versions, prices and times.
+    """
 
     transaction_number: int = 0
     service_id: int = 0
     fetch: Fetch | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,7 @@ class SyncedUp:
     orders: tuple[Trade, ...] = ()
     more: bool = False
     fetched: Committed | None = None
+    whole: bool = False
 
 
 class PlaceOrder(NamedTuple):
@@ -213,6 +219,29 @@ class ExecutedTrades:
 
 
 @dataclass(frozen=True, slots=True)
+class Changed:
+    """The answer to a ChangeRequest: the number of the change and the stock as everybody is
+    shown it now, or the words of a refusal. ``replayed``: the answer was remembered.
+    """
+
+    number: int = 0
+    stock: Stock | None = None
+    refusal: str = ""
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """A page of changes; ``next`` is the number to go on after, 0 at the end; ``last`` that of
+    the last change that may be shown.
+    """
+
+    changes: tuple[StockChange, ...]
+    next: int = 0
+    last: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Register:
     """A front-end takes or renews its cache lease."""
 
@@ -238,6 +267,19 @@ class Verdicts:
 
     verdicts: tuple[Verdict, ...]
     others: tuple[Trade, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Observe:
+    """Asks a member for all that it counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What the member of that name has counted so far."""
+
+    member: str
+    families: tuple[Family, ...]
 
 
 TradeCall = Batch | PlaceOrder

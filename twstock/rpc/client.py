@@ -17,10 +17,12 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from twstock import origin
 from twstock.config import Limits
 from twstock.errors import OutcomeUnknown, Unavailable
+from twstock.origin import Ids
 from twstock.process import Clock
-from twstock.rpc.status import error_of
+from twstock.rpc.status import REQUEST_ID, error_of
 from twstock.rpc.streams import CallStream
 from twstock.rpc.wire import streams
 from twstock.rpc.wire.methods import Method
@@ -116,7 +118,8 @@ class Client:
         self, method: Method[Any, Any], request: Any, until: float, answer: "Deferred[Any]"
     ) -> None:
         """Without a stream: a call of its own, in a thread of its own."""
-        self._threads.callInThread(self._issue, method, request, until, answer)
+        ids = origin.current()
+        self._threads.callInThread(self._issue, method, request, until, answer, ids)
 
     def _issue(
         self,
@@ -124,15 +127,16 @@ class Client:
         request: Q,
         until: float,
         answer: "Deferred[A]",
+        ids: Ids,
     ) -> None:
         """In a thread: make the call, and hand what it comes to over to the reactor."""
         try:
-            result: A | Failure = self._call(method, request, until - self._clock.seconds())
+            result: A | Failure = self._call(method, request, until - self._clock.seconds(), ids)
         except Exception:
             result = Failure()
         self._deliver(_settle, answer, result)
 
-    def _call(self, method: Method[Q, A], request: Q, left_s: float) -> A:
+    def _call(self, method: Method[Q, A], request: Q, left_s: float, ids: Ids) -> A:
         if left_s <= 0:
             raise Unavailable(f"no thread was free to call {self.address}")
         try:
@@ -141,7 +145,7 @@ class Client:
             raise Unavailable(f"the channel to {self.address} is closed") from None
         data = method.encode_request(request)
         try:
-            answer = stub(data, timeout=left_s)
+            answer = stub(data, timeout=left_s, metadata=[(REQUEST_ID, each) for each in ids])
         except grpc.RpcError as error:
             known: Any = error  # it is a grpc.Call, too
             metadata = known.trailing_metadata() or ()

@@ -2,29 +2,34 @@
 functions that run in the reactor.
 """
 
+import itertools
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Any, Generic, TypeVar, cast
 
 import grpc
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twstock import origin
 from twstock.config import Limits
-from twstock.errors import CannotListen, OutcomeUnknown, Overloaded, TwstockError
+from twstock.errors import CannotListen, OutcomeUnknown, Overloaded, TwstockError, Unavailable
+from twstock.origin import Ids, OriginLogger
 from twstock.process import Clock
-from twstock.rpc.status import code_of, metadata_of
+from twstock.rpc.health import Health
+from twstock.rpc.status import REQUEST_ID, code_of, metadata_of
 from twstock.rpc.streams import WAIT_MAX_S, Answering, AnswerStream
 from twstock.rpc.wire import streams
 from twstock.rpc.wire.methods import Method
 
 Q = TypeVar("Q")
 A = TypeVar("A")
+_TOO_LATE = "the deadline passed before the call was begun"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +37,20 @@ class Endpoint(Generic[Q, A]):
     """A call and the function that answers it, in the reactor.
 
     ``internal`` calls are between members of the cluster: they find a thread even when
-    clients keep all of theirs busy.
+    clients keep all of theirs busy. ``timed``: the function is told the caller's deadline,
+    too, in seconds of the clock.
     """
 
     method: Method[Q, A]
-    answer: Callable[[Q], Coroutine[Any, Any, A]]
+    answer: Callable[..., Coroutine[Any, Any, A]]
     internal: bool = False
+    timed: bool = False
 
 
 class Server(Service):
-    """Serves endpoints on one address from start to stop."""
+    """Serves endpoints on one address from start to stop, and ``health`` beside them."""
 
-    _log = Logger()
+    _log = OriginLogger()
 
     def __init__(
         self,
@@ -52,12 +59,14 @@ class Server(Service):
         clock: Clock,
         deliver: Callable[..., None],
         limits: Limits,
+        health: Health | None = None,
     ) -> None:
         self._address = address
         self._endpoints = endpoints
         self._clock = clock
         self._deliver = deliver
         self._limits = limits
+        self._health = health
         self._client_calls = threading.BoundedSemaphore(limits.rpc_client_calls_max)
         self._stream_room = threading.BoundedSemaphore(limits.rpc_streams_max)
         self._streams: set[AnswerStream] = set()
@@ -67,21 +76,30 @@ class Server(Service):
     def startService(self) -> None:
         """Bind and serve; raises CannotListen when the port is taken."""
         super().startService()
+        limits = self._limits
         threads = ThreadPoolExecutor(
-            self._limits.rpc_threads + self._limits.rpc_streams_max,
+            limits.rpc_threads + limits.rpc_streams_max + limits.rpc_watches_max,
             thread_name_prefix="grpc-server",
         )
         self._server = grpc.server(threads, options=self._options())
-        self._server.add_generic_rpc_handlers(tuple(self._tables()))
+        tables = self._tables()
+        self._server.add_generic_rpc_handlers(
+            tuple(itertools.starmap(grpc.method_handlers_generic_handler, tables.items()))
+        )
+        if self._health is not None:
+            self._health.add_to(self._server, list(tables))
         try:
             self._server.add_insecure_port(self._address)
         except RuntimeError:
             raise CannotListen(f"cannot listen on {self._address}: is the port taken?") from None
         self._server.start()
+        self._log.info("listens on {address}", address=self._address)
 
     def stopService(self) -> None:
         """Refuse new calls and end those under way."""
         super().stopService()
+        if self._health is not None:
+            self._health.stop()
         if self._server is not None:
             self._server.stop(grace=0.1)
             for stream in tuple(self._streams):
@@ -103,7 +121,7 @@ class Server(Service):
             ("grpc.keepalive_timeout_ms", 2000),
         )
 
-    def _tables(self) -> list[Any]:
+    def _tables(self) -> dict[str, dict[str, Any]]:
         """One gRPC endpoint table for each service name."""
         services: dict[str, dict[str, Any]] = {}
         for endpoint in self._endpoints:
@@ -113,9 +131,7 @@ class Server(Service):
             )
         _, service, name = streams.PATH.split("/")
         services[service] = {name: grpc.stream_stream_rpc_method_handler(self._serve_stream)}
-        return [
-            grpc.method_handlers_generic_handler(name, table) for name, table in services.items()
-        ]
+        return services
 
     def _serve_stream(self, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
         """The function that gRPC calls for a member's stream: see ``stream.proto``."""
@@ -167,27 +183,53 @@ class Server(Service):
             self._client_calls.release()
 
     def _answer(self, endpoint: Endpoint[Q, A], data: bytes, context: Any) -> bytes:
+        left_s = context.time_remaining()
+        if left_s is not None and left_s <= 0:
+            raise Unavailable(_TOO_LATE)
+        until = inf if left_s is None else self._clock.seconds() + left_s
         request = endpoint.method.parse_request(data)
         answer: Future[A] = Future()
-        self._deliver(self._start, endpoint, request, partial(_settle, answer))
-        remaining = context.time_remaining()
-        wait_s = WAIT_MAX_S if remaining is None else min(remaining, WAIT_MAX_S)
+        settle = partial(_settle, answer)
+        self._deliver(self._start_for, _ids_of(context), endpoint, request, settle, until)
+        wait_s = min(until - self._clock.seconds(), WAIT_MAX_S)
         try:
-            return endpoint.method.encode_answer(answer.result(wait_s))
+            return endpoint.method.encode_answer(answer.result(max(wait_s, 0.0)))
         except TimeoutError:
             raise OutcomeUnknown("no answer within the deadline") from None
 
+    def _start_for(self, ids: Ids, *call: Any) -> None:
+        with origin.on_behalf_of(ids):
+            self._start(*call)
+
     def _start(
-        self, endpoint: Endpoint[Q, A], request: Q, answered: Callable[[A | Exception], None]
+        self,
+        endpoint: Endpoint[Q, A],
+        request: Q,
+        answered: Callable[[A | Exception], None],
+        until: float,
     ) -> None:
-        """In the reactor: run the endpoint's function, and pass on what it comes to."""
+        """In the reactor: run the endpoint's function, and pass on what it comes to. A call
+        whose deadline has passed is not begun: nobody would hear of what it did.
+        """
+        if self._clock.seconds() >= until:
+            answered(Unavailable(_TOO_LATE))
+            return
+        ids = origin.current()
 
         def failed(failure: Failure) -> None:
             if not failure.check(TwstockError):
-                self._log.failure("{call} failed", failure, call=endpoint.method.name)
+                with origin.on_behalf_of(ids):
+                    self._log.failure("{call} failed", failure, call=endpoint.method.name)
             answered(cast(Exception, failure.value))
 
-        Deferred.fromCoroutine(endpoint.answer(request)).addCallbacks(answered, failed)
+        answering = endpoint.answer(request, until) if endpoint.timed else endpoint.answer(request)
+        Deferred.fromCoroutine(answering).addCallbacks(answered, failed)
+
+
+def _ids_of(context: Any) -> Ids:
+    """The ids of the requests on whose behalf a call is made, from its metadata."""
+    metadata = context.invocation_metadata() or ()
+    return origin.received(value for name, value in metadata if name == REQUEST_ID)
 
 
 def _settle(answer: "Future[A]", result: A | Exception) -> None:

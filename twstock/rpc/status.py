@@ -13,6 +13,8 @@ from twstock import errors
 
 OUTCOME = "twstock-outcome"
 LEADER = "twstock-leader"
+REQUEST_ID = "twstock-request-id"
+"""What a call tells in its metadata: an id of a request on whose behalf it is made, for the log."""
 
 CODE_OF_INT = {code.value[0]: code for code in StatusCode}
 

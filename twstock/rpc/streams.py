@@ -14,11 +14,12 @@ from typing import Any
 
 import grpc
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twstock import origin
 from twstock.config import Limits
 from twstock.errors import InvalidRequest, OutcomeUnknown, TwstockError
+from twstock.origin import Ids, OriginLogger
 from twstock.process import Clock, DelayedCall
 from twstock.rpc.status import OUTCOME
 from twstock.rpc.wire import streams
@@ -43,6 +44,7 @@ class _Call:
     until: float
     answer: "Deferred[Any]"
     timer: DelayedCall
+    origin: Ids
 
 
 class CallStream:
@@ -68,7 +70,7 @@ class CallStream:
         self._instead = instead
         self._ids = count(1)
         self._calls: dict[int, _Call] = {}
-        self._outbox: SimpleQueue[tuple[int, Method[Any, Any], Any] | None] = SimpleQueue()
+        self._outbox: SimpleQueue[tuple[int, _Call] | None] = SimpleQueue()
 
     def call(
         self, method: Method[Any, Any], request: Any, deadline_s: float, answer: "Deferred[Any]"
@@ -77,8 +79,9 @@ class CallStream:
         call_id = next(self._ids)
         timer = self._clock.callLater(deadline_s, self._expire, call_id)
         until = self._clock.seconds() + deadline_s
-        self._calls[call_id] = _Call(method, request, until, answer, timer)
-        self._outbox.put((call_id, method, request))
+        call = _Call(method, request, until, answer, timer, origin.current())
+        self._calls[call_id] = call
+        self._outbox.put((call_id, call))
 
     def run(self, connect: Callable[[Iterator[bytes]], Iterable[bytes]]) -> None:
         """Open the stream, and read answers until it ends."""
@@ -100,11 +103,14 @@ class CallStream:
     def _requests(self) -> Iterator[bytes]:
         """In gRPC's thread: the calls as bytes, until there are no more."""
         while (sending := self._outbox.get()) is not None:
-            call_id, method, request = sending
-            if call_id not in self._calls:
+            call_id, call = sending
+            left_s = call.until - self._clock.seconds() if call_id in self._calls else 0.0
+            if left_s <= 0:
                 continue  # given up before it left
+            method = call.method
             try:
-                data = streams.call(call_id, method.path, method.encode_request(request))
+                request = method.encode_request(call.request)
+                data = streams.call(call_id, method.path, request, left_s, call.origin)
             except Exception:
                 self._deliver(self._settle, call_id, Failure())
             else:
@@ -143,7 +149,8 @@ class CallStream:
                 del self._calls[call_id]
                 call.timer.cancel()
                 if not call.answer.called:
-                    self._instead(call.method, call.request, call.until, call.answer)
+                    with origin.on_behalf_of(call.origin):
+                        self._instead(call.method, call.request, call.until, call.answer)
             else:
                 self._settle(call_id, Failure(OutcomeUnknown(details)))
 
@@ -159,13 +166,13 @@ def _is_refusal(call: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """How a server answers a call: ``start`` runs it in the reactor and passes its answer, or
-    an exception, on; ``admit`` raises Overloaded when there is no room for one more, which
-    ``leave`` makes again.
+    """How a server answers a call: ``start`` runs it in the reactor, given its deadline in seconds
+    of the clock, and passes its answer, or an exception, on; ``admit`` raises Overloaded when
+    there is no room for one more, which ``leave`` makes again.
     """
 
     method: Method[Any, Any]
-    start: Callable[[Any, Callable[[Any], None]], None]
+    start: Callable[[Any, Callable[[Any], None], float], None]
     admit: Callable[[], None]
     leave: Callable[[], None]
 
@@ -197,7 +204,7 @@ class AnswerStream:
     been sent, so that whoever sends too much, or reads nothing, is held up by HTTP/2 itself.
     """
 
-    _log = Logger()
+    _log = OriginLogger()
 
     def __init__(
         self, table: Mapping[str, Answering], clock: Clock, deliver: Deliver, limits: Limits
@@ -206,7 +213,8 @@ class AnswerStream:
         self._clock = clock
         self._deliver = deliver
         self._bytes_max = limits.message_bytes_max - ANSWER_OVERHEAD_BYTES
-        self._outbox: SimpleQueue[tuple[int, Method[Any, Any] | None, Any] | None] = SimpleQueue()
+        self._outbox: SimpleQueue[tuple[int, Method[Any, Any] | None, Any, Ids] | None]
+        self._outbox = SimpleQueue()
         self._room = threading.Semaphore(CALLS_MAX)
         self._is_over = False
 
@@ -242,31 +250,44 @@ class AnswerStream:
         self.end()
 
     def _take(self, data: bytes) -> None:
-        call_id, path, content = streams.to_call(data)
+        call_id, path, content, left_s, told = streams.to_call(data)
+        until = self._clock.seconds() + left_s
+        ids = origin.received(told) if told else ()
         answering = self._table.get(path)
         if answering is None:
             error = InvalidRequest("method", f"{path} is no call of this server")
-            self._outbox.put((call_id, None, error))
+            self._outbox.put((call_id, None, error, ids))
             return
         try:
             request = answering.method.parse_request(content)
             answering.admit()
         except TwstockError as problem:
-            self._outbox.put((call_id, answering.method, problem))
+            self._outbox.put((call_id, answering.method, problem, ids))
         else:
-            self._deliver(self._start, call_id, answering, request)
+            self._deliver(self._start, call_id, answering, request, ids, until)
 
-    def _start(self, call_id: int, answering: Answering, request: Any) -> None:
+    def _start(
+        self, call_id: int, answering: Answering, request: Any, ids: Ids, until: float
+    ) -> None:
         """In the reactor."""
-        answer = _Answer(answering, lambda result: self._send(call_id, answering.method, result))
+        method = answering.method
+        answer = _Answer(answering, lambda result: self._send(call_id, method, result, ids))
         late = OutcomeUnknown("no answer within the deadline")
-        answer.timer = self._clock.callLater(WAIT_MAX_S, answer.settle, late)
-        answering.start(request, answer.settle)
+        wait_s = min(until - self._clock.seconds(), WAIT_MAX_S)
+        if wait_s > 0:
+            answer.timer = self._clock.callLater(wait_s, answer.settle, late)
+        if ids:
+            with origin.on_behalf_of(ids):
+                answering.start(request, answer.settle, until)
+        else:
+            answering.start(request, answer.settle, until)
 
-    def _send(self, call_id: int, method: Method[Any, Any], result: Any) -> None:
-        self._outbox.put((call_id, method, result))
+    def _send(self, call_id: int, method: Method[Any, Any], result: Any, ids: Ids) -> None:
+        self._outbox.put((call_id, method, result, ids))
 
-    def _encode(self, call_id: int, method: Method[Any, Any] | None, result: Any) -> bytes:
+    def _encode(
+        self, call_id: int, method: Method[Any, Any] | None, result: Any, ids: Ids
+    ) -> bytes:
         if method is None or isinstance(result, Exception):
             return streams.failed(call_id, result)
         try:
@@ -275,5 +296,6 @@ class AnswerStream:
                 raise OutcomeUnknown("the answer is too large for a message")
             return streams.answer(call_id, content)
         except Exception as error:
-            self._log.failure("{call} has no answer", call=method.name)
+            with origin.on_behalf_of(ids):
+                self._log.failure("{call} has no answer", call=method.name)
             return streams.failed(call_id, error)

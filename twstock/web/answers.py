@@ -6,30 +6,36 @@ can have taken effect: ``none``, or ``unknown`` (ask again with the same key).
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from twstock import errors
 from twstock.market import (
     ORDER_NOT_FOUND,
     STOCK_NOT_FOUND,
+    ChangeKind,
     Stock,
+    StockChange,
     Trade,
     decimal_price,
     refusal_of_words,
 )
-from twstock.rpc.calls import Orders, Placement, PlaceOrder, Stocks
+from twstock.rpc.calls import Changed, Changes, Orders, Placement, PlaceOrder, Stocks
 
 Header = tuple[bytes, bytes]
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 JSON = b"application/json"
+REVALIDATED = b"no-cache"
+"""May be kept, and used when the server has said that it is still so."""
 RETRY: tuple[Header, ...] = ((b"Retry-After", b"1"),)
 CLOSE: Header = (b"Connection", b"close")
 HIT: tuple[Header, ...] = ((b"X-Cache", b"hit"),)
 MISS: tuple[Header, ...] = ((b"X-Cache", b"miss"),)
+ETAG = b"ETag"
 REPLAYED: tuple[Header, ...] = ((b"Idempotency-Replayed", b"true"),)
 
 
@@ -55,8 +61,18 @@ class Answer:
         """Whether nothing but length and body tells it from others with its status."""
         return not self.headers and self.media_type is JSON and self.caching == b"no-store"
 
+    def etag(self) -> bytes:
+        """The entity tag of the body; empty if it has none."""
+        return next((value for name, value in self.headers if name == ETAG), b"")
+
+    def not_modified(self) -> "Answer":
+        """The same, for a client that has the body already (RFC 9110 section 15.4.5)."""
+        return replace(self, status=304, body=b"")
+
     def fields(self) -> tuple[Header, ...]:
         """All header fields that belong to the answer, in the sequence in which they are sent."""
+        if self.status == 304:  # it has no body, of which anything could be said
+            return ((b"Cache-Control", self.caching), *self.headers)
         return (
             (b"Content-Type", self.media_type),
             (b"Content-Length", b"%d" % len(self.body)),
@@ -100,12 +116,25 @@ def data(value: object, headers: tuple[Header, ...] = ()) -> Answer:
     return plain({"data": value}, 200, headers)
 
 
+class Fault(NamedTuple):
+    """What is wrong, and what HTTP says about it. ``outcome`` is told if it is not empty."""
+
+    status: int
+    message: str
+    outcome: str = ""
+    headers: tuple[Header, ...] = ()
+
+    def fields(self) -> dict[str, Any]:
+        """The one form that all errors have."""
+        fields: dict[str, Any] = {"code": self.status, "message": self.message}
+        if self.outcome:
+            fields["outcome"] = self.outcome
+        return fields
+
+
 def error(status: int, message: str, outcome: str = "", headers: tuple[Header, ...] = ()) -> Answer:
     """An error in the one form that all have."""
-    fields: dict[str, Any] = {"code": status, "message": message}
-    if outcome:
-        fields["outcome"] = outcome
-    return plain({"error": fields}, status, headers)
+    return plain({"error": Fault(status, message, outcome).fields()}, status, headers)
 
 
 NO_SUCH_STOCK = error(404, STOCK_NOT_FOUND)
@@ -115,11 +144,17 @@ FOR_THE_CATALOG_ALONE = error(403, "caches are invalidated through the internal 
 INVALIDATED = plain({"code": 200, "message": "Cache invalidated"})
 MALFORMED = error(400, "malformed HTTP request")
 NO_HOST = error(400, "Host: expected exactly one")
+ADMINISTRATION_OFF = error(403, "administration is off: no admin token is configured")
+NO_ADMINISTRATOR = error(
+    401, "expected the admin token", headers=((b"WWW-Authenticate", b"Bearer"),)
+)
+KEY_OF_ANOTHER_CHANGE = error(422, "idempotency key was used with another change")
 NOT_UTF8 = error(400, "path: not UTF-8")
 TOO_SLOW = error(408, "the request took too long to arrive")
 TARGET_TOO_LONG = error(414, "the request line is too long")
 HEADERS_TOO_LARGE = error(431, "the request's headers are too large")
-BROKEN = error(500, "internal error", "unknown")
+INTERNAL = Fault(500, "internal error", "unknown")
+BROKEN = error(*INTERNAL)
 
 
 def body_too_large(limit: int) -> Answer:
@@ -134,19 +169,23 @@ def not_allowed(methods: Iterable[str]) -> Answer:
 
 
 def stock_fields(stock: Stock) -> dict[str, Any]:
-    """A stock as the API shows it."""
-    return {
+    """A stock as the API shows it; ``halted`` only while it is."""
+    fields = {
         "name": stock.name,
         "price": decimal_price(stock.price_cents),
         "quantity": stock.quantity,
         "volume": stock.volume,
         "version": stock.version,
     }
+    return fields | {"halted": True} if stock.halted else fields
 
 
-def stock_found(stock: Stock) -> Answer:
-    """A stock from the cache."""
-    return data(stock_fields(stock), HIT)
+def stock_found(stock: Stock, cached: tuple[Header, ...] = HIT) -> Answer:
+    """A stock, from the cache or from the catalog; whoever keeps it has to ask whether it is
+    still so, by its version.
+    """
+    body = _encode({"data": stock_fields(stock)}).encode("ascii")
+    return Answer(200, body, ((ETAG, b'"%d"' % stock.version), *cached), caching=REVALIDATED)
 
 
 def order_fields(trade: Trade) -> dict[str, Any]:
@@ -162,16 +201,57 @@ def order_fields(trade: Trade) -> dict[str, Any]:
     }
 
 
-def stock_page(page: Stocks) -> Answer:
-    """Stocks, and the name to go on after."""
+def change_fields(change: StockChange) -> dict[str, Any]:
+    """A change as the API shows it: its price and its quantity where its kind has them."""
+    fields: dict[str, Any] = {
+        "change_number": change.number,
+        "kind": change.kind,
+        "name": change.name,
+        "version": change.version,
+        "timestamp_ms": change.at_ms,
+    }
+    if change.kind in (ChangeKind.ADD, ChangeKind.PRICE):
+        fields["price"] = decimal_price(change.price_cents)
+    if change.kind in (ChangeKind.ADD, ChangeKind.RESTOCK):
+        fields["quantity"] = change.quantity
+    return fields
+
+
+def change_page(page: Changes) -> Answer:
+    """Changes, and the number to go on after."""
+    rows = [change_fields(change) for change in page.changes]
+    return plain({"data": rows, "next": page.next or None})
+
+
+def changed(done: Changed) -> Answer:
+    """What became of a change. A refusal is 409, for the stock is there, but not so that the
+    change makes sense; or 404 when it is not there.
+    """
+    headers = REPLAYED if done.replayed else ()
+    if done.stock is None:
+        status = 404 if done.refusal == STOCK_NOT_FOUND else 409
+        return error(status, done.refusal, headers=headers)
+    result = {"change_number": done.number, "stock": stock_fields(done.stock)}
+    return data(result, headers)
+
+
+def stock_page(page: Stocks, limit: int) -> Answer:
+    """Up to ``limit`` stocks, and the name to go on after."""
     rows = [stock_fields(stock) for stock in page.stocks]
-    return plain({"data": rows, "next": page.next or None})
+    return _page("/stocks", rows, page.next, limit)
 
 
-def order_page(page: Orders) -> Answer:
-    """Orders, and the number to go on after."""
+def order_page(page: Orders, limit: int) -> Answer:
+    """Up to ``limit`` orders, and the number to go on after."""
     rows = [order_fields(trade) for trade in page.orders]
-    return plain({"data": rows, "next": page.next or None})
+    return _page("/orders", rows, page.next, limit)
+
+
+def _page(path: str, rows: list[dict[str, Any]], after: str | int, limit: int) -> Answer:
+    """A page, with a link to the next one, if there is one (RFC 8288)."""
+    target = f"{path}?after={quote(str(after), safe='')}&limit={limit}"
+    link = ((b"Link", f'<{target}>; rel="next"'.encode("ascii")),) if after else ()
+    return plain({"data": rows, "next": after or None}, 200, link)
 
 
 def placement(placed: Placement) -> Answer:
@@ -188,6 +268,19 @@ def refusal(order: PlaceOrder) -> Answer | None:
     return None if judged is None else error(404, judged)
 
 
+def placement_row(placed: Placement) -> dict[str, Any]:
+    """What became of one order of a batch, as its row tells it."""
+    row: dict[str, Any] = {"status": 200, "transaction_number": placed.number}
+    if placed.refusal:
+        row = fault_row(Fault(404, placed.refusal))
+    return row | {"replayed": True} if placed.replayed else row
+
+
+def fault_row(fault: Fault) -> dict[str, Any]:
+    """What is wrong with one order of a batch, as its row tells it."""
+    return {"status": fault.status, "error": fault.fields()}
+
+
 def readiness(reasons: list[str]) -> Answer:
     """Whether the front-end can serve, and why not."""
     state = {"ready": not reasons, "reasons": reasons}
@@ -198,19 +291,24 @@ def readiness(reasons: list[str]) -> Answer:
 
 
 def failure(problem: errors.TwstockError, nothing: str = "none") -> Answer:
+    """The answer for an error that was raised on purpose; see ``fault``."""
+    return error(*fault(problem, nothing))
+
+
+def fault(problem: errors.TwstockError, nothing: str = "none") -> Fault:
     """What HTTP says about an error that was raised on purpose.
 
     ``nothing`` is the outcome to tell of when the request itself did nothing.
     """
     match problem:
         case errors.InvalidRequest():
-            return error(400, str(problem))
+            return Fault(400, str(problem))
         case errors.KeyReused():
-            return error(422, str(problem))
+            return Fault(422, str(problem))
         case errors.Overloaded():
-            return error(429, str(problem) or "too many requests", nothing, RETRY)
+            return Fault(429, str(problem) or "too many requests", nothing, RETRY)
         case errors.DiskFull():
-            return error(507, str(problem) or "disk full", nothing, RETRY)
+            return Fault(507, str(problem) or "disk full", nothing, RETRY)
         case errors.NotLeader() | errors.Unavailable():
-            return error(503, str(problem) or "unavailable", nothing, RETRY)
-    return error(503, str(problem) or "outcome unknown", "unknown", RETRY)
+            return Fault(503, str(problem) or "unavailable", nothing, RETRY)
+    return Fault(503, str(problem) or "outcome unknown", "unknown", RETRY)

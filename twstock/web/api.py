@@ -14,7 +14,7 @@ from twstock.config import Limits
 from twstock.errors import TwstockError
 from twstock.market import Stock, Trade
 from twstock.rpc.calls import Lookup, Orders, Page, Placement, PlaceOrder, StockPage, Stocks
-from twstock.web import answers, bodies
+from twstock.web import answers, bodies, operations
 from twstock.web.answers import Answer
 from twstock.web.cache import Cache
 from twstock.web.respond import body, segment
@@ -90,17 +90,17 @@ class Api:
     def routes(self) -> tuple[Route, ...]:
         """What is served where."""
         return (
-            Route("GET", "/stocks", self.list_stocks),
-            Route("GET", "/stocks/<rest:name>", self.stock),
-            Route("GET", "/orders", self.list_orders),
-            Route("POST", "/orders", self.place),
+            Route("GET", "/stocks", self.list_stocks, operations.LIST_STOCKS),
+            Route("GET", "/stocks/<rest:name>", self.stock, operations.GET_STOCK),
+            Route("GET", "/orders", self.list_orders, operations.LIST_ORDERS),
+            Route("POST", "/orders", self.place, operations.PLACE_ORDER),
             Route("GET", "/orders/", self.list_orders),
             Route("POST", "/orders/", self.place),
-            Route("GET", "/orders/<rest:number>", self.order),
-            Route("GET", "/cluster", self.cluster),
-            Route("GET", "/cache", self.cache_counters),
-            Route("GET", "/livez", self.alive),
-            Route("GET", "/readyz", self.ready),
+            Route("GET", '/orders/<rest("batch"):number>', self.order, operations.GET_ORDER),
+            Route("GET", "/cluster", self.cluster, operations.CLUSTER),
+            Route("GET", "/cache", self.cache_counters, operations.CACHE),
+            Route("GET", "/livez", self.alive, operations.ALIVE),
+            Route("GET", "/readyz", self.ready, operations.READY),
             Route("DELETE", "/delete/<rest:name>", self.delete),
         )
 
@@ -133,12 +133,12 @@ class Api:
         if stock is None:
             return answers.NO_SUCH_STOCK
         self._cache.fill(ticket, stock)
-        return answers.data(answers.stock_fields(stock), answers.MISS)
+        return answers.stock_found(stock, answers.MISS)
 
     async def list_stocks(self, request: Request) -> Answer:
         """``GET /stocks?after=&limit=``."""
         page = bodies.parse_stock_page(request.args, self._limits.page_max)
-        return answers.stock_page(await self._catalog.list(page))
+        return answers.stock_page(await self._catalog.list(page), page.limit)
 
     def place(self, request: Request) -> "Answer | Deferred[Answer]":
         """``POST /orders``."""
@@ -192,7 +192,7 @@ class Api:
     async def list_orders(self, request: Request) -> Answer:
         """``GET /orders?after=&limit=``."""
         page = bodies.parse_order_page(request.args, self._limits.page_max)
-        return answers.order_page(await self._orders.list(page))
+        return answers.order_page(await self._orders.list(page), page.limit)
 
     async def cluster(self, _request: Request) -> Answer:
         """``GET /cluster``: one row for each member."""

@@ -1,4 +1,4 @@
-"""What requests say: the body of an order, its key, numbers, names and pages. Strict.
+"""What requests say: bodies of orders and of changes, keys, numbers, names, pages. Strict.
 
 Everything that is wrong with a request is an ``InvalidRequest`` whose message names the field.
 """
@@ -6,15 +6,26 @@ Everything that is wrong with a request is an ``InvalidRequest`` whose message n
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from twstock.errors import InvalidRequest
-from twstock.market import KEY_CHARS_MAX, NAME_CHARS_MAX, QUANTITY_MAX
+from twstock.market import (
+    KEY_CHARS_MAX,
+    NAME_CHARS_MAX,
+    QUANTITY_MAX,
+    ChangeKind,
+    ChangeRequest,
+    is_stock_name,
+)
 from twstock.rpc.calls import Page, PlaceOrder, StockPage
 
 PAGE_DEFAULT = 100
+BATCH_ORDERS_MAX = 1000
+"""How many orders a client may send in one request."""
 NUMBER_MAX = 2**63 - 1
 """The largest transaction number that the wire can carry (int64)."""
 _DIGITS_MAX = 18
@@ -22,11 +33,20 @@ _FIELD_SHOWN_MAX = 64
 _REMEMBERED_BYTES_MAX = 256
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}")
 _COUNT = re.compile(r"[0-9]{1,19}")
+_PRICE = re.compile(r"[0-9]{1,13}(\.[0-9]{1,2})?", re.ASCII)
+_KEY_EXPECTED = f"expected one of 1 to {KEY_CHARS_MAX} visible ASCII characters"
 _KEY = re.compile(rb"[\x21-\x7e]{1,%d}" % KEY_CHARS_MAX)
 
 
 class _NoNumber:
     """Stands for NaN and the infinities, which Python's parser takes and JSON does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Spelled:
+    """A number with a fraction or an exponent as it was written: a float would round it."""
+
+    digits: str
 
 
 def _integer(digits: str) -> int:
@@ -62,7 +82,10 @@ def _shown(field: str) -> str:
 
 
 _decode = json.JSONDecoder(
-    object_pairs_hook=_members, parse_int=_integer, parse_constant=lambda _: _NoNumber()
+    object_pairs_hook=_members,
+    parse_int=_integer,
+    parse_float=_Spelled,
+    parse_constant=lambda _: _NoNumber(),
 ).decode
 
 
@@ -87,39 +110,106 @@ def parse_order(body: bytes, key: str) -> PlaceOrder:
     return PlaceOrder(key, *terms)
 
 
+def parse_batch(body: bytes) -> Sequence[object]:
+    """The orders of a batch, each to be read by ``parse_order_of_batch``."""
+    orders = _member(parse_object(body), "orders")
+    if not isinstance(orders, list) or not 1 <= len(orders) <= BATCH_ORDERS_MAX:
+        raise InvalidRequest("orders", f"expected a list of 1 to {BATCH_ORDERS_MAX} orders")
+    return orders
+
+
+def parse_order_of_batch(fields: object, position: int) -> PlaceOrder:
+    """One order of a batch, whose ``key`` is empty if it came without one. What is wrong with it
+    is told with its position, counted from 0.
+    """
+    where = f"orders[{position}]"
+    if not isinstance(fields, dict):
+        raise InvalidRequest(where, "expected a JSON object")
+    key = fields.get("idempotency_key", "")
+    if "idempotency_key" in fields and not _is_key(key):
+        raise InvalidRequest(f"{where}.idempotency_key", _KEY_EXPECTED)
+    return PlaceOrder(key, *_terms_of(fields, f"{where}."))
+
+
+def _is_key(value: object) -> bool:
+    return isinstance(value, str) and value.isascii() and bool(_KEY.fullmatch(value.encode()))
+
+
 def _terms(body: bytes) -> tuple[str, str, int]:
+    return _terms_of(parse_object(body))
+
+
+def _terms_of(fields: Mapping[str, Any], where: str = "") -> tuple[str, str, int]:
     """Name, type and quantity."""
-    fields = parse_object(body)
-    name = _text(fields, "name")
+    name = _text(fields, "name", where)
     if not 1 <= len(name) <= NAME_CHARS_MAX:
-        raise InvalidRequest("name", f"expected 1 to {NAME_CHARS_MAX} characters")
-    quantity = _member(fields, "quantity")
-    if type(quantity) is not int:
-        raise InvalidRequest("quantity", "expected an integer")
-    if quantity > QUANTITY_MAX:
-        raise InvalidRequest("quantity", f"expected at most {QUANTITY_MAX}")
-    return name, _text(fields, "type"), quantity
+        raise InvalidRequest(f"{where}name", f"expected 1 to {NAME_CHARS_MAX} characters")
+    quantity = _quantity(fields, where=where)
+    return name, _text(fields, "type", where), quantity
 
 
 # The same few bytes come again and again: few stocks, small quantities.
 _remembered_terms = lru_cache(maxsize=4096)(_terms)
 
 
-def _member(fields: Mapping[str, Any], name: str) -> Any:
+def _quantity(fields: Mapping[str, Any], least: int | None = None, where: str = "") -> int:
+    quantity = _member(fields, "quantity", where)
+    if type(quantity) is not int:
+        raise InvalidRequest(f"{where}quantity", "expected an integer")
+    if quantity > QUANTITY_MAX:
+        raise InvalidRequest(f"{where}quantity", f"expected at most {QUANTITY_MAX}")
+    if least is not None and quantity < least:
+        raise InvalidRequest(f"{where}quantity", f"expected at least {least}")
+    return quantity
+
+
+def _price_cents(fields: Mapping[str, Any]) -> int:
+    """A price, as a number or a text, in cents: what is written, exactly. Nothing is rounded."""
+    price = _member(fields, "price")
+    if isinstance(price, _Spelled):
+        price = price.digits
+    elif type(price) is int:
+        price = str(price)
+    if not isinstance(price, str) or not _PRICE.fullmatch(price):
+        problem = "expected a number from 0 up with at most two decimals, like 15.99"
+        raise InvalidRequest("price", problem)
+    return int(Decimal(price) * 100)
+
+
+def parse_add(body: bytes, key: str) -> ChangeRequest:
+    """The stock that a POST body adds: name, price and quantity, as in a line of catalog.csv."""
+    fields = parse_object(body)
+    name = _text(fields, "name")
+    if not is_stock_name(name):
+        problem = f"expected 1 to {NAME_CHARS_MAX} printable characters, no blanks around them"
+        raise InvalidRequest("name", problem)
+    price_cents, quantity = _price_cents(fields), _quantity(fields, 0)
+    return ChangeRequest(key, ChangeKind.ADD, name, price_cents, quantity)
+
+
+def parse_change(kind: ChangeKind, name: str, body: bytes, key: str) -> ChangeRequest:
+    """The change of a stock that a POST body asks for; a halt or a resume needs none."""
+    price_cents = _price_cents(parse_object(body)) if kind is ChangeKind.PRICE else 0
+    quantity = _quantity(parse_object(body), 1) if kind is ChangeKind.RESTOCK else 0
+    return ChangeRequest(key, kind, name, price_cents, quantity)
+
+
+def _member(fields: Mapping[str, Any], name: str, where: str = "") -> Any:
+    """A field that has to be there; ``where`` is what stands before its name in a complaint."""
     if name not in fields:
-        raise InvalidRequest(name, "missing")
+        raise InvalidRequest(f"{where}{name}", "missing")
     return fields[name]
 
 
-def _text(fields: Mapping[str, Any], name: str) -> str:
+def _text(fields: Mapping[str, Any], name: str, where: str = "") -> str:
     """A text that UTF-8 can carry: JSON's escapes can spell half of a surrogate pair."""
-    value = _member(fields, name)
+    value = _member(fields, name, where)
     if not isinstance(value, str):
-        raise InvalidRequest(name, "expected a text")
+        raise InvalidRequest(f"{where}{name}", "expected a text")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        raise InvalidRequest(name, "not a Unicode text") from None
+        raise InvalidRequest(f"{where}{name}", "not a Unicode text") from None
     return value
 
 
@@ -136,8 +226,7 @@ def parse_key(values: Sequence[bytes] | None) -> str | None:
     if not values:
         return None
     if len(values) > 1 or not _KEY.fullmatch(values[0]):
-        problem = f"expected one of 1 to {KEY_CHARS_MAX} visible ASCII characters"
-        raise InvalidRequest("Idempotency-Key", problem)
+        raise InvalidRequest("Idempotency-Key", _KEY_EXPECTED)
     return values[0].decode("ascii")
 
 
@@ -170,7 +259,7 @@ def parse_version(arguments: Mapping[bytes, Sequence[bytes]]) -> int | None:
 
 
 def parse_order_page(arguments: Mapping[bytes, Sequence[bytes]], limit_max: int) -> Page:
-    """``after`` and ``limit`` of a page of orders."""
+    """``after`` and ``limit`` of a page of orders, or of changes."""
     text = _argument(arguments, "after")
     after = 0 if text is None else _count(text, "after")
     return Page(after, _limit(arguments, limit_max))
@@ -180,6 +269,14 @@ def parse_stock_page(arguments: Mapping[bytes, Sequence[bytes]], limit_max: int)
     """``after`` and ``limit`` of a page of stocks."""
     after = _name(_argument(arguments, "after") or b"", "after")
     return StockPage(after, _limit(arguments, limit_max))
+
+
+def parse_self_alone(arguments: Mapping[bytes, Sequence[bytes]]) -> bool:
+    """Whether ``members`` asks for this process alone."""
+    text = _argument(arguments, "members")
+    if text not in (None, b"self"):
+        raise InvalidRequest("members", "expected self, or nothing for all")
+    return text is not None
 
 
 def _argument(arguments: Mapping[bytes, Sequence[bytes]], name: str) -> bytes | None:

@@ -10,26 +10,40 @@ from typing import Any, TypeVar
 from klein import Klein
 from treq.client import HTTPClient
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
 from twisted.web.client import Agent
 
 from twstock.config import Address, Cluster, Front
 from twstock.errors import ConfigError, Unavailable
-from twstock.process import Pool, key_maker
+from twstock.observatory import Observatory
+from twstock.process import Pool, key_maker, wall_ms
 from twstock.rpc.calls import Register
 from twstock.rpc.client import Client
+from twstock.web.admin import Administration, known_token
 from twstock.web.api import Api
+from twstock.web.batch import Batches
 from twstock.web.cache import Cache
 from twstock.web.console import Console, load
+from twstock.web.description import described
+from twstock.web.drain import QUIET_S
+from twstock.web.feed import Feed
+from twstock.web.gauges import front_families
+from twstock.web.history import History
 from twstock.web.internal import BODY_BYTES_MAX, Internal
 from twstock.web.lane import Lane, LaneChannel
 from twstock.web.leader import LeaderWatch
 from twstock.web.lease import LeaseSession
+from twstock.web.metrics import Metrics
+from twstock.web.requestids import RequestIds
 from twstock.web.roster import Roster
-from twstock.web.routes import mount
+from twstock.web.routes import larger_bodies, mount
 from twstock.web.site import ApiSite
+from twstock.web.sockets import Find, passed_listener
+from twstock.web.sources import Leaders, Sources
 from twstock.web.tiers import CatalogTier, OrderTier, Tier
+from twstock.web.traffic import Traffic
 
 T = TypeVar("T", bound=Tier)
 ROW_DEADLINE_S = 0.3
@@ -43,11 +57,19 @@ def boottime() -> float:
 
 class FrontEnd(Service):
     """Front-end ``front`` of ``cluster``; ``pools`` run the calls to other members. Channels
-    and ports are made in ``startService``: before it, twistd may still fork.
+    and ports are made in ``startService``: before it, twistd may still fork. ``find``
+    makes an endpoint of its description, that of a passed socket among them.
     """
 
+    _log = Logger()
+
     def __init__(
-        self, reactor: Any, cluster: Cluster, front: Front, pools: Mapping[str, Pool]
+        self,
+        reactor: Any,
+        cluster: Cluster,
+        front: Front,
+        pools: Mapping[str, Pool],
+        find: Find | None = None,
     ) -> None:
         self._reactor = reactor
         self._cluster = cluster
@@ -56,13 +78,21 @@ class FrontEnd(Service):
         self._limits = cluster.limits
         self._random = Random()
         self._clients: list[Client] = []
-        self._ports: list[Any] = []
-        self._sites: list[ApiSite] = []
+        self._find = find
+        self._public: tuple[Any, ApiSite] | None = None
+        self._internal: tuple[Any, ApiSite] | None = None
+        self._first_stops: list[Callable[[], None]] = []
         self._stops: list[Callable[[], None]] = []
+        self._members: dict[str, Client] = {}
+        self.observatory = Observatory(f"front-{front.id}", reactor)
+        """What this process can tell of itself; parts may ``add`` to it."""
 
     def startService(self) -> None:
-        """Know the other tiers, listen, take the lease; ConfigError when a port is taken."""
+        """Know the other tiers, listen, take the lease; ConfigError when a port is taken, or
+        the administrator's token cannot be read.
+        """
         super().startService()
+        token = known_token(self._cluster.admin)
         cache = Cache(self._limits.cache_size)
         catalog, orders = self._tier("catalog", CatalogTier), self._tier("order", OrderTier)
         me = Register(self._front.id, f"http://{self._front.internal}", secrets.token_hex(16))
@@ -72,14 +102,28 @@ class FrontEnd(Service):
         roster = self._roster(catalog, orders)
         session, new_key = (me.front_id, me.session), key_maker()
         api = Api(cache, catalog, orders, roster, session, boottime, new_key, self._limits)
-        self._stops = [orders.queue.stop, lease.stop, catalog.watch.stop, orders.watch.stop]
+        traffic, watched = Traffic(), self.observatory
+        metrics = Metrics(watched, self._members, self._reactor)
+        history = History(traffic, cache, watched.lag.take_worst_s, wall_ms, self._reactor)
+        feed = self._make_feed(catalog, orders)
+        admin = Administration(catalog, token, new_key, cache.raise_minimum, self._limits)
+        batches = Batches(cache, orders, new_key, self._limits)
+        # No trade waits for a cache that is about to go, and no drain for a stream without end.
+        self._first_stops = [lease.stop, feed.stop]
+        self._stops = [orders.queue.stop, catalog.watch.stop, orders.watch.stop]
+        self._stops += [history.stop, watched.lag.stop]
         # The catalog may call back as soon as the lease is taken: listen for that first.
-        self._listen(Internal(cache, roster.own_row).app(), self._front.internal, BODY_BYTES_MAX)
-        app = mount(api.routes() + Console(load()).routes())
-        public = self._listen(app, self._front.http, self._limits.body_bytes_max)
-        lane = Lane(api, public.date, self._limits)
+        internal = self._site(Internal(cache, roster.own_row).app(), BODY_BYTES_MAX)
+        self._internal = self._listen(internal, self._front.internal), internal
+        routes = described((api, batches, feed, admin, history, metrics, Console(load())))
+        public = self._site(mount(routes), self._limits.body_bytes_max)
+        public.larger_bodies, public.traffic = larger_bodies(routes), traffic
+        self._public = self._open(public), public
+        lane = Lane(api, public.date, public.ids, self._limits, traffic)
         public.make_channel = lambda: LaneChannel(self._limits, lane)
-        for part in (catalog.watch, orders.watch, lease):
+        counted = (cache, catalog, orders, public, roster)
+        watched.add(lambda: front_families(*counted, boottime()))
+        for part in (catalog.watch, orders.watch, lease, history, watched.lag):
             part.start()
 
     def stopService(self) -> "Deferred[None]":
@@ -88,17 +132,40 @@ class FrontEnd(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        for port in self._ports:
-            await maybeDeferred(port.stopListening)
-        await DeferredList([site.drain() for site in self._sites])
+        """The catalog can reach this front-end until the last request is answered: a trade that
+        is under way here may change what is cached here.
+        """
+        if self._public is not None:
+            for stop in self._first_stops:
+                stop()
+            _, site = self._public
+            began = self._reactor.seconds()
+            self._log.info("drains {connections} connections", connections=len(site.channels))
+            await self._close(*self._public, QUIET_S)
+            self._log.info(
+                "has drained, {left} unanswered", left=site.given_up,
+                seconds=self._reactor.seconds() - began,
+            )  # fmt: skip
+        if self._internal is not None:
+            await self._close(*self._internal, 0.0)
         for stop in self._stops:
             stop()
         for client in self._clients:
             client.close()
 
+    def _make_feed(self, catalog: CatalogTier, orders: OrderTier) -> Feed:
+        sources = Sources(orders, catalog, catalog, self._limits)
+        leaders = Leaders((orders.watch, catalog.watch))
+        return Feed(sources, leaders, self._reactor, self._limits, self._random)
+
+    async def _close(self, port: Any, site: ApiSite, quiet_s: float) -> None:
+        await maybeDeferred(port.stopListening)
+        await site.drain(quiet_s)
+
     def _tier(self, group: str, kind: type[T]) -> T:
         """A tier with two connections to each member: bulk does not delay control calls."""
         watching, asking = self._callers(group, "control"), self._callers(group, "calls")
+        self._members |= {f"{group}-{number}": client for number, client in asking.items()}
         leader = LeaderWatch(group, watching, self._reactor, self._limits, self._random)
         return kind(leader, asking, self._reactor, self._limits, self._random)
 
@@ -135,13 +202,30 @@ class FrontEnd(Service):
 
         return Deferred.fromCoroutine(get()).addTimeout(ROW_DEADLINE_S, self._reactor)
 
-    def _listen(self, app: Klein, address: Address, body_bytes_max: int) -> ApiSite:
-        """Serve an app; raises ConfigError when the address cannot be had."""
+    def _site(self, app: Klein, body_bytes_max: int) -> ApiSite:
         site = ApiSite(app.resource(), self._reactor, self._limits, body_bytes_max)
+        site.ids = RequestIds(f"{self._front.id}-{secrets.token_hex(4)}-")
+        return site
+
+    def _open(self, site: ApiSite) -> Any:
+        """Serve the public on a socket that was passed, or else on one of our own."""
+        passed = None if self._find is None else passed_listener(self._find)
+        if passed is None:
+            return self._listen(site, self._front.http)
+        with passed:  # the reactor makes a copy
+            address = Address(*passed.getsockname()[:2])
+            port = self._reactor.adoptStreamPort(passed.fileno(), passed.family, site)
+        self._log.info("listens on {address}, a socket that was passed", address=address)
+        if address.port != self._front.http.port:
+            http = self._front.http
+            self._log.warn("cluster.toml tells everybody {http} instead", http=http)
+        return port
+
+    def _listen(self, site: ApiSite, address: Address) -> Any:
+        """Serve on an address; raises ConfigError when it cannot be had."""
         try:
             port = self._reactor.listenTCP(address.port, site, backlog=1024, interface=address.host)
         except CannotListenError as error:
             raise ConfigError(f"front-{self._front.id} cannot listen: {error}") from None
-        self._ports.append(port)
-        self._sites.append(site)
-        return site
+        self._log.info("listens on {address}", address=address)
+        return port

@@ -15,7 +15,9 @@ from typing import Any, Generic, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from twstock import origin
 from twstock.errors import OutcomeUnknown, Unavailable
+from twstock.origin import Ids
 from twstock.process import Clock, DelayedCall
 from twstock.web.pace import Pace
 
@@ -37,6 +39,7 @@ class _Waiter(Generic[A]):
 
     answer: "Deferred[A]"
     timer: DelayedCall
+    origin: Ids
 
     def settle(self, result: "A | Failure") -> None:
         """Tell it, unless its time was up."""
@@ -69,7 +72,7 @@ class Gathering(Generic[Q, A]):
         """
         answer: Deferred[A] = Deferred(lambda _: self._leave(question, waiter))
         left = max(deadline - self._clock.seconds(), 0.0)
-        waiter = _Waiter(answer, self._clock.callLater(left, answer.cancel))
+        waiter = _Waiter(answer, self._clock.callLater(left, answer.cancel), origin.current())
         asked = self._waiting.get(question)
         if asked is None:
             asked = self._waiting[question] = _Question(deadline)
@@ -125,7 +128,9 @@ class Gathering(Generic[Q, A]):
         self._pace.began(began)
         deadline = max(question.deadline for question in asked)
         # Each waiter's own deadline has a timer; the call may live as long as the last.
-        call = Deferred.fromCoroutine(self._call(questions, deadline))
+        origins = [waiter.origin for each in asked for waiter in each.waiters if waiter.origin]
+        with origin.on_behalf_of(origin.together(origins)):
+            call = Deferred.fromCoroutine(self._call(questions, deadline))
         call.addBoth(self._ended, began, asked)
 
     def _ended(

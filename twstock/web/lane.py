@@ -9,7 +9,7 @@ and one spelling of the rest.
 """
 
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -18,11 +18,14 @@ from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 
+from twstock import origin
 from twstock.config import Limits
 from twstock.market import Stock
 from twstock.web.answers import CLOSE, Answer, stock_found
+from twstock.web.requestids import RequestIds, is_good
 from twstock.web.respond import Answering, outcome
 from twstock.web.site import HOST, ApiChannel
+from twstock.web.traffic import LOOKUP, ORDER, TRADE, Traffic
 
 _GET_STOCK = re.compile(rb"GET /stocks/([A-Za-z0-9._~-]{1,64}) HTTP/1\.1")
 _GET_ORDER = re.compile(rb"GET /orders/([1-9][0-9]{0,17}) HTTP/1\.1")
@@ -53,12 +56,15 @@ _MEANINGLESS = frozenset(
         b"user-agent",
     }
 )
-"""Fields that change nothing about any answer of this API."""
-_ONCE = frozenset({b"host", b"connection", b"content-length", b"idempotency-key"})
+"""Fields that change nothing about any answer of this API; Accept does if it names problems."""
+REQUEST_ID = b"x-request-id"
+_ONCE = frozenset({b"host", b"connection", b"content-length", b"idempotency-key", REQUEST_ID})
+_OK = b"HTTP/1.1 200 OK\r\nDate: %b\r\nX-Request-Id: %b\r\n%b"
 
-
-Reply = bytes | Deferred[Answer]
-"""An answer as it is written, or one that is to come."""
+Reply = bytes | tuple[bytes, Deferred[Answer]]
+"""An answer as it is written, or the request's id and the answer that is to come."""
+Find = Callable[[Any, bytes], Reply]
+"""What answers a request for something, under the id that its client gave it, if any."""
 
 
 class Hot(Protocol):
@@ -81,15 +87,35 @@ class Hot(Protocol):
 
 
 class Lane:
-    """Recognizes hot requests. ``date`` gives the Date header's value."""
+    """Recognizes hot requests. ``date`` gives the Date header's value, ``ids`` the id of a
+    request that has none.
 
-    def __init__(self, api: Hot, date: Callable[[], bytes], limits: Limits) -> None:
+    Of the request that was taken last, ``counted_in`` is where it is counted if it was answered
+    at once, ``route`` what it counts as if the answer is to come.
+    """
+
+    def __init__(
+        self,
+        api: Hot,
+        date: Callable[[], bytes],
+        ids: RequestIds,
+        limits: Limits,
+        traffic: Traffic | None = None,
+    ) -> None:
         self._api = api
         self._date = date
+        self._ids = ids
+        self._count = ids.count
+        self.traffic = traffic or Traffic()
+        self.route = LOOKUP
+        self._lookups, self._queries = (self.traffic.of(route, 200) for route in (LOOKUP, ORDER))
+        self.counted_in = self._lookups
+        # With the id's constant part in it: formatting it apart costs three times as much.
+        self._ok = b"HTTP/1.1 200 OK\r\nDate: %%b\r\nX-Request-Id: %b%%d\r\n%%b" % ids.prefix
         self._body_bytes_max = limits.body_bytes_max
         # Half, because the ordinary way counts the request line as well.
         self._headers_bytes_max = min(_HEADERS_BYTES_MAX, limits.header_bytes_max // 2)
-        self._lines: dict[bytes, tuple[Callable[[Any], Reply], Any]] = {}
+        self._lines: dict[bytes, tuple[Find, Any]] = {}
         self._plain: set[bytes] = set()
         self._orders: dict[bytes, dict[bytes, bytes]] = {}
         self._tails: dict[Any, tuple[object, bytes]] = {}
@@ -102,46 +128,61 @@ class Lane:
         line, headers = data[:end], data[end + 2 :]
         known = self._lines.get(line) or self._learn_line(line)
         if known is not None:
-            if headers in self._plain or self._learn_headers(headers):
-                find, what = known
-                return find(what)
-            return None
+            find, what = known
+            if headers in self._plain:
+                return find(what, b"")
+            given = self._learn_headers(headers)
+            return None if given is None else find(what, given)
         if line in _POST_ORDER:
             return self._place(headers)
         return None
 
-    def whole(self, answer: Answer) -> bytes:
+    def whole(self, answer: Answer, request_id: bytes) -> bytes:
         """An answer as the ordinary way writes it."""
-        return self._head(answer) + answer.tail()
+        about = (answer.status, answer.reason, self._date(), request_id, answer.tail())
+        return b"HTTP/1.1 %d %b\r\nDate: %b\r\nX-Request-Id: %b\r\n%b" % about
 
-    def _head(self, answer: Answer) -> bytes:
-        return b"HTTP/1.1 %d %b\r\nDate: %b\r\n" % (answer.status, answer.reason, self._date())
-
-    def _found(self, key: Any, source: object, answer: Callable[[], Answer]) -> bytes:
+    def _found(self, key: Any, given: bytes, source: object, answer: Callable[[], Answer]) -> bytes:
         """A 200 whose tail is kept as long as ``source`` is the same object."""
         known = self._tails.get(key)
         if known is None or known[0] is not source:
             if len(self._tails) >= _KNOWN_MAX:
                 self._tails.clear()
             known = self._tails[key] = (source, answer().tail())
-        return b"HTTP/1.1 200 OK\r\nDate: %b\r\n%b" % (self._date(), known[1])
+        if given:
+            return _OK % (self._date(), given, known[1])
+        return self._ok % (self._date(), self._count(), known[1])
 
-    def _stock(self, name: str) -> Reply:
+    def _stock(self, name: str, given: bytes) -> Reply:
         stock = self._api.hit(name)
         if stock is None:
-            return self._asked(lambda: self._api.miss(name))
-        return self._found(name, stock, lambda: stock_found(stock))
+            return self._asked(LOOKUP, lambda: self._api.miss(name), given)
+        self.counted_in = self._lookups
+        return self._found(name, given, stock, lambda: stock_found(stock))
 
-    def _order(self, number: int) -> Reply:
+    def _order(self, number: int, given: bytes) -> Reply:
         answer = self._api.remembered(number)
         if answer is None:
-            return self._asked(lambda: self._api.find(number))
-        return self._found(number, answer, lambda: answer)
+            return self._asked(ORDER, lambda: self._api.find(number), given)
+        self.counted_in = self._queries
+        return self._found(number, given, answer, lambda: answer)
 
-    def _asked(self, respond: Callable[[], Answering]) -> Reply:
-        """What the API answers, errors included, as on the ordinary way."""
-        answer = outcome(respond, shield=False)
-        return self.whole(answer) if isinstance(answer, Answer) else answer
+    def _asked(self, route: str, respond: Callable[[], Answering], given: bytes) -> Reply:
+        """What the API answers, errors included, as on the ordinary way. What it asks others
+        tells them the id if the client gave one.
+        """
+        if not given:
+            request_id = self._ids.make()
+            answer = outcome(respond, request_id, shield=False)
+        else:
+            request_id = given
+            with origin.on_behalf_of((given.decode("ascii"),)):
+                answer = outcome(respond, request_id, shield=False)
+        if isinstance(answer, Answer):
+            self.counted_in = self.traffic.of(route, answer.status)
+            return self.whole(answer, request_id)
+        self.route = route
+        return request_id, answer
 
     def _place(self, rest: bytes) -> Reply | None:
         cut = rest.find(_END) + len(_END)
@@ -152,12 +193,11 @@ class Lane:
         if length > self._body_bytes_max:
             return None
         key = fields.get(b"idempotency-key")
-        return self._asked(
-            lambda: self._api.place_order(rest[cut:], None if key is None else [key])
-        )
+        keys = None if key is None else [key]
+        return self._asked(TRADE, lambda: self._api.place_order(rest[cut:], keys), _given(fields))
 
-    def _learn_line(self, line: bytes) -> tuple[Callable[[Any], Reply], Any] | None:
-        known: tuple[Callable[[Any], Reply], Any]
+    def _learn_line(self, line: bytes) -> tuple[Find, Any] | None:
+        known: tuple[Find, Any]
         if match := _GET_STOCK.fullmatch(line):
             known = (self._stock, match[1].decode())
         elif match := _GET_ORDER.fullmatch(line):
@@ -169,22 +209,25 @@ class Lane:
         self._lines[line] = known
         return known
 
-    def _learn_headers(self, headers: bytes) -> bool:
-        """Whether these are the headers of a request without a body."""
+    def _learn_headers(self, headers: bytes) -> bytes | None:
+        """The id that these headers of a request without a body give it, if any; None if they
+        are not for the lane. Those without an id come again and again, and are kept.
+        """
         fields = self._read(headers)
-        plain = fields is not None and not fields.keys() & {b"content-length", b"idempotency-key"}
-        if plain:
+        if fields is None or fields.keys() & {b"content-length", b"idempotency-key"}:
+            return None
+        if REQUEST_ID not in fields:
             if len(self._plain) >= _KNOWN_MAX:
                 self._plain.clear()
             self._plain.add(headers)
-        return plain
+        return _given(fields)
 
     def _order_fields(self, headers: bytes) -> dict[bytes, bytes] | None:
-        """As ``_read``; those without a key come again and again, and are kept."""
+        """As ``_read``; those without key and id come again and again, and are kept."""
         fields = self._orders.get(headers)
         if fields is None:
             fields = self._read(headers)
-            if fields is not None and b"idempotency-key" not in fields:
+            if fields is not None and not fields.keys() & {b"idempotency-key", REQUEST_ID}:
                 if len(self._orders) >= _KNOWN_MAX:
                     self._orders.clear()
                 self._orders[headers] = fields
@@ -192,6 +235,12 @@ class Lane:
 
     def _read(self, headers: bytes) -> dict[bytes, bytes] | None:
         return read_fields(headers) if len(headers) <= self._headers_bytes_max else None
+
+
+def _given(fields: Mapping[bytes, bytes]) -> bytes:
+    """The id that the client gave its request; empty if there is none, or none that is good."""
+    given = fields.get(REQUEST_ID, b"")
+    return given if is_good(given) else b""
 
 
 def read_fields(headers: bytes) -> dict[bytes, bytes] | None:
@@ -212,7 +261,7 @@ def read_fields(headers: bytes) -> dict[bytes, bytes] | None:
         name = match[1].lower()
         if name in _ONCE and name not in found:
             found[name] = match[2]
-        elif name not in _MEANINGLESS:
+        elif name not in _MEANINGLESS or (name == b"accept" and b"problem" in match[2].lower()):
             return None
     host, connection = found.get(b"host"), found.get(b"connection", b"keep-alive")
     length = found.get(b"content-length", b"0")
@@ -245,9 +294,12 @@ class LaneChannel(ApiChannel):
     _HTTPChannel__first_line: int
     _lane: Lane
     _is_waiting = False
+    _request_id = b""
     _is_lost = False
     _held = b""
     _quick_at = float("-inf")
+    _began = 0.0
+    _route = LOOKUP
 
     def __init__(self, limits: Limits, lane: Lane) -> None:
         super().__init__(limits)
@@ -260,15 +312,20 @@ class LaneChannel(ApiChannel):
             if len(self._held) > _HELD_BYTES_MAX:
                 self.transport.pauseProducing()
             return
-        answer = self._lane.take(data) if self._is_idle() else None
+        lane, seconds = self._lane, self.site.clock.seconds
+        began = seconds()
+        answer = lane.take(data) if self._is_idle() else None
         if answer is None:
             super().dataReceived(data)
         elif isinstance(answer, bytes):
-            self._quick_at = self.site.clock.seconds()
             write_now(self.transport, answer)
+            self._quick_at = now = seconds()
+            lane.counted_in.observe(now - began)
         else:
             self._is_waiting = True
-            answer.addCallback(self._answered)
+            self._began, self._route = began, lane.route
+            self._request_id, coming = answer
+            coming.addCallback(self._answered)
 
     def _is_idle(self) -> bool:
         """Whether a request that comes now is the only one, and all of the connection's state
@@ -292,13 +349,14 @@ class LaneChannel(ApiChannel):
         self._is_waiting = False
         if self._is_lost:
             return
-        self._quick_at = self.site.clock.seconds()
+        self._quick_at = now = self.site.clock.seconds()
+        self._lane.traffic.of(self._route, answer.status).observe(now - self._began)
         if not self.persistent:
             last = replace(answer, headers=(*answer.headers, CLOSE))
-            self.transport.write(self._lane.whole(last))
+            self.transport.write(self._lane.whole(last, self._request_id))
             self.loseConnection()
             return
-        write_now(self.transport, self._lane.whole(answer))
+        write_now(self.transport, self._lane.whole(answer, self._request_id))
         held, self._held = self._held, b""
         if held:
             if not self._waitingForTransport:
@@ -319,6 +377,16 @@ class LaneChannel(ApiChannel):
             self.setTimeout(self._quick_at + idle_s - now)
         else:
             super().timeoutConnection()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way or has begun to come."""
+        return not self._is_waiting and super().is_idle
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a request has come whole and is not answered."""
+        return self._is_waiting or super().is_asked
 
     def drain(self) -> None:
         """Answer what is under way, and close."""

@@ -65,6 +65,7 @@ class _Member:
         self.suspected = False
         self.timeouts = 0
         self.probe: Deferred[None] | None = None
+        self.missed = False
 
     @property
     def reachable(self) -> bool:
@@ -107,6 +108,7 @@ class LeaderWatch:
         self._last: Leader | None = None
         self._lost_at = 0.0
         self._nominated_at = float("-inf")
+        self._nominated: tuple[Leader, int] | None = None
         self._hurry: DelayedCall | None = None
         self._loop = LoopingCall(self._probe_all)
         self._loop.clock = clock  # type: ignore[assignment]
@@ -197,8 +199,10 @@ class LeaderWatch:
             member.probe = probe
 
     def _heard(self, answer: ProbeAnswer, member: _Member) -> None:
+        if member.missed:
+            self._log.info("{member} answers again", member=f"{self.group}-{member.id}")
         member.status, member.alive, member.suspected = answer.status, True, False
-        member.timeouts = 0
+        member.timeouts, member.missed = 0, False
         self._judge()
 
     def _lost(self, failure: Failure, member: _Member, began: float) -> None:
@@ -210,6 +214,10 @@ class LeaderWatch:
         late = self._clock.seconds() - began >= self._limits.probe_deadline_s * 0.9
         member.timeouts = member.timeouts + 1 if late else _TIMEOUTS_MAX
         member.alive, member.suspected = False, False
+        if member.timeouts >= _TIMEOUTS_MAX and member.status is not None and not member.missed:
+            member.missed = True
+            name, reason = f"{self.group}-{member.id}", failure.getErrorMessage()
+            self._log.warn("{member} does not answer: {reason}", member=name, reason=reason)
         self._judge()
         known = self._last
         if known and known.id == member.id and member.timeouts >= _TIMEOUTS_MAX:
@@ -236,8 +244,11 @@ class LeaderWatch:
             return
         if best is None:
             self._lost_at = self._clock.seconds()
+            self._log.warn("no {group} leader can be reached", group=self.group)
         else:
             self._last = best
+            name = f"{self.group}-{best.id}"
+            self._log.info("{leader} leads term {term}", leader=name, term=best.term)
         self.leader = best
         for changed in self._subscribers:
             changed()
@@ -263,12 +274,10 @@ class LeaderWatch:
         if nominee is None or now - self._nominated_at < 2 * self._limits.probe_every_s:
             return
         self._nominated_at = now
-        self._log.info(
-            "{group}-{gone} cannot be reached, {nominee} may lead",
-            group=self.group,
-            gone=gone,
-            nominee=nominee,
-        )
+        if self._nominated != (self._last, nominee):
+            self._nominated = (self._last, nominee) if self._last else None
+            name = f"{self.group}-{nominee}"
+            self._log.info("{nominee} is asked to lead", nominee=name, gone=f"{self.group}-{gone}")
         member = self._members[nominee]
         call = member.caller.call(
             _NOTIFY[self.group], Notify(nominee), self._limits.control_deadline_s

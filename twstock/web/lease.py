@@ -61,6 +61,7 @@ class LeaseSession:
         self._holder: Leader | None = None
         self._broken = True
         self._renewal: Deferred[None] | None = None
+        self._told = False
         self._loop = LoopingCall(self._renew)
         self._loop.clock = clock  # type: ignore[assignment]
         watch.subscribe(self._leader_changed)
@@ -90,6 +91,7 @@ class LeaseSession:
 
     def _renew(self) -> None:
         """Ask for a renewal, unless one is under way or nobody leads."""
+        self._tell()
         if self._renewal is not None or self._watch.leader is None:
             return
         sent_at = self._boottime()
@@ -119,6 +121,16 @@ class LeaseSession:
         self._broken = True
         if not failure.check(TwstockError, CancelledError):
             self._log.failure("renewing the cache lease failed", failure)
+
+    def _tell(self) -> None:
+        """The cache serves, or serves no more: in the log, once for each time."""
+        holds = self._cache.holds_lease(self._boottime())
+        if holds != self._told:
+            if holds:
+                self._log.info("holds a cache lease", term=self._holder and self._holder.term)
+            else:
+                self._log.warn("has no cache lease: lookups go to the catalog")
+        self._told = holds
 
     def _ended(self, _: object) -> None:
         self._renewal = None

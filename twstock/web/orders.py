@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from random import Random
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twstock import origin
 from twstock.config import Limits
 from twstock.errors import (
     DiskFull,
@@ -26,6 +26,7 @@ from twstock.errors import (
     TwstockError,
     Unavailable,
 )
+from twstock.origin import Ids, OriginLogger
 from twstock.process import Clock, DelayedCall
 from twstock.rpc.calls import Placement, Placements, PlaceOrder, PlaceOrders
 from twstock.rpc.wire.methods import PLACE_ORDERS
@@ -44,6 +45,7 @@ class _Pending:
     order: PlaceOrder
     deadline: float
     answer: "Deferred[Placement]"
+    origin: Ids
     doubtful: bool = False
     in_call: bool = False
     settled: bool = False
@@ -63,7 +65,7 @@ class _Attempt:
 class OrderQueue:
     """Gathers orders, sends them to the leader that ``watch`` knows, and answers each."""
 
-    _log = Logger()
+    _log = OriginLogger()
 
     def __init__(
         self,
@@ -109,7 +111,7 @@ class OrderQueue:
             answer.errback(Overloaded("too many orders are waiting"))
             return answer
         deadline = self._clock.seconds() + self._limits.request_budget_s
-        pending = _Pending(order, deadline, answer)
+        pending = _Pending(order, deadline, answer, origin.current())
         self._count += 1
         self._waiting.append(pending)
         self._by_deadline.append(pending)
@@ -166,7 +168,9 @@ class OrderQueue:
         # Each order's own deadline is kept by _expire; the call may live as long as the last.
         deadline_s = max(pending.deadline for pending in batch) - now
         request = PlaceOrders(tuple(pending.order for pending in batch))
-        call = self._callers[leader.id].call(PLACE_ORDERS, request, max(deadline_s, 0.001))
+        caller = self._callers[leader.id]
+        with origin.on_behalf_of(_origin_of(batch)):
+            call = caller.call(PLACE_ORDERS, request, max(deadline_s, 0.001))
         attempt.call = call.addCallbacks(
             self._answered, self._failed, (attempt,), {}, (attempt,)
         ).addErrback(self._unexpected)
@@ -191,7 +195,8 @@ class OrderQueue:
         elif not isinstance(problem, (Unavailable, *_REFUSED_NOW, *_DEFINITE)):
             self._watch.suspect(attempt.leader.id)
         if not isinstance(problem, TwstockError):
-            self._log.failure("placing orders failed", failure)
+            with origin.on_behalf_of(_origin_of(attempt.orders)):
+                self._log.failure("placing orders failed", failure)
 
     def _end(self, attempt: _Attempt) -> bool:
         """Take an attempt off the list; False if its orders went on without it."""
@@ -309,3 +314,7 @@ class OrderQueue:
     def _unexpected(self, failure: Failure) -> None:
         if not failure.check(CancelledError):
             self._log.failure("an order's answer could not be handled", failure)
+
+
+def _origin_of(batch: Sequence[_Pending]) -> Ids:
+    return origin.together([pending.origin for pending in batch if pending.origin])

@@ -1,33 +1,53 @@
 """How a function that returns an ``Answer`` becomes a Klein handler. All JSON is sent here."""
 
+import re
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from klein import Klein
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import BaseConverter
 
+from twstock import origin
 from twstock.errors import TwstockError
+from twstock.origin import OriginLogger
 from twstock.web import answers
-from twstock.web.answers import Answer
-from twstock.web.site import answer_headers
+from twstock.web.answers import Answer, Header
+from twstock.web.request import ApiRequest, begin
+from twstock.web.traffic import route_of
 
 Answering = Answer | Coroutine[Any, Any, Answer] | Deferred[Answer]
 Respond = Callable[[Request], Answering]
-_log = Logger()
+_log = OriginLogger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streamed(Answer):
+    """An answer whose body is written bit by bit: ``begin`` takes the request over. What it
+    returns fires when the body is over, and is cancelled when the client is gone.
+    """
+
+    begin: "Callable[[Request], Deferred[None]]"
+
+    def fields(self) -> tuple[Header, ...]:
+        """As of every answer; nobody knows the length."""
+        return tuple(field for field in Answer.fields(self) if field[0] != b"Content-Length")
 
 
 class _Rest(BaseConverter):
     """All that is left of a path, slashes and nothing included: handlers read the raw path,
-    because a percent-encoded slash belongs to a name.
+    because a percent-encoded slash belongs to a name. ``but`` is a path of its own.
     """
 
-    regex = r"[\s\S/]*"
     part_isolating = False
+
+    def __init__(self, map: Any, but: str = "") -> None:
+        super().__init__(map)
+        self.regex = rf"(?!{re.escape(but)}$)[\s\S/]*" if but else r"[\s\S/]*"
 
 
 def new_app() -> Klein:
@@ -42,11 +62,17 @@ def new_app() -> Klein:
 
 def add_route(app: Klein, url: str, method: str, respond: Respond) -> None:
     """Answer ``method`` (GET: also HEAD) on ``url`` with what ``respond`` returns."""
+    traffic = route_of(method, url)
 
-    def handler(request: Request, **_: str) -> "bytes | Deferred[bytes]":
-        answer = outcome(lambda: respond(request))
+    def handler(request: Request, **_: str) -> "bytes | Deferred[bytes] | Deferred[None]":
+        if isinstance(request, ApiRequest):
+            request.traffic = traffic
+        answer = outcome(lambda: respond(request), getattr(request, "request_id", b""))
+        if isinstance(answer, Streamed) and request.method != b"HEAD":
+            begin(request, answer)
+            return answer.begin(request)
         if isinstance(answer, Answer):
-            return send(request, answer)
+            return begin(request, answer)
         return answer.addCallback(_send, request)
 
     handler.__name__ = f"{method} {url}"
@@ -54,20 +80,20 @@ def add_route(app: Klein, url: str, method: str, respond: Respond) -> None:
 
 
 def outcome(
-    respond: Callable[[], Answering], *, shield: bool = True
+    respond: Callable[[], Answering], request_id: bytes, *, shield: bool = True
 ) -> "Answer | Deferred[Answer]":
-    """What ``respond`` comes to, errors included; cancelling it stops nothing, if it is
-    shielded: who never cancels can do without.
+    """What ``respond`` comes to, errors included, which are logged with the request's id;
+    cancelling it stops nothing, if it is shielded: who never cancels can do without.
     """
     try:
         answer = respond()
     except Exception:
-        return failed(Failure())
+        return failed(Failure(), request_id)
     if isinstance(answer, Answer):
         return answer
     if isinstance(answer, Deferred) and not shield:
-        return answer.addErrback(failed)
-    return shielded(answer).addErrback(failed)
+        return answer.addErrback(failed, request_id)
+    return shielded(answer).addErrback(failed, request_id)
 
 
 def shielded(work: "Coroutine[Any, Any, Answer] | Deferred[Answer]") -> "Deferred[Answer]":
@@ -80,36 +106,32 @@ def shielded(work: "Coroutine[Any, Any, Answer] | Deferred[Answer]") -> "Deferre
     return outer
 
 
-def failed(failure: Failure) -> Answer:
+def failed(failure: Failure, request_id: bytes) -> Answer:
     """The answer for an error; one that nobody raised on purpose is logged."""
     if failure.check(CancelledError):
         failure.raiseException()
     if isinstance(failure.value, TwstockError):
         return answers.failure(failure.value)
-    _log.failure("a request failed", failure)
+    with origin.on_behalf_of((request_id.decode("ascii"),) if request_id else ()):
+        _log.failure("a request failed", failure)
     return answers.BROKEN
 
 
-def send(request: Request, answer: Answer) -> bytes:
-    """Set everything but the body, which Klein writes (and Twisted leaves out for HEAD)."""
-    answer_headers(request, answer)
-    return answer.body
-
-
 def _send(answer: Answer, request: Request) -> bytes:
-    return send(request, answer)
+    """Klein writes the body, which Twisted leaves out for HEAD."""
+    return begin(request, answer)
 
 
 def _no_route(request: Request, failure: Failure) -> bytes:
     """No route takes the path, or none of the path's takes the method."""
     problem = failure.value
     if isinstance(problem, MethodNotAllowed):
-        return send(request, answers.not_allowed(problem.valid_methods or ()))
-    return send(request, answers.NO_SUCH_PATH)
+        return begin(request, answers.not_allowed(problem.valid_methods or ()))
+    return begin(request, answers.NO_SUCH_PATH)
 
 
 def _unexpected(request: Request, failure: Failure) -> bytes:
-    return send(request, failed(failure))
+    return begin(request, failed(failure, getattr(request, "request_id", b"")))
 
 
 def segment(request: Request, position: int) -> bytes | None:

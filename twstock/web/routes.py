@@ -18,13 +18,20 @@ class Route:
     """``method`` (GET: also HEAD) on ``path``, in Klein's form, is answered by ``respond``.
 
     ``operation`` is the Operation Object (OpenAPI 3.1, section 4.8.10) that tells of it, as far
-    as it is not the same for all; empty: not part of the documented API.
+    as it is not the same for all; empty: not part of the documented API. ``body_bytes_max``
+    is how large a body may be, if it may be larger than most; 0: it may not.
     """
 
     method: str
     path: str
     respond: Respond
     operation: Mapping[str, Any] = field(default_factory=dict)
+    body_bytes_max: int = 0
+
+
+def larger_bodies(routes: Iterable[Route]) -> dict[bytes, int]:
+    """The limits of the paths where bodies may be larger than most."""
+    return {route.path.encode(): limit for route in routes if (limit := route.body_bytes_max)}
 
 
 def mount(routes: Iterable[Route]) -> Klein:

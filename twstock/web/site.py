@@ -8,8 +8,8 @@ away for a moment: closing at once would reset it and destroy the answer (RFC 91
 
 import re
 import time
-from collections.abc import Callable
-from io import BytesIO
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -23,9 +23,14 @@ from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 
 from twstock.config import Limits
+from twstock.errors import Overloaded
 from twstock.process import Clock, DelayedCall
 from twstock.web import answers
 from twstock.web.answers import Answer
+from twstock.web.drain import PART_S, QUIET_S, Drain
+from twstock.web.request import REQUEST_ID, ApiRequest, form_of, without_authority
+from twstock.web.requestids import RequestIds
+from twstock.web.traffic import OTHER, Traffic
 
 HEADERS_MAX = 64
 LINGER_S = 2.0
@@ -34,79 +39,6 @@ WRITE_STALLED_S = 10.0
 """How long a client may leave answers unread once they fill all buffers."""
 _LENGTH_DIGITS_MAX = 18
 HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
-_ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
-
-
-class ApiRequest(server.Request):
-    """A request whose body is held in memory, counted, and answered in JSON whatever happens."""
-
-    channel: "ApiChannel"
-    content: BytesIO
-    _received = 0
-
-    def gotLength(self, _length: int | None) -> None:
-        """Keep the body in memory: the channel has refused what is too long."""
-        self.content = BytesIO()
-
-    def handleContentChunk(self, data: bytes) -> None:
-        """Count what a chunked body turns out to hold."""
-        self._received += len(data)
-        if self._received > self.channel.site.body_bytes_max:
-            self.channel.refuse(answers.body_too_large(self.channel.site.body_bytes_max))
-        else:
-            self.content.write(data)
-
-    def process(self) -> None:
-        """Hand the request to the site's resource, which is a leaf."""
-        self.site = self.channel.site
-        absolute = _ABSOLUTE.match(self.path)
-        if absolute is not None:
-            self.path = self.path[absolute.end() :] or b"/"
-        self.prepath: list[bytes] = []
-        self.postpath = [unquote_to_bytes(part) for part in self.path[1:].split(b"/")]
-        self.responseHeaders.setRawHeaders(b"Date", [self.channel.site.date()])
-        if _is_utf8(b"".join(self.postpath)):
-            try:
-                self.render(self.site.resource)
-            except Exception:
-                self.processingFailed(Failure())
-        else:
-            self.send(answers.NOT_UTF8)
-
-    def processingFailed(self, reason: Failure) -> Failure:
-        """Log what nobody expected, and say in JSON that it happened."""
-        self._log.failure("a request failed", reason)
-        self.send(answers.BROKEN)
-        return reason
-
-    def send(self, answer: Answer) -> None:
-        """Answer and finish, unless somebody has begun to."""
-        if self.startedWriting or self._disconnected:
-            return
-        answer_headers(self, answer)
-        self.write(answer.body)
-        self.finish()
-
-    def getRequestHostname(self) -> bytes:
-        """A constant: routes do not depend on the host, and not every Host is a name."""
-        return b"localhost"
-
-
-def answer_headers(request: server.Request, answer: Answer) -> None:
-    """Set the status and all headers of an answer: the one place where that is done."""
-    request.setResponseCode(answer.status, answer.reason)
-    for name, value in answer.fields():
-        request.responseHeaders.setRawHeaders(name, [value])
-
-
-def _is_utf8(text: bytes) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 class ApiChannel(http.HTTPChannel):
@@ -213,6 +145,7 @@ class ApiChannel(http.HTTPChannel):
 
     def requestDone(self, request: http.Request) -> None:
         """The answer is written: wait for the next request as long as for the first."""
+        self.site.large_bodies.discard(self)
         self._savedTimeOut = self._limits.idle_timeout_s
         super().requestDone(request)
 
@@ -230,6 +163,11 @@ class ApiChannel(http.HTTPChannel):
             self._abortingCall = self.callLater(self.abortTimeout, self.forceAbortClient)
             self.loseConnection()
 
+    def forceAbortClient(self) -> None:
+        """The client has not even closed its side."""
+        self._abortingCall = None
+        self.transport.abortConnection()
+
     def pauseProducing(self) -> None:
         """The client does not read: it may do so for a while."""
         if self._stalled is None:
@@ -244,23 +182,67 @@ class ApiChannel(http.HTTPChannel):
         super().resumeProducing()
 
     def drain(self) -> None:
-        """Answer the request that has come, if any, and close."""
-        self.persistent = False
-        if not self.requests and not self._arriving:
-            self.loseConnection()
+        """End with the answer that is under way; a request to come is told so by its own."""
+        if self.requests:
+            self.persistent = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way or has begun to come."""
+        return not (self.requests or self._arriving or self._refused)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a request has come whole and is not answered."""
+        return bool(self.requests) and not (self._arriving or self._refused)
+
+    def loseConnection(self) -> None:
+        """Close; at the end of everything so that no answer can be destroyed by a request that
+        comes behind it, and is thrown away.
+        """
+        if self.site.draining:
+            self.part()
+        else:
+            super().loseConnection()
+
+    def part(self) -> None:
+        """Write no more, and wait a moment for the client to close, too."""
+        if not self._refused:
+            self._refused = True
+            self._half_close(PART_S, self.transport.loseConnection)
 
     def refuse(self, answer: Answer) -> None:
         """Answer, say that this is the end, and throw away what still comes."""
         if self._refused:
             return
         self._refused = True
+        self.site.traffic.of(OTHER, answer.status).observe(0.0)
+        self.site.large_bodies.discard(self)
+        self.transport.write(self._refusal(answer).raw())
+        self._half_close(LINGER_S, self.transport.abortConnection)
+
+    def _half_close(self, linger_s: float, close: Callable[[], None]) -> None:
         self.setTimeout(None)
-        self.transport.write(answer.raw())
-        self._linger = self.callLater(LINGER_S, self.transport.abortConnection)
+        self._linger = self.callLater(linger_s, close)
         # A producer that the transport has paused would keep it from closing.
         self.transport.unregisterProducer()
         self.transport.resumeProducing()
         self.transport.loseWriteConnection()
+
+    def _refusal(self, answer: Answer) -> Answer:
+        """A refusal with the id, and in the form, that the request asks for, as far as its
+        headers have come.
+        """
+        asked = self.requests[-1].requestHeaders if self.requests else Headers()
+        request_id = self.site.ids.of(asked.getRawHeaders(REQUEST_ID))
+        answer = form_of(answer, asked)
+        return replace(answer, headers=(*answer.headers, (REQUEST_ID, request_id)))
+
+    def body_bytes_max(self) -> int:
+        """How large the body of the request may be that arrives."""
+        target: Any = self._path
+        path = unquote_to_bytes(without_authority(target).partition(b"?")[0])
+        return self.site.larger_bodies.get(path, self.site.body_bytes_max)
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         self.refuse(answers.MALFORMED)
@@ -268,7 +250,7 @@ class ApiChannel(http.HTTPChannel):
     def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:
         """Refuse lengths that Python would not convert, and every coding but plain chunked."""
         if header == b"Content-Length" and len(data) > _LENGTH_DIGITS_MAX:
-            self.refuse(answers.body_too_large(self.site.body_bytes_max))
+            self.refuse(answers.body_too_large(self.body_bytes_max()))
             return False
         if header == b"Transfer-Encoding" and (
             data.lower() != b"chunked" or self._version != b"HTTP/1.1"
@@ -282,8 +264,18 @@ class ApiChannel(http.HTTPChannel):
         needed = self._version == b"HTTP/1.1"
         if len(hosts) > 1 or (needed and not hosts) or not all(map(HOST.fullmatch, hosts)):
             return answers.NO_HOST
-        if self.length is not None and self.length > self.site.body_bytes_max:
-            return answers.body_too_large(self.site.body_bytes_max)
+        limit, usual = self.body_bytes_max(), self.site.body_bytes_max
+        if self.length is not None and self.length > limit:
+            return answers.body_too_large(limit)
+        if limit > usual and (self.length is None or self.length > usual):
+            return self._take_large()
+        return None
+
+    def _take_large(self) -> Answer | None:
+        """Room for a body that is larger than most; thousands of them would fill the memory."""
+        if len(self.site.large_bodies) >= self._limits.batches_max:
+            return answers.failure(Overloaded("too many large requests"))
+        self.site.large_bodies.add(self)
         return None
 
     def _begin_headers(self) -> None:
@@ -294,7 +286,9 @@ class ApiChannel(http.HTTPChannel):
 
 
 class ApiSite(server.Site):
-    """The connections of one listener; no access log."""
+    """The connections of one listener; no access log. ``traffic`` counts what was answered."""
+
+    noisy = False
 
     def __init__(
         self, resource: IResource, clock: Clock, limits: Limits, body_bytes_max: int
@@ -308,11 +302,16 @@ class ApiSite(server.Site):
         )
         self.body_bytes_max = body_bytes_max
         self.draining = False
+        self.traffic = Traffic()
+        self.ids = RequestIds()
+        self.larger_bodies: Mapping[bytes, int] = {}
+        """By path: where a body may have more than ``body_bytes_max`` bytes."""
+        self.large_bodies: set[ApiChannel] = set()
         self.channels: set[ApiChannel] = set()
         self._limits = limits
         self.clock = clock
         self.make_channel: Callable[[], ApiChannel] = lambda: ApiChannel(limits)
-        self._drained: Deferred[None] | None = None
+        self._drain: Drain | None = None
         self._second = 0
         self._date = b""
 
@@ -335,30 +334,24 @@ class ApiSite(server.Site):
             self._second, self._date = now, http.datetimeToString(now)
         return self._date
 
-    def drain(self) -> "Deferred[None]":
-        """Fires when the requests under way are answered, at the latest after ``drain_s``."""
+    def drain(self, quiet_s: float = QUIET_S) -> "Deferred[None]":
+        """Fires when every request that came whole is answered, as each is within its budget."""
         self.draining = True
-        self._drained = Deferred()
-        timer = self.clock.callLater(self._limits.drain_s, self._abort_all)
-        for channel in list(self.channels):
-            channel.drain()
-        self._check_drained()
-        return self._drained.addBoth(lambda _: timer.cancel() if timer.active() else None)
+        answered_s = max(self._limits.drain_s, self._limits.request_budget_s)
+        self._drain = Drain(self.channels, self.clock, quiet_s, quiet_s + answered_s + PART_S)
+        return self._drain.done
+
+    @property
+    def given_up(self) -> int:
+        """How many requests that came whole had no answer at the end of the draining."""
+        return self._drain.given_up if self._drain is not None else 0
 
     def forget(self, channel: ApiChannel) -> None:
         """A connection is gone."""
         self.channels.discard(channel)
-        self._check_drained()
-
-    def _check_drained(self) -> None:
-        if self._drained is not None and not self._drained.called and not self.channels:
-            self._drained.callback(None)
-
-    def _abort_all(self) -> None:
-        for channel in list(self.channels):
-            channel.transport.abortConnection()
-        if self._drained is not None and not self._drained.called:
-            self._drained.callback(None)
+        self.large_bodies.discard(channel)
+        if self._drain is not None:
+            self._drain.look()
 
     def startFactory(self) -> None:
         """Nothing to prepare: Twisted's own starts a clock for the access log."""
@@ -367,4 +360,6 @@ class ApiSite(server.Site):
         """Nothing to end."""
 
     def log(self, request: http.Request) -> None:
-        """Log no request: it would cost more than answering it."""
+        """Count a request that is answered, and log none: it would cost more than answering it."""
+        if isinstance(request, ApiRequest):
+            request.count(self.traffic)

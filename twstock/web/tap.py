@@ -11,6 +11,7 @@ from twstock.process import (
     Pool,
     ServiceOptions,
     Stages,
+    logged,
     stop_with,
     supervise,
     use_monotonic_clock,
@@ -34,7 +35,7 @@ def makeService(options: Options) -> Service:
     from twisted.internet import reactor  # noqa: PLC0415 - twistd has installed it by now
 
     use_monotonic_clock(reactor)
-    return build(options.cluster, options.cluster.front(options.number), reactor)
+    return logged(build(options.cluster, options.cluster.front(options.number), reactor), options)
 
 
 def pool_sizes(cluster: Cluster) -> dict[str, int]:
@@ -49,11 +50,13 @@ def pool_sizes(cluster: Cluster) -> dict[str, int]:
     }
 
 
-def build(cluster: Cluster, front: Front, reactor: Any) -> Service:
+def build(cluster: Cluster, front: Front, reactor: Any) -> Stages:
     """Wire one front-end together; nothing runs yet."""
+    from twisted.internet.endpoints import serverFromString  # noqa: PLC0415 - only when run
+
     from twstock.web.front import FrontEnd  # noqa: PLC0415 - grpc, only when run
 
     pools = {name: Pool(f"front-{name}", size) for name, size in pool_sizes(cluster).items()}
-    service = FrontEnd(reactor, cluster, front, pools)
+    service = FrontEnd(reactor, cluster, front, pools, partial(serverFromString, reactor))
     stages = (*pools.values(), service)
     return supervise(Stages(stages, partial(stop_with, reactor)), reactor, os.environ)

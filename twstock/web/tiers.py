@@ -11,6 +11,8 @@ from twisted.python.failure import Failure
 
 from twstock.config import Limits
 from twstock.errors import (
+    DiskFull,
+    InvalidRequest,
     NotLeader,
     OutcomeUnknown,
     Overloaded,
@@ -18,9 +20,11 @@ from twstock.errors import (
     TwstockError,
     Unavailable,
 )
-from twstock.market import Stock, Trade
+from twstock.market import ChangeRequest, Stock, Trade
 from twstock.process import Clock, DelayedCall
 from twstock.rpc.calls import (
+    Changed,
+    Changes,
     Lease,
     Lookup,
     LookupMany,
@@ -28,6 +32,7 @@ from twstock.rpc.calls import (
     Page,
     Placement,
     PlaceOrder,
+    Probe,
     Register,
     StockPage,
     Stocks,
@@ -68,6 +73,11 @@ class Tier:
         self._slots = DeferredSemaphore(limits.calls_under_way_max)
         self._under_way: dict[Deferred[None], Leader] = {}
         watch.subscribe(self._leader_changed)
+
+    @property
+    def asking(self) -> int:
+        """How many questions have no answer yet."""
+        return self._asking
 
     async def ask_leader(self, method: Method[Q, A], request: Q) -> A:
         """The leader's answer; Unavailable when there is none within the budget."""
@@ -226,6 +236,19 @@ class OrderTier(Tier):
         """A page of executed orders."""
         return await self.ask_any(methods.LIST_ORDERS, page)
 
+    async def last_number(self) -> int:
+        """The number of the last order. Without a leader nothing trades, so what the others
+        said last is good enough; Unavailable when there are no others.
+        """
+        try:
+            answer = await self.ask_leader(methods.ORDER_HEARTBEAT, Probe())
+        except TwstockError:
+            known = [s.last_transaction for s in self.watch.statuses().values() if s is not None]
+            if not known:
+                raise
+            return max(known)
+        return answer.status.last_transaction
+
 
 class CatalogTier(Tier):
     """The catalog, as a front-end uses it."""
@@ -294,9 +317,49 @@ class CatalogTier(Tier):
         made = self._gatherings[session] = Gathering(look_up, self._clock, names_max)
         return made
 
+    async def lookup_many(self, names: Sequence[str]) -> list[Stock | None]:
+        """The published states of many stocks, for somebody who does not keep them."""
+        found: list[Stock | None] = []
+        names_max = min(LOOKUPS_MAX, self._limits.page_max)
+        for first in range(0, len(names), names_max):
+            request = LookupMany(tuple(names[first : first + names_max]))
+            found += (await self.ask_leader(methods.LOOKUP_MANY, request)).stocks
+        return found
+
     async def list(self, page: StockPage) -> Stocks:
         """A page of stocks."""
         return await self.ask_leader(methods.LIST_STOCKS, page)
+
+    async def change(self, request: ChangeRequest) -> Changed:
+        """What became of a change of a stock. It is asked for again under its key, so it is
+        done once, until there is an answer or no time left.
+
+        Fails with KeyReused, InvalidRequest, Overloaded, DiskFull or Unavailable (nothing
+        happened), or with OutcomeUnknown.
+        """
+        deadline, doubtful = self._admit(), False
+        try:
+            while deadline - self._clock.seconds() > 0:
+                try:
+                    return await self._ask_whoever_leads(methods.CHANGE_STOCK, request, deadline)
+                except (NotLeader, Unavailable):
+                    pass
+                except OutcomeUnknown:
+                    doubtful = True
+                except (DiskFull, InvalidRequest, Overloaded):
+                    # Of this attempt it tells that nothing happened, not of one before.
+                    if not doubtful:
+                        raise
+                await self._pause(deadline - self._clock.seconds())
+        finally:
+            self._asking -= 1
+        if doubtful:
+            raise OutcomeUnknown("the outcome could not be learnt in time")
+        raise self._too_late()
+
+    async def list_changes(self, page: Page) -> Changes:
+        """A page of the changes that were made."""
+        return await self.ask_leader(methods.LIST_CHANGES, page)
 
     async def register(self, request: Register) -> tuple[Leader, Lease]:
         """Take or renew a cache lease, in one attempt: its rhythm is the session's. Answers

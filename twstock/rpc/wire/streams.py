@@ -1,5 +1,8 @@
 """Calls and their answers on a stream (``stream.proto``), as bytes and back."""
 
+from collections.abc import Sequence
+from math import inf
+
 from grpc import StatusCode
 
 from twstock.errors import TwstockError
@@ -8,15 +11,24 @@ from twstock.rpc.status import CODE_OF_INT, code_of, error_of, metadata_of
 from twstock.rpc.wire.base import to_bytes
 
 PATH = "/twstock.Stream/Calls"
+_LEFT_MS_MAX = 2**32 - 1
 
 
-def call(call_id: int, method: str, request: bytes) -> bytes:
-    return to_bytes(stream.StreamedCall(id=call_id, method=method, request=request))
+def call(
+    call_id: int, method: str, request: bytes, left_s: float, request_ids: Sequence[str] = ()
+) -> bytes:
+    left_ms = max(1, min(int(left_s * 1000), _LEFT_MS_MAX))
+    pb = stream.StreamedCall(id=call_id, method=method, request=request, time_left_ms=left_ms)
+    if request_ids:
+        pb.request_ids.extend(request_ids)
+    return to_bytes(pb)
 
 
-def to_call(data: bytes) -> tuple[int, str, bytes]:
+def to_call(data: bytes) -> tuple[int, str, bytes, float, Sequence[str]]:
+    """The fourth is how long the caller still waits, in seconds; inf if it does not say."""
     pb = stream.StreamedCall.FromString(data)
-    return pb.id, pb.method, pb.request
+    left_s = pb.time_left_ms / 1000 if pb.time_left_ms else inf
+    return pb.id, pb.method, pb.request, left_s, pb.request_ids
 
 
 def answer(call_id: int, content: bytes) -> bytes:

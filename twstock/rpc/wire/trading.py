@@ -157,7 +157,10 @@ def sync_up(q: calls.SyncUp) -> bytes:
     wanted = fetch(q.fetch) if q.fetch else None
     return to_bytes(
         order.SyncUpRequest(
-            transaction_num=q.transaction_number, service_id=q.service_id, fetch=wanted
+            transaction_num=q.transaction_number,
+            service_id=q.service_id,
+            fetch=wanted,
+            whole=q.whole,
         )
     )
 
@@ -165,10 +168,12 @@ def sync_up(q: calls.SyncUp) -> bytes:
 def to_sync_up(data: bytes) -> calls.SyncUp:
     pb = order.SyncUpRequest.FromString(data)
     fetch = to_fetch(pb.fetch) if pb.HasField("fetch") else None
-    return calls.SyncUp(pb.transaction_num, pb.service_id, fetch)
+    return calls.SyncUp(pb.transaction_num, pb.service_id, fetch, pb.whole)
 
 
 def synced_up(a: calls.SyncedUp) -> bytes:
+    if a.whole:
+        return to_bytes(order.SyncUpResponse(columns=columns.trades(a.orders), more=a.more))
     return to_bytes(
         order.SyncUpResponse(
             orders=[
@@ -188,6 +193,8 @@ def synced_up(a: calls.SyncedUp) -> bytes:
 
 def to_synced_up(data: bytes) -> calls.SyncedUp:
     pb = order.SyncUpResponse.FromString(data)
+    if pb.HasField("columns"):
+        return calls.SyncedUp(columns.to_trades(pb.columns), pb.more, whole=True)
     orders = tuple(
         Trade(o.transaction_num, Order("", o.name, Side(o.type), o.number_of_items), 0, 0, 0)
         for o in pb.orders
@@ -208,13 +215,22 @@ def stock(s: Stock | None) -> Any:
         volume=s.volume,
         version=s.version,
         initial_quantity=s.initial_quantity,
+        halted=s.halted,
     )
 
 
 def to_stock(pb: Any) -> Stock | None:
     if pb.code == NOT_FOUND:
         return None
-    return Stock(pb.name, pb.price_cents, pb.quantity, pb.volume, pb.version, pb.initial_quantity)
+    return Stock(
+        pb.name,
+        pb.price_cents,
+        pb.quantity,
+        pb.volume,
+        pb.version,
+        pb.initial_quantity,
+        pb.halted,
+    )
 
 
 def to_stocks(data: bytes) -> calls.Stocks:

@@ -1,0 +1,89 @@
+"""Real processes are killed while clients watch the feed: every trade comes exactly once."""
+
+import contextlib
+import socket
+import time
+
+import pytest
+
+from tests.cluster_fixture import Cluster, wait_until
+from tests.sse import Reader
+from tests.traders import Traders
+from tests.viewers import Viewer
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
+WARM = 30
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Two front-ends, one catalog, three order replicas, shared by the tests of this file."""
+    with Cluster(tmp_path_factory.mktemp("feed"), fronts=2) as running:
+        yield running
+
+
+def test_every_trade_comes_once_while_the_order_leader_is_killed(cluster):
+    """To clients that break off at random and come back to any front-end; with a filter, those of
+    its stock. In the end they know the newest state of each stock that was traded.
+    """
+    known = len(cluster.log("order-1"))
+    with contextlib.ExitStack() as stack:
+        viewers = [stack.enter_context(Viewer(cluster, seed)) for seed in range(3)]
+        few = stack.enter_context(Viewer(cluster, 9, "?names=AAPL,GOOGL"))
+        wait_until(
+            lambda: all(viewer.known.last_event_id for viewer in (*viewers, few)), "the first ids"
+        )
+        with Traders(cluster, 6) as traders:
+            for _ in range(2):
+                done = traders.done()
+                wait_until(lambda done=done: traders.done() >= done + WARM, "trades")
+                leader = cluster.await_leader()
+                cluster.signal(leader)
+                cluster.await_leader(but=leader)
+                cluster.await_serving()
+        cluster.await_healthy()
+        log = cluster.log("order-1")[known:]
+        last = log[-1].number
+        wait_until(lambda: all(viewer.last() == last for viewer in viewers), "all trades")
+        wanted = [t.number for t in log if t.name in ("AAPL", "GOOGL")]
+        wait_until(lambda: few.last() == wanted[-1], "all wanted trades")
+    fields = ("order_num", "name", "type", "quantity")
+    orders = [(trade.number, trade.name, trade.side, trade.quantity) for trade in log]
+    for viewer in viewers:
+        told = viewer.known.of("trades")
+        assert [tuple(row[field] for field in fields) for row in told] == orders
+        assert viewer.known.of("reset") == []
+        assert len({row["term"] for row in viewer.known.of("leader")}) > 1
+        for name, row in viewer.known.stocks().items():
+            assert row == cluster.stock(name)
+        assert viewer.connections > 1
+    assert few.known.numbers() == wanted
+
+
+def open_stream(cluster, front):
+    """A connection that asks for events, once the first of them have come."""
+    connection = socket.create_connection(cluster.address(front), timeout=10)
+    connection.sendall(b"GET /events HTTP/1.0\r\n\r\n")
+    received = b""
+    while b"catalog" not in received:
+        received += connection.recv(65536)
+    return connection, received
+
+
+def test_a_front_end_that_stops_ends_its_streams_at_once(cluster):
+    """And in order, so that clients go elsewhere; the process does not wait for them."""
+    connection, received = open_stream(cluster, 2)
+    with connection:
+        began = time.monotonic()
+        pid = cluster.pids()["front-2"]
+        cluster.signal("front-2", 15)
+        while data := connection.recv(65536):
+            received += data
+        reader = Reader()
+        reader.feed(received.partition(b"\r\n\r\n")[2])
+        assert reader.retry_ms
+        assert len(reader.of("leader")) == 2
+        wait_until(lambda: cluster.pids().get("front-2") not in (None, pid), "a new process")
+        assert time.monotonic() - began < 30
+    cluster.await_serving()
+    open_stream(cluster, 2)[0].close()

@@ -1,0 +1,1 @@
+"""Backups: taking one from a running cluster, and making a new cluster of one."""

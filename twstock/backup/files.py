@@ -1,0 +1,127 @@
+"""Backups as files: written aside and put in place when they are whole, read in chunks."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from twstock.backup.journal import Event, Header, NewerFormat, encode
+from twstock.backup.ledger import Ledger, merge
+from twstock.backup.playback import Playback
+from twstock.backup.sealed import CHUNK_BYTES, Damaged, sealed
+from twstock.backup.source import Picture
+from twstock.errors import TwstockError
+
+
+class Exists(TwstockError):
+    """Something is where something else was to be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a whole backup holds; ``stocks`` counts those that there are in the end."""
+
+    cluster_id: str
+    at_ms: int
+    last_transaction: int
+    changes: int
+    stocks: int
+
+    @classmethod
+    def of(cls, header: Header, ledger: Ledger) -> "Contents":
+        """What a header says, and a ledger at the end."""
+        return cls(*header, ledger.end.changes, len(ledger.stocks()))
+
+    def __str__(self) -> str:
+        return f"{self.last_transaction} orders, {self.stocks} stocks, {self.changes} changes"
+
+    def as_json(self) -> dict[str, Any]:
+        """The contents in the words of JSON."""
+        return asdict(self)
+
+
+def write(
+    path: Path,
+    picture: Picture,
+    at_ms: int,
+    force: bool = False,
+    done: Callable[[], None] = lambda: None,
+) -> Contents:
+    """Write a backup of what a picture shows, for its owner's eyes, calling ``done`` after each
+    order and change.
+
+    Raises Exists, unless ``force``, Unreachable, OSError, and Contradiction when the cluster
+    does not agree with itself.
+    """
+    refuse_existing(path, force)
+    header, ledger = Header(picture.cluster_id, at_ms, picture.last), Ledger(picture.began)
+    events = merge(ledger, picture.trades(), picture.changes)
+    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
+    try:
+        with open(handle, "wb") as file:
+            file.writelines(sealed(_lines(header, picture, events, ledger, done)))
+            file.flush()
+            os.fsync(file.fileno())
+        refuse_existing(path, force)
+        Path(draft).replace(path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+    flush_names(path.parent)
+    return Contents.of(header, ledger)
+
+
+def _lines(
+    header: Header,
+    picture: Picture,
+    events: Iterable[Event],
+    ledger: Ledger,
+    done: Callable[[], None],
+) -> Iterator[bytes]:
+    yield encode(header)
+    yield from map(encode, picture.began)
+    for event in events:
+        yield encode(event)
+        done()
+    yield encode(ledger.end)
+
+
+def check(path: Path, done: Callable[[], None] = lambda: None) -> Contents:
+    """Read a backup to its end, calling ``done`` after each order and change.
+
+    Raises Damaged or NewerFormat, which name the file, and OSError.
+    """
+    with path.open("rb") as file:
+        try:
+            playback = Playback(iter(lambda: file.read(CHUNK_BYTES), b""))
+            for _ in playback.events():
+                done()
+        except (Damaged, NewerFormat) as error:
+            raise type(error)(f"{path}: {error}") from None
+    return Contents.of(playback.header, playback.ledger)
+
+
+def refuse_existing(path: Path, force: bool) -> None:
+    """Raise Exists if there is such a file, unless ``force``."""
+    if not force and os.path.lexists(path):
+        raise Exists(f"{path} exists; --force overwrites it")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file; durable on return."""
+    with path.open("x", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    flush_names(path.parent)
+
+
+def flush_names(directory: Path) -> None:
+    """Make creations, renames and removals durable."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,200 @@
+"""What orders and changes make of the stocks, and in which sequence they can be carried out.
+
+The rules are those of the catalog's state machine, which a restored cluster carries them out
+with; a backup that breaks one is never finished, and one that does is refused.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from twstock.backup.journal import ChangeKind, End, Event, StockChange
+from twstock.catalog.rules import refusal_of
+from twstock.errors import TwstockError
+from twstock.market import QUANTITY_MAX, Side, Stock, Trade
+
+
+class Contradiction(TwstockError):
+    """An order or a change does not follow from those before it."""
+
+
+class Ledger:
+    """The stocks after some orders and changes, from those that they began with."""
+
+    def __init__(self, stocks: Iterable[Stock]) -> None:
+        """Raises Contradiction for a name that comes twice."""
+        self._stocks: dict[str, Stock] = {}
+        self._halted: set[str] = set()
+        self._began = self._orders = self._changes = self._last_at_ms = 0
+        for stock in stocks:
+            self._add(stock)
+            self._began += 1
+
+    @property
+    def end(self) -> End:
+        """How many orders, changes and stocks at the beginning there were so far."""
+        return End(self._orders, self._changes, self._began)
+
+    def stock(self, name: str) -> Stock | None:
+        """A stock as it is now."""
+        return self._stocks.get(name)
+
+    def stocks(self) -> list[Stock]:
+        """All stocks as they are now, by name."""
+        return sorted(self._stocks.values())
+
+    def is_halted(self, name: str) -> bool:
+        """Whether trading in a stock is halted."""
+        return name in self._halted
+
+    def carry_out(self, event: Event) -> None:
+        """Carry out an order or a change. Raises Contradiction; then nothing has changed."""
+        if isinstance(event, Trade):
+            self._trade(event)
+        else:
+            self._change(event)
+
+    def why_not(self, change: StockChange) -> str:
+        """Why a change cannot be the next; empty: it can."""
+        number, kind, name, _, quantity, version, _ = change
+        stock = self._stocks.get(name)
+        if number != self._changes + 1:
+            return f"change {number} cannot follow change {self._changes}"
+        if kind is ChangeKind.ADD:
+            return f"change {number} adds {name}, which is there" if stock else ""
+        if stock is None:
+            return f"change {number} is of {name}, which is not there"
+        if version != stock.version + 1:
+            return f"change {number} makes version {version} of {name} after {stock.version}"
+        if kind is ChangeKind.RESTOCK and stock.quantity + quantity > QUANTITY_MAX:
+            return f"change {number} makes too many of {name}"
+        return ""
+
+    def _trade(self, trade: Trade) -> None:
+        number, order, version, price_cents, at_ms = trade
+        stock = self._stocks.get(order.name)
+        refusal = refusal_of(order, stock)
+        if stock is None or refusal is not None or order.name in self._halted:
+            raise Contradiction(f"order {number}: {refusal or 'trading in the stock is halted'}")
+        wanted = (self._orders + 1, stock.version + 1, stock.price_cents)
+        if (number, version, price_cents) != wanted or at_ms < self._last_at_ms:
+            raise Contradiction(
+                f"order {number} at {at_ms} ms makes version {version} of {order.name} for "
+                f"{price_cents} cents; number, version and price have to be {wanted}, "
+                f"the time not before {self._last_at_ms} ms"
+            )
+        bought = order.quantity if order.side is Side.BUY else -order.quantity
+        self._stocks[order.name] = Stock(
+            order.name,
+            price_cents,
+            stock.quantity - bought,
+            stock.volume + order.quantity,
+            version,
+            stock.initial_quantity,
+        )
+        self._orders, self._last_at_ms = number, at_ms
+
+    def _change(self, change: StockChange) -> None:
+        problem = self.why_not(change)
+        if problem:
+            raise Contradiction(problem)
+        number, kind, name, price_cents, quantity, version, _ = change
+        self._changes = number
+        if kind is ChangeKind.ADD:
+            self._add(Stock(name, price_cents, quantity, 0, version, quantity))
+            return
+        stock = self._stocks[name]._replace(version=version)
+        if kind is ChangeKind.RESTOCK:
+            stock = stock._replace(
+                quantity=stock.quantity + quantity,
+                initial_quantity=stock.initial_quantity + quantity,
+            )
+        elif kind is ChangeKind.PRICE:
+            stock = stock._replace(price_cents=price_cents)
+        elif kind is ChangeKind.HALT:
+            self._halted.add(name)
+        else:
+            self._halted.discard(name)
+        self._stocks[name] = stock
+
+    def _add(self, stock: Stock) -> None:
+        if stock.name in self._stocks:
+            raise Contradiction(f"the stock {stock.name} begins twice")
+        self._stocks[stock.name] = stock
+
+
+def merge(
+    ledger: Ledger, trades: Iterable[Trade], changes: Sequence[StockChange]
+) -> Iterator[Event]:
+    """Orders by number and changes by number, in one sequence in which the ledger can carry them
+    out, which it has done with each before it comes.
+
+    A change comes before an order of a later time, and before one whose stock's version tells
+    so. Changes that only follow from orders after the last one are left out: they were made
+    later than what the backup shows. Raises Contradiction when there is no such sequence.
+    """
+    waiting = deque(changes)
+    for trade in trades:
+        while waiting and _comes_first(ledger, waiting[0], trade):
+            ledger.carry_out(waiting[0])
+            yield waiting.popleft()
+        ledger.carry_out(trade)
+        yield trade
+    while waiting and not ledger.why_not(waiting[0]):
+        ledger.carry_out(waiting[0])
+        yield waiting.popleft()
+
+
+def _comes_first(ledger: Ledger, change: StockChange, trade: Trade) -> bool:
+    """Whether a change, the next of all, comes before an order, the next of all."""
+    stock = ledger.stock(trade.order.name)
+    if stock is None or stock.version + 1 < trade.version:
+        return True
+    return change.at_ms < trade.at_ms and not ledger.why_not(change)
+
+
+def beginnings(
+    stocks: Iterable[Stock],
+    changes: Sequence[StockChange],
+    first_prices_cents: Mapping[str, int],
+) -> list[Stock]:
+    """The stocks that a cluster began with, from how they are and every change since.
+
+    ``first_prices_cents``: of those that ``traded_before_price`` names, the price of the first
+    order.
+    """
+    found = []
+    for stock, made in _histories(stocks, changes):
+        if any(change.kind is ChangeKind.ADD for change in made):
+            continue
+        restocked = sum(c.quantity for c in made if c.kind is ChangeKind.RESTOCK)
+        prices = [c.price_cents for c in made if c.kind is ChangeKind.PRICE]
+        price = first_prices_cents.get(stock.name, (*prices, stock.price_cents)[0])
+        quantity = stock.initial_quantity - restocked
+        found.append(Stock(stock.name, price, quantity, initial_quantity=quantity))
+    return found
+
+
+def traded_before_price(stocks: Iterable[Stock], changes: Sequence[StockChange]) -> set[str]:
+    """The stocks that were traded before their price changed for the first time.
+
+    At which price they began, only their first order tells.
+    """
+    found = set()
+    for stock, made in _histories(stocks, changes):
+        before = next((k for k, c in enumerate(made) if c.kind is ChangeKind.PRICE), None)
+        # A stock begins with version 0, and every order and every change adds one.
+        began = before is not None and made[0].kind is not ChangeKind.ADD
+        if before is not None and began and made[before].version > before + 1:
+            found.add(stock.name)
+    return found
+
+
+def _histories(
+    stocks: Iterable[Stock], changes: Iterable[StockChange]
+) -> Iterator[tuple[Stock, list[StockChange]]]:
+    """Every stock with the changes that made it what it is."""
+    of: dict[str, list[StockChange]] = {}
+    for change in changes:
+        of.setdefault(change.name, []).append(change)
+    for stock in stocks:
+        yield stock, [c for c in of.get(stock.name, ()) if c.version <= stock.version]

@@ -1,0 +1,39 @@
+"""The commands that carry out the orders and changes of a backup again. Pure.
+
+A batch has the orders of one moment, because all trades of a batch get its time.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from twstock.backup.journal import Event, StockChange
+from twstock.market import Batch, Trade
+
+EPOCH = 1
+"""The epoch of all batches, and the term of the order leader that nobody was."""
+
+
+def steps(
+    events: Iterable[Event], batch_orders_max: int
+) -> Iterator[StockChange | tuple[Trade, ...]]:
+    """The events in sequence; orders that follow each other, of the same moment, together."""
+    waiting: list[Trade] = []
+    for event in events:
+        same = isinstance(event, Trade) and waiting and waiting[0].at_ms == event.at_ms
+        if waiting and (not same or len(waiting) >= batch_orders_max):
+            yield tuple(waiting)
+            waiting = []
+        if isinstance(event, Trade):
+            waiting.append(event)
+        else:
+            yield event
+    if waiting:
+        yield tuple(waiting)
+
+
+def batch_of(number: int, trades: tuple[Trade, ...]) -> Batch:
+    """The ``number``-th batch of the epoch, which executes these trades. Those before it are
+    recorded in the order log.
+    """
+    before = trades[0].number - 1
+    orders = tuple(trade.order for trade in trades)
+    return Batch(EPOCH, number, before, before, trades[0].at_ms, orders)

@@ -1,0 +1,120 @@
+"""A running cluster as a backup reads it: what it began with, and what happened, up to an order.
+
+Everything is asked of running members by blocking calls, while trades go on. That it is one
+moment's picture follows from the sequence of the questions: first the number of the last order,
+then the stocks, then the changes. So every change that an order up to that number followed, and
+every change that made a stock what it was, is among them; what came later is left out.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+
+from twstock.backup.journal import StockChange
+from twstock.backup.ledger import beginnings, traded_before_price
+from twstock.market import Stock, Trade
+from twstock.rest import Unreachable
+from twstock.verify import PATIENCE_S, PAUSE_S, Remote, leader_stocks
+
+Sleep = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A cluster at the moment of its order ``last``; ``trades`` reads the orders up to it."""
+
+    cluster_id: str
+    last: int
+    began: Sequence[Stock]
+    changes: Sequence[StockChange]
+    orders: "OrderLog"
+
+    def trades(self) -> Iterator[Trade]:
+        """Every order up to the last one, by number. Raises Unreachable."""
+        return islice(self.orders.read(), self.last)
+
+
+class OrderLog:
+    """The committed orders, asked of whichever replica answers.
+
+    The first ones of ``replicas`` are asked first. The logs of all are the same as far as they
+    go, so another one can go on where one failed.
+    """
+
+    def __init__(self, replicas: Sequence[Remote], sleep: Sleep = time.sleep) -> None:
+        self._replicas = replicas
+        self._sleep = sleep
+
+    def read(self) -> Iterator[Trade]:
+        """The orders by number; at the end of the log it waits for more.
+
+        Raises Unreachable when none came for a while.
+        """
+        after, deadline = 0, time.monotonic() + PATIENCE_S
+        for replica in cycle(self._replicas):
+            problem = f"{replica.name} has no order after {after}"
+            try:
+                for trade in replica.trades(after):
+                    yield trade
+                    after, deadline = trade.number, time.monotonic() + PATIENCE_S
+            except Unreachable as error:
+                problem = str(error)
+            if time.monotonic() > deadline:
+                raise Unreachable(problem)
+            self._sleep(PAUSE_S)
+
+
+def look(
+    replicas: Mapping[int, Remote], catalogs: Sequence[Remote], sleep: Sleep = time.sleep
+) -> Picture:
+    """The cluster as it is now. Raises Unreachable when no order replica, or no catalog, leads."""
+    leader, last, cluster_id = _leader(replicas, sleep)
+    followers = [replica for replica in replicas.values() if replica is not leader]
+    log = OrderLog([*followers, leader], sleep)
+    stocks = leader_stocks(catalogs)
+    changes = list_changes(catalogs)
+    prices = _first_prices(traded_before_price(stocks, changes), log)
+    return Picture(cluster_id, last, beginnings(stocks, changes, prices), changes, log)
+
+
+def list_changes(catalogs: Sequence[Remote]) -> list[StockChange]:  # noqa: ARG001
+    """Every change of a stock that is no trade, by number, from the catalog that leads."""
+    return []
+
+
+def _leader(replicas: Mapping[int, Remote], sleep: Sleep) -> tuple[Remote, int, str]:
+    """The order replica that leads, its last transaction, and the cluster's id.
+
+    What was answered before is in there: a leader that is ready has all of it.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        problems, leaders = [], {}
+        for replica in replicas.values():
+            try:
+                status = replica.status()
+            except Unreachable as error:
+                problems.append(str(error))
+                continue
+            if status.role == "leader" and status.ready:
+                leaders[status.term] = replica, status.last_transaction, status.cluster_id
+        if leaders:
+            return leaders[max(leaders)]
+        if time.monotonic() > deadline:
+            raise Unreachable("; ".join(["no order replica leads", *problems]))
+        sleep(PAUSE_S)
+
+
+def _first_prices(names: set[str], log: OrderLog) -> dict[str, int]:
+    """At which price each of these stocks was traded first. There are such orders, and if they
+    are not recorded yet they will be in a moment.
+    """
+    found: dict[str, int] = {}
+    if names:
+        for trade in log.read():
+            if trade.order.name in names:
+                found.setdefault(trade.order.name, trade.price_cents)
+            if len(found) == len(names):
+                break
+    return found

@@ -1,0 +1,84 @@
+"""The one table between what HTTP says and what the client raises; ``twstock.web.answers`` has it
+the other way round.
+
+A refusal is an exception here: who buys wants a number, and every other way out needs a decision
+of its own. Where many orders are placed at once it is a value, beside the outcomes of the others.
+"""
+
+from http import HTTPStatus
+
+from twstock.client.values import BadAnswer
+from twstock.errors import InvalidRequest, KeyReused, TwstockError
+from twstock.forms import AGAIN
+from twstock.market import Refusal
+
+ASK_AGAIN = AGAIN | {
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.GATEWAY_TIMEOUT,
+    HTTPStatus.INSUFFICIENT_STORAGE,
+}
+"""The statuses after which the same request may have another answer, at another front-end or a
+little later. Some are those of a proxy on the way."""
+
+_NOT_EXECUTED = {
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.INSUFFICIENT_STORAGE,
+}
+"""The statuses of a request that was turned away before it could have an effect, whatever became
+of earlier ones with its key."""
+
+_REFUSALS = {str(refusal): refusal for refusal in Refusal}
+
+
+class StockNotFound(TwstockError):
+    """No stock has this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"stock not found: {name!r}")
+        self.name = name
+
+
+class OrderNotFound(TwstockError):
+    """No executed order has this number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"no order has the number {number}")
+        self.number = number
+
+
+class Refused(TwstockError):
+    """The order was refused, in the words of the API, and never takes effect.
+
+    ``kind`` is the refusal that the words stand for; None for words that this version does not
+    know. ``key`` names the order.
+    """
+
+    def __init__(self, message: str, key: str) -> None:
+        super().__init__(message)
+        self.kind = _REFUSALS.get(message)
+        self.key = key
+
+
+def may_have_executed(status: int, outcome: str) -> bool:
+    """Whether an order that got this answer instead of a definite one may have been executed."""
+    return outcome != "none" and status not in _NOT_EXECUTED
+
+
+def refused(status: int, message: str, key: str) -> TwstockError:
+    """Why an order was not executed and will not be."""
+    if status == HTTPStatus.NOT_FOUND:
+        return Refused(message, key)
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        return KeyReused()
+    return problem(status, message)
+
+
+def problem(status: int, message: str) -> TwstockError:
+    """What went wrong with a request that was answered."""
+    field, colon, what = message.partition(": ")
+    if status == HTTPStatus.BAD_REQUEST and colon:
+        return InvalidRequest(field, what)
+    return BadAnswer(f"{status} {message}")

@@ -1,0 +1,256 @@
+"""The typed client: look stocks up, trade, read orders, follow events."""
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from http import HTTPStatus
+from random import Random
+from typing import Any, Self
+from urllib.parse import quote
+
+from treq.client import HTTPClient
+from twisted.web.client import Agent, HTTPConnectionPool
+
+from twstock.client import values
+from twstock.client.answers import OrderNotFound, StockNotFound, problem, refused
+from twstock.client.attempts import Attempts
+from twstock.client.batch import Batch, split
+from twstock.client.feed import MESSAGES_WAITING_MAX, SILENCE_S, Feed
+from twstock.client.fronts import REQUESTS_UNDER_WAY_MAX, Fronts, Http, Request
+from twstock.client.values import BadAnswer, Member, Order, Placed, Stock, Ticket
+from twstock.client.waiting import sleep
+from twstock.errors import OutcomeUnknown, TwstockError, Unavailable, WrongUrl
+from twstock.forms import (
+    Answer,
+    order_headers,
+    order_path,
+    order_terms,
+    page_path,
+    split_url,
+    stock_path,
+)
+from twstock.market import Side
+from twstock.process import key_maker
+
+CONNECT_TIMEOUT_S = 2.0
+TIMEOUT_S = 5.0
+PATIENCE_S = 10.0
+IDLE_CONNECTION_S = 30
+"""How long a connection that nobody uses is kept: less than a front-end keeps it."""
+
+
+class Client:
+    """A client of one cluster, by one or more of its front-ends. For the reactor's thread.
+
+    ``urls`` are base URLs (``http://HOST:PORT``): one that cannot serve is passed over for the
+    next. A single attempt may take ``timeout_s``, a whole request ``patience_s``. ``reactor`` is
+    the installed one if none is given; ``http`` may be any ``treq.client.HTTPClient``, which is
+    not closed with the client.
+
+    Raises WrongUrl. Every request raises Unavailable when nobody could answer it in time and
+    nothing has happened, and BadAnswer when whoever answered is no front-end.
+    """
+
+    def __init__(
+        self,
+        urls: str | Iterable[str],
+        *,
+        reactor: Any = None,
+        http: Http | None = None,
+        timeout_s: float = TIMEOUT_S,
+        patience_s: float = PATIENCE_S,
+        silence_s: float = SILENCE_S,
+        messages_max: int = MESSAGES_WAITING_MAX,
+        random: Random | None = None,
+        new_key: Callable[[], str] | None = None,
+    ) -> None:
+        clock = _installed_reactor() if reactor is None else reactor
+        self._pool = None if http is not None else _pool(clock)
+        agent = Agent(clock, connectTimeout=CONNECT_TIMEOUT_S, pool=self._pool)
+        self._random = Random() if random is None else random
+        self._fronts = Fronts(
+            _base_urls(urls), http or HTTPClient(agent), clock, self._random, timeout_s
+        )
+        self._patience_s = patience_s
+        self._silence_s = silence_s
+        self._messages_max = messages_max
+        self._new_key = key_maker() if new_key is None else new_key
+        self._feeds: set[Feed] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End all feeds and let go of the connections."""
+        for feed in tuple(self._feeds):
+            feed.close()
+        if self._pool is not None:
+            await self._pool.closeCachedConnections()
+
+    async def lookup(self, name: str, known: Stock | None = None) -> Stock:
+        """A stock as it is now; raises StockNotFound. If it is what is ``known`` of it already,
+        that is given back, and the answer need not carry it (a conditional request).
+        """
+        tag = {} if known is None else {"If-None-Match": f'"{known.version}"'}
+        try:
+            answer = await self._get(stock_path(name), tag)
+        except UnicodeEncodeError:
+            raise StockNotFound(name) from None
+        if answer.status == HTTPStatus.NOT_FOUND:
+            raise StockNotFound(name)
+        if known is not None and answer.status == HTTPStatus.NOT_MODIFIED:
+            return known
+        return values.stock(_data(answer))
+
+    async def stocks(self) -> AsyncIterator[Stock]:
+        """Every stock, by name, page by page."""
+        async for row in self._rows("/stocks", None):
+            yield values.stock(row)
+
+    async def buy(self, name: str, quantity: int, key: str | None = None) -> Placed:
+        """Buy shares; see ``place``."""
+        return await self.place(Ticket(name, quantity, Side.BUY, key))
+
+    async def sell(self, name: str, quantity: int, key: str | None = None) -> Placed:
+        """Sell shares; see ``place``."""
+        return await self.place(Ticket(name, quantity, Side.SELL, key))
+
+    async def place(self, ticket: Ticket) -> Placed:
+        """Place an order, which is executed at most once however often it has to be sent.
+
+        Raises Refused when it was refused, KeyReused when its key belongs to another order,
+        InvalidRequest when it makes no sense: none of these takes effect later. Raises Unavailable
+        when nothing has happened, and OutcomeUnknown, with the key, when nobody could say in time:
+        place it again with that key and learn what became of it. An order that comes with a key
+        is never Unavailable: an earlier request with that key may have executed it. Cancelling
+        does not take the order back.
+        """
+        key = self._new_key() if ticket.key is None else ticket.key
+        terms = order_terms(ticket.name, ticket.side, ticket.quantity)
+        answer = await self._fronts.ask(
+            Request(
+                "POST",
+                "/orders",
+                order_headers(key),
+                json.dumps(terms).encode("ascii"),
+                key,
+                doubtful=ticket.key is not None,
+            ),
+            self._patience_s,
+        )
+        if not answer.ok:
+            raise refused(answer.status, answer.message, key)
+        try:
+            number = values.placed_number(_data(answer))
+        except BadAnswer as error:
+            raise OutcomeUnknown(str(error), key) from None
+        return Placed(number, answer.headers.get("idempotency-replayed") == "true", key)
+
+    async def place_many(self, tickets: Iterable[Ticket]) -> "list[Placed | TwstockError]":
+        """Place many orders, up to 1,000 in one request, and tell what became of each, in their
+        sequence: Placed, or the error that ``place`` would have raised. No error of one order
+        hides the outcome of another, so none is raised.
+        """
+        results: list[Placed | TwstockError] = []
+        for part in split(tickets):
+            keys = [self._new_key() if ticket.key is None else ticket.key for ticket in part]
+            results += await self._place_batch(Batch(part, keys))
+        return results
+
+    async def order(self, number: int) -> Order:
+        """An executed order; raises OrderNotFound."""
+        answer = await self._get(order_path(number))
+        if answer.status == HTTPStatus.NOT_FOUND:
+            raise OrderNotFound(number)
+        return values.order(_data(answer))
+
+    async def orders(self, after: int = 0) -> AsyncIterator[Order]:
+        """Every order executed so far whose number is above ``after``, page by page."""
+        async for row in self._rows("/orders", after):
+            yield values.order(row)
+
+    async def cluster(self) -> list[Member]:
+        """Every member of the cluster, as one front-end sees them."""
+        found = values.rows(_data(await self._get("/cluster")), "services")
+        return [values.member(row) for row in found]
+
+    def events(self, names: str | Iterable[str] = (), after: str | None = None) -> Feed:
+        """The events that happen from now on, or ``after`` the cursor of an earlier event; of all
+        stocks, or of those with these names.
+        """
+        wanted = (names,) if isinstance(names, str) else tuple(names)
+        query = ",".join(quote(name, safe="") for name in wanted)
+        path = f"/events?names={query}" if wanted else "/events"
+        feed = Feed(
+            self._fronts, path, after, self._silence_s, self._messages_max, self._feeds.discard
+        )
+        self._feeds.add(feed)
+        return feed
+
+    async def _get(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
+        return await self._fronts.ask(Request("GET", path, headers or {}), self._patience_s)
+
+    async def _rows(self, path: str, after: str | int | None) -> AsyncIterator[Any]:
+        """The rows of a list, page by page."""
+        while True:
+            answer = await self._get(page_path(path, after))
+            if not answer.ok:
+                raise problem(answer.status, answer.message)
+            for row in values.rows(answer.body, "data"):
+                yield row
+            before, after = after, values.member_of(answer.body, "next")
+            if after is None:
+                return
+            if after == before:
+                raise BadAnswer(f"{path}: the page after {after!r} is followed by itself")
+
+    async def _place_batch(self, batch: Batch) -> "list[Placed | TwstockError]":
+        clock = self._fronts.clock
+        deadline = clock.seconds() + self._patience_s
+        rounds = Attempts(1, 0, deadline, self._random)
+        while batch.open:
+            attempt = rounds.next(clock.seconds())
+            if attempt is None:
+                batch.give_up(Unavailable("no time left"))
+                break
+            if attempt.wait_s:
+                await sleep(attempt.wait_s, clock)
+            headers = {"Content-Type": "application/json"}
+            request = Request("POST", "/orders/batch", headers, batch.body())
+            try:
+                batch.learn(await self._fronts.ask(request, deadline - clock.seconds()))
+            except (OutcomeUnknown, Unavailable) as error:
+                batch.give_up(error)
+            rounds.failed(clock.seconds())
+        return batch.results
+
+
+def _installed_reactor() -> Any:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing this installs no reactor
+
+    return reactor
+
+
+def _pool(reactor: Any) -> HTTPConnectionPool:
+    pool = HTTPConnectionPool(reactor)
+    pool.maxPersistentPerHost = REQUESTS_UNDER_WAY_MAX
+    pool.cachedConnectionTimeout = IDLE_CONNECTION_S
+    return pool
+
+
+def _base_urls(urls: str | Iterable[str]) -> list[str]:
+    """Scheme and place of each front-end; raises WrongUrl."""
+    given = (urls,) if isinstance(urls, str) else tuple(urls)
+    if not given:
+        raise WrongUrl("expected the URL of one front-end at least")
+    parts = [split_url(url, ("http", "https")) for url in given]
+    return [f"{part.scheme}://{part.netloc}{part.path.rstrip('/')}" for part in parts]
+
+
+def _data(answer: Answer) -> Any:
+    """What a 200 answer holds; raises what another one means."""
+    if not answer.ok:
+        raise problem(answer.status, answer.message)
+    return values.member_of(answer.body, "data")

@@ -1,0 +1,110 @@
+"""The forms of the REST API as its clients see them: URLs, paths, bodies and answers.
+
+``twstock.web`` has the other side. Both clients, the blocking one of the command line (``rest``)
+and the one for Twisted programs (``client``), write and read what is here.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import SplitResult, quote, urlsplit
+
+from twstock.errors import WrongUrl
+
+PAGE = 1000
+"""The most rows that a client asks for at once."""
+
+AGAIN = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+"""The statuses that ask a client to come back."""
+
+_RETRY_AFTER_DIGITS_MAX = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A status, its headers with lower-case names, and the JSON of the body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+
+    @property
+    def ok(self) -> bool:
+        """Whether the request was done."""
+        return self.status == HTTPStatus.OK
+
+    @property
+    def message(self) -> str:
+        """The words of an error; who is no front-end may have other forms."""
+        return str(_error(self.body).get("message", f"status {self.status}"))
+
+    @property
+    def outcome(self) -> str:
+        """What an error says of the request: ``none``, ``unknown``, or nothing."""
+        return str(_error(self.body).get("outcome", ""))
+
+
+def _error(body: Any) -> Mapping[str, Any]:
+    error = body.get("error") if isinstance(body, dict) else None
+    return error if isinstance(error, dict) else {}
+
+
+def split_url(url: str, schemes: tuple[str, ...] = ("http",)) -> SplitResult:
+    """The parts of a front-end's URL; raises WrongUrl."""
+    try:
+        parts = urlsplit(url)
+        named = parts.scheme in schemes and parts.hostname and parts.port != 0
+    except ValueError as error:
+        raise WrongUrl(f"{url}: {error}") from None
+    if not named:
+        raise WrongUrl(f"expected {schemes[0]}://HOST:PORT, got {url!r}")
+    return parts
+
+
+def stock_path(name: str) -> str:
+    """Where a stock is, whatever characters its name has."""
+    return f"/stocks/{quote(name, safe='')}"
+
+
+def order_path(number: int) -> str:
+    """Where an order is."""
+    return f"/orders/{number}"
+
+
+def page_path(path: str, after: str | int | None, limit: int = PAGE) -> str:
+    """Where the page of a list is that comes after a name or a number; None: the first."""
+    start = "" if after is None else f"&after={quote(str(after), safe='')}"
+    return f"{path}?limit={limit}{start}"
+
+
+def order_terms(name: str, side: str, quantity: int) -> dict[str, Any]:
+    """An order as the body of a request has it."""
+    return {"name": name, "quantity": quantity, "type": side}
+
+
+def order_headers(key: str) -> dict[str, str]:
+    """The header fields of an order that is known by a key."""
+    return {"Content-Type": "application/json", "Idempotency-Key": key}
+
+
+def read_answer(
+    status: int,
+    headers: Mapping[str, str],
+    content: bytes,
+    parse_float: Callable[[str], Any] = float,
+) -> Answer:
+    """An answer as it came; raises ValueError if its body is no JSON."""
+    names = {name.lower(): value for name, value in headers.items()}
+    return Answer(status, names, json.loads(content, parse_float=parse_float))
+
+
+def retry_after_s(answer: Answer) -> float | None:
+    """When the server wants to be asked again (RFC 9110, section 10.2.3); None: it does not say.
+    A date counts as not said: ours sends none, and to tell how far it is takes a right clock.
+    """
+    digits = answer.headers.get("retry-after", "").strip()
+    if digits.isascii() and digits.isdigit() and len(digits) <= _RETRY_AFTER_DIGITS_MAX:
+        return float(digits)
+    return None

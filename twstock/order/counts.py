@@ -1,0 +1,48 @@
+"""What an order replica counts while it leads, over all terms."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from twstock.errors import DiskFull, InvalidRequest, KeyReused, Overloaded, TwstockError
+from twstock.tally import SIZES, Family, Histogram, counter, gauge, histogram
+
+REFUSED = "refused"
+_REASONS: dict[type[TwstockError], str] = {
+    KeyReused: "key_reused",
+    InvalidRequest: "invalid",
+    Overloaded: "overloaded",
+    DiskFull: "disk_full",
+}
+_OTHER = "unavailable"
+REASONS = (REFUSED, *_REASONS.values(), _OTHER)
+
+
+class OrderCounts:
+    """``batch_orders``: how many orders went to the catalog together; ``batch_s``: how long
+    that took until the outcome was known; orders that were not executed, by reason.
+    """
+
+    def __init__(self) -> None:
+        self.batch_orders, self.batch_s = Histogram(SIZES), Histogram()
+        self._refused: Counter[str] = Counter()
+
+    def refused(self, why: TwstockError | None = None, orders: int = 1) -> None:
+        """Orders were refused: by the market (invalid words, no stocks left), or because of an
+        error.
+        """
+        self._refused[REFUSED if why is None else _REASONS.get(type(why), _OTHER)] += orders
+
+    def families(self, orders_open: int) -> Iterator[Family]:
+        """All of it, and how many orders are on the leader's desk now."""
+        yield histogram("twstock_batch_orders", "Orders of one batch.", [({}, self.batch_orders)])
+        yield histogram(
+            "twstock_batch_seconds",
+            "Time from a batch sent to the catalog to its outcome known.",
+            [({}, self.batch_s)],
+        )
+        yield counter(
+            "twstock_order_refusals_total",
+            "Orders that the leader did not execute.",
+            (({"reason": reason}, self._refused[reason]) for reason in REASONS),
+        )
+        yield gauge("twstock_orders_open", "Orders on the leader's desk.", [({}, orders_open)])

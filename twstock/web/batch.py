@@ -1,0 +1,83 @@
+"""Many orders in one request: each is placed, refused or fails by itself."""
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from twisted.web.server import Request
+
+from twstock import origin
+from twstock.config import Limits
+from twstock.errors import InvalidRequest, TwstockError
+from twstock.market import refusal_of_words
+from twstock.origin import Ids, OriginLogger
+from twstock.rpc.calls import Placement, PlaceOrder
+from twstock.web import answers, bodies, operations
+from twstock.web.answers import Answer, Fault
+from twstock.web.api import OrderBook
+from twstock.web.cache import Cache
+from twstock.web.respond import body
+from twstock.web.routes import Route
+
+Row = dict[str, Any]
+
+
+class Batches:
+    """The handler. An order needs a key of its own to be sent again: ``new_key`` makes one that
+    nobody knows for those that have none.
+    """
+
+    _log = OriginLogger()
+
+    def __init__(
+        self, cache: Cache, orders: OrderBook, new_key: Callable[[], str], limits: Limits
+    ) -> None:
+        self._cache = cache
+        self._orders = orders
+        self._new_key = new_key
+        self._limits = limits
+
+    def routes(self) -> tuple[Route, ...]:
+        """What is served where."""
+        limit = self._limits.batch_body_bytes_max
+        return (Route("POST", "/orders/batch", self.place, operations.PLACE_BATCH, limit),)
+
+    async def place(self, request: Request) -> Answer:
+        """``POST /orders/batch``: one row for each order, in their sequence."""
+        if request.requestHeaders.hasHeader(b"Idempotency-Key"):
+            problem = "each order of a batch has a key of its own, idempotency_key"
+            raise InvalidRequest("Idempotency-Key", problem)
+        orders = bodies.parse_batch(body(request))
+        rows = [self._begin(fields, position) for position, fields in enumerate(orders)]
+        return answers.data([row if isinstance(row, dict) else await row for row in rows])
+
+    def _begin(self, fields: object, position: int) -> "Row | Deferred[Row]":
+        """An order's row, or its order is on its way. The queue gathers them by itself."""
+        try:
+            order = bodies.parse_order_of_batch(fields, position)
+        except InvalidRequest as error:
+            return answers.fault_row(answers.fault(error))
+        refused = refusal_of_words(order.type, order.quantity)
+        if refused is not None:
+            return answers.fault_row(Fault(404, refused))
+        keyed = bool(order.key)
+        placing = self._orders.place(order if keyed else order._replace(key=self._new_key()))
+        return placing.addCallbacks(
+            self._placed, self._not_placed, (order,), {}, (keyed, origin.current())
+        )
+
+    def _placed(self, placed: Placement, order: PlaceOrder) -> Row:
+        if placed.number:
+            # Whoever traded here reads the trade here, whatever a lookup under way brings.
+            self._cache.raise_minimum(order.name, placed.version)
+        return answers.placement_row(placed)
+
+    def _not_placed(self, failure: Failure, keyed: bool, ids: Ids) -> Row:
+        """Under the client's own key an earlier request may have executed."""
+        if isinstance(failure.value, TwstockError):
+            nothing = "unknown" if keyed else "none"
+            return answers.fault_row(answers.fault(failure.value, nothing))
+        with origin.on_behalf_of(ids):
+            self._log.failure("an order of a batch failed", failure)
+        return answers.fault_row(answers.INTERNAL)

@@ -1,0 +1,134 @@
+"""``GET /history``: what this front-end did in the last ten minutes, for a plot."""
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.task import LoopingCall
+from twisted.web.server import Request
+
+from twstock.process import Clock
+from twstock.web import answers, ring
+from twstock.web.answers import Answer
+from twstock.web.cache import Cache
+from twstock.web.ring import Ring, Totals
+from twstock.web.routes import Route
+from twstock.web.traffic import ERROR, LOOKUP, OTHER, OUTCOMES, REFUSED, ROUTES, TRADE, Traffic
+
+_OF_THE_API = tuple(route for route in ROUTES if route != OTHER)
+"""Not every 503 is an error: ``/readyz`` says so as long as the front-end is not ready."""
+_COUNT = {"type": "integer", "minimum": 0}
+_TIME_MS = {"type": ["number", "null"], "minimum": 0}
+SCHEMAS: dict[str, Any] = {
+    "HistoryRow": {
+        "type": "object",
+        "description": "What a front-end did in one second.",
+        "properties": {
+            "at": {"type": "integer", "description": "The end of the second, in Unix time."},
+            "lookups": {**_COUNT, "description": "Requests for a stock."},
+            "orders": {**_COUNT, "description": "Orders that clients wanted to place."},
+            "refused": {**_COUNT, "description": "Of these and pages: answered with 400 to 499."},
+            "errors": {**_COUNT, "description": "Of these and pages: answered with 500 or more."},
+            "hits": {**_COUNT, "description": "Lookups answered from the cache."},
+            "misses": {**_COUNT, "description": "Lookups that the catalog was asked for."},
+            "p50_ms": {
+                **_TIME_MS,
+                "description": "The median latency of lookups and orders; null without any.",
+            },
+            "p99_ms": {**_TIME_MS, "description": "Their 99th percentile."},
+            "reactor_lag_ms": {
+                **_TIME_MS,
+                "description": "By how much the front-end's timers were late at most.",
+            },
+        },
+        "required": [
+            "at", "lookups", "orders", "refused", "errors", "hits", "misses",
+            "p50_ms", "p99_ms", "reactor_lag_ms",
+        ],
+    },
+}  # fmt: skip
+"""The schemas that the operation refers to."""
+OPERATION: dict[str, Any] = {
+    "operationId": "history",
+    "summary": "What this front-end did in the last ten minutes, a row for each second",
+    "responses": {
+        "200": {
+            "description": "Up to 600 rows, the oldest first.",
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "properties": {
+                            "data": {
+                                "type": "object",
+                                "properties": {
+                                    "step_s": {"type": "integer"},
+                                    "rows": {
+                                        "type": "array",
+                                        "maxItems": 600,
+                                        "items": {"$ref": "#/components/schemas/HistoryRow"},
+                                    },
+                                },
+                                "required": ["step_s", "rows"],
+                            }
+                        },
+                        "required": ["data"],
+                    }
+                }
+            },
+        }
+    },
+}
+
+
+class History:
+    """Looks at ``traffic`` and ``cache`` once a second. ``take_worst_lag_s`` tells by how much
+    the reactor was late since it was asked last, ``wall_ms`` what time it is.
+    """
+
+    def __init__(
+        self,
+        traffic: Traffic,
+        cache: Cache,
+        take_worst_lag_s: Callable[[], float],
+        wall_ms: Callable[[], int],
+        clock: Clock,
+    ) -> None:
+        self._traffic = traffic
+        self._cache = cache
+        self._take_worst_lag_s = take_worst_lag_s
+        self._wall_ms = wall_ms
+        self._ring = Ring(self._totals())
+        self._loop = LoopingCall(self._look)
+        self._loop.clock = clock  # type: ignore[assignment]
+
+    def start(self) -> None:
+        """Begin with the first second."""
+        self._loop.start(ring.STEP_S, now=False)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._loop.running:
+            self._loop.stop()
+
+    def routes(self) -> tuple[Route, ...]:
+        """What is served where."""
+        return (Route("GET", "/history", self.show, OPERATION),)
+
+    def show(self, _request: Request) -> Answer:
+        """``GET /history``."""
+        return answers.data({"step_s": ring.STEP_S, "rows": self._ring.rows()})
+
+    def _look(self) -> None:
+        self._ring.add(self._wall_ms() // 1000, self._totals(), self._take_worst_lag_s())
+
+    def _totals(self) -> Totals:
+        traffic, counters = self._traffic, self._cache.counters
+        return Totals(
+            lookups=sum(traffic.answered(outcome, LOOKUP) for outcome in OUTCOMES),
+            orders=sum(traffic.answered(outcome, TRADE) for outcome in OUTCOMES),
+            refused=traffic.answered(REFUSED, *_OF_THE_API),
+            errors=traffic.answered(ERROR, *_OF_THE_API),
+            hits=counters.hits,
+            misses=counters.misses,
+            latency=tuple(traffic.counts(LOOKUP, TRADE)),
+        )

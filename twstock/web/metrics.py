@@ -1,0 +1,144 @@
+"""``GET /metrics``: what this front-end and all replicas count, in Prometheus' text format.
+
+The replicas are asked over gRPC, all at once and with a short deadline. There is one such scrape
+at a time; who asks meanwhile gets the same answer, so any number of them costs as much as one.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.server import Request
+
+from twstock.errors import TwstockError
+from twstock.exposition import CONTENT_TYPE, MembersCollector, pieces
+from twstock.observatory import Observatory
+from twstock.process import Clock
+from twstock.rpc.calls import Observe, Observed
+from twstock.rpc.wire.methods import OBSERVE
+from twstock.tally import Family, gauge
+from twstock.web import bodies
+from twstock.web.answers import Answer
+from twstock.web.leader import Caller
+from twstock.web.routes import Route
+
+DEADLINE_S = 0.5
+"""How long a replica may take to tell what it counts: it is not worth waiting for a dead one."""
+AGAIN_S = 0.1
+"""For how long an answer is given again: who asks without end does not keep this busy."""
+TURN_S = 0.002
+"""How long the text is worked on before others have their turn."""
+OPERATION: dict[str, Any] = {
+    "operationId": "metrics",
+    "summary": "What this front-end and all replicas count, in Prometheus' text format",
+    "parameters": [
+        {
+            "name": "members",
+            "in": "query",
+            "description": "`self`: of this front-end alone. Without it: of all replicas, too.",
+            "schema": {"type": "string", "enum": ["self"]},
+        }
+    ],
+    "responses": {
+        "200": {
+            "description": "Each sample has a label `member`, for example `order-3`.",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        }
+    },
+}
+
+
+class Metrics:
+    """``own`` knows this front-end's numbers, ``callers`` reach the replicas by name."""
+
+    def __init__(self, own: Observatory, callers: Mapping[str, Caller], clock: Clock) -> None:
+        self._self = Scrape(own, {}, clock)
+        self._all = Scrape(own, callers, clock)
+
+    def routes(self) -> tuple[Route, ...]:
+        """What is served where."""
+        return (Route("GET", "/metrics", self.show, OPERATION),)
+
+    def show(self, request: Request) -> "Deferred[Answer]":
+        """``GET /metrics?members=``."""
+        scrape = self._self if bodies.parse_self_alone(request.args) else self._all
+        return scrape.answer()
+
+
+class Scrape:
+    """One answer for all who ask while it is made, and for ``AGAIN_S`` from its beginning."""
+
+    _log = Logger()
+
+    def __init__(self, own: Observatory, callers: Mapping[str, Caller], clock: Clock) -> None:
+        self._own = own
+        self._callers = callers
+        self._clock: Any = clock  # twisted wants to see an IReactorTime
+        self._waiting: list[Deferred[Answer]] = []
+        self._known: Answer | None = None
+        self._known_until = float("-inf")
+
+    def answer(self) -> "Deferred[Answer]":
+        """The text."""
+        answer: Deferred[Answer] = Deferred()
+        if self._known is not None and self._clock.seconds() < self._known_until:
+            answer.callback(self._known)
+            return answer
+        self._waiting.append(answer)
+        if len(self._waiting) == 1:
+            self._known, self._known_until = None, self._clock.seconds() + AGAIN_S
+            Deferred.fromCoroutine(self._scrape()).addBoth(self._made)
+        return answer
+
+    def _made(self, made: Answer | Failure) -> None:
+        if isinstance(made, Answer):
+            self._known = made
+        waiting, self._waiting = self._waiting, []
+        for answer in waiting:
+            answer.callback(made)
+
+    async def _scrape(self) -> Answer:
+        told = await self._told()
+        found = {name: [*families, _up(name, bool(families))] for name, families in told.items()}
+        return Answer(200, await self._text(MembersCollector(found)), media_type=CONTENT_TYPE)
+
+    async def _told(self) -> dict[str, tuple[Family, ...]]:
+        """What each member tells; nothing, if it does not answer in time."""
+        names = tuple(self._callers)
+        calls = [
+            caller.call(OBSERVE, Observe(), DEADLINE_S).addCallbacks(
+                self._heard, self._lost, callbackArgs=(name,), errbackArgs=(name,)
+            )
+            for name, caller in self._callers.items()
+        ]
+        results = await DeferredList(calls)
+        told = {name: families for name, (_, families) in zip(names, results, strict=True)}
+        return {self._own.member: self._own.families(), **told}
+
+    def _heard(self, answer: Observed, name: str) -> tuple[Family, ...]:
+        return answer.families if answer.member == name else ()
+
+    def _lost(self, failure: Failure, name: str) -> tuple[Family, ...]:
+        """Any failure: what the others tell is wanted all the more."""
+        if not failure.check(TwstockError):
+            self._log.failure("{name} could not be asked what it counts", failure, name=name)
+        return ()
+
+    async def _text(self, collector: MembersCollector) -> bytes:
+        """The text, made in turns of the reactor that are not much longer than ``TURN_S``."""
+        text: list[bytes] = []
+        until = self._clock.seconds() + TURN_S
+        for piece in pieces(collector):
+            text.append(piece)
+            if self._clock.seconds() >= until:
+                await deferLater(self._clock, 0)
+                until = self._clock.seconds() + TURN_S
+        return b"".join(text)
+
+
+def _up(member: str, told: bool) -> Family:
+    labels = {"group": member.partition("-")[0]}
+    return gauge("twstock_member_up", "Whether the member told what it counts.", [(labels, told)])

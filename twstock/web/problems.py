@@ -1,0 +1,71 @@
+"""Errors as problem details (RFC 9457), for who asks for them.
+
+The form of all errors is ``{"error": {"code", "message"}}``. A client whose Accept prefers
+``application/problem+json`` to ``application/json`` gets the same as a problem; only errors
+have this form, so the quality of one is compared with that of the other (RFC 9110 section
+12.5.1) and of two that are equal the usual one is sent.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+from twstock.web.answers import JSON, Answer
+
+PROBLEM = b"application/problem+json"
+_PIECE = rb'(?:[^%b"]|"(?:[^"\\]|\\.)*"?)+'
+_ELEMENT = re.compile(_PIECE % b",", re.DOTALL)
+_PARAMETER = re.compile(_PIECE % b";", re.DOTALL)
+_QUALITY = re.compile(rb"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
+
+
+def suited(answer: Answer, accept: Sequence[bytes]) -> Answer:
+    """An error in the form that the fields of Accept ask for; any other answer as it is."""
+    if answer.status < 400 or answer.media_type is not JSON or not accept:
+        return answer
+    return as_problem(answer) if is_preferred(b",".join(accept)) else answer
+
+
+def as_problem(answer: Answer) -> Answer:
+    """An error as problem details. The type is ``about:blank``: the status tells the kind, and
+    ``detail`` has the words that all users know.
+    """
+    fields = json.loads(answer.body)
+    error = fields.pop("error")
+    about = {
+        "type": "about:blank",
+        "title": answer.reason.decode("ascii"),
+        "status": answer.status,
+        "detail": error["message"],
+    }
+    if "outcome" in error:
+        about["outcome"] = error["outcome"]
+    body = json.dumps(about | fields, separators=(",", ":")).encode("ascii")
+    return replace(answer, body=body, media_type=PROBLEM)
+
+
+@lru_cache(maxsize=256)
+def is_preferred(accept: bytes) -> bool:
+    """Whether Accept names problem details and likes them better than JSON."""
+    ranges = dict(_ranges(accept))
+    anything = ranges.get(b"*/*", 0.0)
+    usual = ranges.get(JSON, ranges.get(b"application/*", anything))
+    return ranges.get(PROBLEM, 0.0) > usual
+
+
+def _ranges(accept: bytes) -> Iterator[tuple[bytes, float]]:
+    """Each media range, in lower case, with its quality; parameters make no difference here."""
+    for element in _ELEMENT.findall(accept):
+        name, *parameters = _PARAMETER.findall(element) or [b""]
+        yield name.strip(b" \t").lower(), _quality([each.strip(b" \t") for each in parameters])
+
+
+def _quality(parameters: Sequence[bytes]) -> float:
+    """The weight among the parameters, 1 without one, 0 for one that is none."""
+    for parameter in parameters:
+        if parameter[:2].lower() == b"q=":
+            value = parameter[2:]
+            return float(value) if _QUALITY.fullmatch(value) else 0.0
+    return 1.0

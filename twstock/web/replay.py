@@ -1,0 +1,177 @@
+"""What a client missed: read from the logs as fast as it reads, until it is at their end."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.task import deferLater
+
+from twstock.config import Limits
+from twstock.errors import TwstockError, Unavailable
+from twstock.process import Clock
+from twstock.web.cursor import Cursor
+from twstock.web.events import (
+    EVENT_TRADES_MAX,
+    Leadership,
+    News,
+    frame,
+    led,
+    mark,
+    reset,
+)
+from twstock.web.gather import Gathering
+from twstock.web.sources import Sources
+from twstock.web.stream import Stream
+from twstock.web.tail import Tail
+
+TURN_S = 0.01
+"""So long one client is replayed to before another has its turn."""
+REST_FACTOR = 3
+REST_MAX_S = 0.1
+"""After a turn, nothing is replayed for that many times as long, but no longer than this: live
+requests go first.
+"""
+
+
+class Subscriber:
+    """One client of the feed. ``names``: which stocks it wants, None: all; ``at``: what it was
+    told; ``told``: which leaders.
+    """
+
+    def __init__(self, stream: Stream, names: frozenset[str] | None) -> None:
+        self.stream = stream
+        self.names = names
+        self.at = Cursor()
+        self.told: tuple[Leadership, ...] = ()
+
+    def tell(self, news: News) -> None:
+        """Write news; at least where they bring the client."""
+        self.stream.write(frame(news.body(self.names) or mark(news.after)))
+        self.at = news.after
+
+
+class Turns:
+    """One replay at a time, and pauses between."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = DeferredLock()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[float]:
+        """Wait for a turn; the time by which it should end."""
+        await self._lock.acquire()
+        began = self._clock.seconds()
+        try:
+            yield began + TURN_S
+        finally:
+            took = self._clock.seconds() - began
+            self._clock.callLater(min(took * REST_FACTOR, REST_MAX_S), self._lock.release)
+
+
+class Replay:
+    """Brings subscribers to where ``tail`` is, and hands them over to it."""
+
+    def __init__(
+        self, sources: Sources, tail: Tail, turns: Turns, clock: Clock, limits: Limits
+    ) -> None:
+        self._sources = sources
+        self._tail = tail
+        self._turns = turns
+        self._clock = clock
+        self._limits = limits
+        # Who connects while others do shares their question; nobody gets an older answer.
+        self._ends: Gathering[None, Cursor] = Gathering(self._find_ends, clock, 1)
+
+    async def run(self, subscriber: Subscriber, after: Cursor | None, opening: bytes) -> bool:
+        """Begin with ``opening``; then comes all that is after the cursor (None: all that is to
+        come), live in the end. Returns whether the cursor was of another log, and all is lost.
+        """
+        stream, tail = subscriber.stream, self._tail
+        at = await self._start(stream, after)
+        is_reset = after is not None and at != after
+        at = led(at, tail.told)
+        news = News(at, leaders=tail.told)
+        stream.write(frame(opening + (reset(at) if is_reset else b"") + news.body(None)))
+        subscriber.at, subscriber.told = at, tail.told
+        while stream.is_open and not self._is_level(subscriber):
+            await stream.writable()
+            if self._is_behind(subscriber):
+                await self._advance(subscriber)
+            else:
+                await tail.moved()
+        # Nothing can come between having been told everything and being told what follows.
+        if subscriber.told != tail.told:
+            subscriber.tell(News(subscriber.at, [x for x in tail.told if x not in subscriber.told]))
+        if stream.is_open:
+            tail.join(subscriber)
+        return is_reset
+
+    async def _start(self, stream: Stream, after: Cursor | None) -> Cursor:
+        """The cursor to begin with, once it can be known."""
+        while self._tail.position is None:
+            await self._tail.moved()
+            if after is None:
+                return self._position
+        while stream.is_open:
+            try:
+                if after is not None and await self._exists(after):
+                    return after
+                return await self._ends.ask(
+                    None, self._clock.seconds() + self._limits.request_budget_s
+                )
+            except TwstockError:
+                await self._pause()
+        return self._position
+
+    @property
+    def _position(self) -> Cursor:
+        assert self._tail.position is not None
+        return self._tail.position
+
+    async def _exists(self, cursor: Cursor) -> bool:
+        """Whether the logs reach so far: another front-end may have told of more than this one."""
+        number, change = cursor.transaction, cursor.change
+        return (
+            number <= self._position.transaction or await self._sources.has_transaction(number)
+        ) and (change <= self._position.change or await self._sources.last_change(change) >= change)
+
+    async def _find_ends(self, _: tuple[None, ...], _deadline: float) -> list[Cursor]:
+        number = await self._sources.last_transaction()
+        return [Cursor(number, await self._sources.last_change(self._position.change))]
+
+    def _is_level(self, subscriber: Subscriber) -> bool:
+        """Whether the subscriber has been told exactly as much as everybody."""
+        return subscriber.at[:2] == self._position[:2]
+
+    def _is_behind(self, subscriber: Subscriber) -> bool:
+        return not subscriber.at.has(self._position)
+
+    async def _advance(self, subscriber: Subscriber) -> None:
+        """Replay as much as one turn is for; when the logs cannot be read, wait a moment."""
+        try:
+            async with self._turns.turn() as until:
+                stream = subscriber.stream
+                while stream.is_ready and self._is_behind(subscriber):
+                    await self._step(subscriber)
+                    if self._clock.seconds() >= until:
+                        break
+        except TwstockError:
+            await self._pause()
+
+    async def _step(self, subscriber: Subscriber) -> None:
+        """Replay a page, of trades first; never beyond what everybody has been told."""
+        at, position = subscriber.at, self._position
+        missing = position.transaction - at.transaction
+        if missing > 0:
+            found = await self._sources.trades(at.transaction, min(missing, EVENT_TRADES_MAX))
+        else:
+            found = await self._sources.changes(at.change)
+            known = [change for change in found.changes if change.number <= position.change]
+            found = found._replace(changes=known)
+        if not found.trades and not found.changes:
+            raise Unavailable("whoever was asked knows less than was told before")
+        subscriber.tell(News(at, (), found.stocks, found.trades, found.changes))
+
+    def _pause(self) -> "Deferred[None]":
+        return deferLater(self._clock, self._limits.feed_interval_s)  # type: ignore[arg-type]

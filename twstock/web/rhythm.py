@@ -1,0 +1,20 @@
+"""How often the feed writes: slower, the more a writing to everybody costs. Pure."""
+
+SHARE = 0.05
+"""The part of the time that writing to the subscribers may take."""
+LONGEST_S = 1.0
+SHORTEST_S = 0.01
+"""More often nobody is written to, whatever the configuration says."""
+
+
+class Rhythm:
+    """The time from the beginning of one writing to the next, ``shortest_s`` at least."""
+
+    def __init__(self, shortest_s: float, longest_s: float = LONGEST_S) -> None:
+        self._shortest_s = max(shortest_s, SHORTEST_S)
+        self._longest_s = max(longest_s, self._shortest_s)
+        self.interval_s = self._shortest_s
+
+    def wrote(self, cost_s: float) -> None:
+        """The last writing has kept the process busy for so long."""
+        self.interval_s = min(max(cost_s / SHARE, self._shortest_s), self._longest_s)

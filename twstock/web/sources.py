@@ -1,0 +1,180 @@
+"""Where the news come from: the order log, the log of changes, the catalog and who leads."""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from pylru import lrucache
+
+from twstock.config import Limits
+from twstock.market import Stock, Trade
+from twstock.rpc.calls import Orders, Page
+from twstock.web.events import Change, Leadership, Line, line
+from twstock.web.leader import Leader
+from twstock.web.recent import Recent
+
+STOCKS_REMEMBERED = 10_000
+"""Of how many stocks the newest state that was seen is kept, for those who reconnect."""
+
+
+class OrderLog(Protocol):
+    """The order service."""
+
+    def last_number(self) -> Awaitable[int]:
+        """The number of the last order."""
+
+    def order(self, number: int) -> Awaitable[Trade | None]:
+        """An order; None only if there certainly is none."""
+
+    def list(self, page: Page) -> Awaitable[Orders]:
+        """A page of orders."""
+
+
+class Catalog(Protocol):
+    """The catalog service."""
+
+    def lookup_many(self, names: Sequence[str]) -> Awaitable[Sequence[Stock | None]]:
+        """The published states of stocks."""
+
+
+class ChangePage(Protocol):
+    """Some changes in sequence."""
+
+    @property
+    def changes(self) -> Sequence[Change]:
+        """The changes after the number that was asked for."""
+
+    @property
+    def last(self) -> int:
+        """The number of the last change that may be shown, 0: there is none."""
+
+
+class ChangeLog(Protocol):
+    """The changes of stocks, as the catalog keeps them."""
+
+    def list_changes(self, page: Page) -> Awaitable[ChangePage]:
+        """A page of changes."""
+
+
+class Watch(Protocol):
+    """Knows the leader of a group and calls back when it changes."""
+
+    group: str
+    leader: Leader | None
+
+    def subscribe(self, changed: Callable[[], None]) -> None:
+        """Call ``changed`` whenever the leader changes, also to None."""
+
+
+@dataclass(frozen=True, slots=True)
+class _NoPage:
+    changes: Sequence[Change] = ()
+    last: int = 0
+
+
+class NoChanges:
+    """The log of a catalog whose stocks are never changed but by trades."""
+
+    async def list_changes(self, _page: Page) -> ChangePage:
+        """Nothing."""
+        return _NoPage()
+
+
+class Found(NamedTuple):
+    """What was read: trades or changes, and the newest states of the stocks they are about."""
+
+    trades: Sequence[Line] = ()
+    changes: Sequence[Change] = ()
+    stocks: Sequence[Stock] = ()
+
+
+class Leaders:
+    """Who leads each group; ``changed`` is called when that changes."""
+
+    def __init__(self, watches: Sequence[Watch]) -> None:
+        self._watches = watches
+        self._terms = {watch.group: 0 for watch in watches}
+        self.changed: Callable[[], None] | None = None
+        for watch in watches:
+            watch.subscribe(self._changed)
+
+    def now(self) -> Sequence[Leadership]:
+        """One for each group."""
+        return [self._of(watch) for watch in self._watches]
+
+    def _of(self, watch: Watch) -> Leadership:
+        leader = watch.leader
+        if leader is None:
+            return Leadership(watch.group, None, self._terms[watch.group])
+        self._terms[watch.group] = leader.term
+        return Leadership(watch.group, leader.id, leader.term)
+
+    def _changed(self) -> None:
+        self.now()  # so that the term of a leader that is gone again is known
+        if self.changed is not None:
+            self.changed()
+
+
+class Sources:
+    """Reads trades and changes together with the states of their stocks: who is told of a
+    trade is told the stock's state, or neither. All methods raise errors of ``errors``.
+    """
+
+    def __init__(
+        self, orders: OrderLog, catalog: Catalog, changes: ChangeLog, limits: Limits
+    ) -> None:
+        self._orders = orders
+        self._catalog = catalog
+        self._changes = changes
+        self._page_max = limits.page_max
+        self._stocks = lrucache(STOCKS_REMEMBERED)
+        self._recent_size = limits.feed_recent_trades
+        self.recent = Recent(self._recent_size)
+
+    def forget(self) -> None:
+        """What was remembered will have gaps: the tail is not followed any more."""
+        self.recent = Recent(self._recent_size)
+
+    async def last_transaction(self) -> int:
+        """The number of the last trade."""
+        return await self._orders.last_number()
+
+    async def last_change(self, known: int = 0) -> int:
+        """The number of the last change; at least so many are ``known``."""
+        return (await self._changes.list_changes(Page(known, 1))).last
+
+    async def has_transaction(self, number: int) -> bool:
+        """Whether there is a trade of this number; it is certain either way."""
+        return await self._orders.order(number) is not None
+
+    async def trades(self, after: int, count_max: int) -> Found:
+        """The trades after a number, ``count_max`` at most; remembered ones if possible."""
+        trades: list[Line] = list(self.recent.after(after, count_max))
+        while (left := count_max - len(trades)) > 0:
+            last = trades[-1].number if trades else after
+            page = await self._orders.list(Page(last, min(self._page_max, left)))
+            trades += map(line, page.orders)
+            if not page.next:
+                break
+        stocks = await self._newest((trade.name, trade.version) for trade in trades)
+        return Found(trades=trades, stocks=stocks)
+
+    async def changes(self, after: int) -> Found:
+        """The changes after a number, a page of them."""
+        changes = (await self._changes.list_changes(Page(after, self._page_max))).changes
+        stocks = await self._newest((c.name, c.version) for c in changes)
+        return Found(changes=changes, stocks=stocks)
+
+    async def _newest(self, versions: Iterable[tuple[str, int]]) -> Sequence[Stock]:
+        """The published states of stocks that have had these versions, or later ones."""
+        wanted = dict(versions)
+        found: dict[str, Stock] = {}
+        for name, version in wanted.items():
+            known: Stock | None = self._stocks.get(name)
+            if known is not None and known.version >= version:
+                found[name] = known
+        unknown = [name for name in wanted if name not in found]
+        for stock in await self._catalog.lookup_many(unknown) if unknown else ():
+            if stock is not None:
+                found[stock.name] = self._stocks[stock.name] = stock
+        return list(found.values())

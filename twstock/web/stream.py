@@ -1,0 +1,119 @@
+"""An answer that goes on and on: one client's connection, with a limit on what waits for it."""
+
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.web.server import Request
+from zope.interface import implementer
+
+from twstock.web.events import Frame
+from twstock.web.lane import write_now
+
+SILENT_MS_MAX = 30_000
+"""How long a client's machine may leave what was sent unacknowledged: longer, it is gone."""
+
+
+@implementer(IPushProducer)
+class Stream:
+    """The body of an answer, as it is written.
+
+    What the kernel does not take at once waits in the process. If more than
+    ``unsent_bytes_max`` of it waits when more is to be written, ``dropped`` is called and the
+    connection aborted: so what waits is bounded by that and the longest single writing. The
+    kernel's share is bounded by the size of the socket's buffer.
+    """
+
+    def __init__(
+        self, request: Request, unsent_bytes_max: int, dropped: Callable[[], None]
+    ) -> None:
+        self.over: Deferred[None] = Deferred(lambda _: self.stopProducing())
+        """Fires at ``end``; cancelled when the client is gone."""
+        self._request = request
+        self._unsent_bytes_max = unsent_bytes_max
+        self._dropped = dropped
+        self._transport: Any = None
+        self._is_chunked = False
+        self._is_over = False
+        self._unsent: int | None = None
+        self._resumed: list[Deferred[None]] = []
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the client can still be written to."""
+        return not self._is_over
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether what is written now is on its way at once."""
+        return self._unsent is None and not self._is_over
+
+    def write(self, frame: Frame) -> None:
+        """Write to the client, after the headers of the answer."""
+        if self._is_over or not frame.body:
+            return
+        if self._transport is None:
+            self._begin()
+        data = frame.chunk if self._is_chunked else frame.body
+        if self._unsent is None:
+            write_now(self._transport, data)
+            if self._unsent is not None:
+                self._unsent = len(data)
+        elif self._unsent > self._unsent_bytes_max:
+            self._dropped()
+            self._transport.abortConnection()
+        else:
+            self._unsent += len(data)
+            self._transport.write(data)
+
+    def writable(self) -> "Deferred[None]":
+        """Fires when nothing waits to be sent any more."""
+        waiting: Deferred[None] = Deferred()
+        self._resumed.append(waiting)
+        if self._unsent is None:
+            self._wake()
+        return waiting
+
+    def end(self) -> None:
+        """The body is complete."""
+        if not self._is_over:
+            self._is_over = True
+            if self._transport is not None:
+                self._request.unregisterProducer()
+            self.over.callback(None)
+
+    def pauseProducing(self) -> None:
+        """The transport has taken more than it likes to hold, of which nothing may be sent yet."""
+        if self._unsent is None:
+            self._unsent = 0
+
+    def resumeProducing(self) -> None:
+        """The kernel has everything."""
+        self._unsent = None
+        self._wake()
+
+    def stopProducing(self) -> None:
+        """The connection is gone."""
+        self._is_over = True
+
+    def _begin(self) -> None:
+        """Send the headers, and take over from Twisted, which would frame everything anew."""
+        request: Any = self._request
+        request.write(b"")
+        request.registerProducer(self, True)
+        self._is_chunked = bool(request.chunked)
+        self._transport = request.channel.transport
+        handle = getattr(self._transport, "getHandle", lambda: None)()
+        if handle is not None:
+            with contextlib.suppress(OSError):
+                handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._unsent_bytes_max)
+                handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_MS_MAX)
+
+    def _wake(self) -> None:
+        resumed, self._resumed = self._resumed, []
+        for waiting in resumed:
+            if not waiting.called:
+                waiting.callback(None)
