@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SEEDS ?= 2000
 BENCH ?=
 
-.PHONY: install up test lint proto proto-check simulate mutants bench wheel-check format clean
+.PHONY: install up test test-browser screenshots lint proto proto-check simulate mutants bench wheel-check format clean
 
 install: $(VENV)/.installed
 
@@ -20,6 +20,14 @@ up: install
 
 test: install
 	$(BIN)/python tests/run.py
+
+# The console in headless Chromium; tells what to install when that is missing.
+test-browser: install
+	tests/browser/run.sh
+
+# What docs/console.md shows, taken from a cluster that trades.
+screenshots: install
+	tests/browser/run.sh screenshots
 
 lint: install
 	$(BIN)/ruff format --check .

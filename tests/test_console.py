@@ -13,7 +13,12 @@ from twstock.web.console import MEDIA_TYPES, Console, load
 from twstock.web.routes import mount
 
 STATIC = Path(__file__).resolve().parent.parent / "twstock/web/static"
-FILES = sorted(path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*") if path.is_file())
+FOR_THE_TESTS = "package.json"
+FILES = sorted(
+    path.relative_to(STATIC).as_posix()
+    for path in STATIC.rglob("*")
+    if path.is_file() and path.name != FOR_THE_TESTS
+)
 VENDORED = sorted((STATIC / "vendor").iterdir())
 OWN = [STATIC / name for name in FILES if not name.startswith("vendor/")]
 treq = StubTreq(mount(Console(load()).routes()).resource())
@@ -93,6 +98,7 @@ def test_a_file_that_the_browser_has_is_not_sent_again() -> None:
         "/console/js/../index.html",
         "/console/index.html%00",
         "/console/INDEX.HTML",
+        "/console/package.json",
         "/console/%E2%82%AC",
     ],
 )
@@ -115,6 +121,13 @@ def test_what_comes_from_the_server_is_never_markup(path: Path) -> None:
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser"
     )
     assert not re.search(places, path.read_text(), re.IGNORECASE)
+
+
+def test_every_module_is_asked_for_at_once() -> None:
+    """The browser need not read one to learn of the next."""
+    page = (STATIC / "index.html").read_text()
+    loaded = set(re.findall(r'"(?:modulepreload|module)" (?:src|href)="/console/([^"]+)"', page))
+    assert loaded == {name for name in FILES if name.startswith("js/")}
 
 
 def test_every_file_that_is_named_is_there() -> None:

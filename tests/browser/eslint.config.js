@@ -1,12 +1,16 @@
 /** What `npm run lint` holds the console and its tests to. */
 
 const BROWSER = [
-  ..."AbortSignal EventSource Intl MutationObserver ResizeObserver URL URLSearchParams".split(" "),
+  ..."AbortSignal Element EventSource Intl MutationObserver ResizeObserver URL URLSearchParams".split(
+    " ",
+  ),
   ..."addEventListener cancelAnimationFrame clearTimeout crypto document fetch".split(" "),
   ..."getComputedStyle location matchMedia navigator performance".split(" "),
   ..."requestAnimationFrame sessionStorage setTimeout window".split(" "),
 ];
-const NODE = "AbortSignal URL clearTimeout console fetch process setTimeout".split(" ");
+const NODE = "AbortController AbortSignal URL clearTimeout console fetch process setTimeout".split(
+  " ",
+);
 const readonly = (names) => Object.fromEntries(names.map((name) => [name, "readonly"]));
 
 const rules = {

@@ -131,7 +131,7 @@ function recallOne(stock, orders) {
   for (const order of orders.toReversed?.() ?? [...orders].reverse()) {
     if (order.version > version) continue;
     if (order.version < version || past.length >= HISTORY_MAX) break;
-    stock.last ??= { side: order.type, quantity: order.quantity };
+    if (!past.length) stock.last = { side: order.type, quantity: order.quantity };
     past.unshift(quantity);
     quantity -= effect(order);
     version -= 1;

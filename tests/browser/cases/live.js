@@ -1,0 +1,143 @@
+/** The live mode: what `/events` tells is shown, nothing twice and nothing missed. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { until } from "../cluster.js";
+import { FakeFeed } from "../fake_feed.js";
+import { says, stage, stockRow } from "../stage.js";
+
+/** Run a case in a window whose events the case makes up. */
+async function streamed(play, hash = "#/") {
+  const feed = new FakeFeed(stage.cluster.url);
+  await feed.start();
+  try {
+    const page = await stage.visit(hash, { url: feed.url });
+    await says(page.locator("#link-text"), "Live");
+    await play(page, feed);
+  } finally {
+    await stage.leave();
+    await feed.stop();
+  }
+}
+
+const live = (claim, play, hash) => test(claim, () => streamed(play, hash));
+
+/** An order that no log has: what shows it can have come by the stream alone. */
+async function madeUp(name, quantity) {
+  const { data: stock } = await stage.cluster.ask(`/stocks/${name}`);
+  const number = (await stage.cluster.last()) + 1;
+  const order = { order_num: number, name, type: "buy", quantity, price: stock.price };
+  return { stock, order: { ...order, version: stock.version + 1, time_ms: Date.now() } };
+}
+
+const tape = (page, number) =>
+  page.locator("#tape-body tr", {
+    has: page.getByRole("link", { name: number.toLocaleString("en-GB"), exact: true }),
+  });
+
+live(
+  "a trade is shown when the stream tells of it, and told twice it is shown once",
+  async (page, feed) => {
+    const { stock, order } = await madeUp("NVDA", 5);
+    feed.send("trades", { trades: [order] }, "1");
+    feed.send("trades", { trades: [order] }, "1");
+    const fields = {
+      quantity: stock.quantity - 5,
+      volume: stock.volume + 5,
+      version: order.version,
+    };
+    feed.send("stocks", { stocks: [{ ...stock, ...fields }] }, "2");
+    await tape(page, order.order_num).waitFor();
+    const shown = (stock.quantity - 5).toLocaleString("en-GB");
+    await says(stockRow(page, "NVDA").locator(".c-quantity"), shown);
+    assert.equal(await tape(page, order.order_num).count(), 1);
+  },
+);
+
+live("a stock is shown as the stream has it, halted or new", async (page, feed) => {
+  const { stock } = await madeUp("META", 1);
+  const version = stock.version + 9;
+  const added = { name: "AAA New", price: 1.5, quantity: 77, volume: 0, version: 0 };
+  feed.send(
+    "stocks",
+    { stocks: [{ ...stock, version, quantity: 4321, halted: true }, added] },
+    "1",
+  );
+  await says(stockRow(page, "META").locator(".c-quantity"), "4,321");
+  await says(stockRow(page, "META"), "Halted");
+  await says(stockRow(page, "AAA New").locator(".c-quantity"), "77");
+  feed.send("stocks", { stocks: [{ ...stock, version: version - 1, quantity: 1 }] }, "2");
+  feed.send("stocks", { stocks: [{ ...added, version: 1, quantity: 78 }] }, "3");
+  await says(stockRow(page, "AAA New").locator(".c-quantity"), "78");
+  assert.equal(await stockRow(page, "META").locator(".c-quantity").textContent(), "4,321");
+});
+
+live("orders that the stream left out are asked for", async (page, feed) => {
+  const first = await stage.cluster.trade("AMZN", 1);
+  await stage.cluster.trade("AMZN", 2);
+  await stage.cluster.trade("AMZN", 3);
+  const { data } = await stage.cluster.ask(`/orders/${first + 2}`);
+  feed.send("trades", { trades: [data] }, "1");
+  for (const number of [first, first + 1, first + 2]) await tape(page, number).waitFor();
+  const stock = (await stage.cluster.ask("/stocks/AMZN")).data;
+  const shown = stock.quantity.toLocaleString("en-GB");
+  await says(stockRow(page, "AMZN").locator(".c-quantity"), shown);
+});
+
+live("a stream that breaks is taken up where it was", async (page, feed) => {
+  const { order } = await madeUp("GOOGL", 2);
+  feed.send("trades", { trades: [order] }, "7.1.2.3");
+  await tape(page, order.order_num).waitFor();
+  feed.refusals = 1;
+  feed.end();
+  await says(page.locator("#link-text"), "Updated each second");
+  await says(page.locator("#link-text"), "Live");
+  assert.deepEqual(feed.cursors, ["", "7.1.2.3"]);
+  feed.send("trades", { trades: [order] }, "7.1.2.3");
+  const next = { ...order, order_num: order.order_num + 1, version: order.version + 1 };
+  feed.send("trades", { trades: [next] }, "8.1.2.3");
+  await tape(page, next.order_num).waitFor();
+  assert.equal(await tape(page, order.order_num).count(), 1);
+});
+
+live("a reset reloads everything", async (page, feed) => {
+  const { stock } = await madeUp("FishCo", 1);
+  const { order } = await madeUp("FishCo", 1);
+  feed.send("trades", { trades: [order] }, "1");
+  await tape(page, order.order_num).waitFor();
+  feed.send("reset", {}, "0");
+  await until(async () => !(await tape(page, order.order_num).count()), "the order to go");
+  const shown = stock.quantity.toLocaleString("en-GB");
+  await says(stockRow(page, "FishCo").locator(".c-quantity"), shown);
+});
+
+live(
+  "an election is seen when the stream tells of it",
+  async (page, feed) => {
+    const tile = page.locator('[data-group="order"] .tile-value');
+    const { leaderId, term } = await stage.cluster
+      .leader()
+      .then((row) => ({ leaderId: row.id, term: row.term }));
+    await says(tile, `order-${leaderId}`);
+    await page.route("**/cluster", (route) => route.abort());
+    feed.send("leader", { group: "order", leader_id: null, term: term + 1 }, "1");
+    await says(tile, "None: electing");
+    await says(page.locator("#banner"), "The order service has no leader");
+    feed.send("leader", { group: "order", leader_id: 2, term: term + 1 }, "2");
+    await says(tile, "order-2");
+    await says(page.locator("#events"), `order-2 leads the order group, term ${term + 1}`);
+    assert.equal(await page.locator("#banner").textContent(), "");
+  },
+  "#/cluster",
+);
+
+test("the front-end's own stream is taken", async (context) => {
+  if (!(await stage.cluster.has("/events"))) return context.skip("no /events here");
+  const page = await stage.visit();
+  await says(page.locator("#link-text"), "Live");
+  const number = await stage.cluster.trade("META", 3, "sell");
+  await tape(page, number).waitFor();
+  await page.getByRole("link", { name: "Cluster" }).click();
+  const leader = await stage.cluster.leader();
+  return says(page.locator('[data-group="order"] .tile-value'), `order-${leader.id}`);
+});

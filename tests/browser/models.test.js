@@ -1,0 +1,175 @@
+/** What the console decides without a browser: numbers without a gap, versions, keys, addresses. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+const STATIC = "../../twstock/web/static/js";
+const { Stocks, HISTORY_MAX } = await import(`${STATIC}/model/stocks.js`);
+const { Trades, TRADES_MAX } = await import(`${STATIC}/model/trades.js`);
+const { Members } = await import(`${STATIC}/model/members.js`);
+const { bodyOf, fieldOf, newKey } = await import(`${STATIC}/model/submission.js`);
+const { parseRoute, ticketLink } = await import(`${STATIC}/route.js`);
+const { duration } = await import(`${STATIC}/format.js`);
+
+const stock = (fields) => ({
+  name: "A",
+  price: 1,
+  quantity: 100,
+  volume: 0,
+  version: 0,
+  ...fields,
+});
+const order = (number, version, fields) => ({
+  order_num: number,
+  name: "A",
+  type: "buy",
+  quantity: 10,
+  price: 1,
+  version,
+  ...fields,
+});
+
+test("a trade changes its stock once, however often and late it is told", () => {
+  const stocks = new Stocks();
+  stocks.take([stock({ version: 3 })]);
+  for (const version of [4, 4, 3, 5]) stocks.trade(order(version, version));
+  stocks.take([stock({ version: 2, quantity: 1 })]);
+  const { quantity, volume, version, history } = stocks.get("A");
+  assert.deepEqual({ quantity, volume, version }, { quantity: 80, volume: 20, version: 5 });
+  assert.deepEqual(history, [100, 90, 80]);
+  assert.equal(stocks.stale.size, 0);
+});
+
+test("a stock of which a change was missed is stale until it is told anew", () => {
+  const stocks = new Stocks();
+  stocks.take([stock()]);
+  stocks.trade(order(2, 2));
+  stocks.trade(order(1, 1, { name: "Unknown" }));
+  assert.deepEqual([...stocks.stale], ["A", "Unknown"]);
+  assert.equal(stocks.get("A").quantity, 100);
+  stocks.take([stock({ version: 2, quantity: 80 }), stock({ name: "Unknown" })]);
+  assert.equal(stocks.stale.size, 0);
+});
+
+test("a halt is seen although nothing traded", () => {
+  const stocks = new Stocks();
+  const told = [];
+  stocks.changed.listen(({ stock: changed }) => told.push(changed.halted));
+  stocks.take([stock()]);
+  stocks.take([stock({ version: 1, halted: true })]);
+  stocks.take([stock({ version: 2 })]);
+  assert.deepEqual(told, [true, false]);
+});
+
+test("past quantities follow from orders, as far as no version is missing", () => {
+  const stocks = new Stocks();
+  stocks.take([stock({ version: 5, quantity: 60 })]);
+  const sold = { type: "sell", quantity: 5 };
+  stocks.recall([order(1, 2), order(2, 4), order(3, 5, sold), order(4, 6)]);
+  assert.deepEqual(stocks.get("A").history, [65, 55, 60]);
+  assert.deepEqual(stocks.get("A").last, { side: "sell", quantity: 5 });
+});
+
+test("a history keeps the newest quantities", () => {
+  const stocks = new Stocks();
+  stocks.take([stock({ quantity: 10_000 })]);
+  for (let version = 1; version <= 2 * HISTORY_MAX; version += 1) {
+    stocks.trade(order(version, version, { quantity: 1 }));
+  }
+  const { history } = stocks.get("A");
+  assert.equal(history.length, HISTORY_MAX);
+  assert.equal(history.at(-1), 10_000 - 2 * HISTORY_MAX);
+});
+
+test("orders are taken in their sequence, each once, and a gap is noticed", () => {
+  const trades = new Trades();
+  const came = [];
+  trades.came.listen((orders) => came.push(...orders.map((each) => each.order_num)));
+  trades.begin(10);
+  assert.ok(trades.take([order(9), order(10), order(11)]));
+  assert.ok(trades.take([order(11), order(12)]));
+  assert.ok(!trades.take([order(14)]));
+  assert.equal(trades.last, 12);
+  assert.deepEqual(came, [11, 12]);
+  assert.equal(trades.between(10, 12), null);
+  assert.deepEqual(
+    trades.between(11, 12).map((each) => each.order_num),
+    [12, 11],
+  );
+});
+
+test("no more orders are kept than the limit", () => {
+  const trades = new Trades();
+  trades.take(Array.from({ length: 3 * TRADES_MAX }, (_, i) => order(i + 1)));
+  assert.equal(trades.newest(Infinity).length, TRADES_MAX);
+  assert.equal(trades.newest(1)[0].order_num, 3 * TRADES_MAX);
+});
+
+test("of a leadership only newer terms are news", () => {
+  const members = new Members();
+  const row = (id, role, term) => ({ service: "order", id, role, term, alive: true });
+  members.take([row(1, "follower", 2), row(3, "leader", 2)]);
+  assert.deepEqual(members.events, []);
+  members.lead("order", 2, 1);
+  assert.deepEqual(members.leads.get("order"), { leaderId: 3, term: 2 });
+  members.lead("order", 2, 3);
+  members.take([row(2, "leader", 3), row(3, "leader", 2)]);
+  assert.equal(members.events.length, 1);
+  assert.match(members.events[0].text, /^order-2 leads the order group, term 3$/);
+  assert.ok(members.isLeader(members.rows[0]) && !members.isLeader(members.rows[1]));
+});
+
+test("a quantity goes to the API as it was typed", () => {
+  const body = (quantity) => bodyOf({ name: 'a"b', quantity, type: "buy" });
+  assert.equal(
+    body(" 9007199254740993 "),
+    '{"name":"a\\"b","quantity":9007199254740993,"type":"buy"}',
+  );
+  for (const typed of ["", "1.5", "1e3", "01", "+1", "x", "0x10"]) {
+    assert.equal(JSON.parse(body(typed)).quantity, typed);
+  }
+  assert.equal(JSON.parse(body("-3")).quantity, -3);
+});
+
+test("each refusal of an order is said at its field", () => {
+  const fields = {
+    "invalid transaction type": "type",
+    "invalid stock name": "name",
+    "trading in this stock is halted": "name",
+    "num stocks traded should be non negative": "quantity",
+    "not enough stocks left to buy": "quantity",
+    "the quantity or volume of the stock would exceed 9007199254740991": "quantity",
+    "name: expected 1 to 255 characters": "name",
+    "quantity: expected an integer": "quantity",
+    "too many requests": "",
+  };
+  for (const [message, field] of Object.entries(fields)) assert.equal(fieldOf(message), field);
+});
+
+test("keys differ, and fit the API's limits", () => {
+  const keys = new Set(Array.from({ length: 1000 }, newKey));
+  assert.equal(keys.size, 1000);
+  for (const key of keys) assert.match(key, /^[\x21-\x7e]{16,255}$/);
+});
+
+test("any name of a stock survives the address", () => {
+  for (const name of ["A", "a/b", "100%", "<b>", "\u20AC ?#&"]) {
+    const route = parseRoute(ticketLink(name));
+    assert.deepEqual([route.page, route.argument], ["ticket", name]);
+  }
+  assert.equal(parseRoute("").page, "market");
+  assert.equal(parseRoute("#/orders?before=51").query.get("before"), "51");
+  assert.equal(parseRoute("#/orders/42").page, "order");
+  assert.equal(parseRoute("#/ticket/%").argument, "%");
+  assert.equal(parseRoute("#/nowhere").page, "lost");
+});
+
+test("a duration has its two largest units", () => {
+  assert.deepEqual([7.9, 60, 3700, 90_000, null].map(duration), [
+    "7 s",
+    "1 min 0 s",
+    "1 h 1 min",
+    "1 d 1 h",
+    "\u2013",
+  ]);
+});
