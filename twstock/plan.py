@@ -34,6 +34,7 @@ class Flags:
     catalog_csv: Path | None = None
     cache_size: int | None = None
     restart: bool = True
+    logs: bool = False
 
 
 def parse_flags(options: Mapping[str, Any]) -> Flags:
@@ -49,6 +50,7 @@ def parse_flags(options: Mapping[str, Any]) -> Flags:
         catalog_csv=None if csv is None else Path(csv).resolve(),
         cache_size=_number(options, "cache-size", 0, 10_000_000),
         restart=not options["no-restart"],
+        logs=bool(options.get("logs")),
     )
 
 
