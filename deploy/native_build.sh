@@ -140,7 +140,8 @@ install_environment() {
         --no-compile --no-warn-script-location --constraint "$source_tree/requirements.txt")
     "${pip[@]}" setuptools wheel
     build_wheel
-    "${pip[@]}" "$work"/twstock-*.whl
+    local wheel=("$work"/twstock-*.whl)
+    "${pip[@]}" "${wheel[0]}[grpc]"
     # The same version may have other contents: a wheel from a working tree always goes in.
     "${pip[@]}" --no-deps --force-reinstall "$work"/twstock-*.whl
     # Tracebacks name the final place, not the tree under --root.
@@ -187,7 +188,7 @@ install_units() {
         sed "s|/opt/twstock/|$prefix/|g" "$unit" >"$work/unit"
         install -D -m 0644 "$work/unit" "$root/etc/systemd/system/${unit##*/}"
     done
-    say "installed the units stock-{frontend,catalog,order}@.service and twstock.target"
+    say "installed the units stock-{frontend,catalog,order}@.service, stock-frontend@.socket and twstock.target"
     if [[ -z $root && -d /run/systemd/system ]]; then
         systemctl daemon-reload
     fi

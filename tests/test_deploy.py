@@ -11,6 +11,7 @@ import pytest
 
 from twstock.config import default_cluster, parse
 from twstock.plan import member_names
+from twstock.web import sockets
 from twstock.web.tap import pool_sizes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -185,13 +186,25 @@ def test_a_service_reads_its_secrets_from_credentials_alone(unit):
         "PYTHONDONTWRITEBYTECODE=1",
         "PYTHONFAULTHANDLER=1",
         "GRPC_VERBOSITY=ERROR",
+        "TWSTOCK_LOG_FORMAT=json",
     ]
+
+
+def test_the_socket_listens_where_the_example_has_its_front_end():
+    """Systemd passes the listener of cluster.example.toml under the name that is looked for."""
+    parser = configparser.ConfigParser(interpolation=None, delimiters=("=",))
+    parser.optionxform = str
+    parser.read(DEPLOY / "systemd/stock-frontend@.socket")
+    example = parse((DEPLOY / "cluster.example.toml").read_text())
+    assert parser["Socket"]["ListenStream"] == str(example.fronts[0].http)
+    assert parser["Socket"]["FileDescriptorName"] == sockets.NAME
+    assert "Accept" not in parser["Socket"]
 
 
 def test_a_service_may_have_every_thread_that_its_limits_allow():
     """TasksMax leaves room for the threads of gRPC's server beside the pools."""
     limits = default_cluster().limits
-    threads = limits.rpc_threads + 2 * limits.rpc_streams_max
+    threads = limits.rpc_threads + 2 * limits.rpc_streams_max + limits.rpc_watches_max
     for name in ("order", "catalog"):
         service = directives(DEPLOY / f"systemd/stock-{name}@.service")
         assert int(service["TasksMax"]) >= threads + 64

@@ -17,13 +17,14 @@ from typing import Any, ClassVar, TextIO
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from twstock.config import Address, Cluster
 from twstock.errors import ConfigError, TwstockError
+from twstock.follow import Follower
 from twstock.members import Members
 from twstock.plan import Flags, addresses, parse_flags, plan, to_text, unready
 from twstock.process import (
@@ -39,6 +40,7 @@ POLL_S = 0.05
 ASK_TIMEOUT_S = 1.0
 PORT_WAIT_S = 3.0
 TELL_EVERY_S = 10.0
+FOLLOW_EVERY_S = 0.2
 DEATHS_MAX = 3
 
 Ask = Callable[[str], Awaitable[tuple[int, bytes]]]
@@ -61,7 +63,8 @@ class Options(UsageOptions):
         ["admin-token-file", None, None, "The token of who may change stocks."],
     ]
     optFlags: ClassVar[list[list[str | None]]] = [
-        ["no-restart", None, "Leave a service that dies dead."]
+        ["no-restart", None, "Leave a service that dies dead."],
+        ["logs", None, "Show the services' logs as they are written."],
     ]
     flags: Flags
 
@@ -159,6 +162,7 @@ class LocalCluster(Service):
         self._errors = errors or sys.stderr
         self._directory = Directory(flags.data)
         self._members: Members | None = None
+        self._following: LoopingCall | None = None
         self._deaths: dict[str, int] = {}
         self._work: Deferred[None] = Deferred()
         self.ready = False
@@ -178,6 +182,9 @@ class LocalCluster(Service):
     async def _stop(self) -> None:
         if self._members is not None:
             await self._members.stopService()
+        if self._following is not None and self._following.running:
+            self._following.stop()
+            self._following.f()
         self._directory.release()
 
     async def _run(self) -> None:
@@ -185,6 +192,11 @@ class LocalCluster(Service):
         cluster = self._directory.settle(self._flags)
         await self._await_ports(cluster)
         self._members = Members(self.reactor, cluster, self._exited, self._flags.restart)
+        if self._flags.logs:
+            follower = Follower(self._members.logs(), self._errors)
+            self._following = LoopingCall(follower.look)
+            self._following.clock = self.reactor
+            self._following.start(FOLLOW_EVERY_S).addErrback(self._failed)
         self._members.startService()
         await self._await_members(cluster)
         self.ready = True

@@ -82,7 +82,8 @@ def as_json(event: Event, member: str) -> str:
     if "log_failure" in event:
         line["traceback"] = _traceback(event)
     line |= {f"{name}_" if name in _OWN else name: value for name, value in values.items()}
-    return json.dumps(line) + "\n"
+    # JSON escapes every control character but one.
+    return json.dumps(line).replace("\x7f", "\\u007f") + "\n"
 
 
 def as_text(event: Event, member: str) -> str:

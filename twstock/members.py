@@ -90,6 +90,10 @@ class Members(ProcessMonitor):
         if unasked:
             self._exited(name, _exit_code(reason))
 
+    def logs(self) -> list[Path]:
+        """Where the members write their logs."""
+        return [self._log_path(name) for names in self._tiers.values() for name in names]
+
     def tail(self, name: str) -> str:
         """The last of what the latest process of a member wrote."""
         content = self._log_path(name).read_bytes()[self._starts.get(name, 0) :]

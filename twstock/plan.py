@@ -36,6 +36,7 @@ class Flags:
     cache_size: int | None = None
     admin_token_file: Path | None = None
     restart: bool = True
+    logs: bool = False
 
 
 def parse_flags(options: Mapping[str, Any]) -> Flags:
@@ -53,6 +54,7 @@ def parse_flags(options: Mapping[str, Any]) -> Flags:
         cache_size=_number(options, "cache-size", 0, 10_000_000),
         admin_token_file=None if token is None else Path(token).resolve(),
         restart=not options["no-restart"],
+        logs=bool(options.get("logs")),
     )
 
 

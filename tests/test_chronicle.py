@@ -1,0 +1,131 @@
+"""What a member's log tells of its life in the group."""
+
+from types import SimpleNamespace
+
+import pytest
+from twisted.logger import Logger, formatEvent
+
+from twstock.config import DEFAULT_TIMINGS
+from twstock.replication.chronicle import Chronicle
+from twstock.replication.messages import Membership
+from twstock.replication.standing import Role
+
+ROOM = 1000
+
+
+class Replica(SimpleNamespace):
+    """A replica as it can be seen."""
+
+    def __init__(self, **seen):
+        calm = {"role": Role.FOLLOWER, "term": 1, "leader_id": 3, "is_ready": False, "commit": 10}
+        calm |= {"handing_over_to": 0, "silent": {}, "match": {}}
+        super().__init__(**{**calm, **seen})
+
+    def silent_s(self, peer, _now):
+        """For how long a peer has said nothing."""
+        return self.silent.get(peer, 0.0)
+
+    def matched(self, peer):
+        """How far a peer has got."""
+        return self.match.get(peer, self.commit)
+
+
+def leader(**seen):
+    """A replica that leads."""
+    ready = {"role": Role.LEADER, "leader_id": 2, "is_ready": True, "term": 2}
+    return Replica(**{**ready, **seen})
+
+
+@pytest.fixture
+def member():
+    """Member 2 of three: ``look`` returns what it tells."""
+    chronicle = Chronicle("order", Membership(2, (1, 2, 3)), DEFAULT_TIMINGS, ROOM)
+    told = []
+    chronicle._log = Logger(observer=lambda event: told.append(formatEvent(event)))
+
+    def look(replica, now=0.0, room=ROOM):
+        told.clear()
+        chronicle.look(replica, room, now)
+        lines = list(told)
+        told.clear()
+        chronicle.look(replica, room, now)
+        assert told == [], "nothing is told twice"
+        return lines
+
+    return SimpleNamespace(chronicle=chronicle, look=look, told=told)
+
+
+def test_a_follower_tells_whom_it_follows_and_that_it_hears_nobody(member):
+    """Once each, however long it looks for somebody."""
+    assert member.look(Replica()) == ["follows order-3 in term 1"]
+    assert member.look(Replica(leader_id=0)) == []
+    lost = Replica(leader_id=0, role=Role.CANDIDATE, term=2)
+    assert member.look(lost) == ["hears no leader: order-3 is silent"]
+    assert member.look(Replica(leader_id=0, role=Role.CANDIDATE, term=9)) == []
+    assert member.look(Replica(leader_id=1, term=9)) == ["follows order-1 in term 9"]
+
+
+def test_a_leader_tells_when_it_is_ready(member):
+    """Not before it has what every earlier leader acknowledged."""
+    assert member.look(leader(is_ready=False)) == []
+    assert member.look(leader()) == ["leads term 2"]
+
+
+@pytest.mark.parametrize(
+    ("why", "after", "told"),
+    [
+        ("", Replica(term=5, leader_id=0), "leads term 2 no more: term 5 has begun"),
+        ("", Replica(term=2, leader_id=0), "leads term 2 no more: no majority answers"),
+        ("its disk hangs", Replica(term=2, leader_id=0), "leads term 2 no more: its disk hangs"),
+    ],
+)
+def test_a_leader_that_steps_down_tells_why(member, why, after, told):
+    """The group's doing, or its own."""
+    member.look(leader())
+    if why:
+        member.chronicle.because(why)
+    assert member.look(after) == [told]
+
+
+def test_a_hand_over_is_told_from_its_beginning(member):
+    """To whom, and that it has happened."""
+    member.look(leader())
+    assert member.look(leader(handing_over_to=3)) == ["gives way to order-3"]
+    after = Replica(term=3, leader_id=3)
+    assert member.look(after) == [
+        "leads term 2 no more: it has handed over to order-3",
+        "follows order-3 in term 3",
+    ]
+
+
+def test_a_leader_tells_of_a_follower_that_is_silent_is_back_and_has_caught_up(member):
+    """A new leader gives everybody time to be heard."""
+    far = 10 * DEFAULT_TIMINGS.election_s
+    assert member.look(leader(silent={1: float("inf")}), now=0.0) == ["leads term 2"]
+    assert member.look(leader(silent={1: float("inf")}), now=far) == ["does not hear order-1"]
+    behind = leader(match={1: 4})
+    assert member.look(behind, now=far + 1) == ["hears order-1 again"]
+    assert member.look(leader(), now=far + 2) == ["order-1 has caught up"]
+
+
+def test_a_full_disk_is_told_and_that_it_has_room_again(member):
+    """Once each, whatever is refused meanwhile."""
+    member.look(Replica())
+    assert member.look(Replica(), room=ROOM - 1) == ["the disk is full"]
+    assert member.look(Replica(), room=ROOM) == ["the disk has room again"]
+
+
+def test_the_beginning_of_a_member_is_told(member):
+    """Whom it waits for, that it is formed, what it has, and that it has caught up."""
+    for missing in ((1, 3), (1, 3), (3,)):
+        member.chronicle.waits(missing)
+    member.chronicle.formed()
+    member.chronicle.opened(4, 10, 7)
+    member.chronicle.caught_up(3, 20)
+    assert member.told == [
+        "is a new member: waits for the first answer of order-1, order-3",
+        "is a new member: waits for the first answer of order-3",
+        "is formed: it knows order-1, order-3",
+        "takes part with 10 entries, 7 of them applied, in term 4",
+        "has caught up with order-3: 13 entries",
+    ]
