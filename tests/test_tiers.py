@@ -21,11 +21,12 @@ from twstock.errors import (
     StaleEpoch,
     Unavailable,
 )
-from twstock.market import ChangeKind, ChangeRequest, Order, Side, Trade
+from twstock.market import ChangeKind, ChangeRequest, Order, Side, Stock, Trade
 from twstock.rpc.calls import (
     Changed,
     Changes,
     Lease,
+    LookedUp,
     Notified,
     Page,
     Placement,
@@ -37,7 +38,7 @@ from twstock.rpc.calls import (
 )
 from twstock.web.leader import Leader, LeaderWatch
 from twstock.web.pace import CALLS_MAX, LINGER_MAX_S, LINGER_SHARE, PATIENCE_S
-from twstock.web.tiers import CatalogTier, OrderTier
+from twstock.web.tiers import LOOKUPS_MAX, CatalogTier, OrderTier
 
 LIMITS = Limits(batch_orders_max=4, requests_waiting_max=20, calls_under_way_max=8)
 Placed = list[Placement | Exception]
@@ -759,3 +760,43 @@ def test_changes_are_listed_by_the_leader() -> None:
     listed = outcome(Deferred.fromCoroutine(group.tier.list_changes(Page(3, 4))))
     assert listed == [page]
     assert group.members[3].of("ListChanges")[0].request == Page(3, 4)
+
+
+# --- for the feed ----------------------------------------------------------------------------
+
+
+def test_the_last_number_is_the_leaders_or_what_was_known_last() -> None:
+    """Without a leader nothing trades; without anybody nothing is known."""
+    group = Group()
+    group.members[3].status = status(3, "leader", last_transaction=7)
+    found = outcome(Deferred.fromCoroutine(group.tier.last_number()))
+    assert found == [7]
+    group.members[1].status = status(1, leader_id=3, last_transaction=5)
+    group.members[2].status = status(2, leader_id=3, last_transaction=6)
+    group.members[3].status = None
+    group.advance(0.5)
+    found = outcome(Deferred.fromCoroutine(group.tier.last_number()))
+    group.advance(LIMITS.request_budget_s + 0.1)
+    assert found == [6]
+    group.members[1].status = group.members[2].status = None
+    group.advance(1.0)
+    found = outcome(Deferred.fromCoroutine(group.tier.last_number()))
+    group.advance(LIMITS.request_budget_s + 0.1)
+    assert error_of(found) is Unavailable
+
+
+def test_many_stocks_are_looked_up_by_nobody_who_keeps_them() -> None:
+    """In calls of a bounded size, and without a session."""
+    group = Group(1, CatalogTier, "catalog")
+    leader = group.members[1]
+    group.leads(1, 1)
+    group.advance(0.2)
+    leader.replies["LookupMany"] = lambda request: LookedUp(
+        tuple(None if name == "none" else Stock(name, 1, 1) for name in request.names)
+    )
+    names = [*(f"S{k}" for k in range(LOOKUPS_MAX)), "none"]
+    found = outcome(Deferred.fromCoroutine(group.tier.lookup_many(names)))
+    assert [stock and stock.name for stock in found[0]] == [*names[:-1], None]
+    calls = [called.request for called in leader.of("LookupMany")]
+    assert [len(call.names) for call in calls] == [LOOKUPS_MAX, 1]
+    assert {(call.front_id, call.session) for call in calls} == {(0, "")}

@@ -20,13 +20,14 @@ from twstock.process import Clock, DelayedCall
 from twstock.web import subscription
 from twstock.web.answers import Answer, Header
 from twstock.web.events import COMMENT, frame, retry
-from twstock.web.replay import Replay, Subscriber, Turns
+from twstock.web.replay import Replay, Subscriber
 from twstock.web.respond import Streamed
 from twstock.web.routes import Route
 from twstock.web.sources import Leaders, Sources
 from twstock.web.stream import Stream
 from twstock.web.subscription import Subscription
 from twstock.web.tail import Tail
+from twstock.web.turns import Turns
 
 EVENT_STREAM = b"text/event-stream"
 RETRY_MS = (500, 1500)

@@ -1,9 +1,6 @@
 """What a client missed: read from the logs as fast as it reads, until it is at their end."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from twstock.config import Limits
@@ -23,14 +20,7 @@ from twstock.web.gather import Gathering
 from twstock.web.sources import Sources
 from twstock.web.stream import Stream
 from twstock.web.tail import Tail
-
-TURN_S = 0.01
-"""So long one client is replayed to before another has its turn."""
-REST_FACTOR = 3
-REST_MAX_S = 0.1
-"""After a turn, nothing is replayed for that many times as long, but no longer than this: live
-requests go first.
-"""
+from twstock.web.turns import Turns
 
 
 class Subscriber:
@@ -48,25 +38,6 @@ class Subscriber:
         """Write news; at least where they bring the client."""
         self.stream.write(frame(news.body(self.names) or mark(news.after)))
         self.at = news.after
-
-
-class Turns:
-    """One replay at a time, and pauses between."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._lock = DeferredLock()
-
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[float]:
-        """Wait for a turn; the time by which it should end."""
-        await self._lock.acquire()
-        began = self._clock.seconds()
-        try:
-            yield began + TURN_S
-        finally:
-            took = self._clock.seconds() - began
-            self._clock.callLater(min(took * REST_FACTOR, REST_MAX_S), self._lock.release)
 
 
 class Replay:

@@ -18,7 +18,10 @@ from twstock.web.rhythm import Rhythm
 from twstock.web.sources import Found, Leaders, Sources
 
 SLICE_S = 0.002
-"""So long the subscribers are written to before requests have their turn."""
+SLICE_WRITES_MIN = 50
+"""So long, and to at least so many, subscribers are written to before requests have their turn: on
+a busy machine a moment may pass with a single write.
+"""
 
 
 class Writable(Protocol):
@@ -235,11 +238,11 @@ class Tail:
 
     def _write_some(self, live: Iterator[Live], frames: Frames) -> None:
         """Write until requests should have their turn."""
-        began = self._clock.seconds()
-        for subscriber in live:
+        began, seconds = self._clock.seconds(), self._clock.seconds
+        for count, subscriber in enumerate(live, 1):
             subscriber.stream.write(frames.of(subscriber.names))
-            if (took := self._clock.seconds() - began) >= SLICE_S:
-                self._cost_s += took
+            if count >= SLICE_WRITES_MIN and seconds() - began >= SLICE_S:
+                self._cost_s += seconds() - began
                 self._timer = self._clock.callLater(0, self._write_some, live, frames)
                 return
         self.rhythm.wrote(self._cost_s + self._clock.seconds() - began)

@@ -1,0 +1,62 @@
+"""Turns for work that many want to have done at once, with pauses for what is more urgent."""
+
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from twisted.internet.defer import Deferred
+
+from twstock.process import Clock, DelayedCall
+
+TURN_S = 0.01
+"""So long turns follow each other without a pause; nobody's turn should take longer."""
+REST_FACTOR = 3
+REST_MAX_S = 0.1
+"""Then nobody has a turn for that many times as long as they took, but no longer than this."""
+
+
+class Turns:
+    """One turn at a time, in the sequence in which they were asked for."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._waiting: deque[Deferred[None]] = deque()
+        self._is_taken = False
+        self._is_giving = False
+        self._spent_s = 0.0
+        self._timer: DelayedCall | None = None
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[float]:
+        """Wait for a turn; the time by which it should end."""
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        self._give_soon(0.0)
+        await waiting
+        began = self._clock.seconds()
+        try:
+            yield began + TURN_S
+        finally:
+            self._is_taken = False
+            self._spent_s += self._clock.seconds() - began
+            self._give_soon(0.0)
+
+    def _give_soon(self, seconds: float) -> None:
+        """Whoever takes a turn may be deep in somebody else's stack: turns begin in their own."""
+        if not (self._is_giving or self._is_taken or self._timer) and self._waiting:
+            self._timer = self._clock.callLater(seconds, self._give)
+
+    def _give(self) -> None:
+        """Give turns to those who wait, until one of them takes its time."""
+        self._timer = None
+        self._is_giving = True
+        while self._waiting and not self._is_taken and self._spent_s < TURN_S:
+            waiting = self._waiting.popleft()
+            if not waiting.called:  # a client that is gone has no turn
+                self._is_taken = True
+                waiting.callback(None)
+        self._is_giving = False
+        rest_s = 0.0
+        if self._spent_s >= TURN_S:
+            rest_s, self._spent_s = min(self._spent_s * REST_FACTOR, REST_MAX_S), 0.0
+        self._give_soon(rest_s)
