@@ -613,4 +613,77 @@ MUTANTS = (
         "",
         ("tests/test_gauges.py",),
     ),
+    # The feed.
+    Mutant(
+        "a stock's state is told under the id of the trades that made it so",
+        WEB + "events.py",
+        'told.append(rows("stocks", at, stocks))',
+        'told.append(rows("stocks", self.after, stocks))',
+        ("tests/test_events.py", "tests/test_feed.py"),
+    ),
+    Mutant(
+        "who is replayed is told of more than everybody",
+        WEB + "replay.py",
+        "min(missing, EVENT_TRADES_MAX)",
+        "EVENT_TRADES_MAX",
+        ("tests/test_feed.py",),
+    ),
+    Mutant(
+        "who was replayed all trades joins without the changes",
+        WEB + "replay.py",
+        "return subscriber.at[:2] == self._position[:2]",
+        "return subscriber.at[0] == self._position[0]",
+        ("tests/test_feed.py",),
+    ),
+    Mutant(
+        "a new client begins where the others are",
+        WEB + "replay.py",
+        "            if after is None:\n                return self._position\n        while",
+        "        if after is None:\n            return self._position\n        while",
+        ("tests/test_feed.py",),
+    ),
+    Mutant(
+        "who knows more than this front-end is reset",
+        WEB + "replay.py",
+        " or await self._sources.has_transaction(number)",
+        "",
+        ("tests/test_feed.py",),
+    ),
+    Mutant(
+        "who joins while others are written to is written to twice",
+        WEB + "tail.py",
+        "        live = iter(list(self._live))\n        for _, written in found:\n"
+        "            written.callback(None)\n        self._tell_moved()\n",
+        "        for _, written in found:\n            written.callback(None)\n"
+        "        self._tell_moved()\n        live = iter(list(self._live))\n",
+        ("tests/test_feed.py",),
+    ),
+    Mutant(
+        "a state that is too old is told from memory",
+        WEB + "sources.py",
+        "if known is not None and known.version >= version:",
+        "if known is not None:",
+        ("tests/test_feed.py",),
+    ),
+    Mutant(
+        "what waits for a client has no limit",
+        WEB + "stream.py",
+        "elif self._unsent > self._unsent_bytes_max:",
+        "elif False:",
+        ("tests/test_feed.py",),
+    ),
+    Mutant(
+        "a replay does not wait for its reader",
+        WEB + "replay.py",
+        "while stream.is_ready and self._is_behind(subscriber):",
+        "while self._is_behind(subscriber):",
+        ("tests/test_feed.py",),
+    ),
+    Mutant(
+        "what is remembered has a gap when nobody listened",
+        WEB + "tail.py",
+        "        self._sources.forget()\n",
+        "",
+        ("tests/test_feed.py",),
+    ),
 )

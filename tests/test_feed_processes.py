@@ -1,8 +1,13 @@
 """Real processes are killed while clients watch the feed: every trade comes exactly once."""
 
 import contextlib
+import re
+import shlex
+import shutil
 import socket
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +15,12 @@ from tests.cluster_fixture import Cluster, wait_until
 from tests.sse import Reader
 from tests.traders import Traders
 from tests.viewers import Viewer
+from twstock.market import Order, Side, Stock, Trade
+from twstock.web.answers import order_fields, stock_fields
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 WARM = 30
+GUIDE = Path(__file__).parent.parent / "docs/feed.md"
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +90,35 @@ def test_a_front_end_that_stops_ends_its_streams_at_once(cluster):
         reader = Reader()
         reader.feed(received.partition(b"\r\n\r\n")[2])
         assert reader.retry_ms
-        assert len(reader.of("leader")) == 2
+        assert len(reader.of("leader")) >= 2
         wait_until(lambda: cluster.pids().get("front-2") not in (None, pid), "a new process")
         assert time.monotonic() - began < 30
     cluster.await_serving()
     open_stream(cluster, 2)[0].close()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_commands_of_the_guide_work(cluster):
+    """Each of them opens a stream, from the beginning of the log where it says so."""
+    cluster.trade("AAPL", 1, "sell")
+    commands = re.findall(r"^curl .*$", GUIDE.read_text(), re.MULTILINE)
+    assert len(commands) == 4
+    for command in commands:
+        words = shlex.split(command.replace("http://127.0.0.1:8080", cluster.url))
+        done = subprocess.run([*words, "-s", "-m", "2"], capture_output=True, check=False)
+        assert done.returncode == 28, "it would have gone on"
+        reader = Reader()
+        reader.feed(done.stdout)
+        assert len(reader.of("leader")) >= 2
+        assert (1 in reader.numbers()) == ("0.0.0.0" in command)
+
+
+def test_the_examples_of_the_guide_are_events():
+    """A client understands them, and they have the fields that events have."""
+    reader = Reader()
+    reader.feed(re.search(r"```text\n(.*?)```", GUIDE.read_text(), re.DOTALL)[1].encode() + b"\n")
+    assert [event.kind for event in reader.events] == ["leader", "leader", "stocks", "trades"]
+    assert reader.last_event_id == "1025.3.7.1"
+    trade = Trade(1025, Order("k", "AAPL", Side.BUY, 1), 1, 18995, 1795397365347)
+    assert reader.of("trades") == [order_fields(trade)]
+    assert reader.of("stocks") == [stock_fields(Stock("AAPL", 18995, 99, 1, 1))]
