@@ -64,7 +64,7 @@ MAY_IMPORT = {
     "export": "errors market csvtext verify",
     "backup": "errors market rest verify config csvtext backup catalog.state",
     "backup.restore": "errors market config plan process backup catalog order replication rpc.wire",
-    "backup.command": "errors config plan verify backup",
+    "backup.command": "errors config cluster plan verify backup",
     "cli": "errors config rest client cluster verify export backup.command",
     "replication.CORE": "errors replication.CORE",
     "replication": "errors config process replication rpc.calls rpc.client rpc.wire",
