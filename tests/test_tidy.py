@@ -70,11 +70,10 @@ MAY_IMPORT = {
     "client": "errors rest market forms process client",
     "verify": "errors market rest rpc.calls rpc.wire",
     "export": "errors market csvtext verify",
-    "cli": "errors config rest cluster verify export admin tabular watch workload backup.command",
+    "cli": "errors config rest cluster verify export admin tabular watch workload backup.command client",
     "replication.CORE": "errors replication.CORE",
     "replication": "errors config process replication rpc.calls rpc.client rpc.wire tally",
-    "replication.assembly": "errors config observatory process replication "
-    "rpc.calls rpc.health rpc.server",
+    "replication.assembly": "errors config observatory process replication rpc.calls rpc.health rpc.server",
     "rpc": "errors market config process replication.messages rpc tally origin",
     "rpc.wire": "errors market replication.messages rpc.calls rpc.status rpc.wire pb tally",
     "catalog": "errors market config process csvtext replication rpc catalog tally origin",
@@ -91,9 +90,9 @@ MAY_IMPORT = {
     "forms": "errors",
     "workload": "errors rest",
     "origin": "market",
-    "backup": "errors market rest verify config csvtext backup catalog.rules",
+    "backup": "errors market rest verify config csvtext backup catalog.rules catalog.state",
     "backup.restore": "errors market config plan process backup catalog order replication rpc.wire",
-    "backup.command": "errors config plan verify backup",
+    "backup.command": "errors config plan verify backup cluster",
     "follow": "",
 }
 """By the longest name that fits. A name stands for what is under it too; ``tap`` modules know
@@ -102,16 +101,7 @@ their own tier besides."""
 FORBIDDEN_NAMES = re.compile(
     r"(Manager|Handler|Processor|Engine|Component|Helper|Utils?|Data|Info)$"
 )
-BLOCKING_COMMANDS = {
-    "backup.source",
-    "cli",
-    "client",
-    "export",
-    "rest",
-    "verify",
-    "watch",
-    "workload",
-}
+BLOCKING_COMMANDS = {"backup.source", "cli", "client", "export", "rest", "verify", "watch", "workload"}
 
 
 def sources():
