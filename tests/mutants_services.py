@@ -574,8 +574,8 @@ MUTANTS = (
     Mutant(
         "an answer that the lane waited for counts as a look-up",
         WEB + "lane.py",
-        "        self.route = route\n        return answer\n",
-        "        return answer\n",
+        "        self.route = route\n        return request_id, answer\n",
+        "        return request_id, answer\n",
         ("tests/test_lane.py",),
     ),
     Mutant(
