@@ -10,6 +10,7 @@ from twstock.web.operations import Spec
 
 STYLE_PATH = "/docs/style.css"
 _CODE = re.compile(r"`([^`]+)`")
+_PROBLEM = "application/problem+json"
 _METHODS = ("get", "post", "put", "patch", "delete")
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -126,17 +127,20 @@ def _parameter(each: Spec) -> tuple[str, str]:
 
 
 def _response(status: str, response: Spec) -> tuple[str, str]:
-    headers = ", ".join(f"<code>{escape(name)}</code>" for name in response.get("headers", {}))
-    text = f"{_words(response['description'])} {_content(response)}"
+    """What is the same for all, the page says once: the request's id, the form of problems."""
+    names = [name for name in response.get("headers", {}) if name != "X-Request-Id"]
+    headers = ", ".join(f"<code>{escape(name)}</code>" for name in names)
+    content = _content(response)
+    text = _words(response["description"]) + (f" {content}." if content else "")
     return f"<b>{escape(status)}</b>", f"{text} Headers: {headers}." if headers else text
 
 
 def _content(body: Spec) -> str:
-    """What a body holds, for each of its media types."""
+    """What a body holds, for each of its media types but that of problems."""
     return " or ".join(
         f"{_type(each['schema'])} as <code>{escape(media_type)}</code>"
         for media_type, each in body.get("content", {}).items()
-        if "schema" in each
+        if "schema" in each and media_type != _PROBLEM
     )
 
 
