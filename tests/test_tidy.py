@@ -101,7 +101,16 @@ their own tier besides."""
 FORBIDDEN_NAMES = re.compile(
     r"(Manager|Handler|Processor|Engine|Component|Helper|Utils?|Data|Info)$"
 )
-BLOCKING_COMMANDS = {"backup.source", "cli", "client", "export", "rest", "verify", "watch", "workload"}
+BLOCKING_COMMANDS = {
+    "backup.source",
+    "cli",
+    "client",
+    "export",
+    "rest",
+    "verify",
+    "watch",
+    "workload",
+}
 
 
 def sources():
