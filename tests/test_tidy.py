@@ -70,10 +70,11 @@ MAY_IMPORT = {
     "client": "errors rest market forms process client",
     "verify": "errors market rest rpc.calls rpc.wire",
     "export": "errors market csvtext verify",
-    "cli": "errors config rest cluster verify export admin tabular watch workload backup.command client",
+    "cli": "errors config rest cluster verify export admin tabular watch workload backup.command",
     "replication.CORE": "errors replication.CORE",
     "replication": "errors config process replication rpc.calls rpc.client rpc.wire tally",
-    "replication.assembly": "errors config observatory process replication rpc.calls rpc.health rpc.server",
+    "replication.assembly": "errors config observatory process replication "
+    "rpc.calls rpc.health rpc.server",
     "rpc": "errors market config process replication.messages rpc tally origin",
     "rpc.wire": "errors market replication.messages rpc.calls rpc.status rpc.wire pb tally",
     "catalog": "errors market config process csvtext replication rpc catalog tally origin",
