@@ -78,7 +78,7 @@ def test_refusals_are_answers_and_a_reused_key_is_an_error(scene: Scene) -> None
     assert change(scene, ChangeRequest("k", RESUME, "GameStart")).refusal == "not halted"
     again = change(scene, ChangeRequest("k", RESUME, "GameStart"))
     assert again == Changed(refusal="not halted", replayed=True)
-    with pytest.raises(KeyReused):
+    with pytest.raises(KeyReused, match="used with another change"):
         change(scene, halt(key="k"))
     with pytest.raises(InvalidRequest):
         change(scene, ChangeRequest("x", PRICE, "GameStart", price_cents=-1))

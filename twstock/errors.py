@@ -38,10 +38,10 @@ class StaleEpoch(TwstockError):
 
 
 class KeyReused(TwstockError):
-    """An idempotency key came back with another body; nothing happened."""
+    """An idempotency key came back with another body; nothing happened. ``what`` it names."""
 
-    def __init__(self) -> None:
-        super().__init__("idempotency key was used with another order")
+    def __init__(self, what: str = "order") -> None:
+        super().__init__(f"idempotency key was used with another {what}")
 
 
 class Unavailable(TwstockError):

@@ -288,7 +288,7 @@ class Catalog:
     def _told(self, request: ChangeRequest, outcome: ChangeOutcome) -> Changed:
         """The answer that an outcome makes; raises KeyReused."""
         if outcome.key_reused:
-            raise KeyReused
+            raise KeyReused("change")
         change, replayed = outcome.change, outcome.replayed
         if change is None:
             return Changed(refusal=str(outcome.refusal), replayed=replayed)

@@ -3,7 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from twstock.market import STOCK_NOT_FOUND, ChangeKind
+from twstock.market import (
+    KEY_CHARS_MAX,
+    NAME_CHARS_MAX,
+    QUANTITY_MAX,
+    STOCK_NOT_FOUND,
+    ChangeKind,
+)
 
 
 def _object(properties: Mapping[str, Any], required: str) -> dict[str, Any]:
@@ -26,9 +32,9 @@ _PRICE = {
         {"type": "string", "pattern": r"^[0-9]{1,13}(\.[0-9]{1,2})?$"},
     ],
 }
-_SHARES = {"type": "integer", "minimum": 0, "maximum": 2**53 - 1}
+_SHARES = {"type": "integer", "minimum": 0, "maximum": QUANTITY_MAX}
 _MORE_SHARES = {**_SHARES, "minimum": 1}
-_NAME = {"type": "string", "minLength": 1, "maxLength": 255}
+_NAME = {"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX}
 
 SCHEMAS: dict[str, Any] = {
     "NewStock": _object(
@@ -81,7 +87,7 @@ _KEY: dict[str, Any] = {
     "name": "Idempotency-Key",
     "in": "header",
     "description": "Names the request: sent again with the same key and body, it is done once.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+    "schema": {"type": "string", "minLength": 1, "maxLength": KEY_CHARS_MAX, "pattern": "^[!-~]+$"},
 }
 _STOCK_NAME: dict[str, Any] = {
     "name": "name", "in": "path", "required": True, "schema": {"type": "string"},
@@ -105,6 +111,7 @@ def _change(kind: str, summary: str, body_schema: str = "", *conflicts: str) -> 
                 _409="; ".join(conflicts) or "As many changes are kept as may be.",
                 _422="The key was used with another change.",
                 _503="Not now; `error.outcome` tells whether it may have been done.",
+                _507="The catalog's disk is full; nothing happened.",
             ),
         },
     }

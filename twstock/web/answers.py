@@ -148,7 +148,7 @@ ADMINISTRATION_OFF = error(403, "administration is off: no admin token is config
 NO_ADMINISTRATOR = error(
     401, "expected the admin token", headers=((b"WWW-Authenticate", b"Bearer"),)
 )
-KEY_OF_ANOTHER_CHANGE = error(422, "idempotency key was used with another change")
+KEY_OF_ANOTHER_CHANGE = error(422, str(errors.KeyReused("change")))
 NOT_UTF8 = error(400, "path: not UTF-8")
 TOO_SLOW = error(408, "the request took too long to arrive")
 TARGET_TOO_LONG = error(414, "the request line is too long")
@@ -207,14 +207,12 @@ def change_fields(change: StockChange) -> dict[str, Any]:
         "change_number": change.number,
         "kind": change.kind,
         "name": change.name,
-        "version": change.version,
-        "timestamp_ms": change.at_ms,
     }
     if change.kind in (ChangeKind.ADD, ChangeKind.PRICE):
         fields["price"] = decimal_price(change.price_cents)
     if change.kind in (ChangeKind.ADD, ChangeKind.RESTOCK):
         fields["quantity"] = change.quantity
-    return fields
+    return fields | {"version": change.version, "timestamp_ms": change.at_ms}
 
 
 def change_page(page: Changes) -> Answer:
