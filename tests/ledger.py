@@ -11,6 +11,14 @@ same key, and a list of look-ups. The promises have these names:
 - S6 what was refused has no effect.
 - S7 fresh look-ups: a trade that was acknowledged before is seen, and what was seen stays.
 - S8 true look-ups: what is seen was so after some order, and that order had been asked for.
+
+Administrators may change stocks meanwhile. Trades and changes of a stock count its versions up,
+and each change tells which version it made, so both together are one sequence:
+
+- S1 shares that were added count as there from the start.
+- A1 nothing is traded between a halt and the next resume.
+- A2 changes are numbered 1, 2, 3, ...; a key is made once, with the same number each time, as it
+  was asked for; what was refused was not made.
 """
 
 from collections import Counter
@@ -18,6 +26,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from twstock.market import ChangeKind, StockChange
 from twstock.verify import Line
 
 
@@ -52,6 +61,64 @@ class Look:
     ended: float
     version: int
     quantity: int
+    halted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Administered:
+    """One request to change a stock and its outcome, as in Attempt; ``version``: the stock's
+    when it was answered.
+    """
+
+    key: str
+    kind: str
+    name: str
+    quantity: int
+    ended: float
+    outcome: str
+    number: int = 0
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A stock after one of its versions was made, by an order (its number) or a change (0)."""
+
+    quantity: int
+    halted: bool
+    number: int
+
+
+def steps(
+    name: str,
+    version: int,
+    quantity: int,
+    log: Iterable[Line],
+    changes: Iterable[StockChange],
+) -> tuple[list[Step], list[str]]:
+    """A stock from ``version`` on, version by version, and what should not have happened to it."""
+    made = {c.version: c for c in changes if c.name == name}
+    lines = [line for line in log if line.name == name]
+    found = [Step(quantity, False, 0)]
+    wrong = []
+    orders = iter(lines)
+    for at in range(version + 1, version + 1 + len(lines) + len(made)):
+        before, change = found[-1], made.pop(at, None)
+        if change is not None:
+            halted = change.kind is ChangeKind.HALT or (
+                before.halted and change.kind is not ChangeKind.RESUME
+            )
+            found.append(Step(before.quantity + change.quantity, halted, 0))
+            continue
+        line = next(orders, None)
+        if line is None:
+            wrong.append(f"S1: {name} has no version {at}, and a later one")
+            break
+        if before.halted:
+            wrong.append(f"A1: order {line.number} of {name} was traded while it was halted")
+        sold = line.quantity * (1 if line.side == "sell" else -1)
+        found.append(Step(before.quantity + sold, before.halted, line.number))
+    return found, wrong
 
 
 def check(
@@ -59,23 +126,48 @@ def check(
     log: Sequence[Line],
     initial: Mapping[str, int],
     final: Mapping[str, int],
+    changes: Sequence[StockChange] = (),
+    versions: Mapping[str, int] | None = None,
 ) -> list[str]:
     """Every violation, in words.
 
-    ``log`` holds the orders since the history began, ``initial`` and ``final`` the quantities
-    of the stocks then and, trading being over, now.
+    ``log`` holds the orders since the history began and ``changes`` the changes, ``initial`` and
+    ``final`` the quantities of the stocks then and, trading being over, now; ``versions`` are
+    those of then, where they were not 0. A stock that was added began with none.
     """
     by_key: dict[str, list[Attempt]] = {}
     for attempt in attempts:
         by_key.setdefault(attempt.key, []).append(attempt)
     return [
         *_numbers(log),
-        *_quantities(log, initial, final),
+        *_quantities(log, initial, final, changes, versions or {}),
         *_answers(by_key.values()),
         *_durable(attempts, log),
         *_explained(by_key.values(), log),
         *_real_time(by_key.values()),
     ]
+
+
+def check_changes(told: Iterable[Administered], changes: Sequence[StockChange]) -> list[str]:
+    """A2: every violation, in words; ``changes`` are all that the catalog has made."""
+    found = [
+        f"A2: change {change.number} is in place {place}"
+        for place, change in enumerate(changes, 1)
+        if change.number != place
+    ]
+    made = {change.number: (str(change.kind), change.name, change.quantity) for change in changes}
+    keys: dict[int, set[str]] = {}
+    numbers: dict[str, set[int]] = {}
+    for one in told:
+        if one.outcome == "ok":
+            keys.setdefault(one.number, set()).add(one.key)
+            if made.get(one.number) != (one.kind, one.name, one.quantity):
+                found.append(f"A2: {one} is {made.get(one.number)}")
+        if one.outcome != "unknown":
+            numbers.setdefault(one.key, set()).add(one.number)
+    found += [f"A2: change {n} has the keys {k}" for n, k in keys.items() if len(k) > 1]
+    found += [f"A2: key {k} was told {n}" for k, n in numbers.items() if len(n) > 1]
+    return found
 
 
 def _numbers(log: Sequence[Line]) -> list[str]:
@@ -88,22 +180,27 @@ def _numbers(log: Sequence[Line]) -> list[str]:
 
 
 def _quantities(
-    log: Sequence[Line], initial: Mapping[str, int], final: Mapping[str, int]
+    log: Sequence[Line],
+    initial: Mapping[str, int],
+    final: Mapping[str, int],
+    changes: Sequence[StockChange],
+    versions: Mapping[str, int],
 ) -> list[str]:
-    """S1: what is left is what there was minus what was bought plus what was sold.
-    S2: it is never negative, at any order of the log.
+    """S1: what is left is what there was and was added minus what was bought plus what was sold.
+    S2: it is never negative, after any order of the log. A1: none was halted then.
     """
     found = []
-    now = dict(initial)
-    for line in log:
-        now[line.name] = now.get(line.name, 0) + (
-            line.quantity * (1 if line.side == "sell" else -1)
-        )
-        if now[line.name] < 0:
-            found.append(f"S2: order {line.number} leaves {now[line.name]} of {line.name}")
-    for name in sorted(now.keys() | final.keys()):
-        if now.get(name) != final.get(name):
-            found.append(f"S1: {name} is {final.get(name)}, its orders make it {now.get(name)}")
+    names = initial.keys() | final.keys() | {line.name for line in log}
+    for name in sorted(names | {change.name for change in changes}):
+        begun, first = initial.get(name, 0), versions.get(name, 0)
+        sequence, wrong = steps(name, first, begun, log, changes)
+        found += wrong
+        for step in sequence:
+            if step.quantity < 0:
+                found.append(f"S2: order {step.number} leaves {step.quantity} of {name}")
+        left = sequence[-1].quantity
+        if left != final.get(name):
+            found.append(f"S1: {name} is {final.get(name)}, its orders make it {left}")
     return found
 
 
@@ -179,29 +276,32 @@ def check_looks(
     attempts: Iterable[Attempt],
     log: Iterable[Line],
     initial: Mapping[str, tuple[int, int]],
+    changes: Sequence[StockChange] = (),
+    told: Sequence[Administered] = (),
 ) -> list[str]:
     """S7 and S8: every violation, in words.
 
-    ``log`` holds the orders since the history began, ``initial`` version and quantity of each
-    stock then. The orders of a stock count its versions up, one by one.
+    ``log`` holds the orders since the history began and ``changes`` the changes, ``initial``
+    version and quantity of each stock then; one that is not there was added meanwhile. ``told``
+    is what administrators were told.
     """
     began, ended = _times(attempts)
-    orders: dict[str, list[Line]] = {name: [] for name in initial}
-    for line in log:
-        orders[line.name].append(line)
+    lines = list(log)
     seen: dict[str, list[Look]] = {}
     for look in looks:
         seen.setdefault(look.name, []).append(look)
     found = []
     for name, of_stock in seen.items():
-        numbers = [line.number for line in orders[name]]
-        first, quantity = initial[name]
+        first, quantity = initial.get(name, (0, 0))
+        sequence, _ = steps(name, first, quantity, lines, changes)
+        numbers = [step.number for step in sequence]
         acknowledged = [
-            (ended[number], first + k) for k, number in enumerate(numbers, 1) if number in ended
+            (ended[number], first + k) for k, number in enumerate(numbers) if number in ended
         ]
+        acknowledged += [(o.ended, o.version) for o in told if (o.name, o.outcome) == (name, "ok")]
         found += _fresh(of_stock, acknowledged)
         starts = [began.get(number, 0.0) for number in numbers]
-        found += _true(of_stock, first, _after_each(quantity, orders[name]), starts)
+        found += _true(of_stock, first, sequence, starts)
     return found
 
 
@@ -219,15 +319,6 @@ def _times(attempts: Iterable[Attempt]) -> tuple[dict[int, float], dict[int, flo
     return {number: started[key] for number, key in keys.items()}, ended
 
 
-def _after_each(quantity: int, lines: Iterable[Line]) -> list[int]:
-    """The quantity at first and after each order."""
-    quantities = [quantity]
-    for line in lines:
-        quantity += line.quantity if line.side == "sell" else -line.quantity
-        quantities.append(quantity)
-    return quantities
-
-
 def _fresh(looks: Sequence[Look], acknowledged: Iterable[tuple[float, int]]) -> list[str]:
     """A look-up shows what was acknowledged, or shown to anybody, before it began."""
     told = sorted([*acknowledged, *((look.ended, look.version) for look in looks)])
@@ -242,14 +333,15 @@ def _fresh(looks: Sequence[Look], acknowledged: Iterable[tuple[float, int]]) -> 
 
 
 def _true(
-    looks: Iterable[Look], first: int, quantities: Sequence[int], starts: Sequence[float]
+    looks: Iterable[Look], first: int, sequence: Sequence[Step], starts: Sequence[float]
 ) -> list[str]:
     """What a look-up shows was so after an order that had been asked for by then."""
     found = []
     for look in looks:
         k = look.version - first
-        if not 0 <= k < len(quantities) or quantities[k] != look.quantity:
+        step = sequence[k] if 0 <= k < len(sequence) else None
+        if step is None or (step.quantity, step.halted) != (look.quantity, look.halted):
             found.append(f"S8: {look.name} never was {look.quantity} at version {look.version}")
-        elif k and starts[k - 1] > look.ended:
+        elif starts[k] > look.ended:
             found.append(f"S8: {look.name} {look.version} was shown before anybody asked for it")
     return found

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twstock.catalog.changes import Change, Lost, Seeded, Snapshot, Stale
-from twstock.catalog.state import CatalogState, check_conserved
+from twstock.catalog.rules import check_conserved
+from twstock.catalog.state import CatalogState
 from twstock.catalog.tables import CatalogTables
 from twstock.errors import BrokenInvariant, CorruptStorage
 from twstock.market import (
@@ -17,6 +18,10 @@ from twstock.market import (
     BatchResult,
     BeginEpoch,
     CatalogCommand,
+    ChangeKind,
+    ChangeOutcome,
+    ChangeRequest,
+    ChangeStock,
     DirectTrade,
     Order,
     Outcome,
@@ -24,6 +29,7 @@ from twstock.market import (
     Seed,
     Side,
     Stock,
+    StockChange,
 )
 from twstock.replication.messages import Applied
 from twstock.rpc.calls import ExecutedTrades
@@ -385,11 +391,15 @@ class Model:
     log: Log = field(default_factory=Log)
     executed: dict[str, Order] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
+    changes: dict[str, StockChange] = field(default_factory=dict)
+    refused_changes: set[str] = field(default_factory=set)
+    halted: set[str] = field(default_factory=set)
     learnt: int = 0
     fresh: int = 0
 
     def run(self, command: CatalogCommand) -> None:
         """Apply a command and compare."""
+        before = len(self.executed)
         result = self.log.apply(command)
         match command, result:
             case Batch(orders=orders), BatchResult():
@@ -397,6 +407,10 @@ class Model:
                     self.note(order, outcome)
             case DirectTrade(order), Outcome():
                 self.note(order, result)
+            case ChangeStock(request), ChangeOutcome():
+                self.note_change(request, result)
+        for order in list(self.executed.values())[before:]:
+            assert order.name not in self.halted
         self.check()
 
     def note(self, order: Order, outcome: Outcome) -> None:
@@ -411,27 +425,70 @@ class Model:
         else:
             assert outcome.key_reused
 
+    def note_change(self, request: ChangeRequest, outcome: ChangeOutcome) -> None:
+        """Remember what became of a change, which must not contradict an earlier answer."""
+        change = outcome.change
+        if outcome.refusal:
+            assert request.key not in self.changes
+            self.refused_changes.add(request.key)
+        elif change is not None:
+            assert request.key not in self.refused_changes
+            assert change.is_of(request)
+            assert outcome.replayed == (request.key in self.changes)
+            assert self.changes.setdefault(request.key, change) == change
+            if not outcome.replayed and change.kind is ChangeKind.HALT:
+                self.halted.add(change.name)
+            elif not outcome.replayed and change.kind is ChangeKind.RESUME:
+                self.halted.remove(change.name)
+        else:
+            assert outcome.key_reused
+
     def check(self) -> None:
         """Compare the stocks with the ledger."""
         state = self.log.state
         assert len(self.executed) == state.last_number
         kept = [trade.number for trade in state.kept_trades(0)]
         assert kept == list(range(state.recorded + 1, state.last_number + 1))
+        made = sorted(self.changes.values())
+        assert [change.number for change in made] == list(range(1, len(made) + 1))
+        assert state.stock_changes(0, 1000) == tuple(made)
         for stock in state.stocks():
             mine = [o for o in self.executed.values() if o.name == stock.name]
             net = sum(o.quantity if o.side is Side.SELL else -o.quantity for o in mine)
             assert 0 <= stock.quantity == stock.initial_quantity + net
             assert stock.volume == sum(o.quantity for o in mine)
-            assert stock.version == len(mine)
+            changes = [change for change in made if change.name == stock.name]
+            assert stock.version == len(mine) + len(changes)
+            assert stock.halted == (stock.name in self.halted)
+            added = sum(c.quantity for c in changes)
+            assert stock.initial_quantity == added + SHARES.get(stock.name, 0)
+            prices = [c.price_cents for c in changes if c.kind in PRICED]
+            assert stock.price_cents == [PRICES.get(stock.name), *prices][-1]
 
 
 ORDERS = st.builds(
     Order,
     st.sampled_from([f"k{n}" for n in range(12)]),
-    st.sampled_from(["FishCo", "GameStart", "Nothing"]),
+    st.sampled_from(["FishCo", "GameStart", "Lemon", "Nothing"]),
     st.sampled_from(list(Side)),
     st.sampled_from([0, 1, 40, 100, 101, QUANTITY_MAX]),
 )
+CHANGES = st.builds(
+    ChangeRequest,
+    st.sampled_from([f"c{n}" for n in range(12)]),
+    st.sampled_from(ChangeKind),
+    st.sampled_from(["FishCo", "GameStart", "Lemon"]),
+    st.sampled_from([0, 5, 1599]),
+    st.sampled_from([1, 40, QUANTITY_MAX - 150]),
+).map(
+    lambda c: c._replace(
+        price_cents=c.price_cents if c.kind in PRICED else 0,
+        quantity=c.quantity if c.kind in (ChangeKind.ADD, ChangeKind.RESTOCK) else 0,
+    )
+)
+PRICED = (ChangeKind.ADD, ChangeKind.PRICE)
+SHARES = {stock.name: stock.quantity for stock in SEED.stocks}
+PRICES = {stock.name: stock.price_cents for stock in SEED.stocks}
 COMMANDS = st.one_of(
     st.tuples(
         st.just("batch"),
@@ -442,6 +499,7 @@ COMMANDS = st.one_of(
     ),
     st.tuples(st.just("begin"), st.sampled_from([-1, 0, 1]), st.integers(-1, 3)),
     st.tuples(st.just("direct"), ORDERS),
+    st.tuples(st.just("change"), CHANGES),
     st.tuples(st.just("seed")),
 )
 
@@ -469,6 +527,8 @@ def concrete(model: Model, symbol: tuple[object, ...]) -> CatalogCommand:
         case ("direct", Order() as order):
             model.fresh += 1
             return DirectTrade(order._replace(key=f"direct{model.fresh}"), 7)
+        case ("change", ChangeRequest() as request):
+            return ChangeStock(request, 9)
     return SEED
 
 
@@ -478,8 +538,8 @@ def test_any_sequence_of_commands(
     symbols: list[tuple[object, ...]], saved_at: int, gathered: int
 ) -> None:
     """Quantities never become negative, shares are conserved, numbers are 1..N, a key executes
-    at most once, what was refused stays refused; a replay, and a state that was saved and
-    loaded on the way, come to the same digest.
+    at most once, what was refused stays refused, nothing is traded while it is halted; a
+    replay, and a state that was saved and loaded on the way, come to the same digest.
     """
     model = Model()
     for command in (SEED, BeginEpoch(1, 0)):

@@ -14,6 +14,7 @@ from twstock.config import Address, default_cluster, render
 from twstock.rest import Session, Unreachable
 
 STOCK = {"name": "GameStart", "price": 15.99, "quantity": 100, "volume": 0, "version": 0}
+TOKEN = "the-token-of-this-test"
 NAMES = [f"S{k}" for k in range(5)]
 
 
@@ -41,6 +42,8 @@ class Answers(BaseHTTPRequestHandler):
                 self.reply(404, {"error": {"code": 404, "message": "stock not found"}})
             case ["stocks", name]:
                 self.reply(200, {"data": STOCK | {"name": name}})
+            case ["admin", "changes"]:
+                self.reply(200, {"data": self.server.changes, "next": None})
             case ["orders"]:
                 self.reply(200, {"data": list(self.server.orders.values()), "next": None})
             case ["orders", number] if int(number) in self.server.orders:
@@ -63,10 +66,23 @@ class Answers(BaseHTTPRequestHandler):
             error = {"code": status, "message": "not now", "outcome": "unknown"}
             self.reply(status, {"error": error})
             return
+        if self.path.startswith("/admin/"):
+            self.change(body)
+            return
         with self.server.lock:
             number = len(self.server.orders) + 1
             self.server.orders[number] = {"order_num": number, **body}
         self.reply(200, {"data": {"transaction_number": number}})
+
+    def change(self, body):
+        """A change of a stock, if the token is right."""
+        if self.headers["Authorization"] != f"Bearer {TOKEN}":
+            self.reply(401, {"error": {"code": 401, "message": "expected the admin token"}})
+            return
+        change = {"change_number": 1, "kind": self.path, "price": body.get("price")}
+        self.server.changes.append(change | {"body": body})
+        stock = STOCK | ({"halted": True} if self.path.endswith("/halt") else {})
+        self.reply(200, {"data": {"change_number": 1, "stock": stock}})
 
     def reply(self, status, body):
         """Send JSON."""
@@ -84,7 +100,7 @@ def front():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     server.lock = threading.Lock()
     server.orders, server.faults, server.keys, server.asked = {}, [], [], []
-    server.services = []
+    server.services, server.changes = [], []
     server.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -218,6 +234,12 @@ def test_client_finds_what_is_not_as_placed(run, front):
         ("lookup", "GameStart", "--url", "http://here:port"),
         ("verify", "--config", "/nowhere/cluster.toml"),
         ("up", "--http", "here"),
+        ("up", "--admin-token-file", "/nowhere/token"),
+        ("admin",),
+        ("admin", "explode", "GameStart"),
+        ("admin", "restock", "GameStart", "many"),
+        ("admin", "halt", "GameStart"),
+        ("admin", "halt", "GameStart", "--token-file", "/nowhere/token"),
     ],
 )
 def test_wrong_usage_exits_2(words, capsys):
@@ -274,3 +296,83 @@ def test_progress_is_for_terminals(monkeypatch, capsys):
     with cli._Progress("requests", 2) as progress:
         progress.step()
     assert capsys.readouterr().err == "\r1/2 requests\r1/2 requests\n"
+
+
+@pytest.fixture
+def token(tmp_path):
+    """A file with the right token."""
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("words", "path", "body"),
+    [
+        (
+            ("add", "A/B", "2.50", "10"),
+            "/admin/stocks",
+            {"name": "A/B", "price": "2.50", "quantity": 10},
+        ),
+        (("restock", "A/B", "5"), "/admin/stocks/A%2FB/restock", {"quantity": 5}),
+        (("price", "A/B", "0.1"), "/admin/stocks/A%2FB/price", {"price": "0.1"}),
+        (("halt", "A/B"), "/admin/stocks/A%2FB/halt", {}),
+        (("resume", "A/B"), "/admin/stocks/A%2FB/resume", {}),
+    ],
+)
+def test_each_change_is_posted(run, front, token, words, path, body):
+    """With the token of the file; a price goes as it was typed."""
+    status, out, _ = run("admin", *words, "--token-file", token)
+    assert status == DONE
+    assert out.splitlines()[0] == "change number 1"
+    assert out.splitlines()[2].split()[0] == "GameStart"
+    [change] = front.changes
+    assert (change["kind"], change["body"]) == (path, body)
+
+
+def test_a_stock_that_is_halted_is_told_to_be(run, token):
+    """In a column that is there only then."""
+    out = run("admin", "halt", "GameStart", "--token-file", token)[1]
+    assert out.splitlines()[1].split()[-1] == "halted"
+    assert out.splitlines()[2].split()[-1] == "yes"
+    out = run("admin", "resume", "GameStart", "--token-file", token)[1]
+    assert "halted" not in out
+    out = run("admin", "halt", "GameStart", "--token-file", token, "--json")[1]
+    assert json.loads(out)["data"]["stock"]["halted"] is True
+
+
+def test_a_change_is_asked_again_with_the_same_key(run, front, token):
+    """As an order is: a lost answer must not make it happen twice."""
+    front.faults = [503, 0]
+    assert run("admin", "restock", "GameStart", "5", "--token-file", token)[0] == DONE
+    assert len(front.changes) == 1
+    assert len(front.keys) >= 3
+    assert len(set(front.keys)) == 1
+
+
+def test_a_wrong_token_exits_1(run, tmp_path):
+    """In the words of the front-end."""
+    file = tmp_path / "token"
+    file.write_text("not-the-token")
+    found = run("admin", "halt", "GameStart", "--token-file", str(file))
+    assert found == (REFUSED, "", "twstock: expected the admin token\n")
+
+
+def test_the_token_file_may_come_from_the_environment(front, token, monkeypatch, capsys):
+    """``TWSTOCK_ADMIN_TOKEN_FILE``; there is no way to put the token itself anywhere."""
+    monkeypatch.setenv("TWSTOCK_ADMIN_TOKEN_FILE", token)
+    assert main(["admin", "halt", "GameStart", "--url", front.url]) == DONE
+    assert "change number 1" in capsys.readouterr().out
+
+
+def test_changes_need_no_token(run, front):
+    """A table of all of them."""
+    front.changes = [{"change_number": 1, "kind": "halt", "name": "A", "version": 2}]
+    status, out, _ = run("admin", "changes")
+    assert status == DONE
+    assert out.splitlines()[0].split()[:4] == ["change", "number", "kind", "name"]
+    assert out.splitlines()[1].split() == ["1", "halt", "A", "-", "-", "2"]
+    assert json.loads(run("admin", "changes", "--json")[1]) == {
+        "data": front.changes,
+        "next": None,
+    }

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twstock.access import Admin
 from twstock.config import (
     DEFAULT_TIMINGS,
     SEGMENT_BYTES_MIN,
@@ -27,6 +28,11 @@ from twstock.replication.messages import Membership, Timings
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 HOSTS = st.sampled_from(["127.0.0.1", "localhost", "::1", "fe80::1", "stock.example"])
 SECONDS = st.floats(0, 1e6)
+ADMINS = (
+    st.just(Admin())
+    | st.builds(Admin, st.sampled_from([Path("/base/token"), Path('/base/a "b"')]))
+    | st.builds(Admin, st.none(), st.from_regex(r"[A-Za-z0-9._~+/=-]{8,512}", fullmatch=True))
+)
 NUMBERS = st.integers(0, 2**40)
 GOOD = """
 [[front]]
@@ -67,6 +73,7 @@ def clusters(draw):
         draw(st.none() | st.just(Path("/base/stocks.csv"))),
         draw(overrides(DEFAULT_TIMINGS)),
         draw(overrides(Limits()).map(with_room)),
+        draw(ADMINS),
     )
 
 
@@ -235,3 +242,30 @@ def test_segments_need_room_for_elections():
         parse(f"{GOOD}[limits]\nsegment_bytes = 1048576")
     with pytest.raises(ConfigError, match=r"limits\.spare_segments"):
         parse(f"{GOOD}[limits]\nspare_segments = 0")
+
+
+def test_the_administrator_s_token_is_named_in_one_way() -> None:
+    """A file beside the configuration, or the token itself; without either nobody may."""
+    base = Path("/etc/twstock")
+    assert parse(f'{GOOD}[admin]\ntoken_file = "t"\n', base).admin == Admin(base / "t")
+    assert parse(f'{GOOD}[admin]\ntoken = "to-try-it"\n').admin == Admin(token="to-try-it")
+    assert parse(f"{GOOD}[admin]\n").admin == parse(GOOD).admin == Admin()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("admin = 1\n" + GOOD, "admin: expected a table"),
+        (GOOD + '[admin]\nfile = "t"', "admin.file: unknown key"),
+        (GOOD + '[admin]\ntoken = ""', "admin.token: expected a text"),
+        (GOOD + "[admin]\ntoken_file = 7", "admin.token_file: expected a text"),
+        (GOOD + '[admin]\ntoken = "secret!!"', "admin.token: a token has 8 to 512"),
+        (GOOD + '[admin]\ntoken = "12345678"\ntoken_file = "t"', "admin.token: expected no more"),
+    ],
+)
+def test_what_is_wrong_with_the_administrator_s_token_is_named(text, words):
+    """By its key; the token itself is not told."""
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    assert str(caught.value).startswith(words)
+    assert "secret" not in str(caught.value)

@@ -4,8 +4,10 @@
 Two order leaders, one after the other, the first of which may not know that it has been
 replaced. Batches arrive late, twice, or never; answers are lost; what a leader has proposed
 reaches its successor or does not; clients ask either leader again. A crash is a leader, or a
-client, that takes no more steps. In every state that can be reached, each key has executed at
-most once, orders are recorded in the sequence in which they executed, and answers are true.
+client, that takes no more steps. Administrators change the stock meanwhile, and their requests
+arrive late and twice as well. In every state that can be reached, each key has executed at most
+once, orders are recorded in the sequence in which they executed, nothing was traded while it
+was halted, shares add up, and answers are true.
 """
 
 from collections import deque
@@ -23,6 +25,10 @@ from twstock.market import (
     Batch,
     BatchResult,
     BeginEpoch,
+    ChangeKind,
+    ChangeOutcome,
+    ChangeRequest,
+    ChangeStock,
     DirectTrade,
     Order,
     Outcome,
@@ -35,7 +41,7 @@ from twstock.order.state import OrderState
 from twstock.rpc.calls import ExecutedTrades
 from twstock.rpc.wire.commands import encode_catalog_command, encode_order_record
 
-Command = Batch | BeginEpoch | DirectTrade
+Command = Batch | BeginEpoch | DirectTrade | ChangeStock
 Record = tuple[Trade, ...]
 
 BUY = Order("buy", "S", Side.BUY, 1)
@@ -43,15 +49,19 @@ TOO_MUCH = Order("too-much", "S", Side.BUY, 11)
 SELL = Order("sell", "S", Side.SELL, 5)
 DIRECT = DirectTrade(Order("direct", "S", Side.SELL, 1), 0)
 SHARES = 10
+HALT = ChangeRequest("halt", ChangeKind.HALT, "S")
+RESUME = ChangeRequest("resume", ChangeKind.RESUME, "S")
+RESTOCK = ChangeRequest("restock", ChangeKind.RESTOCK, "S", quantity=5)
 
 
 @dataclass(frozen=True)
 class Rules:
     """The protocol, or one with an omission, and how much is explored: ``asks`` are a
-    client's requests, each to one of the leaders (0 or 1).
+    client's requests, each to one of the leaders (0 or 1), ``changes`` those of administrators.
     """
 
     asks: tuple[tuple[Order, int], ...] = ((BUY, 0), (BUY, 0), (BUY, 1), (BUY, 1))
+    changes: tuple[ChangeRequest, ...] = ()
     directs: int = 0
     refusals: int = 0
     withdraws_in_doubt: bool = False
@@ -91,6 +101,7 @@ class State(NamedTuple):
     listed: frozenset[tuple[int, ExecutedTrades]] = frozenset()
     answers: frozenset[tuple[str, str, int]] = frozenset()
     executed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
 
 class Violation(Exception):
@@ -152,7 +163,7 @@ class World:
     """All steps from a state."""
 
     rules: Rules
-    _applied: dict[tuple[Snapshot, Command], tuple[Snapshot, Any, tuple[str, ...]]] = field(
+    _applied: dict[tuple[Snapshot, Command], tuple[Snapshot, Any, tuple[str, ...], bool]] = field(
         default_factory=dict
     )
 
@@ -171,6 +182,8 @@ class World:
         if state.directs:
             traded, _, _ = self.at_catalog(state._replace(directs=state.directs - 1), DIRECT)
             yield "somebody trades at the catalog directly", traded
+        for request in self.rules.changes:
+            yield from self.administer(state, request)
         for epoch, listed in state.listed:
             yield from self.raise_fence(state, epoch, listed)
         yield from self.elections(state)
@@ -191,11 +204,17 @@ class World:
             executed = getattr(applied.change, "executed", ())
             after = replace(catalog.dump(), digest=b"")
             keys = tuple(trade.order.key for trade in executed)
-            self._applied[key] = (after, applied.result, keys)
-        after, result, keys = self._applied[key]
+            made = applied.change is not None and bool(applied.change.administered.made)
+            self._applied[key] = (after, applied.result, keys, made)
+        after, result, keys, made = self._applied[key]
         if isinstance(result, Lost):
             raise Violation(f"{command} proves a loss: {result.reason}")
+        if keys and state.catalog.stocks[0].halted:
+            raise Violation(f"{keys} traded while the stock is halted")
         changed = after != state.catalog
+        if made:
+            assert isinstance(command, ChangeStock)
+            state = state._replace(changed=(*state.changed, command.request.key))
         return state._replace(catalog=after, executed=state.executed + keys), result, changed
 
     def deliver(self, state: State, command: Command) -> Iterator[tuple[str, State]]:
@@ -213,6 +232,16 @@ class World:
             yield f"{type(command).__name__} arrives, its answer is lost", after
         if leader.answer is None and self.waits_for(leader, command):
             yield f"{type(command).__name__} arrives", put(after, i, answer=result)
+
+    def administer(self, state: State, request: ChangeRequest) -> Iterator[tuple[str, State]]:
+        """A change arrives, for the first time or again, and its answer arrives or is lost."""
+        after, outcome, changed = self.at_catalog(state, ChangeStock(request, 0))
+        assert isinstance(outcome, ChangeOutcome)
+        if changed:
+            yield f"{request.key} arrives, its answer is lost", after
+        made = outcome.change
+        told = ("changed", request.key, made.number) if made else ("unchanged", request.key, 0)
+        yield f"{request.key} arrives", after._replace(answers=after.answers | {told})
 
     def refuse(self, state: State, batch: Batch) -> Iterator[tuple[str, State]]:
         """The catalog has no room for a batch, which is taken back unless an attempt before
@@ -411,6 +440,7 @@ class World:
         if recorded != executed[: len(recorded)]:
             raise Violation(f"recorded {recorded}, executed {executed}")
         self.check_answers(state, recorded)
+        self.check_shares(state)
         leader = state.leaders[0 if self.is_current(state, 0) else 1]
         if self.is_quiet(leader):
             if recorded != executed and not self.rules.directs:
@@ -423,12 +453,32 @@ class World:
         for what, key, number in state.answers:
             if what == "traded" and recorded[number - 1 : number] != (key,):
                 raise Violation(f"{key} was told {number}, but {recorded} are recorded")
+            if what == "changed" and state.changed[number - 1 : number] != (key,):
+                raise Violation(f"{key} was told {number}, but {state.changed} were made")
+            if what == "unchanged" and key in state.changed:
+                raise Violation(f"{key} was refused, and made")
             if what == "refused" and key in state.executed:
                 raise Violation(f"{key} was refused, and executed")
             asked = [k for k in self.rules.asks if k[0].key == key]
             left = [k for k in state.asks if k[0].key == key]
             if what == "none" and len(asked) == len(left) + 1 and key in state.executed:
                 raise Violation(f"{key} was told that nothing happened, and executed")
+
+    def check_shares(self, state: State) -> None:
+        """Each change was made once, and what is left is what changes and trades make of it."""
+        if len(set(state.changed)) != len(state.changed):
+            raise Violation(f"changed twice: {state.changed}")
+        orders = {
+            order.key: order for order in (*(ask[0] for ask in self.rules.asks), DIRECT.order)
+        }
+        added = sum(c.quantity for c in self.rules.changes if c.key in state.changed)
+        sold = sum(
+            order.quantity if order.side is Side.SELL else -order.quantity
+            for order in map(orders.__getitem__, state.executed)
+        )
+        stock = state.catalog.stocks[0]
+        if (stock.quantity, stock.initial_quantity) != (SHARES + added + sold, SHARES + added):
+            raise Violation(f"{state.changed} and {state.executed} do not make {stock}")
 
     def is_quiet(self, leader: Leader) -> bool:
         """Whether a leader has nothing left to do."""
@@ -474,6 +524,9 @@ def explore(rules: Rules) -> tuple[int, list[str]]:
         (Rules(asks=((TOO_MUCH, 0), (TOO_MUCH, 1), (SELL, 0), (SELL, 1))), 10_000),
         (Rules(asks=((BUY, 0), (BUY, 0), (SELL, 0), (BUY, 1))), 4_000),
         (Rules(asks=((BUY, 0), (SELL, 0), (BUY, 1)), refusals=2), 1_000),
+        (Rules(asks=((BUY, 0), (BUY, 0), (BUY, 1)), changes=(HALT, RESUME)), 8_000),
+        (Rules(asks=((TOO_MUCH, 0), (TOO_MUCH, 1)), changes=(RESTOCK, HALT)), 4_000),
+        (Rules(asks=((BUY, 0),), directs=1, changes=(HALT,)), 1_000),
     ],
 )
 def test_every_order_trades_once_and_is_recorded(rules: Rules, states_min: int) -> None:
@@ -537,6 +590,36 @@ class ForgetsRefusals(CatalogState):
         return outcome
 
 
+class IgnoresHalts(CatalogState):
+    """Trades what nobody may trade now."""
+
+    def _decide(self, order: Order, draft: Any) -> Outcome:
+        """Break the rule."""
+        stock = self._stocks.get(order.name)
+        if stock is not None:
+            self._stocks[order.name] = stock._replace(halted=False)
+        return super()._decide(order, draft)
+
+
+class ForgetsChanges(CatalogState):
+    """Does not know the key of a change that was made."""
+
+    def _change(self, entry: bytes, request: ChangeRequest, at_ms: int) -> Any:
+        """Break the rule."""
+        again = f"{request.key} {self.last_change}"
+        return super()._change(entry, request._replace(key=again), at_ms)
+
+
+class ForgetsRefusedChanges(CatalogState):
+    """Remembers only what was made."""
+
+    def _change(self, entry: bytes, request: ChangeRequest, at_ms: int) -> Any:
+        """Break the rule."""
+        applied = super()._change(entry, request, at_ms)
+        self._administration.refused.clear()
+        return applied
+
+
 RETRIES = Rules(asks=((BUY, 0), (BUY, 0), (BUY, 1), (BUY, 1)))
 
 
@@ -553,6 +636,9 @@ RETRIES = Rules(asks=((BUY, 0), (BUY, 0), (BUY, 1), (BUY, 1)))
         replace(RETRIES, catalog=ForgetsTooEarly),
         Rules(asks=((TOO_MUCH, 0), (TOO_MUCH, 0), (SELL, 0)), catalog=ForgetsRefusals),
         Rules(asks=((BUY, 0), (SELL, 0)), refusals=1, withdraws_in_doubt=True),
+        Rules(asks=((BUY, 0),), changes=(HALT,), catalog=IgnoresHalts),
+        Rules(asks=(), changes=(RESTOCK,), catalog=ForgetsChanges),
+        Rules(asks=(), changes=(HALT, RESUME), catalog=ForgetsRefusedChanges),
     ],
     ids=lambda rules: ", ".join(
         getattr(value, "__name__", name)

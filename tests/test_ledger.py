@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.ledger import Attempt, Look, check, check_looks
+from tests.ledger import Administered, Attempt, Look, check, check_changes, check_looks
+from twstock.market import ChangeKind, StockChange
 from twstock.verify import Line
 
 GOOD = [
@@ -93,3 +94,96 @@ def test_true_and_fresh_look_ups_pass():
 def test_a_forged_look_up_is_found(rule, forged):
     """Stale, torn, from nowhere, or from the future."""
     assert rule in looked(*LOOKS, forged)
+
+
+CHANGES = [
+    StockChange(1, ChangeKind.RESTOCK, "X", 0, 5, 2, 0),
+    StockChange(2, ChangeKind.HALT, "X", 0, 0, 3, 0),
+    StockChange(3, ChangeKind.RESUME, "X", 0, 0, 4, 0),
+    StockChange(4, ChangeKind.ADD, "Y", 7, 3, 1, 0),
+]
+"""Between orders 1 and 2 of X: its versions are 1 to 6 then, and its quantities 8, 13, 14, 11."""
+
+
+def administered(changes=CHANGES, final=11):
+    """The rules that the good history breaks with these changes."""
+    found = check(GOOD, LOG, {"X": 10}, {"X": final, "Y": 3}, changes)
+    return {words[:2] for words in found}
+
+
+def test_changes_are_taken_into_account():
+    """Shares that were added are there; a halt between two orders stops neither."""
+    assert administered() == set()
+    earlier = [c._replace(version=c.version + 6) for c in CHANGES[:3]]
+    found = check(GOOD, LOG, {"X": 10}, {"X": 11}, earlier, {"X": 6})
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "history"),
+    [
+        ("S1", {"final": 6}),
+        ("S1", {"changes": CHANGES[1:]}),
+        ("A1", {"changes": [CHANGES[0], CHANGES[1], CHANGES[2]._replace(version=5), CHANGES[3]]}),
+        ("S1", {"changes": [*CHANGES[:2], CHANGES[2]._replace(version=9), CHANGES[3]]}),
+    ],
+)
+def test_each_rule_of_changes_is_watched(rule, history):
+    """Shares from nowhere, an order during a halt, a version that nobody made."""
+    assert rule in administered(**history)
+
+
+@pytest.mark.parametrize(
+    ("rule", "look"),
+    [
+        (None, Look("X", 9.0, 9.1, 6, 11)),
+        (None, Look("X", 1.5, 1.6, 3, 13, halted=True)),
+        (None, Look("Y", 1.5, 1.6, 1, 3)),
+        ("S8", Look("X", 1.5, 1.6, 3, 13)),
+        ("S8", Look("X", 1.5, 1.6, 4, 13, halted=True)),
+        ("S8", Look("X", 1.5, 1.6, 2, 8)),
+        ("S8", Look("Y", 1.5, 1.6, 2, 3)),
+    ],
+)
+def test_look_ups_between_changes_are_judged(rule, look):
+    """What was added is seen from the change on, and a halt while it lasts."""
+    found = {w[:2] for w in check_looks([look], GOOD, LOG, {"X": (0, 10)}, CHANGES)}
+    assert found == ({rule} if rule else set())
+
+
+TOLD = [
+    Administered("p", "restock", "X", 5, 2.0, "unknown"),
+    Administered("p", "restock", "X", 5, 3.0, "ok", 1, 2),
+    Administered("q", "halt", "X", 0, 4.0, "refused"),
+    Administered("r", "halt", "X", 0, 5.0, "ok", 2, 3),
+]
+
+
+def test_true_words_about_changes_pass():
+    """An unknown outcome may have been one, or not."""
+    assert check_changes(TOLD, CHANGES) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "changes"),
+    [
+        (TOLD, CHANGES[:1]),
+        (TOLD, [CHANGES[0], CHANGES[0]._replace(number=2), *CHANGES[2:]]),
+        (TOLD, [CHANGES[0], CHANGES[1]._replace(number=3)]),
+        ([*TOLD, replace(TOLD[1], number=3)], CHANGES),
+        ([*TOLD, replace(TOLD[1], key="z")], CHANGES),
+        ([*TOLD, replace(TOLD[3], outcome="refused", number=0)], CHANGES),
+        ([*TOLD, replace(TOLD[3], quantity=1)], CHANGES),
+    ],
+)
+def test_false_words_about_changes_are_found(told, changes):
+    """A change that is lost, made otherwise, numbered twice, made after it was refused."""
+    assert {words[:2] for words in check_changes(told, changes)} == {"A2"}
+
+
+def test_a_change_that_was_answered_is_seen():
+    """By every look-up that begins later."""
+    stale, told = Look("X", 3.5, 3.6, 2, 13), [replace(TOLD[3], ended=3.4)]
+    looks = check_looks([stale], GOOD, LOG, {"X": (0, 10)}, CHANGES, told)
+    assert {words[:2] for words in looks} == {"S7"}
+    assert check_looks([stale], GOOD, LOG, {"X": (0, 10)}, CHANGES, TOLD[:3]) == []

@@ -25,16 +25,17 @@ def words(text):
 
 
 PURE = words("""
-    errors market config csvtext plan
+    errors market access config csvtext plan
     replication.messages replication.log replication.replica replication.election
     replication.leadership replication.standing replication.progress replication.writes
     replication.records replication.recovery replication.promises replication.places
     replication.seals
     rpc.calls rpc.status rpc.wire.base rpc.wire.columns rpc.wire.commands rpc.wire.methods
-    rpc.wire.replicas rpc.wire.streams rpc.wire.trading
-    catalog.state catalog.sessions catalog.changes
+    rpc.wire.replicas rpc.wire.streams rpc.wire.trading rpc.wire.administration
+    catalog.state catalog.sessions catalog.changes catalog.administration catalog.rules
+    catalog.requests
     order.state order.desk
-    web.cache web.answers web.bodies web.pace
+    web.cache web.answers web.bodies web.pace web.adminspec
     backup.journal backup.ledger backup.playback backup.replay backup.sealed
 """)
 
@@ -53,11 +54,13 @@ MAY_IMPORT = {
     "errors": "",
     "market": "",
     "csvtext": "",
-    "config": "errors replication.messages",
+    "access": "errors",
+    "config": "access errors replication.messages",
+    "tokens": "access errors",
     "process": "errors config",
-    "plan": "errors config",
+    "plan": "errors access config",
     "members": "config plan",
-    "cluster": "errors config plan members process",
+    "cluster": "errors config plan members process tokens",
     "rest": "errors",
     "client": "errors rest",
     "verify": "errors market rest rpc.calls rpc.wire",
@@ -65,7 +68,8 @@ MAY_IMPORT = {
     "backup": "errors market rest verify config csvtext backup catalog.state",
     "backup.restore": "errors market config plan process backup catalog order replication rpc.wire",
     "backup.command": "errors config plan verify backup",
-    "cli": "errors config rest client cluster verify export backup.command",
+    "admin": "errors rest tokens",
+    "cli": "errors admin config rest client cluster verify export backup.command",
     "replication.CORE": "errors replication.CORE",
     "replication": "errors config process replication rpc.calls rpc.client rpc.wire",
     "replication.assembly": "errors config process replication rpc.calls rpc.server",
@@ -73,7 +77,7 @@ MAY_IMPORT = {
     "rpc.wire": "errors market replication.messages rpc.calls rpc.status rpc.wire pb",
     "catalog": "errors market config process csvtext replication rpc catalog",
     "order": "errors market config process csvtext replication rpc order",
-    "web": "errors market config process rpc web",
+    "web": "errors market access config process tokens rpc web",
     "*.tap": "errors market config process replication.assembly rpc.server rpc.wire",
 }
 """By the longest name that fits. A name stands for what is under it too; ``tap`` modules know

@@ -21,10 +21,13 @@ from twstock.errors import (
     StaleEpoch,
     Unavailable,
 )
-from twstock.market import Order, Side, Trade
+from twstock.market import ChangeKind, ChangeRequest, Order, Side, Trade
 from twstock.rpc.calls import (
+    Changed,
+    Changes,
     Lease,
     Notified,
+    Page,
     Placement,
     Placements,
     PlaceOrder,
@@ -659,3 +662,100 @@ def test_a_nominee_that_answers_is_probed_again() -> None:
     group.members[2].replies["NotifyReplica"] = Notified(2, 2)
     group.advance(0.105)
     assert group.members[2].calls[-1].method == "Heartbeat"
+
+
+# --- changes of stocks -----------------------------------------------------------------------
+
+HALT = ChangeRequest("k", ChangeKind.HALT, "GOOGL")
+
+
+def catalog() -> Group:
+    """A catalog of three."""
+    return Group(kind=CatalogTier, group="catalog")
+
+
+def changing(group: Group) -> "list[Any]":
+    """Ask for a change; the list gets what becomes of it."""
+    return outcome(Deferred.fromCoroutine(group.tier.change(HALT)))
+
+
+def test_a_change_is_asked_for_again_under_its_key() -> None:
+    """Whatever goes wrong on its way, until somebody who leads has answered."""
+    group, answers = catalog(), [OutcomeUnknown("lost"), Unavailable("not yet"), Changed(7)]
+    group.members[3].replies["ChangeStock"] = lambda request: answers.pop(0)
+    changed = changing(group)
+    group.advance(0.5)
+    assert changed == [Changed(7)]
+    assert [called.request for called in group.members[3].of("ChangeStock")] == [HALT] * 3
+
+
+def test_a_change_goes_to_the_leader_that_is_elected_meanwhile() -> None:
+    """A call to the one of an older term is given up: it may hang for ever."""
+    group = catalog()
+    group.members[3].replies["ChangeStock"] = HANG
+    group.members[2].replies["ChangeStock"] = Changed(7, replayed=True)
+    changed = changing(group)
+    group.advance(0.1)
+    assert changed == []
+    group.leads(2, 2)
+    group.advance(0.3)
+    assert changed == [Changed(7, replayed=True)]
+
+
+@pytest.mark.parametrize(
+    "error", [KeyReused(), InvalidRequest("f", "w"), Overloaded("full"), DiskFull("disk full")]
+)
+def test_a_definite_word_about_a_change_is_its_answer(error: Exception) -> None:
+    """At once, if no attempt before it can have done anything."""
+    group = catalog()
+    group.members[3].replies["ChangeStock"] = error
+    assert error_of(changing(group)) is type(error)
+
+
+@pytest.mark.parametrize("later", [Overloaded("full"), DiskFull("disk full"), Unavailable("no")])
+def test_a_change_in_doubt_never_ends_as_if_nothing_had_happened(later: Exception) -> None:
+    """An attempt that got lost may have been done, whatever is said of those after it."""
+    group, answers = catalog(), [OutcomeUnknown("lost")]
+    group.members[3].replies["ChangeStock"] = lambda request: answers.pop() if answers else later
+    changed = changing(group)
+    group.advance(LIMITS.request_budget_s + 0.1)
+    assert error_of(changed) is OutcomeUnknown
+
+
+def test_a_reused_key_is_certain_even_in_doubt() -> None:
+    """The key belongs to another change, so no attempt under it did anything."""
+    group, answers = catalog(), [OutcomeUnknown("lost"), KeyReused()]
+    group.members[3].replies["ChangeStock"] = lambda request: answers.pop(0)
+    changed = changing(group)
+    group.advance(0.2)
+    assert error_of(changed) is KeyReused
+
+
+def test_without_a_leader_nothing_has_happened() -> None:
+    """Nobody was asked to change anything."""
+    group = catalog()
+    group.leads(0, 2)
+    group.advance(0.2)
+    changed = changing(group)
+    group.advance(LIMITS.request_budget_s + 0.1)
+    assert error_of(changed) is Unavailable
+    assert all(member.of("ChangeStock") == [] for member in group.members.values())
+
+
+def test_a_change_that_no_answer_came_to_is_unknown_at_its_deadline() -> None:
+    """And is counted no longer among those that wait."""
+    group = catalog()
+    group.members[3].replies["ChangeStock"] = HANG
+    changed = changing(group)
+    group.advance(LIMITS.request_budget_s + 0.1)
+    assert error_of(changed) is OutcomeUnknown
+    assert group.tier._asking == 0
+
+
+def test_changes_are_listed_by_the_leader() -> None:
+    """A follower may lack the last ones."""
+    group, page = catalog(), Changes((), 0, 5)
+    group.members[3].replies["ListChanges"] = page
+    listed = outcome(Deferred.fromCoroutine(group.tier.list_changes(Page(3, 4))))
+    assert listed == [page]
+    assert group.members[3].of("ListChanges")[0].request == Page(3, 4)

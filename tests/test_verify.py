@@ -3,7 +3,7 @@
 import pytest
 
 from twstock.export import Behind, export
-from twstock.market import Stock
+from twstock.market import ChangeKind, Stock, StockChange
 from twstock.rest import Unreachable
 from twstock.verify import DIFFERENCES_MAX, Line, verify
 
@@ -20,10 +20,11 @@ STOCKS = [
 
 
 class FakeRemote:
-    """A member with a log and stocks; ``down`` when nobody answers."""
+    """A member with a log, stocks and changes; ``down`` when nobody answers."""
 
-    def __init__(self, name, log=(), stocks=None, down=False):
+    def __init__(self, name, log=(), stocks=None, down=False, changes=()):
         self.name, self.log, self._stocks, self.down = name, list(log), stocks, down
+        self._changes = changes
 
     def _check(self):
         if self.down:
@@ -46,15 +47,21 @@ class FakeRemote:
             raise Unreachable(f"{self.name}: not the leader")
         yield from self._stocks
 
+    def changes(self):
+        """The changes, if it leads."""
+        list(self.stocks())
+        yield from self._changes
+
 
 def replicas(*logs):
     """One order replica for each log; None: it is down."""
     return [FakeRemote(f"order-{k}", g or (), down=g is None) for k, g in enumerate(logs, start=1)]
 
 
-def finding(*logs, stocks=STOCKS):
+def finding(*logs, stocks=STOCKS, changes=()):
     """What verify says without patience."""
-    catalogs = [FakeRemote("catalog-1"), FakeRemote("catalog-2", stocks=stocks)]
+    leader = FakeRemote("catalog-2", stocks=stocks, changes=changes)
+    catalogs = [FakeRemote("catalog-1"), leader]
     return verify(replicas(*logs), catalogs, patience_s=0.0, sleep=lambda _: None)
 
 
@@ -95,6 +102,56 @@ def test_orders_of_a_stock_that_is_not_there():
     """A trade of nothing."""
     [difference] = finding(LOG, LOG, LOG, stocks=STOCKS[:1]).differences
     assert difference == "there are orders of Y, which the catalog does not have"
+
+
+ADD, RESTOCK, PRICE, HALT, RESUME = ChangeKind
+CHANGES = (
+    StockChange(1, RESTOCK, "X", 0, 5, 1, 0),
+    StockChange(2, PRICE, "X", 1599, 0, 2, 0),
+    StockChange(3, HALT, "Y", 0, 0, 1, 0),
+    StockChange(4, RESUME, "Y", 0, 0, 2, 0),
+    StockChange(5, ADD, "Z, Inc", 5, 10, 1, 0),
+    StockChange(6, HALT, "Z, Inc", 0, 0, 2, 0),
+)
+CHANGED = [
+    Stock("X", 1599, quantity=8, volume=4, version=4, initial_quantity=10),
+    Stock("Y", 205, quantity=14, volume=4, version=3, initial_quantity=10),
+    Stock("Z, Inc", 5, quantity=10, volume=0, version=2, initial_quantity=10, halted=True),
+]
+
+
+def test_stocks_are_what_orders_and_changes_make_them():
+    """Each change is a version, shares that were added count, and the last price holds."""
+    found = finding(LOG, LOG, LOG, stocks=CHANGED, changes=CHANGES)
+    assert (found.differences, found.exit_status(), found.changes) == ([], 0, 6)
+
+
+@pytest.mark.parametrize(
+    ("place", "field", "value", "words"),
+    [
+        (0, "version", 5, "X: version is 5, its orders and changes make it 4"),
+        (0, "price_cents", 1, "X: price is 1, its orders and changes make it 1599"),
+        (0, "initial_quantity", 4, "X: initial quantity is 4, "),
+        (1, "halted", True, "Y: halted is True, "),
+        (2, "halted", False, "Z, Inc: halted is False, "),
+        (2, "initial_quantity", 11, "Z, Inc: initial quantity is 11, "),
+    ],
+)
+def test_a_stock_that_its_changes_do_not_make_is_found(place, field, value, words):
+    """The stock and the figure are named."""
+    stocks = list(CHANGED)
+    stocks[place] = stocks[place]._replace(**{field: value})
+    found = finding(LOG, LOG, LOG, stocks=stocks, changes=CHANGES)
+    assert found.exit_status() == 1
+    assert any(difference.startswith(words) for difference in found.differences)
+
+
+def test_changes_without_a_stock_or_a_number_are_found():
+    """A gap in the numbers, and a change of nothing."""
+    gone = finding(LOG, LOG, LOG, stocks=CHANGED[:2], changes=CHANGES)
+    assert gone.differences == ["there are changes of Z, Inc, which the catalog does not have"]
+    gap = finding(LOG, LOG, LOG, stocks=CHANGED, changes=(*CHANGES[:1], *CHANGES[2:]))
+    assert gap.differences[0] == "the catalog has change 3 where 2 belongs"
 
 
 def test_a_missing_replica():

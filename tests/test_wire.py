@@ -10,6 +10,10 @@ from twstock import errors
 from twstock.market import (
     Batch,
     BeginEpoch,
+    ChangeKind,
+    ChangeRefusal,
+    ChangeRequest,
+    ChangeStock,
     DirectTrade,
     Order,
     Outcome,
@@ -17,6 +21,7 @@ from twstock.market import (
     Seed,
     Side,
     Stock,
+    StockChange,
     Trade,
     Verdict,
 )
@@ -50,7 +55,13 @@ def tuples(items):
 
 ORDERS = st.builds(Order, TEXT, TEXT, st.sampled_from(Side), INT64)
 TRADES = st.builds(Trade, INT64, ORDERS, INT64, INT64, INT64)
-STOCKS = st.builds(Stock, TEXT, INT64, INT64, INT64, INT64, INT64)
+STOCKS = st.builds(Stock, TEXT, INT64, INT64, INT64, INT64, INT64, YES)
+CHANGE_KINDS = st.sampled_from(ChangeKind)
+CHANGE_REQUESTS = st.builds(ChangeRequest, TEXT, CHANGE_KINDS, TEXT, INT64, INT64)
+CHANGES = st.builds(StockChange, INT64, CHANGE_KINDS, TEXT, INT64, INT64, INT64, INT64)
+CHANGED = st.builds(calls.Changed, INT64, STOCKS, st.just(""), YES) | st.builds(
+    calls.Changed, st.just(0), st.none(), st.sampled_from(ChangeRefusal).map(str), YES
+)
 OUTCOMES = st.one_of(
     st.builds(
         Outcome,
@@ -193,6 +204,11 @@ REQUESTS_AND_ANSWERS = {
         st.builds(calls.StockPage, TEXT, INT32),
         st.builds(calls.Stocks, tuples(STOCKS), TEXT),
     ),
+    "CHANGE_STOCK": (CHANGE_REQUESTS, CHANGED),
+    "LIST_CHANGES": (
+        st.builds(calls.Page, INT64, INT32),
+        st.builds(calls.Changes, tuples(CHANGES), INT64, INT64),
+    ),
 }
 METHODS = {n: m for n, m in vars(methods).items() if isinstance(m, methods.Method)}
 NAMES = sorted(METHODS)
@@ -308,6 +324,7 @@ def test_an_unforeseen_error_in_placements_leaves_the_outcome_unknown():
     | BATCHES
     | st.builds(BeginEpoch, INT64, INT64)
     | st.builds(DirectTrade, ORDERS, INT64)
+    | st.builds(ChangeStock, CHANGE_REQUESTS, INT64)
 )
 def test_catalog_commands_come_out_of_the_log_whole(command):
     """What the catalog's log keeps is what was proposed."""

@@ -9,7 +9,7 @@ import uuid
 from itertools import pairwise
 
 from tests.cluster_fixture import ask
-from tests.ledger import Attempt, Look
+from tests.ledger import Administered, Attempt, Look
 
 RETRY_S = 0.02
 PAUSE_S = 0.05
@@ -24,14 +24,16 @@ class Traders:
 
     ``history`` holds every attempt. A request whose outcome is unknown is repeated with the
     same key, through the next front-end, until it is known. For each front-end there is also
-    one who only looks; ``looks`` holds what they saw.
+    one who only looks; ``looks`` holds what they saw. With a ``token`` there is also one who
+    changes stocks; ``administered`` holds what it was told.
     """
 
-    def __init__(self, cluster, count=8, seed=1):
+    def __init__(self, cluster, count=8, seed=1, token=""):
         chance = random.Random(seed)
         names = [stock["name"] for stock in cluster.get("/stocks?limit=1000")[2]["data"]]
         self.history = []
         self.looks = []
+        self.administered = []
         self.faults = []
         self._stop = threading.Event()
         seeds = (random.Random(chance.random()) for _ in itertools.repeat(None))
@@ -40,6 +42,10 @@ class Traders:
             _Looker(cluster, k, names, next(seeds), self.looks)
             for k in range(len(cluster.config.fronts))
         ]
+        if token:
+            who = _Administrator(cluster, 0, names[:3], next(seeds), self.administered)
+            who.token = token
+            clients.append(who)
         self._threads = [threading.Thread(target=self._guard, args=(client,)) for client in clients]
 
     def __enter__(self):
@@ -126,7 +132,8 @@ class _Looker(_Client):
         assert status in (200, 503), (status, answer)
         if status == 200:
             stock, ended = answer["data"], time.monotonic()
-            self._told.append(Look(name, started, ended, stock["version"], stock["quantity"]))
+            shown = stock["version"], stock["quantity"], stock.get("halted", False)
+            self._told.append(Look(name, started, ended, *shown))
 
 
 class _Trader(_Client):
@@ -161,4 +168,44 @@ class _Trader(_Client):
         ended = time.monotonic()
         what = body["name"], body["type"], body["quantity"]
         self._told.append(Attempt(key, *what, started, ended, outcome, number))
+        return outcome
+
+
+class _Administrator(_Client):
+    """Changes one stock after the other, and asks for some changes twice."""
+
+    token = ""
+
+    def act(self):
+        """One change, asked for until its outcome is known."""
+        time.sleep(PAUSE_S)
+        kind = self._chance.choice(("halt", "resume", "restock", "price", "add"))
+        name, key = self._chance.choice(self._names), uuid.uuid4().hex
+        quantity = self._chance.randint(1, 5) if kind in ("restock", "add") else 0
+        if kind == "add":
+            name = f"new-{key}"
+        deadline = time.monotonic() + GIVE_UP_S
+        while (outcome := self._attempt(key, kind, name, quantity)) == "unknown":
+            assert time.monotonic() < deadline, f"key {key}: no answer in {GIVE_UP_S} s"
+            self._turn_to_the_next()
+        if self._chance.random() < 0.3:
+            assert self._attempt(key, kind, name, quantity) in (outcome, "unknown")
+
+    def _attempt(self, key, kind, name, quantity):
+        path = "/admin/stocks" if kind == "add" else f"/admin/stocks/{name}/{kind}"
+        body = {"name": name, "quantity": quantity, "price": "1.25"}
+        headers = {"Idempotency-Key": key, "Authorization": f"Bearer {self.token}"}
+        number = version = 0
+        try:
+            status, _, answer = ask(self._connection, "POST", path, body, headers)
+            outcome = "refused" if status == 409 else OUTCOMES[status]
+            if outcome == "ok":
+                number, version = (
+                    answer["data"]["change_number"],
+                    answer["data"]["stock"]["version"],
+                )
+        except (OSError, http.client.HTTPException, ValueError):
+            outcome = "unknown"
+        ended = time.monotonic()
+        self._told.append(Administered(key, kind, name, quantity, ended, outcome, number, version))
         return outcome

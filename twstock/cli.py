@@ -12,10 +12,12 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twstock import admin
 from twstock.backup.command import Surroundings, add_commands, export_csv
 from twstock.errors import ConfigError, TwstockError
 from twstock.rest import Answer, Session, Unreachable, WrongUrl
@@ -98,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     add("order", _order, "one order").add_argument("number", metavar="N", type=_positive)
     add("stocks", _stocks, "every stock")
     add("orders", _orders, "every order")
+    words = "add and change stocks, for whoever has the token"
+    changes = commands.add_parser("admin", help=words, description=words)
+    admin.add_commands(changes, remote, _admin)
     _add_client(add("client", _client, "trade at random, and compare with what was answered"))
     verify = add("verify", _verify, "compare the order logs of all replicas and the catalog")
     export = add("export", _export, "write the stocks and every replica's order log as CSV")
@@ -153,7 +158,23 @@ def _lookup(options: argparse.Namespace) -> int:
     with Session(options.url) as session:
         answer = session.lookup(options.name)
     if answer.ok and not options.json:
-        _table(STOCK_COLUMNS, [answer.body["data"]])
+        _print_stocks([answer.body["data"]])
+    return _finish(options, answer)
+
+
+def _print_stocks(stocks: Sequence[Row]) -> None:
+    """A table of stocks, which tells which of them are halted if any is."""
+    halted = ("halted",) if any(stock.get("halted") for stock in stocks) else ()
+    _table((*STOCK_COLUMNS, *halted), stocks)
+
+
+def _admin(options: argparse.Namespace) -> int:
+    if options.change == "changes":
+        return _list(options, "/admin/changes", partial(_table, admin.CHANGE_COLUMNS))
+    answer = admin.change(options)
+    if answer.ok and not options.json:
+        print(f"change number {answer.body['data']['change_number']}")
+        _print_stocks([answer.body["data"]["stock"]])
     return _finish(options, answer)
 
 
@@ -174,20 +195,20 @@ def _order(options: argparse.Namespace) -> int:
 
 
 def _stocks(options: argparse.Namespace) -> int:
-    return _list(options, "/stocks", STOCK_COLUMNS)
+    return _list(options, "/stocks", _print_stocks)
 
 
 def _orders(options: argparse.Namespace) -> int:
-    return _list(options, "/orders", ORDER_COLUMNS)
+    return _list(options, "/orders", partial(_table, ORDER_COLUMNS))
 
 
-def _list(options: argparse.Namespace, path: str, columns: Sequence[str]) -> int:
+def _list(options: argparse.Namespace, path: str, show: Callable[[Sequence[Row]], None]) -> int:
     with Session(options.url) as session:
         rows = [row for page in session.pages(path) for row in page]
     if options.json:
         print(json.dumps({"data": rows, "next": None}))
     else:
-        _table(columns, rows)
+        show(rows)
     return DONE
 
 
@@ -262,7 +283,8 @@ def _verify(options: argparse.Namespace) -> int:
     if not finding.differences and finding.replicas:
         print(f"{', '.join(finding.replicas)}: the same {finding.orders} orders")
     if status == DONE:
-        print(f"{finding.stocks} stocks: what the orders make them")
+        made = f"the orders and {finding.changes} changes" if finding.changes else "the orders"
+        print(f"{finding.stocks} stocks: what {made} make them")
     return status
 
 

@@ -33,6 +33,7 @@ from twstock.process import (
     use_monotonic_clock,
     watch,
 )
+from twstock.tokens import read_token
 
 POLL_S = 0.05
 ASK_TIMEOUT_S = 1.0
@@ -57,6 +58,7 @@ class Options(UsageOptions):
         ["orders", None, None, "How many order replicas."],
         ["catalog-csv", None, None, "The stocks of a new cluster: name,price,quantity."],
         ["cache-size", None, None, "How many stocks a front-end caches."],
+        ["admin-token-file", None, None, "The token of who may change stocks."],
     ]
     optFlags: ClassVar[list[list[str | None]]] = [
         ["no-restart", None, "Leave a service that dies dead."]
@@ -67,6 +69,8 @@ class Options(UsageOptions):
         """Check the values; raises UsageError naming the flag at fault."""
         try:
             self.flags = parse_flags(self)
+            if self.flags.admin_token_file is not None:
+                read_token(self.flags.admin_token_file)
         except ConfigError as error:
             raise UsageError(str(error)) from None
         csv = self.flags.catalog_csv

@@ -16,6 +16,8 @@ A file names the members and may override any value of ``Timings`` and ``Limits`
     grpc = "127.0.0.1:50052"
     [limits]
     cache_size = 100
+    [admin]                         # without it nobody can change stocks
+    token_file = "admin-token"
 """
 
 import tomllib
@@ -24,6 +26,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from twstock.access import Admin, parse_admin
 from twstock.errors import ConfigError
 from twstock.replication.messages import Membership, Timings
 
@@ -112,6 +115,8 @@ class Limits:
     # catalog
     cache_lease_s: float = 0.25
     unrecorded_trades_max: int = 2000
+    stocks_max: int = 100_000
+    changes_max: int = 100_000
     invalidate_deadline_s: float = 0.25
     refused_keys_max: int = 100_000
     refused_keys_s: float = 24 * 3600.0
@@ -143,6 +148,7 @@ class Cluster:
     catalog_csv: Path | None = None
     timings: Timings = DEFAULT_TIMINGS
     limits: Limits = field(default_factory=Limits)
+    admin: Admin = field(default_factory=Admin)
 
     def replicas(self, group: str) -> tuple[Replica, ...]:
         """The members of the group ``catalog`` or ``order``."""
@@ -234,8 +240,8 @@ def parse(text: str, base: Path = Path()) -> Cluster:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"not valid TOML: {error}") from None
-    known = {"cluster_id", "data", "catalog_csv", "front", "catalog", "order", "limits", "timings"}
-    for key in table.keys() - known:
+    tiers, tables = {"front", "catalog", "order"}, {"limits", "timings", "admin"}
+    for key in table.keys() - {"cluster_id", "data", "catalog_csv"} - tiers - tables:
         raise ConfigError(f"{key}: unknown key")
     csv = table.get("catalog_csv")
     cluster = Cluster(
@@ -247,6 +253,7 @@ def parse(text: str, base: Path = Path()) -> Cluster:
         catalog_csv=None if csv is None else base / str(csv),
         timings=_override(DEFAULT_TIMINGS, table.get("timings", {}), "timings"),
         limits=_override(Limits(), table.get("limits", {}), "limits"),
+        admin=parse_admin(table.get("admin", {}), base),
     )
     _check(cluster)
     return cluster
@@ -265,6 +272,8 @@ def render(cluster: Cluster) -> str:
             lines += ["", f"[[{group}]]", f"id = {replica.id}", f'grpc = "{replica.grpc}"']
     lines += _changed("limits", cluster.limits, Limits())
     lines += _changed("timings", cluster.timings, DEFAULT_TIMINGS)
+    admin = [f"{key} = {_quoted(value)}" for key, value in cluster.admin.named().items()]
+    lines += ["", "[admin]", *admin] if admin else []
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The words of the domain: stocks, orders, trades and refusals.
+"""The words of the domain: stocks, orders, trades, refusals, and changes of the stocks.
 
 Money is an integer number of cents everywhere inside; it has two decimals outside only.
 Quantities count shares. Every value is immutable; those of which a trade makes several are tuples,
@@ -12,6 +12,9 @@ from typing import NamedTuple
 QUANTITY_MAX = 2**53 - 1
 """The largest quantity of an order, a stock or a volume: the largest integer that every
 JSON reader keeps exact (RFC 8259 section 6)."""
+
+PRICE_CENTS_MAX = 10**15 - 1
+"""The highest price: thirteen digits and two decimals, exact as a float with two decimals."""
 
 KEY_CHARS_MAX = 255
 NAME_CHARS_MAX = 255
@@ -36,6 +39,7 @@ class Refusal(StrEnum):
     NOT_POSITIVE = "num stocks traded should be non negative"
     NOT_ENOUGH = "not enough stocks left to buy"
     TOO_MANY = "the quantity or volume of the stock would exceed 9007199254740991"
+    HALTED = "trading in this stock is halted"
 
 
 STOCK_NOT_FOUND = "stock not found"
@@ -46,8 +50,9 @@ class Stock(NamedTuple):
     """One stock of the catalog.
 
     ``volume`` counts the shares traded so far, both ways; ``version`` grows by one with each
-    executed trade; ``initial_quantity`` is what the catalog started with, so that
-    ``quantity == initial_quantity - bought + sold`` can be checked from outside.
+    executed trade and each change; ``initial_quantity`` is what it started with and all that
+    was added since, so that ``quantity == initial_quantity - bought + sold`` can be checked
+    from outside. A ``halted`` stock is not traded.
     """
 
     name: str
@@ -56,6 +61,12 @@ class Stock(NamedTuple):
     volume: int = 0
     version: int = 0
     initial_quantity: int = 0
+    halted: bool = False
+
+
+def is_stock_name(name: str) -> bool:
+    """Whether a stock may have this name: printable, and without blanks around it."""
+    return 0 < len(name) <= NAME_CHARS_MAX and name.isprintable() and name == name.strip()
 
 
 class Order(NamedTuple):
@@ -191,7 +202,81 @@ class DirectTrade:
     at_ms: int
 
 
-CatalogCommand = Seed | Batch | BeginEpoch | DirectTrade
+class ChangeKind(StrEnum):
+    """What an administrator does to a stock, in the words of the API."""
+
+    ADD = "add"
+    RESTOCK = "restock"
+    PRICE = "price"
+    HALT = "halt"
+    RESUME = "resume"
+
+
+class ChangeRefusal(StrEnum):
+    """Why a change was refused, in the words of the API. It never takes effect later."""
+
+    UNKNOWN_STOCK = "stock not found"
+    EXISTS = "stock exists already"
+    HALTED = "already halted"
+    NOT_HALTED = "not halted"
+    TOO_MANY = "the quantity of the stock would exceed 9007199254740991"
+    TOO_MANY_STOCKS = "there are as many stocks as there may be (limits.stocks_max)"
+    TOO_MANY_CHANGES = "as many changes are kept as may be (limits.changes_max)"
+
+
+class ChangeRequest(NamedTuple):
+    """What an administrator asks for. The key names the request: it is done at most once.
+
+    ``price_cents`` is of an ADD or a PRICE, ``quantity`` (how many shares there are, or how
+    many more) of an ADD or a RESTOCK; else they are 0.
+    """
+
+    key: str
+    kind: ChangeKind
+    name: str
+    price_cents: int = 0
+    quantity: int = 0
+
+
+class StockChange(NamedTuple):
+    """One change that was made. ``number`` is its place among all changes, 1, 2, 3, ...;
+    ``version`` is the stock's version that it made; ``at_ms`` is wall time, for display only.
+    """
+
+    number: int
+    kind: ChangeKind
+    name: str
+    price_cents: int
+    quantity: int
+    version: int
+    at_ms: int
+
+    def is_of(self, request: ChangeRequest) -> bool:
+        """Whether this is what a request asks for, whatever its key."""
+        return self[1:5] == request[1:]
+
+
+class ChangeOutcome(NamedTuple):
+    """What became of a ChangeRequest: made (``change``), refused, or its key reused.
+
+    Exactly one of the three is set. ``replayed`` tells that it was remembered.
+    """
+
+    change: StockChange | None = None
+    refusal: ChangeRefusal | None = None
+    key_reused: bool = False
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeStock:
+    """The command for a change of one stock, outside any epoch."""
+
+    request: ChangeRequest
+    at_ms: int
+
+
+CatalogCommand = Seed | Batch | BeginEpoch | DirectTrade | ChangeStock
 
 
 def parse_order(key: str, name: str, side: str, quantity: int) -> Order | Refusal:

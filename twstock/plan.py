@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from twstock.access import Admin
 from twstock.config import (
     DEFAULT_BASE_PORT,
     DEFAULT_HTTP,
@@ -33,12 +34,14 @@ class Flags:
     orders: int | None = None
     catalog_csv: Path | None = None
     cache_size: int | None = None
+    admin_token_file: Path | None = None
     restart: bool = True
 
 
 def parse_flags(options: Mapping[str, Any]) -> Flags:
     """The flags in the words of the command line; raises ConfigError naming the one at fault."""
     http, csv = options["http"], options["catalog-csv"]
+    token = options["admin-token-file"]
     return Flags(
         data=Path(options["data"]).resolve(),
         http=None if http is None else parse_address(http, "--http"),
@@ -48,6 +51,7 @@ def parse_flags(options: Mapping[str, Any]) -> Flags:
         orders=_number(options, "orders", 1, 9),
         catalog_csv=None if csv is None else Path(csv).resolve(),
         cache_size=_number(options, "cache-size", 0, 10_000_000),
+        admin_token_file=None if token is None else Path(token).resolve(),
         restart=not options["no-restart"],
     )
 
@@ -67,7 +71,8 @@ def plan(flags: Flags, written: str | None, has_data: bool, new_id: str) -> Clus
     size = flags.cache_size
     limits = cluster.limits if size is None else replace(cluster.limits, cache_size=size)
     csv = flags.catalog_csv or cluster.catalog_csv
-    cluster = replace(cluster, data=flags.data, limits=limits, catalog_csv=csv)
+    admin = Admin(flags.admin_token_file) if flags.admin_token_file else cluster.admin
+    cluster = replace(cluster, data=flags.data, limits=limits, catalog_csv=csv, admin=admin)
     return parse(to_text(cluster), flags.data)
 
 

@@ -106,12 +106,42 @@ class Session:
         """Place an order. What went wrong on its way is asked again with the same key, so it
         trades at most once. Raises Unreachable when nobody could say in ``patience_s`` seconds.
         """
-        body = json.dumps({"name": name, "quantity": quantity, "type": side})
-        headers = {"Content-Type": "application/json", "Idempotency-Key": key or uuid.uuid4().hex}
+        fields = {"name": name, "quantity": quantity, "type": side}
+        return self._insist("/orders", fields, {}, key, patience_s, sleep)
+
+    def change(
+        self,
+        path: str,
+        fields: Mapping[str, Any],
+        token: str,
+        key: str | None = None,
+        patience_s: float = PATIENCE_S,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> Answer:
+        """Change a stock as an administrator; asked again with the same key, as for ``trade``."""
+        authorized = {"Authorization": f"Bearer {token}"}
+        return self._insist(path, fields, authorized, key, patience_s, sleep)
+
+    def _insist(
+        self,
+        path: str,
+        fields: Mapping[str, Any],
+        headers: Mapping[str, str],
+        key: str | None,
+        patience_s: float,
+        sleep: Callable[[float], None],
+    ) -> Answer:
+        """POST under one key until there is an answer that tells what happened."""
+        body = json.dumps(fields)
+        headers = {
+            **headers,
+            "Content-Type": "application/json",
+            "Idempotency-Key": key or uuid.uuid4().hex,
+        }
         deadline = time.monotonic() + patience_s
         while True:
             try:
-                answer = self._request("POST", "/orders", body, headers)
+                answer = self._request("POST", path, body, headers)
                 if answer.status not in _AGAIN:
                     return answer
                 problem = Unreachable(f"{self.url}: {answer.message}")

@@ -1,7 +1,8 @@
 """``twstock verify``: the order logs of all replicas are the same and agree with the catalog.
 
 Every order replica is asked by itself, with its own ``SyncUp``, and the logs are compared
-number by number as they arrive, so a log of any length fits.
+number by number as they arrive, so a log of any length fits. The stocks have to be what the
+orders, and the changes that administrators made, make them.
 """
 
 import time
@@ -10,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from twstock.market import Side, Stock, Trade
+from twstock.market import ChangeKind, Side, Stock, StockChange, Trade
 from twstock.rest import Unreachable
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ DEADLINE_S = 5.0
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 """A SyncUp answers with thousands of orders, each with a name and a key of any length."""
 DIFFERENCES_MAX = 20
-STOCKS_PAGE = 1000
+PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Finding:
 
     orders: int = 0
     stocks: int = 0
+    changes: int = 0
     replicas: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
@@ -135,8 +137,19 @@ class Remote:
 
         after, more = "", True
         while more:
-            page = self.call(LIST_STOCKS, StockPage(after, STOCKS_PAGE))
+            page = self.call(LIST_STOCKS, StockPage(after, PAGE))
             yield from page.stocks
+            after, more = page.next, bool(page.next)
+
+    def changes(self) -> Iterator[StockChange]:
+        """Every change of a stock, from this catalog replica; only the leader answers."""
+        from twstock.rpc.calls import Page  # noqa: PLC0415
+        from twstock.rpc.wire.methods import LIST_CHANGES  # noqa: PLC0415
+
+        after, more = 0, True
+        while more:
+            page = self.call(LIST_CHANGES, Page(after, PAGE))
+            yield from page.changes
             after, more = page.next, bool(page.next)
 
 
@@ -160,6 +173,42 @@ class Sums:
             self.bought += line.quantity
         else:
             self.sold += line.quantity
+
+
+@dataclass(slots=True)
+class Administered:
+    """What the changes of one stock add up to; ``price_cents`` None: it was never set."""
+
+    count: int = 0
+    added: int = 0
+    price_cents: int | None = None
+    halted: bool = False
+    is_new: bool = False
+
+    def add(self, change: StockChange) -> None:
+        """Count one change."""
+        self.count += 1
+        self.added += change.quantity
+        match change.kind:
+            case ChangeKind.ADD:
+                self.is_new, self.price_cents = True, change.price_cents
+            case ChangeKind.PRICE:
+                self.price_cents = change.price_cents
+            case ChangeKind.HALT:
+                self.halted = True
+            case ChangeKind.RESUME:
+                self.halted = False
+
+
+def by_stock(changes: Iterable[StockChange], finding: Finding) -> dict[str, Administered]:
+    """What the changes of each stock add up to; their numbers are 1, 2, 3, ..."""
+    found: dict[str, Administered] = {}
+    for number, change in enumerate(changes, start=1):
+        finding.changes = number
+        if change.number != number:
+            finding.differ(f"the catalog has change {change.number} where {number} belongs")
+        found.setdefault(change.name, Administered()).add(change)
+    return found
 
 
 def compare_logs(
@@ -186,29 +235,46 @@ def compare_logs(
     return sums
 
 
-def compare_stocks(stocks: Iterable[Stock], sums: Mapping[str, Sums], finding: Finding) -> None:
-    """Check that every stock is what its orders made of it."""
-    left = dict(sums)
+def compare_stocks(
+    stocks: Iterable[Stock],
+    sums: Mapping[str, Sums],
+    administered: Mapping[str, Administered],
+    finding: Finding,
+) -> None:
+    """Check that every stock is what its orders and its changes made of it."""
+    left, changed = dict(sums), dict(administered)
     for stock in stocks:
         finding.stocks += 1
-        of = left.pop(stock.name, Sums())
+        of, by = left.pop(stock.name, Sums()), changed.pop(stock.name, Administered())
+        initial = by.added if by.is_new else max(stock.initial_quantity, by.added)
+        price = stock.price_cents if by.price_cents is None else by.price_cents
         for what, found, wanted in (
             ("volume", stock.volume, of.bought + of.sold),
-            ("version", stock.version, of.count),
+            ("version", stock.version, of.count + by.count),
             ("quantity", stock.quantity, stock.initial_quantity - of.bought + of.sold),
+            ("initial quantity", stock.initial_quantity, initial),
+            ("price", stock.price_cents, price),
+            ("halted", stock.halted, by.halted),
         ):
             if found != wanted:
-                finding.differ(f"{stock.name}: {what} is {found}, its orders make it {wanted}")
+                whose = "orders and changes" if by.count else "orders"
+                finding.differ(f"{stock.name}: {what} is {found}, its {whose} make it {wanted}")
     for name in left:
         finding.differ(f"there are orders of {name}, which the catalog does not have")
+    for name in changed:
+        finding.differ(f"there are changes of {name}, which the catalog does not have")
 
 
 def leader_stocks(catalogs: Iterable[Remote]) -> list[Stock]:
     """The stocks, from whichever catalog replica leads. Raises Unreachable."""
+    return _of_leader(catalogs, lambda catalog: list(catalog.stocks()))
+
+
+def _of_leader(catalogs: Iterable[Remote], ask: Callable[[Remote], A]) -> A:
     problems = []
     for catalog in catalogs:
         try:
-            return list(catalog.stocks())
+            return ask(catalog)
         except Unreachable as error:
             problems.append(str(error))
     raise Unreachable("; ".join(problems))
@@ -230,7 +296,8 @@ def examine(
     try:
         sums = compare_logs(logs, finding, compared)
         if logs:
-            compare_stocks(leader_stocks(catalogs), sums, finding)
+            changes, stocks = _of_leader(catalogs, lambda c: (list(c.changes()), list(c.stocks())))
+            compare_stocks(stocks, sums, by_stock(changes, finding), finding)
     except Unreachable as error:
         finding.missing.append(str(error))
     return finding

@@ -3,7 +3,18 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from twstock.market import BatchResult, Order, Outcome, Refusal, Stock, Trade
+from twstock.market import (
+    BatchResult,
+    ChangeOutcome,
+    ChangeRefusal,
+    ChangeRequest,
+    Order,
+    Outcome,
+    Refusal,
+    Stock,
+    StockChange,
+    Trade,
+)
 from twstock.rpc.calls import ExecutedTrades
 
 
@@ -33,7 +44,7 @@ class Lost:
     reason: str
 
 
-Result = BatchResult | ExecutedTrades | Outcome | Seeded | Stale | Lost
+Result = BatchResult | ChangeOutcome | ExecutedTrades | Outcome | Seeded | Stale | Lost
 
 
 class RefusedOrder(NamedTuple):
@@ -42,6 +53,43 @@ class RefusedOrder(NamedTuple):
     order: Order
     refusal: Refusal
     at_ms: int
+
+
+class KeyedChange(NamedTuple):
+    """A change that was made, and the key of its request, which is remembered for ever."""
+
+    key: str
+    change: StockChange
+
+
+class RefusedChange(NamedTuple):
+    """A refusal of a change that is remembered, as that of an order is."""
+
+    request: ChangeRequest
+    refusal: ChangeRefusal
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Administered:
+    """What one command changed of the administration. Few do, so that the others leave it out
+    of the digest, which for them is what it was before there were changes of stocks.
+    """
+
+    made: tuple[KeyedChange, ...] = ()
+    refused: tuple[RefusedChange, ...] = ()
+    evicted: tuple[str, ...] = ()
+
+    def decided(self) -> tuple[object, ...]:
+        """What was decided, as numbers and texts."""
+        return (
+            [(m.key, m.change.number, m.change.kind.value, *m.change[2:]) for m in self.made],
+            [(r.request.key, r.refusal.value) for r in self.refused],
+            self.evicted,
+        )
+
+
+NOT_ADMINISTERED = Administered()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +118,26 @@ class Change:
     recorded: int
     last_number: int
     last_at_ms: int
+    administered: Administered = NOT_ADMINISTERED
+
+    def decided(self) -> tuple[object, ...]:
+        """What was decided, as numbers and texts, for the digest; the entry tells the rest."""
+        trading = (
+            [(s.name, s.quantity, s.volume, s.version) for s in self.stocks],
+            [(t.number, t.order.key) for t in self.executed],
+            [(r.order.key, r.refusal.value) for r in self.refused],
+            self.evicted,
+            (self.fence, self.batch.number, self.recorded),
+            (self.last_number, self.last_at_ms),
+        )
+        if self.administered is NOT_ADMINISTERED:
+            return trading
+        return (*trading, self.administered.decided())
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The whole state as one value; ``refused`` from the oldest to the newest."""
+    """The whole state as one value; what was refused from the oldest to the newest."""
 
     stocks: tuple[Stock, ...] = ()
     kept: tuple[Trade, ...] = ()
@@ -85,3 +148,25 @@ class Snapshot:
     last_number: int = 0
     last_at_ms: int = 0
     digest: bytes = b""
+    changes: tuple[KeyedChange, ...] = ()
+    refused_changes: tuple[RefusedChange, ...] = ()
+
+
+@dataclass(slots=True)
+class Draft:
+    """What a command has changed so far."""
+
+    stocks: dict[str, Stock] = field(default_factory=dict)
+    executed: list[Trade] = field(default_factory=list)
+    refused: dict[str, RefusedOrder] = field(default_factory=dict)
+    evicted: list[str] = field(default_factory=list)
+    made: list[KeyedChange] = field(default_factory=list)
+    refused_changes: dict[str, RefusedChange] = field(default_factory=dict)
+    evicted_changes: list[str] = field(default_factory=list)
+
+    def administered(self) -> Administered:
+        """What it has changed of the administration."""
+        if not self.made and not self.refused_changes and not self.evicted_changes:
+            return NOT_ADMINISTERED
+        refused = tuple(self.refused_changes.values())
+        return Administered(tuple(self.made), refused, tuple(self.evicted_changes))

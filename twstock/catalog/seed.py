@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from twstock.errors import ConfigError
-from twstock.market import NAME_CHARS_MAX, QUANTITY_MAX, Seed, Stock
+from twstock.market import NAME_CHARS_MAX, QUANTITY_MAX, Seed, Stock, is_stock_name
 
 STOCKS_MAX = 10_000
 """More would not fit well into one log entry, which is how a catalog is filled."""
@@ -71,7 +71,7 @@ def _stock(cells: list[str]) -> Stock:
     if len(cells) != len(_COLUMNS):
         raise ConfigError(f"expected name,price,quantity, found {len(cells)} cells")
     name, price, quantity = cells
-    if not 0 < len(name) <= NAME_CHARS_MAX or not name.isprintable():
+    if not is_stock_name(name):
         raise ConfigError(f"a name has 1 to {NAME_CHARS_MAX} printable characters, got {name!r}")
     if not _PRICE.fullmatch(price):
         raise ConfigError(f"a price has at most two decimals, like 15.99, got {price!r}")

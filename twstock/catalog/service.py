@@ -1,4 +1,4 @@
-"""The catalog's calls: lookups and leases as the leader, trades through the log."""
+"""The catalog's calls: lookups and leases as the leader, trades and changes through the log."""
 
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Protocol
@@ -10,12 +10,14 @@ from twisted.python.failure import Failure
 
 from twstock.catalog.changes import Lost, Stale
 from twstock.catalog.invalidation import Publisher
+from twstock.catalog.requests import check_batch, check_change, check_direct
 from twstock.catalog.sessions import Sessions
 from twstock.catalog.state import CatalogState
 from twstock.config import Limits
 from twstock.errors import (
     CorruptStorage,
     InvalidRequest,
+    KeyReused,
     OutcomeUnknown,
     Overloaded,
     StaleEpoch,
@@ -24,12 +26,15 @@ from twstock.errors import (
 )
 from twstock.market import (
     KEY_CHARS_MAX,
-    NAME_CHARS_MAX,
-    QUANTITY_MAX,
     Batch,
     BatchResult,
     BeginEpoch,
     CatalogCommand,
+    ChangeKind,
+    ChangeOutcome,
+    ChangeRefusal,
+    ChangeRequest,
+    ChangeStock,
     DirectTrade,
     Outcome,
     Refusal,
@@ -40,11 +45,14 @@ from twstock.market import (
 )
 from twstock.process import Clock
 from twstock.rpc.calls import (
+    Changed,
+    Changes,
     ExecutedTrades,
     Lease,
     LookedUp,
     Lookup,
     LookupMany,
+    Page,
     Placement,
     PlaceOrder,
     Register,
@@ -116,6 +124,7 @@ class Catalog:
         self._random_key = random_key
         self._panic = panic
         self._term = 0
+        self._changes_shown = 0
         member.on_leading = self._begin
         member.on_leading_ended = self.stop
 
@@ -156,6 +165,26 @@ class Catalog:
         published = (self._sessions.shown(stock.name) for stock in page[:limit])
         stocks = tuple(stock for stock in published if stock is not None)
         return Stocks(stocks, page[limit - 1].name if len(page) > limit else "")
+
+    async def list_changes(self, request: Page) -> Changes:
+        """ListChanges: a page of changes. One is listed when its stock is shown as it left it,
+        for who has read of a halt must not see the stock traded as before.
+        """
+        self._check_reads()
+        after, last = max(0, request.after), self._last_shown_change()
+        limit = max(1, min(request.limit or self._limits.page_max, self._limits.page_max))
+        rows = self._state.stock_changes(after, max(0, min(limit, last - after)))
+        more = bool(rows) and rows[-1].number < last
+        return Changes(rows, rows[-1].number if more else 0, last)
+
+    def _last_shown_change(self) -> int:
+        """The number up to which every change is published."""
+        for change in self._state.stock_changes(self._changes_shown, self._limits.page_max):
+            shown = self._sessions.shown(change.name)
+            if shown is None or shown.version < change.version:
+                break
+            self._changes_shown = change.number
+        return self._changes_shown
 
     async def register(self, request: Register) -> Lease:
         """Register: a lease for a front-end's cache, never longer than the leader's own."""
@@ -200,7 +229,7 @@ class Catalog:
         return listed
 
     async def _trade_batch(self, batch: Batch) -> Verdicts:
-        _check_batch(batch)
+        check_batch(batch)
         self._check_leads()
         result = self._accepted(await self._propose(batch))
         assert isinstance(result, BatchResult)
@@ -210,7 +239,7 @@ class Catalog:
         return Verdicts(tuple(map(Verdict.of, result.outcomes)), result.others)
 
     async def _trade_directly(self, request: PlaceOrder) -> Placement:
-        _check_direct(request)
+        check_direct(request)
         self._check_leads()
         if self._state.is_empty:
             raise Unavailable(self.reason)
@@ -226,6 +255,48 @@ class Catalog:
         if outcome.trade is None:
             return Placement(refusal=str(outcome.refusal))
         return Placement(outcome.trade.number, version=outcome.trade.version)
+
+    async def change_stock(self, request: ChangeRequest) -> Changed:
+        """ChangeStock: one change, which is durable and which no cache hides when this answers."""
+        check_change(request)
+        self._check_leads()
+        if self._state.is_empty:
+            raise Unavailable(self.reason)
+        if not request.key:
+            request = request._replace(key=self._random_key())
+        full = self._why_full(request)
+        if full is not None:
+            return Changed(refusal=full)
+        outcome = self._accepted(await self._propose(ChangeStock(request, self._wall_ms())))
+        assert isinstance(outcome, ChangeOutcome)
+        # A refusal, too, tells of the state that it was decided in.
+        await self._publish([request.name])
+        return self._told(request, outcome)
+
+    def _why_full(self, request: ChangeRequest) -> ChangeRefusal | None:
+        """Why nothing new is taken any more. Not asked by the log: bounds may differ there."""
+        if self._state.known_change(request) is not None:
+            return None
+        if self._state.last_change >= self._limits.changes_max:
+            return ChangeRefusal.TOO_MANY_CHANGES
+        is_new = request.kind is ChangeKind.ADD and self._state.stock(request.name) is None
+        full = is_new and len(self._state) >= self._limits.stocks_max
+        return ChangeRefusal.TOO_MANY_STOCKS if full else None
+
+    def _told(self, request: ChangeRequest, outcome: ChangeOutcome) -> Changed:
+        """The answer that an outcome makes; raises KeyReused."""
+        if outcome.key_reused:
+            raise KeyReused
+        change, replayed = outcome.change, outcome.replayed
+        if change is None:
+            return Changed(refusal=str(outcome.refusal), replayed=replayed)
+        if not replayed:
+            kind, name = str(change.kind), change.name
+            self._log.info(
+                "change {number}: {kind} {name}", number=change.number, kind=kind, name=name
+            )
+        # As everybody is shown it: a newer version may still be hidden by a cache.
+        return Changed(change.number, self._sessions.shown(request.name), replayed=replayed)
 
     async def _propose(self, command: CatalogCommand) -> Any:
         return await self._member.propose(encode_catalog_command(command))
@@ -253,9 +324,14 @@ class Catalog:
 
     def _begin(self, term: int) -> None:
         self._term = term
-        self._publisher.start(self._state.stocks)
+        self._publisher.start(self._published_at_first)
         filling = Deferred.fromCoroutine(self._fill(term))
         filling.addErrback(lambda failure: failure.trap(OutcomeUnknown)).addErrback(self._panic)
+
+    def _published_at_first(self) -> Iterable[Stock]:
+        """What no cache hides once the leases of the time before are over: everything."""
+        self._changes_shown = self._state.last_change
+        return self._state.stocks()
 
     async def _fill(self, term: int) -> None:
         """Give an empty catalog its first stocks."""
@@ -290,29 +366,3 @@ class Catalog:
             raise InvalidRequest("session", f"expected 1 to {KEY_CHARS_MAX} characters")
         if not request.url.startswith("http://") or len(request.url) > _URL_CHARS_MAX:
             raise InvalidRequest("url", "expected http://HOST:PORT")
-
-
-def _check_batch(batch: Batch) -> None:
-    """Refuse what no order leader would send: it must not reach the log."""
-    for order in batch.orders:
-        if not 0 < len(order.key) <= KEY_CHARS_MAX:
-            raise InvalidRequest("key", f"expected 1 to {KEY_CHARS_MAX} characters")
-        if len(order.name) > NAME_CHARS_MAX:
-            raise InvalidRequest("name", f"expected at most {NAME_CHARS_MAX} characters")
-        if not 1 <= order.quantity <= QUANTITY_MAX:
-            raise InvalidRequest("quantity", f"expected 1 to {QUANTITY_MAX}")
-
-
-def _check_direct(request: PlaceOrder) -> None:
-    """Refuse a single trade that must not reach the log.
-
-    It takes no key. The catalog forgets the keys of recorded trades, which the order leader
-    keeps; so it could not promise to trade once, and a key that an order has already would
-    be recorded twice.
-    """
-    if request.key:
-        raise InvalidRequest("idempotency_key", "place an order to use a key")
-    if len(request.name) > NAME_CHARS_MAX:
-        raise InvalidRequest("stock_name", f"expected at most {NAME_CHARS_MAX} characters")
-    if request.quantity > QUANTITY_MAX:
-        raise InvalidRequest("number_of_items", f"expected at most {QUANTITY_MAX}")

@@ -11,28 +11,34 @@ That leaves a key that comes again in a *new* batch of the present epoch. Keys a
 only up to ``recorded``, which an order leader takes from committed orders; the leader of the
 present epoch has them all (checked when its epoch begins), and looks for a key among its
 orders before it puts it into a batch. A direct trade's key is made by the catalog for that
-one command and never comes again, so its refusal is not remembered either.
+one command and never comes again, so its refusal is not remembered either. How changes
+of stocks are done once is told in ``administration``.
 """
 
-from bisect import bisect_right
-from dataclasses import dataclass, field
+from bisect import bisect_right, insort
 from hashlib import blake2b
 
+from twstock.catalog.administration import Administration, changed
 from twstock.catalog.changes import (
     AppliedBatch,
     Change,
+    Draft,
     Lost,
     RefusedOrder,
     Seeded,
     Snapshot,
     Stale,
 )
-from twstock.errors import BrokenInvariant, CorruptStorage
+from twstock.catalog.rules import again, check_conserved, evict, refusal_of
+from twstock.errors import CorruptStorage
 from twstock.market import (
-    QUANTITY_MAX,
     Batch,
     BatchResult,
     BeginEpoch,
+    ChangeOutcome,
+    ChangeRefusal,
+    ChangeRequest,
+    ChangeStock,
     DirectTrade,
     Order,
     Outcome,
@@ -40,6 +46,7 @@ from twstock.market import (
     Seed,
     Side,
     Stock,
+    StockChange,
     Trade,
 )
 from twstock.replication.messages import Applied
@@ -47,16 +54,6 @@ from twstock.rpc.calls import ExecutedTrades
 from twstock.rpc.wire.commands import decode_catalog_command
 
 _DIGEST_BYTES = 16
-
-
-@dataclass(slots=True)
-class _Draft:
-    """What a command has changed so far."""
-
-    stocks: dict[str, Stock] = field(default_factory=dict)
-    executed: list[Trade] = field(default_factory=list)
-    refused: dict[str, RefusedOrder] = field(default_factory=dict)
-    evicted: list[str] = field(default_factory=list)
 
 
 class CatalogState:
@@ -80,6 +77,7 @@ class CatalogState:
         self._last_number = start.last_number
         self._last_at_ms = start.last_at_ms
         self._digest = start.digest
+        self._administration = Administration(start.changes, start.refused_changes)
         if list(self._kept) != list(range(self._recorded + 1, self._last_number + 1)):
             raise CorruptStorage(f"trades {self._recorded + 1} to {self._last_number} have gaps")
 
@@ -109,6 +107,11 @@ class CatalogState:
         return self._last_number
 
     @property
+    def last_change(self) -> int:
+        """How many changes of stocks were made: the number of the last one."""
+        return self._administration.last_number
+
+    @property
     def is_empty(self) -> bool:
         """Whether there are no stocks yet."""
         return not self._stocks
@@ -125,6 +128,18 @@ class CatalogState:
         """Up to ``limit`` stocks whose names sort after one, by name (code points)."""
         first = bisect_right(self._names, after)
         return tuple(self._stocks[name] for name in self._names[first : first + limit])
+
+    def stock_changes(self, after: int, limit: int) -> tuple[StockChange, ...]:
+        """Up to ``limit`` changes of stocks after a number, by number."""
+        return self._administration.page(after, limit)
+
+    def known_change(self, request: ChangeRequest) -> ChangeOutcome | None:
+        """What became of the key of a change before; None if it is new."""
+        return self._administration.known(request)
+
+    def __len__(self) -> int:
+        """How many stocks there are."""
+        return len(self._stocks)
 
     def kept_trades(self, after: int) -> tuple[Trade, ...]:
         """The executed trades after a number that no order is known to record, by number."""
@@ -143,6 +158,8 @@ class CatalogState:
             self._last_number,
             self._last_at_ms,
             self._digest,
+            self._administration.keyed(),
+            tuple(self._administration.refused.values()),
         )
 
     def list_trades(self, after: int) -> ExecutedTrades | Lost:
@@ -171,6 +188,8 @@ class CatalogState:
                 return self._begin_epoch(entry, command)
             case DirectTrade(order, at_ms):
                 return self._trade_directly(entry, order, at_ms)
+            case ChangeStock(request, at_ms):
+                return self._change(entry, request, at_ms)
             case Batch():
                 return self._trade(entry, command)
 
@@ -178,7 +197,7 @@ class CatalogState:
         """Fill an empty catalog. Two leaders may both have found it empty: the first one wins."""
         if self._stocks:
             return Applied(Seeded(0))
-        draft = _Draft(stocks={stock.name: stock for stock in seed.stocks})
+        draft = Draft(stocks={stock.name: stock for stock in seed.stocks})
         self._stocks = dict(draft.stocks)
         self._names = sorted(self._stocks)
         return Applied(Seeded(len(self._stocks)), self._seal(entry, draft))
@@ -201,7 +220,7 @@ class CatalogState:
             )
         self._fence = begin.epoch
         self._batch = AppliedBatch()
-        return Applied(listed, self._seal(entry, _Draft()))
+        return Applied(listed, self._seal(entry, Draft()))
 
     def _trade_directly(self, entry: bytes, order: Order, at_ms: int) -> Applied:
         """Execute an order of nobody's order leader. Its refusal need not be remembered: the
@@ -211,11 +230,31 @@ class CatalogState:
         stock = self._stocks.get(order.name)
         refusal = refusal_of(order, stock)
         if outcome is None and stock is not None and refusal is None:
-            draft = _Draft()
+            draft = Draft()
             self._last_at_ms = max(self._last_at_ms, at_ms)
             outcome = Outcome(trade=self._execute(order, stock, draft))
             return Applied(outcome, self._seal(entry, draft))
         return Applied(outcome or Outcome(refusal=refusal))
+
+    def _change(self, entry: bytes, request: ChangeRequest, at_ms: int) -> Applied:
+        """Change a stock, or refuse to; a key that is known repeats its outcome."""
+        administration, draft = self._administration, Draft()
+        before = administration.known(request)
+        if before is not None:
+            return Applied(before)
+        self._last_at_ms = max(self._last_at_ms, at_ms)
+        after = changed(request, self._stocks.get(request.name))
+        if isinstance(after, ChangeRefusal):
+            refused = administration.refuse(request, after, self._last_at_ms)
+            draft.refused_changes[request.key] = refused
+            return Applied(ChangeOutcome(refusal=after), self._seal(entry, draft))
+        check_conserved(after)
+        made = administration.make(request, after.version, self._last_at_ms)
+        draft.made.append(made)
+        if after.name not in self._stocks:
+            insort(self._names, after.name)
+        self._stocks[after.name] = draft.stocks[after.name] = after
+        return Applied(ChangeOutcome(change=made.change), self._seal(entry, draft))
 
     def _trade(self, entry: bytes, batch: Batch) -> Applied:
         """Execute a batch whose turn it is, or repeat the outcomes of the last one."""
@@ -227,7 +266,7 @@ class CatalogState:
             return Applied(self._result(batch, self._batch.outcomes))
         if batch.number != self._batch.number + 1:
             return Applied(self._out_of_turn(batch))
-        draft = _Draft()
+        draft = Draft()
         self._last_at_ms = max(self._last_at_ms, batch.at_ms)
         outcomes = tuple(self._decide(order, draft) for order in batch.orders)
         result = self._result(batch, outcomes)
@@ -261,13 +300,13 @@ class CatalogState:
         """What became of the order's key before; None if it is new."""
         trade = self._executed_keys.get(order.key)
         if trade is not None:
-            return _again(order, trade.order, Outcome(trade=trade, replayed=True))
+            return again(order, trade.order, Outcome(trade=trade, replayed=True))
         known = self._refused.get(order.key)
         if known is not None:
-            return _again(order, known.order, Outcome(refusal=known.refusal, replayed=True))
+            return again(order, known.order, Outcome(refusal=known.refusal, replayed=True))
         return None
 
-    def _decide(self, order: Order, draft: _Draft) -> Outcome:
+    def _decide(self, order: Order, draft: Draft) -> Outcome:
         """What becomes of one order: what became of its key before, else executed or refused."""
         before = self._known(order)
         if before is not None:
@@ -280,7 +319,7 @@ class CatalogState:
         self._refused[order.key] = draft.refused[order.key] = refused
         return Outcome(refusal=refused.refusal)
 
-    def _execute(self, order: Order, stock: Stock, draft: _Draft) -> Trade:
+    def _execute(self, order: Order, stock: Stock, draft: Draft) -> Trade:
         change = order.quantity if order.side is Side.SELL else -order.quantity
         after = Stock(
             stock.name,
@@ -304,18 +343,19 @@ class CatalogState:
             del self._executed_keys[self._kept.pop(number).order.key]
         self._recorded = max(self._recorded, recorded)
 
-    def _evict(self, draft: _Draft) -> None:
-        """Drop the oldest refused keys beyond the bounds, by the log's own time."""
-        oldest_ms = self._last_at_ms - self._refused_keys_ms
-        while self._refused:
-            key, refused = next(iter(self._refused.items()))
-            if len(self._refused) <= self._refused_keys_max and refused.at_ms >= oldest_ms:
-                return
-            del self._refused[key]
+    def _evict(self, draft: Draft) -> None:
+        """Drop the oldest refused keys beyond the bounds, by the log's own time. What comes
+        and goes with one command leaves no trace.
+        """
+        keys_max, oldest_ms = self._refused_keys_max, self._last_at_ms - self._refused_keys_ms
+        for key in evict(self._refused, keys_max, oldest_ms):
             if draft.refused.pop(key, None) is None:
                 draft.evicted.append(key)
+        for key in evict(self._administration.refused, keys_max, oldest_ms):
+            if draft.refused_changes.pop(key, None) is None:
+                draft.evicted_changes.append(key)
 
-    def _seal(self, entry: bytes, draft: _Draft) -> Change:
+    def _seal(self, entry: bytes, draft: Draft) -> Change:
         """The change that a command made, hashed into the digest."""
         self._evict(draft)
         change = Change(
@@ -328,48 +368,8 @@ class CatalogState:
             self._recorded,
             self._last_number,
             self._last_at_ms,
+            draft.administered(),
         )
-        decided = repr(_decided(change)).encode()
+        decided = repr(change.decided()).encode()
         self._digest = blake2b(self._digest + entry + decided, digest_size=_DIGEST_BYTES).digest()
         return change
-
-
-def _decided(change: Change) -> tuple[object, ...]:
-    """What was decided, as numbers and texts; the entry itself tells the rest."""
-    return (
-        [(s.name, s.quantity, s.volume, s.version) for s in change.stocks],
-        [(t.number, t.order.key) for t in change.executed],
-        [(r.order.key, r.refusal.value) for r in change.refused],
-        change.evicted,
-        (change.fence, change.batch.number, change.recorded),
-        (change.last_number, change.last_at_ms),
-    )
-
-
-def refusal_of(order: Order, stock: Stock | None) -> Refusal | None:
-    """Why an order with a new key cannot execute; None: it can."""
-    if order.quantity < 1:
-        return Refusal.NOT_POSITIVE
-    if stock is None:
-        return Refusal.UNKNOWN_STOCK
-    if order.side is Side.BUY and order.quantity > stock.quantity:
-        return Refusal.NOT_ENOUGH
-    sold_to = stock.quantity + order.quantity if order.side is Side.SELL else stock.quantity
-    if max(sold_to, stock.volume + order.quantity) > QUANTITY_MAX:
-        return Refusal.TOO_MANY
-    return None
-
-
-def check_conserved(stock: Stock) -> None:
-    """Shares neither appear nor vanish: what was bought and sold, which quantity and volume
-    together tell, are both whole and not negative. Raises BrokenInvariant.
-    """
-    net_sold = stock.quantity - stock.initial_quantity
-    odd = (stock.volume + net_sold) % 2
-    if stock.quantity < 0 or abs(net_sold) > stock.volume or odd:
-        raise BrokenInvariant(f"shares are not conserved: {stock}")
-
-
-def _again(order: Order, before: Order, outcome: Outcome) -> Outcome:
-    """The outcome of a key that was seen before."""
-    return outcome if order.same_body(before) else Outcome(key_reused=True)

@@ -3,10 +3,29 @@
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from twstock.catalog.changes import AppliedBatch, Change, RefusedOrder, Snapshot
+from twstock.catalog.administration import halted_names
+from twstock.catalog.changes import (
+    NOT_ADMINISTERED,
+    AppliedBatch,
+    Change,
+    KeyedChange,
+    RefusedChange,
+    RefusedOrder,
+    Snapshot,
+)
 from twstock.catalog.state import CatalogState
 from twstock.errors import BrokenInvariant
-from twstock.market import Order, Refusal, Side, Stock, Trade
+from twstock.market import (
+    ChangeKind,
+    ChangeRefusal,
+    ChangeRequest,
+    Order,
+    Refusal,
+    Side,
+    Stock,
+    StockChange,
+    Trade,
+)
 from twstock.rpc.wire.commands import decode_decided, encode_decided
 
 _STOCK = "INSERT OR REPLACE INTO stocks VALUES (?, ?, ?, ?, ?, ?)"
@@ -14,12 +33,20 @@ _TRADE = "INSERT INTO kept_trades VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _REFUSED = """
 INSERT INTO refused_orders (key, name, side, quantity, refusal, at_ms) VALUES (?, ?, ?, ?, ?, ?)
 """
+_STOCKS = "SELECT name, price_cents, quantity, volume, version, initial_quantity FROM stocks"
+_CHANGE = "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_REFUSED_CHANGE = """
+INSERT INTO refused_changes (key, kind, name, price_cents, quantity, refusal, at_ms)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
 
 
 class CatalogTables:
     """Implements the database's ``Tables``; the bounds are those of ``CatalogState``.
 
     ``refused_orders`` is read in the sequence of ``position``: from the oldest to the newest.
+    Which stocks are halted is not kept twice: ``changes`` tell it, so that a file of before
+    there were changes needs two empty tables and nothing else.
     """
 
     schema = """
@@ -50,6 +77,26 @@ class CatalogTables:
         refusal TEXT NOT NULL,
         at_ms INTEGER NOT NULL
     ) STRICT;
+    CREATE TABLE IF NOT EXISTS changes (
+        number INTEGER PRIMARY KEY,
+        key TEXT NOT NULL UNIQUE,
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        price_cents INTEGER NOT NULL,
+        quantity INTEGER NOT NULL,
+        version INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS refused_changes (
+        position INTEGER PRIMARY KEY,
+        key TEXT NOT NULL UNIQUE,
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        price_cents INTEGER NOT NULL,
+        quantity INTEGER NOT NULL,
+        refusal TEXT NOT NULL,
+        at_ms INTEGER NOT NULL
+    ) STRICT;
     CREATE TABLE IF NOT EXISTS epoch (
         one INTEGER PRIMARY KEY CHECK (one = 1),
         fence INTEGER NOT NULL,
@@ -74,26 +121,31 @@ class CatalogTables:
             _save_stocks(connection, made)
             _save_trades(connection, made)
             _save_refused(connection, made)
+            _save_administered(connection, made)
             _save_epoch(connection, made[-1])
 
     def load(self, connection: sqlite3.Connection, digest: bytes) -> CatalogState:
         """The state that the tables hold. Raises CorruptStorage when they do not fit together."""
-        stocks = connection.execute("SELECT * FROM stocks ORDER BY name")
+        changes = _changes(connection)
+        halted = halted_names(keyed.change for keyed in changes)
+        stocks = connection.execute(f"{_STOCKS} ORDER BY name")
         kept = connection.execute("SELECT * FROM kept_trades ORDER BY number")
         refused = connection.execute("SELECT * FROM refused_orders ORDER BY position")
         snapshot = Snapshot(
-            tuple(Stock(*row) for row in stocks),
+            tuple(Stock._make((*row, row[0] in halted)) for row in stocks),
             tuple(_trade(row) for row in kept),
             tuple(_refused(row) for row in refused),
             *_epoch(connection),
             digest,
+            changes,
+            _refused_changes(connection),
         )
         return CatalogState(self._refused_keys_max, self._refused_keys_s, snapshot)
 
 
 def _save_stocks(connection: sqlite3.Connection, changes: Iterable[Change]) -> None:
     latest = {stock.name: stock for change in changes for stock in change.stocks}
-    connection.executemany(_STOCK, latest.values())
+    connection.executemany(_STOCK, (stock[:-1] for stock in latest.values()))
 
 
 def _save_trades(connection: sqlite3.Connection, changes: Sequence[Change]) -> None:
@@ -120,6 +172,24 @@ def _save_refused(connection: sqlite3.Connection, changes: Iterable[Change]) -> 
         connection.executemany(
             _REFUSED,
             ((*_order(r.order), r.refusal.value, r.at_ms) for r in change.refused),
+        )
+
+
+def _save_administered(connection: sqlite3.Connection, changes: Iterable[Change]) -> None:
+    """Add and drop in sequence, as for orders."""
+    for administered in (change.administered for change in changes):
+        if administered is NOT_ADMINISTERED:
+            continue
+        connection.executemany(
+            "DELETE FROM refused_changes WHERE key = ?", ((key,) for key in administered.evicted)
+        )
+        connection.executemany(
+            _REFUSED_CHANGE,
+            ((*_request(r.request), r.refusal.value, r.at_ms) for r in administered.refused),
+        )
+        connection.executemany(
+            _CHANGE,
+            ((c.number, key, c.kind.value, *c[2:]) for key, c in administered.made),
         )
 
 
@@ -158,3 +228,28 @@ def _trade(row: tuple[int, str, str, str, int, int, int, int]) -> Trade:
 def _refused(row: tuple[int, str, str, str, int, str, int]) -> RefusedOrder:
     _, key, name, side, quantity, refusal, at_ms = row
     return RefusedOrder(Order(key, name, Side(side), quantity), Refusal(refusal), at_ms)
+
+
+def _request(request: ChangeRequest) -> tuple[str, str, str, int, int]:
+    key, kind, name, price_cents, quantity = request
+    return key, kind.value, name, price_cents, quantity
+
+
+def _changes(connection: sqlite3.Connection) -> tuple[KeyedChange, ...]:
+    rows = connection.execute("SELECT * FROM changes ORDER BY number")
+    return tuple(
+        KeyedChange(key, StockChange(number, ChangeKind(kind), *fields))
+        for number, key, kind, *fields in rows
+    )
+
+
+def _refused_changes(connection: sqlite3.Connection) -> tuple[RefusedChange, ...]:
+    rows = connection.execute("SELECT * FROM refused_changes ORDER BY position")
+    return tuple(
+        RefusedChange(
+            ChangeRequest(key, ChangeKind(kind), name, price_cents, quantity),
+            ChangeRefusal(refusal),
+            at_ms,
+        )
+        for _, key, kind, name, price_cents, quantity, refusal, at_ms in rows
+    )

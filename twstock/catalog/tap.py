@@ -108,6 +108,8 @@ def endpoints(member: Any, catalog: Any) -> tuple[Any, ...]:
         Endpoint(methods.LOOKUP_MANY, catalog.lookup_many),
         Endpoint(methods.LIST_STOCKS, catalog.list_stocks),
         Endpoint(methods.TRADE, catalog.trade),
+        Endpoint(methods.CHANGE_STOCK, catalog.change_stock),
+        Endpoint(methods.LIST_CHANGES, catalog.list_changes),
         Endpoint(methods.BEGIN_EPOCH, catalog.begin_epoch, internal=True),
         Endpoint(methods.REGISTER, catalog.register, internal=True),
     )

@@ -32,7 +32,7 @@ class LookupRequest(_message.Message):
     def __init__(self, stock_name: _Optional[str] = ..., front_id: _Optional[int] = ..., session: _Optional[str] = ...) -> None: ...
 
 class LookupResponse(_message.Message):
-    __slots__ = ("code", "name", "price", "quantity", "message", "price_cents", "volume", "version", "initial_quantity")
+    __slots__ = ("code", "name", "price", "quantity", "message", "price_cents", "volume", "version", "initial_quantity", "halted")
     CODE_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     PRICE_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +42,7 @@ class LookupResponse(_message.Message):
     VOLUME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     INITIAL_QUANTITY_FIELD_NUMBER: _ClassVar[int]
+    HALTED_FIELD_NUMBER: _ClassVar[int]
     code: int
     name: str
     price: float
@@ -51,7 +52,8 @@ class LookupResponse(_message.Message):
     volume: int
     version: int
     initial_quantity: int
-    def __init__(self, code: _Optional[int] = ..., name: _Optional[str] = ..., price: _Optional[float] = ..., quantity: _Optional[int] = ..., message: _Optional[str] = ..., price_cents: _Optional[int] = ..., volume: _Optional[int] = ..., version: _Optional[int] = ..., initial_quantity: _Optional[int] = ...) -> None: ...
+    halted: bool
+    def __init__(self, code: _Optional[int] = ..., name: _Optional[str] = ..., price: _Optional[float] = ..., quantity: _Optional[int] = ..., message: _Optional[str] = ..., price_cents: _Optional[int] = ..., volume: _Optional[int] = ..., version: _Optional[int] = ..., initial_quantity: _Optional[int] = ..., halted: bool = ...) -> None: ...
 
 class LookupManyRequest(_message.Message):
     __slots__ = ("stock_names", "front_id", "session")
@@ -241,6 +243,70 @@ class ListStocksResponse(_message.Message):
     stocks: _containers.RepeatedCompositeFieldContainer[LookupResponse]
     next: str
     def __init__(self, stocks: _Optional[_Iterable[_Union[LookupResponse, _Mapping]]] = ..., next: _Optional[str] = ...) -> None: ...
+
+class ChangeStockRequest(_message.Message):
+    __slots__ = ("idempotency_key", "kind", "name", "price_cents", "quantity")
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PRICE_CENTS_FIELD_NUMBER: _ClassVar[int]
+    QUANTITY_FIELD_NUMBER: _ClassVar[int]
+    idempotency_key: str
+    kind: str
+    name: str
+    price_cents: int
+    quantity: int
+    def __init__(self, idempotency_key: _Optional[str] = ..., kind: _Optional[str] = ..., name: _Optional[str] = ..., price_cents: _Optional[int] = ..., quantity: _Optional[int] = ...) -> None: ...
+
+class ChangeStockResponse(_message.Message):
+    __slots__ = ("code", "message", "change_number", "replayed", "stock")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    STOCK_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    message: str
+    change_number: int
+    replayed: bool
+    stock: LookupResponse
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., change_number: _Optional[int] = ..., replayed: bool = ..., stock: _Optional[_Union[LookupResponse, _Mapping]] = ...) -> None: ...
+
+class StockChange(_message.Message):
+    __slots__ = ("number", "kind", "name", "price_cents", "quantity", "version", "at_ms")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PRICE_CENTS_FIELD_NUMBER: _ClassVar[int]
+    QUANTITY_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    kind: str
+    name: str
+    price_cents: int
+    quantity: int
+    version: int
+    at_ms: int
+    def __init__(self, number: _Optional[int] = ..., kind: _Optional[str] = ..., name: _Optional[str] = ..., price_cents: _Optional[int] = ..., quantity: _Optional[int] = ..., version: _Optional[int] = ..., at_ms: _Optional[int] = ...) -> None: ...
+
+class ListChangesRequest(_message.Message):
+    __slots__ = ("after", "limit")
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    after: int
+    limit: int
+    def __init__(self, after: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class ListChangesResponse(_message.Message):
+    __slots__ = ("changes", "next", "last")
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    changes: _containers.RepeatedCompositeFieldContainer[StockChange]
+    next: int
+    last: int
+    def __init__(self, changes: _Optional[_Iterable[_Union[StockChange, _Mapping]]] = ..., next: _Optional[int] = ..., last: _Optional[int] = ...) -> None: ...
 
 class ReplicateTradesRequest(_message.Message):
     __slots__ = ("append",)

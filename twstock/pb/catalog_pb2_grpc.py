@@ -65,6 +65,16 @@ class CatalogStub(object):
                 request_serializer=twstock_dot_pb_dot_catalog__pb2.ListStocksRequest.SerializeToString,
                 response_deserializer=twstock_dot_pb_dot_catalog__pb2.ListStocksResponse.FromString,
                 _registered_method=True)
+        self.ChangeStock = channel.unary_unary(
+                '/twstock.Catalog/ChangeStock',
+                request_serializer=twstock_dot_pb_dot_catalog__pb2.ChangeStockRequest.SerializeToString,
+                response_deserializer=twstock_dot_pb_dot_catalog__pb2.ChangeStockResponse.FromString,
+                _registered_method=True)
+        self.ListChanges = channel.unary_unary(
+                '/twstock.Catalog/ListChanges',
+                request_serializer=twstock_dot_pb_dot_catalog__pb2.ListChangesRequest.SerializeToString,
+                response_deserializer=twstock_dot_pb_dot_catalog__pb2.ListChangesResponse.FromString,
+                _registered_method=True)
         self.Heartbeat = channel.unary_unary(
                 '/twstock.Catalog/Heartbeat',
                 request_serializer=twstock_dot_pb_dot_replication__pb2.Empty.SerializeToString,
@@ -136,6 +146,19 @@ class CatalogServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ChangeStock(self, request, context):
+        """Administration: one change of one stock, answered when it is durable and no cache hides it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListChanges(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Heartbeat(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -198,6 +221,16 @@ def add_CatalogServicer_to_server(servicer, server):
                     servicer.ListStocks,
                     request_deserializer=twstock_dot_pb_dot_catalog__pb2.ListStocksRequest.FromString,
                     response_serializer=twstock_dot_pb_dot_catalog__pb2.ListStocksResponse.SerializeToString,
+            ),
+            'ChangeStock': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeStock,
+                    request_deserializer=twstock_dot_pb_dot_catalog__pb2.ChangeStockRequest.FromString,
+                    response_serializer=twstock_dot_pb_dot_catalog__pb2.ChangeStockResponse.SerializeToString,
+            ),
+            'ListChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListChanges,
+                    request_deserializer=twstock_dot_pb_dot_catalog__pb2.ListChangesRequest.FromString,
+                    response_serializer=twstock_dot_pb_dot_catalog__pb2.ListChangesResponse.SerializeToString,
             ),
             'Heartbeat': grpc.unary_unary_rpc_method_handler(
                     servicer.Heartbeat,
@@ -387,6 +420,60 @@ class Catalog(object):
             '/twstock.Catalog/ListStocks',
             twstock_dot_pb_dot_catalog__pb2.ListStocksRequest.SerializeToString,
             twstock_dot_pb_dot_catalog__pb2.ListStocksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeStock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/twstock.Catalog/ChangeStock',
+            twstock_dot_pb_dot_catalog__pb2.ChangeStockRequest.SerializeToString,
+            twstock_dot_pb_dot_catalog__pb2.ChangeStockResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/twstock.Catalog/ListChanges',
+            twstock_dot_pb_dot_catalog__pb2.ListChangesRequest.SerializeToString,
+            twstock_dot_pb_dot_catalog__pb2.ListChangesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -32,17 +32,27 @@ class DirectTrade(_message.Message):
     at_ms: int
     def __init__(self, item: _Optional[_Union[_catalog_pb2.OrderItem, _Mapping]] = ..., at_ms: _Optional[int] = ...) -> None: ...
 
+class AdministeredChange(_message.Message):
+    __slots__ = ("request", "at_ms")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    request: _catalog_pb2.ChangeStockRequest
+    at_ms: int
+    def __init__(self, request: _Optional[_Union[_catalog_pb2.ChangeStockRequest, _Mapping]] = ..., at_ms: _Optional[int] = ...) -> None: ...
+
 class CatalogCommand(_message.Message):
-    __slots__ = ("seed", "batch", "begin_epoch", "direct")
+    __slots__ = ("seed", "batch", "begin_epoch", "direct", "change")
     SEED_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     BEGIN_EPOCH_FIELD_NUMBER: _ClassVar[int]
     DIRECT_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
     seed: Seed
     batch: _catalog_pb2.TradeBatch
     begin_epoch: _catalog_pb2.BeginEpochRequest
     direct: DirectTrade
-    def __init__(self, seed: _Optional[_Union[Seed, _Mapping]] = ..., batch: _Optional[_Union[_catalog_pb2.TradeBatch, _Mapping]] = ..., begin_epoch: _Optional[_Union[_catalog_pb2.BeginEpochRequest, _Mapping]] = ..., direct: _Optional[_Union[DirectTrade, _Mapping]] = ...) -> None: ...
+    change: AdministeredChange
+    def __init__(self, seed: _Optional[_Union[Seed, _Mapping]] = ..., batch: _Optional[_Union[_catalog_pb2.TradeBatch, _Mapping]] = ..., begin_epoch: _Optional[_Union[_catalog_pb2.BeginEpochRequest, _Mapping]] = ..., direct: _Optional[_Union[DirectTrade, _Mapping]] = ..., change: _Optional[_Union[AdministeredChange, _Mapping]] = ...) -> None: ...
 
 class DecidedBatch(_message.Message):
     __slots__ = ("orders", "outcomes")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from twstock.market import Batch, Order, Stock, Trade, Verdict
+from twstock.market import Batch, Order, Stock, StockChange, Trade, Verdict
 from twstock.replication.messages import AppendEntries, AppendReply, Committed, Request
 
 
@@ -215,6 +215,29 @@ class ExecutedTrades:
 
     trades: tuple[Trade, ...]
     last_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The answer to a ChangeRequest: the number of the change and the stock as everybody is
+    shown it now, or the words of a refusal. ``replayed``: the answer was remembered.
+    """
+
+    number: int = 0
+    stock: Stock | None = None
+    refusal: str = ""
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """A page of changes; ``next`` is the number to go on after, 0 at the end; ``last`` that of
+    the last change that may be shown.
+    """
+
+    changes: tuple[StockChange, ...]
+    next: int = 0
+    last: int = 0
 
 
 @dataclass(frozen=True, slots=True)

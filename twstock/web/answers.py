@@ -14,12 +14,14 @@ from twstock import errors
 from twstock.market import (
     ORDER_NOT_FOUND,
     STOCK_NOT_FOUND,
+    ChangeKind,
     Stock,
+    StockChange,
     Trade,
     decimal_price,
     refusal_of_words,
 )
-from twstock.rpc.calls import Orders, Placement, PlaceOrder, Stocks
+from twstock.rpc.calls import Changed, Changes, Orders, Placement, PlaceOrder, Stocks
 
 Header = tuple[bytes, bytes]
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -115,6 +117,11 @@ FOR_THE_CATALOG_ALONE = error(403, "caches are invalidated through the internal 
 INVALIDATED = plain({"code": 200, "message": "Cache invalidated"})
 MALFORMED = error(400, "malformed HTTP request")
 NO_HOST = error(400, "Host: expected exactly one")
+ADMINISTRATION_OFF = error(403, "administration is off: no admin token is configured")
+NO_ADMINISTRATOR = error(
+    401, "expected the admin token", headers=((b"WWW-Authenticate", b"Bearer"),)
+)
+KEY_OF_ANOTHER_CHANGE = error(422, "idempotency key was used with another change")
 NOT_UTF8 = error(400, "path: not UTF-8")
 TOO_SLOW = error(408, "the request took too long to arrive")
 TARGET_TOO_LONG = error(414, "the request line is too long")
@@ -134,14 +141,15 @@ def not_allowed(methods: Iterable[str]) -> Answer:
 
 
 def stock_fields(stock: Stock) -> dict[str, Any]:
-    """A stock as the API shows it."""
-    return {
+    """A stock as the API shows it; ``halted`` only while it is."""
+    fields = {
         "name": stock.name,
         "price": decimal_price(stock.price_cents),
         "quantity": stock.quantity,
         "volume": stock.volume,
         "version": stock.version,
     }
+    return fields | {"halted": True} if stock.halted else fields
 
 
 def stock_found(stock: Stock) -> Answer:
@@ -160,6 +168,40 @@ def order_fields(trade: Trade) -> dict[str, Any]:
         "version": trade.version,
         "time_ms": trade.at_ms,
     }
+
+
+def change_fields(change: StockChange) -> dict[str, Any]:
+    """A change as the API shows it: its price and its quantity where its kind has them."""
+    fields: dict[str, Any] = {
+        "change_number": change.number,
+        "kind": change.kind,
+        "name": change.name,
+        "version": change.version,
+        "timestamp_ms": change.at_ms,
+    }
+    if change.kind in (ChangeKind.ADD, ChangeKind.PRICE):
+        fields["price"] = decimal_price(change.price_cents)
+    if change.kind in (ChangeKind.ADD, ChangeKind.RESTOCK):
+        fields["quantity"] = change.quantity
+    return fields
+
+
+def change_page(page: Changes) -> Answer:
+    """Changes, and the number to go on after."""
+    rows = [change_fields(change) for change in page.changes]
+    return plain({"data": rows, "next": page.next or None})
+
+
+def changed(done: Changed) -> Answer:
+    """What became of a change. A refusal is 409, for the stock is there, but not so that the
+    change makes sense; or 404 when it is not there.
+    """
+    headers = REPLAYED if done.replayed else ()
+    if done.stock is None:
+        status = 404 if done.refusal == STOCK_NOT_FOUND else 409
+        return error(status, done.refusal, headers=headers)
+    result = {"change_number": done.number, "stock": stock_fields(done.stock)}
+    return data(result, headers)
 
 
 def stock_page(page: Stocks) -> Answer:

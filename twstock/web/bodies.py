@@ -1,4 +1,4 @@
-"""What requests say: the body of an order, its key, numbers, names and pages. Strict.
+"""What requests say: bodies of orders and of changes, keys, numbers, names, pages. Strict.
 
 Everything that is wrong with a request is an ``InvalidRequest`` whose message names the field.
 """
@@ -6,12 +6,21 @@ Everything that is wrong with a request is an ``InvalidRequest`` whose message n
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from twstock.errors import InvalidRequest
-from twstock.market import KEY_CHARS_MAX, NAME_CHARS_MAX, QUANTITY_MAX
+from twstock.market import (
+    KEY_CHARS_MAX,
+    NAME_CHARS_MAX,
+    QUANTITY_MAX,
+    ChangeKind,
+    ChangeRequest,
+    is_stock_name,
+)
 from twstock.rpc.calls import Page, PlaceOrder, StockPage
 
 PAGE_DEFAULT = 100
@@ -22,11 +31,19 @@ _FIELD_SHOWN_MAX = 64
 _REMEMBERED_BYTES_MAX = 256
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}")
 _COUNT = re.compile(r"[0-9]{1,19}")
+_PRICE = re.compile(r"[0-9]{1,13}(\.[0-9]{1,2})?", re.ASCII)
 _KEY = re.compile(rb"[\x21-\x7e]{1,%d}" % KEY_CHARS_MAX)
 
 
 class _NoNumber:
     """Stands for NaN and the infinities, which Python's parser takes and JSON does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Spelled:
+    """A number with a fraction or an exponent as it was written: a float would round it."""
+
+    digits: str
 
 
 def _integer(digits: str) -> int:
@@ -62,7 +79,10 @@ def _shown(field: str) -> str:
 
 
 _decode = json.JSONDecoder(
-    object_pairs_hook=_members, parse_int=_integer, parse_constant=lambda _: _NoNumber()
+    object_pairs_hook=_members,
+    parse_int=_integer,
+    parse_float=_Spelled,
+    parse_constant=lambda _: _NoNumber(),
 ).decode
 
 
@@ -93,16 +113,54 @@ def _terms(body: bytes) -> tuple[str, str, int]:
     name = _text(fields, "name")
     if not 1 <= len(name) <= NAME_CHARS_MAX:
         raise InvalidRequest("name", f"expected 1 to {NAME_CHARS_MAX} characters")
-    quantity = _member(fields, "quantity")
-    if type(quantity) is not int:
-        raise InvalidRequest("quantity", "expected an integer")
-    if quantity > QUANTITY_MAX:
-        raise InvalidRequest("quantity", f"expected at most {QUANTITY_MAX}")
+    quantity = _quantity(fields)
     return name, _text(fields, "type"), quantity
 
 
 # The same few bytes come again and again: few stocks, small quantities.
 _remembered_terms = lru_cache(maxsize=4096)(_terms)
+
+
+def _quantity(fields: Mapping[str, Any], least: int | None = None) -> int:
+    quantity = _member(fields, "quantity")
+    if type(quantity) is not int:
+        raise InvalidRequest("quantity", "expected an integer")
+    if quantity > QUANTITY_MAX:
+        raise InvalidRequest("quantity", f"expected at most {QUANTITY_MAX}")
+    if least is not None and quantity < least:
+        raise InvalidRequest("quantity", f"expected at least {least}")
+    return quantity
+
+
+def _price_cents(fields: Mapping[str, Any]) -> int:
+    """A price, as a number or a text, in cents: what is written, exactly. Nothing is rounded."""
+    price = _member(fields, "price")
+    if isinstance(price, _Spelled):
+        price = price.digits
+    elif type(price) is int:
+        price = str(price)
+    if not isinstance(price, str) or not _PRICE.fullmatch(price):
+        problem = "expected a number from 0 up with at most two decimals, like 15.99"
+        raise InvalidRequest("price", problem)
+    return int(Decimal(price) * 100)
+
+
+def parse_add(body: bytes, key: str) -> ChangeRequest:
+    """The stock that a POST body adds: name, price and quantity, as in a line of catalog.csv."""
+    fields = parse_object(body)
+    name = _text(fields, "name")
+    if not is_stock_name(name):
+        problem = f"expected 1 to {NAME_CHARS_MAX} printable characters, no blanks around them"
+        raise InvalidRequest("name", problem)
+    price_cents, quantity = _price_cents(fields), _quantity(fields, 0)
+    return ChangeRequest(key, ChangeKind.ADD, name, price_cents, quantity)
+
+
+def parse_change(kind: ChangeKind, name: str, body: bytes, key: str) -> ChangeRequest:
+    """The change of a stock that a POST body asks for; a halt or a resume needs none."""
+    price_cents = _price_cents(parse_object(body)) if kind is ChangeKind.PRICE else 0
+    quantity = _quantity(parse_object(body), 1) if kind is ChangeKind.RESTOCK else 0
+    return ChangeRequest(key, kind, name, price_cents, quantity)
 
 
 def _member(fields: Mapping[str, Any], name: str) -> Any:
@@ -170,7 +228,7 @@ def parse_version(arguments: Mapping[bytes, Sequence[bytes]]) -> int | None:
 
 
 def parse_order_page(arguments: Mapping[bytes, Sequence[bytes]], limit_max: int) -> Page:
-    """``after`` and ``limit`` of a page of orders."""
+    """``after`` and ``limit`` of a page of orders, or of changes."""
     text = _argument(arguments, "after")
     after = 0 if text is None else _count(text, "after")
     return Page(after, _limit(arguments, limit_max))

@@ -19,6 +19,7 @@ from twstock.errors import ConfigError, Unavailable
 from twstock.process import Pool, key_maker
 from twstock.rpc.calls import Register
 from twstock.rpc.client import Client
+from twstock.web.admin import Administration, known_token
 from twstock.web.api import Api
 from twstock.web.cache import Cache
 from twstock.web.internal import BODY_BYTES_MAX, Internal
@@ -60,8 +61,11 @@ class FrontEnd(Service):
         self._stops: list[Callable[[], None]] = []
 
     def startService(self) -> None:
-        """Know the other tiers, listen, take the lease; ConfigError when a port is taken."""
+        """Know the other tiers, listen, take the lease; ConfigError when a port is taken, or
+        the administrator's token cannot be read.
+        """
         super().startService()
+        token = known_token(self._cluster.admin)
         cache = Cache(self._limits.cache_size)
         catalog, orders = self._tier("catalog", CatalogTier), self._tier("order", OrderTier)
         me = Register(self._front.id, f"http://{self._front.internal}", secrets.token_hex(16))
@@ -71,10 +75,12 @@ class FrontEnd(Service):
         roster = self._roster(catalog, orders)
         session, new_key = (me.front_id, me.session), key_maker()
         api = Api(cache, catalog, orders, roster, session, boottime, new_key, self._limits)
+        admin = Administration(catalog, token, new_key, cache.raise_minimum, self._limits)
         self._stops = [orders.queue.stop, lease.stop, catalog.watch.stop, orders.watch.stop]
         # The catalog may call back as soon as the lease is taken: listen for that first.
         self._listen(Internal(cache, roster.own_row).app(), self._front.internal, BODY_BYTES_MAX)
-        public = self._listen(mount(api.routes()), self._front.http, self._limits.body_bytes_max)
+        routes = api.routes() + admin.routes()
+        public = self._listen(mount(routes), self._front.http, self._limits.body_bytes_max)
         lane = Lane(api, public.date, self._limits)
         public.make_channel = lambda: LaneChannel(self._limits, lane)
         for part in (catalog.watch, orders.watch, lease):

@@ -11,6 +11,8 @@ from twisted.python.failure import Failure
 
 from twstock.config import Limits
 from twstock.errors import (
+    DiskFull,
+    InvalidRequest,
     NotLeader,
     OutcomeUnknown,
     Overloaded,
@@ -18,9 +20,11 @@ from twstock.errors import (
     TwstockError,
     Unavailable,
 )
-from twstock.market import Stock, Trade
+from twstock.market import ChangeRequest, Stock, Trade
 from twstock.process import Clock, DelayedCall
 from twstock.rpc.calls import (
+    Changed,
+    Changes,
     Lease,
     Lookup,
     LookupMany,
@@ -297,6 +301,37 @@ class CatalogTier(Tier):
     async def list(self, page: StockPage) -> Stocks:
         """A page of stocks."""
         return await self.ask_leader(methods.LIST_STOCKS, page)
+
+    async def change(self, request: ChangeRequest) -> Changed:
+        """What became of a change of a stock. It is asked for again under its key, so it is
+        done once, until there is an answer or no time left.
+
+        Fails with KeyReused, InvalidRequest, Overloaded, DiskFull or Unavailable (nothing
+        happened), or with OutcomeUnknown.
+        """
+        deadline, doubtful = self._admit(), False
+        try:
+            while deadline - self._clock.seconds() > 0:
+                try:
+                    return await self._ask_whoever_leads(methods.CHANGE_STOCK, request, deadline)
+                except (NotLeader, Unavailable):
+                    pass
+                except OutcomeUnknown:
+                    doubtful = True
+                except (DiskFull, InvalidRequest, Overloaded):
+                    # Of this attempt it tells that nothing happened, not of one before.
+                    if not doubtful:
+                        raise
+                await self._pause(deadline - self._clock.seconds())
+        finally:
+            self._asking -= 1
+        if doubtful:
+            raise OutcomeUnknown("the outcome could not be learnt in time")
+        raise self._too_late()
+
+    async def list_changes(self, page: Page) -> Changes:
+        """A page of the changes that were made."""
+        return await self.ask_leader(methods.LIST_CHANGES, page)
 
     async def register(self, request: Register) -> tuple[Leader, Lease]:
         """Take or renew a cache lease, in one attempt: its rhythm is the session's. Answers

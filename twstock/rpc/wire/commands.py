@@ -7,6 +7,7 @@ from twstock.market import (
     Batch,
     BeginEpoch,
     CatalogCommand,
+    ChangeStock,
     DirectTrade,
     Order,
     Outcome,
@@ -17,7 +18,7 @@ from twstock.market import (
 )
 from twstock.pb import catalog_pb2 as catalog
 from twstock.pb import log_pb2 as log
-from twstock.rpc.wire import columns
+from twstock.rpc.wire import administration, columns
 from twstock.rpc.wire.base import to_bytes
 from twstock.rpc.wire.trading import batch, item, to_batch, to_order, to_trades
 
@@ -39,6 +40,8 @@ def encode_catalog_command(command: CatalogCommand) -> bytes:
         case DirectTrade(o, at_ms):
             direct = log.DirectTrade(item=item(o), at_ms=at_ms)
             return to_bytes(log.CatalogCommand(direct=direct))
+        case ChangeStock():
+            return to_bytes(log.CatalogCommand(change=administration.command(command)))
 
 
 def decode_catalog_command(payload: bytes) -> CatalogCommand:
@@ -58,6 +61,8 @@ def decode_catalog_command(payload: bytes) -> CatalogCommand:
             return BeginEpoch(pb.begin_epoch.epoch, pb.begin_epoch.after)
         case "direct":
             return DirectTrade(to_order(pb.direct.item), pb.direct.at_ms)
+        case "change":
+            return administration.to_command(pb.change)
     raise errors.BrokenInvariant("a catalog log entry holds no command")
 
 

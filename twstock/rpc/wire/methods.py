@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from twstock.errors import InvalidRequest, TwstockError
-from twstock.market import BeginEpoch, Stock, Trade
+from twstock.market import BeginEpoch, ChangeRequest, Stock, Trade
 from twstock.pb import catalog_pb2 as catalog
 from twstock.pb import order_pb2 as order
 from twstock.replication.messages import AppendReply, Committed, VoteReply
 from twstock.rpc import calls
-from twstock.rpc.wire import columns, replicas, trading
+from twstock.rpc.wire import administration, columns, replicas, trading
 from twstock.rpc.wire.base import OK, decoder, encoder
 
 Q = TypeVar("Q")
@@ -222,4 +222,20 @@ LIST_STOCKS: Method[calls.StockPage, calls.Stocks] = Method(
         )
     ),
     trading.to_stocks,
+)
+CHANGE_STOCK: Method[ChangeRequest, calls.Changed] = Method(
+    "Catalog",
+    "ChangeStock",
+    encoder(administration.request),
+    decoder(catalog.ChangeStockRequest, administration.to_request),
+    encoder(administration.changed),
+    decoder(catalog.ChangeStockResponse, administration.to_changed),
+)
+LIST_CHANGES: Method[calls.Page, calls.Changes] = Method(
+    "Catalog",
+    "ListChanges",
+    encoder(lambda q: catalog.ListChangesRequest(after=q.after, limit=q.limit)),
+    decoder(catalog.ListChangesRequest, lambda pb: calls.Page(pb.after, pb.limit)),
+    encoder(administration.changes),
+    decoder(catalog.ListChangesResponse, administration.to_changes),
 )

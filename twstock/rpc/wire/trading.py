@@ -215,13 +215,22 @@ def stock(s: Stock | None) -> Any:
         volume=s.volume,
         version=s.version,
         initial_quantity=s.initial_quantity,
+        halted=s.halted,
     )
 
 
 def to_stock(pb: Any) -> Stock | None:
     if pb.code == NOT_FOUND:
         return None
-    return Stock(pb.name, pb.price_cents, pb.quantity, pb.volume, pb.version, pb.initial_quantity)
+    return Stock(
+        pb.name,
+        pb.price_cents,
+        pb.quantity,
+        pb.volume,
+        pb.version,
+        pb.initial_quantity,
+        pb.halted,
+    )
 
 
 def to_stocks(data: bytes) -> calls.Stocks:

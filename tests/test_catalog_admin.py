@@ -1,0 +1,273 @@
+"""Changes of stocks at the catalog: durable, published, and listed when they are."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, fail
+from twisted.logger import capturedLogs
+
+from tests.test_catalog import LEASE_S, LIMITS, Scene, batch, begun, order, result_of
+from twstock.errors import (
+    DiskFull,
+    InvalidRequest,
+    KeyReused,
+    NotLeader,
+    OutcomeUnknown,
+    TwstockError,
+    Unavailable,
+)
+from twstock.market import (
+    BeginEpoch,
+    ChangeKind,
+    ChangeRefusal,
+    ChangeRequest,
+    Refusal,
+    Stock,
+    StockChange,
+)
+from twstock.rpc.calls import Changed, Changes, LookupMany, Page, Placement, Verdicts
+
+ADD, RESTOCK, PRICE, HALT, RESUME = ChangeKind
+WALL_MS = 1_700_000_000_000
+
+
+def halt(name: str = "GameStart", key: str = "h") -> ChangeRequest:
+    """A request to halt a stock."""
+    return ChangeRequest(key, HALT, name)
+
+
+def change(scene: Scene, request: ChangeRequest) -> Changed:
+    """The answer to a change."""
+    return result_of(scene.catalog.change_stock(request))
+
+
+def listed(scene: Scene, after: int = 0, limit: int = 0) -> Changes:
+    """A page of changes."""
+    return result_of(scene.catalog.list_changes(Page(after, limit)))
+
+
+@pytest.fixture
+def scene() -> Scene:
+    """A catalog that serves."""
+    made = Scene()
+    made.lead()
+    return made
+
+
+def test_a_change_is_answered_with_its_number_and_the_stock(scene: Scene) -> None:
+    """And a lookup shows the same stock."""
+    request = ChangeRequest("k", RESTOCK, "GameStart", quantity=5)
+    stock = Stock("GameStart", 1599, 105, 0, 1, 105)
+    assert change(scene, request) == Changed(1, stock)
+    assert scene.lookup("GameStart") == stock
+    assert change(scene, request) == Changed(1, stock, replayed=True)
+
+
+def test_a_stock_that_was_added_is_found_and_listed(scene: Scene) -> None:
+    """As soon as its addition is answered."""
+    assert change(scene, ChangeRequest("k", ADD, "Lemon", 250, 10)).number == 1
+    assert scene.lookup("Lemon") == Stock("Lemon", 250, 10, 0, 1, 10)
+    [found] = result_of(scene.catalog.lookup_many(LookupMany(("Lemon",)))).stocks
+    assert found is not None
+    assert scene.trade("buy", 1, "Lemon") == Placement(1, version=2)
+
+
+def test_refusals_are_answers_and_a_reused_key_is_an_error(scene: Scene) -> None:
+    """In the words of the API."""
+    assert change(scene, ChangeRequest("k", RESUME, "GameStart")).refusal == "not halted"
+    again = change(scene, ChangeRequest("k", RESUME, "GameStart"))
+    assert again == Changed(refusal="not halted", replayed=True)
+    with pytest.raises(KeyReused):
+        change(scene, halt(key="k"))
+    with pytest.raises(InvalidRequest):
+        change(scene, ChangeRequest("x", PRICE, "GameStart", price_cents=-1))
+
+
+def test_a_caller_without_a_key_gets_one(scene: Scene) -> None:
+    """Two such calls are two requests."""
+    assert change(scene, ChangeRequest("", RESTOCK, "GameStart", quantity=1)).number == 1
+    assert change(scene, ChangeRequest("", RESTOCK, "GameStart", quantity=1)).number == 2
+
+
+def test_a_halted_stock_is_refused_to_everybody(scene: Scene) -> None:
+    """To the order leader and to who trades at the catalog directly."""
+    change(scene, halt())
+    result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
+    answer = result_of(scene.catalog.trade(batch(1, order("k"))))
+    assert isinstance(answer, Verdicts)
+    assert [verdict.refusal for verdict in answer.verdicts] == [Refusal.HALTED]
+    words = "trading in this stock is halted"
+    assert scene.trade("sell", 1) == Placement(refusal=words)
+    change(scene, ChangeRequest("r", RESUME, "GameStart"))
+    assert scene.trade("sell", 1).number == 1
+
+
+# --- caches ---------------------------------------------------------------------------------------
+
+
+def test_a_change_waits_for_the_caches_and_nothing_runs_ahead(scene: Scene) -> None:
+    """Until each holder was told, lookups and lists show what was before."""
+    scene.register()
+    scene.lookup("GameStart", 1)
+    scene.fronts.silent = True
+    waiting = begun(scene.catalog.change_stock(halt()))
+    assert waiting == []
+    assert scene.fronts.told == ["http://front1/delete/GameStart?version=1"]
+    shown = scene.lookup("GameStart")
+    assert shown is not None
+    assert not shown.halted
+    assert listed(scene) == Changes(())
+    scene.clock.advance(LEASE_S)
+    stock = Stock("GameStart", 1599, 100, 0, 1, 100, halted=True)
+    assert waiting == [Changed(1, stock)]
+    assert scene.lookup("GameStart") == stock
+    assert listed(scene).last == 1
+
+
+def test_a_refusal_waits_for_the_change_that_caused_it(scene: Scene) -> None:
+    """Who was told that the stock is halted does not see afterwards that it is not."""
+    scene.register()
+    scene.lookup("GameStart", 1)
+    scene.fronts.silent = True
+    halted = begun(scene.catalog.change_stock(halt()))
+    again = begun(scene.catalog.change_stock(halt(key="again")))
+    assert (halted, again) == ([], [])
+    scene.clock.advance(LEASE_S)
+    assert again == [Changed(refusal="already halted")]
+
+
+def test_an_answer_shows_no_version_that_a_cache_hides(scene: Scene) -> None:
+    """While a later change waits for a cache, an answer shows the stock as lookups do."""
+    answers: list[Deferred[Any]] = []
+
+    def request(method: str, url: str, **_: Any) -> "Deferred[Any]":
+        answers.append(Deferred())
+        return answers[-1]
+
+    scene.fronts.request = request  # type: ignore[method-assign]
+    scene.register()
+    scene.lookup("GameStart", 1)
+    first = begun(scene.catalog.change_stock(halt()))
+    later = begun(scene.catalog.change_stock(ChangeRequest("r", RESUME, "GameStart")))
+    answers[0].callback(scene.fronts)
+    assert (len(first), len(later)) == (1, 0)
+    assert first[0].stock.version == 1
+    assert first == [Changed(1, scene.lookup("GameStart"))]
+
+
+# --- lists ----------------------------------------------------------------------------------------
+
+
+def test_changes_are_listed_in_pages(scene: Scene) -> None:
+    """Each tells where the next one begins; the last, that there is none."""
+    for k in range(5):
+        change(scene, ChangeRequest(str(k), RESTOCK, "GameStart", quantity=1))
+    first = listed(scene, limit=2)
+    assert [c.number for c in first.changes] == [1, 2]
+    assert (first.next, first.last) == (2, 5)
+    assert first.changes[0] == StockChange(1, RESTOCK, "GameStart", 0, 1, 1, WALL_MS)
+    assert [c.number for c in listed(scene, 2, 2).changes] == [3, 4]
+    rest = listed(scene, 4, 10**6)
+    assert ([c.number for c in rest.changes], rest.next) == ([5], 0)
+    assert listed(scene, 99) == Changes((), 0, 5)
+    assert listed(scene, -7).changes == listed(scene).changes
+
+
+def test_pages_are_bounded(scene: Scene) -> None:
+    """Whatever is asked for."""
+    most = scene.catalog._limits = replace(LIMITS, page_max=3)
+    for k in range(5):
+        change(scene, ChangeRequest(str(k), RESTOCK, "GameStart", quantity=1))
+    assert len(listed(scene, limit=9).changes) == most.page_max
+    assert listed(scene).next == 3
+
+
+def test_no_change_is_listed_before_one_with_a_lower_number(scene: Scene) -> None:
+    """Whoever has read up to a number has missed nothing."""
+    scene.register()
+    scene.lookup("GameStart", 1)
+    scene.fronts.silent = True
+    begun(scene.catalog.change_stock(halt()))
+    assert change(scene, halt("FishCo", "f")).number == 2
+    assert listed(scene) == Changes(())
+    scene.clock.advance(LEASE_S)
+    assert [c.number for c in listed(scene).changes] == [1, 2]
+
+
+def test_a_new_leader_lists_all_changes_of_the_time_before(scene: Scene) -> None:
+    """They are published with everything else, once the leases of before are over."""
+    for k in range(3):
+        change(scene, ChangeRequest(str(k), RESTOCK, "GameStart", quantity=1))
+    other = Scene()
+    other.member.machine = scene.member.machine
+    other.member.on_leading(2)
+    with pytest.raises(Unavailable):
+        listed(other)
+    other.clock.advance(LEASE_S)
+    assert (listed(other).last, other.catalog._changes_shown) == (3, 3)
+
+
+# --- bounds and errors ----------------------------------------------------------------------------
+
+
+def test_stocks_and_changes_are_bounded(scene: Scene) -> None:
+    """What is known already is answered all the same, and what exists is told to exist."""
+    scene.catalog._limits = replace(LIMITS, stocks_max=13, changes_max=2)
+    first = ChangeRequest("a", ADD, "Lemon", 1, 1)
+    assert change(scene, first).number == 1
+    full = change(scene, ChangeRequest("b", ADD, "Melon", 1, 1)).refusal
+    assert full == ChangeRefusal.TOO_MANY_STOCKS
+    assert change(scene, ChangeRequest("c", ADD, "Lemon", 1, 1)).refusal == "stock exists already"
+    assert change(scene, halt()).number == 2
+    assert change(scene, halt("FishCo", "x")).refusal == ChangeRefusal.TOO_MANY_CHANGES
+    assert change(scene, first).number == 1
+
+
+@pytest.mark.parametrize("error", [DiskFull("full"), NotLeader(2), OutcomeUnknown("lost")])
+def test_the_member_s_errors_reach_the_caller(scene: Scene, error: TwstockError) -> None:
+    """Whether nothing happened or nobody knows."""
+    scene.member.error = error
+    with pytest.raises(type(error)):
+        change(scene, halt())
+
+
+def test_a_proposal_that_was_lost_is_unknown(scene: Scene) -> None:
+    """The change may be made by the next leader's log, or not."""
+    lost = OutcomeUnknown("leadership was lost")
+    scene.member.propose = lambda payload: fail(lost)  # type: ignore[method-assign]
+    with pytest.raises(OutcomeUnknown):
+        change(scene, halt())
+
+
+def test_only_the_leader_answers(scene: Scene) -> None:
+    """Any other member names the leader."""
+    scene.member.leads = False
+    with pytest.raises(NotLeader):
+        change(scene, halt())
+    with pytest.raises(NotLeader):
+        listed(scene)
+
+
+def test_a_leader_without_a_lease_lists_nothing(scene: Scene) -> None:
+    """Another one may have made changes meanwhile."""
+    scene.member.lease = scene.clock.seconds()
+    with pytest.raises(Unavailable):
+        listed(scene)
+
+
+def test_an_empty_catalog_takes_no_changes() -> None:
+    """Or a stock that is added would keep the first ones out."""
+    scene = Scene()
+    scene.member.error = DiskFull("full")
+    scene.lead()
+    with pytest.raises(Unavailable, match="being filled"):
+        change(scene, ChangeRequest("k", ADD, "Lemon", 1, 1))
+
+
+def test_each_change_is_one_line_in_the_log(scene: Scene) -> None:
+    """One that was asked for again is none."""
+    with capturedLogs() as logged:
+        change(scene, halt())
+        change(scene, halt())
+    assert [(e["number"], e["kind"], e["name"]) for e in logged] == [(1, "halt", "GameStart")]

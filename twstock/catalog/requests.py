@@ -1,0 +1,60 @@
+"""What must not reach the log is refused: nobody who keeps to the protocol sends it. Pure."""
+
+from twstock.errors import InvalidRequest
+from twstock.market import (
+    KEY_CHARS_MAX,
+    NAME_CHARS_MAX,
+    PRICE_CENTS_MAX,
+    QUANTITY_MAX,
+    Batch,
+    ChangeKind,
+    ChangeRequest,
+    is_stock_name,
+)
+from twstock.rpc.calls import PlaceOrder
+
+_PRICED = (ChangeKind.ADD, ChangeKind.PRICE)
+_COUNTED = (ChangeKind.ADD, ChangeKind.RESTOCK)
+
+
+def check_batch(batch: Batch) -> None:
+    """Refuse what no order leader would send: it must not reach the log."""
+    for order in batch.orders:
+        if not 0 < len(order.key) <= KEY_CHARS_MAX:
+            raise InvalidRequest("key", f"expected 1 to {KEY_CHARS_MAX} characters")
+        if len(order.name) > NAME_CHARS_MAX:
+            raise InvalidRequest("name", f"expected at most {NAME_CHARS_MAX} characters")
+        if not 1 <= order.quantity <= QUANTITY_MAX:
+            raise InvalidRequest("quantity", f"expected 1 to {QUANTITY_MAX}")
+
+
+def check_direct(request: PlaceOrder) -> None:
+    """Refuse a single trade that must not reach the log.
+
+    It takes no key. The catalog forgets the keys of recorded trades, which the order leader
+    keeps; so it could not promise to trade once, and a key that an order has already would
+    be recorded twice.
+    """
+    if request.key:
+        raise InvalidRequest("idempotency_key", "place an order to use a key")
+    if len(request.name) > NAME_CHARS_MAX:
+        raise InvalidRequest("stock_name", f"expected at most {NAME_CHARS_MAX} characters")
+    if request.quantity > QUANTITY_MAX:
+        raise InvalidRequest("number_of_items", f"expected at most {QUANTITY_MAX}")
+
+
+def check_change(request: ChangeRequest) -> None:
+    """Refuse a change that means nothing; raises InvalidRequest naming the field."""
+    if len(request.key) > KEY_CHARS_MAX:
+        raise InvalidRequest("idempotency_key", f"expected at most {KEY_CHARS_MAX} characters")
+    if request.kind is ChangeKind.ADD and not is_stock_name(request.name):
+        raise InvalidRequest("name", f"expected 1 to {NAME_CHARS_MAX} printable characters")
+    if len(request.name) > NAME_CHARS_MAX:
+        raise InvalidRequest("name", f"expected at most {NAME_CHARS_MAX} characters")
+    priced, counted = request.kind in _PRICED, request.kind in _COUNTED
+    if not 0 <= request.price_cents <= (PRICE_CENTS_MAX if priced else 0):
+        raise InvalidRequest("price_cents", f"expected 0 to {PRICE_CENTS_MAX if priced else 0}")
+    least = 1 if request.kind is ChangeKind.RESTOCK else 0
+    most = QUANTITY_MAX if counted else 0
+    if not least <= request.quantity <= most:
+        raise InvalidRequest("quantity", f"expected {least} to {most}")

@@ -1,0 +1,62 @@
+"""The rules by which orders execute or are refused, and what must be true of any stock. Pure."""
+
+from itertools import takewhile
+from typing import Protocol, TypeVar
+
+from twstock.errors import BrokenInvariant
+from twstock.market import QUANTITY_MAX, Order, Outcome, Refusal, Side, Stock
+
+
+class Dated(Protocol):
+    """Something that is remembered for a time; ``at_ms`` is the log's own."""
+
+    @property
+    def at_ms(self) -> int:
+        """Since when."""
+
+
+R = TypeVar("R", bound=Dated)
+
+
+def refusal_of(order: Order, stock: Stock | None) -> Refusal | None:
+    """Why an order with a new key cannot execute; None: it can."""
+    if order.quantity < 1:
+        return Refusal.NOT_POSITIVE
+    if stock is None:
+        return Refusal.UNKNOWN_STOCK
+    if stock.halted:
+        return Refusal.HALTED
+    if order.side is Side.BUY and order.quantity > stock.quantity:
+        return Refusal.NOT_ENOUGH
+    sold_to = stock.quantity + order.quantity if order.side is Side.SELL else stock.quantity
+    if max(sold_to, stock.volume + order.quantity) > QUANTITY_MAX:
+        return Refusal.TOO_MANY
+    return None
+
+
+def check_conserved(stock: Stock) -> None:
+    """Shares neither appear nor vanish: what was bought and sold, which quantity and volume
+    together tell, are both whole and not negative. Raises BrokenInvariant.
+    """
+    net_sold = stock.quantity - stock.initial_quantity
+    odd = (stock.volume + net_sold) % 2
+    if stock.quantity < 0 or abs(net_sold) > stock.volume or odd:
+        raise BrokenInvariant(f"shares are not conserved: {stock}")
+
+
+def again(order: Order, before: Order, outcome: Outcome) -> Outcome:
+    """The outcome of a key that was seen before."""
+    return outcome if order.same_body(before) else Outcome(key_reused=True)
+
+
+def evict(refused: dict[str, R], keys_max: int, oldest_ms: int) -> list[str]:
+    """Forget the oldest refusals beyond a number, and all from before a time; their keys."""
+    surplus = len(refused) - keys_max
+    if surplus <= 0 and (not refused or next(iter(refused.values())).at_ms >= oldest_ms):
+        return []
+    by_age = enumerate(refused.items())
+    old = takewhile(lambda row: row[0] < surplus or row[1][1].at_ms < oldest_ms, by_age)
+    keys = [key for _, (key, _) in old]
+    for key in keys:
+        del refused[key]
+    return keys
