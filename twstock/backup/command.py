@@ -6,12 +6,12 @@ import argparse
 import json
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from twstock.errors import TwstockError
+from twstock.errors import ConfigError, TwstockError
 
 if TYPE_CHECKING:
     from twstock.config import Cluster
@@ -94,7 +94,7 @@ def _backup(options: Options, around: Surroundings) -> int:
 def _restore(options: Options, around: Surroundings) -> int:
     from twstock.backup.restore import restore  # noqa: PLC0415
 
-    cluster = _new_cluster(vars(options))
+    cluster = _new_cluster(options)
     with around.progress("orders, each checked and then carried out") as progress:
         found = restore(options.file, cluster, progress.step)
     told = {"data": str(cluster.data), "new_cluster_id": cluster.cluster_id, **found.as_json()}
@@ -102,12 +102,20 @@ def _restore(options: Options, around: Surroundings) -> int:
     return _tell(options, told, words)
 
 
-def _new_cluster(options: Mapping[str, Any]) -> "Cluster":
+def _new_cluster(options: Options) -> "Cluster":
     """A new cluster of the size that the options ask for. Raises ConfigError."""
-    from twstock.plan import parse_flags, plan  # noqa: PLC0415
+    from twisted.python.usage import UsageError  # noqa: PLC0415
 
-    unasked = dict.fromkeys(("http", "base-port", "catalog-csv", "cache-size", "no-restart"))
-    return plan(parse_flags({**unasked, **options}), None, False, uuid.uuid4().hex)
+    from twstock.cluster import Options as UpOptions  # noqa: PLC0415
+    from twstock.plan import plan  # noqa: PLC0415
+
+    asked, sizes = UpOptions(), ("data", "fronts", "catalogs", "orders")
+    given = {size: getattr(options, size) for size in sizes}
+    try:
+        asked.parseOptions([f"--{k}={v}" for k, v in given.items() if v is not None])
+    except UsageError as error:
+        raise ConfigError(str(error)) from None
+    return plan(asked.flags, None, False, uuid.uuid4().hex)
 
 
 def _export(options: Options, around: Surroundings) -> int:
