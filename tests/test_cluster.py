@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from tests.cluster_fixture import free_ports
+from twstock.access import Admin
 from twstock.cluster import DEATHS_MAX, Directory, LocalCluster, Options, up, url_of, why_taken
 from twstock.config import Address, Limits, default_cluster, parse
 from twstock.errors import ConfigError, TwstockError
@@ -47,6 +48,15 @@ class TestPlan:
         assert again.cluster_id == NEW
         assert again.limits == Limits(cache_size=7, segment_bytes=4194304)
         assert (again.fronts, again.orders) == (first.fronts, first.orders)
+
+    def test_the_administrator_s_token_stays_where_a_flag_has_put_it(self):
+        """The next start needs no flag; another flag names another file."""
+        assert planned().admin == Admin()
+        first = planned(admin_token_file=Path("/etc/token"))
+        again = planned(to_text(first), has_data=True)
+        assert again.admin == Admin(Path("/etc/token"))
+        other = planned(to_text(first), has_data=True, admin_token_file=Path("/etc/other"))
+        assert other.admin == Admin(Path("/etc/other"))
 
     def test_flags_move_the_ports(self):
         """``--http`` moves the front-ends alone, ``--base-port`` everything behind them."""

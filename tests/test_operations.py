@@ -57,6 +57,7 @@ def test_every_refusal_is_told():
         "replication/storage.py": ["is gone", "every log-*.seg is gone"],
         "replication/recovery.py": ["damaged, although a later write is intact"],
         "config.py": ["is not in the configuration"],
+        "tokens.py": ["there is no token in the file"],
     }
     for module, phrases in said.items():
         source = re.sub(r'"\s*\n\s*f?"', "", (ROOT / "twstock" / module).read_text())

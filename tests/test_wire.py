@@ -521,6 +521,8 @@ def test_a_seed_client_reads_our_answers():
     stock = Stock("GameStart", 1599, 100, 0, 0, 100)
     found = catalog_pb2.LookupResponse.FromString(methods.LOOKUP.encode_answer(stock))
     assert (found.code, found.name, found.price, found.quantity) == (200, "GameStart", 15.99, 100)
+    halted = methods.LOOKUP.encode_answer(stock._replace(halted=True))
+    assert catalog_pb2.LookupResponse.FromString(halted).halted
     missing = catalog_pb2.LookupResponse.FromString(methods.LOOKUP.encode_answer(None))
     assert (missing.code, missing.message) == (404, "stock not found")
 
