@@ -2,10 +2,10 @@
 
 from hypothesis import strategies as st
 
-from twstock.backup.journal import ChangeKind, Header, StockChange, encode
+from twstock.backup.journal import Header, encode
 from twstock.backup.ledger import Contradiction, Ledger
 from twstock.backup.sealed import sealed
-from twstock.market import Order, Side, Stock, Trade
+from twstock.market import ChangeKind, Order, Side, Stock, StockChange, Trade
 
 NAMES = ["A", "B", "=C()", "Déjà vu", "new"]
 BEGAN = tuple(Stock(name, 100, 20, initial_quantity=20) for name in NAMES[:4])
@@ -34,7 +34,7 @@ class History:
         """Carry a step out if it can be."""
         kind, name, number, pause_ms = step
         stock = self.ledger.stock(name)
-        version = stock.version + 1 if stock else 0
+        version = stock.version + 1 if stock else 1
         self.now_ms += pause_ms
         if kind in (Side.BUY, Side.SELL):
             place = len(self.trades) + 1

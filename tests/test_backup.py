@@ -21,7 +21,7 @@ from tests.cluster_fixture import Cluster, free_ports, wait_until
 from tests.histories import History, backup_of, histories
 from twstock.backup import restore as restoring
 from twstock.backup.files import Contents, Exists, check, write
-from twstock.backup.journal import ChangeKind, NewerFormat
+from twstock.backup.journal import NewerFormat
 from twstock.backup.ledger import Contradiction
 from twstock.backup.restore import CannotRestore, restore
 from twstock.backup.sealed import Damaged, sealed
@@ -32,7 +32,7 @@ from twstock.cli import main
 from twstock.cluster import Directory
 from twstock.config import Limits, default_cluster, parse
 from twstock.errors import ConfigError
-from twstock.market import Order, Side, Stock, Trade
+from twstock.market import ChangeKind, Order, Side, Stock, Trade
 from twstock.order.tables import OrderTables, page
 from twstock.plan import Flags, to_text
 from twstock.process import UNFINISHED_RESTORE
@@ -81,12 +81,21 @@ class Catalog:
 
     name = "catalog-1"
 
-    def __init__(self, stocks):
-        self._stocks = stocks
+    def __init__(self, stocks, changes=(), unlisted=0):
+        self._stocks, self._changes, self._unlisted = stocks, changes, unlisted
 
     def stocks(self):
         """All stocks."""
         return iter(self._stocks)
+
+    def changes_made(self):
+        """How many changes there are."""
+        return len(self._changes)
+
+    def changes(self):
+        """Those that are listed: one more each time."""
+        self._unlisted -= 1
+        return iter(self._changes[: len(self._changes) - max(0, self._unlisted + 1)])
 
 
 def happened(steps=40, kinds=tuple(Side), seed=1):
@@ -106,9 +115,10 @@ def pictured(history, last=None):
     return Picture("of a test", last, history.began, history.changes, log)
 
 
-def looked(*replicas, stocks):
+def looked(*replicas, stocks, changes=(), unlisted=0):
     """What is seen of some members."""
-    return look(dict(enumerate(replicas, 1)), [Catalog(stocks)], sleep=lambda _: None)
+    catalog = Catalog(stocks, changes, unlisted)
+    return look(dict(enumerate(replicas, 1)), [catalog], sleep=lambda _: None)
 
 
 class TestLooking:
@@ -164,20 +174,32 @@ class TestLooking:
         with pytest.raises(Unreachable, match="order-1: connection reset"):
             list(picture.trades())
 
-    def test_the_price_before_the_first_change_is_that_of_the_first_order(self, monkeypatch):
+    def test_changes_that_are_not_listed_yet_are_waited_for(self, monkeypatch):
+        """A stock may be shown as one of them made it."""
+        history = happened(kinds=(*Side, ChangeKind.RESTOCK))
+        leader = Replica("order-1", history.trades, "leader")
+        shown = {"stocks": history.ledger.stocks(), "changes": history.changes}
+        picture = looked(leader, **shown, unlisted=3)
+        assert (picture.changes, picture.began) == (history.changes, sorted(history.began))
+        monkeypatch.setattr("twstock.backup.source.PATIENCE_S", -1.0)
+        with pytest.raises(Unreachable, match=f"of {len(history.changes)} changes"):
+            looked(leader, **shown, unlisted=3)
+
+    def test_the_price_before_the_first_change_is_that_of_the_first_order(self):
         """Nothing else tells it; and only then the orders are read twice."""
         history = History()
         for step in [(Side.BUY, "A", 1, 1), (ChangeKind.PRICE, "A", 7, 1), (Side.BUY, "A", 2, 1)]:
             history.attempt(step)
-        monkeypatch.setattr("twstock.backup.source.list_changes", lambda _: history.changes)
         leader = Replica("order-1", history.trades, "leader")
-        picture = looked(leader, stocks=history.ledger.stocks())
+        picture = looked(leader, stocks=history.ledger.stocks(), changes=history.changes)
         assert picture.began == sorted(history.began)
         assert list(picture.trades()) == history.trades
         assert leader.asked == [0, 0]
 
 
 BEGAN = happened().began
+TOKEN = "the-token-of-this-cluster"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 class TestFile:
@@ -327,14 +349,16 @@ class TestRestore:
         assert not (cluster.data / UNFINISHED_RESTORE).exists()
 
     @settings(max_examples=10)
-    @given(histories(kinds=tuple(Side)))
-    def test_any_orders_are_restored(self, tmp_path_factory, history):
-        """Whatever there was, however many in one moment."""
+    @given(histories())
+    def test_any_history_is_restored(self, tmp_path_factory, history):
+        """Whatever there was, however many in one moment; changes with their numbers and times."""
         directory = tmp_path_factory.mktemp("any")
         cluster = cluster_in(directory / "new", orders=1)
         restore(backed_up(history, directory), cluster)
         assert orders_of(cluster, 1) == history.trades
-        assert list(catalog_of(cluster, 1).stocks()) == history.ledger.stocks()
+        catalog = catalog_of(cluster, 1)
+        assert list(catalog.stocks()) == history.ledger.stocks()
+        assert list(catalog.stock_changes(0, 100)) == history.changes
 
     def test_many_orders_of_one_moment_are_several_batches(self, tmp_path):
         """No entry is larger than a leader would have made it."""
@@ -368,14 +392,6 @@ class TestRestore:
             with pytest.raises((Damaged, NewerFormat)):
                 restore(path, cluster)
             assert not cluster.data.exists()
-
-    def test_changes_that_this_program_does_not_know_are_refused(self, tmp_path):
-        """Before anything is written, too."""
-        history = happened(20, kinds=(*Side, ChangeKind.RESTOCK))
-        cluster = cluster_in(tmp_path / "new")
-        with pytest.raises(CannotRestore, match="changes"):
-            restore(backed_up(history, tmp_path), cluster)
-        assert not cluster.data.exists()
 
     @pytest.mark.parametrize("recent_orders", [10_000, 5])
     def test_a_key_that_comes_twice_is_refused(self, tmp_path, recent_orders):
@@ -501,7 +517,9 @@ class TestSpreadsheets:
 
 @contextlib.contextmanager
 def trading(cluster, keys):
-    """Trades under way in a thread: ``keys`` gets the key and the number of each."""
+    """Trades and changes of stocks under way in a thread: ``keys`` gets the key and the number of
+    each trade.
+    """
     over, random = threading.Event(), Random(3)
 
     def trade():
@@ -512,6 +530,14 @@ def trading(cluster, keys):
             status, _, answer = cluster.post("/orders", body, {"Idempotency-Key": key})
             if status == 200:
                 keys[key] = body, answer["data"]["transaction_number"]
+            what, body = random.choice(
+                [
+                    ("restock", {"quantity": 5}),
+                    ("price", {"price": random.choice(["1.00", "2.50"])}),
+                ]
+            )
+            if not random.randrange(4):
+                assert cluster.post(f"/admin/stocks/{name}/{what}", body, BEARER)[0] == 200
 
     thread = threading.Thread(target=trade)
     thread.start()
@@ -547,15 +573,24 @@ def test_a_cluster_goes_on_from_its_backup(tmp_path, monkeypatch, capsys):
     """
     monkeypatch.chdir(tmp_path)
     backup, *others = documented()
-    keys = {}
-    with Cluster(tmp_path / "old") as old:
+    keys, token = {}, tmp_path / "token"
+    token.write_text(TOKEN)
+    token.chmod(0o600)
+    with Cluster(tmp_path / "old", "--admin-token-file", str(token)) as old:
         monkeypatch.setenv("TWSTOCK_URL", old.url)
+        added = {"name": "New", "price": "3.00", "quantity": 8}
+        assert old.post("/admin/stocks", added, BEARER)[0] == 200
+        old.trade("New", 2, "buy")
+        assert old.post("/admin/stocks/New/halt", {}, BEARER)[0] == 200
         with trading(old, keys):
             wait_until(lambda: len(keys) > 20, "some trades")
             before = max(number for _, number in list(keys.values()))
             assert main([*backup, "--json"]) == 0
-        last = json.loads(capsys.readouterr().out)["last_transaction"]
+        told = json.loads(capsys.readouterr().out)
+        last = told["last_transaction"]
         assert last >= before
+        changes = old.get("/admin/changes?limit=1000")[2]["data"]
+        assert len(changes) >= told["changes"] > 2
         orders = {number: old.get(f"/orders/{number}")[2] for number in range(1, last + 1)}
         for words in others:
             assert main(words) == 0, words
@@ -565,6 +600,8 @@ def test_a_cluster_goes_on_from_its_backup(tmp_path, monkeypatch, capsys):
         new.await_healthy()
         new.assert_verified()
         assert {number: new.get(f"/orders/{number}")[2] for number in orders} == orders
+        assert new.get("/admin/changes?limit=1000")[2]["data"] == changes[: told["changes"]]
+        assert new.stock("New")["halted"]
         for key, (body, number) in keys.items():
             if number <= last:
                 status, headers, answer = new.post("/orders", body, {"Idempotency-Key": key})

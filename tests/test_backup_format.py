@@ -10,17 +10,15 @@ from hypothesis import strategies as st
 from tests.histories import History, backup_of, histories, lines
 from twstock.backup.journal import (
     FORMAT,
-    ChangeKind,
     End,
     Header,
     NewerFormat,
-    StockChange,
     decode,
     encode,
 )
 from twstock.backup.playback import Playback
 from twstock.backup.sealed import LINE_BYTES_MAX, Damaged, sealed, unsealed
-from twstock.market import Order, Side, Stock, Trade
+from twstock.market import ChangeKind, Order, Side, Stock, StockChange, Trade
 
 NUMBERS = st.integers(0, 2**63 - 1)
 TEXTS = st.text(min_size=1, max_size=255)

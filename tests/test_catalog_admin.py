@@ -117,7 +117,7 @@ def test_a_change_waits_for_the_caches_and_nothing_runs_ahead(scene: Scene) -> N
     shown = scene.lookup("GameStart")
     assert shown is not None
     assert not shown.halted
-    assert listed(scene) == Changes(())
+    assert listed(scene) == Changes((), made=1)
     scene.clock.advance(LEASE_S)
     stock = Stock("GameStart", 1599, 100, 0, 1, 100, halted=True)
     assert waiting == [Changed(1, stock)]
@@ -170,7 +170,7 @@ def test_changes_are_listed_in_pages(scene: Scene) -> None:
     assert [c.number for c in listed(scene, 2, 2).changes] == [3, 4]
     rest = listed(scene, 4, 10**6)
     assert ([c.number for c in rest.changes], rest.next) == ([5], 0)
-    assert listed(scene, 99) == Changes((), 0, 5)
+    assert listed(scene, 99) == Changes((), 0, 5, 5)
     assert listed(scene, -7).changes == listed(scene).changes
 
 
@@ -190,7 +190,7 @@ def test_no_change_is_listed_before_one_with_a_lower_number(scene: Scene) -> Non
     scene.fronts.silent = True
     begun(scene.catalog.change_stock(halt()))
     assert change(scene, halt("FishCo", "f")).number == 2
-    assert listed(scene) == Changes(())
+    assert listed(scene) == Changes((), made=2)
     scene.clock.advance(LEASE_S)
     assert [c.number for c in listed(scene).changes] == [1, 2]
 

@@ -91,10 +91,11 @@ MAY_IMPORT = {
     "forms": "errors",
     "workload": "errors rest",
     "origin": "market",
-    "backup": "errors market rest verify config csvtext backup catalog.rules catalog.state",
+    "backup": "errors market rest verify csvtext backup",
     "backup.restore": "errors market config plan process backup catalog order replication rpc.wire",
     "backup.command": "errors config plan verify backup cluster",
     "follow": "",
+    "backup.ledger": "errors market catalog.rules catalog.administration backup",
 }
 """By the longest name that fits. A name stands for what is under it too; ``tap`` modules know
 their own tier besides."""
@@ -102,16 +103,7 @@ their own tier besides."""
 FORBIDDEN_NAMES = re.compile(
     r"(Manager|Handler|Processor|Engine|Component|Helper|Utils?|Data|Info)$"
 )
-BLOCKING_COMMANDS = {
-    "backup.source",
-    "cli",
-    "client",
-    "export",
-    "rest",
-    "verify",
-    "watch",
-    "workload",
-}
+BLOCKING_COMMANDS = words("verify workload rest export cli watch backup.source")
 
 
 def sources():

@@ -215,7 +215,7 @@ REQUESTS_AND_ANSWERS = {
     "CHANGE_STOCK": (CHANGE_REQUESTS, CHANGED),
     "LIST_CHANGES": (
         st.builds(calls.Page, INT64, INT32),
-        st.builds(calls.Changes, tuples(CHANGES), INT64, INT64),
+        st.builds(calls.Changes, tuples(CHANGES), INT64, INT64, INT64),
     ),
 }
 METHODS = {n: m for n, m in vars(methods).items() if isinstance(m, methods.Method)}

@@ -141,6 +141,13 @@ class Remote:
             yield from page.stocks
             after, more = page.next, bool(page.next)
 
+    def changes_made(self) -> int:
+        """How many changes of stocks there are; only the catalog that leads answers."""
+        from twstock.rpc.calls import Page  # noqa: PLC0415
+        from twstock.rpc.wire.methods import LIST_CHANGES  # noqa: PLC0415
+
+        return int(self.call(LIST_CHANGES, Page(0, 1)).made)
+
     def changes(self) -> Iterator[StockChange]:
         """Every change of a stock, from this catalog replica; only the leader answers."""
         from twstock.rpc.calls import Page  # noqa: PLC0415
@@ -267,10 +274,11 @@ def compare_stocks(
 
 def leader_stocks(catalogs: Iterable[Remote]) -> list[Stock]:
     """The stocks, from whichever catalog replica leads. Raises Unreachable."""
-    return _of_leader(catalogs, lambda catalog: list(catalog.stocks()))
+    return of_leader(catalogs, lambda catalog: list(catalog.stocks()))
 
 
-def _of_leader(catalogs: Iterable[Remote], ask: Callable[[Remote], A]) -> A:
+def of_leader(catalogs: Iterable[Remote], ask: Callable[[Remote], A]) -> A:
+    """What whichever catalog replica leads answers. Raises Unreachable."""
     problems = []
     for catalog in catalogs:
         try:
@@ -296,7 +304,7 @@ def examine(
     try:
         sums = compare_logs(logs, finding, compared)
         if logs:
-            changes, stocks = _of_leader(catalogs, lambda c: (list(c.changes()), list(c.stocks())))
+            changes, stocks = of_leader(catalogs, lambda c: (list(c.changes()), list(c.stocks())))
             compare_stocks(stocks, sums, by_stock(changes, finding), finding)
     except Unreachable as error:
         finding.missing.append(str(error))

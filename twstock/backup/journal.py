@@ -7,12 +7,11 @@ read for ever; a reader refuses newer ones.
 
 import json
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Any, NamedTuple
 
 from twstock.backup.sealed import Damaged
 from twstock.errors import TwstockError
-from twstock.market import SIDES, Order, Stock, Trade
+from twstock.market import SIDES, ChangeKind, Order, Stock, StockChange, Trade
 
 FORMAT = 1
 _INTEGER_MAX = 2**63 - 1
@@ -21,32 +20,6 @@ _INTEGER_MAX = 2**63 - 1
 
 class NewerFormat(TwstockError):
     """A backup was made by a newer version."""
-
-
-class ChangeKind(StrEnum):
-    """What was done to a stock besides trading it."""
-
-    ADD = "add"
-    RESTOCK = "restock"
-    PRICE = "price"
-    HALT = "halt"
-    RESUME = "resume"
-
-
-class StockChange(NamedTuple):
-    """One change of a stock that is no trade, the ``number``-th of all.
-
-    ``version`` is the stock's version that it made. ``quantity`` counts for ``add`` and
-    ``restock``, ``price_cents`` for ``add`` and ``price``; elsewhere they say nothing.
-    """
-
-    number: int
-    kind: ChangeKind
-    name: str
-    price_cents: int
-    quantity: int
-    version: int
-    at_ms: int
 
 
 class Header(NamedTuple):

@@ -7,10 +7,11 @@ with; a backup that breaks one is never finished, and one that does is refused.
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from twstock.backup.journal import ChangeKind, End, Event, StockChange
+from twstock.backup.journal import End, Event
+from twstock.catalog.administration import changed
 from twstock.catalog.rules import refusal_of
 from twstock.errors import TwstockError
-from twstock.market import QUANTITY_MAX, Side, Stock, Trade
+from twstock.market import ChangeKind, ChangeRefusal, ChangeRequest, Side, Stock, StockChange, Trade
 
 
 class Contradiction(TwstockError):
@@ -23,7 +24,6 @@ class Ledger:
     def __init__(self, stocks: Iterable[Stock]) -> None:
         """Raises Contradiction for a name that comes twice."""
         self._stocks: dict[str, Stock] = {}
-        self._halted: set[str] = set()
         self._began = self._orders = self._changes = self._last_at_ms = 0
         for stock in stocks:
             self._add(stock)
@@ -42,10 +42,6 @@ class Ledger:
         """All stocks as they are now, by name."""
         return sorted(self._stocks.values())
 
-    def is_halted(self, name: str) -> bool:
-        """Whether trading in a stock is halted."""
-        return name in self._halted
-
     def carry_out(self, event: Event) -> None:
         """Carry out an order or a change. Raises Contradiction; then nothing has changed."""
         if isinstance(event, Trade):
@@ -55,26 +51,15 @@ class Ledger:
 
     def why_not(self, change: StockChange) -> str:
         """Why a change cannot be the next; empty: it can."""
-        number, kind, name, _, quantity, version, _ = change
-        stock = self._stocks.get(name)
-        if number != self._changes + 1:
-            return f"change {number} cannot follow change {self._changes}"
-        if kind is ChangeKind.ADD:
-            return f"change {number} adds {name}, which is there" if stock else ""
-        if stock is None:
-            return f"change {number} is of {name}, which is not there"
-        if version != stock.version + 1:
-            return f"change {number} makes version {version} of {name} after {stock.version}"
-        if kind is ChangeKind.RESTOCK and stock.quantity + quantity > QUANTITY_MAX:
-            return f"change {number} makes too many of {name}"
-        return ""
+        problem = self._changed(change)
+        return "" if isinstance(problem, Stock) else problem
 
     def _trade(self, trade: Trade) -> None:
         number, order, version, price_cents, at_ms = trade
         stock = self._stocks.get(order.name)
         refusal = refusal_of(order, stock)
-        if stock is None or refusal is not None or order.name in self._halted:
-            raise Contradiction(f"order {number}: {refusal or 'trading in the stock is halted'}")
+        if stock is None or refusal is not None:
+            raise Contradiction(f"order {number}: {refusal}")
         wanted = (self._orders + 1, stock.version + 1, stock.price_cents)
         if (number, version, price_cents) != wanted or at_ms < self._last_at_ms:
             raise Contradiction(
@@ -94,27 +79,23 @@ class Ledger:
         self._orders, self._last_at_ms = number, at_ms
 
     def _change(self, change: StockChange) -> None:
-        problem = self.why_not(change)
-        if problem:
-            raise Contradiction(problem)
+        after = self._changed(change)
+        if not isinstance(after, Stock):
+            raise Contradiction(after)
+        self._changes, self._stocks[after.name] = change.number, after
+
+    def _changed(self, change: StockChange) -> Stock | str:
+        """The stock that a change makes, or why it cannot be the next."""
         number, kind, name, price_cents, quantity, version, _ = change
-        self._changes = number
-        if kind is ChangeKind.ADD:
-            self._add(Stock(name, price_cents, quantity, 0, version, quantity))
-            return
-        stock = self._stocks[name]._replace(version=version)
-        if kind is ChangeKind.RESTOCK:
-            stock = stock._replace(
-                quantity=stock.quantity + quantity,
-                initial_quantity=stock.initial_quantity + quantity,
-            )
-        elif kind is ChangeKind.PRICE:
-            stock = stock._replace(price_cents=price_cents)
-        elif kind is ChangeKind.HALT:
-            self._halted.add(name)
-        else:
-            self._halted.discard(name)
-        self._stocks[name] = stock
+        if number != self._changes + 1:
+            return f"change {number} cannot follow change {self._changes}"
+        request = ChangeRequest("", kind, name, price_cents, quantity)
+        after = changed(request, self._stocks.get(name))
+        if isinstance(after, ChangeRefusal):
+            return f"change {number} of {name}: {after}"
+        if version != after.version:
+            return f"change {number} makes version {version} of {name}, not {after.version}"
+        return after
 
     def _add(self, stock: Stock) -> None:
         if stock.name in self._stocks:

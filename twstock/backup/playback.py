@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 
-from twstock.backup.journal import Event, Header, Line, StockChange, decode
+from twstock.backup.journal import Event, Header, Line, decode
 from twstock.backup.ledger import Contradiction, Ledger
 from twstock.backup.sealed import Damaged, unsealed
-from twstock.market import Stock, Trade
+from twstock.market import Stock, StockChange, Trade
 
 
 class Playback:

@@ -5,8 +5,8 @@ A batch has the orders of one moment, because all trades of a batch get its time
 
 from collections.abc import Iterable, Iterator
 
-from twstock.backup.journal import Event, StockChange
-from twstock.market import Batch, Trade
+from twstock.backup.journal import Event
+from twstock.market import Batch, StockChange, Trade
 
 EPOCH = 1
 """The epoch of all batches, and the term of the order leader that nobody was."""

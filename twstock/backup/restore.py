@@ -13,19 +13,29 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from random import SystemRandom
+from uuid import uuid4
 
 from twstock.backup.files import Contents, Exists, check, flush_names, write_text
-from twstock.backup.journal import Event, StockChange
+from twstock.backup.journal import Event
 from twstock.backup.ledger import Ledger
 from twstock.backup.playback import Playback
 from twstock.backup.replay import EPOCH, batch_of, steps
 from twstock.backup.sealed import CHUNK_BYTES, Damaged
-from twstock.catalog.changes import Change
+from twstock.catalog.changes import Change, KeyedChange
 from twstock.catalog.state import CatalogState
 from twstock.catalog.tables import CatalogTables
 from twstock.config import Cluster
 from twstock.errors import BrokenInvariant, TwstockError
-from twstock.market import BeginEpoch, CatalogCommand, Seed, Stock, Trade
+from twstock.market import (
+    BeginEpoch,
+    CatalogCommand,
+    ChangeRequest,
+    ChangeStock,
+    Seed,
+    Stock,
+    StockChange,
+    Trade,
+)
 from twstock.order.state import OrderState
 from twstock.order.tables import OrderTables
 from twstock.plan import to_text
@@ -52,8 +62,6 @@ def restore(path: Path, cluster: Cluster, done: Callable[[], None] = lambda: Non
     directory = cluster.data
     _refuse_used(directory)
     found = check(path, done)
-    if found.changes:
-        raise CannotRestore(f"{path}: this program cannot carry out its changes of stocks")
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     unfinished = directory / UNFINISHED_RESTORE
     write_text(unfinished, "Remove this directory, and restore again.\n")
@@ -107,8 +115,11 @@ class _Groups:
         self._order_state.saved(self._orders.last_index)
 
     def change(self, change: StockChange) -> None:
-        """Carry out a change that is no trade."""
-        raise CannotRestore(f"change {change.number}: this program knows no such changes")
+        """Carry out a change that is no trade. Its key is not known; this one nobody will use."""
+        request = ChangeRequest(f"restored-{uuid4().hex}", *change[1:5])
+        made = self._command(ChangeStock(request, change.at_ms))
+        if made is None or made.administered.made != (KeyedChange(request.key, change),):
+            raise CannotRestore(f"change {change.number} cannot be carried out again")
 
     def close(self, wanted: Ledger) -> None:
         """Write the rest. Raises CannotRestore when the stocks are not what they have to be."""

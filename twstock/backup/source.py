@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 
-from twstock.backup.journal import StockChange
 from twstock.backup.ledger import beginnings, traded_before_price
-from twstock.market import Stock, Trade
+from twstock.market import Stock, StockChange, Trade
 from twstock.rest import Unreachable
-from twstock.verify import PATIENCE_S, PAUSE_S, Remote, leader_stocks
+from twstock.verify import PATIENCE_S, PAUSE_S, Remote, leader_stocks, of_leader
 
 Sleep = Callable[[float], None]
 
@@ -73,14 +72,24 @@ def look(
     followers = [replica for replica in replicas.values() if replica is not leader]
     log = OrderLog([*followers, leader], sleep)
     stocks = leader_stocks(catalogs)
-    changes = list_changes(catalogs)
+    changes = list_changes(catalogs, sleep)
     prices = _first_prices(traded_before_price(stocks, changes), log)
     return Picture(cluster_id, last, beginnings(stocks, changes, prices), changes, log)
 
 
-def list_changes(catalogs: Sequence[Remote]) -> list[StockChange]:  # noqa: ARG001
-    """Every change of a stock that is no trade, by number, from the catalog that leads."""
-    return []
+def list_changes(catalogs: Sequence[Remote], sleep: Sleep = time.sleep) -> list[StockChange]:
+    """Every change of a stock that is no trade, by number, from the catalog that leads.
+
+    A stock may be shown as a change made it before that change is listed, because an earlier
+    one of another stock is still to be shown: so it waits until all that were made are listed.
+    Raises Unreachable.
+    """
+    deadline, made = time.monotonic() + PATIENCE_S, of_leader(catalogs, lambda c: c.changes_made())
+    while len(changes := of_leader(catalogs, lambda c: list(c.changes()))) < made:
+        if time.monotonic() > deadline:
+            raise Unreachable(f"the catalog shows {len(changes)} of {made} changes")
+        sleep(PAUSE_S)
+    return changes
 
 
 def _leader(replicas: Mapping[int, Remote], sleep: Sleep) -> tuple[Remote, int, str]:

@@ -62,9 +62,9 @@ def _order_row(trade: Trade) -> Sequence[object]:
 
 
 def _stock_rows(ledger: Ledger) -> Iterator[Sequence[object]]:
-    for name, price_cents, quantity, volume, version, initial_quantity, _ in ledger.stocks():
-        price, halted = Decimal(price_cents).scaleb(-2), "yes" if ledger.is_halted(name) else "no"
-        yield harmless_cell(name), price, quantity, volume, version, initial_quantity, halted
+    for name, price_cents, quantity, volume, version, initial, halted in ledger.stocks():
+        price, word = Decimal(price_cents).scaleb(-2), "yes" if halted else "no"
+        yield harmless_cell(name), price, quantity, volume, version, initial, word
 
 
 def _time(at_ms: int) -> str:

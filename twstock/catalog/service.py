@@ -175,7 +175,7 @@ class Catalog:
         limit = max(1, min(request.limit or self._limits.page_max, self._limits.page_max))
         rows = self._state.stock_changes(after, max(0, min(limit, last - after)))
         more = bool(rows) and rows[-1].number < last
-        return Changes(rows, rows[-1].number if more else 0, last)
+        return Changes(rows, rows[-1].number if more else 0, last, self._state.last_change)
 
     def _last_shown_change(self) -> int:
         """The number up to which every change is published."""

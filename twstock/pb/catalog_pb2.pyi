@@ -299,14 +299,16 @@ class ListChangesRequest(_message.Message):
     def __init__(self, after: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
 
 class ListChangesResponse(_message.Message):
-    __slots__ = ("changes", "next", "last")
+    __slots__ = ("changes", "next", "last", "made")
     CHANGES_FIELD_NUMBER: _ClassVar[int]
     NEXT_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
+    MADE_FIELD_NUMBER: _ClassVar[int]
     changes: _containers.RepeatedCompositeFieldContainer[StockChange]
     next: int
     last: int
-    def __init__(self, changes: _Optional[_Iterable[_Union[StockChange, _Mapping]]] = ..., next: _Optional[int] = ..., last: _Optional[int] = ...) -> None: ...
+    made: int
+    def __init__(self, changes: _Optional[_Iterable[_Union[StockChange, _Mapping]]] = ..., next: _Optional[int] = ..., last: _Optional[int] = ..., made: _Optional[int] = ...) -> None: ...
 
 class ReplicateTradesRequest(_message.Message):
     __slots__ = ("append",)

@@ -233,12 +233,13 @@ class Changed:
 @dataclass(frozen=True, slots=True)
 class Changes:
     """A page of changes; ``next`` is the number to go on after, 0 at the end; ``last`` that of
-    the last change that may be shown.
+    the last change that may be shown, ``made`` that of the last one.
     """
 
     changes: tuple[StockChange, ...]
     next: int = 0
     last: int = 0
+    made: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,8 +69,8 @@ def to_change(pb: Any) -> StockChange:
 
 def changes(a: calls.Changes) -> Any:
     rows = [change(c) for c in a.changes]
-    return catalog.ListChangesResponse(changes=rows, next=a.next, last=a.last)
+    return catalog.ListChangesResponse(changes=rows, next=a.next, last=a.last, made=a.made)
 
 
 def to_changes(pb: Any) -> calls.Changes:
-    return calls.Changes(tuple(map(to_change, pb.changes)), pb.next, pb.last)
+    return calls.Changes(tuple(map(to_change, pb.changes)), pb.next, pb.last, pb.made)
