@@ -103,7 +103,7 @@ class Shell:
             timeout=COMMAND_S,
             check=False,
         )
-        printed = done.stdout.decode().replace(self._address, URL)
+        printed = done.stdout.decode().replace("\r", "").replace(self._address, URL)
         said = f"line {command.line}: $ {command.text}\n{printed}"
         assert done.returncode == 0, f"{said}\nexit status {done.returncode}"
         assert not command.output or matches(command.output, printed), (
