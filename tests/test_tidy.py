@@ -68,13 +68,13 @@ MAY_IMPORT = {
     "cli": "errors config rest client cluster verify export tabular watch",
     "replication.CORE": "errors replication.CORE",
     "replication": "errors config process replication rpc.calls rpc.client rpc.wire",
-    "replication.assembly": "errors config process replication rpc.calls rpc.server",
+    "replication.assembly": "errors config process replication rpc.calls rpc.health rpc.server",
     "rpc": "errors market config process replication.messages rpc",
     "rpc.wire": "errors market replication.messages rpc.calls rpc.status rpc.wire pb",
     "catalog": "errors market config process csvtext replication rpc catalog",
     "order": "errors market config process csvtext replication rpc order",
     "web": "errors market config process rpc web",
-    "*.tap": "errors market config process replication.assembly rpc.health rpc.server rpc.wire",
+    "*.tap": "errors market config process replication.assembly rpc.server rpc.wire",
 }
 """By the longest name that fits. A name stands for what is under it too; ``tap`` modules know
 their own tier besides."""

@@ -58,9 +58,7 @@ def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Stages:
     from twstock.catalog.sessions import Sessions  # noqa: PLC0415
     from twstock.catalog.tables import CatalogTables  # noqa: PLC0415
     from twstock.catalog.views import StocksView  # noqa: PLC0415
-    from twstock.replication.assembly import assemble, serving  # noqa: PLC0415
-    from twstock.rpc.health import Health  # noqa: PLC0415
-    from twstock.rpc.server import Server  # noqa: PLC0415
+    from twstock.replication.assembly import assemble, serve  # noqa: PLC0415
 
     limits = cluster.limits
     tables = CatalogTables(limits.refused_keys_max, limits.refused_keys_s)
@@ -86,18 +84,8 @@ def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Stages:
         limits.views_every_s,
         partial(deferToThreadPool, reactor, viewing.threads),
     )
-    server = Server(
-        str(cluster.replica("catalog", number).grpc),
-        endpoints(parts.member, catalog),
-        reactor,
-        reactor.callFromThread,
-        limits,
-        Health(
-            serving("catalog", parts.member, lambda: catalog.reason),
-            reactor,
-            limits.rpc_watches_max,
-        ),
-    )
+    calls = endpoints(parts.member, catalog)
+    server = serve(cluster, "catalog", number, parts.member, calls, lambda: catalog.reason, reactor)
     stages = (*parts.pools, viewing, server, parts.member, view)
     return supervise(Stages(stages, partial(stop_with, reactor)), reactor, os.environ)
 

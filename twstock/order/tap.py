@@ -46,14 +46,7 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
     from twstock.order.service import OrderService  # noqa: PLC0415
     from twstock.order.tables import OrderTables  # noqa: PLC0415
     from twstock.order.views import OrderLogView  # noqa: PLC0415
-    from twstock.replication.assembly import (  # noqa: PLC0415
-        assemble,
-        replication_endpoints,
-        serving,
-    )
-    from twstock.rpc.health import Health  # noqa: PLC0415
-    from twstock.rpc.server import Endpoint, Server  # noqa: PLC0415
-    from twstock.rpc.wire import methods  # noqa: PLC0415
+    from twstock.replication.assembly import assemble, serve  # noqa: PLC0415
 
     limits = cluster.limits
     tables = OrderTables(limits.recent_orders)
@@ -79,18 +72,23 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
         viewing.threads,
         limits.views_every_s,
     )
-    endpoints = (
-        *replication_endpoints("order", parts.member, lambda: orders.reason),
+    calls = endpoints(parts.member, orders)
+    server = serve(cluster, "order", number, parts.member, calls, lambda: orders.reason, reactor)
+    stages = (*parts.pools, trading, viewing, market, server, parts.member, view)
+    return supervise(Stages(stages, partial(stop_with, reactor)), reactor, os.environ)
+
+
+def endpoints(member: Any, orders: Any) -> tuple[Any, ...]:
+    """Every call that the replica answers."""
+    from twstock.replication.assembly import replication_endpoints  # noqa: PLC0415 - only when run
+    from twstock.rpc.server import Endpoint  # noqa: PLC0415
+    from twstock.rpc.wire import methods  # noqa: PLC0415
+
+    return (
+        *replication_endpoints("order", member, lambda: orders.reason),
         Endpoint(methods.ORDER, orders.order, timed=True),
         Endpoint(methods.PLACE_ORDERS, orders.place_orders, timed=True),
         Endpoint(methods.ORDER_DETAILS, orders.details),
         Endpoint(methods.LIST_ORDERS, orders.page),
         Endpoint(methods.ORDER_SYNC_UP, orders.sync_up, internal=True),
     )
-    address = str(cluster.replica("order", number).grpc)
-    health = Health(
-        serving("order", parts.member, lambda: orders.reason), reactor, limits.rpc_watches_max
-    )
-    server = Server(address, endpoints, reactor, reactor.callFromThread, limits, health)
-    stages = (*parts.pools, trading, viewing, market, server, parts.member, view)
-    return supervise(Stages(stages, partial(stop_with, reactor)), reactor, os.environ)

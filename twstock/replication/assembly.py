@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import SystemRandom
 from typing import Any
@@ -18,7 +18,8 @@ from twstock.replication.member import Member, Surroundings
 from twstock.replication.storage import FileStorage, Owner
 from twstock.replication.transport import GROUP_METHODS, GrpcTransport
 from twstock.rpc.calls import Envelope, Notified, Notify, Probe, ProbeAnswer
-from twstock.rpc.server import Endpoint
+from twstock.rpc.health import Health
+from twstock.rpc.server import Endpoint, Server
 
 CALLS_MAX = 12
 """How many threads there are for each peer: two for its streams, the others for single calls
@@ -104,6 +105,28 @@ def serving(
         }
 
     return look
+
+
+def serve(
+    cluster: Cluster,
+    group: str,
+    number: int,
+    member: Member,
+    endpoints: Sequence[Endpoint[Any, Any]],
+    why_not_serving: Callable[[], str],
+    reactor: Any,
+) -> Server:
+    """The gRPC server of a member, with its health beside its endpoints."""
+    limits = cluster.limits
+    look = serving(group, member, why_not_serving)
+    return Server(
+        str(cluster.replica(group, number).grpc),
+        endpoints,
+        reactor,
+        reactor.callFromThread,
+        limits,
+        Health(look, reactor, limits.rpc_watches_max),
+    )
 
 
 def replication_endpoints(
