@@ -94,10 +94,10 @@ def test_a_streams_waiting_is_bounded_by_what_is_left(left_s, waits_s):
     assert len(answers) == 1
 
 
-@pytest.mark.parametrize("left_s", [0.0001, 1.0, 1e12])
+@pytest.mark.parametrize("left_s", [0.0001, 1.0, 1e9])
 def test_what_is_left_arrives_in_milliseconds(left_s):
     """A little is not nothing, and for ever is long enough."""
-    assert 0 < streams.to_call(streams.call(1, "/a/b", b"", left_s))[3] <= 2**32
+    assert left_s < streams.to_call(streams.call(1, "/a/b", b"", left_s))[3] < left_s + 0.002
 
 
 def test_an_order_that_nobody_waits_for_any_more_does_not_begin():

@@ -8,7 +8,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.application.service import Application
 from twisted.logger import ILogObserver, Logger, LoggingFile, LogLevel
@@ -89,6 +89,7 @@ def test_a_text_line_is_for_people_and_has_every_value_too():
     text=st.text(max_size=60),
     name=st.sampled_from(["name", "message_", "reason"]),
 )
+@example(form="json", text="\x7f", name="reason")
 def test_no_value_can_begin_another_line_or_move_a_cursor(form, text, name):
     """Whatever a client calls a stock."""
     told = Told(form)

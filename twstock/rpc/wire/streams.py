@@ -11,13 +11,12 @@ from twstock.rpc.status import CODE_OF_INT, code_of, error_of, metadata_of
 from twstock.rpc.wire.base import to_bytes
 
 PATH = "/twstock.Stream/Calls"
-_LEFT_MS_MAX = 2**32 - 1
 
 
 def call(
     call_id: int, method: str, request: bytes, left_s: float, request_ids: Sequence[str] = ()
 ) -> bytes:
-    left_ms = max(1, min(int(left_s * 1000), _LEFT_MS_MAX))
+    left_ms = int(left_s * 1000) + 1
     pb = stream.StreamedCall(id=call_id, method=method, request=request, time_left_ms=left_ms)
     if request_ids:
         pb.request_ids.extend(request_ids)
