@@ -16,9 +16,10 @@ from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 
 from twstock import logs, process
-from twstock.config import default_cluster, parse, render
+from twstock.config import default_cluster, parse
 from twstock.errors import ConfigError
 from twstock.process import Stages, log_format, logged, panic
+from twstock.tomltext import render
 
 AT = 1767323045.678
 WHEN = "2026-01-02T03:04:05.678Z"
