@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 
 from twstock import process
-from twstock.config import default_cluster, render
+from twstock.config import default_cluster
 from twstock.errors import CannotListen
 from twstock.process import (
     EXIT_BROKEN,
@@ -30,6 +30,7 @@ from twstock.process import (
     use_monotonic_clock,
     watch,
 )
+from twstock.tomltext import render
 
 
 @pytest.fixture
