@@ -356,6 +356,21 @@ def test_recent_trades_are_replayed_without_asking(front: FrontEnd) -> None:
     assert front.market.pages == front.market.looked_up == []
 
 
+def test_what_nobody_listened_to_is_read_from_the_log(front: FrontEnd) -> None:
+    """Trades that are remembered from before and after it are not all there are."""
+    first = front.connect()
+    front.market.trade(count=5)
+    front.advance()
+    first.close()
+    front.market.trade(count=5)
+    front.connect()
+    front.market.trade(count=5)
+    front.advance()
+    client = front.connect(last_event_id="2.0.1.1")
+    front.advance()
+    assert client.read().numbers() == list(range(3, 16))
+
+
 @pytest.mark.parametrize("ahead", ["4.0.1.1", "3.3.1.1", "9223372036854775807.0.1.1"])
 def test_who_is_ahead_of_the_logs_has_to_start_anew(front: FrontEnd, ahead: str) -> None:
     """It has an id of a cluster whose data is gone; then it goes on from now."""
@@ -623,8 +638,12 @@ def test_a_client_that_does_not_read_is_dropped() -> None:
 def test_a_replay_waits_for_its_reader(front: FrontEnd) -> None:
     """Nothing is read from the log that cannot be sent; the reader is not dropped for it."""
     front.market.trade("AAPL", 20_000)
+    front.market.held = []
     client = front.connect(last_event_id="0.0.1.1")
     client.wire.full = True
+    held, front.market.held = front.market.held, None
+    for page in held:
+        page.callback(None)
     front.advance(2, 0.05)
     asked = len(front.market.pages)
     assert len(client.wire.waiting) < 65536 + 150_000
