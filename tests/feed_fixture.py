@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from tests.sse import Reader
 from twstock.config import Limits
 from twstock.errors import Unavailable
-from twstock.market import Order, Side, Stock, Trade
+from twstock.market import ChangeKind, Order, Side, Stock, StockChange, Trade
 from twstock.rpc.calls import Orders, Page
 from twstock.web.feed import Feed
 from twstock.web.leader import Leader
@@ -25,22 +25,10 @@ from twstock.web.sources import Leaders, Sources
 NAMES = ("AAPL", "GOOGL", "a,b&c=ü +%")
 
 
-class Change(NamedTuple):
-    """A change of a stock."""
-
-    number: int
-    kind: str
-    name: str
-    price_cents: int
-    quantity: int
-    version: int
-    at_ms: int
-
-
 class Changes(NamedTuple):
     """A page of changes."""
 
-    changes: tuple[Change, ...]
+    changes: tuple[StockChange, ...]
     last: int
 
 
@@ -70,7 +58,7 @@ class Market:
 
     def __init__(self, names: tuple[str, ...] = NAMES) -> None:
         self.trades: list[Trade] = []
-        self.changed: list[Change] = []
+        self.changed: list[StockChange] = []
         self.stocks = {name: Stock(name, 1000, 10**6) for name in names}
         self.down: set[str] = set()
         self.held: list[Deferred[None]] | None = None
@@ -93,7 +81,9 @@ class Market:
         new = old._replace(quantity=old.quantity + 5, version=old.version + 1)
         self.stocks[name] = new
         number = len(self.changed) + 1
-        self.changed.append(Change(number, kind, name, new.price_cents, 5, new.version, 6))
+        self.changed.append(
+            StockChange(number, ChangeKind(kind), name, new.price_cents, 5, new.version, 6)
+        )
 
     def _check(self, what: str) -> None:
         if what in self.down:

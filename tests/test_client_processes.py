@@ -1,6 +1,5 @@
 """The typed client, and the examples of docs/client.md, against a real cluster."""
 
-import http.client
 import itertools
 import os
 import re
@@ -36,18 +35,6 @@ def cluster(tmp_path_factory):
 def urls(cluster):
     """Both front-ends."""
     return [f"http://{front.http}" for front in cluster.config.fronts]
-
-
-def needs(cluster, method, path):
-    """Skip a test of a route that this front-end does not have, and say which."""
-    connection = http.client.HTTPConnection(*cluster.address(), timeout=5)
-    try:
-        connection.request(method, path, b"{}" if method == "POST" else None)
-        status = connection.getresponse().status
-    finally:
-        connection.close()
-    if status in (404, 405):
-        pytest.skip(f"the front-end has no route {method} {path} yet")
 
 
 async def trade(client, index, placed, ended):
@@ -102,7 +89,6 @@ async def test_whoever_is_killed_every_placed_order_is_found_once(cluster, victi
 @pytest_twisted.ensureDeferred
 async def test_many_orders_at_once_trade_once(cluster):
     """Asked for again with their keys, they are the same trades."""
-    needs(cluster, "POST", "/orders/batch")
     tickets = [Ticket.buy("AMZN", 1, f"many-{k}") for k in range(50)]
     tickets += [Ticket.sell("AMZN", 1, f"back-{k}") for k in range(50)]
     async with Client(urls(cluster)) as client:
@@ -116,7 +102,6 @@ async def test_many_orders_at_once_trade_once(cluster):
 @pytest_twisted.ensureDeferred
 async def test_a_feed_goes_on_through_the_other_front_end(cluster):
     """The front-end that it came from is killed: every trade comes once, in its sequence."""
-    needs(cluster, "GET", "/events")
     await deferToThread(cluster.await_healthy)
     async with Client(urls(cluster), patience_s=30.0) as client:
         known, numbers, placed = await last_number(client), [], []
@@ -191,7 +176,6 @@ def test_the_example_that_follows_orders(cluster, tmp_path):
 
 def test_the_example_that_follows_events(cluster, tmp_path):
     """It prints trades as they happen; started again it prints what it missed."""
-    needs(cluster, "GET", "/events")
     with start(EXAMPLES / "follow_events.py", tmp_path, 2, *urls(cluster)) as process:
         leaders = {process.stdout.readline() for _ in range(2)}
         assert any(re.match(r"order-\d leads", line) for line in leaders)
@@ -209,7 +193,6 @@ def test_the_example_that_follows_events(cluster, tmp_path):
 
 def test_the_batch_example(cluster, tmp_path):
     """Two are executed, one is refused, each is told."""
-    needs(cluster, "POST", "/orders/batch")
     lines = run(EXAMPLES / "batch.py", tmp_path, *urls(cluster)).splitlines()
     assert re.fullmatch(r"buy GameStart: number \d+", lines[0])
     assert lines[1] == "sell Nobody: invalid stock name"

@@ -26,6 +26,8 @@ UNDOCUMENTED = {
     ("POST", "/orders/"): "the same as /orders",
     ("DELETE", "/delete/{name}"): "for the catalog alone, which asks another listener",
     ("GET", "/docs/style.css"): "belongs to /docs",
+    ("GET", "/"): "the console, for people",
+    ("GET", "/console/{path}"): "belongs to the console",
 }
 
 
@@ -229,7 +231,8 @@ def test_the_page_shows_text_as_text() -> None:
 
 def test_every_refusal_is_told() -> None:
     """The words of each are found where a user of the API looks."""
-    told = (Path(__file__).resolve().parent.parent / "docs/api.md").read_text()
+    docs = Path(__file__).resolve().parent.parent / "docs"
+    told = (docs / "api.md").read_text() + (docs / "admin.md").read_text()
     for words in (*Refusal, STOCK_NOT_FOUND, ORDER_NOT_FOUND, str(KeyReused())):
         assert f"`{words}`" in told
     fixed = [each for each in vars(answers).values() if isinstance(each, answers.Answer)]

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.feed_fixture import Change
 from tests.sse import Reader
 from twstock.errors import InvalidRequest
-from twstock.market import Order, Side, Stock, Trade
+from twstock.market import ChangeKind, Order, Side, Stock, StockChange, Trade
 from twstock.web import cursor, subscription
 from twstock.web.answers import order_fields, stock_fields
 from twstock.web.cursor import Cursor
@@ -19,7 +18,6 @@ from twstock.web.events import (
     EVENT_TRADES_MAX,
     Leadership,
     News,
-    change_fields,
     frame,
     line,
     mark,
@@ -140,23 +138,6 @@ def test_a_line_is_the_order_of_the_api(trade: Trade) -> None:
     assert line(trade)[:3] == (trade.number, trade.order.name, trade.version)
 
 
-@pytest.mark.parametrize(
-    ("kind", "more"),
-    [
-        ("add", {"price": 1.5, "quantity": 5}),
-        ("restock", {"quantity": 5}),
-        ("price", {"price": 1.5}),
-        ("halt", {}),
-        ("resume", {}),
-    ],
-)
-def test_a_change_tells_what_its_kind_has(kind: str, more: dict[str, object]) -> None:
-    """A price or a quantity only where it means something."""
-    told = change_fields(Change(3, kind, "A", 150, 5, 7, 9))
-    known = {"change_number": 3, "kind": kind, "name": "A", "version": 7, "timestamp_ms": 9}
-    assert told == known | more
-
-
 def news(trades: int = 3, names: str = "AB") -> News:
     """News with everything in them, after trade 10 and change 4."""
     return News(
@@ -164,7 +145,7 @@ def news(trades: int = 3, names: str = "AB") -> News:
         [Leadership("catalog", None, 2)],
         [Stock(name, 100, 5, 0, 3) for name in names],
         [line(traded(11 + k, names[k % len(names)])) for k in range(trades)],
-        [Change(5, "halt", "A", 0, 0, 9, 0)],
+        [StockChange(5, ChangeKind.HALT, "A", 0, 0, 9, 0)],
     )
 
 

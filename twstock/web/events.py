@@ -5,52 +5,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
-from twstock.market import Stock, Trade, decimal_price
-from twstock.web.answers import stock_fields
+from twstock.market import Stock, StockChange, Trade, decimal_price
+from twstock.web.answers import change_fields, stock_fields
 from twstock.web.cursor import Cursor
 
 EVENT_TRADES_MAX = 1000
 """How many trades one event tells of: a line of about 120 kB."""
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _quoted = lru_cache(maxsize=4096)(_encode)
-_PRICED = frozenset({"add", "price"})
-_COUNTED = frozenset({"add", "restock"})
 COMMENT = b": \n\n"
 """Nothing, which keeps a connection open through everything between here and there."""
-
-
-class Change(Protocol):
-    """A change that was made to a stock; changes are numbered 1, 2, 3, ..."""
-
-    @property
-    def number(self) -> int:
-        """Its place among all changes."""
-
-    @property
-    def kind(self) -> str:
-        """``add``, ``restock``, ``price``, ``halt`` or ``resume``."""
-
-    @property
-    def name(self) -> str:
-        """The stock's."""
-
-    @property
-    def price_cents(self) -> int:
-        """The new price, of ``add`` and ``price``."""
-
-    @property
-    def quantity(self) -> int:
-        """How many shares came, with ``add`` and ``restock``."""
-
-    @property
-    def version(self) -> int:
-        """The stock's version that the change made."""
-
-    @property
-    def at_ms(self) -> int:
-        """Wall time in milliseconds since 1970."""
 
 
 class Leadership(NamedTuple):
@@ -124,20 +90,6 @@ def led(at: Cursor, leaders: Iterable[Leadership]) -> Cursor:
     return at._replace(**terms)
 
 
-def change_fields(change: Change) -> dict[str, Any]:
-    """A change as the API shows it."""
-    fields: dict[str, Any] = {
-        "change_number": change.number,
-        "kind": str(change.kind),
-        "name": change.name,
-    }
-    if change.kind in _PRICED:
-        fields["price"] = decimal_price(change.price_cents)
-    if change.kind in _COUNTED:
-        fields["quantity"] = change.quantity
-    return fields | {"version": change.version, "timestamp_ms": change.at_ms}
-
-
 @dataclass(frozen=True)
 class News:
     """What one writing tells: everything after the cursor ``before``, up to ``after``.
@@ -151,7 +103,7 @@ class News:
     leaders: Sequence[Leadership] = ()
     stocks: Sequence[Stock] = ()
     trades: Sequence[Line] = ()
-    changes: Sequence[Change] = ()
+    changes: Sequence[StockChange] = ()
 
     @cached_property
     def after(self) -> Cursor:

@@ -1,15 +1,14 @@
 """Where the news come from: the order log, the log of changes, the catalog and who leads."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from pylru import lrucache
 
 from twstock.config import Limits
-from twstock.market import Stock, Trade
+from twstock.market import Stock, StockChange, Trade
 from twstock.rpc.calls import Orders, Page
-from twstock.web.events import Change, Leadership, Line, line
+from twstock.web.events import Leadership, Line, line
 from twstock.web.leader import Leader
 from twstock.web.recent import Recent
 
@@ -41,7 +40,7 @@ class ChangePage(Protocol):
     """Some changes in sequence."""
 
     @property
-    def changes(self) -> Sequence[Change]:
+    def changes(self) -> Sequence[StockChange]:
         """The changes after the number that was asked for."""
 
     @property
@@ -66,25 +65,11 @@ class Watch(Protocol):
         """Call ``changed`` whenever the leader changes, also to None."""
 
 
-@dataclass(frozen=True, slots=True)
-class _NoPage:
-    changes: Sequence[Change] = ()
-    last: int = 0
-
-
-class NoChanges:
-    """The log of a catalog whose stocks are never changed but by trades."""
-
-    async def list_changes(self, _page: Page) -> ChangePage:
-        """Nothing."""
-        return _NoPage()
-
-
 class Found(NamedTuple):
     """What was read: trades or changes, and the newest states of the stocks they are about."""
 
     trades: Sequence[Line] = ()
-    changes: Sequence[Change] = ()
+    changes: Sequence[StockChange] = ()
     stocks: Sequence[Stock] = ()
 
 
