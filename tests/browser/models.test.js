@@ -65,9 +65,22 @@ test("past quantities follow from orders, as far as no version is missing", () =
   const stocks = new Stocks();
   stocks.take([stock({ version: 5, quantity: 60 })]);
   const sold = { type: "sell", quantity: 5 };
-  stocks.recall([order(1, 2), order(2, 4), order(3, 5, sold), order(4, 6)]);
+  stocks.recall([order(1, 2), order(2, 4), order(3, 5, sold)]);
   assert.deepEqual(stocks.get("A").history, [65, 55, 60]);
   assert.deepEqual(stocks.get("A").last, { side: "sell", quantity: 5 });
+});
+
+test("a stock that is known before its order is recalled once the order has come", () => {
+  const stocks = new Stocks();
+  stocks.take([stock({ version: 2, quantity: 80 })]);
+  stocks.take([stock({ version: 3, quantity: 70 })]);
+  stocks.recall([order(1, 1)]);
+  assert.deepEqual(stocks.get("A").history, [80, 70]);
+  for (let times = 0; times < 2; times += 1) {
+    stocks.recall([order(1, 1), order(2, 2), order(3, 3)]);
+    assert.deepEqual(stocks.get("A").history, [100, 90, 80, 70]);
+  }
+  assert.deepEqual(stocks.get("A").last, { side: "buy", quantity: 10 });
 });
 
 test("a history keeps the newest quantities", () => {

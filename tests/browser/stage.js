@@ -13,6 +13,10 @@ const FLAGS = [
   "--disable-component-update",
   "--disable-sync",
 ];
+const ROOT = process.getuid?.() === 0 ? ["--no-sandbox"] : [];
+/** Debian's Chromium, and nothing of Playwright's own. */
+export const CHROMIUM_OPTIONS = { executablePath: CHROMIUM, args: [...FLAGS, ...ROOT] };
+
 /** Chromium logs each answer that is no 200, which refusals are. */
 const EXPECTED = /^Failed to load resource/;
 
@@ -37,9 +41,8 @@ class Stage {
   #contexts = [];
 
   async start() {
-    const root = process.getuid?.() === 0 ? ["--no-sandbox"] : [];
-    const options = { executablePath: CHROMIUM, args: [...FLAGS, ...root] };
-    [this.#browser] = await Promise.all([chromium.launch(options), this.cluster.start(catalog())]);
+    const launched = chromium.launch(CHROMIUM_OPTIONS);
+    [this.#browser] = await Promise.all([launched, this.cluster.start(catalog())]);
   }
 
   async stop() {

@@ -6,7 +6,6 @@ request names beyond a look into a dictionary, and no path can lead out of it.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import PurePosixPath
@@ -62,7 +61,7 @@ def _loaded(room: Traversable, at: PurePosixPath) -> list[tuple[str, Answer]]:
 
 def _file(content: bytes, media_type: bytes) -> Answer:
     tag = b'"%b"' % hashlib.sha256(content).hexdigest()[:32].encode()
-    return Answer(200, content, ((b"ETag", tag), *SECURITY), media_type, REVALIDATE)
+    return Answer(200, content, ((answers.ETAG, tag), *SECURITY), media_type, REVALIDATE)
 
 
 class Console:
@@ -78,26 +77,11 @@ class Console:
             Route("GET", "/console/<rest:path>", self.file),
         )
 
-    def page(self, request: Request) -> Answer:
+    def page(self, _request: Request) -> Answer:
         """``GET /``: the one page."""
-        return self._serve(PAGE, request)
+        return self._found[PAGE]
 
     def file(self, request: Request) -> Answer:
         """``GET /console/PATH``: a file that the page names, spelled as it spells it."""
-        return self._serve(request.path.removeprefix(_PREFIX).decode("latin-1"), request)
-
-    def _serve(self, path: str, request: Request) -> Answer:
-        answer = self._found.get(path)
-        if answer is None:
-            return answers.NO_SUCH_PATH
-        if _has(request, dict(answer.headers)[b"ETag"]):
-            # The length stays that of the file (RFC 9110 section 8.6); no body is sent.
-            return replace(answer, status=304)
-        return answer
-
-
-def _has(request: Request, tag: bytes) -> bool:
-    """Whether the client has this very content (RFC 9110 section 13.1.2)."""
-    lines = request.requestHeaders.getRawHeaders(b"If-None-Match", [])
-    told = [each.strip().removeprefix(b"W/") for line in lines for each in line.split(b",")]
-    return tag in told or told == [b"*"]
+        path = request.path.removeprefix(_PREFIX).decode("latin-1")
+        return self._found.get(path, answers.NO_SUCH_PATH)

@@ -17,6 +17,8 @@ const REOPEN_MS = 1000;
 /** A front-end whose stream never opened may have none. */
 const REOPEN_NEVER_OPENED_MS = 15_000;
 const PAGE = 1000;
+/** How many times, a second apart, it is tried to learn what came before. */
+const RECALLS = 3;
 /** Above this, stocks that were missed are asked for all at once. */
 const STALE_MAX = 20;
 
@@ -36,6 +38,7 @@ export class Feed {
   #hasOpened = false;
   #isStreaming = false;
   #isLoaded = false;
+  #recalls = 0;
   #isPaused = false;
   #highestHeard = 0;
   #stocksAskedAt = 0;
@@ -86,6 +89,7 @@ export class Feed {
   async #turn() {
     if (!this.#source && performance.now() >= this.#reopenAt) this.#open();
     if (!this.#isStreaming || !this.#isLoaded || this.#isBehind()) await this.refresh();
+    this.#recall();
     this.#again();
   }
 
@@ -118,20 +122,9 @@ export class Feed {
     const last = this.#members.lastTransaction;
     if (last < this.#trades.last) this.#stocks.clear();
     await this.#askForStocks();
-    const recent = await this.#recent(last);
-    this.#stocks.recall(recent);
     this.#trades.begin(Math.max(0, last - TRADES_MAX));
-    this.#trades.take(recent);
-    for (const order of recent) {
-      if (order.version > (this.#stocks.get(order.name)?.version ?? -1)) this.#stocks.trade(order);
-    }
     this.#isLoaded = true;
-  }
-
-  async #recent(last) {
-    const after = Math.max(0, last - TRADES_MAX);
-    const { data } = await ask(`/orders?after=${after}&limit=${TRADES_MAX}`);
-    return data;
+    this.#recalls = RECALLS;
   }
 
   async #askForStocks() {
@@ -145,6 +138,14 @@ export class Feed {
     const path = (after) => `/orders?after=${after}&limit=${PAGE}`;
     await askPages(path, (orders) => this.#heard(orders), String(this.#trades.last));
     if (this.#trades.last >= this.#highestHeard) this.#highestHeard = 0;
+  }
+
+  /** What was loaded has come about by the orders that are kept, and a few that come late. */
+  #recall() {
+    if (!this.#isLoaded || !this.#recalls) return;
+    this.#stocks.recall(this.#trades.newest(TRADES_MAX).reverse());
+    this.#recalls -= 1;
+    if (!this.#recalls) this.#stocks.settle();
   }
 
   async #askForStale() {
@@ -168,7 +169,13 @@ export class Feed {
     if (!orders.length) return;
     const known = this.#trades.last;
     if (this.#isLoaded && this.#trades.take(orders)) {
-      for (const order of orders) if (order.order_num > known) this.#stocks.trade(order);
+      const news = orders.filter((order) => order.order_num > known);
+      // Right after loading most are long past, and no news.
+      const isLate = this.#recalls === RECALLS;
+      for (const order of news) {
+        if (isLate) this.#stocks.follow(order);
+        else this.#stocks.trade(order);
+      }
     } else {
       this.#highestHeard = Math.max(this.#highestHeard, orders.at(-1).order_num);
     }
@@ -208,6 +215,7 @@ export class Feed {
     // What happened before the stream began is asked for once; then the stream alone tells.
     await this.#asking;
     await this.refresh();
+    this.#recall();
     this.#again();
   }
 

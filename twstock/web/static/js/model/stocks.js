@@ -8,6 +8,7 @@ export const HISTORY_MAX = 60;
 /**
  * @typedef {{name: string, price: number, quantity: number, volume: number, version: number,
  *   halted: boolean, history: number[], last: {side: string, quantity: number} | null}} Stock
+ * `history` ends with the quantity of now.
  */
 
 /** @param {{type: string, quantity: number}} order @returns {number} what it adds to a stock */
@@ -21,6 +22,8 @@ const effect = (order) => (order.type === "buy" ? -order.quantity : order.quanti
 export class Stocks {
   /** @type {Map<string, Stock>} */
   #found = new Map();
+  /** The version that a history begins with, as long as it may reach further back. */
+  #since = new Map();
   /** Names of which a change was missed: they have to be asked for. @type {Set<string>} */
   stale = new Set();
   changed = new Signal();
@@ -43,6 +46,7 @@ export class Stocks {
   /** Forget everything: what comes next is another market. */
   clear() {
     this.#found.clear();
+    this.#since.clear();
     this.stale.clear();
     this.listed.tell();
   }
@@ -61,6 +65,7 @@ export class Stocks {
     this.stale.delete(name);
     if (!known) {
       const history = [quantity];
+      if (version) this.#since.set(name, version);
       this.#found.set(name, {
         name,
         price,
@@ -79,6 +84,11 @@ export class Stocks {
     Object.assign(known, { price, quantity, volume, version, halted });
     this.changed.tell({ stock: known, side: "" });
     return false;
+  }
+
+  /** An order that may be long past: it changes its stock only if it is newer. */
+  follow(order) {
+    if (order.version > (this.#found.get(order.name)?.version ?? -1)) this.trade(order);
   }
 
   /** An executed order changes its stock. @param {any} order - as the API shows it */
@@ -105,15 +115,25 @@ export class Stocks {
     this.changed.tell({ stock, side: order.type });
   }
 
+  /** Histories reach as far back as they ever will. */
+  settle() {
+    this.#since.clear();
+  }
+
   /**
-   * Learn from executed orders how the quantities came about.
+   * Learn from executed orders how the first quantities that are known came about. A stock may be
+   * known before the order that made it so: its history is left for the next time.
    * @param {any[]} orders - in the sequence of their numbers
    */
   recall(orders) {
-    const byName = Map.groupBy ? Map.groupBy(orders, (o) => o.name) : grouped(orders);
-    for (const [name, own] of byName) {
+    const newestFirst = [...orders].reverse();
+    for (const [name, own] of grouped(newestFirst)) {
       const stock = this.#found.get(name);
-      if (stock) recallOne(stock, own);
+      const since = this.#since.get(name);
+      if (stock && own[0].version === stock.version) {
+        stock.last = { side: own[0].type, quantity: own[0].quantity };
+      }
+      if (since && recallOne(stock, own, since)) this.#since.delete(name);
     }
     this.listed.tell();
   }
@@ -124,19 +144,22 @@ function remember(stock, quantity) {
   if (stock.history.length > HISTORY_MAX) stock.history.shift();
 }
 
-/** Go back from the quantity of now, as long as no version is missing. */
-function recallOne(stock, orders) {
+/**
+ * Go back from the first known quantity, as long as no version is missing.
+ * @returns {boolean} whether the order is known that led to it
+ */
+function recallOne(stock, newestFirst, since) {
   const past = [];
-  let [quantity, version] = [stock.quantity, stock.version];
-  for (const order of orders.toReversed?.() ?? [...orders].reverse()) {
+  let [quantity, version] = [stock.history[0], since];
+  for (const order of newestFirst) {
     if (order.version > version) continue;
     if (order.version < version || past.length >= HISTORY_MAX) break;
-    if (!past.length) stock.last = { side: order.type, quantity: order.quantity };
-    past.unshift(quantity);
     quantity -= effect(order);
+    past.unshift(quantity);
     version -= 1;
   }
-  if (past.length) stock.history = [quantity, ...past].slice(-HISTORY_MAX);
+  stock.history = [...past, ...stock.history].slice(-HISTORY_MAX);
+  return past.length > 0;
 }
 
 function grouped(orders) {

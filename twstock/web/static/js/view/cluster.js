@@ -95,11 +95,13 @@ function makeRow(name) {
   const cell = (kind) => element("td", { class: kind });
   const kinds = ["c-role", "num c-term", "num c-transaction", "num c-lag", "num c-uptime"];
   const cells = [...kinds, "c-address", "num c-pid"].map(cell);
-  return element("tr", {}, element("th", { scope: "row", class: "c-member" }, name), ...cells);
+  const uptime = element("span", { class: "under" });
+  const member = element("th", { scope: "row", class: "c-member" }, name, uptime);
+  return element("tr", {}, member, ...cells);
 }
 
 function fillRow(node, row, isLeader) {
-  const [, role, term, transaction, lag, uptime, address, pid] = node.cells;
+  const [member, role, term, transaction, lag, uptime, address, pid] = node.cells;
   const state = row.alive ? (isLeader ? "leader" : (row.role ?? "unknown")) : "down";
   setAttribute(node, "data-state", state);
   setAttribute(node, "title", row.reason || null);
@@ -110,6 +112,7 @@ function fillRow(node, row, isLeader) {
   setText(transaction, count(row.last_transaction));
   setText(lag, count(row.lag));
   setText(uptime, duration(row.uptime_s));
+  setText(member.lastChild, row.alive ? duration(row.uptime_s) : "");
   setText(address, row.address);
   setText(pid, row.pid == null ? NOTHING : String(row.pid));
 }

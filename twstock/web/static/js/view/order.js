@@ -64,8 +64,8 @@ function told(order) {
 
 function neighbours(order) {
   const before =
-    order.order_num > 1 && element("a", { href: orderLink(order.order_num - 1) }, "Order before");
-  const after = element("a", { href: orderLink(order.order_num + 1) }, "Order after");
+    order.order_num > 1 && element("a", { href: orderLink(order.order_num - 1) }, "Previous order");
+  const after = element("a", { href: orderLink(order.order_num + 1) }, "Next order");
   return element("p", { class: "neighbours" }, ...(before ? [before] : []), after);
 }
 
