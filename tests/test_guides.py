@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.cluster_fixture import Cluster
+from tests.cluster_fixture import Cluster, wait_until
 from tests.guides import ROOT, URL, Shell, commands, matches, unmarked
 
 GUIDES = [*sorted(path.name for path in (ROOT / "docs").glob("guide-*.md")), "api.md"]
@@ -57,6 +57,8 @@ def test_every_command_of_a_guide_runs(name, tmp_path):
             cluster = stack.enter_context(Cluster(tmp_path / "data"))
             address = cluster.url.removeprefix("http://")
             stack.callback(cluster.assert_verified)
+            # The highest id leads, sooner or later: readers type more slowly than a test.
+            wait_until(lambda: cluster.leader() == "order-3", "order-3 to lead")
         shell = Shell(where, address)
         for command in commands(guide):
             shell.run(command)

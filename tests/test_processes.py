@@ -357,10 +357,18 @@ def test_the_metrics_of_a_cluster_are_those_that_are_documented(cluster):
 def test_the_history_of_a_front_end_tells_what_it_did(cluster):
     """A row for each second, of this front-end alone."""
 
-    def placed(front):
-        rows = cluster.get("/history", front=front)[2]["data"]["rows"]
-        return sum(row["orders"] for row in rows)
+    def rows(front):
+        return cluster.get("/history", front=front)[2]["data"]["rows"]
 
+    def placed(front):
+        return sum(row["orders"] for row in rows(front))
+
+    # What was traded before this test has its rows when a second without orders has one.
+    def is_quiet(front):
+        found = rows(front)
+        return found and not found[-1]["orders"]
+
+    wait_until(lambda: is_quiet(1) and is_quiet(2), "a second without orders")
     before = placed(1), placed(2)
     cluster.trade("GameStart", 1, "buy")
     wait_until(lambda: placed(1) == before[0] + 1, "the order's second to be over")

@@ -25,7 +25,7 @@ from twstock.market import (
     Trade,
     Verdict,
 )
-from twstock.pb import catalog_pb2, log_pb2, order_pb2, replication_pb2
+from twstock.pb import catalog_pb2, log_pb2, observe_pb2, order_pb2, replication_pb2
 from twstock.replication.messages import (
     AppendEntries,
     AppendReply,
@@ -495,7 +495,8 @@ def test_the_seeds_calls_keep_their_names_and_messages():
 def test_every_call_is_declared(name):
     """Each call here is one of the services that the .proto files declare."""
     method = METHODS[name]
-    module = catalog_pb2 if method.service == "Catalog" else order_pb2
+    modules = {"Catalog": catalog_pb2, "Order": order_pb2, "Observe": observe_pb2}
+    module = modules[method.service]
     service = module.DESCRIPTOR.services_by_name[method.service]
     assert method.name in service.methods_by_name
     assert method.path == f"/{service.full_name}/{method.name}"
