@@ -1,5 +1,6 @@
 """The guides tell the truth: every command in them runs, and prints what they say."""
 
+import shutil
 from contextlib import ExitStack
 
 import pytest
@@ -44,6 +45,7 @@ def test_no_command_of_a_guide_hides(name):
 
 
 @pytest.mark.processes
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("name", GUIDES)
 def test_every_command_of_a_guide_runs(name, tmp_path):
