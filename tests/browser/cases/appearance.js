@@ -52,9 +52,12 @@ for (const colorScheme of ["light", "dark"]) {
     await page.locator("#ticket-submit").click();
     await says(page.locator("#ticket-outcome"), "Sold 1 AAPL");
     assert.deepEqual(await found(page), []);
-    await page.context().setOffline(true);
+    // A page that is offline keeps a stream that is open: end the front-end.
+    const front = (await stage.cluster.members()).find((row) => row.service === "front");
+    stage.cluster.kill(front);
     await says(page.locator("#banner"), "The connection is lost.");
     assert.deepEqual(await found(page), []);
+    await stage.cluster.revive(front);
   });
 }
 
