@@ -9,7 +9,7 @@ come back through ``deliver``.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import grpc
@@ -24,7 +24,6 @@ from twstock.origin import Ids
 from twstock.process import Clock
 from twstock.rpc.status import REQUEST_ID, error_of
 from twstock.rpc.streams import CallStream
-from twstock.rpc.wire import streams
 from twstock.rpc.wire.methods import Method
 
 Q = TypeVar("Q")
@@ -100,13 +99,8 @@ class Client:
             self._stream = CallStream(
                 self.address, self._clock, self._deliver, self._stream_ended, self._call_alone
             )
-            self._threads.callInThread(self._stream.run, self._connect)
+            self._threads.callInThread(self._stream.run, self._open_channel)
         return self._stream
-
-    def _connect(self, requests: Iterator[bytes]) -> Iterable[bytes]:
-        """In a thread. Raises ValueError when the channel was closed meanwhile."""
-        answers: Iterable[bytes] = self._open_channel().stream_stream(streams.PATH)(requests)
-        return answers
 
     def _stream_ended(self, ended: CallStream, refused: bool) -> None:
         if self._stream is ended:
@@ -164,6 +158,7 @@ class Client:
         return stub
 
     def _open_channel(self) -> grpc.Channel:
+        """In a thread. Raises ValueError when the channel was closed."""
         with self._channel_lock:
             if self._closed:
                 raise ValueError("the channel is closed")

@@ -1,16 +1,16 @@
 """One long-lived stream between two processes, and the many calls that it carries.
 
-A message on an open stream costs half of a gRPC call. Each side has two threads for a stream:
-one turns values into bytes and sends them, one reads bytes and turns them into values; only
-values cross to the reactor.
+A message on an open stream costs a fraction of a gRPC call. Whoever has a message turns it into
+bytes and hands it to gRPC (``duplex``), which does not block; the thread that reads the stream
+turns bytes into values, and only these cross to the reactor.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import count
-from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 from twisted.internet.defer import Deferred
@@ -21,6 +21,7 @@ from twstock.config import Limits
 from twstock.errors import InvalidRequest, OutcomeUnknown, TwstockError
 from twstock.origin import Ids, OriginLogger
 from twstock.process import Clock, DelayedCall
+from twstock.rpc.duplex import ClientStream, Outbox, ServerStream, StreamEnded, Unsupported
 from twstock.rpc.status import OUTCOME
 from twstock.rpc.wire import streams
 from twstock.rpc.wire.methods import Method
@@ -51,8 +52,8 @@ class CallStream:
     """The calling side. ``run`` belongs to a thread, everything else to the reactor.
 
     ``ended`` is called once, when the stream is over. What is then under way fails, because
-    nobody knows how far it got; but if the server took no stream at all, ``instead`` makes
-    each call in another way.
+    nobody knows how far it got; but if the server took no stream at all, or this side cannot
+    make one, ``instead`` makes each call in another way.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class CallStream:
         self._instead = instead
         self._ids = count(1)
         self._calls: dict[int, _Call] = {}
-        self._outbox: SimpleQueue[tuple[int, _Call] | None] = SimpleQueue()
+        self._outbox = Outbox(self._encode)
 
     def call(
         self, method: Method[Any, Any], request: Any, deadline_s: float, answer: "Deferred[Any]"
@@ -83,38 +84,40 @@ class CallStream:
         self._calls[call_id] = call
         self._outbox.put((call_id, call))
 
-    def run(self, connect: Callable[[Iterator[bytes]], Iterable[bytes]]) -> None:
+    def run(self, open_channel: Callable[[], grpc.Channel]) -> None:
         """Open the stream, and read answers until it ends."""
         refused, details = False, "the stream has ended"
         try:
-            for data in connect(self._requests()):
-                self._deliver(self._settle, *self._read(data))
-        except grpc.RpcError as error:
-            known: Any = error  # it is a grpc.Call, too
-            refused, details = _is_refusal(known), known.details() or details
+            stream = ClientStream(open_channel(), streams.PATH, self._outbox.go_on)
+            stream.open()
+            self._outbox.open(stream.send)
+            with closing(stream.messages()) as messages:
+                for data in messages:
+                    self._deliver(self._settle, *self._read(data))
+        except StreamEnded as end:
+            refused, details = _is_refusal(end), end.details
+        except Unsupported as error:
+            refused, details = True, str(error)
         except ValueError as error:  # the channel was closed meanwhile
             details = str(error)
         except Exception as error:
             # Whoever answers there does not speak our protocol, or a newer one.
             details = f"{self._address} answered what is no answer: {error!r}"
-        self._outbox.put(None)
         self._deliver(self._end, details, refused)
 
-    def _requests(self) -> Iterator[bytes]:
-        """In gRPC's thread: the calls as bytes, until there are no more."""
-        while (sending := self._outbox.get()) is not None:
-            call_id, call = sending
-            left_s = call.until - self._clock.seconds() if call_id in self._calls else 0.0
-            if left_s <= 0:
-                continue  # given up before it left
-            method = call.method
-            try:
-                request = method.encode_request(call.request)
-                data = streams.call(call_id, method.path, request, left_s, call.origin)
-            except Exception:
-                self._deliver(self._settle, call_id, Failure())
-            else:
-                yield data
+    def _encode(self, sending: tuple[int, _Call]) -> bytes | None:
+        """In the thread that sends: the call as bytes, unless it was given up before it left."""
+        call_id, call = sending
+        left_s = call.until - self._clock.seconds() if call_id in self._calls else 0.0
+        if left_s <= 0:
+            return None
+        method = call.method
+        try:
+            request = method.encode_request(call.request)
+            return streams.call(call_id, method.path, request, left_s, call.origin)
+        except Exception:
+            self._deliver(self._settle, call_id, Failure())
+            return None
 
     def _read(self, data: bytes) -> tuple[int, Any]:
         """In the thread: the call's id, and its answer or a failure."""
@@ -155,13 +158,11 @@ class CallStream:
                 self._settle(call_id, Failure(OutcomeUnknown(details)))
 
 
-def _is_refusal(call: Any) -> bool:
+def _is_refusal(end: StreamEnded) -> bool:
     """Whether the server itself took no stream. A message that is too large has the status
     of a refusal, too, but no metadata.
     """
-    if call.code() is grpc.StatusCode.UNIMPLEMENTED:
-        return True
-    return OUTCOME in dict(call.trailing_metadata() or ())
+    return end.code is grpc.StatusCode.UNIMPLEMENTED or OUTCOME in dict(end.metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,41 +214,41 @@ class AnswerStream:
         self._clock = clock
         self._deliver = deliver
         self._bytes_max = limits.message_bytes_max - ANSWER_OVERHEAD_BYTES
-        self._outbox: SimpleQueue[tuple[int, Method[Any, Any] | None, Any, Ids] | None]
-        self._outbox = SimpleQueue()
-        self._room = threading.Semaphore(CALLS_MAX)
-        self._is_over = False
+        self._stream: ServerStream
+        self._outbox = Outbox(self._encode)
+        self._lock = threading.Lock()
+        self._under_way = 0
+        self._is_full = False
 
-    def serve(self, requests: Iterable[bytes]) -> Iterator[bytes]:
-        """In gRPC's thread: the answers as bytes, until the stream ends."""
-        threading.Thread(
-            target=self._read, args=(requests,), name="grpc-stream", daemon=True
-        ).start()
-        try:
-            while (sending := self._outbox.get()) is not None:
-                yield self._encode(*sending)
-                self._room.release()
-        finally:
-            self._is_over = True
-            self._room.release()  # the reader may wait for it
+    def serve(self, context: grpc.ServicerContext) -> None:
+        """In the thread that gRPC calls: until the stream ends. Raises Unsupported."""
+        self._stream = ServerStream(context, self._came, self._left)
+        self._stream.open()
+        self._outbox.open(self._stream.send)
+        self._stream.read_on()
+        self._stream.wait()
 
     def end(self) -> None:
-        """No more answers; from any thread."""
-        self._outbox.put(None)
+        """No more calls and answers; from any thread."""
+        self._stream.cancel()
 
-    def _read(self, requests: Iterable[bytes]) -> None:
-        """In a thread of its own: take calls in until the stream ends."""
-        try:
-            for data in requests:
-                self._room.acquire()
-                if self._is_over:
-                    break
-                self._take(data)
-        except grpc.RpcError:
-            pass  # the other side is gone
-        except Exception:
-            self._log.failure("a stream ends: what came in is no call")
-        self.end()
+    def _came(self, data: bytes) -> bool:
+        """In the thread in which gRPC serves: a call; tells whether there is room for the next."""
+        with self._lock:
+            self._under_way += 1
+        self._take(data)
+        with self._lock:
+            self._is_full = self._under_way >= CALLS_MAX
+            return not self._is_full
+
+    def _left(self) -> None:
+        """In the same thread: an answer was sent, so there is room."""
+        with self._lock:
+            self._under_way -= 1
+            was_full, self._is_full = self._is_full, False
+        if was_full:
+            self._stream.read_on()
+        self._outbox.go_on()
 
     def _take(self, data: bytes) -> None:
         call_id, path, content, left_s, told = streams.to_call(data)
@@ -256,13 +257,13 @@ class AnswerStream:
         answering = self._table.get(path)
         if answering is None:
             error = InvalidRequest("method", f"{path} is no call of this server")
-            self._outbox.put((call_id, None, error, ids))
+            self._outbox.put(_Outgoing(call_id, None, error, ids))
             return
         try:
             request = answering.method.parse_request(content)
             answering.admit()
         except TwstockError as problem:
-            self._outbox.put((call_id, answering.method, problem, ids))
+            self._outbox.put(_Outgoing(call_id, answering.method, problem, ids))
         else:
             self._deliver(self._start, call_id, answering, request, ids, until)
 
@@ -270,8 +271,8 @@ class AnswerStream:
         self, call_id: int, answering: Answering, request: Any, ids: Ids, until: float
     ) -> None:
         """In the reactor."""
-        method = answering.method
-        answer = _Answer(answering, lambda result: self._send(call_id, method, result, ids))
+        method, put = answering.method, self._outbox.put
+        answer = _Answer(answering, lambda result: put(_Outgoing(call_id, method, result, ids)))
         late = OutcomeUnknown("no answer within the deadline")
         wait_s = min(until - self._clock.seconds(), WAIT_MAX_S)
         if wait_s > 0:
@@ -282,12 +283,9 @@ class AnswerStream:
         else:
             answering.start(request, answer.settle, until)
 
-    def _send(self, call_id: int, method: Method[Any, Any], result: Any, ids: Ids) -> None:
-        self._outbox.put((call_id, method, result, ids))
-
-    def _encode(
-        self, call_id: int, method: Method[Any, Any] | None, result: Any, ids: Ids
-    ) -> bytes:
+    def _encode(self, sending: "_Outgoing") -> bytes:
+        """In the thread that sends."""
+        call_id, method, result, ids = sending
         if method is None or isinstance(result, Exception):
             return streams.failed(call_id, result)
         try:
@@ -299,3 +297,12 @@ class AnswerStream:
             with origin.on_behalf_of(ids):
                 self._log.failure("{call} has no answer", call=method.name)
             return streams.failed(call_id, error)
+
+
+class _Outgoing(NamedTuple):
+    """An answer or an error on its way; without ``method`` it is an error."""
+
+    call_id: int
+    method: Method[Any, Any] | None
+    result: Any
+    origin: Ids

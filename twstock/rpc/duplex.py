@@ -1,0 +1,256 @@
+"""Messages on an open gRPC stream, both ways, with as few threads in between as gRPC's core allows.
+
+gRPC for Python hands each message through three threads of its own on either side: a round trip
+on an idle stream takes 38 context switches, of which its core needs 22. So the two ends here
+speak to the core as gRPC's own ``_channel.py`` and ``_server.py`` do: a message is handed to
+the core by whoever sends it, and read by the thread that waits for the core. What they use is not
+public. Where it is missing, ``Unsupported`` is raised, and calls are made in gRPC's usual way.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Generic, TypeVar
+
+import grpc
+
+from twstock.origin import OriginLogger
+
+try:
+    from grpc._cython import cygrpc
+except ImportError:  # another gRPC for Python than the one that this was written for
+    cygrpc = None
+
+T = TypeVar("T")
+_NO_FLAGS = 0
+_INSIDES = (AttributeError, TypeError)
+"""What using the insides of another version comes to."""
+
+
+class Unsupported(Exception):
+    """This version of gRPC for Python has other insides."""
+
+
+class StreamEnded(Exception):
+    """The stream is over; ``code``, ``details`` and ``metadata`` are its status."""
+
+    def __init__(
+        self, code: grpc.StatusCode, details: str, metadata: Sequence[tuple[str, str | bytes]]
+    ) -> None:
+        super().__init__(details)
+        self.code = code
+        self.details = details
+        self.metadata = metadata
+
+
+class Outbox(Generic[T]):
+    """What waits to be sent on one stream, in sequence; from any thread.
+
+    gRPC takes one message of a stream at a time. ``encode`` makes the bytes of a message when its
+    turn comes, or None if it need not be sent any more.
+    """
+
+    def __init__(self, encode: Callable[[T], bytes | None]) -> None:
+        self._encode = encode
+        self._send: Callable[[bytes], None]
+        self._waiting: deque[T] = deque()
+        self._lock = threading.Lock()
+        self._is_busy = True
+
+    def open(self, send: Callable[[bytes], None]) -> None:
+        """The stream is there: ``send`` gives one message to gRPC."""
+        self._send = send
+        self.go_on()
+
+    def put(self, message: T) -> None:
+        """Send a message, at once if none is on its way."""
+        with self._lock:
+            self._waiting.append(message)
+            if self._is_busy:
+                return
+            self._is_busy = True
+        self.go_on()
+
+    def go_on(self) -> None:
+        """The message before has left: send the next."""
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._is_busy = False
+                    return
+                message = self._waiting.popleft()
+            data = self._encode(message)
+            if data is not None:
+                self._send(data)
+                return
+
+
+class ClientStream:
+    """The calling end. ``send`` may be called from any thread once ``open`` has returned."""
+
+    _SENT, _RECEIVED, _STATUS, _METADATA = "sent", "received", "status", "metadata"
+
+    def __init__(self, channel: grpc.Channel, path: str, sent: Callable[[], None]) -> None:
+        """``sent`` is called, in the reading thread, when the next message may be sent."""
+        self._channel: Any = channel
+        self._path = path.encode()
+        self._sent = sent
+        self._call: Any = None
+        self._lock = threading.Lock()
+        self._under_way = 0
+        self._is_over = False
+
+    def open(self) -> None:
+        """Begin the stream; ValueError when the channel is closed, Unsupported."""
+        try:
+            begin = (
+                ((cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS),), self._METADATA),
+                ((cygrpc.ReceiveStatusOnClientOperation(_NO_FLAGS),), self._STATUS),
+                ((cygrpc.ReceiveInitialMetadataOperation(_NO_FLAGS),), self._METADATA),
+            )
+            self._call = self._channel._channel.segregated_call(
+                cygrpc.PropagationConstants.GRPC_PROPAGATE_DEFAULTS,
+                self._path, None, None, None, None, begin, None,
+            )  # fmt: skip
+        except _INSIDES as error:
+            raise Unsupported(str(error)) from error
+        self._under_way = len(begin)
+
+    def send(self, data: bytes) -> None:
+        """Hand a message to gRPC, which has none; one for an ended stream goes nowhere."""
+        self._operate(cygrpc.SendMessageOperation(data, _NO_FLAGS), self._SENT)
+
+    def messages(self) -> Generator[bytes, None, None]:
+        """In a thread: what comes, until the stream is over; then StreamEnded is raised."""
+        try:
+            yield from self._read()
+        finally:
+            if self._under_way:  # whoever reads has had enough of it
+                self._call.cancel(cygrpc.StatusCode.cancelled, "the stream is not read any more")
+                for _ in self._read():
+                    continue
+
+    def _read(self) -> Generator[bytes, None, None]:
+        ended = StreamEnded(grpc.StatusCode.UNKNOWN, "the stream has ended", ())
+        self._receive()
+        while self._under_way:
+            event = self._call.next_event()
+            with self._lock:
+                self._under_way -= 1
+                self._is_over = self._is_over or event.tag is self._STATUS
+            if event.tag is self._STATUS:
+                ended = _status(event.batch_operations[0])
+            elif event.tag is self._SENT and event.success:
+                self._sent()
+            elif event.tag is self._RECEIVED:
+                data = event.batch_operations[0].message()
+                if data is not None:
+                    self._receive()
+                    yield data
+        raise ended
+
+    def _receive(self) -> None:
+        self._operate(cygrpc.ReceiveMessageOperation(_NO_FLAGS), self._RECEIVED)
+
+    def _operate(self, operation: Any, tag: str) -> None:
+        with self._lock:
+            if not self._is_over and self._call.operate((operation,), tag):
+                self._under_way += 1
+
+
+def _status(operation: Any) -> StreamEnded:
+    code = _CODES.get(operation.code(), grpc.StatusCode.UNKNOWN)
+    metadata = operation.trailing_metadata() or ()
+    details = operation.details() or b""
+    text = details if isinstance(details, str) else details.decode("utf-8", "replace")
+    return StreamEnded(code, text, tuple(metadata))
+
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class ServerStream:
+    """The answering end. ``take`` gets each message in the thread in which gRPC serves, so it
+    has to be quick, and tells whether to read the next one; if not, ``read_on`` does.
+    """
+
+    _log = OriginLogger()
+
+    def __init__(
+        self, context: Any, take: Callable[[bytes], bool], sent: Callable[[], None]
+    ) -> None:
+        self._context = context
+        self._take = take
+        self._sent = sent
+        self._call: Any = None
+        self._lock = threading.Lock()
+        self._under_way = 0
+        self._is_over = False
+        self._done = threading.Event()
+
+    def open(self) -> None:
+        """Begin the stream; Unsupported."""
+        try:
+            self._call = self._context._rpc_event.call
+            _ = cygrpc.ReceiveMessageOperation, self._call.start_server_batch
+        except _INSIDES as error:
+            raise Unsupported(str(error)) from error
+        self._context.send_initial_metadata(())
+        if not self._context.add_callback(self._ended):
+            self._ended()
+
+    def send(self, data: bytes) -> None:
+        """Hand a message to gRPC, which has none; one for an ended stream goes nowhere."""
+        self._operate(cygrpc.SendMessageOperation(data, _NO_FLAGS), self._has_sent)
+
+    def read_on(self) -> None:
+        """Read one message more."""
+        self._operate(cygrpc.ReceiveMessageOperation(_NO_FLAGS), self._received)
+
+    def wait(self) -> None:
+        """In the thread that gRPC calls: until the stream is over, and gRPC is done with it."""
+        self._done.wait()
+
+    def cancel(self) -> None:
+        """End the stream now."""
+        self._context.cancel()
+
+    def _operate(self, operation: Any, done: Callable[[Any], Any]) -> None:
+        with self._lock:
+            if self._is_over:
+                return
+            self._under_way += 1
+        if self._call.start_server_batch((operation,), done):
+            self._over_with(self._ended)  # gRPC took it for a mistake, and will not call back
+
+    def _has_sent(self, event: Any) -> Any:
+        return self._over_with(self._sent if event.success else self._ended)
+
+    def _received(self, event: Any) -> Any:
+        data = event.batch_operations[0].message()
+        return self._over_with(self._ended if data is None else lambda: self._took(data))
+
+    def _took(self, data: bytes) -> None:
+        if self._take(data):
+            self.read_on()
+
+    def _over_with(self, go_on: Callable[[], None]) -> Any:
+        """An operation is over, and what follows is up. An error here would end gRPC's thread."""
+        try:
+            go_on()
+        except Exception:
+            self._log.failure("a stream ends: what came in is no call")
+            self._ended()
+        with self._lock:
+            self._under_way -= 1
+            self._look()
+        return None, ()  # what gRPC wants to hear: nothing of its own is over
+
+    def _ended(self) -> None:
+        with self._lock:
+            self._is_over = True
+            self._look()
+
+    def _look(self) -> None:
+        if self._is_over and not self._under_way:
+            self._done.set()
