@@ -204,7 +204,7 @@ def test_the_socket_listens_where_the_example_has_its_front_end():
 def test_a_service_may_have_every_thread_that_its_limits_allow():
     """TasksMax leaves room for the threads of gRPC's server beside the pools."""
     limits = default_cluster().limits
-    threads = limits.rpc_threads + 2 * limits.rpc_streams_max + limits.rpc_watches_max
+    threads = limits.rpc_threads + limits.rpc_streams_max + limits.rpc_watches_max
     for name in ("order", "catalog"):
         service = directives(DEPLOY / f"systemd/stock-{name}@.service")
         assert int(service["TasksMax"]) >= threads + 64

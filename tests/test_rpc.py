@@ -30,6 +30,7 @@ from twstock.errors import (
 from twstock.pb import order_pb2
 from twstock.rpc.calls import Placement, PlaceOrder
 from twstock.rpc.client import Client
+from twstock.rpc.duplex import Unsupported
 from twstock.rpc.server import Endpoint, Server
 from twstock.rpc.wire import methods, streams
 
@@ -340,6 +341,26 @@ async def test_garbage_on_a_stream_ends_it() -> None:
         assert methods.ORDER.decode_answer(content) == Placement(1)
     finally:
         server.stopService()
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("end", ["ClientStream", "ServerStream"])
+async def test_without_streams_calls_are_made_as_ever(
+    serve: Callable[[Any], Client], monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """A version of gRPC whose insides are others makes calls slower, not wrong; on either side."""
+
+    async def answer(request: PlaceOrder) -> Placement:
+        return Placement(request.quantity)
+
+    def fail(_: object) -> None:
+        raise Unsupported("other insides")
+
+    monkeypatch.setattr(f"twstock.rpc.duplex.{end}.open", fail)
+    client = serve(answer)
+    for quantity in (1, 2):
+        request = REQUEST._replace(quantity=quantity)
+        assert await client.call(methods.ORDER, request, 5.0) == Placement(quantity)
 
 
 @pytest_twisted.ensureDeferred

@@ -10,6 +10,7 @@ public. Where it is missing, ``Unsupported`` is raised, and calls are made in gR
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 import grpc
@@ -122,17 +123,15 @@ class ClientStream:
 
     def messages(self) -> Generator[bytes, None, None]:
         """In a thread: what comes, until the stream is over; then StreamEnded is raised."""
+        self._receive()
         try:
             yield from self._read()
         finally:
-            if self._under_way:  # whoever reads has had enough of it
-                self._call.cancel(cygrpc.StatusCode.cancelled, "the stream is not read any more")
-                for _ in self._read():
-                    continue
+            if self._under_way:
+                self._leave()
 
     def _read(self) -> Generator[bytes, None, None]:
         ended = StreamEnded(grpc.StatusCode.UNKNOWN, "the stream has ended", ())
-        self._receive()
         while self._under_way:
             event = self._call.next_event()
             with self._lock:
@@ -156,6 +155,13 @@ class ClientStream:
         with self._lock:
             if not self._is_over and self._call.operate((operation,), tag):
                 self._under_way += 1
+
+    def _leave(self) -> None:
+        """Whoever reads has had enough of it: end the stream, and let gRPC be done with it."""
+        self._call.cancel(cygrpc.StatusCode.cancelled, "the stream is not read any more")
+        with suppress(StreamEnded):
+            for _ in self._read():
+                continue
 
 
 def _status(operation: Any) -> StreamEnded:

@@ -1,0 +1,226 @@
+"""Messages on an open stream, both ways: what waits, what comes, and how it ends."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from queue import Queue
+
+import grpc
+import pytest
+
+from tests.test_rpc import free_port
+from twstock.rpc import duplex
+from twstock.rpc.duplex import ClientStream, Outbox, ServerStream, StreamEnded, Unsupported
+
+PATH = "/twstock.Test/Talk"
+
+
+class Talk:
+    """A server with one stream method; ``take`` is told each message, with the stream."""
+
+    def __init__(self):
+        self.took = Queue()
+        self.over = Queue()
+        self.reads_on = True
+        self.server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
+        method = grpc.stream_stream_rpc_method_handler(self.talk)
+        handler = grpc.method_handlers_generic_handler("twstock.Test", {"Talk": method})
+        self.server.add_generic_rpc_handlers((handler,))
+        self.address = f"127.0.0.1:{free_port()}"
+        self.server.add_insecure_port(self.address)
+        self.server.start()
+
+    def talk(self, _, context):
+        """Answer each message with itself."""
+        outbox = Outbox(lambda data: data)
+        self.stream = ServerStream(context, lambda data: self.take(outbox, data), outbox.go_on)
+        self.stream.open()
+        outbox.open(self.stream.send)
+        self.stream.read_on()
+        self.stream.wait()
+        self.over.put("over")
+        yield from ()
+
+    def take(self, outbox, data):
+        """A message has come."""
+        if data == b"bad":
+            raise ValueError("a message that nobody understands")
+        self.took.put(data)
+        outbox.put(data)
+        return self.reads_on
+
+
+@pytest.fixture
+def talk():
+    """A server that talks."""
+    server = Talk()
+    yield server
+    server.server.stop(0).wait()
+
+
+@pytest.fixture
+def channel(talk):
+    """A channel to it."""
+    with grpc.insecure_channel(talk.address) as made:
+        yield made
+
+
+def opened(channel):
+    """A stream on the channel, and where its messages wait."""
+    outbox = Outbox(lambda data: data)
+    stream = ClientStream(channel, PATH, outbox.go_on)
+    stream.open()
+    outbox.open(stream.send)
+    return stream, outbox
+
+
+def heard(stream):
+    """All that comes, and how it ends, in a queue that another thread fills."""
+    answers = Queue()
+
+    def read():
+        try:
+            for data in stream.messages():
+                answers.put(data)
+        except StreamEnded as end:
+            answers.put(end)
+
+    threading.Thread(target=read, daemon=True).start()
+    return answers
+
+
+def test_an_outbox_sends_one_at_a_time_and_in_sequence():
+    """Nothing before it is open; a message that has become needless is left out."""
+    sent = []
+    outbox = Outbox(lambda data: None if data == b"needless" else data)
+    for data in (b"1", b"needless", b"2"):
+        outbox.put(data)
+    assert sent == []
+    outbox.open(sent.append)
+    assert sent == [b"1"]
+    outbox.put(b"3")
+    assert sent == [b"1"]
+    outbox.go_on()
+    assert sent == [b"1", b"2"]
+    for _ in range(2):
+        outbox.go_on()
+    assert sent == [b"1", b"2", b"3"]
+    outbox.put(b"needless")
+    outbox.put(b"4")
+    assert sent == [b"1", b"2", b"3", b"4"]
+
+
+def test_messages_arrive_whole_and_in_sequence(talk, channel):
+    """From several threads at once: each thread's own in its sequence, none lost, none doubled."""
+    stream, outbox = opened(channel)
+    answers = heard(stream)
+    threads = [
+        threading.Thread(target=lambda n=n: [outbox.put(b"%d %d" % (n, i)) for i in range(300)])
+        for n in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    came = [answers.get(timeout=20) for _ in range(1200)]
+    for n in range(4):
+        own = [data for data in came if data.startswith(b"%d " % n)]
+        assert own == [b"%d %d" % (n, i) for i in range(300)]
+
+
+def test_a_large_message_does_not_hold_up_the_end(talk, channel):
+    """Whoever sends more than is read is held up by gRPC, and let go by the end of the channel."""
+    stream, outbox = opened(channel)
+    answers = heard(stream)
+    talk.reads_on = False
+    for _ in range(20):
+        outbox.put(bytes(1 << 20))
+    assert len(answers.get(timeout=20)) == 1 << 20
+    channel.close()
+    assert answers.get(timeout=20).code is grpc.StatusCode.CANCELLED
+    assert talk.over.get(timeout=20) == "over"
+    outbox.put(b"for nobody")
+
+
+def test_a_stream_that_reads_no_further_still_ends(talk, channel):
+    """No message is waited for: only the end of the call tells that the client is gone."""
+    stream, outbox = opened(channel)
+    answers = heard(stream)
+    talk.reads_on = False
+    outbox.put(b"one")
+    assert answers.get(timeout=20) == b"one"
+    outbox.put(b"two")
+    channel.close()
+    assert talk.over.get(timeout=20) == "over"
+    assert talk.took.qsize() == 1
+
+
+def test_reading_on_brings_the_next_message(talk, channel):
+    """After a pause the stream goes on where it was."""
+    stream, outbox = opened(channel)
+    answers = heard(stream)
+    talk.reads_on = False
+    outbox.put(b"one")
+    outbox.put(b"two")
+    assert answers.get(timeout=20) == b"one"
+    assert talk.took.qsize() == 1
+    talk.stream.read_on()
+    assert answers.get(timeout=20) == b"two"
+
+
+def test_an_error_ends_the_stream_alone(talk, channel):
+    """All streams are served in one thread of gRPC, which must outlive what one of them brings."""
+    stream, outbox = opened(channel)
+    answers = heard(stream)
+    other, other_outbox = opened(channel)
+    others = heard(other)
+    outbox.put(b"bad")
+    assert answers.get(timeout=20).code is grpc.StatusCode.OK
+    assert talk.over.get(timeout=20) == "over"
+    other_outbox.put(b"good")
+    assert others.get(timeout=20) == b"good"
+
+
+def test_cancelling_ends_both_sides(talk, channel):
+    """A server that stops does not wait for its clients."""
+    stream, outbox = opened(channel)
+    answers = heard(stream)
+    outbox.put(b"one")
+    assert answers.get(timeout=20) == b"one"
+    talk.stream.cancel()
+    assert answers.get(timeout=20).code is grpc.StatusCode.CANCELLED
+    assert talk.over.get(timeout=20) == "over"
+
+
+def test_a_reader_that_has_had_enough_ends_the_stream(talk, channel):
+    """Nothing is left with gRPC, and the other side is told."""
+    stream, outbox = opened(channel)
+    outbox.put(b"one")
+    with closing(stream.messages()) as messages:
+        assert next(messages) == b"one"
+    assert talk.over.get(timeout=20) == "over"
+    outbox.put(b"for nobody")
+
+
+def test_nobody_listens():
+    """The status is that of any call, so that it means the same."""
+    with grpc.insecure_channel(f"127.0.0.1:{free_port()}") as channel:
+        stream, _ = opened(channel)
+        with pytest.raises(StreamEnded) as ended:
+            next(stream.messages())
+    assert ended.value.code is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_closed_channel_opens_no_stream(talk):
+    """It is gone, as for any call."""
+    channel = grpc.insecure_channel(talk.address)
+    channel.close()
+    with pytest.raises(ValueError, match="closed"):
+        opened(channel)
+
+
+def test_other_insides_are_told(talk, channel, monkeypatch):
+    """A version of gRPC that has not what is used here is no reason to fail in the dark."""
+    monkeypatch.setattr(duplex, "cygrpc", None)
+    with pytest.raises(Unsupported):
+        ClientStream(channel, PATH, lambda: None).open()
+    with pytest.raises(Unsupported):
+        ServerStream(object(), lambda data: True, lambda: None).open()
