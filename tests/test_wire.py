@@ -75,6 +75,7 @@ OUTCOMES = st.one_of(
     st.builds(Outcome, st.none(), st.sampled_from(Refusal), st.just(False), YES),
     st.just(Outcome(key_reused=True)),
 )
+VERSIONS = st.dictionaries(TEXT, INT64, max_size=3)
 VERDICTS = OUTCOMES.map(Verdict.of)
 BATCHES = st.builds(Batch, INT64, INT64, INT64, INT64, INT64, tuples(ORDERS))
 PLACE_ORDERS = st.builds(calls.PlaceOrder, TEXT, TEXT, TEXT, INT64)
@@ -192,9 +193,13 @@ REQUESTS_AND_ANSWERS = {
         st.builds(calls.LookedUp, tuples(st.none() | STOCKS)),
     ),
     "TRADE": (
-        BATCHES | PLACE_ORDERS,
-        st.builds(calls.Verdicts, tuples(VERDICTS), tuples(TRADES))
+        BATCHES | st.builds(calls.AtOnce, BATCHES) | PLACE_ORDERS,
+        st.builds(calls.Verdicts, tuples(VERDICTS), tuples(TRADES), VERSIONS)
         | st.builds(calls.Placement, st.just(0), REFUSALS, st.just(False), st.just(0)),
+    ),
+    "AWAIT_PUBLISHED": (
+        st.builds(calls.AwaitPublished, VERSIONS),
+        st.just(calls.Published()),
     ),
     "BEGIN_EPOCH": (
         st.builds(BeginEpoch, INT64, INT64),

@@ -5,7 +5,8 @@ Quantities count shares. Every value is immutable; those of which a trade makes 
 because making a tuple takes less than half the time of a frozen dataclass, and a quarter in C.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -164,11 +165,14 @@ class BatchResult:
     """One outcome for each order of a batch, in order.
 
     ``others`` are executed trades after the batch's ``known`` that are not of the batch
-    (somebody traded at the catalog directly): they take transaction numbers too.
+    (somebody traded at the catalog directly): they take transaction numbers too. ``unpublished``
+    are the versions of the batch's stocks, by name, that a cache may hide yet: it is no part of
+    what was decided, and of these stocks nobody is told an outcome before that is over.
     """
 
     outcomes: tuple[Outcome, ...]
     others: tuple[Trade, ...] = ()
+    unpublished: Mapping[str, int] = field(default_factory=dict, hash=False)
 
 
 def decimal_price(price_cents: int) -> float:

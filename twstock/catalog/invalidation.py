@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import inf
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -37,6 +37,17 @@ class HttpClient(Protocol):
 
     def request(self, method: str, url: str, **kwargs: Any) -> "Deferred[Response]":
         """Send one request; cancelling the Deferred gives it up."""
+
+
+class Waiting(NamedTuple):
+    """Somebody who waits until versions are published; ``began``: since when a batch of trades
+    does, None: somebody asks about them.
+    """
+
+    versions: Mapping[str, int]
+    began: float | None
+    origin: Ids
+    published: "Deferred[None]"
 
 
 @implementer(IBodyProducer)
@@ -82,7 +93,7 @@ class Publisher:
         self._limits = limits
         self._under_way: dict[int, Deferred[None]] = {}
         self._pausing: dict[int, DelayedCall] = {}
-        self._waiting: list[tuple[Mapping[str, int], float, Ids, Deferred[None]]] = []
+        self._waiting: list[Waiting] = []
         self._timer: DelayedCall | None = None
         self._publish_s, self._call_s = Histogram(), Histogram()
         self._stocks_told = self._calls_failed = 0
@@ -113,7 +124,7 @@ class Publisher:
         yield gauge(
             "twstock_publications_waiting",
             "Trades' batches that a cache may hide yet.",
-            [({}, len(self._waiting))],
+            [({}, sum(waiting.began is not None for waiting in self._waiting))],
         )
 
     # --- leading -----------------------------------------------------------------------------
@@ -136,27 +147,51 @@ class Publisher:
         for call in list(self._under_way.values()):
             call.cancel()
         waiting, self._waiting = self._waiting, []
-        for *_, published in waiting:
-            published.errback(OutcomeUnknown("leadership was lost before all caches were told"))
+        for one in waiting:
+            one.published.errback(OutcomeUnknown("leadership was lost before all caches were told"))
 
     # --- publishing --------------------------------------------------------------------------
 
     def publish(self, stocks: Iterable[Stock]) -> "Deferred[None]":
-        """Fires when lookups show these versions, or later ones, wherever they are asked.
+        """Tell the caches of these stocks, which were committed in this turn of the reactor; then
+        as ``published``.
+        """
+        new = list(stocks)
+        versions = {stock.name: stock.version for stock in new}
+        now = self._clock.seconds()
+        if self._sessions.opens_at == inf or self._sessions.is_published(versions):
+            return self.published(versions)
+        published = self._wait(versions, now)
+        self._sessions.traded(new, now)
+        self.proceed()
+        return published
+
+    def published(self, versions: Mapping[str, int]) -> "Deferred[None]":
+        """Fires when lookups show these versions, or later ones, wherever they are asked: told by
+        the leader that has committed them, or by any that follows, for that one begins to show
+        anything when all leases of the time before are over, and then it shows all there is.
 
         Fails with OutcomeUnknown when leadership ends before that.
         """
         if self._sessions.opens_at == inf:
             return fail(OutcomeUnknown("leadership was lost before the caches were told"))
-        new = list(stocks)
-        versions = {stock.name: stock.version for stock in new}
         if self._sessions.is_published(versions):
             return succeed(None)
+        return self._wait(versions, None)
+
+    def everything(self) -> "Deferred[None]":
+        """As ``published``, for all that is committed now: each new version came to ``publish``
+        in the turn in which it was committed, or was there when leadership began.
+        """
+        return self.published(self._sessions.pending())
+
+    def unpublished(self, stocks: Iterable[Stock]) -> dict[str, int]:
+        """The versions of these stocks that a cache may hide, by name."""
+        return self._sessions.unpublished({stock.name: stock.version for stock in stocks})
+
+    def _wait(self, versions: Mapping[str, int], began: float | None) -> "Deferred[None]":
         published: Deferred[None] = Deferred()
-        now = self._clock.seconds()
-        self._waiting.append((versions, now, origin.current(), published))
-        self._sessions.traded(new, now)
-        self.proceed()
+        self._waiting.append(Waiting(versions, began, origin.current(), published))
         return published
 
     def proceed(self) -> None:
@@ -164,12 +199,13 @@ class Publisher:
         now = self._clock.seconds()
         self._tell_lapsed()
         waiting, self._waiting, done = self._waiting, [], []
-        for versions, began, ids, published in waiting:
-            if self._sessions.is_published(versions):
-                self._publish_s.observe(now - began)
-                done.append(published)
+        for one in waiting:
+            if self._sessions.is_published(one.versions):
+                if one.began is not None:
+                    self._publish_s.observe(now - one.began)
+                done.append(one.published)
             else:
-                self._waiting.append((versions, began, ids, published))
+                self._waiting.append(one)
         for call in self._sessions.calls(now):
             if call.front_id not in self._under_way and call.front_id not in self._pausing:
                 self._call(call)
@@ -239,9 +275,7 @@ class Publisher:
             return
         if call.front_id not in self._silent:
             self._silent.add(call.front_id)
-            waits = (
-                ids for names, _, ids, _ in self._waiting if names.keys() & call.versions.keys()
-            )
+            waits = (w.origin for w in self._waiting if w.versions.keys() & call.versions.keys())
             with origin.on_behalf_of(origin.together(waits)):
                 self._log.warn(
                     "front-{front} does not answer invalidations: {reason}",

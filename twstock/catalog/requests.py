@@ -1,4 +1,6 @@
-"""What must not reach the log is refused: nobody who keeps to the protocol sends it. Pure."""
+"""What nobody who keeps to the protocol sends is refused, and does not reach the log. Pure."""
+
+from collections.abc import Collection
 
 from twstock.errors import InvalidRequest
 from twstock.market import (
@@ -11,8 +13,9 @@ from twstock.market import (
     ChangeRequest,
     is_stock_name,
 )
-from twstock.rpc.calls import PlaceOrder
+from twstock.rpc.calls import PlaceOrder, Register
 
+_URL_CHARS_MAX = 255
 _PRICED = (ChangeKind.ADD, ChangeKind.PRICE)
 _COUNTED = (ChangeKind.ADD, ChangeKind.RESTOCK)
 
@@ -26,6 +29,16 @@ def check_batch(batch: Batch) -> None:
             raise InvalidRequest("name", f"expected at most {NAME_CHARS_MAX} characters")
         if not 1 <= order.quantity <= QUANTITY_MAX:
             raise InvalidRequest("quantity", f"expected 1 to {QUANTITY_MAX}")
+
+
+def check_register(request: Register, fronts: Collection[int]) -> None:
+    """Refuse a session of nobody: only the front-ends of the cluster may register."""
+    if request.front_id not in fronts:
+        raise InvalidRequest("front_id", f"front-{request.front_id} is not in the cluster")
+    if not 0 < len(request.session) <= KEY_CHARS_MAX:
+        raise InvalidRequest("session", f"expected 1 to {KEY_CHARS_MAX} characters")
+    if not request.url.startswith("http://") or len(request.url) > _URL_CHARS_MAX:
+        raise InvalidRequest("url", "expected http://HOST:PORT")
 
 
 def check_direct(request: PlaceOrder) -> None:

@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 
 from twstock.catalog.changes import Lost, Stale
 from twstock.catalog.invalidation import Publisher
-from twstock.catalog.requests import check_batch, check_change, check_direct
+from twstock.catalog.requests import check_batch, check_change, check_direct, check_register
 from twstock.catalog.sessions import Sessions
 from twstock.catalog.state import CatalogState
 from twstock.config import Limits
@@ -24,7 +24,6 @@ from twstock.errors import (
     Unavailable,
 )
 from twstock.market import (
-    KEY_CHARS_MAX,
     Batch,
     BatchResult,
     BeginEpoch,
@@ -45,6 +44,8 @@ from twstock.market import (
 from twstock.origin import OriginLogger
 from twstock.process import Clock
 from twstock.rpc.calls import (
+    AtOnce,
+    AwaitPublished,
     Changed,
     Changes,
     ExecutedTrades,
@@ -55,6 +56,7 @@ from twstock.rpc.calls import (
     Page,
     Placement,
     PlaceOrder,
+    Published,
     Register,
     StockPage,
     Stocks,
@@ -63,7 +65,7 @@ from twstock.rpc.calls import (
 )
 from twstock.rpc.wire.commands import encode_catalog_command
 
-_URL_CHARS_MAX = 255
+_NO_LEASE = "the leader has not heard a majority for a while"
 
 
 class Member(Protocol):
@@ -188,7 +190,7 @@ class Catalog:
 
     async def register(self, request: Register) -> Lease:
         """Register: a lease for a front-end's cache, never longer than the leader's own."""
-        self._check_register(request)
+        check_register(request, self._fronts)
         self._check_leads()
         now = self._clock.seconds()
         # A leader that is giving way lets all leases run out first.
@@ -203,21 +205,38 @@ class Catalog:
 
     async def trade(self, request: TradeCall) -> Verdicts | Placement:
         """Trade: a batch of the order leader, or the seed's single trade. Answers when the
-        trades are durable and no cache hides them.
+        trades are durable and no cache hides them; ``AtOnce`` when they are durable.
         """
-        if isinstance(request, Batch):
-            return await self._trade_batch(request)
-        return await self._trade_directly(request)
+        if isinstance(request, PlaceOrder):
+            return await self._trade_directly(request)
+        if isinstance(request, AtOnce):
+            return await self._trade_batch(request.batch, at_once=True)
+        return await self._trade_batch(request)
+
+    async def await_published(self, request: AwaitPublished) -> Published:
+        """AwaitPublished: answers when no cache hides these versions; without any, all that is
+        committed now, which only a leader knows that nobody can have replaced.
+        """
+        self._check_leads()
+        if request.versions:
+            await self._publisher.published(request.versions)
+        elif self._holds_lease():
+            await self._publisher.everything()
+        else:
+            raise Unavailable(_NO_LEASE)
+        return Published()
 
     async def begin_epoch(self, request: BeginEpoch) -> ExecutedTrades:
         """BeginEpoch: raise the fence, list the trades that no order is known to record.
 
-        A trade that is listed may be acknowledged by whoever records it: publish it first.
+        A trade that is listed may be acknowledged by whoever records it, and those that are not
+        listed because the leader before has recorded them may be at any time: all that was
+        committed is published first.
         """
         self._check_leads()
         listed = self._listed(request) or self._accepted(await self._propose(request))
         assert isinstance(listed, ExecutedTrades)
-        await self._publish(trade.order.name for trade in listed.trades)
+        await self._publisher.everything()
         return listed
 
     def _listed(self, request: BeginEpoch) -> ExecutedTrades | None:
@@ -230,15 +249,22 @@ class Catalog:
         assert isinstance(listed, ExecutedTrades)
         return listed
 
-    async def _trade_batch(self, batch: Batch) -> Verdicts:
+    async def _trade_batch(self, batch: Batch, at_once: bool = False) -> Verdicts:
         check_batch(batch)
         self._check_leads()
         result = self._accepted(await self._propose(batch))
         assert isinstance(result, BatchResult)
         # Refusals, too, tell of the state that they were decided in.
         names = {order.name for order in batch.orders}
-        await self._publish(names | {trade.order.name for trade in result.others})
-        return Verdicts(tuple(map(Verdict.of, result.outcomes)), result.others)
+        stocks = self._found(names | {trade.order.name for trade in result.others})
+        published = self._publisher.publish(stocks)
+        if at_once and not published.called:
+            # Whoever asked asks again, for what is told below, and learns when leadership ends.
+            published.addErrback(lambda failure: failure.trap(OutcomeUnknown))
+        else:
+            await published
+        unpublished = self._publisher.unpublished(stocks)
+        return Verdicts(tuple(map(Verdict.of, result.outcomes)), result.others, unpublished)
 
     async def _trade_directly(self, request: PlaceOrder) -> Placement:
         check_direct(request)
@@ -314,8 +340,11 @@ class Catalog:
 
     async def _publish(self, names: Iterable[str]) -> None:
         """Wait until lookups show these stocks as they are now, or newer."""
+        await self._publisher.publish(self._found(names))
+
+    def _found(self, names: Iterable[str]) -> list[Stock]:
         found = (self._state.stock(name) for name in names)
-        await self._publisher.publish([stock for stock in found if stock is not None])
+        return [stock for stock in found if stock is not None]
 
     # --- leading -----------------------------------------------------------------------------
 
@@ -358,17 +387,9 @@ class Catalog:
         """Only a leader that nobody can have replaced, and whose wait is over, may answer."""
         self._check_leads()
         if not self._holds_lease():
-            raise Unavailable("the leader has not heard a majority for a while")
+            raise Unavailable(_NO_LEASE)
         if self.reason:
             raise Unavailable(self.reason)
 
     def _holds_lease(self) -> bool:
         return self._clock.seconds() < self._member.lease_until()
-
-    def _check_register(self, request: Register) -> None:
-        if request.front_id not in self._fronts:
-            raise InvalidRequest("front_id", f"front-{request.front_id} is not in the cluster")
-        if not 0 < len(request.session) <= KEY_CHARS_MAX:
-            raise InvalidRequest("session", f"expected 1 to {KEY_CHARS_MAX} characters")
-        if not request.url.startswith("http://") or len(request.url) > _URL_CHARS_MAX:
-            raise InvalidRequest("url", "expected http://HOST:PORT")

@@ -236,9 +236,21 @@ class Sessions:
                 self._publish(name)
 
     def is_published(self, versions: Mapping[str, int]) -> bool:
-        """Whether lookups show these versions, or later ones, wherever they are asked."""
+        """Whether lookups show these versions, or later ones, wherever they are asked. Before
+        the first wait is over a cache may hide anything. Once true it stays true, whoever leads.
+        """
+        return self._is_open and not self.unpublished(versions)
+
+    def unpublished(self, versions: Mapping[str, int]) -> dict[str, int]:
+        """Those of these versions that somebody may not be shown yet."""
         published = self._published
-        return all(n in published and published[n].version >= v for n, v in versions.items())
+        return {n: v for n, v in versions.items() if n not in published or published[n].version < v}
+
+    def pending(self) -> dict[str, int]:
+        """The newest version of each stock that has one which is not published, as far as
+        ``traded`` was told.
+        """
+        return {name: stocks[-1].version for name, stocks in self._pending.items()}
 
     def calls(self, now: float) -> list[Call]:
         """The invalidations that live sessions have not answered, one call for each."""

@@ -105,6 +105,7 @@ def endpoints(member: Any, catalog: Any) -> tuple[Any, ...]:
         Endpoint(methods.TRADE, catalog.trade),
         Endpoint(methods.CHANGE_STOCK, catalog.change_stock),
         Endpoint(methods.LIST_CHANGES, catalog.list_changes),
+        Endpoint(methods.AWAIT_PUBLISHED, catalog.await_published, internal=True),
         Endpoint(methods.BEGIN_EPOCH, catalog.begin_epoch, internal=True),
         Endpoint(methods.REGISTER, catalog.register, internal=True),
     )

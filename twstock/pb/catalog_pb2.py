@@ -26,13 +26,17 @@ from twstock.pb import replication_pb2 as twstock_dot_pb_dot_replication__pb2
 
 from twstock.pb.replication_pb2 import *
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18twstock/pb/catalog.proto\x12\x07twstock\x1a\x1ctwstock/pb/replication.proto\"F\n\rLookupRequest\x12\x12\n\nstock_name\x18\x01 \x01(\t\x12\x10\n\x08\x66ront_id\x18\x64 \x01(\x05\x12\x0f\n\x07session\x18\x65 \x01(\t\"\xbe\x01\n\x0eLookupResponse\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05price\x18\x03 \x01(\x01\x12\x10\n\x08quantity\x18\x04 \x01(\x03\x12\x0f\n\x07message\x18\x64 \x01(\t\x12\x13\n\x0bprice_cents\x18\x65 \x01(\x03\x12\x0e\n\x06volume\x18\x66 \x01(\x03\x12\x0f\n\x07version\x18g \x01(\x03\x12\x18\n\x10initial_quantity\x18h \x01(\x03\x12\x0e\n\x06halted\x18i \x01(\x08\"K\n\x11LookupManyRequest\x12\x13\n\x0bstock_names\x18\x01 \x03(\t\x12\x10\n\x08\x66ront_id\x18\x02 \x01(\x05\x12\x0f\n\x07session\x18\x03 \x01(\t\"=\n\x12LookupManyResponse\x12\'\n\x06stocks\x18\x01 \x03(\x0b\x32\x17.twstock.LookupResponse\"F\n\tOrderItem\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x10\n\x08quantity\x18\x04 \x01(\x03\"v\n\rExecutedTrade\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12 \n\x04item\x18\x02 \x01(\x0b\x32\x12.twstock.OrderItem\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x13\n\x0bprice_cents\x18\x04 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x05 \x01(\x03\"N\n\x0cOrderColumns\x12\x0c\n\x04keys\x18\x01 \x03(\t\x12\r\n\x05names\x18\x02 \x03(\t\x12\r\n\x05types\x18\x03 \x03(\t\x12\x12\n\nquantities\x18\x04 \x03(\x03\"}\n\x0cTradeColumns\x12%\n\x06orders\x18\x01 \x01(\x0b\x32\x15.twstock.OrderColumns\x12\x0f\n\x07numbers\x18\x02 \x03(\x03\x12\x10\n\x08versions\x18\x03 \x03(\x03\x12\x14\n\x0cprices_cents\x18\x04 \x03(\x03\x12\r\n\x05\x61t_ms\x18\x05 \x03(\x03\"\x90\x01\n\x0eOutcomeColumns\x12\x0f\n\x07numbers\x18\x01 \x03(\x03\x12\x10\n\x08versions\x18\x02 \x03(\x03\x12\x14\n\x0cprices_cents\x18\x03 \x03(\x03\x12\r\n\x05\x61t_ms\x18\x04 \x03(\x03\x12\x10\n\x08refusals\x18\x05 \x03(\t\x12\x12\n\nkey_reused\x18\x06 \x03(\x08\x12\x10\n\x08replayed\x18\x07 \x03(\x08\"\xa5\x01\n\nTradeBatch\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12\x10\n\x08recorded\x18\x03 \x01(\x03\x12\r\n\x05known\x18\x04 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x05 \x01(\x03\x12!\n\x05items\x18\x06 \x03(\x0b\x32\x12.twstock.OrderItem\x12%\n\x06orders\x18\x07 \x01(\x0b\x32\x15.twstock.OrderColumns\"\x80\x01\n\x0cTradeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0fnumber_of_items\x18\x02 \x01(\x03\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\"\n\x05\x62\x61tch\x18\x64 \x01(\x0b\x32\x13.twstock.TradeBatch\x12\x17\n\x0fidempotency_key\x18\x65 \x01(\t\"\x8c\x01\n\rTradeResponse\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x64 \x01(\t\x12)\n\x08outcomes\x18g \x01(\x0b\x32\x17.twstock.OutcomeColumns\x12%\n\x06others\x18h \x01(\x0b\x32\x15.twstock.TradeColumnsJ\x04\x08\x65\x10\x66J\x04\x08\x66\x10g\"1\n\x11\x42\x65ginEpochRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x03\"Q\n\x12\x42\x65ginEpochResponse\x12&\n\x06trades\x18\x01 \x03(\x0b\x32\x16.twstock.ExecutedTrade\x12\x13\n\x0blast_number\x18\x02 \x01(\x03\"A\n\x0fRegisterRequest\x12\x10\n\x08\x66ront_id\x18\x01 \x01(\x05\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\t\"\x98\x01\n\x10RegisterResponse\x12\x0f\n\x07lease_s\x18\x01 \x01(\x01\x12\r\n\x05\x66resh\x18\x02 \x01(\x08\x12\x35\n\x06missed\x18\x03 \x03(\x0b\x32%.twstock.RegisterResponse.MissedEntry\x1a-\n\x0bMissedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"1\n\x11ListStocksRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\"K\n\x12ListStocksResponse\x12\'\n\x06stocks\x18\x01 \x03(\x0b\x32\x17.twstock.LookupResponse\x12\x0c\n\x04next\x18\x02 \x01(\t\"p\n\x12\x43hangeStockRequest\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x13\n\x0bprice_cents\x18\x04 \x01(\x03\x12\x10\n\x08quantity\x18\x05 \x01(\x03\"\x85\x01\n\x13\x43hangeStockResponse\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x15\n\rchange_number\x18\x03 \x01(\x03\x12\x10\n\x08replayed\x18\x04 \x01(\x08\x12&\n\x05stock\x18\x05 \x01(\x0b\x32\x17.twstock.LookupResponse\"\x80\x01\n\x0bStockChange\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x13\n\x0bprice_cents\x18\x04 \x01(\x03\x12\x10\n\x08quantity\x18\x05 \x01(\x03\x12\x0f\n\x07version\x18\x06 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x07 \x01(\x03\"2\n\x12ListChangesRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x03\x12\r\n\x05limit\x18\x02 \x01(\x05\"f\n\x13ListChangesResponse\x12%\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x14.twstock.StockChange\x12\x0c\n\x04next\x18\x02 \x01(\x03\x12\x0c\n\x04last\x18\x03 \x01(\x03\x12\x0c\n\x04made\x18\x04 \x01(\x03\"@\n\x16ReplicateTradesRequest\x12&\n\x06\x61ppend\x18\x01 \x01(\x0b\x32\x16.twstock.AppendEntries\"?\n\x17ReplicateTradesResponse\x12$\n\x06\x61ppend\x18\x01 \x01(\x0b\x32\x14.twstock.AppendReply\"G\n\x13\x46\x65tchEntriesRequest\x12\x1b\n\x04peer\x18\x01 \x01(\x0b\x32\r.twstock.Peer\x12\x13\n\x0b\x61\x66ter_index\x18\x02 \x01(\x03\"|\n\x14\x46\x65tchEntriesResponse\x12\x12\n\nprev_index\x18\x01 \x01(\x03\x12\x11\n\tprev_term\x18\x02 \x01(\x03\x12\x1f\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x0e.twstock.Entry\x12\x0e\n\x06\x63ommit\x18\x04 \x01(\x03\x12\x0c\n\x04term\x18\x05 \x01(\x03\x32\x9c\x07\n\x07\x43\x61talog\x12\x39\n\x06Lookup\x12\x16.twstock.LookupRequest\x1a\x17.twstock.LookupResponse\x12\x45\n\nLookupMany\x12\x1a.twstock.LookupManyRequest\x1a\x1b.twstock.LookupManyResponse\x12\x36\n\x05Trade\x12\x15.twstock.TradeRequest\x1a\x16.twstock.TradeResponse\x12\x45\n\nBeginEpoch\x12\x1a.twstock.BeginEpochRequest\x1a\x1b.twstock.BeginEpochResponse\x12?\n\x08Register\x12\x18.twstock.RegisterRequest\x1a\x19.twstock.RegisterResponse\x12\x45\n\nListStocks\x12\x1a.twstock.ListStocksRequest\x1a\x1b.twstock.ListStocksResponse\x12H\n\x0b\x43hangeStock\x12\x1b.twstock.ChangeStockRequest\x1a\x1c.twstock.ChangeStockResponse\x12H\n\x0bListChanges\x12\x1b.twstock.ListChangesRequest\x1a\x1c.twstock.ListChangesResponse\x12\x37\n\tHeartbeat\x12\x0e.twstock.Empty\x1a\x1a.twstock.HeartbeatResponse\x12T\n\x0fReplicateTrades\x12\x1f.twstock.ReplicateTradesRequest\x1a .twstock.ReplicateTradesResponse\x12H\n\x0bRequestVote\x12\x1b.twstock.RequestVoteRequest\x1a\x1c.twstock.RequestVoteResponse\x12N\n\rNotifyReplica\x12\x1d.twstock.NotifyReplicaRequest\x1a\x1e.twstock.NotifyReplicaResponse\x12K\n\x0c\x46\x65tchEntries\x12\x1c.twstock.FetchEntriesRequest\x1a\x1d.twstock.FetchEntriesResponseP\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18twstock/pb/catalog.proto\x12\x07twstock\x1a\x1ctwstock/pb/replication.proto\"F\n\rLookupRequest\x12\x12\n\nstock_name\x18\x01 \x01(\t\x12\x10\n\x08\x66ront_id\x18\x64 \x01(\x05\x12\x0f\n\x07session\x18\x65 \x01(\t\"\xbe\x01\n\x0eLookupResponse\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05price\x18\x03 \x01(\x01\x12\x10\n\x08quantity\x18\x04 \x01(\x03\x12\x0f\n\x07message\x18\x64 \x01(\t\x12\x13\n\x0bprice_cents\x18\x65 \x01(\x03\x12\x0e\n\x06volume\x18\x66 \x01(\x03\x12\x0f\n\x07version\x18g \x01(\x03\x12\x18\n\x10initial_quantity\x18h \x01(\x03\x12\x0e\n\x06halted\x18i \x01(\x08\"K\n\x11LookupManyRequest\x12\x13\n\x0bstock_names\x18\x01 \x03(\t\x12\x10\n\x08\x66ront_id\x18\x02 \x01(\x05\x12\x0f\n\x07session\x18\x03 \x01(\t\"=\n\x12LookupManyResponse\x12\'\n\x06stocks\x18\x01 \x03(\x0b\x32\x17.twstock.LookupResponse\"F\n\tOrderItem\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x10\n\x08quantity\x18\x04 \x01(\x03\"v\n\rExecutedTrade\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12 \n\x04item\x18\x02 \x01(\x0b\x32\x12.twstock.OrderItem\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x13\n\x0bprice_cents\x18\x04 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x05 \x01(\x03\"N\n\x0cOrderColumns\x12\x0c\n\x04keys\x18\x01 \x03(\t\x12\r\n\x05names\x18\x02 \x03(\t\x12\r\n\x05types\x18\x03 \x03(\t\x12\x12\n\nquantities\x18\x04 \x03(\x03\"}\n\x0cTradeColumns\x12%\n\x06orders\x18\x01 \x01(\x0b\x32\x15.twstock.OrderColumns\x12\x0f\n\x07numbers\x18\x02 \x03(\x03\x12\x10\n\x08versions\x18\x03 \x03(\x03\x12\x14\n\x0cprices_cents\x18\x04 \x03(\x03\x12\r\n\x05\x61t_ms\x18\x05 \x03(\x03\"\x90\x01\n\x0eOutcomeColumns\x12\x0f\n\x07numbers\x18\x01 \x03(\x03\x12\x10\n\x08versions\x18\x02 \x03(\x03\x12\x14\n\x0cprices_cents\x18\x03 \x03(\x03\x12\r\n\x05\x61t_ms\x18\x04 \x03(\x03\x12\x10\n\x08refusals\x18\x05 \x03(\t\x12\x12\n\nkey_reused\x18\x06 \x03(\x08\x12\x10\n\x08replayed\x18\x07 \x03(\x08\"\xa5\x01\n\nTradeBatch\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12\x10\n\x08recorded\x18\x03 \x01(\x03\x12\r\n\x05known\x18\x04 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x05 \x01(\x03\x12!\n\x05items\x18\x06 \x03(\x0b\x32\x12.twstock.OrderItem\x12%\n\x06orders\x18\x07 \x01(\x0b\x32\x15.twstock.OrderColumns\"\x91\x01\n\x0cTradeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0fnumber_of_items\x18\x02 \x01(\x03\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\"\n\x05\x62\x61tch\x18\x64 \x01(\x0b\x32\x13.twstock.TradeBatch\x12\x17\n\x0fidempotency_key\x18\x65 \x01(\t\x12\x0f\n\x07\x61t_once\x18\x66 \x01(\x08\"\xfe\x01\n\rTradeResponse\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x64 \x01(\t\x12)\n\x08outcomes\x18g \x01(\x0b\x32\x17.twstock.OutcomeColumns\x12%\n\x06others\x18h \x01(\x0b\x32\x15.twstock.TradeColumns\x12<\n\x0bunpublished\x18i \x03(\x0b\x32\'.twstock.TradeResponse.UnpublishedEntry\x1a\x32\n\x10UnpublishedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01J\x04\x08\x65\x10\x66J\x04\x08\x66\x10g\"\x88\x01\n\x15\x41waitPublishedRequest\x12>\n\x08versions\x18\x01 \x03(\x0b\x32,.twstock.AwaitPublishedRequest.VersionsEntry\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x18\n\x16\x41waitPublishedResponse\"1\n\x11\x42\x65ginEpochRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x03\"Q\n\x12\x42\x65ginEpochResponse\x12&\n\x06trades\x18\x01 \x03(\x0b\x32\x16.twstock.ExecutedTrade\x12\x13\n\x0blast_number\x18\x02 \x01(\x03\"A\n\x0fRegisterRequest\x12\x10\n\x08\x66ront_id\x18\x01 \x01(\x05\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\t\"\x98\x01\n\x10RegisterResponse\x12\x0f\n\x07lease_s\x18\x01 \x01(\x01\x12\r\n\x05\x66resh\x18\x02 \x01(\x08\x12\x35\n\x06missed\x18\x03 \x03(\x0b\x32%.twstock.RegisterResponse.MissedEntry\x1a-\n\x0bMissedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"1\n\x11ListStocksRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\"K\n\x12ListStocksResponse\x12\'\n\x06stocks\x18\x01 \x03(\x0b\x32\x17.twstock.LookupResponse\x12\x0c\n\x04next\x18\x02 \x01(\t\"p\n\x12\x43hangeStockRequest\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x13\n\x0bprice_cents\x18\x04 \x01(\x03\x12\x10\n\x08quantity\x18\x05 \x01(\x03\"\x85\x01\n\x13\x43hangeStockResponse\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x15\n\rchange_number\x18\x03 \x01(\x03\x12\x10\n\x08replayed\x18\x04 \x01(\x08\x12&\n\x05stock\x18\x05 \x01(\x0b\x32\x17.twstock.LookupResponse\"\x80\x01\n\x0bStockChange\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x13\n\x0bprice_cents\x18\x04 \x01(\x03\x12\x10\n\x08quantity\x18\x05 \x01(\x03\x12\x0f\n\x07version\x18\x06 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x07 \x01(\x03\"2\n\x12ListChangesRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x03\x12\r\n\x05limit\x18\x02 \x01(\x05\"f\n\x13ListChangesResponse\x12%\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x14.twstock.StockChange\x12\x0c\n\x04next\x18\x02 \x01(\x03\x12\x0c\n\x04last\x18\x03 \x01(\x03\x12\x0c\n\x04made\x18\x04 \x01(\x03\"@\n\x16ReplicateTradesRequest\x12&\n\x06\x61ppend\x18\x01 \x01(\x0b\x32\x16.twstock.AppendEntries\"?\n\x17ReplicateTradesResponse\x12$\n\x06\x61ppend\x18\x01 \x01(\x0b\x32\x14.twstock.AppendReply\"G\n\x13\x46\x65tchEntriesRequest\x12\x1b\n\x04peer\x18\x01 \x01(\x0b\x32\r.twstock.Peer\x12\x13\n\x0b\x61\x66ter_index\x18\x02 \x01(\x03\"|\n\x14\x46\x65tchEntriesResponse\x12\x12\n\nprev_index\x18\x01 \x01(\x03\x12\x11\n\tprev_term\x18\x02 \x01(\x03\x12\x1f\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x0e.twstock.Entry\x12\x0e\n\x06\x63ommit\x18\x04 \x01(\x03\x12\x0c\n\x04term\x18\x05 \x01(\x03\x32\xef\x07\n\x07\x43\x61talog\x12\x39\n\x06Lookup\x12\x16.twstock.LookupRequest\x1a\x17.twstock.LookupResponse\x12\x45\n\nLookupMany\x12\x1a.twstock.LookupManyRequest\x1a\x1b.twstock.LookupManyResponse\x12\x36\n\x05Trade\x12\x15.twstock.TradeRequest\x1a\x16.twstock.TradeResponse\x12Q\n\x0e\x41waitPublished\x12\x1e.twstock.AwaitPublishedRequest\x1a\x1f.twstock.AwaitPublishedResponse\x12\x45\n\nBeginEpoch\x12\x1a.twstock.BeginEpochRequest\x1a\x1b.twstock.BeginEpochResponse\x12?\n\x08Register\x12\x18.twstock.RegisterRequest\x1a\x19.twstock.RegisterResponse\x12\x45\n\nListStocks\x12\x1a.twstock.ListStocksRequest\x1a\x1b.twstock.ListStocksResponse\x12H\n\x0b\x43hangeStock\x12\x1b.twstock.ChangeStockRequest\x1a\x1c.twstock.ChangeStockResponse\x12H\n\x0bListChanges\x12\x1b.twstock.ListChangesRequest\x1a\x1c.twstock.ListChangesResponse\x12\x37\n\tHeartbeat\x12\x0e.twstock.Empty\x1a\x1a.twstock.HeartbeatResponse\x12T\n\x0fReplicateTrades\x12\x1f.twstock.ReplicateTradesRequest\x1a .twstock.ReplicateTradesResponse\x12H\n\x0bRequestVote\x12\x1b.twstock.RequestVoteRequest\x1a\x1c.twstock.RequestVoteResponse\x12N\n\rNotifyReplica\x12\x1d.twstock.NotifyReplicaRequest\x1a\x1e.twstock.NotifyReplicaResponse\x12K\n\x0c\x46\x65tchEntries\x12\x1c.twstock.FetchEntriesRequest\x1a\x1d.twstock.FetchEntriesResponseP\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'twstock.pb.catalog_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_TRADERESPONSE_UNPUBLISHEDENTRY']._loaded_options = None
+  _globals['_TRADERESPONSE_UNPUBLISHEDENTRY']._serialized_options = b'8\001'
+  _globals['_AWAITPUBLISHEDREQUEST_VERSIONSENTRY']._loaded_options = None
+  _globals['_AWAITPUBLISHEDREQUEST_VERSIONSENTRY']._serialized_options = b'8\001'
   _globals['_REGISTERRESPONSE_MISSEDENTRY']._loaded_options = None
   _globals['_REGISTERRESPONSE_MISSEDENTRY']._serialized_options = b'8\001'
   _globals['_LOOKUPREQUEST']._serialized_start=67
@@ -56,41 +60,49 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRADEBATCH']._serialized_start=1019
   _globals['_TRADEBATCH']._serialized_end=1184
   _globals['_TRADEREQUEST']._serialized_start=1187
-  _globals['_TRADEREQUEST']._serialized_end=1315
-  _globals['_TRADERESPONSE']._serialized_start=1318
-  _globals['_TRADERESPONSE']._serialized_end=1458
-  _globals['_BEGINEPOCHREQUEST']._serialized_start=1460
-  _globals['_BEGINEPOCHREQUEST']._serialized_end=1509
-  _globals['_BEGINEPOCHRESPONSE']._serialized_start=1511
-  _globals['_BEGINEPOCHRESPONSE']._serialized_end=1592
-  _globals['_REGISTERREQUEST']._serialized_start=1594
-  _globals['_REGISTERREQUEST']._serialized_end=1659
-  _globals['_REGISTERRESPONSE']._serialized_start=1662
-  _globals['_REGISTERRESPONSE']._serialized_end=1814
-  _globals['_REGISTERRESPONSE_MISSEDENTRY']._serialized_start=1769
-  _globals['_REGISTERRESPONSE_MISSEDENTRY']._serialized_end=1814
-  _globals['_LISTSTOCKSREQUEST']._serialized_start=1816
-  _globals['_LISTSTOCKSREQUEST']._serialized_end=1865
-  _globals['_LISTSTOCKSRESPONSE']._serialized_start=1867
-  _globals['_LISTSTOCKSRESPONSE']._serialized_end=1942
-  _globals['_CHANGESTOCKREQUEST']._serialized_start=1944
-  _globals['_CHANGESTOCKREQUEST']._serialized_end=2056
-  _globals['_CHANGESTOCKRESPONSE']._serialized_start=2059
-  _globals['_CHANGESTOCKRESPONSE']._serialized_end=2192
-  _globals['_STOCKCHANGE']._serialized_start=2195
-  _globals['_STOCKCHANGE']._serialized_end=2323
-  _globals['_LISTCHANGESREQUEST']._serialized_start=2325
-  _globals['_LISTCHANGESREQUEST']._serialized_end=2375
-  _globals['_LISTCHANGESRESPONSE']._serialized_start=2377
-  _globals['_LISTCHANGESRESPONSE']._serialized_end=2479
-  _globals['_REPLICATETRADESREQUEST']._serialized_start=2481
-  _globals['_REPLICATETRADESREQUEST']._serialized_end=2545
-  _globals['_REPLICATETRADESRESPONSE']._serialized_start=2547
-  _globals['_REPLICATETRADESRESPONSE']._serialized_end=2610
-  _globals['_FETCHENTRIESREQUEST']._serialized_start=2612
-  _globals['_FETCHENTRIESREQUEST']._serialized_end=2683
-  _globals['_FETCHENTRIESRESPONSE']._serialized_start=2685
-  _globals['_FETCHENTRIESRESPONSE']._serialized_end=2809
-  _globals['_CATALOG']._serialized_start=2812
-  _globals['_CATALOG']._serialized_end=3736
+  _globals['_TRADEREQUEST']._serialized_end=1332
+  _globals['_TRADERESPONSE']._serialized_start=1335
+  _globals['_TRADERESPONSE']._serialized_end=1589
+  _globals['_TRADERESPONSE_UNPUBLISHEDENTRY']._serialized_start=1527
+  _globals['_TRADERESPONSE_UNPUBLISHEDENTRY']._serialized_end=1577
+  _globals['_AWAITPUBLISHEDREQUEST']._serialized_start=1592
+  _globals['_AWAITPUBLISHEDREQUEST']._serialized_end=1728
+  _globals['_AWAITPUBLISHEDREQUEST_VERSIONSENTRY']._serialized_start=1681
+  _globals['_AWAITPUBLISHEDREQUEST_VERSIONSENTRY']._serialized_end=1728
+  _globals['_AWAITPUBLISHEDRESPONSE']._serialized_start=1730
+  _globals['_AWAITPUBLISHEDRESPONSE']._serialized_end=1754
+  _globals['_BEGINEPOCHREQUEST']._serialized_start=1756
+  _globals['_BEGINEPOCHREQUEST']._serialized_end=1805
+  _globals['_BEGINEPOCHRESPONSE']._serialized_start=1807
+  _globals['_BEGINEPOCHRESPONSE']._serialized_end=1888
+  _globals['_REGISTERREQUEST']._serialized_start=1890
+  _globals['_REGISTERREQUEST']._serialized_end=1955
+  _globals['_REGISTERRESPONSE']._serialized_start=1958
+  _globals['_REGISTERRESPONSE']._serialized_end=2110
+  _globals['_REGISTERRESPONSE_MISSEDENTRY']._serialized_start=2065
+  _globals['_REGISTERRESPONSE_MISSEDENTRY']._serialized_end=2110
+  _globals['_LISTSTOCKSREQUEST']._serialized_start=2112
+  _globals['_LISTSTOCKSREQUEST']._serialized_end=2161
+  _globals['_LISTSTOCKSRESPONSE']._serialized_start=2163
+  _globals['_LISTSTOCKSRESPONSE']._serialized_end=2238
+  _globals['_CHANGESTOCKREQUEST']._serialized_start=2240
+  _globals['_CHANGESTOCKREQUEST']._serialized_end=2352
+  _globals['_CHANGESTOCKRESPONSE']._serialized_start=2355
+  _globals['_CHANGESTOCKRESPONSE']._serialized_end=2488
+  _globals['_STOCKCHANGE']._serialized_start=2491
+  _globals['_STOCKCHANGE']._serialized_end=2619
+  _globals['_LISTCHANGESREQUEST']._serialized_start=2621
+  _globals['_LISTCHANGESREQUEST']._serialized_end=2671
+  _globals['_LISTCHANGESRESPONSE']._serialized_start=2673
+  _globals['_LISTCHANGESRESPONSE']._serialized_end=2775
+  _globals['_REPLICATETRADESREQUEST']._serialized_start=2777
+  _globals['_REPLICATETRADESREQUEST']._serialized_end=2841
+  _globals['_REPLICATETRADESRESPONSE']._serialized_start=2843
+  _globals['_REPLICATETRADESRESPONSE']._serialized_end=2906
+  _globals['_FETCHENTRIESREQUEST']._serialized_start=2908
+  _globals['_FETCHENTRIESREQUEST']._serialized_end=2979
+  _globals['_FETCHENTRIESRESPONSE']._serialized_start=2981
+  _globals['_FETCHENTRIESRESPONSE']._serialized_end=3105
+  _globals['_CATALOG']._serialized_start=3108
+  _globals['_CATALOG']._serialized_end=4115
 # @@protoc_insertion_point(module_scope)

@@ -160,30 +160,58 @@ class TradeBatch(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., number: _Optional[int] = ..., recorded: _Optional[int] = ..., known: _Optional[int] = ..., at_ms: _Optional[int] = ..., items: _Optional[_Iterable[_Union[OrderItem, _Mapping]]] = ..., orders: _Optional[_Union[OrderColumns, _Mapping]] = ...) -> None: ...
 
 class TradeRequest(_message.Message):
-    __slots__ = ("name", "number_of_items", "type", "batch", "idempotency_key")
+    __slots__ = ("name", "number_of_items", "type", "batch", "idempotency_key", "at_once")
     NAME_FIELD_NUMBER: _ClassVar[int]
     NUMBER_OF_ITEMS_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    AT_ONCE_FIELD_NUMBER: _ClassVar[int]
     name: str
     number_of_items: int
     type: str
     batch: TradeBatch
     idempotency_key: str
-    def __init__(self, name: _Optional[str] = ..., number_of_items: _Optional[int] = ..., type: _Optional[str] = ..., batch: _Optional[_Union[TradeBatch, _Mapping]] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+    at_once: bool
+    def __init__(self, name: _Optional[str] = ..., number_of_items: _Optional[int] = ..., type: _Optional[str] = ..., batch: _Optional[_Union[TradeBatch, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., at_once: bool = ...) -> None: ...
 
 class TradeResponse(_message.Message):
-    __slots__ = ("code", "message", "outcomes", "others")
+    __slots__ = ("code", "message", "outcomes", "others", "unpublished")
+    class UnpublishedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     OUTCOMES_FIELD_NUMBER: _ClassVar[int]
     OTHERS_FIELD_NUMBER: _ClassVar[int]
+    UNPUBLISHED_FIELD_NUMBER: _ClassVar[int]
     code: int
     message: str
     outcomes: OutcomeColumns
     others: TradeColumns
-    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., outcomes: _Optional[_Union[OutcomeColumns, _Mapping]] = ..., others: _Optional[_Union[TradeColumns, _Mapping]] = ...) -> None: ...
+    unpublished: _containers.ScalarMap[str, int]
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., outcomes: _Optional[_Union[OutcomeColumns, _Mapping]] = ..., others: _Optional[_Union[TradeColumns, _Mapping]] = ..., unpublished: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class AwaitPublishedRequest(_message.Message):
+    __slots__ = ("versions",)
+    class VersionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    versions: _containers.ScalarMap[str, int]
+    def __init__(self, versions: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class AwaitPublishedResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class BeginEpochRequest(_message.Message):
     __slots__ = ("epoch", "after")

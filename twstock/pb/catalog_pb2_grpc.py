@@ -50,6 +50,11 @@ class CatalogStub(object):
                 request_serializer=twstock_dot_pb_dot_catalog__pb2.TradeRequest.SerializeToString,
                 response_deserializer=twstock_dot_pb_dot_catalog__pb2.TradeResponse.FromString,
                 _registered_method=True)
+        self.AwaitPublished = channel.unary_unary(
+                '/twstock.Catalog/AwaitPublished',
+                request_serializer=twstock_dot_pb_dot_catalog__pb2.AwaitPublishedRequest.SerializeToString,
+                response_deserializer=twstock_dot_pb_dot_catalog__pb2.AwaitPublishedResponse.FromString,
+                _registered_method=True)
         self.BeginEpoch = channel.unary_unary(
                 '/twstock.Catalog/BeginEpoch',
                 request_serializer=twstock_dot_pb_dot_catalog__pb2.BeginEpochRequest.SerializeToString,
@@ -126,8 +131,17 @@ class CatalogServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AwaitPublished(self, request, context):
+        """Answers when no cache hides what was asked for: what a batch that was to be answered at
+        once left unpublished.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def BeginEpoch(self, request, context):
-        """Raises the fence to the epoch and lists every executed trade after a number.
+        """Raises the fence to the epoch and lists every executed trade after a number; answers when
+        no cache hides anything that was committed before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -206,6 +220,11 @@ def add_CatalogServicer_to_server(servicer, server):
                     servicer.Trade,
                     request_deserializer=twstock_dot_pb_dot_catalog__pb2.TradeRequest.FromString,
                     response_serializer=twstock_dot_pb_dot_catalog__pb2.TradeResponse.SerializeToString,
+            ),
+            'AwaitPublished': grpc.unary_unary_rpc_method_handler(
+                    servicer.AwaitPublished,
+                    request_deserializer=twstock_dot_pb_dot_catalog__pb2.AwaitPublishedRequest.FromString,
+                    response_serializer=twstock_dot_pb_dot_catalog__pb2.AwaitPublishedResponse.SerializeToString,
             ),
             'BeginEpoch': grpc.unary_unary_rpc_method_handler(
                     servicer.BeginEpoch,
@@ -339,6 +358,33 @@ class Catalog(object):
             '/twstock.Catalog/Trade',
             twstock_dot_pb_dot_catalog__pb2.TradeRequest.SerializeToString,
             twstock_dot_pb_dot_catalog__pb2.TradeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AwaitPublished(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/twstock.Catalog/AwaitPublished',
+            twstock_dot_pb_dot_catalog__pb2.AwaitPublishedRequest.SerializeToString,
+            twstock_dot_pb_dot_catalog__pb2.AwaitPublishedResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -263,11 +263,37 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class AtOnce:
+    """A Batch to be answered as soon as it is committed. Whoever sends it asks AwaitPublished
+    for what is ``unpublished`` then, before anybody is told of the outcomes.
+    """
+
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
 class Verdicts:
-    """The answer to a Batch: one verdict for each order, and the ``others`` of a BatchResult."""
+    """The answer to a Batch: one verdict for each order, and ``others`` and ``unpublished`` of a
+    BatchResult.
+    """
 
     verdicts: tuple[Verdict, ...]
     others: tuple[Trade, ...] = ()
+    unpublished: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitPublished:
+    """Asks to be answered when no cache hides these versions of stocks any more, by name;
+    without any: all that is committed when the question comes.
+    """
+
+    versions: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The answer to AwaitPublished: lookups show that, or newer, wherever they are asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +309,7 @@ class Observed:
     families: tuple[Family, ...]
 
 
-TradeCall = Batch | PlaceOrder
+TradeCall = AtOnce | Batch | PlaceOrder
 """Trade: a batch of the order leader, or the seed's single trade."""
 
 

@@ -185,6 +185,14 @@ TRADE: Method[calls.TradeCall, calls.Verdicts | calls.Placement] = Method(
     trading.trade_answer,
     trading.to_trade_answer,
 )
+AWAIT_PUBLISHED: Method[calls.AwaitPublished, calls.Published] = Method(
+    "Catalog",
+    "AwaitPublished",
+    encoder(lambda q: catalog.AwaitPublishedRequest(versions=q.versions)),
+    decoder(catalog.AwaitPublishedRequest, lambda pb: calls.AwaitPublished(dict(pb.versions))),
+    encoder(lambda _: catalog.AwaitPublishedResponse()),
+    decoder(catalog.AwaitPublishedResponse, lambda _: calls.Published()),
+)
 BEGIN_EPOCH: Method[BeginEpoch, calls.ExecutedTrades] = Method(
     "Catalog",
     "BeginEpoch",

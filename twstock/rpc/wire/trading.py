@@ -63,6 +63,8 @@ def to_batch(pb: Any) -> Batch:
 
 
 def trade_call(q: calls.TradeCall) -> bytes:
+    if isinstance(q, calls.AtOnce):
+        return to_bytes(catalog.TradeRequest(batch=batch(q.batch), at_once=True))
     if isinstance(q, Batch):
         return to_bytes(catalog.TradeRequest(batch=batch(q)))
     return to_bytes(
@@ -75,7 +77,8 @@ def trade_call(q: calls.TradeCall) -> bytes:
 def to_trade_call(data: bytes) -> calls.TradeCall:
     pb = catalog.TradeRequest.FromString(data)
     if pb.HasField("batch"):
-        return to_batch(pb.batch)
+        asked = to_batch(pb.batch)
+        return calls.AtOnce(asked) if pb.at_once else asked
     return calls.PlaceOrder(pb.idempotency_key, pb.name, pb.type, pb.number_of_items)
 
 
@@ -88,6 +91,7 @@ def trade_answer(a: calls.Verdicts | calls.Placement) -> bytes:
             code=OK,
             outcomes=columns.verdicts(a.verdicts),
             others=columns.trades(a.others) if a.others else None,
+            unpublished=a.unpublished,
         )
     )
 
@@ -96,7 +100,8 @@ def to_trade_answer(data: bytes) -> calls.Verdicts | calls.Placement:
     pb = catalog.TradeResponse.FromString(data)
     if pb.code == NOT_FOUND:
         return calls.Placement(refusal=pb.message)
-    return calls.Verdicts(columns.to_verdicts(pb.outcomes), columns.to_trades(pb.others))
+    others, unpublished = columns.to_trades(pb.others), dict(pb.unpublished)
+    return calls.Verdicts(columns.to_verdicts(pb.outcomes), others, unpublished)
 
 
 def place_order(q: calls.PlaceOrder) -> bytes:
