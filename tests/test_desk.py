@@ -68,13 +68,15 @@ def test_one_batch_at_a_time() -> None:
 
 
 def test_refused_orders_are_settled_and_leave() -> None:
-    """A refusal is answered at once, and takes no number."""
+    """A refusal takes no number; until it is answered, whoever asks again joins it."""
     desk = desk_with("a", "b")
     desk.send(desk.take(), 0, 0)
     refused = Outcome(refusal=Refusal.NOT_ENOUGH)
     learnt = desk.learn(BatchResult((refused, Outcome(trade(11, "b")))))
     assert learnt.settled == {"a": refused}
     assert learnt.trades == (trade(11, "b"),)
+    assert desk.place(order("a")) is Place.JOINED
+    desk.close(learnt.settled)
     assert desk.place(order("a")) is Place.QUEUED
     assert desk.place(order("b")) is Place.JOINED
 

@@ -1,6 +1,7 @@
 """One term of leading the order group, against the catalog's real state machine."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 from twisted.internet.defer import Deferred, succeed
@@ -43,7 +44,11 @@ def order(key: str, quantity: int = 1, name: str = "GameStart") -> Order:
 
 
 class Catalog:
-    """The catalog's state machine, and a wire that a test can break."""
+    """The catalog's state machine, and a wire that a test can break.
+
+    With ``hides``, caches hide every new version until ``publish`` is called; ``asked`` are the
+    questions about it that have no answer yet.
+    """
 
     def __init__(self) -> None:
         self.state = CatalogState(1000, 3600.0)
@@ -53,7 +58,12 @@ class Catalog:
         self.lose_answers = 0
         self.refuse: Exception | None = None
         self.held: list[Deferred[None]] | None = None
-        self.apply(Seed((Stock("GameStart", 1599, 100, initial_quantity=100),)))
+        self.hides = False
+        self.shown: dict[str, int] = {}
+        self.asked: list[tuple[Mapping[str, int], Deferred[None]]] = []
+        self.questions = 0
+        stocks = (Stock(name, 1599, 100, initial_quantity=100) for name in ("FishCo", "GameStart"))
+        self.apply(Seed(tuple(stocks)))
 
     def apply(self, command: CatalogCommand) -> object:
         """Commit and apply one command."""
@@ -65,12 +75,41 @@ class Catalog:
         self.batches.append(batch)
         result = await self._call(batch)
         assert isinstance(result, BatchResult)
-        return result
+        if not self.hides:
+            self.publish()
+        names = {order.name for order in batch.orders} | {t.order.name for t in result.others}
+        stocks = {s.name: s.version for s in self.state.stocks() if s.name in names}
+        return replace(result, unpublished=self.unpublished(stocks))
+
+    def unpublished(self, versions: Mapping[str, int]) -> dict[str, int]:
+        """Those that a cache hides."""
+        return {n: v for n, v in versions.items() if self.shown.get(n, 0) < v}
+
+    def publish(self) -> None:
+        """No cache hides anything that is committed."""
+        self.shown = {stock.name: stock.version for stock in self.state.stocks()}
+        asked, self.asked = self.asked, []
+        for _, answer in asked:
+            answer.callback(None)
+
+    async def await_published(self, versions: Mapping[str, int]) -> None:
+        """The order leader's call."""
+        self.questions += 1
+        if self.lose_requests:
+            self.lose_requests -= 1
+            raise OutcomeUnknown("lost on the way there")
+        if self.unpublished(versions):
+            answer: Deferred[None] = Deferred()
+            self.asked.append((versions, answer))
+            await answer
 
     async def begin_epoch(self, epoch: BeginEpoch) -> ExecutedTrades:
         """The order leader's call."""
         result = await self._call(epoch)
         assert isinstance(result, ExecutedTrades)
+        if not self.hides:
+            self.publish()
+        await self.await_published({s.name: s.version for s in self.state.stocks()})
         return result
 
     async def _call(self, command: CatalogCommand) -> object:
@@ -149,7 +188,7 @@ class Desk:
             self.orders,
             self.catalog,
             self.clock,
-            Limits(orders_waiting_max=4, batch_orders_max=2),
+            Limits(orders_waiting_max=4, batch_orders_max=2, publication_questions_max=2),
             lambda: 1000,
             self.panics.append,
         )
@@ -392,3 +431,184 @@ def test_desk_is_bounded(desk: Desk) -> None:
         place(leading, order(key))
     with pytest.raises(Overloaded):
         place(leading, order("e"))
+
+
+# --- the caches ----------------------------------------------------------------------------------
+
+
+def hiding(desk: Desk) -> Leading:
+    """A leader that serves, at a catalog whose front-ends hide what is new."""
+    leading = desk.lead(1)
+    desk.catalog.hides = True
+    return leading
+
+
+def test_an_order_is_recorded_while_caches_are_told(desk: Desk) -> None:
+    """Its record waits for nobody, but its answer waits for both."""
+    leading = hiding(desk)
+    results = place(leading, order("a"))
+    assert desk.orders.state.last_number == 1
+    assert [versions for versions, _ in desk.catalog.asked] == [{"GameStart": 1}]
+    assert results == []
+    desk.catalog.publish()
+    assert results == [Placement(1, "", False, 1)]
+    assert leading.orders_open == 0
+
+
+def test_an_order_that_is_published_waits_for_its_record(desk: Desk) -> None:
+    """Whichever comes last brings the answer."""
+    leading = hiding(desk)
+    desk.orders.held = []
+    results = place(leading, order("a"))
+    desk.catalog.publish()
+    assert results == []
+    desk.orders.held.pop()()
+    assert results == [Placement(1, "", False, 1)]
+
+
+def test_what_no_cache_holds_is_not_asked_about(desk: Desk) -> None:
+    """The catalog says so with the outcome, and the answer costs no call more."""
+    leading = desk.lead(1)
+    before = desk.catalog.questions
+    assert place(leading, order("a")) == [Placement(1, "", False, 1)]
+    assert desk.catalog.questions == before
+
+
+def test_the_next_batch_does_not_wait_for_the_caches(desk: Desk) -> None:
+    """Batches go on, each with a question of its own; what no cache hides is answered at once."""
+    leading = hiding(desk)
+    first, second = place(leading, order("a")), place(leading, order("b"))
+    assert [batch.number for batch in desk.catalog.batches] == [1, 2]
+    assert desk.orders.state.last_number == 2
+    assert [versions for versions, _ in desk.catalog.asked] == [{"GameStart": 1}, {"GameStart": 2}]
+    desk.catalog.hides = False
+    assert place(leading, order("c", 1, "FishCo")) == [Placement(3, "", False, 1)]
+    assert (first, second) == ([Placement(1, "", False, 1)], [Placement(2, "", False, 2)])
+
+
+def test_questions_are_bounded_and_what_is_more_gathers(desk: Desk) -> None:
+    """So many wait at the catalog; the next one asks for everything that came meanwhile."""
+    leading = hiding(desk)
+    names = ("GameStart", "GameStart", "FishCo", "GameStart")
+    results = [place(leading, order(f"k{n}", 1, name)) for n, name in enumerate(names)]
+    assert [versions for versions, _ in desk.catalog.asked] == [{"GameStart": 1}, {"GameStart": 2}]
+    first, desk.catalog.asked = desk.catalog.asked[0][1], desk.catalog.asked[1:]
+    first.callback(None)
+    assert [len(result) for result in results] == [1, 0, 0, 0]
+    assert desk.catalog.asked[1][0] == {"FishCo": 1, "GameStart": 3}
+    desk.catalog.publish()
+    assert [len(result) for result in results] == [1, 1, 1, 1]
+
+
+def test_a_retry_waits_for_the_caches_too(desk: Desk) -> None:
+    """The order is recorded, but whoever asks again must not hear of it before the first."""
+    leading = hiding(desk)
+    first = place(leading, order("a"))
+    assert desk.orders.state.by_key("a") is not None
+    again = place(leading, order("a"))
+    with pytest.raises(KeyReused):
+        place(leading, order("a", 2))
+    assert (first, again) == ([], [])
+    desk.catalog.publish()
+    assert first == [Placement(1, "", False, 1)]
+    assert again == [Placement(1, "", True, 1)]
+    assert place(leading, order("a")) == [Placement(1, "", True, 1)]
+    assert [batch.number for batch in desk.catalog.batches] == [1]
+
+
+def test_a_key_from_the_records_waits_for_the_caches_too(desk: Desk) -> None:
+    """An order that nobody of this leader's has placed may be unpublished as well."""
+    leading = hiding(desk)
+    desk.catalog.apply(DirectTrade(order("direct"), 5))
+    place(leading, order("a", 1, "FishCo"))
+    assert desk.orders.state.by_key("direct") is not None
+    retry, other = place(leading, order("direct")), place(leading, order("b", 1, "FishCo"))
+    assert (retry, other) == ([], [])
+    leading.go()
+    desk.catalog.publish()
+    assert retry == [Placement(1, "", True, 1)]
+    assert other == [Placement(3, "", False, 2)]
+
+
+def test_a_key_with_another_body_in_the_records_waits_too(desk: Desk) -> None:
+    """Its refusal tells of the trade."""
+    leading = hiding(desk)
+    desk.catalog.apply(DirectTrade(order("direct"), 5))
+    place(leading, order("a", 1, "FishCo"))
+    reused = place(leading, order("direct", 7))
+    assert reused == []
+    desk.catalog.publish()
+    assert failed(reused) is KeyReused
+
+
+def test_a_refusal_waits_for_the_trade_that_caused_it(desk: Desk) -> None:
+    """Who is told "not enough" must not be shown afterwards that there is enough."""
+    leading = hiding(desk)
+    bought = place(leading, order("a", 100))
+    refused = place(leading, order("b", 1))
+    again = place(leading, order("b", 1))
+    assert (bought, refused, again) == ([], [], [])
+    desk.catalog.publish()
+    assert bought == [Placement(1, "", False, 1)]
+    assert refused == [Placement(refusal="not enough stocks left to buy")]
+    assert again == [Placement(refusal="not enough stocks left to buy", replayed=True)]
+
+
+def test_a_question_is_asked_until_it_is_answered(desk: Desk) -> None:
+    """A catalog that died, or leads no more, is asked again, or the one that follows it."""
+    leading = hiding(desk)
+    desk.catalog.held = []
+    results = place(leading, order("a"))
+    gates, desk.catalog.held = desk.catalog.held, None
+    desk.catalog.lose_requests = 2
+    gates[0].callback(None)
+    assert desk.catalog.asked == []
+    desk.run()
+    (question,) = desk.catalog.asked
+    question[1].errback(OutcomeUnknown("leadership was lost"))
+    desk.catalog.asked.clear()
+    desk.run()
+    assert results == []
+    desk.catalog.publish()
+    assert results == [Placement(1, "", False, 1)]
+
+
+def test_the_end_leaves_open_what_a_cache_may_hide(desk: Desk) -> None:
+    """The order is recorded, so it must not be said that nothing happened."""
+    leading = hiding(desk)
+    desk.catalog.apply(DirectTrade(order("direct"), 5))
+    waiting = [place(leading, order("a", 1, "FishCo")), place(leading, order("b", 101))]
+    waiting.append(place(leading, order("direct")))
+    leading.end()
+    assert [failed(results) for results in waiting] == [OutcomeUnknown] * 3
+    desk.catalog.publish()
+    desk.run()
+    assert [len(results) for results in waiting] == [1, 1, 1]
+    assert desk.clock.getDelayedCalls() == []
+
+
+def test_orders_that_wait_for_the_caches_fill_the_desk(desk: Desk) -> None:
+    """So there is a bound on how many answers wait."""
+    leading = hiding(desk)
+    for key in "abcd":
+        place(leading, order(key))
+    assert desk.orders.state.last_number == 4
+    with pytest.raises(Overloaded):
+        place(leading, order("e"))
+    desk.catalog.publish()
+    desk.catalog.hides = False
+    assert place(leading, order("e")) == [Placement(5, "", False, 5)]
+
+
+def test_a_new_leader_does_not_serve_before_everything_is_published(desk: Desk) -> None:
+    """What the leader before has recorded, the new one would answer from its records."""
+    old = hiding(desk)
+    place(old, order("a"))
+    old.end()
+    new = desk.lead(2)
+    desk.run()
+    with pytest.raises(Unavailable):
+        place(new, order("a"))
+    desk.catalog.publish()
+    desk.catalog.hides = False
+    assert place(new, order("a")) == [Placement(1, "", True, 1)]

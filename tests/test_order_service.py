@@ -1,7 +1,7 @@
 """The order tier's calls, and its applied state in SQLite."""
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,9 @@ class Market:
             self.last += 1
             outcomes.append(Outcome(Trade(self.last, order, self.last, 1599, batch.at_ms)))
         return BatchResult(tuple(outcomes))
+
+    async def await_published(self, versions: Mapping[str, int]) -> None:
+        """No front-end has a cache."""
 
     async def begin_epoch(self, epoch: BeginEpoch) -> ExecutedTrades:
         """Nothing was left."""

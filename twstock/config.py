@@ -123,6 +123,7 @@ class Limits:
     recent_orders: int = 10_000
     trade_deadline_s: float = 1.0
     reconcile_every_s: float = 1.0
+    publication_questions_max: int = 4
     # catalog
     cache_lease_s: float = 0.25
     unrecorded_trades_max: int = 2000

@@ -1,7 +1,8 @@
 """What an order leader has on its desk during one term: pure, without a clock or a network.
 
 Orders wait, go to the catalog in batches, one batch under way at a time, and leave the desk
-when their trade is recorded by a majority or when they are refused. The desk is what makes
+when they are answered: when their trade is recorded by a majority, or refused, and no
+front-end's cache hides what that rests on. The desk is what makes
 "exactly once" hold on this side: a key that is on the desk joins instead of going out again,
 a batch keeps its number until its outcome is known, and trades are recorded without a gap.
 """
@@ -25,7 +26,7 @@ class Place(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """What a batch's result means: trades to record, in sequence, and answers to give now."""
+    """What a batch's result means: trades to record, in sequence, and what needs no record."""
 
     trades: tuple[Trade, ...]
     settled: dict[str, Outcome] = field(default_factory=dict)
@@ -86,8 +87,9 @@ class Desk:
     def learn(self, result: BatchResult) -> Learnt:
         """Take the outcome of the batch under way.
 
-        Executed trades leave the desk when they are recorded (``close``), everything else
-        is settled. Raises BrokenInvariant for an outcome that leaves a gap in the numbers.
+        Executed trades are answered when they are recorded, everything else is settled; both
+        leave the desk with their answers (``close``). Raises BrokenInvariant for an outcome that
+        leaves a gap in the numbers.
         """
         batch, self._under_way = self._under_way, None
         if batch is None or len(batch.orders) != len(result.outcomes):
@@ -99,7 +101,6 @@ class Desk:
                 settled[order.key] = outcome
             else:
                 trades[outcome.trade.number] = outcome.trade
-        self.close(settled)
         return Learnt(self.learn_trades(trades.values()), settled)
 
     def withdraw(self) -> tuple[str, ...]:

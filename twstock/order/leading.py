@@ -1,11 +1,12 @@
 """One term of leading the order group: fence and list, then batches, until the term ends."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from math import inf
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from twstock import origin
@@ -22,6 +23,7 @@ from twstock.errors import (
 from twstock.market import Batch, BatchResult, BeginEpoch, Order, Outcome, Trade
 from twstock.order.counts import OrderCounts
 from twstock.order.desk import Desk, Place
+from twstock.order.unpublished import Question, Unpublished
 from twstock.origin import Ids, OriginLogger
 from twstock.process import Clock
 from twstock.rpc.calls import ExecutedTrades, Placement
@@ -38,10 +40,17 @@ class Market(Protocol):
     """The catalog, as the order leader sees it. Any call may be repeated."""
 
     async def execute(self, batch: Batch) -> BatchResult:
-        """Execute a batch, once however often it is sent; StaleEpoch: somebody else leads."""
+        """Execute a batch, once however often it is sent; StaleEpoch: somebody else leads. It is
+        durable then, but caches may hide what the result says is unpublished.
+        """
+
+    async def await_published(self, versions: Mapping[str, int]) -> None:
+        """Wait until no cache hides these versions of stocks, by name."""
 
     async def begin_epoch(self, epoch: BeginEpoch) -> ExecutedTrades:
-        """Raise the fence and list the trades after a number."""
+        """Raise the fence and list the trades after a number. No cache hides anything then that
+        was traded before.
+        """
 
 
 class Ledger(Protocol):
@@ -86,6 +95,9 @@ class Leading:
         self._desk = Desk(
             epoch, ledger.last_number(), limits.batch_orders_max, limits.orders_waiting_max
         )
+        self._unpublished: Unpublished[tuple[str, Outcome]] = Unpublished(
+            limits.publication_questions_max
+        )
         self._askers: dict[str, list[Tell]] = {}
         self._origin: Ids = ()
         self._until: dict[str, float] = {}
@@ -102,9 +114,10 @@ class Leading:
         self._ended = True
         self._wake()
         askers, self._askers = self._askers, {}
+        held = {key for key, _ in self._unpublished.held()}
         for key, waiting in askers.items():
             error: TwstockError = Unavailable("leadership was lost")
-            if self._desk.may_have_traded(key):
+            if key in held or self._desk.may_have_traded(key):
                 error = OutcomeUnknown("leadership was lost")
             for tell in waiting:
                 tell(error)
@@ -199,10 +212,20 @@ class Leading:
         self._counts.batch_orders.observe(len(new))
         self._counts.batch_s.observe(self._clock.seconds() - began)
         learnt = self._desk.learn(result)
-        for key, outcome in learnt.settled.items():
-            self._counts.refused(KeyReused() if outcome.key_reused else None)
-            self._answer(key, outcome)
+        # The caches are waited for while a majority records the trades, and the next batch goes.
+        self._unpublished.learn(result.unpublished)
+        self._ask_caches()
+        self._refused(batch, result.unpublished, learnt.settled)
         await self._record(learnt.trades)
+
+    def _refused(
+        self, batch: Batch, unpublished: Mapping[str, int], settled: Mapping[str, Outcome]
+    ) -> None:
+        """Answer what has not traded; a refusal, too, tells of the state it was decided in."""
+        names = {order.key: order.name for order in batch.orders} if settled else {}
+        for key, outcome in settled.items():
+            self._counts.refused(KeyReused() if outcome.key_reused else None)
+            self._settle(key, outcome, names[key], unpublished.get(names[key]))
 
     def _in_time(self, taken: Sequence[Order]) -> Sequence[Order]:
         """Those that somebody still waits for; the others have done nothing, and never will."""
@@ -247,8 +270,8 @@ class Leading:
                 outcome = Outcome(trade=trade, replayed=True) if same else Outcome(key_reused=True)
                 if not same:
                     self._counts.refused(KeyReused())
-                self._desk.close([order.key])
-                self._answer(order.key, outcome)
+                # It may have become an order a moment ago, and a cache may hide its trade yet.
+                self._settle(order.key, outcome, trade.order.name, trade.version)
         return [order for order in taken if order.key not in recorded]
 
     async def _record(self, trades: tuple[Trade, ...]) -> None:
@@ -272,10 +295,11 @@ class Leading:
                 return
 
     def _recorded(self, trades: tuple[Trade, ...]) -> None:
-        outcomes = {trade.order.key: self._desk.outcome_of(trade) for trade in trades}
-        self._desk.close(outcomes)
-        for key, outcome in outcomes.items():
-            self._answer(key, outcome)
+        for trade in trades:
+            key = trade.order.key
+            if key in self._askers:
+                outcome = self._desk.outcome_of(trade)
+                self._settle(key, outcome, trade.order.name, trade.version)
 
     def _lost(self, failure: Failure) -> None:
         failure.trap(TwstockError)  # the term is over; ``end`` answers whoever waits
@@ -304,9 +328,39 @@ class Leading:
             self.reason = str(error)
             self._log.warn("waits for the catalog: {reason}", reason=self.reason)
 
+    # --- the caches --------------------------------------------------------------------------
+
+    def _ask_caches(self) -> None:
+        """Ask the catalog to tell when what is unpublished is not any more."""
+        while (question := self._unpublished.ask()) is not None:
+            asking = Deferred.fromCoroutine(self._await_published(question))
+            asking.addErrback(self._panic)
+
+    async def _await_published(self, question: Question[tuple[str, Outcome]]) -> None:
+        """Ask until it is so, whichever catalog leads by then; what waits for it is told."""
+        while not self._ended:
+            try:
+                await self._market.await_published(question.versions)
+            except TwstockError:
+                await deferLater(self._clock, self._limits.retry_s)  # type: ignore[arg-type]
+                continue
+            if not self._ended:
+                for key, outcome in self._unpublished.published(question):
+                    self._answer(key, outcome)
+                self._ask_caches()
+            return
+
     # --- who waits -------------------------------------------------------------------------
 
+    def _settle(self, key: str, outcome: Outcome, name: str, version: int | None) -> None:
+        """Answer an order of which all is decided as soon as no cache hides the version of the
+        stock that this rests on (None: any). Until then it is on the desk, where it is joined.
+        """
+        if version is None or not self._unpublished.hold(name, version, (key, outcome)):
+            self._answer(key, outcome)
+
     def _answer(self, key: str, outcome: Outcome) -> None:
+        self._desk.close((key,))
         for tell in self._askers.pop(key, ()):
             tell(KeyReused() if outcome.key_reused else placement(outcome))
 

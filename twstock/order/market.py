@@ -9,14 +9,14 @@ from twstock.config import Limits
 from twstock.errors import InvalidRequest, NotLeader, OutcomeUnknown, TwstockError
 from twstock.market import Batch, BatchResult, BeginEpoch
 from twstock.process import Clock
-from twstock.rpc.calls import ExecutedTrades, Verdicts
+from twstock.rpc.calls import AtOnce, AwaitPublished, ExecutedTrades, Verdicts
 from twstock.rpc.client import Client
 from twstock.rpc.wire import methods
 from twstock.rpc.wire.methods import A, Method, Q
 
 
 class CatalogMarket(Service):
-    """Implements ``Market``: one call at a time, to the catalog that answered last.
+    """Implements ``Market``: calls go to the catalog that answered last.
 
     After a failure the next call goes to the leader that the answer names, or else to the
     next catalog in turn; the caller repeats the call.
@@ -39,7 +39,7 @@ class CatalogMarket(Service):
 
     async def execute(self, batch: Batch) -> BatchResult:
         """Send a batch to the catalog's leader."""
-        answer = await self._call(methods.TRADE, batch)
+        answer = await self._call(methods.TRADE, AtOnce(batch))
         if not isinstance(answer, Verdicts):
             raise InvalidRequest("batch", "answered as a single trade")
         try:
@@ -47,7 +47,11 @@ class CatalogMarket(Service):
             outcomes = tuple(verdict.on(order) for verdict, order in pairs)
         except ValueError as error:  # whoever answers does not speak our protocol, or a newer one
             raise OutcomeUnknown(f"the catalog's answer is none: {error}") from None
-        return BatchResult(outcomes, answer.others)
+        return BatchResult(outcomes, answer.others, answer.unpublished)
+
+    async def await_published(self, versions: Mapping[str, int]) -> None:
+        """Ask the catalog's leader, which answers when it is so."""
+        await self._call(methods.AWAIT_PUBLISHED, AwaitPublished(versions))
 
     async def begin_epoch(self, epoch: BeginEpoch) -> ExecutedTrades:
         """Fence and list at the catalog's leader."""
@@ -63,13 +67,12 @@ class CatalogMarket(Service):
         asked = self._leader
         try:
             return await self._clients[asked].call(method, request, self._deadline_s)
-        except NotLeader as error:
-            known = error.leader_id in self._clients
-            self._leader = error.leader_id if known else self._after(asked)
-            raise
-        except TwstockError:
-            self._leader = self._after(asked)
+        except TwstockError as error:
+            if asked == self._leader:  # no other call has found a better one meanwhile
+                self._leader = self._instead(asked, error)
             raise
 
-    def _after(self, number: int) -> int:
-        return self._ids[(self._ids.index(number) + 1) % len(self._ids)]
+    def _instead(self, asked: int, error: TwstockError) -> int:
+        if isinstance(error, NotLeader) and error.leader_id in self._clients:
+            return error.leader_id
+        return self._ids[(self._ids.index(asked) + 1) % len(self._ids)]

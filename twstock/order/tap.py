@@ -21,8 +21,8 @@ from twstock.process import (
 )
 
 CALLS_MAX = 4
-"""One call to the catalog at a time, and those of earlier terms that have not ended, besides a
-stream to each catalog."""
+"""One batch at the catalog at a time, and calls of earlier terms that have not ended, besides a
+stream to each catalog and the questions about caches."""
 
 
 class Options(ServiceOptions):
@@ -53,7 +53,8 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
     limits = cluster.limits
     tables = OrderTables(limits.recent_orders)
     parts = assemble(cluster, "order", number, tables, tables.load, reactor)
-    trading, viewing = Pool("trading", len(cluster.catalogs) + CALLS_MAX), Pool("views")
+    calls_max = len(cluster.catalogs) + CALLS_MAX + limits.publication_questions_max
+    trading, viewing = Pool("trading", calls_max), Pool("views")
     addresses = {replica.id: str(replica.grpc) for replica in cluster.catalogs}
     market = CatalogMarket(addresses, trading.threads, reactor, reactor.callFromThread, limits)
     orders = OrderService(

@@ -1,0 +1,83 @@
+"""Which answers wait for caches, and for which question."""
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twstock.order.unpublished import Question, Unpublished
+
+NAMES = st.sampled_from("AB")
+STEPS = st.lists(
+    st.tuples(st.just("learn"), NAMES)
+    | st.tuples(st.just("hold"), NAMES, st.integers(0, 20))
+    | st.tuples(st.just("publish"), st.integers(0, 3)),
+    max_size=40,
+)
+
+
+def test_what_was_never_learnt_holds_nothing() -> None:
+    """Nothing was unpublished when the term began."""
+    unpublished: Unpublished[str] = Unpublished(1)
+    assert not unpublished.hold("A", 0, "a")
+    unpublished.learn({"A": 3})
+    assert not unpublished.hold("B", 3, "b")
+    assert not unpublished.hold("A", 4, "c")
+    assert unpublished.hold("A", 3, "d")
+    assert list(unpublished.held()) == ["d"]
+
+
+def test_nothing_is_asked_twice() -> None:
+    """Nor beyond the bound, nor when there is nothing to ask for."""
+    unpublished: Unpublished[str] = Unpublished(0)  # which would never ask
+    assert unpublished.ask() is None
+    unpublished.learn({"A": 1})
+    unpublished.learn({"A": 1, "B": 5})
+    question = unpublished.ask()
+    assert question is not None
+    assert question.versions == {"A": 1, "B": 5}
+    unpublished.learn({"B": 6})
+    assert unpublished.ask() is None
+    assert unpublished.published(question) == []
+    again = unpublished.ask()
+    assert again is not None
+    assert again.versions == {"B": 6}
+    assert unpublished.ask() is None
+
+
+@given(STEPS, st.integers(1, 3))
+def test_an_answer_waits_exactly_as_long_as_it_has_to(steps: list[tuple], bound: int) -> None:  # type: ignore[type-arg]
+    """Whatever comes in between: it is told once, when the first question that covers it is
+    answered, and at once if none does.
+    """
+    unpublished: Unpublished[tuple[int, str, int]] = Unpublished(bound)
+    newest, published = Counter[str](), {"A": 0, "B": 0}
+    asked: list[Question[tuple[int, str, int]]] = []
+    waiting: set[tuple[int, str, int]] = set()
+    for place, step in enumerate(steps):
+        if step[0] == "learn":
+            newest[step[1]] += 1
+            unpublished.learn({step[1]: newest[step[1]]})
+        elif step[0] == "hold":
+            answer = (place, step[1], min(step[2], newest[step[1]]))
+            if unpublished.hold(step[1], answer[2], answer):
+                waiting.add(answer)
+            else:
+                assert answer[2] <= published[step[1]]
+        elif step[1] < len(asked):
+            question = asked.pop(step[1])
+            for name, version in question.versions.items():
+                published[name] = max(published[name], version)
+            told = set(unpublished.published(question))
+            assert told <= waiting
+            assert all(version <= published[name] for _, name, version in told)
+            waiting -= told
+        while (question := unpublished.ask()) is not None:
+            asked.append(question)
+        assert len(asked) <= bound
+        assert set(unpublished.held()) == waiting
+    while asked:
+        waiting -= set(unpublished.published(asked.pop(0)))
+        while (question := unpublished.ask()) is not None:
+            asked.append(question)
+    assert not waiting

@@ -1,0 +1,76 @@
+"""Answers that must not be given yet, because a cache may hide what they tell of: pure.
+
+The catalog answers a batch when it is committed, and says which versions of its stocks are not
+published: some front-end's cache may still show older ones. The order leader records the batch
+meanwhile and asks the catalog to be told when that is over. Nobody is told an outcome that rests
+on such a version before, however it became known: by the batch itself, by an order of the same
+key that waits as well, or from the records.
+
+Everything is published when a term begins, because the list that it begins with is not
+answered before. So what has not been learnt here hides nothing.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Question(Generic[T]):
+    """What the catalog is asked at once: versions of stocks, by name. ``answers`` are those
+    that wait for it.
+    """
+
+    def __init__(self) -> None:
+        self.versions: dict[str, int] = {}
+        self.answers: list[T] = []
+
+
+class Unpublished(Generic[T]):
+    """The questions of one term, and the answers that wait for them.
+
+    So many are asked at the same time as ``questions_max`` says; what is learnt beyond that
+    gathers in the next one. There are no more versions in each than stocks, and the caller
+    bounds the answers.
+    """
+
+    def __init__(self, questions_max: int) -> None:
+        self._questions_max = max(questions_max, 1)
+        self._asked: list[Question[T]] = []
+        self._next: Question[T] = Question()
+
+    def learn(self, versions: Mapping[str, int]) -> None:
+        """These versions are not published yet."""
+        known = self._next.versions
+        for name, version in versions.items():
+            known[name] = max(version, known.get(name, version))
+
+    def ask(self) -> Question[T] | None:
+        """The question to ask now; None: there is none, or enough are under way."""
+        if not self._next.versions or len(self._asked) >= self._questions_max:
+            return None
+        asked, self._next = self._next, Question()
+        self._asked.append(asked)
+        return asked
+
+    def published(self, question: Question[T]) -> list[T]:
+        """The catalog has answered: what may be told now."""
+        self._asked.remove(question)
+        return question.answers
+
+    def hold(self, name: str, version: int, answer: T) -> bool:
+        """Keep an answer that rests on a version of a stock until no cache hides that version;
+        False: none does.
+        """
+        if not self._asked and not self._next.versions:
+            return False
+        for question in (*self._asked, self._next):
+            if question.versions.get(name, -1) >= version:
+                question.answers.append(answer)
+                return True
+        return False
+
+    def held(self) -> Iterator[T]:
+        """All answers that wait."""
+        for question in (*self._asked, self._next):
+            yield from question.answers
