@@ -53,7 +53,8 @@ class Watch:
 
 class Market:
     """Both services in memory. ``down`` names what raises Unavailable; with ``held`` set to a
-    list, pages of orders wait in it until the test fires them.
+    list, pages of orders wait in it until the test fires them. After ``hide`` caches hide what
+    is new, until ``publish``.
     """
 
     def __init__(self, names: tuple[str, ...] = NAMES) -> None:
@@ -64,6 +65,8 @@ class Market:
         self.held: list[Deferred[None]] | None = None
         self.pages: list[Page] = []
         self.looked_up: list[tuple[str, ...]] = []
+        self.shown: dict[str, Stock] | None = None
+        self.waiting: list[Deferred[None]] = []
 
     def trade(self, name: str = "AAPL", count: int = 1) -> None:
         """Execute trades."""
@@ -84,6 +87,17 @@ class Market:
         self.changed.append(
             StockChange(number, ChangeKind(kind), name, new.price_cents, 5, new.version, 6)
         )
+
+    def hide(self) -> None:
+        """Lookups show what there is now, whatever follows."""
+        self.shown = dict(self.stocks)
+
+    def publish(self) -> None:
+        """Lookups show everything."""
+        self.shown = None
+        waiting, self.waiting = self.waiting, []
+        for published in waiting:
+            published.callback(None)
 
     def _check(self, what: str) -> None:
         if what in self.down:
@@ -115,12 +129,22 @@ class Market:
         """As the catalog."""
         self.looked_up.append(tuple(names))
         self._check("catalog")
-        return [self.stocks.get(name) for name in names]
+        return [(self.shown or self.stocks).get(name) for name in names]
+
+    async def everything_published(self) -> None:
+        """As the catalog."""
+        self._check("catalog")
+        if self.shown is not None and self.shown != self.stocks:
+            self.waiting.append(Deferred())
+            await self.waiting[-1]
 
     async def list_changes(self, page: Page) -> Changes:
         """As the catalog."""
         self._check("catalog")
-        return Changes(tuple(self.changed[page.after : page.after + page.limit]), len(self.changed))
+        shown = self.shown or self.stocks
+        hidden = (c.number for c in self.changed if shown[c.name].version < c.version)
+        last = next(hidden, len(self.changed) + 1) - 1
+        return Changes(tuple(self.changed[page.after : last][: page.limit]), last)
 
 
 class Wire(StringTransport):

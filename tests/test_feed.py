@@ -175,6 +175,37 @@ def test_what_cannot_be_read_now_is_told_later(front: FrontEnd) -> None:
     assert reader.stocks()["AAPL"]["version"] == 12
 
 
+def test_what_a_cache_may_hide_is_told_later(front: FrontEnd) -> None:
+    """An order can be read before its trade is published: whoever hears of it looks up no less."""
+    client = front.connect()
+    front.market.trade("AAPL")
+    front.market.hide()
+    front.market.trade("AAPL")
+    front.market.trade("GOOGL")
+    front.advance()
+    assert (client.read().numbers(), set(client.read().stocks())) == ([1], {"AAPL"})
+    front.market.publish()
+    front.advance()
+    reader = client.read()
+    assert reader.numbers() == [1, 2, 3]
+    assert [reader.stocks()[name]["version"] for name in ("AAPL", "GOOGL")] == [2, 1]
+
+
+def test_a_stream_begins_with_what_lookups_show(front: FrontEnd) -> None:
+    """Whoever loads the stocks after it has begun has all that it does not tell."""
+    front.connect()
+    front.advance()
+    front.market.hide()
+    front.market.trade("AAPL")
+    late = front.connect()
+    front.advance()
+    assert late.read().events == []
+    front.market.publish()
+    front.advance()
+    assert late.read().last_event_id.startswith("1.")
+    assert late.read().numbers() == []
+
+
 # --- how often -------------------------------------------------------------------------------
 
 
@@ -508,6 +539,13 @@ class Play:
         for page in held or ():
             page.callback(None)
 
+    def hide(self, begin: bool, _: int) -> None:
+        """Caches hide what follows, or nothing any more."""
+        if begin:
+            self.market.hide()
+        else:
+            self.market.publish()
+
     def lead(self, front: int, term: int) -> None:
         """A front-end learns of another leader, or loses it."""
         self.fronts[front].orders.lead(Leader(term, 1) if term else None)
@@ -516,6 +554,7 @@ class Play:
         """Everything works again, and some time passes."""
         self.away("", 0)
         self.hold(False, 0)
+        self.hide(False, 0)
         for viewer in self.viewers:
             viewer.unblock()
         self.fronts[0].advance(2, 0.05)
@@ -588,6 +627,7 @@ STEPS = st.one_of(
     st.tuples(st.just("unblock"), st.integers(0, 4), st.just(0)),
     st.tuples(st.just("away"), st.sampled_from(["orders", "catalog", ""]), st.just(0)),
     st.tuples(st.just("hold"), st.booleans(), st.just(0)),
+    st.tuples(st.just("hide"), st.booleans(), st.just(0)),
     st.tuples(st.just("lead"), st.integers(0, 1), st.integers(0, 9)),
 )
 

@@ -1,6 +1,7 @@
 """Where the news come from: the order log, the log of changes, the catalog and who leads."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import takewhile
 from typing import NamedTuple, Protocol
 
 from pylru import lrucache
@@ -34,6 +35,9 @@ class Catalog(Protocol):
 
     def lookup_many(self, names: Sequence[str]) -> Awaitable[Sequence[Stock | None]]:
         """The published states of stocks."""
+
+    def everything_published(self) -> Awaitable[None]:
+        """Wait until all that is committed now is published."""
 
 
 class ChangePage(Protocol):
@@ -102,7 +106,8 @@ class Leaders:
 
 class Sources:
     """Reads trades and changes together with the states of their stocks: who is told of a
-    trade is told the stock's state, or neither. All methods raise errors of ``errors``.
+    trade is told the stock's state, or neither. An order can be read a moment before its trade
+    is published: then it is not told yet. All methods raise errors of ``errors``.
     """
 
     def __init__(
@@ -121,8 +126,10 @@ class Sources:
         self.recent = Recent(self._recent_size)
 
     async def last_transaction(self) -> int:
-        """The number of the last trade."""
-        return await self._orders.last_number()
+        """The number of the last trade; lookups show it, and all before, from now on."""
+        number = await self._orders.last_number()
+        await self._catalog.everything_published()
+        return number
 
     async def last_change(self, known: int = 0) -> int:
         """The number of the last change; at least so many are ``known``."""
@@ -133,7 +140,9 @@ class Sources:
         return await self._orders.order(number) is not None
 
     async def trades(self, after: int, count_max: int) -> Found:
-        """The trades after a number, ``count_max`` at most; remembered ones if possible."""
+        """The trades after a number that lookups show, ``count_max`` at most; remembered ones if
+        possible.
+        """
         trades: list[Line] = list(self.recent.after(after, count_max))
         while (left := count_max - len(trades)) > 0:
             last = trades[-1].number if trades else after
@@ -142,7 +151,10 @@ class Sources:
             if not page.next:
                 break
         stocks = await self._newest((trade.name, trade.version) for trade in trades)
-        return Found(trades=trades, stocks=stocks)
+        shown = {stock.name: stock.version for stock in stocks}
+        told = list(takewhile(lambda trade: shown.get(trade.name, -1) >= trade.version, trades))
+        names = {trade.name for trade in told}
+        return Found(trades=told, stocks=[stock for stock in stocks if stock.name in names])
 
     async def changes(self, after: int) -> Found:
         """The changes after a number, a page of them."""

@@ -23,6 +23,7 @@ from twstock.errors import (
 from twstock.market import ChangeRequest, Stock, Trade
 from twstock.process import Clock, DelayedCall
 from twstock.rpc.calls import (
+    AwaitPublished,
     Changed,
     Changes,
     Lease,
@@ -325,6 +326,10 @@ class CatalogTier(Tier):
             request = LookupMany(tuple(names[first : first + names_max]))
             found += (await self.ask_leader(methods.LOOKUP_MANY, request)).stocks
         return found
+
+    async def everything_published(self) -> None:
+        """Wait until no cache hides anything that is committed now."""
+        await self.ask_leader(methods.AWAIT_PUBLISHED, AwaitPublished())
 
     async def list(self, page: StockPage) -> Stocks:
         """A page of stocks."""
