@@ -1,5 +1,6 @@
 """The catalog's calls, on a member that commits at once."""
 
+import gc
 import importlib.resources
 import itertools
 from collections.abc import Callable, Coroutine
@@ -37,13 +38,18 @@ from twstock.market import (
     Seed,
     Side,
     Stock,
+    Verdict,
 )
 from twstock.rpc.calls import (
+    AtOnce,
+    AwaitPublished,
+    ExecutedTrades,
     Lease,
     Lookup,
     LookupMany,
     Placement,
     PlaceOrder,
+    Published,
     Register,
     StockPage,
     Verdicts,
@@ -467,6 +473,151 @@ def test_only_front_ends_of_the_cluster_register(scene: Scene, request_: Registe
         result_of(scene.catalog.register(request_))
 
 
+# --- answered at once -----------------------------------------------------------------------------
+
+
+def hiding(scene: Scene) -> Scene:
+    """A catalog whose front-end holds a stock and keeps silent; an order leader is at work."""
+    result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
+    scene.register()
+    scene.lookup("GameStart", 1)
+    scene.fronts.silent = True
+    return scene
+
+
+def at_once(scene: Scene, asked: Batch) -> Verdicts:
+    """The answer to a batch that waits for no cache."""
+    answer = result_of(scene.catalog.trade(AtOnce(asked)))
+    assert isinstance(answer, Verdicts)
+    return answer
+
+
+def test_a_batch_at_once_says_what_a_cache_may_hide(scene: Scene) -> None:
+    """It is answered with the commit; the caches are told meanwhile, and AwaitPublished answers
+    when they were.
+    """
+    hiding(scene)
+    answer = at_once(scene, batch(1, order("a"), order("b", 1, "FishCo"), order("c")))
+    assert [verdict.number for verdict in answer.verdicts] == [1, 2, 3]
+    assert answer.unpublished == {"GameStart": 2}
+    assert scene.fronts.told == ["http://front1/delete/GameStart?version=2"]
+    waiting = begun(scene.catalog.await_published(AwaitPublished(answer.unpublished)))
+    newer = begun(scene.catalog.await_published(AwaitPublished({"FishCo": 1, "GameStart": 3})))
+    assert result_of(scene.catalog.await_published(AwaitPublished({"FishCo": 1}))) == Published()
+    assert (waiting, newer) == ([], [])
+    scene.clock.advance(LEASE_S)
+    assert (waiting, newer) == ([Published()], [])
+
+
+def test_a_batch_at_once_waits_for_its_commit(scene: Scene) -> None:
+    """An answer means that the outcomes are durable."""
+    result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
+    scene.member.holds_back = True
+    waiting = begun(scene.catalog.trade(AtOnce(batch(1, order("a")))))
+    assert waiting == []
+    scene.member.commit()
+    assert waiting == [Verdicts((Verdict(1, 1, 1599, 5),))]
+
+
+def test_refusals_and_trades_of_others_are_unpublished_too(scene: Scene) -> None:
+    """Whatever an outcome of the batch rests on is told with it."""
+    hiding(scene)
+    direct = begun(scene.catalog.trade(PlaceOrder("", "GameStart", "buy", 100)))
+    answer = at_once(scene, batch(1, order("a", 1, "FishCo"), known=0))
+    assert [trade.number for trade in answer.others] == [1]
+    assert answer.unpublished == {"GameStart": 1}
+    answer = at_once(scene, batch(2, order("b"), known=2))
+    assert answer.verdicts[0].refusal == "not enough stocks left to buy"
+    assert answer.unpublished == {"GameStart": 1}
+    assert direct == [], "a direct trade is answered when no cache hides it"
+
+
+def test_a_batch_that_nobody_asked_at_once_waits_for_the_caches(scene: Scene) -> None:
+    """An order leader of a version before this one asks nothing afterwards."""
+    hiding(scene)
+    waiting = begun(scene.catalog.trade(batch(1, order("a"))))
+    assert waiting == []
+    scene.clock.advance(LEASE_S)
+    assert waiting == [Verdicts((Verdict(1, 1, 1599, 5),))]
+
+
+def test_another_copy_of_a_batch_is_as_unpublished_as_the_first(scene: Scene) -> None:
+    """The answer to the first may be lost."""
+    hiding(scene)
+    first = at_once(scene, batch(1, order("a")))
+    assert at_once(scene, batch(1, order("a"))) == first
+    assert first.unpublished == {"GameStart": 1}
+    scene.clock.advance(LEASE_S)
+    assert at_once(scene, batch(1, order("a"))).unpublished == {}
+
+
+def test_a_new_order_leader_waits_for_what_is_recorded_already(scene: Scene) -> None:
+    """The leader before has recorded a trade while caches were told: it is not listed any more,
+    but the new leader would answer from its records.
+    """
+    hiding(scene)
+    at_once(scene, batch(1, order("a")))
+    listed = begun(scene.catalog.begin_epoch(BeginEpoch(2, 1)))
+    again = begun(scene.catalog.begin_epoch(BeginEpoch(2, 1)))
+    assert (listed, again) == ([], [])
+    scene.clock.advance(LEASE_S)
+    assert listed == again == [ExecutedTrades((), 1)]
+
+
+def test_a_new_catalog_leader_says_nothing_is_published_during_its_first_lease(
+    scene: Scene,
+) -> None:
+    """Caches of the time before may hide what it has in its log; when their leases are over it
+    answers, and shows that version itself.
+    """
+    hiding(scene)
+    unpublished = at_once(scene, batch(1, order("a"))).unpublished
+    waiting = begun(scene.catalog.await_published(AwaitPublished(unpublished)))
+    scene.member.on_leading_ended()
+    assert waiting[0].check(OutcomeUnknown)
+    late = begun(scene.catalog.await_published(AwaitPublished(unpublished)))
+    assert late[0].check(OutcomeUnknown)
+    scene.member.on_leading(2)
+    waiting = begun(scene.catalog.await_published(AwaitPublished(unpublished)))
+    everything = begun(scene.catalog.await_published(AwaitPublished()))
+    listed = begun(scene.catalog.begin_epoch(BeginEpoch(2, 1)))
+    answer = at_once(scene, batch(1, order("b"), known=1, epoch=2))
+    assert answer.unpublished == {"GameStart": 2}
+    scene.clock.advance(LEASE_S - 0.01)
+    assert (waiting, everything, listed) == ([], [], [])
+    scene.clock.advance(0.02)
+    assert (waiting, everything, len(listed)) == ([Published()], [Published()], 1)
+    shown = scene.lookup("GameStart")
+    assert shown is not None
+    assert shown.version == 2
+
+
+def test_the_end_of_leadership_leaves_no_error_behind(scene: Scene) -> None:
+    """Whoever was answered at once asks again; nobody waits for the caches here."""
+    hiding(scene)
+    with capturedLogs() as logged:
+        at_once(scene, batch(1, order("a")))
+        scene.member.on_leading_ended()
+        gc.collect()
+    assert list(logged) == []
+
+
+def test_everything_is_what_was_committed_before_the_question(scene: Scene) -> None:
+    """It waits for no trade that comes later, and only a leader with a lease may say so."""
+    hiding(scene)
+    assert result_of(scene.catalog.await_published(AwaitPublished())) == Published()
+    at_once(scene, batch(1, order("a")))
+    waiting = begun(scene.catalog.await_published(AwaitPublished()))
+    scene.clock.advance(LEASE_S / 2)
+    assert waiting == []
+    scene.clock.advance(LEASE_S / 2)
+    assert waiting == [Published()]
+    scene.member.lease = scene.clock.seconds()
+    with pytest.raises(Unavailable):
+        result_of(scene.catalog.await_published(AwaitPublished()))
+    assert result_of(scene.catalog.await_published(AwaitPublished({"FishCo": 0}))) == Published()
+
+
 # --- leading ------------------------------------------------------------------------------------
 
 
@@ -481,6 +632,7 @@ def test_only_the_leader_answers(scene: Scene) -> None:
         scene.catalog.trade(PlaceOrder("", "GameStart", "buy", 1)),
         scene.catalog.trade(batch(1)),
         scene.catalog.begin_epoch(BeginEpoch(1, 0)),
+        scene.catalog.await_published(AwaitPublished({"GameStart": 0})),
     ):
         with pytest.raises(NotLeader):
             result_of(call)
