@@ -8,7 +8,8 @@ for the one front-end beside them holds for each.
 
 Time is reduced to what matters: a lease holds or is over, and the front-end's ends first.
 In every state that can be reached, a lookup that begins now must not show less than what was
-acknowledged or shown to anybody before (S7, S8).
+acknowledged or shown to anybody before (S7, S8). A trade is acknowledged when the catalog's leader
+says that it is published; the order leader has recorded it meanwhile.
 """
 
 from collections import deque
@@ -160,6 +161,7 @@ class Catalogs:
         self.newest = cache(self._newest)
         self.shown = cache(self._shown)
         self.owes = cache(self._owes)
+        self.published = cache(self._published)
         self.lease_over = cache(self._lease_over)
         sessions = rules.sessions(LEASE_S)
         sessions.started(OVER)
@@ -198,6 +200,12 @@ class Catalogs:
     def _shown(self, number: int) -> int:
         snapshot = self.snapshots[number]
         return snapshot.published[0].version if snapshot.is_open else -1
+
+    def _published(self, number: int, committed: int) -> int:
+        """The newest of the committed versions that AwaitPublished is answered for; -1: none."""
+        sessions = self._at(number)
+        versions = range(committed, 0, -1)
+        return next((v for v in versions if sessions.is_published({"A": v})), -1)
 
     def _owes(self, number: int) -> int:
         calls = self._at(number).calls(NOW)
@@ -271,6 +279,7 @@ class World:
     def steps(self, state: State) -> Iterator[tuple[str, State]]:
         """Everything that can happen next. Raises Violation."""
         yield from self.leader_steps(state)
+        yield from self.answer_steps(state)
         if self.catalogs.shown(state.sessions) >= 0:
             yield from self.trade_steps(state)
             if self.rules.others:
@@ -297,8 +306,16 @@ class World:
                 state._replace(sessions=after, front=front, crashes=state.crashes + 1),
             )
 
+    def answer_steps(self, state: State) -> Iterator[tuple[str, State]]:
+        """The order leader has recorded a trade meanwhile; when the catalog, whoever leads it by
+        now, says that the version is published, it acknowledges the trade.
+        """
+        version = self.catalogs.published(state.sessions, state.committed)
+        if version > 0:
+            yield f"{version} is said to be published, and acknowledged", state.shown(version)
+
     def trade_steps(self, state: State) -> Iterator[tuple[str, State]]:
-        """A trade is committed, noticed, and acknowledged as soon as it is published."""
+        """A trade is committed, and noticed; lookups show it as soon as it is published."""
         shown = self.catalogs.shown(state.sessions)
         newest = self.catalogs.newest(state.sessions)
         if state.committed < self.rules.trades:
@@ -310,7 +327,7 @@ class World:
             yield self.at_catalog(state, "traded", state.committed)
         if shown < state.known:
             raise Violation(f"the catalog shows {shown} after {state.known}")
-        yield f"{shown} is acknowledged, and read by somebody", state.shown(shown)
+        yield f"{shown} is read by somebody", state.shown(shown)
 
     def other_steps(self, state: State) -> Iterator[tuple[str, State]]:
         """What another front-end's session does at the catalog, in any sequence."""
@@ -511,6 +528,25 @@ class PublishesAtOnce(Sessions):
         self._published[name] = self._pending.pop(name)[-1]
 
 
+class SaysWhatIsCommitted(Sessions):
+    """Says that a version is published when the caches are about to be told of it."""
+
+    def is_published(self, versions: Mapping[str, int]) -> bool:
+        """Break the rule."""
+        pending = self.pending()
+        return self.is_open and not self.unpublished(
+            {n: v for n, v in versions.items() if v > pending.get(n, -1)}
+        )
+
+
+class SaysAllIsPublishedBeforeItOpens(Sessions):
+    """Says so as a new leader, because nobody has a session yet."""
+
+    def is_published(self, versions: Mapping[str, int]) -> bool:
+        """Break the rule."""
+        return not self.is_open or super().is_published(versions)
+
+
 class ShowsUnpublished(Sessions):
     """Shows what another cache still hides."""
 
@@ -570,6 +606,8 @@ ALONE = Rules(trades=2, crashes=0, others=False)
         replace(ALONE, cache=KeepsStocks),
         replace(ALONE, cache=StoresAnything),
         replace(ALONE, sessions=ShowsUnpublished),
+        replace(ALONE, sessions=SaysWhatIsCommitted),
+        replace(ALONE, sessions=SaysAllIsPublishedBeforeItOpens, crashes=1),
         Rules(trades=1, crashes=0, sessions=ForgetsLateReaders),
         replace(ALONE, sessions=TakesAnyAnswer),
         replace(ALONE, waits_after_start=False, crashes=1),
