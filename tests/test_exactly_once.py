@@ -1,17 +1,18 @@
 """The way of an order to the catalog and back, explored exhaustively with the real
-``CatalogState``, ``OrderState`` and ``Desk``.
+``CatalogState``, ``OrderState``, ``Desk`` and ``Unpublished``.
 
 Two order leaders, one after the other, the first of which may not know that it has been
 replaced. Batches arrive late, twice, or never; answers are lost; what a leader has proposed
 reaches its successor or does not; clients ask either leader again. A crash is a leader, or a
 client, that takes no more steps. Administrators change the stock meanwhile, and their requests
-arrive late and twice as well. In every state that can be reached, each key has executed at most
-once, orders are recorded in the sequence in which they executed, nothing was traded while it
-was halted, shares add up, and answers are true.
+arrive late and twice as well. Caches are told of what the catalog has committed at any later time,
+before or after the order is recorded. In every state that can be reached, each key has executed at
+most once, orders are recorded in the sequence in which they executed, nothing was traded while it
+was halted, shares add up, answers are true, and nobody is told what a cache may still hide.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -38,6 +39,7 @@ from twstock.market import (
 )
 from twstock.order.desk import Desk, Place
 from twstock.order.state import OrderState
+from twstock.order.unpublished import Question, Unpublished
 from twstock.rpc.calls import ExecutedTrades
 from twstock.rpc.wire.commands import encode_catalog_command, encode_order_record
 
@@ -70,11 +72,27 @@ class Rules:
     records_list: bool = True
     answers_early: bool = False
     looks_up_keys: bool = True
+    questions: int = 1
+    says_published: bool = False
+    lists_unpublished: bool = False
+    answers_unpublished: bool = False
+    refuses_unpublished: bool = False
+    replays_unpublished: bool = False
+
+
+class Told(NamedTuple):
+    """What a client is told of a key; ``version`` is the stock's that it rests on."""
+
+    what: str
+    key: str
+    number: int
+    version: int
 
 
 class Leader(NamedTuple):
     """An order replica. ``applied`` counts the records that it knows to be committed;
-    ``taken`` are orders whose keys it has looked up; ``answer`` is the catalog's, on its way.
+    ``taken`` are orders whose keys it has looked up; ``answer`` is the catalog's, on its way;
+    ``unpublished`` are its questions about caches, and the answers that wait for them.
     """
 
     phase: str = "follower"
@@ -84,11 +102,13 @@ class Leader(NamedTuple):
     taken: tuple[Order, ...] = ()
     answer: Any = None
     askers: frozenset[str] = frozenset()
+    unpublished: tuple[Any, ...] = ()
 
 
 class State(NamedTuple):
     """Everything. ``mail`` are commands that may reach the catalog, again and again; ``log``
-    is the order group's; ``answers`` what clients were told; ``asks`` which are still to come.
+    is the order group's; ``answers`` what clients were told; ``asks`` which are still to come;
+    ``shown`` is the version that no cache hides, ``refused_at`` the one of each refused key.
     """
 
     catalog: Snapshot
@@ -102,6 +122,13 @@ class State(NamedTuple):
     answers: frozenset[tuple[str, str, int]] = frozenset()
     executed: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
+    shown: int = 0
+    refused_at: frozenset[tuple[str, int]] = frozenset()
+
+    @property
+    def version(self) -> int:
+        """The version that is committed."""
+        return self.catalog.stocks[0].version
 
 
 class Violation(Exception):
@@ -152,6 +179,25 @@ def thaw(frozen: tuple[Any, ...]) -> Desk:
     return desk
 
 
+def freeze_questions(unpublished: Unpublished[Told]) -> tuple[Any, ...]:
+    """All questions about caches, as a value; those that are asked come first."""
+    questions = (*unpublished._asked, unpublished._next)
+    frozen = tuple((q.versions.get("S", -1), tuple(sorted(q.answers))) for q in questions)
+    return frozen if frozen != ((-1, ()),) else ()
+
+
+def thaw_questions(frozen: tuple[Any, ...], questions_max: int) -> Unpublished[Told]:
+    """The questions of a value."""
+    unpublished: Unpublished[Told] = Unpublished(questions_max)
+    for version, answers in frozen:
+        if unpublished._next.versions:
+            unpublished._asked.append(unpublished._next)
+            unpublished._next = Question()
+        unpublished._next.versions = {"S": version} if version >= 0 else {}
+        unpublished._next.answers = list(answers)
+    return unpublished
+
+
 def under_way(leader: Leader) -> Batch | None:
     """The batch whose outcome a leader waits for."""
     batch: Batch | None = leader.desk[3] if leader.desk else None
@@ -186,10 +232,12 @@ class World:
             yield from self.administer(state, request)
         for epoch, listed in state.listed:
             yield from self.raise_fence(state, epoch, listed)
+        if state.shown < state.version:
+            yield "all caches are told", state._replace(shown=state.version)
         yield from self.elections(state)
         for i, leader in enumerate(state.leaders):
             if leader.phase not in ("follower", "ended"):
-                for steps in (self.asks, self.trading, self.recording):
+                for steps in (self.asks, self.trading, self.recording, self.publishing):
                     for what, after in steps(state, i, leader):
                         yield f"leader {i + 1} {what}", after
 
@@ -228,10 +276,33 @@ class World:
             yield "the catalog lists", state._replace(listed=listed, mail=state.mail - {command})
             return
         after, result, changed = self.at_catalog(state, command)
+        if isinstance(result, BatchResult):
+            result = replace(result, unpublished=self.unpublished(after))
+            after = self.refused_at(after, command, result)
         if changed:
             yield f"{type(command).__name__} arrives, its answer is lost", after
+        if isinstance(result, ExecutedTrades) and not self.may_list(after):
+            return
         if leader.answer is None and self.waits_for(leader, command):
             yield f"{type(command).__name__} arrives", put(after, i, answer=result)
+
+    def unpublished(self, state: State) -> dict[str, int]:
+        """What the catalog says of the caches with its answer to a batch."""
+        said = state.shown < state.version and not self.rules.says_published
+        return {"S": state.version} if said else {}
+
+    def may_list(self, state: State) -> bool:
+        """A list is answered when everything is published."""
+        return self.rules.lists_unpublished or state.shown == state.version
+
+    def refused_at(self, state: State, command: Command, result: BatchResult) -> State:
+        """Note which version a refusal that was made now rests on."""
+        assert isinstance(command, Batch)
+        known = dict(state.refused_at)
+        for order, outcome in zip(command.orders, result.outcomes, strict=True):
+            if outcome.refusal is not None:
+                known.setdefault(order.key, state.version)
+        return state._replace(refused_at=frozenset(known.items()))
 
     def administer(self, state: State, request: ChangeRequest) -> Iterator[tuple[str, State]]:
         """A change arrives, for the first time or again, and its answer arrives or is lost."""
@@ -305,7 +376,9 @@ class World:
         """Clients ask; or the leader learns that it leads no more, and tells who waits."""
         if leader.phase == "serving":
             for ask in set(state.asks):
-                if ask[1] == i:
+                # The key of a direct trade is the catalog's: it can be read when that has traded.
+                known = ask[0] != DIRECT.order or DIRECT.order.key in state.executed
+                if ask[1] == i and known:
                     yield f"is asked to {ask[0].key}", self.asked(state, i, leader, ask)
         if not self.is_current(state, i):
             yield "notices that it leads no more", self.ended(state, i, leader)
@@ -322,7 +395,8 @@ class World:
     def ended(self, state: State, i: int, leader: Leader) -> State:
         """Who waits is told whether anything may have happened."""
         desk = thaw(leader.desk)
-        none = {("none", key, 0) for key in leader.askers if not desk.may_have_traded(key)}
+        held = {told.key for told in self.questions(leader).held()}
+        none = {("none", key, 0) for key in leader.askers - held if not desk.may_have_traded(key)}
         state = state._replace(answers=state.answers | none)
         leaders = list(state.leaders)
         # What it had proposed may not be committed any more: nobody follows it.
@@ -344,22 +418,22 @@ class World:
         elif leader.phase == "serving" and under_way(leader) is None:
             if thaw(leader.desk).has_waiting:
                 yield "looks up keys", self.take(state, i, leader)
-            elif self.rules.directs:
+            elif self.rules.directs and self.may_list(state):
                 yield "reconciles", self.reconcile(state, i, leader)
 
     def take(self, state: State, i: int, leader: Leader) -> State:
         """Orders whose keys are recorded are answered from there."""
         desk = thaw(leader.desk)
         recorded = recorded_keys(state.log[: leader.applied]) if self.rules.looks_up_keys else {}
-        new = []
-        for order in desk.take():
+        taken = desk.take()
+        new = tuple(order for order in taken if order.key not in recorded)
+        leader = leader._replace(desk=freeze(desk), taken=new)
+        for order in taken:
             trade = recorded.get(order.key)
-            if trade is None:
-                new.append(order)
-            else:
-                desk.close([order.key])
-                state, leader = self.answer(state, leader, trade)
-        return put(state, i, desk=freeze(desk), taken=tuple(new), askers=leader.askers)
+            if trade is not None:
+                version = None if self.rules.replays_unpublished else trade.version
+                state, leader = self.settle(state, leader, traded(trade), version)
+        return put(state, i, **leader._asdict())
 
     def learn(self, state: State, i: int, leader: Leader) -> State:
         """The catalog's answer: a list, outcomes, or that somebody else leads."""
@@ -370,27 +444,30 @@ class World:
         try:
             if isinstance(answer, ExecutedTrades):
                 trades = desk.learn_trades(answer.trades) if self.rules.records_list else ()
+                leader = leader._replace(desk=freeze(desk))
             else:
                 assert isinstance(answer, BatchResult)
                 learnt = desk.learn(answer)
                 trades = learnt.trades
-                state, leader = self.settle(state, leader, learnt.settled)
+                leader = self.ask(leader._replace(desk=freeze(desk)), answer.unpublished)
+                state, leader = self.refuse_orders(state, leader, answer, learnt.settled)
         except BrokenInvariant as error:
             raise Violation(str(error)) from None
         if self.rules.answers_early:
             for trade in trades:
-                state, leader = self.answer(state, leader, trade)
+                state, leader = self.settle(state, leader, traded(trade), trade.version)
         proposed = leader.proposed + ((trades,) if trades else ())
-        leader = leader._replace(desk=freeze(desk), proposed=proposed)
-        return put(state, i, **leader._asdict())
+        return put(state, i, **leader._replace(proposed=proposed)._asdict())
 
-    def settle(
-        self, state: State, leader: Leader, settled: dict[str, Outcome]
+    def refuse_orders(
+        self, state: State, leader: Leader, answer: BatchResult, settled: dict[str, Outcome]
     ) -> tuple[State, Leader]:
         """Clients are told of refusals."""
-        refused = {("refused", key, 0) for key in settled if key in leader.askers}
-        state = state._replace(answers=state.answers | refused)
-        return state, leader._replace(askers=leader.askers - frozenset(settled))
+        version = None if self.rules.refuses_unpublished else answer.unpublished.get("S")
+        for key in settled:
+            told = Told("refused", key, 0, dict(state.refused_at)[key])
+            state, leader = self.settle(state, leader, told, version)
+        return state, leader
 
     def reconcile(self, state: State, i: int, leader: Leader) -> State:
         """Once a second: the trades that were made at the catalog directly."""
@@ -406,27 +483,61 @@ class World:
             record, *rest = leader.proposed
             log = (*state.log, record)
             last_number(log)
-            desk = thaw(leader.desk)
-            desk.close(trade.order.key for trade in record)
+            state = state._replace(log=log)
+            leader = leader._replace(proposed=tuple(rest), applied=len(log))
             for trade in record:
-                state, leader = self.answer(state, leader, trade)
-            after = put(
-                state._replace(log=log),
-                i,
-                desk=freeze(desk),
-                proposed=tuple(rest),
-                applied=len(log),
-                askers=leader.askers,
-            )
-            yield f"commits order {record[0].number}", after
+                state, leader = self.settle(state, leader, traded(trade), trade.version)
+            yield f"commits order {record[0].number}", put(state, i, **leader._asdict())
 
-    def answer(self, state: State, leader: Leader, trade: Trade) -> tuple[State, Leader]:
-        """A client is told its transaction number, if one waits for it."""
-        key = trade.order.key
+    # --- the caches --------------------------------------------------------------------------
+
+    def questions(self, leader: Leader) -> Unpublished[Told]:
+        """A leader's questions about caches."""
+        return thaw_questions(leader.unpublished, self.rules.questions)
+
+    def ask(self, leader: Leader, versions: Mapping[str, int]) -> Leader:
+        """A leader asks about what is unpublished, unless enough of its questions are open."""
+        unpublished = self.questions(leader)
+        unpublished.learn(versions)
+        unpublished.ask()
+        return leader._replace(unpublished=freeze_questions(unpublished))
+
+    def publishing(self, state: State, i: int, leader: Leader) -> Iterator[tuple[str, State]]:
+        """The catalog, whoever leads it, answers a question when all caches have been told."""
+        for place, asked in enumerate(self.questions(leader)._asked):
+            version = asked.versions["S"]
+            if version <= state.shown:
+                unpublished = self.questions(leader)
+                answers = unpublished.published(unpublished._asked[place])
+                after, told = state, leader._replace(unpublished=freeze_questions(unpublished))
+                for answer in answers:
+                    after, told = self.tell(after, told, answer)
+                yield (
+                    f"learns that {version} is published",
+                    put(after, i, **self.ask(told, {})._asdict()),
+                )
+
+    def settle(
+        self, state: State, leader: Leader, told: Told, version: int | None
+    ) -> tuple[State, Leader]:
+        """A client is told, if one waits, as soon as no cache hides a version (None: any)."""
+        unpublished = self.questions(leader)
+        if version is None or told.key not in leader.askers or self.rules.answers_unpublished:
+            return self.tell(state, leader, told)
+        if unpublished.hold("S", version, told):
+            return state, leader._replace(unpublished=freeze_questions(unpublished))
+        return self.tell(state, leader, told)
+
+    def tell(self, state: State, leader: Leader, told: Told) -> tuple[State, Leader]:
+        """A client is told what became of its order, if one waits for it."""
+        what, key, number, version = told
         if key in leader.askers:
-            told = ("traded", key, trade.number)
-            state = state._replace(answers=state.answers | {told})
-        return state, leader._replace(askers=leader.askers - {key})
+            if version > state.shown:
+                raise Violation(f"{key} was told of version {version}, a cache shows {state.shown}")
+            state = state._replace(answers=state.answers | {(what, key, number)})
+        desk = thaw(leader.desk)
+        desk.close((key,))
+        return state, leader._replace(desk=freeze(desk), askers=leader.askers - {key})
 
     # --- the promises ------------------------------------------------------------------------
 
@@ -461,6 +572,9 @@ class World:
                 raise Violation(f"{key} was refused, and executed")
             asked = [k for k in self.rules.asks if k[0].key == key]
             left = [k for k in state.asks if k[0].key == key]
+            # The key of a direct trade is the catalog's, which has traded under it before.
+            if key == DIRECT.order.key:
+                continue
             if what == "none" and len(asked) == len(left) + 1 and key in state.executed:
                 raise Violation(f"{key} was told that nothing happened, and executed")
 
@@ -483,7 +597,13 @@ class World:
     def is_quiet(self, leader: Leader) -> bool:
         """Whether a leader has nothing left to do."""
         busy = leader.taken or leader.proposed or leader.answer or under_way(leader)
+        busy = busy or leader.unpublished
         return leader.phase == "serving" and not busy and not thaw(leader.desk).has_waiting
+
+
+def traded(trade: Trade) -> Told:
+    """What a client is told of a trade."""
+    return Told("traded", trade.order.key, trade.number, trade.version)
 
 
 def put(state: State, i: int, **fields: Any) -> State:
@@ -519,14 +639,16 @@ def explore(rules: Rules) -> tuple[int, list[str]]:
 @pytest.mark.parametrize(
     ("rules", "states_min"),
     [
-        (Rules(asks=((BUY, 0),) * 3 + ((BUY, 1),) * 3), 1_800),
-        (Rules(asks=((BUY, 0), (BUY, 0), (BUY, 1)), directs=1), 4_000),
-        (Rules(asks=((TOO_MUCH, 0), (TOO_MUCH, 1), (SELL, 0), (SELL, 1))), 10_000),
+        (Rules(asks=((BUY, 0),) * 3 + ((BUY, 1),) * 3), 3_000),
+        (Rules(asks=((BUY, 0), (BUY, 0), (BUY, 1)), directs=1), 8_000),
+        (Rules(asks=((TOO_MUCH, 0), (TOO_MUCH, 1), (SELL, 0), (SELL, 1))), 25_000),
         (Rules(asks=((BUY, 0), (BUY, 0), (SELL, 0), (BUY, 1))), 4_000),
         (Rules(asks=((BUY, 0), (SELL, 0), (BUY, 1)), refusals=2), 1_000),
         (Rules(asks=((BUY, 0), (BUY, 0), (BUY, 1)), changes=(HALT, RESUME)), 8_000),
         (Rules(asks=((TOO_MUCH, 0), (TOO_MUCH, 1)), changes=(RESTOCK, HALT)), 4_000),
         (Rules(asks=((BUY, 0),), directs=1, changes=(HALT,)), 1_000),
+        (Rules(asks=((BUY, 0), (DIRECT.order, 0), (DIRECT.order, 1)), directs=1), 15_000),
+        (Rules(asks=((BUY, 0), (BUY, 0), (SELL, 0)), questions=2), 4_000),
     ],
 )
 def test_every_order_trades_once_and_is_recorded(rules: Rules, states_min: int) -> None:
@@ -631,6 +753,11 @@ RETRIES = Rules(asks=((BUY, 0), (BUY, 0), (BUY, 1), (BUY, 1)))
         replace(RETRIES, lists_before_fence=True),
         replace(RETRIES, records_list=False),
         replace(RETRIES, answers_early=True),
+        replace(RETRIES, answers_unpublished=True),
+        replace(RETRIES, says_published=True),
+        replace(RETRIES, lists_unpublished=True),
+        Rules(asks=((TOO_MUCH, 0), (BUY, 0)), refuses_unpublished=True),
+        Rules(asks=((DIRECT.order, 0), (BUY, 0)), directs=1, replays_unpublished=True),
         replace(RETRIES, looks_up_keys=False),
         Rules(asks=((BUY, 0),) * 2 + ((SELL, 0),), catalog=NoTurns),
         replace(RETRIES, catalog=ForgetsTooEarly),
