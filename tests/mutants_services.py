@@ -245,7 +245,28 @@ MUTANTS = (
         "        return not self.unpublished(versions)\n",
         ("tests/test_catalog.py",),
     ),
+    Mutant(
+        "somebody waits for ever for what is not committed",
+        CATALOG + "service.py",
+        "        requests.check_committed(request, self._state.stock)\n",
+        "",
+        ("tests/test_catalog.py",),
+    ),
     # Answers that wait for caches.
+    Mutant(
+        "a question grows beyond a message",
+        ORDER + "unpublished.py",
+        "(name not in known and len(known) >= self._names_max)",
+        "False",
+        ("tests/test_unpublished.py",),
+    ),
+    Mutant(
+        "a late failure leaves the catalog that was found meanwhile",
+        ORDER + "market.py",
+        "            if asked == self._leader:",
+        "            if True:",
+        ("tests/test_market.py",),
+    ),
     Mutant(
         "an order is answered when it is recorded",
         ORDER + "leading.py",

@@ -502,11 +502,20 @@ def test_a_batch_at_once_says_what_a_cache_may_hide(scene: Scene) -> None:
     assert answer.unpublished == {"GameStart": 2}
     assert scene.fronts.told == ["http://front1/delete/GameStart?version=2"]
     waiting = begun(scene.catalog.await_published(AwaitPublished(answer.unpublished)))
-    newer = begun(scene.catalog.await_published(AwaitPublished({"FishCo": 1, "GameStart": 3})))
+    both = begun(scene.catalog.await_published(AwaitPublished({"FishCo": 1, "GameStart": 1})))
     assert result_of(scene.catalog.await_published(AwaitPublished({"FishCo": 1}))) == Published()
-    assert (waiting, newer) == ([], [])
+    assert (waiting, both) == ([], [])
     scene.clock.advance(LEASE_S)
-    assert (waiting, newer) == ([Published()], [])
+    assert (waiting, both) == ([Published()], [Published()])
+
+
+@pytest.mark.parametrize("versions", [{"GameStart": 3}, {"Nothing": 0}])
+def test_nobody_waits_for_what_is_not_committed(scene: Scene, versions: dict[str, int]) -> None:
+    """A leader that was replaced does not know it; and it would be waited for for ever."""
+    hiding(scene)
+    at_once(scene, batch(1, order("a")))
+    with pytest.raises(Unavailable):
+        result_of(scene.catalog.await_published(AwaitPublished({"GameStart": 1, **versions})))
 
 
 def test_a_batch_at_once_waits_for_its_commit(scene: Scene) -> None:

@@ -102,7 +102,7 @@ class Leader(NamedTuple):
     taken: tuple[Order, ...] = ()
     answer: Any = None
     askers: frozenset[str] = frozenset()
-    unpublished: tuple[Any, ...] = ()
+    unpublished: tuple[Any, ...] = ((), ())
 
 
 class State(NamedTuple):
@@ -180,21 +180,21 @@ def thaw(frozen: tuple[Any, ...]) -> Desk:
 
 
 def freeze_questions(unpublished: Unpublished[Told]) -> tuple[Any, ...]:
-    """All questions about caches, as a value; those that are asked come first."""
-    questions = (*unpublished._asked, unpublished._next)
-    frozen = tuple((q.versions.get("S", -1), tuple(sorted(q.answers))) for q in questions)
-    return frozen if frozen != ((-1, ()),) else ()
+    """All questions about caches, as a value: those that are asked, and those that will be."""
+    return tuple(
+        tuple((question.versions["S"], tuple(sorted(question.answers))) for question in questions)
+        for questions in (unpublished._asked, unpublished._next)
+    )
 
 
 def thaw_questions(frozen: tuple[Any, ...], questions_max: int) -> Unpublished[Told]:
     """The questions of a value."""
-    unpublished: Unpublished[Told] = Unpublished(questions_max)
-    for version, answers in frozen:
-        if unpublished._next.versions:
-            unpublished._asked.append(unpublished._next)
-            unpublished._next = Question()
-        unpublished._next.versions = {"S": version} if version >= 0 else {}
-        unpublished._next.answers = list(answers)
+    unpublished: Unpublished[Told] = Unpublished(questions_max, 1)
+    for questions, values in zip((unpublished._asked, unpublished._next), frozen, strict=True):
+        for version, answers in values:
+            question: Question[Told] = Question()
+            question.versions, question.answers = {"S": version}, list(answers)
+            questions.append(question)
     return unpublished
 
 
@@ -597,7 +597,7 @@ class World:
     def is_quiet(self, leader: Leader) -> bool:
         """Whether a leader has nothing left to do."""
         busy = leader.taken or leader.proposed or leader.answer or under_way(leader)
-        busy = busy or leader.unpublished
+        busy = busy or any(leader.unpublished)
         return leader.phase == "serving" and not busy and not thaw(leader.desk).has_waiting
 
 

@@ -1,6 +1,7 @@
 """Which answers wait for caches, and for which question."""
 
 from collections import Counter
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ STEPS = st.lists(
 
 def test_what_was_never_learnt_holds_nothing() -> None:
     """Nothing was unpublished when the term began."""
-    unpublished: Unpublished[str] = Unpublished(1)
+    unpublished: Unpublished[str] = Unpublished(1, 9)
     assert not unpublished.hold("A", 0, "a")
     unpublished.learn({"A": 3})
     assert not unpublished.hold("B", 3, "b")
@@ -29,7 +30,7 @@ def test_what_was_never_learnt_holds_nothing() -> None:
 
 def test_nothing_is_asked_twice() -> None:
     """Nor beyond the bound, nor when there is nothing to ask for."""
-    unpublished: Unpublished[str] = Unpublished(0)  # which would never ask
+    unpublished: Unpublished[str] = Unpublished(0, 9)  # which would never ask
     assert unpublished.ask() is None
     unpublished.learn({"A": 1})
     unpublished.learn({"A": 1, "B": 5})
@@ -45,12 +46,27 @@ def test_nothing_is_asked_twice() -> None:
     assert unpublished.ask() is None
 
 
-@given(STEPS, st.integers(1, 3))
-def test_an_answer_waits_exactly_as_long_as_it_has_to(steps: list[tuple], bound: int) -> None:  # type: ignore[type-arg]
+def test_a_question_has_so_many_names_and_no_more() -> None:
+    """It has to fit into a message; the other names are in the next one."""
+    unpublished: Unpublished[str] = Unpublished(9, 2)
+    unpublished.learn({"A": 1, "B": 1, "C": 1})
+    unpublished.learn({"A": 2, "C": 2})
+    asked = [unpublished.ask() for _ in range(3)]
+    assert [question and question.versions for question in asked] == [
+        {"A": 1, "B": 1},
+        {"C": 2, "A": 2},
+        None,
+    ]
+
+
+@given(STEPS, st.integers(1, 3), st.integers(0, 2))
+def test_an_answer_waits_exactly_as_long_as_it_has_to(
+    steps: list[Any], bound: int, names_max: int
+) -> None:
     """Whatever comes in between: it is told once, when the first question that covers it is
     answered, and at once if none does.
     """
-    unpublished: Unpublished[tuple[int, str, int]] = Unpublished(bound)
+    unpublished: Unpublished[tuple[int, str, int]] = Unpublished(bound, names_max)
     newest, published = Counter[str](), {"A": 0, "B": 0}
     asked: list[Question[tuple[int, str, int]]] = []
     waiting: set[tuple[int, str, int]] = set()

@@ -1,8 +1,8 @@
 """What nobody who keeps to the protocol sends is refused, and does not reach the log. Pure."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
-from twstock.errors import InvalidRequest
+from twstock.errors import InvalidRequest, Unavailable
 from twstock.market import (
     KEY_CHARS_MAX,
     NAME_CHARS_MAX,
@@ -11,9 +11,10 @@ from twstock.market import (
     Batch,
     ChangeKind,
     ChangeRequest,
+    Stock,
     is_stock_name,
 )
-from twstock.rpc.calls import PlaceOrder, Register
+from twstock.rpc.calls import AwaitPublished, PlaceOrder, Register
 
 _URL_CHARS_MAX = 255
 _PRICED = (ChangeKind.ADD, ChangeKind.PRICE)
@@ -39,6 +40,16 @@ def check_register(request: Register, fronts: Collection[int]) -> None:
         raise InvalidRequest("session", f"expected 1 to {KEY_CHARS_MAX} characters")
     if not request.url.startswith("http://") or len(request.url) > _URL_CHARS_MAX:
         raise InvalidRequest("url", "expected http://HOST:PORT")
+
+
+def check_committed(request: AwaitPublished, find: Callable[[str], Stock | None]) -> None:
+    """Wait for nothing that is not there: it might never come. Whoever asks knows of it from
+    a commit, which a leader has unless it was replaced: Unavailable.
+    """
+    for name, version in request.versions.items():
+        stock = find(name)
+        if stock is None or stock.version < version:
+            raise Unavailable(f"version {version} of {name} is not known here")
 
 
 def check_direct(request: PlaceOrder) -> None:

@@ -7,9 +7,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
+from twstock.catalog import requests
 from twstock.catalog.changes import Lost, Stale
 from twstock.catalog.invalidation import Publisher
-from twstock.catalog.requests import check_batch, check_change, check_direct, check_register
 from twstock.catalog.sessions import Sessions
 from twstock.catalog.state import CatalogState
 from twstock.config import Limits
@@ -190,7 +190,7 @@ class Catalog:
 
     async def register(self, request: Register) -> Lease:
         """Register: a lease for a front-end's cache, never longer than the leader's own."""
-        check_register(request, self._fronts)
+        requests.check_register(request, self._fronts)
         self._check_leads()
         now = self._clock.seconds()
         # A leader that is giving way lets all leases run out first.
@@ -218,6 +218,7 @@ class Catalog:
         committed now, which only a leader knows that nobody can have replaced.
         """
         self._check_leads()
+        requests.check_committed(request, self._state.stock)
         if request.versions:
             await self._publisher.published(request.versions)
         elif self._holds_lease():
@@ -250,7 +251,7 @@ class Catalog:
         return listed
 
     async def _trade_batch(self, batch: Batch, at_once: bool = False) -> Verdicts:
-        check_batch(batch)
+        requests.check_batch(batch)
         self._check_leads()
         result = self._accepted(await self._propose(batch))
         assert isinstance(result, BatchResult)
@@ -267,7 +268,7 @@ class Catalog:
         return Verdicts(tuple(map(Verdict.of, result.outcomes)), result.others, unpublished)
 
     async def _trade_directly(self, request: PlaceOrder) -> Placement:
-        check_direct(request)
+        requests.check_direct(request)
         self._check_leads()
         if self._state.is_empty:
             raise Unavailable(self.reason)
@@ -286,7 +287,7 @@ class Catalog:
 
     async def change_stock(self, request: ChangeRequest) -> Changed:
         """ChangeStock: one change, which is durable and which no cache hides when this answers."""
-        check_change(request)
+        requests.check_change(request)
         self._check_leads()
         if self._state.is_empty:
             raise Unavailable(self.reason)

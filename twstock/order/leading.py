@@ -96,7 +96,7 @@ class Leading:
             epoch, ledger.last_number(), limits.batch_orders_max, limits.orders_waiting_max
         )
         self._unpublished: Unpublished[tuple[str, Outcome]] = Unpublished(
-            limits.publication_questions_max
+            limits.publication_questions_max, limits.page_max
         )
         self._askers: dict[str, list[Tell]] = {}
         self._origin: Ids = ()

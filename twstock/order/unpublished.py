@@ -30,28 +30,31 @@ class Unpublished(Generic[T]):
     """The questions of one term, and the answers that wait for them.
 
     So many are asked at the same time as ``questions_max`` says; what is learnt beyond that
-    gathers in the next one. There are no more versions in each than stocks, and the caller
-    bounds the answers.
+    gathers in the next ones, of ``names_max`` names each, so that they fit into messages. The
+    caller bounds the answers.
     """
 
-    def __init__(self, questions_max: int) -> None:
+    def __init__(self, questions_max: int, names_max: int) -> None:
         self._questions_max = max(questions_max, 1)
+        self._names_max = max(names_max, 1)
         self._asked: list[Question[T]] = []
-        self._next: Question[T] = Question()
+        self._next: list[Question[T]] = []
 
     def learn(self, versions: Mapping[str, int]) -> None:
         """These versions are not published yet."""
-        known = self._next.versions
         for name, version in versions.items():
+            known = self._next[-1].versions if self._next else {}
+            if not self._next or (name not in known and len(known) >= self._names_max):
+                self._next.append(Question())
+                known = self._next[-1].versions
             known[name] = max(version, known.get(name, version))
 
     def ask(self) -> Question[T] | None:
         """The question to ask now; None: there is none, or enough are under way."""
-        if not self._next.versions or len(self._asked) >= self._questions_max:
+        if not self._next or len(self._asked) >= self._questions_max:
             return None
-        asked, self._next = self._next, Question()
-        self._asked.append(asked)
-        return asked
+        self._asked.append(self._next.pop(0))
+        return self._asked[-1]
 
     def published(self, question: Question[T]) -> list[T]:
         """The catalog has answered: what may be told now."""
@@ -62,9 +65,7 @@ class Unpublished(Generic[T]):
         """Keep an answer that rests on a version of a stock until no cache hides that version;
         False: none does.
         """
-        if not self._asked and not self._next.versions:
-            return False
-        for question in (*self._asked, self._next):
+        for question in (*self._asked, *self._next):
             if question.versions.get(name, -1) >= version:
                 question.answers.append(answer)
                 return True
@@ -72,5 +73,5 @@ class Unpublished(Generic[T]):
 
     def held(self) -> Iterator[T]:
         """All answers that wait."""
-        for question in (*self._asked, self._next):
+        for question in (*self._asked, *self._next):
             yield from question.answers

@@ -1,0 +1,92 @@
+"""The catalog as the order leader reaches it: what is sent, and whom it asks next."""
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from tests.fakes import HANG, FakeMember
+from twstock.config import Limits
+from twstock.errors import NotLeader, OutcomeUnknown, Unavailable
+from twstock.market import Batch, BatchResult, Order, Outcome, Side, Trade, Verdict
+from twstock.order.market import CatalogMarket
+from twstock.rpc.calls import AtOnce, Published, Verdicts
+
+ORDER = Order("k", "A", Side.BUY, 1)
+BATCH = Batch(1, 1, 0, 0, 5, (ORDER,))
+VERDICTS = Verdicts((Verdict(1, 1, 100, 5),), unpublished={"A": 1})
+
+
+class Scene:
+    """An order leader's market, and three catalogs."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        threads: Any = None
+        addresses = {number: f"catalog-{number}" for number in (1, 2, 3)}
+        self.market = CatalogMarket(addresses, threads, self.clock, lambda *_: None, Limits())
+        self.catalogs = {number: FakeMember(self.clock) for number in addresses}
+        clients: Any = self.catalogs
+        self.market._clients = clients
+
+    def replies(self, number: int, **replies: Any) -> None:
+        """What a catalog answers."""
+        self.catalogs[number].replies = replies
+
+    def asked(self, method: str) -> list[int]:
+        """Which catalogs were asked, from the lowest id."""
+        return [n for n, member in self.catalogs.items() for _ in member.of(method)]
+
+    def outcome(self, coroutine: Any) -> list[Any]:
+        """A list that gets what a call comes to."""
+        results: list[Any] = []
+        Deferred.fromCoroutine(coroutine).addBoth(results.append)
+        return results
+
+
+def failed(results: list[Any]) -> type[BaseException]:
+    """The class of the error that a call came to."""
+    (failure,) = results
+    assert isinstance(failure, Failure)
+    return type(failure.value)
+
+
+def test_a_batch_is_to_be_answered_at_once() -> None:
+    """And what is unpublished then comes with the outcomes."""
+    scene = Scene()
+    scene.replies(3, Trade=VERDICTS, AwaitPublished=Published())
+    outcome = Outcome(Trade(1, ORDER, 1, 100, 5))
+    assert scene.outcome(scene.market.execute(BATCH)) == [BatchResult((outcome,), (), {"A": 1})]
+    assert scene.outcome(scene.market.await_published({"A": 1})) == [None]
+    trade, await_published = scene.catalogs[3].calls
+    assert trade.request == AtOnce(BATCH)
+    assert await_published.request.versions == {"A": 1}
+
+
+@pytest.mark.parametrize(
+    ("error", "then"),
+    [(NotLeader(1), 1), (NotLeader(0), 2), (OutcomeUnknown("lost"), 2), (Unavailable("busy"), 2)],
+)
+def test_another_catalog_is_asked_after_a_failure(error: Exception, then: int) -> None:
+    """The one that is said to lead, or the next in turn."""
+    scene = Scene()
+    scene.replies(3, Trade=error)
+    assert failed(scene.outcome(scene.market.execute(BATCH))) is type(error)
+    scene.replies(then, Trade=VERDICTS)
+    assert len(scene.outcome(scene.market.execute(BATCH))) == 1
+    assert scene.asked("Trade") == sorted((3, then))
+
+
+def test_a_late_failure_does_not_leave_the_leader_that_was_found_meanwhile() -> None:
+    """Two calls are under way, and the first of them has learnt who leads."""
+    scene = Scene()
+    scene.replies(3, Trade=NotLeader(1), AwaitPublished=HANG)
+    late = scene.outcome(scene.market.await_published({"A": 1}))
+    scene.outcome(scene.market.execute(BATCH))
+    scene.clock.advance(Limits().trade_deadline_s)
+    assert failed(late) is OutcomeUnknown
+    scene.replies(1, Trade=VERDICTS)
+    scene.outcome(scene.market.execute(BATCH))
+    assert scene.asked("Trade") == [1, 3]
