@@ -23,6 +23,7 @@ from twstock.errors import (
 )
 from twstock.market import ChangeKind, ChangeRequest, Order, Side, Stock, Trade
 from twstock.rpc.calls import (
+    AwaitPublished,
     Changed,
     Changes,
     Lease,
@@ -32,6 +33,7 @@ from twstock.rpc.calls import (
     Placement,
     Placements,
     PlaceOrder,
+    Published,
     Register,
     StockPage,
     Stocks,
@@ -800,3 +802,15 @@ def test_many_stocks_are_looked_up_by_nobody_who_keeps_them() -> None:
     calls = [called.request for called in leader.of("LookupMany")]
     assert [len(call.names) for call in calls] == [LOOKUPS_MAX, 1]
     assert {(call.front_id, call.session) for call in calls} == {(0, "")}
+
+
+def test_the_catalog_is_asked_when_everything_is_published() -> None:
+    """Without names: whatever is committed when it is asked."""
+    group = Group(1, CatalogTier, "catalog")
+    leader = group.members[1]
+    group.leads(1, 1)
+    group.advance(0.2)
+    leader.replies["AwaitPublished"] = Published()
+    found = outcome(Deferred.fromCoroutine(group.tier.everything_published()))
+    assert found == [None]
+    assert [called.request for called in leader.of("AwaitPublished")] == [AwaitPublished()]
