@@ -215,10 +215,10 @@ class Leading:
         # The caches are waited for while a majority records the trades, and the next batch goes.
         self._unpublished.learn(result.unpublished)
         self._ask_caches()
-        self._refused(batch, result.unpublished, learnt.settled)
+        self._settle_untraded(batch, result.unpublished, learnt.settled)
         await self._record(learnt.trades)
 
-    def _refused(
+    def _settle_untraded(
         self, batch: Batch, unpublished: Mapping[str, int], settled: Mapping[str, Outcome]
     ) -> None:
         """Answer what has not traded; a refusal, too, tells of the state it was decided in."""
