@@ -45,9 +45,11 @@ test("a stock of which a change was missed is stale until it is told anew", () =
   stocks.take([stock()]);
   stocks.trade(order(2, 2));
   stocks.trade(order(1, 1, { name: "Unknown" }));
-  assert.deepEqual([...stocks.stale], ["A", "Unknown"]);
+  assert.deepEqual([...stocks.stale.keys()], ["A", "Unknown"]);
   assert.equal(stocks.get("A").quantity, 100);
-  stocks.take([stock({ version: 2, quantity: 80 }), stock({ name: "Unknown" })]);
+  stocks.take([stock({ version: 1, quantity: 90 }), stock({ name: "Unknown" })]);
+  assert.deepEqual([...stocks.stale.keys()], ["A", "Unknown"], "not shown yet");
+  stocks.take([stock({ version: 2, quantity: 80 }), stock({ name: "Unknown", version: 1 })]);
   assert.equal(stocks.stale.size, 0);
 });
 

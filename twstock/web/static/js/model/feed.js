@@ -150,7 +150,7 @@ export class Feed {
 
   async #askForStale() {
     const due = !this.#isStreaming && performance.now() - this.#stocksAskedAt > STOCKS_EVERY_MS;
-    const stale = [...this.#stocks.stale];
+    const stale = [...this.#stocks.stale.keys()];
     if (due || stale.length > STALE_MAX) await this.#askForStocks();
     else for (const name of stale) await this.#askForStock(name);
   }
@@ -243,7 +243,8 @@ export class Feed {
     const stock = change.name;
     if (change.kind in said) this.#members.happen(`${stock} ${said[change.kind]}`);
     else this.#members.happen(`${stock}: ${change.kind}`);
-    if ((this.#stocks.get(stock)?.version ?? -1) < change.version) this.#stocks.stale.add(stock);
+    const { version } = change;
+    if ((this.#stocks.get(stock)?.version ?? -1) < version) this.#stocks.stale.set(stock, version);
   }
 
   #reset() {

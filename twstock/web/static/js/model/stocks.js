@@ -24,8 +24,11 @@ export class Stocks {
   #found = new Map();
   /** The version that a history begins with, as long as it may reach further back. */
   #since = new Map();
-  /** Names of which a change was missed: they have to be asked for. @type {Set<string>} */
-  stale = new Set();
+  /**
+   * Names of which a change was missed, and the version that is known of: they have to be asked
+   * for until it is shown, for an order may be read before. @type {Map<string, number>}
+   */
+  stale = new Map();
   changed = new Signal();
   listed = new Signal();
 
@@ -62,7 +65,7 @@ export class Stocks {
     const { name, price, quantity, volume, version } = row;
     const halted = row.halted === true;
     const known = this.#found.get(name);
-    this.stale.delete(name);
+    if (version >= (this.stale.get(name) ?? 0)) this.stale.delete(name);
     if (!known) {
       const history = [quantity];
       if (version) this.#since.set(name, version);
@@ -99,7 +102,7 @@ export class Stocks {
       return;
     }
     if (!stock || order.version > stock.version + 1) {
-      this.stale.add(order.name);
+      this.stale.set(order.name, order.version);
       return;
     }
     stock.quantity += effect(order);
