@@ -528,21 +528,21 @@ MUTANTS = (
     # The front-end.
     Mutant(
         "the lane takes a body that is too long",
-        WEB + "lane.py",
+        WEB + "recognition.py",
         "        if length > self._body_bytes_max:\n            return None\n",
         "",
         ("tests/test_lane.py",),
     ),
     Mutant(
         "the lane overtakes the order before",
-        WEB + "lane.py",
+        WEB + "lanechannel.py",
         "        if self._is_waiting:\n            self._held += data\n",
         "        if self._is_waiting and self._held:\n            self._held += data\n",
         ("tests/test_lane.py",),
     ),
     Mutant(
         "the lane takes two Content-Lengths",
-        WEB + "lane.py",
+        WEB + "fields.py",
         "        if name in _ONCE and name not in found:\n",
         "        if name in _ONCE:\n",
         ("tests/test_lane.py",),
@@ -753,7 +753,7 @@ MUTANTS = (
     # What is counted.
     Mutant(
         "what the lane answers at once is not counted",
-        WEB + "lane.py",
+        WEB + "lanechannel.py",
         "            lane.counted_in.observe(now - began)\n",
         "",
         ("tests/test_lane.py",),

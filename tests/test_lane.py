@@ -30,7 +30,9 @@ from twstock.market import Stock
 from twstock.rpc.calls import Placement
 from twstock.web.api import Api
 from twstock.web.cache import Cache
-from twstock.web.lane import Lane, LaneChannel, write_now
+from twstock.web.lane import Lane
+from twstock.web.lanechannel import LaneChannel
+from twstock.web.poll import write_now
 from twstock.web.site import ApiChannel, ApiSite
 
 HOST = b"Host: h\r\n"

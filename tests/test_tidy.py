@@ -37,7 +37,7 @@ PURE = words("""
     order.state order.desk order.counts order.unpublished
     web.cache web.answers web.bodies web.pace web.ring web.traffic web.cursor web.subscription
     web.events web.recent web.rhythm web.adminspec web.conditional web.problems web.requestids
-    web.operations web.openapi web.manual
+    web.operations web.openapi web.manual web.fields web.recognition
     client.answers client.attempts client.batch client.eventstream client.values
     backup.journal backup.ledger backup.playback backup.replay backup.sealed
 """)

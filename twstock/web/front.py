@@ -32,10 +32,12 @@ from twstock.web.feed import Feed
 from twstock.web.gauges import front_families
 from twstock.web.history import History
 from twstock.web.internal import BODY_BYTES_MAX, Internal
-from twstock.web.lane import Lane, LaneChannel
+from twstock.web.lane import Lane
+from twstock.web.lanechannel import LaneChannel
 from twstock.web.leader import LeaderWatch
 from twstock.web.lease import LeaseSession
 from twstock.web.metrics import Metrics
+from twstock.web.poll import Poll
 from twstock.web.requestids import RequestIds
 from twstock.web.roster import Roster
 from twstock.web.routes import larger_bodies, mount
@@ -119,6 +121,7 @@ class FrontEnd(Service):
         public = self._site(mount(routes), self._limits.body_bytes_max)
         public.larger_bodies, public.traffic = larger_bodies(routes), traffic
         self._public = self._open(public), public
+        Poll(self._reactor).serve(self._public[0])
         lane = Lane(api, public.date, public.ids, self._limits, traffic)
         public.make_channel = lambda: LaneChannel(self._limits, lane)
         counted = (cache, catalog, orders, public, roster)

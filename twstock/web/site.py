@@ -6,7 +6,6 @@ What was refused is answered, then the connection is half closed and what still 
 away for a moment: closing at once would reset it and destroy the answer (RFC 9112 section 9.6).
 """
 
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -28,6 +27,7 @@ from twstock.process import Clock, DelayedCall
 from twstock.web import answers
 from twstock.web.answers import Answer
 from twstock.web.drain import PART_S, QUIET_S, Drain
+from twstock.web.fields import HOST
 from twstock.web.request import REQUEST_ID, ApiRequest, form_of, without_authority
 from twstock.web.requestids import RequestIds
 from twstock.web.traffic import OTHER, Traffic
@@ -38,7 +38,6 @@ LINGER_S = 2.0
 WRITE_STALLED_S = 10.0
 """How long a client may leave answers unread once they fill all buffers."""
 _LENGTH_DIGITS_MAX = 18
-HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 
 
 class ApiChannel(http.HTTPChannel):

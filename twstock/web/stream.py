@@ -11,7 +11,7 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from twstock.web.events import Frame
-from twstock.web.lane import write_now
+from twstock.web.poll import write_now
 
 SILENT_MS_MAX = 30_000
 """How long a client's machine may leave what was sent unacknowledged: longer, it is gone."""

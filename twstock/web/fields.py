@@ -1,0 +1,61 @@
+"""Header fields that the fast lane knows: those that mean something, in one spelling.
+
+A list of lines that is plain here means to Twisted what it means here, byte by byte; all others
+are for Twisted alone.
+"""
+
+import re
+
+HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
+REQUEST_ID = b"x-request-id"
+END = b"\r\n\r\n"
+_FIELD = re.compile(rb"([A-Za-z-]+):[ \t]*([\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?)[ \t]*")
+_LENGTH = re.compile(rb"[0-9]{1,6}")
+_FIELDS_MAX = 32
+_ONCE = frozenset({b"host", b"connection", b"content-length", b"idempotency-key", REQUEST_ID})
+_MEANINGLESS = frozenset(
+    {
+        b"accept",
+        b"accept-encoding",
+        b"accept-language",
+        b"cache-control",
+        b"content-type",
+        b"cookie",
+        b"dnt",
+        b"origin",
+        b"pragma",
+        b"priority",
+        b"referer",
+        b"sec-fetch-dest",
+        b"sec-fetch-mode",
+        b"sec-fetch-site",
+        b"user-agent",
+    }
+)
+"""Fields that change nothing about any answer of this API; Accept does if it names problems."""
+
+
+def read_fields(headers: bytes) -> dict[bytes, bytes] | None:
+    """The fields that mean something, by lower-case name; None unless every line is plain.
+
+    ``headers`` ends with an empty line and has no other.
+    """
+    if headers.find(END) != len(headers) - len(END):
+        return None
+    lines = headers[: -len(END)].split(b"\r\n")
+    found: dict[bytes, bytes] = {}
+    if len(lines) > _FIELDS_MAX:
+        return None
+    for line in lines:
+        match = _FIELD.fullmatch(line)
+        if match is None:
+            return None
+        name = match[1].lower()
+        if name in _ONCE and name not in found:
+            found[name] = match[2]
+        elif name not in _MEANINGLESS or (name == b"accept" and b"problem" in match[2].lower()):
+            return None
+    host, connection = found.get(b"host"), found.get(b"connection", b"keep-alive")
+    length = found.get(b"content-length", b"0")
+    good = host is not None and HOST.fullmatch(host) and _LENGTH.fullmatch(length)
+    return found if good and connection.lower() == b"keep-alive" else None

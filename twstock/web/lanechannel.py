@@ -1,0 +1,133 @@
+"""A connection with a fast lane: requests that are hot are answered before Twisted makes a
+request of them.
+
+Only what is alone on an idle connection is shown to the lane. Everything else, and everything
+that the lane is not sure about, goes the ordinary way (``site``, then Klein) and gets the same
+answer there.
+"""
+
+from dataclasses import replace
+
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+
+from twstock.config import Limits
+from twstock.web.answers import CLOSE, Answer
+from twstock.web.lane import Lane
+from twstock.web.poll import write_now
+from twstock.web.site import ApiChannel
+from twstock.web.traffic import LOOKUP
+
+_HELD_BYTES_MAX = 16 * 1024
+
+
+class LaneChannel(ApiChannel):
+    """A connection with a fast lane.
+
+    While an answer of the lane is to come, what arrives is held back; everything else stays
+    as it is on the ordinary way, time-outs included.
+    """
+
+    _HTTPChannel__first_line: int
+    _lane: Lane
+    _is_waiting = False
+    _request_id = b""
+    _is_lost = False
+    _held = b""
+    _quick_at = float("-inf")
+    _began = 0.0
+    _route = LOOKUP
+
+    def __init__(self, limits: Limits, lane: Lane) -> None:
+        super().__init__(limits)
+        self._lane = lane
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take bytes in, by the lane if it can have them."""
+        if self._is_waiting:
+            self._held += data
+            if len(self._held) > _HELD_BYTES_MAX:
+                self.transport.pauseProducing()
+            return
+        lane, seconds = self._lane, self.site.clock.seconds
+        began = seconds()
+        answer = lane.take(data) if self._is_idle() else None
+        if answer is None:
+            super().dataReceived(data)
+        elif isinstance(answer, bytes):
+            write_now(self.transport, answer)
+            self._quick_at = now = seconds()
+            lane.counted_in.observe(now - began)
+        else:
+            self._is_waiting = True
+            self._began, self._route = began, lane.route
+            self._request_id, coming = answer
+            coming.addCallback(self._answered)
+
+    def _is_idle(self) -> bool:
+        """Whether a request that comes now is the only one, and all of the connection's state
+        is that between two requests.
+        """
+        return not (
+            self.requests
+            or self._buffer
+            or self._arriving
+            or self._refused
+            or self._waitingForTransport
+            or self.site.draining
+            or self.transport.disconnecting
+            or not self.line_mode
+            # Twisted forgives one empty line before a request, and counts.
+            or self._HTTPChannel__first_line != 1
+            or not self.persistent
+        )
+
+    def _answered(self, answer: Answer) -> None:
+        self._is_waiting = False
+        if self._is_lost:
+            return
+        self._quick_at = now = self.site.clock.seconds()
+        self._lane.traffic.of(self._route, answer.status).observe(now - self._began)
+        if not self.persistent:
+            last = replace(answer, headers=(*answer.headers, CLOSE))
+            self.transport.write(self._lane.whole(last, self._request_id))
+            self.loseConnection()
+            return
+        write_now(self.transport, self._lane.whole(answer, self._request_id))
+        held, self._held = self._held, b""
+        if held:
+            if not self._waitingForTransport:
+                self.transport.resumeProducing()
+            self.dataReceived(held)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """An order that is under way goes on without its client."""
+        self._is_lost = True
+        super().connectionLost(reason)
+
+    def timeoutConnection(self) -> None:
+        """The lane does not move the timer with each request: it looks when it has run out."""
+        idle_s, now = self._limits.idle_timeout_s, self.site.clock.seconds()
+        if self._is_waiting:
+            self.setTimeout(idle_s)
+        elif not self._arriving and now < self._quick_at + idle_s:
+            self.setTimeout(self._quick_at + idle_s - now)
+        else:
+            super().timeoutConnection()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way or has begun to come."""
+        return not self._is_waiting and super().is_idle
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a request has come whole and is not answered."""
+        return self._is_waiting or super().is_asked
+
+    def drain(self) -> None:
+        """Answer what is under way, and close."""
+        if self._is_waiting:
+            self.persistent = False
+        else:
+            super().drain()

@@ -1,0 +1,124 @@
+"""The connections of a listener, waited for together.
+
+For each descriptor that is ready the reactor makes a context for logging, asks twice what the
+descriptor is, and keeps errors apart: that costs as much as answering a hot request. A ``Poll`` is
+an epoll(7) of its own, which the reactor sees as one descriptor; all connections that are ready
+are served in one of the reactor's turns. What they write later, their timers and their ends stay
+with the reactor.
+"""
+
+import select
+from functools import partial
+from typing import Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.tcp import Connection, Server
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+READY_MAX = 64
+"""How many connections are served before the reactor has its turn: a millisecond's worth."""
+
+
+@implementer(IReadDescriptor)
+class Poll:
+    """Reads from its members when something has come for them. The reactor knows it as long as
+    it has any.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._epoll = select.epoll()
+        self._members: dict[int, Connection] = {}
+
+    def serve(self, port: Any) -> None:
+        """Wait for the connections that a port will accept from now on."""
+        port.transport = partial(PolledServer, self)
+
+    def add(self, member: Connection) -> None:
+        """Read from a connection."""
+        descriptor = member.fileno()
+        if descriptor not in self._members:
+            self._epoll.register(descriptor, select.EPOLLIN)
+            self._members[descriptor] = member
+            if len(self._members) == 1:
+                self._reactor.addReader(self)
+
+    def discard(self, member: Connection) -> None:
+        """Read from a connection no more, if anybody did."""
+        descriptor = member.fileno()
+        if self._members.get(descriptor) is member:
+            del self._members[descriptor]
+            self._epoll.unregister(descriptor)
+            if not self._members:
+                self._reactor.removeReader(self)
+
+    def doRead(self) -> None:
+        """Serve whoever is ready; who is not served now is ready in the next turn, too."""
+        members = self._members
+        for descriptor, _ in self._epoll.poll(0, READY_MAX):
+            member = members.get(descriptor)
+            if member is not None:  # it may have been lost while another was served
+                end: BaseException | None
+                try:
+                    end = member.doRead()
+                except BaseException as error:  # as the reactor itself does: it ends one alone
+                    self._log.failure("reading from a connection failed")
+                    end = error
+                if end is not None:
+                    self._lose(member, end)
+
+    def _lose(self, member: Connection, end: BaseException) -> None:
+        self.discard(member)
+        if isinstance(end, ConnectionDone):
+            member.readConnectionLost(Failure(end))
+        else:
+            member.connectionLost(Failure(end))
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor ends, and with it all connections."""
+        for member in list(self._members.values()):
+            member.connectionLost(reason)
+
+    def fileno(self) -> int:
+        """The descriptor that is ready when that of any member is (epoll(7))."""
+        return self._epoll.fileno()
+
+    def logPrefix(self) -> str:
+        """Who it is in Twisted's older log."""
+        return "poll"
+
+
+class PolledServer(Server):
+    """A connection that a ``Poll`` reads from instead of the reactor."""
+
+    def __init__(self, poll: Poll, *made_of: Any) -> None:
+        self._poll = poll
+        super().__init__(*made_of)
+
+    def startReading(self) -> None:
+        """Tell the protocol what comes."""
+        self._poll.add(self)
+
+    def stopReading(self) -> None:
+        """Leave what comes where it is."""
+        self._poll.discard(self)
+
+
+def write_now(transport: Any, data: bytes) -> None:
+    """Write; at once, if nothing waits to be written before it. ``transport.write`` alone waits
+    for the reactor to find that the socket is writable, which costs two turns of epoll.
+    """
+    sent = 0
+    # Twisted gathers what was written in this turn apart from what did not fit in the last.
+    if isinstance(transport, Connection) and not (
+        transport.dataBuffer or transport._tempDataBuffer or transport.disconnecting
+    ):
+        done = transport.writeSomeData(data)
+        sent = done if isinstance(done, int) else 0  # a lost connection is found by the next write
+    if sent < len(data):
+        transport.write(data[sent:])
