@@ -17,6 +17,7 @@ from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
 
 from tests.feed_fixture import FrontEnd, unchunked
 from tests.sse import Reader
+from twstock.web.poll import Poll
 
 TRADES = 20_000
 
@@ -28,6 +29,7 @@ class Served:
         clock: Any = reactor
         self.front = FrontEnd(clock=clock, feed_unsent_bytes_max=64 * 1024)
         self.port = clock.listenTCP(0, self.front.site, interface="127.0.0.1")
+        Poll(clock).serve(self.port)
         self.address = ("127.0.0.1", self.port.getHost().port)
         self.url = f"http://127.0.0.1:{self.address[1]}/events"
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.tcp import Connection as TcpConnection
 from twisted.logger import capturedLogs
@@ -521,11 +520,15 @@ class Socket(TcpConnection):
         self.dataBuffer = b""
         self._tempDataBuffer: list[bytes] = []
         self.disconnecting = False
+        kernel: Any = self
+        self.socket = kernel
 
-    def writeSomeData(self, data: bytes) -> Any:
-        """As much as there is room for; a lost connection for no room at all."""
+    def send(self, data: bytes) -> int:
+        """As the kernel: as much as there is room for."""
         if self.room < 0:
-            return ConnectionLost()
+            raise ConnectionResetError
+        if self.room == 0:
+            raise BlockingIOError
         self.sent += data[: self.room]
         return min(len(data), self.room)
 

@@ -9,6 +9,7 @@ rest.
 """
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -86,7 +87,7 @@ class Lane:
             return self._stock(what, given)
         if route is ORDER:
             return self._order(what, given)
-        return self._asked(TRADE, lambda: self._api.place_order(*what), given)
+        return self._asked(TRADE, partial(self._api.place_order, *what), given)
 
     def whole(self, answer: Answer, request_id: bytes) -> bytes:
         """An answer as the ordinary way writes it."""
@@ -96,7 +97,7 @@ class Lane:
     def _stock(self, name: str, given: bytes) -> Reply:
         stock = self._api.hit(name)
         if stock is None:
-            return self._asked(LOOKUP, lambda: self._api.miss(name), given)
+            return self._asked(LOOKUP, partial(self._api.miss, name), given)
         self.counted_in = self._lookups
         known = self._tails.get(name)
         if known is None or known[0] is not stock:
@@ -106,7 +107,7 @@ class Lane:
     def _order(self, number: int, given: bytes) -> Reply:
         answer = self._api.remembered(number)
         if answer is None:
-            return self._asked(ORDER, lambda: self._api.find(number), given)
+            return self._asked(ORDER, partial(self._api.find, number), given)
         self.counted_in = self._queries
         known = self._tails.get(number)
         if known is None or known[0] is not answer:

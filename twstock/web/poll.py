@@ -58,26 +58,30 @@ class Poll:
                 self._reactor.removeReader(self)
 
     def doRead(self) -> None:
-        """Serve whoever is ready; who is not served now is ready in the next turn, too."""
-        members = self._members
-        for descriptor, _ in self._epoll.poll(0, READY_MAX):
-            member = members.get(descriptor)
-            if member is not None:  # it may have been lost while another was served
-                end: BaseException | None
-                try:
-                    end = member.doRead()
-                except BaseException as error:  # as the reactor itself does: it ends one alone
-                    self._log.failure("reading from a connection failed")
-                    end = error
-                if end is not None:
-                    self._lose(member, end)
+        """Serve whoever is ready, and look again: a client that has its answer may have sent its
+        next request. Who is not served now is ready in the reactor's next turn, too.
+        """
+        left = READY_MAX
+        while left > 0 and (ready := self._epoll.poll(0, left)):
+            left -= len(ready)
+            for descriptor, _ in ready:
+                member = self._members.get(descriptor)
+                if member is not None:  # it may have been lost while another was served
+                    self._read(member)
 
-    def _lose(self, member: Connection, end: BaseException) -> None:
-        self.discard(member)
-        if isinstance(end, ConnectionDone):
-            member.readConnectionLost(Failure(end))
-        else:
-            member.connectionLost(Failure(end))
+    def _read(self, member: Connection) -> None:
+        end: BaseException | None
+        try:
+            end = member.doRead()
+        except BaseException as error:  # as the reactor does: nobody else is to suffer from it
+            self._log.failure("reading from a connection failed")
+            end = error
+        if end is not None:
+            self.discard(member)
+            if isinstance(end, ConnectionDone):
+                member.readConnectionLost(Failure(end))
+            else:
+                member.connectionLost(Failure(end))
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor ends, and with it all connections."""
@@ -118,7 +122,9 @@ def write_now(transport: Any, data: bytes) -> None:
     if isinstance(transport, Connection) and not (
         transport.dataBuffer or transport._tempDataBuffer or transport.disconnecting
     ):
-        done = transport.writeSomeData(data)
-        sent = done if isinstance(done, int) else 0  # a lost connection is found by the next write
+        try:
+            sent = transport.socket.send(data)
+        except OSError:
+            sent = 0  # full, or lost: the next write finds out
     if sent < len(data):
         transport.write(data[sent:])
