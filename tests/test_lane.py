@@ -32,6 +32,7 @@ from twstock.web.cache import Cache
 from twstock.web.lane import Lane
 from twstock.web.lanechannel import LaneChannel
 from twstock.web.poll import write_now
+from twstock.web.recognition import KEPT_BYTES_MAX, KEPT_MAX, Recognition
 from twstock.web.site import ApiChannel, ApiSite
 
 HOST = b"Host: h\r\n"
@@ -104,7 +105,11 @@ class End:
         lane = self.lane = CountingLane(api, site.date, site.ids, limits, site.traffic)
         if fast:
             site.make_channel = lambda: LaneChannel(limits, lane)
-        channel: ApiChannel | None = site.buildProtocol(None)
+        self.connect()
+
+    def connect(self) -> None:
+        """A client that begins anew; what the front-end has learnt it knows."""
+        channel: ApiChannel | None = self.site.buildProtocol(None)
         assert channel is not None
         server: Any = self
         self.client = Connection(server, channel)
@@ -144,6 +149,13 @@ class Both:
                 end.client.send(chunk)
             self.compare()
         return self.fast.lane.taken - before
+
+    def send_anew(self, request_: bytes) -> int:
+        """The same on a connection of its own."""
+        for end in self.ends:
+            end.client.wire.loseConnection()
+            end.connect()
+        return self.send(request_)
 
     def give(self) -> bytes:
         """The tiers give an answer that they kept back; returns what the client sees then."""
@@ -236,6 +248,89 @@ def test_everything_else_goes_the_ordinary_way(request_: bytes) -> None:
 def get(path: bytes) -> bytes:
     """A request to read."""
     return b"GET " + path + b" HTTP/1.1\r\n" + HOST + b"\r\n"
+
+
+FULL = STOCK.replace(b"\r\n\r\n", b"\r\nConnection: keep-alive\r\nAccept: */*\r\n\r\n")
+
+
+@pytest.mark.parametrize("request_", [FULL, FULL.replace(b"/stocks/GOOGL", b"/orders/1"), post()])
+def test_what_is_known_is_told_from_all_that_resembles_it(request_: bytes) -> None:
+    """A byte more, a byte less or another byte, anywhere: known bytes never stand for others."""
+    ways = Both()
+    assert ways.send(request_, request_) == 2
+    for at in range(len(request_) + 1):
+        before, after = request_[:at], request_[at:]
+        for byte in (b"\r", b"\n", b" ", b":", b"0", b"x", after[:1].swapcase()):
+            ways.send_anew(before + byte + after)
+            ways.send_anew(before + byte + after[1:])
+        ways.send_anew(before + after[1:])
+        ways.send_anew(before + after + before)
+    assert ways.send_anew(request_) == 1
+
+
+LINES = st.sampled_from(
+    [
+        HOST,
+        b"host: other\r\n",
+        b"Connection: keep-alive\r\n",
+        b"Connection: close\r\n",
+        b"Content-Length: 0\r\n",
+        b"Accept: */*\r\n",
+        b"Accept: application/problem+json\r\n",
+        b"User-Agent: " + b"x" * 500 + b"\r\n",
+        b"Cookie: c\r\n" * 31,
+        b"X-Request-Id: mine\r\n",
+        b"X-Request-Id: yours\r\n",
+        b"Idempotency-Key: k\r\n",
+        b'If-None-Match: "0"\r\n',
+        b"X-Unknown: 1\r\n",
+    ]
+)
+GET_STOCK = b"GET /stocks/GOOGL HTTP/1.1\r\n"
+FIRST_LINES = st.sampled_from(
+    [
+        GET_STOCK,
+        b"GET /stocks/META HTTP/1.1\r\n",
+        b"GET /orders/1 HTTP/1.1\r\n",
+        b"POST /orders HTTP/1.1\r\n",
+    ]
+)
+
+
+@given(st.lists(st.tuples(FIRST_LINES, st.lists(LINES, max_size=5)), min_size=1, max_size=4))
+@example([(GET_STOCK, [HOST]), (GET_STOCK, [HOST, b"X-Request-Id: mine\r\n"])])
+@example([(GET_STOCK, [HOST, b"Accept: */*\r\n"]), (GET_STOCK, [b"Accept: */*\r\n", HOST])])
+@example([(GET_STOCK, [HOST]), (GET_STOCK, [HOST, b'If-None-Match: "0"\r\n'])])
+@example([(GET_STOCK, [HOST, b"Cookie: c\r\n" * 31]), (GET_STOCK, [HOST, b"Accept: a\r\n" * 32])])
+def test_requests_that_come_again_are_answered_again(
+    requests: list[tuple[bytes, list[bytes]]],
+) -> None:
+    """Whole requests in any mixture, each several times: with other headers, in another
+    sequence, with an id or without, with a condition, with the wish to close.
+    """
+    ways = Both()
+    for _ in range(3):
+        for line, headers in requests:
+            ways.send_anew(line + b"".join(headers) + b"\r\n")
+
+
+def test_what_is_learnt_is_bounded() -> None:
+    """By how much there is of it and how long it is; what is different each time is not kept."""
+    recognition = Recognition(Limits())
+    kept = (recognition._requests, recognition._lines, recognition._headers)
+    for line in (b"X-Request-Id: mine\r\n", b"Idempotency-Key: k\r\n", b"X-Unknown: 1\r\n"):
+        recognition.of(STOCK.replace(HOST, HOST + line))
+        recognition.of(post(ORDER, line[:-2]))
+    assert [len(each) for each in kept] == [0, 1, 0]
+    for size in (KEPT_BYTES_MAX - 150, KEPT_BYTES_MAX, 3000):
+        for number in range(KEPT_MAX // 2 + 100):
+            agent = b"User-Agent: %d%b\r\n" % (number, b"x" * size)
+            recognition.of(
+                b"GET /orders/%d%d HTTP/1.1\r\n" % (size, number) + HOST + agent + b"\r\n"
+            )
+            assert all(len(each) <= KEPT_MAX for each in kept)
+    assert max(map(len, recognition._requests)) <= KEPT_BYTES_MAX
+    assert max(map(len, recognition._headers)) <= 2048
 
 
 MISSES = [
