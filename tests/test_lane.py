@@ -260,11 +260,13 @@ def test_what_is_known_is_told_from_all_that_resembles_it(request_: bytes) -> No
     assert ways.send(request_, request_) == 2
     for at in range(len(request_) + 1):
         before, after = request_[:at], request_[at:]
-        for byte in (b"\r", b"\n", b" ", b":", b"0", b"x", after[:1].swapcase()):
+        for byte in (b"\r", b" ", b"0", after[:1].swapcase()):
             ways.send_anew(before + byte + after)
             ways.send_anew(before + byte + after[1:])
         ways.send_anew(before + after[1:])
         ways.send_anew(before + after + before)
+        ways.send_anew(before)
+        ways.send(after)
     assert ways.send_anew(request_) == 1
 
 
@@ -500,6 +502,18 @@ def test_the_end_of_a_connection_is_the_same_both_ways(request_: bytes, end_: st
     answered = ways.give()
     assert (b"Connection: close" in answered) == (end_ == "drained")
     assert not ways.fast.client.open
+
+
+@pytest.mark.parametrize("request_", [STOCK, NUMBER, post()])
+def test_the_last_answer_of_a_connection_says_so_both_ways(request_: bytes) -> None:
+    """Draining, a request that was on its way is answered; the lane knows it, and lets it go."""
+    ways = Both()
+    assert ways.send(request_, request_) == 2
+    for end in ways.ends:
+        end.site.drain()
+        end.client.send(request_)
+    assert b"\r\nConnection: close\r\n" in ways.compare()
+    assert ways.fast.lane.taken == 2
 
 
 def test_what_arrives_during_an_order_is_answered_after_it() -> None:

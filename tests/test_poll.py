@@ -142,11 +142,13 @@ def test_who_is_lost_while_another_is_served_is_not_read(room: Room) -> None:
             Failure(ConnectionDone())
         )
     room.send(b"x")
-    room.poll.doRead()
+    with capturedLogs() as logged:
+        room.poll.doRead()
     assert sorted(len(each.received) for each in pair) == [0, 1]
+    assert logged == []
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
 def test_an_error_ends_one_connection_alone(room: Room, error: type[BaseException]) -> None:
     """And is logged; the poll, and with it everybody else, goes on."""
 
@@ -226,9 +228,9 @@ def test_what_the_kernel_does_not_take_is_written_later(room: Room) -> None:
     assert (room.clients[0].recv(99), room.reactor.writers) == (b"now", [])
     write_now(transport, b"x" * 10_000_000)
     assert room.reactor.writers == [transport]
-    write_now(transport, b"last")
     room.clients[0].settimeout(5)
-    data = b""
+    data = room.clients[0].recv(10_000_000)
+    write_now(transport, b"last")
     while not data.endswith(b"last"):
         transport.doWrite()
         data += room.clients[0].recv(10_000_000)
