@@ -70,8 +70,15 @@ MUTANTS = (
     Mutant(
         "a server does not see the end of a stream that it does not read",
         RPC + "duplex.py",
-        "        if not self._context.add_callback(self._ended):\n            self._ended()\n",
+        "        if not self._context.add_callback(self._gone):\n            self._gone()\n",
         "",
+        ("tests/test_duplex.py",),
+    ),
+    Mutant(
+        "the end of a call waits for what gRPC never tells",
+        RPC + "duplex.py",
+        "        self._ended()\n        self._done.set()\n",
+        "        self._ended()\n",
         ("tests/test_duplex.py",),
     ),
     Mutant(

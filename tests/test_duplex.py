@@ -190,6 +190,37 @@ def test_cancelling_ends_both_sides(talk, channel):
     assert talk.over.get(timeout=20) == "over"
 
 
+def test_the_end_of_the_call_is_the_end():
+    """A server that stops may never tell of the message that was waited for: the thread that
+    gRPC called must not wait for it, or the process never ends.
+    """
+
+    class Call:
+        def start_server_batch(self, operations, tag):
+            """Take an operation, and be silent for ever."""
+
+    class Context:
+        _rpc_event = type("Event", (), {"call": Call()})
+
+        def send_initial_metadata(self, metadata):
+            """The stream begins."""
+
+        def add_callback(self, callback):
+            self.over = callback
+            return True
+
+    context = Context()
+    stream = ServerStream(context, lambda data: True, lambda: None)
+    stream.open()
+    stream.read_on()
+    stream.send(b"one")
+    waiting = threading.Thread(target=stream.wait, daemon=True)
+    waiting.start()
+    context.over()
+    waiting.join(20)
+    assert not waiting.is_alive()
+
+
 def test_a_reader_that_has_had_enough_ends_the_stream(talk, channel):
     """Nothing is left with gRPC, and the other side is told."""
     stream, outbox = opened(channel)

@@ -202,8 +202,8 @@ class ServerStream:
         except _INSIDES as error:
             raise Unsupported(str(error)) from error
         self._context.send_initial_metadata(())
-        if not self._context.add_callback(self._ended):
-            self._ended()
+        if not self._context.add_callback(self._gone):
+            self._gone()
 
     def send(self, data: bytes) -> None:
         """Hand a message to gRPC, which has none; one for an ended stream goes nowhere."""
@@ -256,6 +256,13 @@ class ServerStream:
         with self._lock:
             self._is_over = True
             self._look()
+
+    def _gone(self) -> None:
+        """The call is over for gRPC, too. What is under way then may never be told of: a server
+        that stops does not wait for it.
+        """
+        self._ended()
+        self._done.set()
 
     def _look(self) -> None:
         if self._is_over and not self._under_way:
