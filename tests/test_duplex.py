@@ -33,11 +33,12 @@ class Talk:
     def talk(self, _, context):
         """Answer each message with itself."""
         outbox = Outbox(lambda data: data)
-        self.stream = ServerStream(context, lambda data: self.take(outbox, data), outbox.go_on)
-        self.stream.open()
-        outbox.open(self.stream.send)
-        self.stream.read_on()
-        self.stream.wait()
+        stream = ServerStream(context, lambda data: self.take(outbox, data), outbox.go_on)
+        self.stream = stream
+        stream.open()
+        outbox.open(stream.send)
+        stream.read_on()
+        stream.wait()
         self.over.put("over")
         yield from ()
 
@@ -185,7 +186,7 @@ def test_cancelling_ends_both_sides(talk, channel):
     answers = heard(stream)
     outbox.put(b"one")
     assert answers.get(timeout=20) == b"one"
-    talk.stream.cancel()
+    talk.stream._context.cancel()
     assert answers.get(timeout=20).code is grpc.StatusCode.CANCELLED
     assert talk.over.get(timeout=20) == "over"
 

@@ -4,8 +4,7 @@ Calls share one stream (``streams``), which has a thread of the given pool as lo
 open. A peer that takes no more streams, or knows none, is asked by calls of their own for a
 while: each has a thread from its beginning to its end. A call that blocks polls its own
 completion queue; gRPC's futures start a thread whenever a channel was idle, which costs more
-than the call. Either way encoding and gRPC's own locks never hold up the reactor, and answers
-come back through ``deliver``.
+than the call. Answers come back through ``deliver`` either way.
 """
 
 import threading

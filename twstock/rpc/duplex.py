@@ -109,10 +109,12 @@ class ClientStream:
                 ((cygrpc.ReceiveStatusOnClientOperation(_NO_FLAGS),), self._STATUS),
                 ((cygrpc.ReceiveInitialMetadataOperation(_NO_FLAGS),), self._METADATA),
             )
+            _ = _messages()
             self._call = self._channel._channel.segregated_call(
                 cygrpc.PropagationConstants.GRPC_PROPAGATE_DEFAULTS,
                 self._path, None, None, None, None, begin, None,
             )  # fmt: skip
+            _ = self._call.operate, self._call.next_event, self._call.cancel
         except _INSIDES as error:
             raise Unsupported(str(error)) from error
         self._under_way = len(begin)
@@ -164,6 +166,11 @@ class ClientStream:
                 continue
 
 
+def _messages() -> tuple[Any, Any]:
+    """What both ends use once they are open: it has to be there before."""
+    return cygrpc.SendMessageOperation, cygrpc.ReceiveMessageOperation
+
+
 def _status(operation: Any) -> StreamEnded:
     code = _CODES.get(operation.code(), grpc.StatusCode.UNKNOWN)
     metadata = operation.trailing_metadata() or ()
@@ -198,7 +205,7 @@ class ServerStream:
         """Begin the stream; Unsupported."""
         try:
             self._call = self._context._rpc_event.call
-            _ = cygrpc.ReceiveMessageOperation, self._call.start_server_batch
+            _ = _messages(), self._call.start_server_batch
         except _INSIDES as error:
             raise Unsupported(str(error)) from error
         self._context.send_initial_metadata(())
@@ -216,10 +223,6 @@ class ServerStream:
     def wait(self) -> None:
         """In the thread that gRPC calls: until the stream is over, and gRPC is done with it."""
         self._done.wait()
-
-    def cancel(self) -> None:
-        """End the stream now."""
-        self._context.cancel()
 
     def _operate(self, operation: Any, done: Callable[[Any], Any]) -> None:
         with self._lock:

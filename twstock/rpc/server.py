@@ -70,7 +70,7 @@ class Server(Service):
         self._health = health
         self._client_calls = threading.BoundedSemaphore(limits.rpc_client_calls_max)
         self._stream_room = threading.BoundedSemaphore(limits.rpc_streams_max)
-        self._streams: set[AnswerStream] = set()
+        self._streams: set[grpc.ServicerContext] = set()
         self._answering = {e.method.path: self._streamed(e) for e in endpoints}
         self._server: grpc.Server | None = None
 
@@ -103,8 +103,8 @@ class Server(Service):
             self._health.stop()
         if self._server is not None:
             self._server.stop(grace=0.1)
-            for stream in tuple(self._streams):
-                stream.end()
+            for context in tuple(self._streams):
+                context.cancel()
 
     def _options(self) -> Sequence[tuple[str, int]]:
         return (
@@ -143,13 +143,13 @@ class Server(Service):
             context.set_trailing_metadata(metadata_of(error))
             context.abort(code_of(error), str(error))
         stream = AnswerStream(self._answering, self._clock, self._deliver, self._limits)
-        self._streams.add(stream)
+        self._streams.add(context)
         try:
             stream.serve(context)
         except Unsupported as error:
             context.abort(grpc.StatusCode.UNIMPLEMENTED, str(error))
         finally:
-            self._streams.discard(stream)
+            self._streams.discard(context)
             self._stream_room.release()
         yield from ()
 

@@ -95,7 +95,7 @@ class CallStream:
                 for data in messages:
                     self._deliver(self._settle, *self._read(data))
         except StreamEnded as end:
-            refused, details = _is_refusal(end), end.details
+            refused, details = _is_refusal(end), end.details or details
         except Unsupported as error:
             refused, details = True, str(error)
         except ValueError as error:  # the channel was closed meanwhile
@@ -227,10 +227,6 @@ class AnswerStream:
         self._outbox.open(self._stream.send)
         self._stream.read_on()
         self._stream.wait()
-
-    def end(self) -> None:
-        """No more calls and answers; from any thread."""
-        self._stream.cancel()
 
     def _came(self, data: bytes) -> bool:
         """In the thread in which gRPC serves: a call; tells whether there is room for the next."""
