@@ -348,7 +348,11 @@ def test_the_metrics_of_a_cluster_are_those_that_are_documented(cluster):
     assert by_member(scrape(cluster, "?members=self")["twstock_member_up"]) == {"front-1": 1}
     cluster.signal("order-1", signal.SIGSTOP)
     try:
-        assert by_member(scrape(cluster)["twstock_member_up"])["order-1"] == 0
+        # For a tenth of a second a scrape gives the answer of the one before.
+        wait_until(
+            lambda: by_member(scrape(cluster)["twstock_member_up"])["order-1"] == 0,
+            "order-1 to be told as down",
+        )
     finally:
         cluster.signal("order-1", signal.SIGCONT)
     cluster.await_healthy()
