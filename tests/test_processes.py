@@ -367,12 +367,12 @@ def test_the_history_of_a_front_end_tells_what_it_did(cluster):
     def placed(front):
         return sum(row["orders"] for row in rows(front))
 
-    # What was traded before this test has its rows when a second without orders has one.
-    def is_quiet(front):
-        found = rows(front)
-        return found and not found[-1]["orders"]
+    def newest(front):
+        return max((row["at"] for row in rows(front)), default=0)
 
-    wait_until(lambda: is_quiet(1) and is_quiet(2), "a second without orders")
+    # What earlier tests traded is in the next row of a front-end at the latest.
+    seen = newest(1), newest(2)
+    wait_until(lambda: newest(1) > seen[0] and newest(2) > seen[1], "a second to be over")
     before = placed(1), placed(2)
     cluster.trade("GameStart", 1, "buy")
     wait_until(lambda: placed(1) == before[0] + 1, "the order's second to be over")
