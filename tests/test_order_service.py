@@ -24,7 +24,7 @@ from twstock.errors import (
     Unavailable,
 )
 from twstock.market import QUANTITY_MAX, Batch, BatchResult, BeginEpoch, Order, Outcome, Side, Trade
-from twstock.order.service import OrderService
+from twstock.order.service import KEYS_PAGE, KEYS_PAUSE_S, OrderService
 from twstock.order.state import OrderState
 from twstock.order.tables import OrderTables, by_keys, by_number, page
 from twstock.replication.database import Database
@@ -200,17 +200,27 @@ class Service:
         self.database.open()
         self.member.database = self.database
         keys = iter(f"made-{n}" for n in range(1000))
-        self.orders = OrderService(
-            self.member,
-            self.database,
-            Market(),
-            self.clock,
-            limits,
-            lambda: 7,
-            lambda: next(keys),
-            panic,
-        )
+        surroundings = self.clock, limits, lambda: 7, lambda: next(keys), panic
+        self._make = lambda: OrderService(self.member, self.database, Market(), *surroundings)
+        self.orders = self._make()
         self.member.on_leading(1)
+
+    def restart(self) -> None:
+        """A new process: what was saved is in the tables, and nothing in memory."""
+        self.member.machine = OrderTables(3).load(self.database.connection, b"")
+        self.orders = self._make()
+
+    def count_reads(self) -> list[None]:
+        """From now on: one item for each trip to the thread of the tables."""
+        reads: list[None] = []
+        read = self.database.read
+
+        def counted(query: Callable[[sqlite3.Connection], Any]) -> "Deferred[Any]":
+            reads.append(None)
+            return read(query)
+
+        self.database.read = counted  # type: ignore[method-assign]
+        return reads
 
     def ask(self, coroutine: Any) -> Any:
         """The result of a call, letting time pass."""
@@ -252,6 +262,53 @@ def test_retry_years_later_trades_once(service: Service) -> None:
     again = service.ask(service.orders.order(PlaceOrder("k1", "GameStart", "buy", 1)))
     assert again == Placement(1, "", True, 1)
     assert service.orders.last_number() == 20
+
+
+def test_a_new_key_is_not_looked_for_in_the_tables(service: Service) -> None:
+    """Although there are orders that only they have; a key of these is found all the same."""
+    service.place(20)
+    reads = service.count_reads()
+    service.ask(service.orders.order(PlaceOrder("new", "GameStart", "buy", 1)))
+    assert len(reads) == 0
+    found = service.ask(service.orders.order(PlaceOrder("k3", "GameStart", "buy", 3)))
+    assert found == Placement(3, "", True, 3)
+    assert len(reads) == 1
+
+
+def test_a_leader_reads_the_keys_that_the_tables_had_at_the_start(service: Service) -> None:
+    """Once, however often it begins to lead; until it has them, every key is looked for."""
+
+    async def find(*keys: str) -> dict[str, Trade]:
+        return await service.orders.find_keys(keys)
+
+    service.place(20)
+    service.restart()
+    assert service.ask(find("k3", "new")).keys() == {"k3"}
+    reads = service.count_reads()
+    for term in (2, 3):
+        service.member.on_leading(term)
+        service.member.on_leading_ended()
+    assert service.ask(find("k3", "new")).keys() == {"k3"}
+    assert len(reads) == 2
+    assert service.ask(find("new")) == {}
+    assert len(reads) == 2
+    assert service.ask(find("k3", "new")).keys() == {"k3"}
+
+
+def test_keys_are_read_page_by_page(service: Service) -> None:
+    """With more orders than a page has, all old keys are found while and after they are read."""
+    orders = tuple(trade(n) for n in range(1, 2 * KEYS_PAGE + 2))
+    OrderTables(3).save(service.database.connection, [orders])
+    service.restart()
+    reads = service.count_reads()
+    service.member.on_leading(2)
+    for _ in range(4):
+        keys = ["key-1", f"key-{KEYS_PAGE + 1}", f"key-{2 * KEYS_PAGE + 1}"]
+        found: list[Any] = []
+        service.orders.find_keys(keys).addCallback(found.append)
+        service.clock.pump([KEYS_PAUSE_S / 4] * 4)
+        assert sorted(found[0]) == sorted(keys)
+    assert len(reads) == 3 + 4
 
 
 def test_orders_are_paged_across_tables_and_memory(service: Service) -> None:

@@ -6,6 +6,7 @@ from math import inf
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from twstock.config import Limits
@@ -35,6 +36,12 @@ from twstock.rpc.calls import (
     SyncUp,
 )
 from twstock.tally import Family
+
+KEYS_PAGE = 500
+KEYS_PAUSE_S = 0.01
+"""How many keys of older orders are read at once, and the pause after that: about a
+millisecond of the reactor's, so that nobody waits for it, and half a minute for a million orders.
+"""
 
 
 class Member(Protocol):
@@ -93,6 +100,7 @@ class OrderService:
         self._panic = panic
         self._counts = OrderCounts()
         self._leading: Leading | None = None
+        self._reading_keys = False
         member.on_leading = self._begin
         member.on_leading_ended = self._end
         database.on_saved = self._saved
@@ -237,6 +245,20 @@ class OrderService:
             self._counts,
         )
         self._leading.start()
+        Deferred.fromCoroutine(self._read_older_keys()).addErrback(self._panic)
+
+    async def _read_older_keys(self) -> None:
+        """Learn the keys of the orders that only the tables have, beside all else."""
+        state, older = self._state, self._state.keep_older_keys()
+        if self._reading_keys:
+            return
+        self._reading_keys = True
+        while state.is_unread:
+            after = older.through
+            read = partial(tables.keys_after, after=after, limit=KEYS_PAGE)
+            older.learn(after, await self._database.read(read))
+            await deferLater(self._clock, KEYS_PAUSE_S)  # type: ignore[arg-type]
+        self._reading_keys = False
 
     def _end(self) -> None:
         leading, self._leading = self._leading, None
@@ -256,10 +278,13 @@ class OrderService:
         return 0 if self._member.machine is None else self._state.last_number
 
     def find_keys(self, keys: Sequence[str]) -> "Deferred[dict[str, Trade]]":
-        """The recorded orders with these keys (``Ledger``): memory first, then the tables."""
-        recent = {key: trade for key in keys if (trade := self._state.by_key(key)) is not None}
-        older = [key for key in keys if key not in recent]
-        if not older or self._state.first_recent == 1:
+        """The recorded orders with these keys (``Ledger``): memory first, then the tables, which
+        are asked only for keys that they may have.
+        """
+        state = self._state
+        recent = {key: trade for key in keys if (trade := state.by_key(key)) is not None}
+        older = [key for key in keys if key not in recent and state.may_have_forgotten(key)]
+        if not older:
             return succeed(recent)
         found = self._database.read(lambda db: tables.by_keys(db, older))
         return found.addCallback(lambda rows: {**rows, **recent})

@@ -9,6 +9,7 @@ from hashlib import blake2b
 
 from twstock.errors import BrokenInvariant
 from twstock.market import Trade
+from twstock.order.older import OlderKeys
 from twstock.replication.messages import Applied
 from twstock.rpc.wire.commands import decode_order_record
 
@@ -29,6 +30,7 @@ class OrderState:
         self._unsaved: deque[tuple[int, int]] = deque()
         self._saved_number = last_number
         self._first_recent = last_number + 1
+        self._older: OlderKeys | None = None
 
     @property
     def last_transaction(self) -> int:
@@ -61,6 +63,8 @@ class OrderState:
         while len(self._by_number) > self._recent_max and self._first_recent <= self._saved_number:
             trade = self._by_number.pop(self._first_recent)
             self._by_key.pop(trade.order.key, None)
+            if self._older is not None and self._older.through == self._first_recent - 1:
+                self._older.learn(self._first_recent - 1, (trade.order.key,))
             self._first_recent += 1
 
     def order(self, number: int) -> Trade | None:
@@ -70,6 +74,23 @@ class OrderState:
     def by_key(self, key: str) -> Trade | None:
         """The order of an idempotency key, if it is in memory."""
         return self._by_key.get(key)
+
+    def keep_older_keys(self) -> OlderKeys:
+        """From now on the keys of orders that are forgotten are kept. Those of the orders before
+        have to be learnt, in sequence, until none ``is_unread``.
+        """
+        if self._older is None:
+            self._older = OlderKeys()
+        return self._older
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether an order has been forgotten whose key was not kept."""
+        return (0 if self._older is None else self._older.through) < self._first_recent - 1
+
+    def may_have_forgotten(self, key: str) -> bool:
+        """False: no order that is not in memory has this key."""
+        return self.is_unread or (self._older is not None and self._older.may_have(key))
 
     def between(self, first: int, last: int) -> list[Trade]:
         """The orders in memory with numbers from ``first`` to ``last``."""

@@ -57,6 +57,12 @@ def page(connection: sqlite3.Connection, after: int, limit: int) -> list[Trade]:
     return [_trade(row) for row in rows]
 
 
+def keys_after(connection: sqlite3.Connection, after: int, limit: int) -> list[str]:
+    """The keys of up to ``limit`` orders with numbers above ``after``, in sequence."""
+    query = "SELECT key FROM orders WHERE number > ? ORDER BY number LIMIT ?"
+    return [key for (key,) in connection.execute(query, (after, limit))]
+
+
 def by_keys(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, Trade]:
     """The orders that have one of these keys."""
     wanted, found = list(keys), {}
