@@ -47,6 +47,16 @@ def test_desk_is_bounded() -> None:
     assert desk.place(order("f")) is Place.FULL
 
 
+def test_those_who_join_are_bounded() -> None:
+    """Asking again and again for one order fills no memory; its answer makes room."""
+    desk = desk_with("a", "b")
+    for key in "ababa":
+        assert desk.place(order(key)) is Place.JOINED
+    assert desk.place(order("b")) is Place.FULL
+    desk.close(("b",))
+    assert [desk.place(order("a")) for _ in range(3)] == [Place.JOINED, Place.JOINED, Place.FULL]
+
+
 def test_batches_count_and_carry_what_is_known() -> None:
     """A batch has the epoch, the next number, and how far orders are recorded and known."""
     desk = desk_with(*"abcd")

@@ -32,11 +32,11 @@ class Talk:
 
     def talk(self, _, context):
         """Answer each message with itself."""
-        outbox = Outbox(lambda data: data)
+        outbox = self.outbox = Outbox(encode)
         stream = ServerStream(context, lambda data: self.take(outbox, data), outbox.go_on)
         self.stream = stream
         stream.open()
-        outbox.open(stream.send)
+        outbox.open(stream.send, stream.abort)
         stream.read_on()
         stream.wait()
         self.over.put("over")
@@ -66,12 +66,19 @@ def channel(talk):
         yield made
 
 
+def encode(data):
+    """A message is its own bytes; one of them has none."""
+    if data == b"unspeakable":
+        raise ValueError("no bytes for this")
+    return data
+
+
 def opened(channel):
     """A stream on the channel, and where its messages wait."""
-    outbox = Outbox(lambda data: data)
+    outbox = Outbox(encode)
     stream = ClientStream(channel, PATH, outbox.go_on)
     stream.open()
-    outbox.open(stream.send)
+    outbox.open(stream.send, stream.abort)
     return stream, outbox
 
 
@@ -97,7 +104,7 @@ def test_an_outbox_sends_one_at_a_time_and_in_sequence():
     for data in (b"1", b"needless", b"2"):
         outbox.put(data)
     assert sent == []
-    outbox.open(sent.append)
+    outbox.open(sent.append, sent.clear)
     assert sent == [b"1"]
     outbox.put(b"3")
     assert sent == [b"1"]
@@ -109,6 +116,20 @@ def test_an_outbox_sends_one_at_a_time_and_in_sequence():
     outbox.put(b"needless")
     outbox.put(b"4")
     assert sent == [b"1", b"2", b"3", b"4"]
+
+
+@pytest.mark.parametrize("whose", ["client", "server"])
+def test_a_message_that_cannot_be_sent_ends_the_stream(talk, channel, whose):
+    """Those behind it do not wait for ever: both sides learn of the end."""
+    stream, outbox = opened(channel)
+    answers = heard(stream)
+    outbox.put(b"one")
+    assert answers.get(timeout=20) == b"one"
+    for data in (b"unspeakable", b"two"):
+        (outbox if whose == "client" else talk.outbox).put(data)
+    assert answers.get(timeout=20).code is grpc.StatusCode.CANCELLED
+    assert talk.over.get(timeout=20) == "over"
+    assert talk.took.qsize() == 1
 
 
 def test_messages_arrive_whole_and_in_sequence(talk, channel):

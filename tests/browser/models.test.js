@@ -53,6 +53,18 @@ test("a stock of which a change was missed is stale until it is told anew", () =
   assert.equal(stocks.stale.size, 0);
 });
 
+test("a stock is stale until its newest version is told", () => {
+  const stocks = new Stocks();
+  stocks.take([stock()]);
+  for (const version of [2, 5, 3]) stocks.expect("A", version);
+  assert.equal(stocks.stale.get("A"), 5);
+  stocks.take([stock({ version: 4 })]);
+  assert.equal(stocks.stale.size, 1);
+  stocks.take([stock({ version: 5 })]);
+  stocks.expect("A", 5);
+  assert.equal(stocks.stale.size, 0);
+});
+
 test("a halt is seen although nothing traded", () => {
   const stocks = new Stocks();
   const told = [];

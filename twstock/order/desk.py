@@ -45,6 +45,8 @@ class Desk:
         self._waiting_max = waiting_max
         self._open: dict[str, Order] = {}
         self._queue: list[Order] = []
+        self._joined: dict[str, int] = {}
+        self._joins = 0
         self._sent: set[str] = set()
         self._under_way: Batch | None = None
         self._batches = 0
@@ -54,15 +56,24 @@ class Desk:
         return len(self._open)
 
     def place(self, order: Order) -> Place:
-        """Put an order on the desk; one whose key is there already joins it."""
+        """Put an order on the desk; one whose key is there already joins it. The bound on orders
+        is one on those that join, too.
+        """
         known = self._open.get(order.key)
         if known is not None:
-            return Place.JOINED if known.same_body(order) else Place.CONFLICT
+            return self._join(order.key) if known.same_body(order) else Place.CONFLICT
         if len(self._open) >= self._waiting_max:
             return Place.FULL
         self._open[order.key] = order
         self._queue.append(order)
         return Place.QUEUED
+
+    def _join(self, key: str) -> Place:
+        if self._joins >= self._waiting_max:
+            return Place.FULL
+        self._joins += 1
+        self._joined[key] = self._joined.get(key, 0) + 1
+        return Place.JOINED
 
     def take(self) -> tuple[Order, ...]:
         """Up to a batch of waiting orders, off the queue; look their keys up, then ``send``
@@ -139,6 +150,7 @@ class Desk:
         """These orders have their answers."""
         for key in keys:
             self._open.pop(key, None)
+            self._joins -= self._joined.pop(key, 0)
             self._sent.discard(key)
 
     def may_have_traded(self, key: str) -> bool:

@@ -14,6 +14,10 @@ from collections.abc import Iterator, Mapping
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+PUBLISHED_MAX = 10_000
+"""Of about so many stocks it is known which version is published. What is forgotten makes an answer
+wait for a newer version than it rests on.
+"""
 
 
 class Question(Generic[T]):
@@ -39,6 +43,7 @@ class Unpublished(Generic[T]):
         self._names_max = max(names_max, 1)
         self._asked: list[Question[T]] = []
         self._next: list[Question[T]] = []
+        self._published: dict[str, int] = {}
 
     def learn(self, versions: Mapping[str, int]) -> None:
         """These versions are not published yet."""
@@ -59,12 +64,18 @@ class Unpublished(Generic[T]):
     def published(self, question: Question[T]) -> list[T]:
         """The catalog has answered: what may be told now."""
         self._asked.remove(question)
+        if len(self._published) > PUBLISHED_MAX:
+            self._published.clear()
+        for name, version in question.versions.items():
+            self._published[name] = max(version, self._published.get(name, version))
         return question.answers
 
     def hold(self, name: str, version: int, answer: T) -> bool:
         """Keep an answer that rests on a version of a stock until no cache hides that version;
         False: none does.
         """
+        if version <= self._published.get(name, -1):
+            return False
         for question in (*self._asked, *self._next):
             if question.versions.get(name, -1) >= version:
                 question.answers.append(answer)

@@ -48,19 +48,23 @@ class Outbox(Generic[T]):
     """What waits to be sent on one stream, in sequence; from any thread.
 
     gRPC takes one message of a stream at a time. ``encode`` makes the bytes of a message when its
-    turn comes, or None if it need not be sent any more.
+    turn comes, or None if it need not be sent any more. A message that cannot be sent ends the
+    stream, or those behind it would wait for ever.
     """
+
+    _log = OriginLogger()
 
     def __init__(self, encode: Callable[[T], bytes | None]) -> None:
         self._encode = encode
         self._send: Callable[[bytes], None]
+        self._abort: Callable[[], None]
         self._waiting: deque[T] = deque()
         self._lock = threading.Lock()
         self._is_busy = True
 
-    def open(self, send: Callable[[bytes], None]) -> None:
-        """The stream is there: ``send`` gives one message to gRPC."""
-        self._send = send
+    def open(self, send: Callable[[bytes], None], abort: Callable[[], None]) -> None:
+        """The stream is there: ``send`` gives one message to gRPC, ``abort`` ends it."""
+        self._send, self._abort = send, abort
         self.go_on()
 
     def put(self, message: T) -> None:
@@ -80,9 +84,14 @@ class Outbox(Generic[T]):
                     self._is_busy = False
                     return
                 message = self._waiting.popleft()
-            data = self._encode(message)
-            if data is not None:
-                self._send(data)
+            try:
+                data = self._encode(message)
+                if data is not None:
+                    self._send(data)
+                    return
+            except Exception:
+                self._log.failure("a stream ends: a message was not sent")
+                self._abort()
                 return
 
 
@@ -123,6 +132,10 @@ class ClientStream:
         """Hand a message to gRPC, which has none; one for an ended stream goes nowhere."""
         self._operate(cygrpc.SendMessageOperation(data, _NO_FLAGS), self._SENT)
 
+    def abort(self) -> None:
+        """End the stream; whoever reads it learns of that."""
+        self._call.cancel(cygrpc.StatusCode.cancelled, "the stream is not used any more")
+
     def messages(self) -> Generator[bytes, None, None]:
         """In a thread: what comes, until the stream is over; then StreamEnded is raised."""
         self._receive()
@@ -160,7 +173,7 @@ class ClientStream:
 
     def _leave(self) -> None:
         """Whoever reads has had enough of it: end the stream, and let gRPC be done with it."""
-        self._call.cancel(cygrpc.StatusCode.cancelled, "the stream is not read any more")
+        self.abort()
         with suppress(StreamEnded):
             for _ in self._read():
                 continue
@@ -219,6 +232,10 @@ class ServerStream:
     def read_on(self) -> None:
         """Read one message more."""
         self._operate(cygrpc.ReceiveMessageOperation(_NO_FLAGS), self._received)
+
+    def abort(self) -> None:
+        """End the stream; the client learns that it was cancelled."""
+        self._context.cancel()
 
     def wait(self) -> None:
         """In the thread that gRPC calls: until the stream is over, and gRPC is done with it."""

@@ -90,7 +90,7 @@ class CallStream:
         try:
             stream = ClientStream(open_channel(), streams.PATH, self._outbox.go_on)
             stream.open()
-            self._outbox.open(stream.send)
+            self._outbox.open(stream.send, stream.abort)
             with closing(stream.messages()) as messages:
                 for data in messages:
                     self._deliver(self._settle, *self._read(data))
@@ -224,7 +224,7 @@ class AnswerStream:
         """In the thread that gRPC calls: until the stream ends. Raises Unsupported."""
         self._stream = ServerStream(context, self._came, self._left)
         self._stream.open()
-        self._outbox.open(self._stream.send)
+        self._outbox.open(self._stream.send, self._stream.abort)
         self._stream.read_on()
         self._stream.wait()
 

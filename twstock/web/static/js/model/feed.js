@@ -160,8 +160,8 @@ export class Feed {
       const { data } = await ask(`/stocks/${encodeURIComponent(name)}`);
       this.#stocks.take([data]);
     } catch (problem) {
+      // Who knows of an order may be told of its new stock a moment before lookups show it.
       if (problem.status !== 404) throw problem;
-      this.#stocks.stale.delete(name);
     }
   }
 
@@ -243,8 +243,7 @@ export class Feed {
     const stock = change.name;
     if (change.kind in said) this.#members.happen(`${stock} ${said[change.kind]}`);
     else this.#members.happen(`${stock}: ${change.kind}`);
-    const { version } = change;
-    if ((this.#stocks.get(stock)?.version ?? -1) < version) this.#stocks.stale.set(stock, version);
+    this.#stocks.expect(stock, change.version);
   }
 
   #reset() {

@@ -89,6 +89,12 @@ export class Stocks {
     return false;
   }
 
+  /** There is such a version of a stock: an older one is stale. */
+  expect(name, version) {
+    if ((this.#found.get(name)?.version ?? -1) >= version) return;
+    this.stale.set(name, Math.max(version, this.stale.get(name) ?? version));
+  }
+
   /** An order that may be long past: it changes its stock only if it is newer. */
   follow(order) {
     if (order.version > (this.#found.get(order.name)?.version ?? -1)) this.trade(order);
@@ -102,7 +108,7 @@ export class Stocks {
       return;
     }
     if (!stock || order.version > stock.version + 1) {
-      this.stale.set(order.name, order.version);
+      this.expect(order.name, order.version);
       return;
     }
     stock.quantity += effect(order);
