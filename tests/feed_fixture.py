@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import zlib
 from random import Random
 from typing import Any, NamedTuple
 
@@ -150,6 +151,8 @@ class Market:
 class Wire(StringTransport):
     """A connection. ``full`` lets everything wait that is written; ``drain`` sends it."""
 
+    HOLDS_BYTES = 65536
+
     def __init__(self) -> None:
         super().__init__()
         self.full = False
@@ -164,7 +167,7 @@ class Wire(StringTransport):
             super().write(data)
             return
         self.waiting += data
-        if self.producer is not None and len(self.waiting) > 65536:
+        if self.producer is not None and len(self.waiting) > self.HOLDS_BYTES:
             self.producer.pauseProducing()
 
     def drain(self) -> None:
@@ -205,6 +208,8 @@ class Client:
         channel.makeConnection(self.wire)
         self.reader = Reader(last_event_id)
         head = f"GET /events{query} HTTP/{version}\r\nHost: h\r\n"
+        if front.coding:
+            head += f"Accept-Encoding: {front.coding}\r\n"
         if last_event_id:
             head += f"Last-Event-ID: {last_event_id}\r\n"
         channel.dataReceived(f"{head}\r\n".encode())
@@ -215,9 +220,10 @@ class Client:
         return self.wire.value().partition(b"\r\n\r\n")[0]
 
     def body(self) -> bytes:
-        """The body so far, out of its chunks."""
+        """The body so far, out of its chunks, and unpacked if it is packed."""
         raw = self.wire.value().partition(b"\r\n\r\n")[2]
-        return unchunked(raw)[0] if b"chunked" in self.head else raw
+        body = unchunked(raw)[0] if b"chunked" in self.head else raw
+        return unpacked(body) if b"Content-Encoding: gzip" in self.head else body
 
     def read(self) -> Reader:
         """What a client makes of everything that came."""
@@ -245,12 +251,24 @@ def unchunked(raw: bytes) -> tuple[bytes, bytes | None]:
     return content, None
 
 
+def unpacked(raw: bytes) -> bytes:
+    """The content of a gzip stream, as far as it has come."""
+    return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(raw)
+
+
 class FrontEnd:
-    """A feed behind a site. Several can share a market and a clock."""
+    """A feed behind a site. Several can share a market and a clock. ``coding`` is what its
+    clients say that they accept.
+    """
 
     def __init__(
-        self, market: Market | None = None, clock: Clock | None = None, **limits: Any
+        self,
+        market: Market | None = None,
+        clock: Clock | None = None,
+        coding: str = "",
+        **limits: Any,
     ) -> None:
+        self.coding = coding
         self.clock = clock or Clock()
         self.market = market or Market()
         self.limits = Limits(**limits)

@@ -1,6 +1,7 @@
 """The feed's pure rules: ids, requests, events as bytes, the rhythm, and what is remembered."""
 
 import json
+import zlib
 from contextlib import suppress
 from urllib.parse import quote
 
@@ -8,17 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.feed_fixture import unchunked
 from tests.sse import Reader
 from twstock.errors import InvalidRequest
 from twstock.market import ChangeKind, Order, Side, Stock, StockChange, Trade
-from twstock.web import cursor, subscription
+from twstock.web import cursor, gzipstream, subscription
 from twstock.web.answers import order_fields, stock_fields
 from twstock.web.cursor import Cursor
 from twstock.web.events import (
     EVENT_TRADES_MAX,
+    Frame,
     Leadership,
     News,
-    frame,
     line,
     mark,
     reset,
@@ -215,8 +217,26 @@ def test_a_reset_tells_where_one_is_now() -> None:
 
 def test_an_empty_frame_does_not_end_the_body() -> None:
     """A chunk of length 0 would (RFC 9112 section 7.1)."""
-    assert frame(b"") == (b"", b"")
-    assert frame(b"x" * 20) == (b"x" * 20, b"14\r\n" + b"x" * 20 + b"\r\n")
+    assert Frame(b"").chunk == b""
+    assert Frame(b"x" * 20).chunk == b"14\r\n" + b"x" * 20 + b"\r\n"
+
+
+@given(st.lists(st.tuples(st.binary(max_size=300), st.booleans())), st.integers(1, 70_000))
+def test_any_pieces_are_a_gzip_stream(pieces: list[tuple[bytes, bool]], large: int) -> None:
+    """Each is readable as soon as it has come, whatever came before it."""
+    reader = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    assert reader.decompress(gzipstream.HEADER) == b""
+    for body, is_shared in [*pieces, (b"long" * large, False), (b"end", True)]:
+        [content, nothing] = unchunked(Frame(body or b"x", is_shared).packed)
+        assert nothing is None
+        assert reader.decompress(content) == (body or b"x")
+
+
+def test_what_is_for_many_is_compressed() -> None:
+    """For one alone it would cost more than it saves."""
+    body = b'{"name":"AAPL","quantity":1}' * 100
+    assert len(Frame(body, is_shared=True).packed) < len(body) / 10
+    assert len(Frame(body).packed) > len(body)
 
 
 # --- the rhythm ------------------------------------------------------------------------------

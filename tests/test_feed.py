@@ -22,10 +22,10 @@ QUOTED = "?names=a%2Cb%26c%3D%C3%BC+%2B%25"
 """The last of ``NAMES``, in a query."""
 
 
-@pytest.fixture
-def front() -> FrontEnd:
-    """A front-end."""
-    return FrontEnd()
+@pytest.fixture(params=["", "gzip"])
+def front(request: pytest.FixtureRequest) -> FrontEnd:
+    """A front-end, whose clients take what is compressed, or not."""
+    return FrontEnd(coding=request.param)
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +65,33 @@ def test_a_stream_begins_with_both_leaders_and_says_when_to_come_back(front: Fro
     ]
     assert reader.retry_ms is not None
     assert RETRY_MS[0] <= reader.retry_ms <= RETRY_MS[1]
+
+
+@pytest.mark.parametrize(
+    ("coding", "version", "is_packed"),
+    [
+        ("gzip", "1.1", True),
+        ("gzip, deflate, br", "1.1", True),
+        ("deflate, GZip;q=0.5", "1.1", True),
+        ("gzip;q=0", "1.1", False),
+        ("identity, gzip;q=0.5", "1.1", False),
+        ("br", "1.1", False),
+        ("", "1.1", False),
+        ("gzip", "1.0", False),
+    ],
+)
+def test_events_are_compressed_for_who_accepts_it(
+    coding: str, version: str, is_packed: bool
+) -> None:
+    """And told to be; caches in between learn that it depends on what is asked for."""
+    front = FrontEnd(coding=coding)
+    client = front.connect(version=version)
+    front.market.trade(count=300)
+    front.advance()
+    assert (b"Content-Encoding: gzip" in client.head) == is_packed
+    assert b"Vary: Accept-Encoding" in client.head
+    assert client.read().numbers() == list(range(1, 301))
+    assert (len(client.wire.value()) < len(client.body()) / 3) == is_packed
 
 
 def test_clients_are_not_told_to_come_back_at_the_same_moment(front: FrontEnd) -> None:
@@ -496,8 +523,15 @@ class Play:
         self.clock = Clock()
         self.market = Market()
         self.fronts = [
-            FrontEnd(self.market, self.clock, page_max=7, feed_trades_max=9, feed_recent_trades=5)
-            for _ in range(2)
+            FrontEnd(
+                self.market,
+                self.clock,
+                coding,
+                page_max=7,
+                feed_trades_max=9,
+                feed_recent_trades=5,
+            )
+            for coding in ("", "gzip")
         ]
         self.viewers = [Viewer(self.fronts, name) for name in (None, None, *NAMES)]
 
@@ -706,8 +740,9 @@ def test_a_stream_that_stalls_is_closed_like_any_answer(front: FrontEnd) -> None
     client = front.connect()
     front.advance()
     client.wire.full = True
-    front.market.trade("AAPL", 1000)
-    front.advance()
+    while len(client.wire.waiting) <= Wire.HOLDS_BYTES:
+        front.market.trade("AAPL", 1000)
+        front.advance()
     front.advance(WRITE_STALLED_S + 1, 0.5)
     assert client.wire.aborted
 

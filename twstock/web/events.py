@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from twstock.market import Stock, StockChange, Trade, decimal_price
+from twstock.web import gzipstream
 from twstock.web.answers import change_fields, stock_fields
 from twstock.web.cursor import Cursor
 
@@ -27,11 +28,24 @@ class Leadership(NamedTuple):
     term: int
 
 
-class Frame(NamedTuple):
-    """Bytes of a stream as they are, and as a chunk of HTTP/1.1 (RFC 9112 section 7.1)."""
+@dataclass(frozen=True)
+class Frame:
+    """Bytes of a stream, in the forms in which readers get them; each is made once. Those that
+    are for many (``is_shared``) are worth compressing.
+    """
 
     body: bytes
-    chunk: bytes
+    is_shared: bool = False
+
+    @cached_property
+    def chunk(self) -> bytes:
+        """As a chunk of HTTP/1.1 (RFC 9112 section 7.1)."""
+        return chunk(self.body)
+
+    @cached_property
+    def packed(self) -> bytes:
+        """As a chunk with a piece of a gzip stream."""
+        return chunk((gzipstream.compressed if self.is_shared else gzipstream.stored)(self.body))
 
 
 class Line(NamedTuple):
@@ -54,9 +68,9 @@ def line(trade: Trade) -> Line:
     return Line(number, name, version, text)
 
 
-def frame(body: bytes) -> Frame:
-    """Bytes in both forms; empty ones write nothing, where an empty chunk would be the end."""
-    return Frame(body, b"%x\r\n%b\r\n" % (len(body), body) if body else b"")
+def chunk(body: bytes) -> bytes:
+    """Bytes as a chunk; none are no chunk, for an empty one would be the end."""
+    return b"%x\r\n%b\r\n" % (len(body), body) if body else b""
 
 
 def event(kind: str, at: Cursor, content: str) -> bytes:

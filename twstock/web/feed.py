@@ -19,7 +19,8 @@ from twstock.errors import Unavailable
 from twstock.process import Clock, DelayedCall
 from twstock.web import subscription
 from twstock.web.answers import Answer, Header
-from twstock.web.events import COMMENT, frame, retry
+from twstock.web.events import COMMENT, Frame, retry
+from twstock.web.quality import accepts_gzip
 from twstock.web.replay import Replay, Subscriber
 from twstock.web.respond import Streamed
 from twstock.web.routes import Route
@@ -33,8 +34,9 @@ EVENT_STREAM = b"text/event-stream"
 RETRY_MS = (500, 1500)
 """Between these a client waits before it connects again; not all of them equally long."""
 KEEP_ALIVE_S_MIN = 1.0
-_HEADERS: tuple[Header, ...] = ((b"X-Accel-Buffering", b"no"),)
-"""For an nginx in between, which would hold events back until it has many."""
+_HEADERS: tuple[Header, ...] = ((b"X-Accel-Buffering", b"no"), (b"Vary", b"Accept-Encoding"))
+"""The first is for an nginx in between, which would hold events back until it has many."""
+_PACKED: Header = (b"Content-Encoding", b"gzip")
 
 _OPERATION: Mapping[str, Any] = {
     "operationId": "streamEvents",
@@ -133,7 +135,10 @@ class Feed:
         if len(self._subscribers) >= self._limits.feed_subscribers_max:
             self._refused += 1
             raise Unavailable("too many subscribers")
-        return Streamed(200, b"", _HEADERS, EVENT_STREAM, begin=lambda r: self._begin(r, asked))
+        headers = _HEADERS
+        if _takes_gzip(request):
+            headers += (_PACKED,)
+        return Streamed(200, b"", headers, EVENT_STREAM, begin=lambda r: self._begin(r, asked))
 
     def stop(self) -> None:
         """End every stream at once, so that its client connects to another front-end."""
@@ -142,7 +147,8 @@ class Feed:
             subscriber.stream.end()
 
     def _begin(self, request: Request, asked: Subscription) -> "Deferred[None]":
-        stream = Stream(request, self._limits.feed_unsent_bytes_max, self._drop)
+        unsent_max, is_packed = self._limits.feed_unsent_bytes_max, _takes_gzip(request)
+        stream = Stream(request, unsent_max, self._drop, is_packed)
         subscriber = Subscriber(stream, asked.names)
         self._opened += 1
         self._subscribers.add(subscriber)
@@ -198,4 +204,10 @@ class Feed:
         tail.beat()
         for subscriber in list(self._subscribers):
             if subscriber.stream.is_ready and not tail.has(subscriber):
-                subscriber.stream.write(frame(COMMENT))
+                subscriber.stream.write(Frame(COMMENT))
+
+
+def _takes_gzip(request: Request) -> bool:
+    """Whether events are compressed for a client: HTTP/1.0 knows no chunks, and is left alone."""
+    fields = request.requestHeaders.getRawHeaders(b"Accept-Encoding") or ()
+    return request.clientproto == b"HTTP/1.1" and accepts_gzip(fields)

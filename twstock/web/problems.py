@@ -7,18 +7,13 @@ have this form, so the quality of one is compared with that of the other (RFC 91
 """
 
 import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 
 from twstock.web.answers import JSON, Answer
+from twstock.web.quality import qualities
 
 PROBLEM = b"application/problem+json"
-_PIECE = rb'(?:[^%b"]|"(?:[^"\\]|\\.)*"?)+'
-_ELEMENT = re.compile(_PIECE % b",", re.DOTALL)
-_PARAMETER = re.compile(_PIECE % b";", re.DOTALL)
-_QUALITY = re.compile(rb"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 
 def suited(answer: Answer, accept: Sequence[bytes]) -> Answer:
@@ -46,26 +41,9 @@ def as_problem(answer: Answer) -> Answer:
     return replace(answer, body=body, media_type=PROBLEM)
 
 
-@lru_cache(maxsize=256)
 def is_preferred(accept: bytes) -> bool:
     """Whether Accept names problem details and likes them better than JSON."""
-    ranges = dict(_ranges(accept))
+    ranges = qualities(accept)
     anything = ranges.get(b"*/*", 0.0)
     usual = ranges.get(JSON, ranges.get(b"application/*", anything))
     return ranges.get(PROBLEM, 0.0) > usual
-
-
-def _ranges(accept: bytes) -> Iterator[tuple[bytes, float]]:
-    """Each media range, in lower case, with its quality; parameters make no difference here."""
-    for element in _ELEMENT.findall(accept):
-        name, *parameters = _PARAMETER.findall(element) or [b""]
-        yield name.strip(b" \t").lower(), _quality([each.strip(b" \t") for each in parameters])
-
-
-def _quality(parameters: Sequence[bytes]) -> float:
-    """The weight among the parameters, 1 without one, 0 for one that is none."""
-    for parameter in parameters:
-        if parameter[:2].lower() == b"q=":
-            value = parameter[2:]
-            return float(value) if _QUALITY.fullmatch(value) else 0.0
-    return 1.0

@@ -9,9 +9,9 @@ from twstock.process import Clock
 from twstock.web.cursor import Cursor
 from twstock.web.events import (
     EVENT_TRADES_MAX,
+    Frame,
     Leadership,
     News,
-    frame,
     led,
     mark,
     reset,
@@ -36,7 +36,7 @@ class Subscriber:
 
     def tell(self, news: News) -> None:
         """Write news; at least where they bring the client."""
-        self.stream.write(frame(news.body(self.names) or mark(news.after)))
+        self.stream.write(Frame(news.body(self.names) or mark(news.after)))
         self.at = news.after
 
 
@@ -63,7 +63,7 @@ class Replay:
         is_reset = after is not None and at != after
         at = led(at, tail.told)
         news = News(at, leaders=tail.told)
-        stream.write(frame(opening + (reset(at) if is_reset else b"") + news.body(None)))
+        stream.write(Frame(opening + (reset(at) if is_reset else b"") + news.body(None)))
         subscriber.at, subscriber.told = at, tail.told
         while stream.is_open and not self._is_level(subscriber):
             await stream.writable()

@@ -10,11 +10,14 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.web.server import Request
 from zope.interface import implementer
 
-from twstock.web.events import Frame
+from twstock.web import gzipstream
+from twstock.web.events import Frame, chunk
 from twstock.web.poll import write_now
 
 SILENT_MS_MAX = 30_000
 """How long a client's machine may leave what was sent unacknowledged: longer, it is gone."""
+
+_GZIP_HEADER = chunk(gzipstream.HEADER)
 
 
 @implementer(IPushProducer)
@@ -24,11 +27,16 @@ class Stream:
     What the kernel does not take at once waits in the process. If more than
     ``unsent_bytes_max`` of it waits when more is to be written, ``dropped`` is called and the
     connection aborted: so what waits is bounded by that and the longest single writing. The
-    kernel's share is bounded by the size of the socket's buffer.
+    kernel's share is bounded by the size of the socket's buffer. ``is_packed``: the body is a
+    gzip stream, in chunks.
     """
 
     def __init__(
-        self, request: Request, unsent_bytes_max: int, dropped: Callable[[], None]
+        self,
+        request: Request,
+        unsent_bytes_max: int,
+        dropped: Callable[[], None],
+        is_packed: bool,
     ) -> None:
         self.over: Deferred[None] = Deferred(lambda _: self.stopProducing())
         """Fires at ``end``; cancelled when the client is gone."""
@@ -36,6 +44,7 @@ class Stream:
         self._unsent_bytes_max = unsent_bytes_max
         self._dropped = dropped
         self._transport: Any = None
+        self._is_packed = is_packed
         self._is_chunked = False
         self._is_over = False
         self._unsent: int | None = None
@@ -55,9 +64,13 @@ class Stream:
         """Write to the client, after the headers of the answer."""
         if self._is_over or not frame.body:
             return
-        if self._transport is None:
+        is_first = self._transport is None
+        if is_first:
             self._begin()
-        data = frame.chunk if self._is_chunked else frame.body
+        if self._is_packed:
+            data = _GZIP_HEADER + frame.packed if is_first else frame.packed
+        else:
+            data = frame.chunk if self._is_chunked else frame.body
         if self._unsent is None:
             write_now(self._transport, data)
             if self._unsent is not None:

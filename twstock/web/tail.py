@@ -13,7 +13,7 @@ from twstock.errors import TwstockError
 from twstock.market import Stock
 from twstock.process import Clock, DelayedCall
 from twstock.web.cursor import Cursor
-from twstock.web.events import Frame, Leadership, News, frame, led, mark
+from twstock.web.events import Frame, Leadership, News, led, mark
 from twstock.web.rhythm import Rhythm
 from twstock.web.sources import Found, Leaders, Sources
 
@@ -46,7 +46,7 @@ class Frames:
 
     def __init__(self, news: News, beat: bool) -> None:
         self._news = news
-        self._empty = frame(mark(news.after) if beat else b"")
+        self._empty = Frame(mark(news.after) if beat else b"")
         self._made: dict[frozenset[str] | None, Frame] = {}
 
     def of(self, names: frozenset[str] | None) -> Frame:
@@ -54,7 +54,7 @@ class Frames:
         made = self._made.get(names)
         if made is None:
             body = self._news.body(names)
-            made = self._made[names] = frame(body) if body else self._empty
+            made = self._made[names] = Frame(body, names is None) if body else self._empty
         return made
 
 

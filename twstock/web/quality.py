@@ -1,0 +1,37 @@
+"""What a client likes, and how much: content negotiation (RFC 9110 section 12). Pure."""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+_PIECE = rb'(?:[^%b"]|"(?:[^"\\]|\\.)*"?)+'
+_ELEMENT = re.compile(_PIECE % b",", re.DOTALL)
+_PARAMETER = re.compile(_PIECE % b";", re.DOTALL)
+_QUALITY = re.compile(rb"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
+
+
+@lru_cache(maxsize=256)
+def qualities(field: bytes) -> Mapping[bytes, float]:
+    """Each media range, or coding, of a field like Accept, in lower case, with its quality;
+    parameters make no difference here.
+    """
+    found = {}
+    for element in _ELEMENT.findall(field):
+        name, *parameters = _PARAMETER.findall(element) or [b""]
+        found[name.strip(b" \t").lower()] = _quality([each.strip(b" \t") for each in parameters])
+    return found
+
+
+def accepts_gzip(fields: Sequence[bytes]) -> bool:
+    """Whether the fields of Accept-Encoding name gzip, and like it no less than no coding."""
+    codings = qualities(b",".join(fields))
+    return codings.get(b"gzip", 0.0) > 0 and codings[b"gzip"] >= codings.get(b"identity", 0.0)
+
+
+def _quality(parameters: Sequence[bytes]) -> float:
+    """The weight among the parameters, 1 without one, 0 for one that is none."""
+    for parameter in parameters:
+        if parameter[:2].lower() == b"q=":
+            value = parameter[2:]
+            return float(value) if _QUALITY.fullmatch(value) else 0.0
+    return 1.0
