@@ -16,7 +16,10 @@ from collections.abc import Sequence
 BUFFER_BYTES = 1024 * 1024
 POLL_S = 0.2
 PAUSE_S = 0.01
-_REQUEST = b"GET /events HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n\r\n"
+_REQUEST = (
+    b"GET /events HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n"
+    b"Accept-Encoding: gzip, deflate, br\r\n\r\n"
+)
 
 
 class Subscribers:

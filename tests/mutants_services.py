@@ -563,8 +563,15 @@ MUTANTS = (
     Mutant(
         "the key of an order that is forgotten is lost",
         ORDER + "state.py",
-        "self._older.through == self._first_recent - 1:\n",
-        "self._older.through > self._first_recent:\n",
+        "numbers.start - 1 <= older.through < last:\n",
+        "numbers.start <= older.through < last:\n",
+        ("tests/test_older.py",),
+    ),
+    Mutant(
+        "a key drives out another of the same word",
+        ORDER + "older.py",
+        "            words[mixed & _WORD] |= masks",
+        "            words[mixed & _WORD] = masks",
         ("tests/test_older.py",),
     ),
     Mutant(
@@ -584,8 +591,8 @@ MUTANTS = (
     Mutant(
         "a key is looked for in another place than it was put",
         ORDER + "older.py",
-        "            bits[(place & _MASK) >> 3] |= 1 << (place & 7)\n            place += step\n",
-        "            bits[(place & _MASK) >> 3] |= 1 << (place & 7)\n            place += 1\n",
+        "            words[mixed & _WORD] |= masks[mixed >> _REST & _MASK]\n",
+        "            words[mixed & _WORD] |= masks[mixed & _MASK]\n",
         ("tests/test_older.py",),
     ),
     Mutant(

@@ -4,12 +4,14 @@ import csv
 import io
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 _FORMULA = re.compile("[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 """How a text begins that a spreadsheet would carry out (OWASP, CSV Injection)."""
 _PLAIN = re.compile(r"[\w .;:/&'+-]+")
 
 
+@lru_cache(maxsize=4096)
 def csv_field(text: str) -> str:
     """One field, quoted if it has to be: quicker than a line where most need no quotes."""
     return text if _PLAIN.fullmatch(text) else csv_line((text, ""))[:-2]

@@ -60,12 +60,22 @@ class OrderState:
         """The tables hold everything up to this log index: older orders may be forgotten."""
         while self._unsaved and self._unsaved[0][0] <= index:
             self._saved_number = self._unsaved.popleft()[1]
-        while len(self._by_number) > self._recent_max and self._first_recent <= self._saved_number:
-            trade = self._by_number.pop(self._first_recent)
-            self._by_key.pop(trade.order.key, None)
-            if self._older is not None and self._older.through == self._first_recent - 1:
-                self._older.learn(self._first_recent - 1, (trade.order.key,))
-            self._first_recent += 1
+        excess = len(self._by_number) - self._recent_max
+        last = min(self._first_recent - 1 + excess, self._saved_number)
+        if last >= self._first_recent:
+            self._forget(last)
+
+    def _forget(self, last: int) -> None:
+        """The orders up to a number are in the tables alone."""
+        numbers = range(self._first_recent, last + 1)
+        keys = [self._by_number.pop(number).order.key for number in numbers]
+        for key in keys:
+            self._by_key.pop(key, None)
+        older = self._older
+        # Of those before, the tables may have been asked for the first of these as well.
+        if older is not None and numbers.start - 1 <= older.through < last:
+            older.learn(older.through, keys[older.through - numbers.start + 1 :])
+        self._first_recent = last + 1
 
     def order(self, number: int) -> Trade | None:
         """The order of a number, if it is in memory."""

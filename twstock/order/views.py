@@ -4,7 +4,7 @@ It is written off the trade path, and anew at each start, so that it is right wh
 of the last process; the bytes are the same on every replica.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ class OrderLogView(Service):
         try:
             while self.running and self._written < self._last_number():
                 orders = await self._orders_after(max(self._written, 0), ORDERS_PER_WRITE)
-                text = "".join(order_line(trade) for trade in orders)
+                text = order_lines(orders)
                 if self._written < 0:
                     await self._in_thread(self._begin, text)
                 else:
@@ -105,7 +105,11 @@ class OrderLogView(Service):
             file.write(text)
 
 
-def order_line(trade: Trade) -> str:
-    """One order as a line of the table."""
-    _, name, side, quantity = trade.order
-    return f"{trade.number},{csv_field(name)},{side},{quantity}\n"
+def order_lines(trades: Iterable[Trade]) -> str:
+    """Orders as lines of the table."""
+    return "".join(
+        [
+            f"{number},{csv_field(name)},{side.value},{quantity}\n"
+            for number, (_, name, side, quantity), *_ in trades
+        ]
+    )
