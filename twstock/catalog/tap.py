@@ -9,6 +9,7 @@ from twisted.python.usage import UsageError
 
 from twstock.catalog.seed import read_seed
 from twstock.config import Cluster
+from twstock.doorbell import use_doorbell
 from twstock.errors import ConfigError
 from twstock.market import Seed
 from twstock.process import (
@@ -46,6 +47,7 @@ def makeService(options: Options) -> Service:
     from twisted.internet import reactor  # noqa: PLC0415 - twistd has installed it by now
 
     use_monotonic_clock(reactor)
+    use_doorbell(reactor)
     return logged(build(options.cluster, options.number, options.seed, reactor), options)
 
 

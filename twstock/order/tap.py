@@ -7,6 +7,7 @@ from typing import Any
 from twisted.application.service import Service
 
 from twstock.config import Cluster
+from twstock.doorbell import use_doorbell
 from twstock.process import (
     Pool,
     ServiceOptions,
@@ -37,6 +38,7 @@ def makeService(options: Options) -> Service:
     from twisted.internet import reactor  # noqa: PLC0415 - twistd has installed it by now
 
     use_monotonic_clock(reactor)
+    use_doorbell(reactor)
     return logged(build(options.cluster, options.number, reactor), options)
 
 
