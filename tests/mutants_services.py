@@ -526,6 +526,27 @@ MUTANTS = (
         ("tests/test_order_service.py",),
     ),
     Mutant(
+        "a bell that was heard is never rung again",
+        "twstock/doorbell.py",
+        "        self._is_rung = False\n        waiting",
+        "        waiting",
+        ("tests/test_doorbell.py",),
+    ),
+    Mutant(
+        "calls that calls hand over are made in the same turn",
+        "twstock/doorbell.py",
+        "        for _ in range(len(waiting)):\n",
+        "        while waiting:\n",
+        ("tests/test_doorbell.py",),
+    ),
+    Mutant(
+        "an error of one call loses those behind it",
+        "twstock/doorbell.py",
+        "            except BaseException:",
+        "            except ValueError:",
+        ("tests/test_doorbell.py",),
+    ),
+    Mutant(
         "a message that cannot be sent holds up those behind it",
         RPC + "duplex.py",
         "                self._abort()\n",
