@@ -124,6 +124,12 @@ class CatalogState:
         """All stocks, by name."""
         return tuple(self._stocks[name] for name in self._names)
 
+    def snapshot(self) -> tuple[list[str], dict[str, Stock]]:
+        """The names in their sequence, and all stocks by name, as they are now: a copy, which is
+        made in an instant however many there are.
+        """
+        return self._names.copy(), self._stocks.copy()
+
     def page(self, after: str, limit: int) -> tuple[Stock, ...]:
         """Up to ``limit`` stocks whose names sort after one, by name (code points)."""
         first = bisect_right(self._names, after)

@@ -1,7 +1,8 @@
 """``stocks.csv``: the stocks as a table for people, current to the second, never read back."""
 
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,9 +16,13 @@ from twstock.market import Stock
 from twstock.process import Clock
 
 _COLUMNS = ("name", "price", "quantity", "volume")
-PAUSE_SHARE = 10
+PAUSE_SHARE = 4
 """How many times as long as a write takes there is none after it: a large catalog is written
 less often, so that its table takes little of the time for trades."""
+PIECE = 500
+"""How many lines are made without a pause: what keeps the interpreter for longer keeps trades
+waiting (it changes threads by itself only every five milliseconds)."""
+PAUSE_S = 0.001
 
 
 class Stocks(Protocol):
@@ -27,8 +32,8 @@ class Stocks(Protocol):
     def digest(self) -> bytes:
         """Changes whenever a stock does."""
 
-    def stocks(self) -> tuple[Stock, ...]:
-        """All stocks, by name."""
+    def snapshot(self) -> tuple[Sequence[str], Mapping[str, Stock]]:
+        """The names in their sequence, and the stocks by name, which nobody changes any more."""
 
 
 class StocksView(Service):
@@ -86,9 +91,9 @@ class StocksView(Service):
         source = self._source()
         if source is None or source.digest == self._shown:
             return
-        digest, stocks = source.digest, source.stocks()
+        digest, (names, stocks) = source.digest, source.snapshot()
         try:
-            await self._in_thread(write_stocks, self._path, stocks, self._lines)
+            await self._in_thread(write_stocks, self._path, names, stocks, self._lines)
         except OSError as error:
             self._complain(error)
         else:
@@ -107,25 +112,34 @@ class Lines:
     """
 
     def __init__(self) -> None:
-        self._stocks: Sequence[Stock] = ()
+        self._stocks: list[Stock | None] = []
         self._lines: list[str] = []
 
-    def of(self, stocks: Sequence[Stock]) -> list[str]:
-        """A line for each stock."""
-        if len(stocks) != len(self._stocks):
-            self._lines = list(map(stock_line, stocks))
-        else:
-            shown = zip(self._stocks, self._lines, stocks, strict=True)
-            self._lines = [line if was is now else stock_line(now) for was, line, now in shown]
-        self._stocks = stocks
-        return self._lines
+    def pieces(self, names: Sequence[str], stocks: Mapping[str, Stock]) -> Iterator[bytes]:
+        """A line for each stock, some of them at a time."""
+        count = len(names)
+        if count != len(self._stocks):
+            self._stocks, self._lines = [None] * count, [""] * count
+        for start in range(0, count, PIECE):
+            piece = slice(start, start + PIECE)
+            now = [stocks[name] for name in names[piece]]
+            shown = zip(self._stocks[piece], self._lines[piece], now, strict=True)
+            lines = [line if was is new else stock_line(new) for was, line, new in shown]
+            self._stocks[piece], self._lines[piece] = now, lines
+            yield "".join(lines).encode()
 
 
-def write_stocks(path: Path, stocks: Sequence[Stock], lines: Lines) -> None:
+def write_stocks(
+    path: Path, names: Sequence[str], stocks: Mapping[str, Stock], lines: Lines
+) -> None:
     """Replace the file as a whole, so that a reader never sees half of it (blocks)."""
     aside = path.with_name(f".{path.name}.new")
     with aside.open("wb") as file:
-        file.write("".join((csv_line(_COLUMNS), *lines.of(stocks))).encode())
+        file.write(csv_line(_COLUMNS).encode())
+        for number, piece in enumerate(lines.pieces(names, stocks)):
+            if number:
+                time.sleep(PAUSE_S)
+            file.write(piece)
     os.replace(aside, path)
 
 
