@@ -117,7 +117,7 @@ def test_a_write_that_takes_long_is_not_repeated_soon(scene: Scene) -> None:
     scene.held.pop()()
     scene.held = None
     scene.source.become(A)
-    scene.clock.pump([0.5] * (2 * PAUSE_SHARE - 2))
+    scene.clock.pump([0.5] * (2 * PAUSE_SHARE - 1))
     assert scene.written == 2
     scene.clock.pump([0.5] * 4)
     assert scene.written == 3

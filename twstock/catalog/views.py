@@ -16,13 +16,13 @@ from twstock.market import Stock
 from twstock.process import Clock
 
 _COLUMNS = ("name", "price", "quantity", "volume")
-PAUSE_SHARE = 4
+PAUSE_SHARE = 1
 """How many times as long as a write takes there is none after it: a large catalog is written
 less often, so that its table takes little of the time for trades."""
 PIECE = 500
 """How many lines are made without a pause: what keeps the interpreter for longer keeps trades
 waiting (it changes threads by itself only every five milliseconds)."""
-PAUSE_S = 0.001
+PAUSE_S = 0.004
 
 
 class Stocks(Protocol):

@@ -109,7 +109,7 @@ def order_lines(trades: Iterable[Trade]) -> str:
     """Orders as lines of the table."""
     return "".join(
         [
-            f"{number},{csv_field(name)},{side.value},{quantity}\n"
-            for number, (_, name, side, quantity), *_ in trades
+            f"{number},{csv_field(name)},{side},{quantity}\n"
+            for number, (_, name, side, quantity), _, _, _ in trades
         ]
     )

@@ -197,6 +197,10 @@ class _Answer:
         self.answering.leave()
         self.send(result)
 
+    def expire(self) -> None:
+        """Its time is up."""
+        self.settle(OutcomeUnknown("no answer within the deadline"))
+
 
 class AnswerStream:
     """The answering side of one stream.
@@ -269,10 +273,9 @@ class AnswerStream:
         """In the reactor."""
         method, put = answering.method, self._outbox.put
         answer = _Answer(answering, lambda result: put(_Outgoing(call_id, method, result, ids)))
-        late = OutcomeUnknown("no answer within the deadline")
         wait_s = min(until - self._clock.seconds(), WAIT_MAX_S)
         if wait_s > 0:
-            answer.timer = self._clock.callLater(wait_s, answer.settle, late)
+            answer.timer = self._clock.callLater(wait_s, answer.expire)
         if ids:
             with origin.on_behalf_of(ids):
                 answering.start(request, answer.settle, until)
