@@ -707,6 +707,14 @@ def test_a_client_that_does_not_read_is_dropped() -> None:
     front.advance()
     assert good.read().numbers() == list(range(1, len(front.market.trades) + 1))
     assert front.feed.counters == Counters(1, 2, 0, 1, 0)
+    told = [sample for family in front.feed.families() for sample in family.samples]
+    assert {sample.name.removeprefix("twstock_feed_"): sample.value for sample in told} == {
+        "subscribers": 1,
+        "opened_total": 2,
+        "refused_total": 0,
+        "dropped_total": 1,
+        "resets_total": 0,
+    }
 
 
 def test_a_replay_waits_for_its_reader(front: FrontEnd) -> None:

@@ -4,7 +4,7 @@ docs/feed.md tells what a client sees. ``Feed`` counts subscribers and lets the 
 be followed as long as there are any.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -17,6 +17,7 @@ from twisted.web.server import Request
 from twstock.config import Limits
 from twstock.errors import Unavailable
 from twstock.process import Clock, DelayedCall
+from twstock.tally import Family, counter, gauge
 from twstock.web import subscription
 from twstock.web.answers import Answer, Header
 from twstock.web.events import COMMENT, Frame, retry
@@ -120,6 +121,20 @@ class Feed:
         return Counters(
             len(self._subscribers), self._opened, self._refused, self._dropped, self._resets
         )
+
+    def families(self) -> Iterator[Family]:
+        """The same, as metrics."""
+        now = self.counters
+        yield gauge(
+            "twstock_feed_subscribers", "Clients that the feed tells.", [({}, now.subscribers)]
+        )
+        for name, text, count in (
+            ("opened", "Subscriptions that were begun.", now.opened),
+            ("refused", "Subscriptions that there was no room for.", now.refused),
+            ("dropped", "Subscribers that did not read.", now.dropped),
+            ("resets", "Subscribers that came with an id of another log.", now.resets),
+        ):
+            yield counter(f"twstock_feed_{name}_total", text, [({}, count)])
 
     def routes(self) -> tuple[Route, ...]:
         """What is served where."""

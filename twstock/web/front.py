@@ -126,6 +126,7 @@ class FrontEnd(Service):
         public.make_channel = lambda: LaneChannel(self._limits, lane)
         counted = (cache, catalog, orders, public, roster)
         watched.add(lambda: front_families(*counted, boottime()))
+        watched.add(feed.families)
         for part in (catalog.watch, orders.watch, lease, history, watched.lag):
             part.start()
 
