@@ -52,9 +52,13 @@ def test_those_who_join_are_bounded() -> None:
     desk = desk_with("a", "b")
     for key in "ababa":
         assert desk.place(order(key)) is Place.JOINED
-    assert desk.place(order("b")) is Place.FULL
+    assert desk.place(order("b")) is Place.CROWDED
     desk.close(("b",))
-    assert [desk.place(order("a")) for _ in range(3)] == [Place.JOINED, Place.JOINED, Place.FULL]
+    assert [desk.place(order("a")) for _ in range(3)] == [
+        Place.JOINED,
+        Place.JOINED,
+        Place.CROWDED,
+    ]
 
 
 def test_batches_count_and_carry_what_is_known() -> None:

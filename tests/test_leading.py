@@ -386,6 +386,18 @@ def test_recording_is_tried_until_there_is_room(desk: Desk) -> None:
     assert place(leading, order("b")) == [Placement(2, "", False, 2)]
 
 
+def test_who_asks_again_when_many_do_is_not_told_that_nothing_happened(desk: Desk) -> None:
+    """The order is under way; those who joined it are answered."""
+    leading = desk.lead(1)
+    desk.catalog.refuse = Overloaded("busy")
+    results = [place(leading, order("a")) for _ in range(5)]  # and four may wait
+    with pytest.raises(OutcomeUnknown):
+        place(leading, order("a"))
+    desk.catalog.refuse = None
+    desk.run()
+    assert results == [[Placement(1, "", i > 0, 1)] for i in range(5)]
+
+
 def test_a_busy_catalog_is_asked_again(desk: Desk) -> None:
     """Whatever keeps it busy for a moment costs no order."""
     leading = desk.lead(1)

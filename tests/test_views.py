@@ -47,6 +47,11 @@ class Source:
         return table_of(self._stocks)
 
 
+def never() -> None:
+    """No pause is wanted: the table is one piece."""
+    raise AssertionError
+
+
 def table_of(stocks: Iterable[Stock]) -> tuple[list[str], dict[str, Stock]]:
     """Names in sequence, and stocks by name."""
     found = {stock.name: stock for stock in stocks}
@@ -180,9 +185,9 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     """The new file takes the place of the old one as a whole."""
     path = tmp_path / "stocks.csv"
     lines = Lines()
-    write_stocks(path, *table_of([A]), lines)
+    write_stocks(path, lines.pieces(*table_of([A])), never)
     with path.open() as reader:
-        write_stocks(path, *table_of([A, B]), lines)
+        write_stocks(path, lines.pieces(*table_of([A, B])), never)
         assert reader.read() == TEXT
 
 
@@ -205,7 +210,9 @@ def test_a_large_table_is_made_in_pieces(tmp_path: Path) -> None:
     lines, path = Lines(), tmp_path / "stocks.csv"
     assert [piece.count(b"\n") for piece in lines.pieces(names, found)] == [PIECE, PIECE, 1]
     found[names[PIECE]] = found[names[PIECE]]._replace(volume=7)
-    write_stocks(path, names, found, lines)
+    pauses: list[None] = []
+    write_stocks(path, lines.pieces(names, found), lambda: pauses.append(None))
+    assert len(pauses) == 2
     text = path.read_text().splitlines(keepends=True)
     assert text[1:] == [stock_line(found[name]) for name in names]
 

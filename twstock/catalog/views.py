@@ -1,8 +1,10 @@
-"""``stocks.csv``: the stocks as a table for people, current to the second, never read back."""
+"""``stocks.csv``: the stocks as a table for people, current to the second, or to a few with very
+many stocks; never read back.
+"""
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,13 +18,12 @@ from twstock.market import Stock
 from twstock.process import Clock
 
 _COLUMNS = ("name", "price", "quantity", "volume")
-PAUSE_SHARE = 1
-"""How many times as long as a write takes there is none after it: a large catalog is written
-less often, so that its table takes little of the time for trades."""
 PIECE = 500
 """How many lines are made without a pause: what keeps the interpreter for longer keeps trades
 waiting (it changes threads by itself only every five milliseconds)."""
 PAUSE_S = 0.004
+PAUSE_SHARE = 1
+"""How many times as long as a write takes, pauses included, there is none after it."""
 
 
 class Stocks(Protocol):
@@ -63,6 +64,7 @@ class StocksView(Service):
         self._not_before = 0.0
         self._shown: bytes | None = None
         self._is_failing = False
+        self._is_stopping = False
         self._loop = LoopingCall(self._refresh)
         self._loop.clock = clock  # type: ignore[assignment]
 
@@ -74,8 +76,9 @@ class StocksView(Service):
         )
 
     async def stopService(self) -> None:
-        """Write a last time."""
+        """Write a last time, without pauses: there is not much time to stop."""
         super().stopService()
+        self._is_stopping = True
         if self._loop.running:
             self._loop.stop()
         await self._write()
@@ -93,11 +96,17 @@ class StocksView(Service):
             return
         digest, (names, stocks) = source.digest, source.snapshot()
         try:
-            await self._in_thread(write_stocks, self._path, names, stocks, self._lines)
+            pieces = self._lines.pieces(names, stocks)
+            await self._in_thread(write_stocks, self._path, pieces, self._pause)
         except OSError as error:
             self._complain(error)
         else:
             self._shown, self._is_failing = digest, False
+
+    def _pause(self) -> None:
+        """In the thread, between two pieces."""
+        if not self._is_stopping:
+            time.sleep(PAUSE_S)
 
     def _complain(self, error: OSError) -> None:
         """Once, until it works again."""
@@ -129,16 +138,14 @@ class Lines:
             yield "".join(lines).encode()
 
 
-def write_stocks(
-    path: Path, names: Sequence[str], stocks: Mapping[str, Stock], lines: Lines
-) -> None:
+def write_stocks(path: Path, pieces: Iterable[bytes], pause: Callable[[], None]) -> None:
     """Replace the file as a whole, so that a reader never sees half of it (blocks)."""
     aside = path.with_name(f".{path.name}.new")
     with aside.open("wb") as file:
         file.write(csv_line(_COLUMNS).encode())
-        for number, piece in enumerate(lines.pieces(names, stocks)):
+        for number, piece in enumerate(pieces):
             if number:
-                time.sleep(PAUSE_S)
+                pause()
             file.write(piece)
     os.replace(aside, path)
 

@@ -16,12 +16,15 @@ from twstock.market import Batch, BatchResult, Order, Outcome, Trade
 
 
 class Place(Enum):
-    """What became of an order that was put on the desk."""
+    """What became of an order that was put on the desk. CROWDED: it is there already, and too
+    many wait for such orders; what becomes of it nobody is told again.
+    """
 
     QUEUED = auto()
     JOINED = auto()
     CONFLICT = auto()
     FULL = auto()
+    CROWDED = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class Desk:
 
     def _join(self, key: str) -> Place:
         if self._joins >= self._waiting_max:
-            return Place.FULL
+            return Place.CROWDED
         self._joins += 1
         self._joined[key] = self._joined.get(key, 0) + 1
         return Place.JOINED

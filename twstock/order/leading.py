@@ -133,10 +133,9 @@ class Leading:
         return len(self._desk)
 
     def place(self, order: Order, tell: Tell, until: float = inf) -> None:
-        """Put an order on the desk, or join it; raises Unavailable, Overloaded or KeyReused.
-
-        It waits there until ``go`` is called, so that those of one request go together. After
-        ``until`` nobody waits for it any more: then it does not begin.
+        """Put an order on the desk, or join it. Raises Unavailable, Overloaded, KeyReused, or
+        OutcomeUnknown when too many have joined. It waits there until ``go`` is called, so that
+        those of one request go together; after ``until`` nobody waits for it: it does not begin.
         """
         if not self.is_serving:
             raise Unavailable(self.reason or "leadership was lost")
@@ -145,6 +144,8 @@ class Leading:
                 raise KeyReused
             case Place.FULL:
                 raise Overloaded("too many orders wait")
+            case Place.CROWDED:
+                raise OutcomeUnknown("too many wait for this order")
             case Place.JOINED:
                 self._askers.setdefault(order.key, []).append(partial(_tell_again, tell))
                 if order.key in self._until:

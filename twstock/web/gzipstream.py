@@ -13,6 +13,7 @@ HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _LEVEL = 6
 _RAW = -zlib.MAX_WBITS
 _STORED_MAX = 0xFFFF
+_FLUSHED = b"\0\0\0\xff\xff"
 
 
 def compressed(body: bytes) -> bytes:
@@ -22,10 +23,12 @@ def compressed(body: bytes) -> bytes:
 
 
 def stored(body: bytes) -> bytes:
-    """Bytes as a piece that costs nothing to make: for one reader it is not worth more."""
+    """Bytes as a piece that costs nothing to make: for one reader it is not worth more. An empty
+    block ends it, as zlib ends what it flushes: some readers give out what they have only then.
+    """
     pieces = []
     for start in range(0, len(body), _STORED_MAX):
         some = body[start : start + _STORED_MAX]
         size = len(some)
         pieces += [b"\0", size.to_bytes(2, "little"), (size ^ 0xFFFF).to_bytes(2, "little"), some]
-    return b"".join(pieces)
+    return b"".join((*pieces, _FLUSHED))

@@ -247,6 +247,7 @@ export class Feed {
   }
 
   #reset() {
+    this.#stocks.stale.clear();
     this.#lastEventId = "";
     this.#isLoaded = false;
     this.refresh();
