@@ -80,7 +80,10 @@ class Stage {
 
   /** Close all windows; fails if something went wrong in any of them. */
   async leave() {
-    const problems = this.#contexts.flatMap((each) => each.pages().flatMap((p) => p.problems));
+    const pages = this.#contexts.flatMap((each) => each.pages());
+    const problems = pages.flatMap((page) => page.problems);
+    // An answer that a case makes may be under way when its window closes.
+    await Promise.all(pages.map((page) => page.unrouteAll({ behavior: "ignoreErrors" })));
     await Promise.all(this.#contexts.map((each) => each.close()));
     this.#contexts = [];
     if (problems.length) throw new Error(`the browser complains: ${problems.join("; ")}`);
