@@ -591,8 +591,8 @@ MUTANTS = (
     Mutant(
         "a key drives out another of the same word",
         ORDER + "older.py",
-        "            words[mixed & _WORD] |= masks",
-        "            words[mixed & _WORD] = masks",
+        "            words[mixed & _IN_WORDS] |= masks",
+        "            words[mixed & _IN_WORDS] = masks",
         ("tests/test_older.py",),
     ),
     Mutant(
@@ -605,15 +605,15 @@ MUTANTS = (
     Mutant(
         "keys are taken as read before they are",
         ORDER + "state.py",
-        "        return self.is_unread or (",
+        "        return self.has_unread_keys or (",
         "        return (",
         ("tests/test_older.py",),
     ),
     Mutant(
         "a key is looked for in another place than it was put",
         ORDER + "older.py",
-        "            words[mixed & _WORD] |= masks[mixed >> _REST & _MASK]\n",
-        "            words[mixed & _WORD] |= masks[mixed & _MASK]\n",
+        "            words[mixed & _IN_WORDS] |= masks[mixed >> _UPPER_HALF & _IN_MASKS]\n",
+        "            words[mixed & _IN_WORDS] |= masks[mixed & _IN_MASKS]\n",
         ("tests/test_older.py",),
     ),
     Mutant(

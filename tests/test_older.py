@@ -75,7 +75,7 @@ def test_what_is_forgotten_may_be_there_at_any_moment(
             state.saved(saved)
         elif step == "keep":
             state.keep_older_keys()
-        elif state.is_unread:
+        elif state.has_unread_keys:
             older = state.keep_older_keys()
             last = min(saved, older.through + size)
             older.learn(older.through, [key_of(n) for n in range(older.through + 1, last + 1)])
@@ -84,16 +84,16 @@ def test_what_is_forgotten_may_be_there_at_any_moment(
             assert in_memory or state.may_have_forgotten(key_of(number))
 
 
-def test_all_are_read_when_none_is_unread() -> None:
+def test_all_are_read_when_none_has_unread_keys() -> None:
     """Then a new key needs no look at the tables, and it stays so as orders are forgotten."""
     state = OrderState(3, recent_max=2)
     older = state.keep_older_keys()
-    assert state.is_unread
+    assert state.has_unread_keys
     assert state.may_have_forgotten("new")
     older.learn(0, [key_of(number) for number in (1, 2, 3)])
     for number in range(4, 20):
         state.apply(number, record(number))
         state.saved(number)
-        assert not state.is_unread
+        assert not state.has_unread_keys
         assert not state.may_have_forgotten("new")
     assert older.through == 17

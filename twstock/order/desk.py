@@ -16,8 +16,8 @@ from twstock.market import Batch, BatchResult, Order, Outcome, Trade
 
 
 class Place(Enum):
-    """What became of an order that was put on the desk. CROWDED: it is there already, and too
-    many wait for such orders; what becomes of it nobody is told again.
+    """What became of an order that was put on the desk. CROWDED: it is there already, and so
+    many have joined orders that whoever asks now is not told what becomes of it.
     """
 
     QUEUED = auto()

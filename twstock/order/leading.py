@@ -145,7 +145,7 @@ class Leading:
             case Place.FULL:
                 raise Overloaded("too many orders wait")
             case Place.CROWDED:
-                raise OutcomeUnknown("too many wait for this order")
+                raise OutcomeUnknown("too many wait for orders under way")
             case Place.JOINED:
                 self._askers.setdefault(order.key, []).append(partial(_tell_again, tell))
                 if order.key in self._until:

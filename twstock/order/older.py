@@ -12,7 +12,6 @@ from mmap import mmap
 from twstock.errors import BrokenInvariant
 
 _WORDS = 1 << 22
-_WORD = _WORDS - 1
 """16 MiB, which are touched as they fill. Of new keys, one in 300 is looked up in vain with five
 million orders, one in 70 with ten million; with many more it is as if there were no filter.
 """
@@ -20,10 +19,10 @@ _MASKS = tuple(
     1 << (i & 7) | 0x100 << (i >> 3 & 7) | 0x10000 << (i >> 6 & 7) | 0x1000000 << (i >> 9)
     for i in range(1 << 12)
 )
-_MASK = len(_MASKS) - 1
-_REST = 32
-"""How a word and a mask are chosen from Python's own hash of a key: it has 64 bits, and is keyed
-anew in each process, so that nobody can choose keys that collide.
+"""All ways to set one bit in each byte of a word."""
+_IN_WORDS, _IN_MASKS, _UPPER_HALF = _WORDS - 1, len(_MASKS) - 1, 32
+"""How Python's own hash of a key chooses a word and a mask: it has 64 bits, and is keyed anew in
+each process, so that nobody can choose keys that collide.
 """
 
 
@@ -44,11 +43,11 @@ class OlderKeys:
             raise BrokenInvariant(f"{len(keys)} keys after {after} follow those to {self.through}")
         words, masks = self._words, _MASKS
         for mixed in map(hash, keys):
-            words[mixed & _WORD] |= masks[mixed >> _REST & _MASK]
+            words[mixed & _IN_WORDS] |= masks[mixed >> _UPPER_HALF & _IN_MASKS]
         self.through += len(keys)
 
     def may_have(self, key: str) -> bool:
         """False: none of these orders has this key."""
         mixed = hash(key)
-        mask = _MASKS[mixed >> _REST & _MASK]
-        return self._words[mixed & _WORD] & mask == mask
+        mask = _MASKS[mixed >> _UPPER_HALF & _IN_MASKS]
+        return self._words[mixed & _IN_WORDS] & mask == mask

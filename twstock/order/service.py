@@ -253,7 +253,7 @@ class OrderService:
         if self._reading_keys:
             return
         self._reading_keys = True
-        while state.is_unread:
+        while state.has_unread_keys:
             after = older.through
             read = partial(tables.keys_after, after=after, limit=KEYS_PAGE)
             older.learn(after, await self._database.read(read))

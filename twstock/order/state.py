@@ -72,7 +72,7 @@ class OrderState:
         for key in keys:
             self._by_key.pop(key, None)
         older = self._older
-        # Of those before, the tables may have been asked for the first of these as well.
+        # The keys of the first of these may have been learnt from the tables already.
         if older is not None and numbers.start - 1 <= older.through < last:
             older.learn(older.through, keys[older.through - numbers.start + 1 :])
         self._first_recent = last + 1
@@ -87,20 +87,20 @@ class OrderState:
 
     def keep_older_keys(self) -> OlderKeys:
         """From now on the keys of orders that are forgotten are kept. Those of the orders before
-        have to be learnt, in sequence, until none ``is_unread``.
+        have to be learnt, in sequence, as long as it ``has_unread_keys``.
         """
         if self._older is None:
             self._older = OlderKeys()
         return self._older
 
     @property
-    def is_unread(self) -> bool:
+    def has_unread_keys(self) -> bool:
         """Whether an order has been forgotten whose key was not kept."""
         return (0 if self._older is None else self._older.through) < self._first_recent - 1
 
     def may_have_forgotten(self, key: str) -> bool:
         """False: no order that is not in memory has this key."""
-        return self.is_unread or (self._older is not None and self._older.may_have(key))
+        return self.has_unread_keys or (self._older is not None and self._older.may_have(key))
 
     def between(self, first: int, last: int) -> list[Trade]:
         """The orders in memory with numbers from ``first`` to ``last``."""

@@ -150,10 +150,11 @@ class Feed:
         if len(self._subscribers) >= self._limits.feed_subscribers_max:
             self._refused += 1
             raise Unavailable("too many subscribers")
-        headers = _HEADERS
-        if _takes_gzip(request):
-            headers += (_PACKED,)
-        return Streamed(200, b"", headers, EVENT_STREAM, begin=lambda r: self._begin(r, asked))
+        is_packed = _takes_gzip(request)
+        headers = (*_HEADERS, _PACKED) if is_packed else _HEADERS
+        return Streamed(
+            200, b"", headers, EVENT_STREAM, begin=lambda r: self._begin(r, asked, is_packed)
+        )
 
     def stop(self) -> None:
         """End every stream at once, so that its client connects to another front-end."""
@@ -161,9 +162,8 @@ class Feed:
         for subscriber in list(self._subscribers):
             subscriber.stream.end()
 
-    def _begin(self, request: Request, asked: Subscription) -> "Deferred[None]":
-        unsent_max, is_packed = self._limits.feed_unsent_bytes_max, _takes_gzip(request)
-        stream = Stream(request, unsent_max, self._drop, is_packed)
+    def _begin(self, request: Request, asked: Subscription, is_packed: bool) -> "Deferred[None]":
+        stream = Stream(request, self._limits.feed_unsent_bytes_max, self._drop, is_packed)
         subscriber = Subscriber(stream, asked.names)
         self._opened += 1
         self._subscribers.add(subscriber)
