@@ -1,6 +1,5 @@
 """A front-end's feed on a fake clock, over a fake market, with clients on fake connections."""
 
-import builtins
 import json
 import zlib
 from random import Random
@@ -114,7 +113,7 @@ class Market:
         self._check("orders")
         return self.trades[number - 1] if number <= len(self.trades) else None
 
-    async def list(self, page: Page) -> Orders:
+    async def log(self, page: Page) -> Orders:
         """As the order service."""
         self.pages.append(page)
         if self.held is not None:
@@ -126,7 +125,7 @@ class Market:
         more = rows and rows[-1].number < len(self.trades)
         return Orders(rows, rows[-1].number if more else 0)
 
-    async def lookup_many(self, names: tuple[str, ...]) -> "builtins.list[Stock | None]":
+    async def lookup_many(self, names: tuple[str, ...]) -> list[Stock | None]:
         """As the catalog."""
         self.looked_up.append(tuple(names))
         self._check("catalog")

@@ -16,7 +16,7 @@ from twstock.web.feed import RETRY_MS, Counters
 from twstock.web.leader import Leader
 from twstock.web.rhythm import SHARE
 from twstock.web.site import WRITE_STALLED_S
-from twstock.web.tail import SLICE_WRITES_MIN
+from twstock.web.tail import REST_FACTOR, SLICE_WRITES_MIN
 
 QUOTED = "?names=a%2Cb%26c%3D%C3%BC+%2B%25"
 """The last of ``NAMES``, in a query."""
@@ -302,6 +302,32 @@ def test_writing_to_many_takes_a_small_part_of_the_time() -> None:
     assert spent <= (clock.seconds() - began) * SHARE * 1.1
     assert max(clock.turns) <= SLICE_WRITES_MIN
     assert min(len(client.read().numbers()) for client in clients) > 300
+
+
+def test_between_writing_to_some_and_to_others_there_is_a_rest() -> None:
+    """Or who trades would wait for it at every step, as long as it takes."""
+    clock = SlowClock()
+    clock.turns = [0]
+    front = FrontEnd(clock=clock)
+    clients = [front.connect() for _ in range(3 * SLICE_WRITES_MIN)]
+    front.advance()
+    began: list[float] = []
+    for client in clients:
+        plain = client.wire.write
+
+        def write(data: bytes, plain: Any = plain) -> None:
+            began.append(clock.seconds())
+            clock.rightNow += 0.001
+            plain(data)
+
+        client.wire.write = write  # type: ignore[method-assign]
+    front.market.trade()
+    for _ in range(200):
+        clock.advance(0.01)
+    busy_s = SLICE_WRITES_MIN * 0.001
+    firsts = began[::SLICE_WRITES_MIN]
+    assert len(firsts) == 3
+    assert min(later - first for first, later in pairwise(firsts)) >= busy_s * (1 + REST_FACTOR)
 
 
 def test_the_bytes_are_made_once_for_all_who_want_the_same(front: FrontEnd) -> None:

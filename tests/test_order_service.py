@@ -335,6 +335,10 @@ def test_sync_up_answers_from_any_replica(service: Service) -> None:
     assert ([t.number for t in answer.orders], answer.more) == ([6], False)
     assert not answer.whole
     assert service.ask(service.orders.sync_up(SyncUp(5, whole=True))) == replace(answer, whole=True)
+    for limit, numbers in ((1, [2]), (4, [2, 3, 4, 5]), (5, [2, 3, 4, 5]), (-1, [2, 3, 4, 5])):
+        answer = service.ask(service.orders.sync_up(SyncUp(1, limit=limit)))
+        assert [t.number for t in answer.orders] == numbers
+        assert answer.more
 
 
 def test_only_a_leader_with_a_lease_says_that_an_order_is_missing(service: Service) -> None:

@@ -29,6 +29,7 @@ from twstock.rpc.calls import (
     Lease,
     LookedUp,
     Notified,
+    Orders,
     Page,
     Placement,
     Placements,
@@ -37,6 +38,8 @@ from twstock.rpc.calls import (
     Register,
     StockPage,
     Stocks,
+    SyncedUp,
+    SyncUp,
 )
 from twstock.web.leader import Leader, LeaderWatch
 from twstock.web.pace import CALLS_MAX, LINGER_MAX_S, LINGER_SHARE, PATIENCE_S
@@ -765,6 +768,49 @@ def test_changes_are_listed_by_the_leader() -> None:
 
 
 # --- for the feed ----------------------------------------------------------------------------
+
+
+def log(group: Group, after: int = 4) -> "list[Any]":
+    """Ask for the orders after a number; the list gets the answer."""
+    return ask(group, lambda: group.tier.log(Page(after, 7)))
+
+
+def test_the_log_is_read_from_a_follower() -> None:
+    """The leader has most to do. Of what is left the page tells where to go on."""
+    group = Group()
+    group.members[2].replies["SyncUp"] = SyncedUp((TRADE,), more=True, whole=True)
+    assert log(group) == [Orders((TRADE,), 5)]
+    assert group.members[2].of("SyncUp")[0].request == SyncUp(4, whole=True, limit=7)
+    group.members[2].replies["SyncUp"] = SyncedUp((TRADE,), whole=True)
+    assert log(group) == [Orders((TRADE,), 0)]
+    group.members[2].replies["SyncUp"] = SyncedUp(whole=True)
+    assert log(group, 5) == [Orders((), 0)]
+    assert not group.members[1].of("SyncUp")
+    assert not group.members[3].of("SyncUp")
+
+
+def test_the_leader_is_asked_for_what_followers_have_not_heard_of() -> None:
+    """Or whoever follows one that is cut off from the leader would never hear of it."""
+    group = Group()
+    group.members[3].status = status(3, "leader", last_transaction=5)
+    group.advance(0.2)
+    group.members[2].replies["SyncUp"] = SyncedUp(whole=True)
+    group.members[1].replies["SyncUp"] = HANG
+    group.members[3].replies["SyncUp"] = SyncedUp((TRADE,), whole=True)
+    found = log(group)
+    group.advance(0.3)
+    assert found == [Orders((TRADE,), 0)]
+
+
+def test_without_a_leader_the_log_is_what_followers_have() -> None:
+    """Nothing new comes to pass."""
+    group = Group()
+    group.members[3].status = status(3, "leader", last_transaction=5)
+    group.advance(0.2)
+    group.leads(0, 2, 3)
+    group.advance(0.5)
+    group.members[2].replies["SyncUp"] = SyncedUp(whole=True)
+    assert log(group) == [Orders((), 0)]
 
 
 def test_the_last_number_is_the_leaders_or_what_was_known_last() -> None:

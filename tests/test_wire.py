@@ -156,7 +156,7 @@ REQUESTS_AND_ANSWERS = {
     "ORDER_NOTIFY": (NOTIFIES, NOTIFIED),
     "ORDER_APPEND": (RAFT_APPENDS, APPEND_REPLIES),
     "ORDER_SYNC_UP": (
-        st.builds(calls.SyncUp, INT64, INT32, st.none() | FETCHES, YES),
+        st.builds(calls.SyncUp, INT64, INT32, st.none() | FETCHES, YES, INT32),
         st.builds(calls.SyncedUp, tuples(PEER_NAMED_TRADES), YES, st.none() | COMMITTED)
         | st.builds(calls.SyncedUp, tuples(TRADES), YES, st.none(), st.just(True)),
     ),

@@ -201,7 +201,8 @@ class OrderService:
         """SyncUp: committed orders after a number, from any replica; with ``fetch``, entries."""
         if request.fetch is not None:
             return SyncedUp(fetched=await self._member.fetch(request.fetch))
-        limit = self._limits.sync_orders_max
+        limit_max = self._limits.sync_orders_max
+        limit = min(request.limit, limit_max) if request.limit > 0 else limit_max
         orders = await self.orders_after(request.transaction_number, limit)
         more = bool(orders) and orders[-1].number < self.last_number()
         return SyncedUp(tuple(orders), more, whole=request.whole)

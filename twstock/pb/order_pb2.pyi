@@ -114,16 +114,18 @@ class OrderDetails(_message.Message):
     def __init__(self, transaction_num: _Optional[int] = ..., name: _Optional[str] = ..., number_of_items: _Optional[int] = ..., type: _Optional[str] = ...) -> None: ...
 
 class SyncUpRequest(_message.Message):
-    __slots__ = ("transaction_num", "service_id", "fetch", "whole")
+    __slots__ = ("transaction_num", "service_id", "fetch", "whole", "limit")
     TRANSACTION_NUM_FIELD_NUMBER: _ClassVar[int]
     SERVICE_ID_FIELD_NUMBER: _ClassVar[int]
     FETCH_FIELD_NUMBER: _ClassVar[int]
     WHOLE_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
     transaction_num: int
     service_id: int
     fetch: _catalog_pb2.FetchEntriesRequest
     whole: bool
-    def __init__(self, transaction_num: _Optional[int] = ..., service_id: _Optional[int] = ..., fetch: _Optional[_Union[_catalog_pb2.FetchEntriesRequest, _Mapping]] = ..., whole: bool = ...) -> None: ...
+    limit: int
+    def __init__(self, transaction_num: _Optional[int] = ..., service_id: _Optional[int] = ..., fetch: _Optional[_Union[_catalog_pb2.FetchEntriesRequest, _Mapping]] = ..., whole: bool = ..., limit: _Optional[int] = ...) -> None: ...
 
 class SyncUpResponse(_message.Message):
     __slots__ = ("orders", "fetched", "more", "columns")

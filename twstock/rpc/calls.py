@@ -100,13 +100,15 @@ class Fetch:
 class SyncUp:
     """The order group's SyncUp: orders after a number, or with ``fetch`` log entries.
 
-    Without ``whole`` the answer lacks the orders' keys, versions, prices and times.
+    Without ``whole`` the answer lacks the orders' keys, versions, prices and times. ``limit`` is
+    how many orders are wanted at most, 0: as many as an answer takes.
     """
 
     transaction_number: int = 0
     service_id: int = 0
     fetch: Fetch | None = None
     whole: bool = False
+    limit: int = 0
 
 
 @dataclass(frozen=True, slots=True)

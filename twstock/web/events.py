@@ -48,6 +48,11 @@ class Frame:
         return chunk((gzipstream.compressed if self.is_shared else gzipstream.stored)(self.body))
 
 
+@lru_cache(maxsize=4096)
+def _priced(price_cents: int) -> str:
+    return repr(decimal_price(price_cents))
+
+
 class Line(NamedTuple):
     """A trade as all readers get it: its JSON is made once."""
 
@@ -63,7 +68,7 @@ def line(trade: Trade) -> Line:
     # As ``answers.order_fields``, in a third of the time: all trades pass through here.
     text = (
         f'{{"order_num":{number},"name":{_quoted(name)},"type":"{side}","quantity":{quantity},'
-        f'"price":{decimal_price(price_cents)!r},"version":{version},"time_ms":{at_ms}}}'
+        f'"price":{_priced(price_cents)},"version":{version},"time_ms":{at_ms}}}'
     )
     return Line(number, name, version, text)
 

@@ -1,6 +1,6 @@
 """How often the feed writes: slower, the more a writing to everybody costs. Pure."""
 
-SHARE = 0.05
+SHARE = 0.03
 """The part of the time that writing to the subscribers may take."""
 LONGEST_S = 1.0
 SHORTEST_S = 0.01

@@ -17,11 +17,13 @@ from twstock.web.events import Frame, Leadership, News, led, mark
 from twstock.web.rhythm import Rhythm
 from twstock.web.sources import Found, Leaders, Sources
 
-SLICE_S = 0.002
-SLICE_WRITES_MIN = 50
+SLICE_S = 0.001
+SLICE_WRITES_MIN = 25
 """So long, and to at least so many, subscribers are written to before requests have their turn: on
 a busy machine a moment may pass with a single write.
 """
+REST_FACTOR = 9
+"""Then nobody is written to for that many times as long as it took."""
 
 
 class Writable(Protocol):
@@ -242,8 +244,11 @@ class Tail:
         for count, subscriber in enumerate(live, 1):
             subscriber.stream.write(frames.of(subscriber.names))
             if count >= SLICE_WRITES_MIN and seconds() - began >= SLICE_S:
-                self._cost_s += seconds() - began
-                self._timer = self._clock.callLater(0, self._write_some, live, frames)
+                spent_s = seconds() - began
+                self._cost_s += spent_s
+                self._timer = self._clock.callLater(
+                    spent_s * REST_FACTOR, self._write_some, live, frames
+                )
                 return
         self.rhythm.wrote(self._cost_s + self._clock.seconds() - began)
         self._next_at = self._began_at + self.rhythm.interval_s

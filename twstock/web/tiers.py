@@ -1,6 +1,6 @@
 """What a front-end asks of the other tiers, with a time budget and whoever leads at the moment."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from random import Random
@@ -37,6 +37,7 @@ from twstock.rpc.calls import (
     Register,
     StockPage,
     Stocks,
+    SyncUp,
 )
 from twstock.rpc.wire import methods
 from twstock.rpc.wire.methods import Method
@@ -83,19 +84,23 @@ class Tier:
     async def ask_leader(self, method: Method[Q, A], request: Q) -> A:
         """The leader's answer; Unavailable when there is none within the budget."""
         return await self._ask(
-            lambda _, deadline: self._ask_whoever_leads(method, request, deadline), leader_only=True
+            lambda _, deadline: self._ask_whoever_leads(method, request, deadline), self._leader
         )
 
     async def ask_any(self, method: Method[Q, A], request: Q) -> A:
         """The leader's answer, or if it has none that of any other member."""
-        return await self._ask(partial(self._ask_member, method, request), leader_only=False)
+        return await self._ask(
+            partial(self._ask_member, method, request), lambda: self._leader() + self._followers()
+        )
 
-    async def _ask(self, attempt: Callable[[int, float], Awaitable[A]], leader_only: bool) -> A:
+    async def _ask(
+        self, attempt: Callable[[int, float], Awaitable[A]], whom: Callable[[], list[int]]
+    ) -> A:
         """What ``attempt(member, deadline)`` brings, the first time that it does."""
         deadline = self._admit()
         try:
             while (left := deadline - self._clock.seconds()) > 0:
-                for number in self._whom(leader_only):
+                for number in whom():
                     try:
                         return await attempt(number, deadline)
                     except _ELSEWHERE:
@@ -156,12 +161,12 @@ class Tier:
             # Never inside another waiter's stack: hundreds may give up one after the other.
             self._clock.callLater(0, self._slots.release)
 
-    def _whom(self, leader_only: bool) -> Iterable[int]:
-        """The leader first, then the others from the highest id down."""
-        leader = self.watch.leader
-        first = [leader.id] if leader else []
-        others = [] if leader_only else [n for n in self.watch.alive() if n not in first]
-        return first + others
+    def _leader(self) -> list[int]:
+        return [self.watch.leader.id] if self.watch.leader else []
+
+    def _followers(self) -> list[int]:
+        """From the highest id down."""
+        return [number for number in self.watch.alive() if number not in self._leader()]
 
     async def _ask_one(self, number: int, method: Method[Q, A], request: Q, deadline_s: float) -> A:
         if deadline_s <= 0:
@@ -236,6 +241,23 @@ class OrderTier(Tier):
     async def list(self, page: Page) -> Orders:
         """A page of executed orders."""
         return await self.ask_any(methods.LIST_ORDERS, page)
+
+    async def log(self, page: Page) -> Orders:
+        """A page of executed orders as any replica has it: nothing tells that it is the newest. The
+        leader, which has most to do, is asked only for what the others have not heard of yet.
+        """
+        return await self._ask(
+            partial(self._log_of, page), lambda: self._followers() + self._leader()
+        )
+
+    async def _log_of(self, page: Page, number: int, deadline: float) -> Orders:
+        wanted = SyncUp(page.after, whole=True, limit=page.limit)
+        found = await self._ask_member(methods.ORDER_SYNC_UP, wanted, number, deadline)
+        leader = self.watch.leader_status()
+        newest = leader.last_transaction if leader and leader.id != number else 0
+        if not found.orders and newest > page.after:
+            raise Unavailable(f"order-{number} is behind")
+        return Orders(found.orders, found.orders[-1].number if found.more else 0)
 
     async def last_number(self) -> int:
         """The number of the last order. Without a leader nothing trades, so what the others

@@ -166,6 +166,7 @@ def sync_up(q: calls.SyncUp) -> bytes:
             service_id=q.service_id,
             fetch=wanted,
             whole=q.whole,
+            limit=q.limit,
         )
     )
 
@@ -173,7 +174,7 @@ def sync_up(q: calls.SyncUp) -> bytes:
 def to_sync_up(data: bytes) -> calls.SyncUp:
     pb = order.SyncUpRequest.FromString(data)
     fetch = to_fetch(pb.fetch) if pb.HasField("fetch") else None
-    return calls.SyncUp(pb.transaction_num, pb.service_id, fetch, pb.whole)
+    return calls.SyncUp(pb.transaction_num, pb.service_id, fetch, pb.whole, pb.limit)
 
 
 def synced_up(a: calls.SyncedUp) -> bytes:
