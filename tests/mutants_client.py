@@ -8,6 +8,27 @@ FEED = ("tests/test_client_feed.py",)
 
 MUTANTS = (
     Mutant(
+        "a change with a key of the caller's own has certainly not happened",
+        CLIENT + "admin.py",
+        "doubtful = own_key is not None",
+        "doubtful = False",
+        ("tests/test_client_admin.py",),
+    ),
+    Mutant(
+        "a change that was made before is told as new",
+        "twstock/forms.py",
+        'self.headers.get("idempotency-replayed") == "true"',
+        "False",
+        ("tests/test_client_admin.py", "tests/test_client.py"),
+    ),
+    Mutant(
+        "an amount goes with its exponent",
+        CLIENT + "admin.py",
+        'format(amount, "f") if isinstance(amount, Decimal) else str(amount)',
+        "str(amount)",
+        ("tests/test_client_admin.py",),
+    ),
+    Mutant(
         "an order that may have been executed is said not to have been",
         CLIENT + "fronts.py",
         "doubtful = doubtful or error.sent",

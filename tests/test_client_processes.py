@@ -21,14 +21,21 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "docs/examples"
 README = (ROOT / "README.md").read_text()
 EXAMPLE_S = 60.0
+TOKEN = "the-token-of-this-cluster"
 TRADERS = 8
 ORDERS_MIN = 80
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """Two front-ends, one catalog, three order replicas, shared by the tests of this file."""
-    with Cluster(tmp_path_factory.mktemp("client"), fronts=2) as running:
+    """Two front-ends, one catalog, three order replicas, and a token, shared by the tests of
+    this file.
+    """
+    directory = tmp_path_factory.mktemp("client")
+    token = directory / "token"
+    token.write_text(f"{TOKEN}\n")
+    token.chmod(0o600)
+    with Cluster(directory, "--admin-token-file", str(token), fronts=2) as running:
         yield running
 
 
@@ -148,7 +155,7 @@ def test_the_lookup_example(cluster, tmp_path):
     lines = run(EXAMPLES / "lookup.py", tmp_path, *urls(cluster)).splitlines()
     assert re.fullmatch(r"GameStart: \d+ shares at 15\.99", lines[0])
     assert lines[1:3] == ["it has not changed", "stock not found: 'Nobody'"]
-    assert len(lines) == 3 + 12
+    assert {line.split()[0] for line in lines[3:]} >= {"AAPL", "GameStart", "NVDA"}
 
 
 def test_the_trade_example(cluster, tmp_path):
@@ -197,6 +204,25 @@ def test_the_batch_example(cluster, tmp_path):
     assert re.fullmatch(r"buy GameStart: number \d+", lines[0])
     assert lines[1] == "sell Nobody: invalid stock name"
     assert re.fullmatch(r"sell GameStart: number \d+", lines[2])
+
+
+def test_the_example_that_administers(cluster, tmp_path):
+    """It adds a stock, halts and resumes it; the second time the stock is there already."""
+    token = tmp_path / "token"
+    token.write_text(f"{TOKEN}\n")
+    arguments = (token, "Lemon & Lime", *urls(cluster))
+    lines = run(EXAMPLES / "administer.py", tmp_path, *arguments).splitlines()
+    number = int(re.fullmatch(r"change (\d+): Lemon & Lime at 2\.5\d?", lines[0])[1])
+    halted = "trading in this stock is halted"
+    kinds = [f"{number + k}: {kind}" for k, kind in enumerate(("add", "halt", "resume"))]
+    assert lines[1:] == [halted, *kinds]
+    lines = run(EXAMPLES / "administer.py", tmp_path, *arguments).splitlines()
+    assert lines[:2] == ["stock exists already", halted]
+    token.write_text("the-token-of-another")
+    with start(EXAMPLES / "administer.py", tmp_path, *arguments) as process:
+        _, err = process.communicate(timeout=EXAMPLE_S)
+    assert process.returncode == 1
+    assert err == f"{token}: expected the admin token\n"
 
 
 def test_the_example_of_the_readme(cluster, tmp_path):

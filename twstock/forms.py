@@ -36,6 +36,11 @@ class Answer:
         return self.status == HTTPStatus.OK
 
     @property
+    def replayed(self) -> bool:
+        """Whether an earlier request with the same key had done it already."""
+        return self.headers.get("idempotency-replayed") == "true"
+
+    @property
     def message(self) -> str:
         """The words of an error; who is no front-end may have other forms."""
         return str(_error(self.body).get("message", f"status {self.status}"))

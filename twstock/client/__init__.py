@@ -4,12 +4,20 @@ Every call is a coroutine: ``await`` it in an ``async def`` that ``twisted.inter
 ``Deferred.fromCoroutine`` runs.
 """
 
-from twstock.client.answers import OrderNotFound, Refused, StockNotFound
+from twstock.client.admin import Administrator
+from twstock.client.answers import (
+    ChangeRefused,
+    NotAdministrator,
+    OrderNotFound,
+    Refused,
+    StockNotFound,
+)
 from twstock.client.client import Client
 from twstock.client.feed import Feed
 from twstock.client.values import (
     BadAnswer,
     Change,
+    Changed,
     Changes,
     Event,
     Leader,
@@ -33,8 +41,11 @@ from twstock.errors import (
 from twstock.market import Refusal, Side
 
 __all__ = [
+    "Administrator",
     "BadAnswer",
     "Change",
+    "ChangeRefused",
+    "Changed",
     "Changes",
     "Client",
     "Event",
@@ -43,6 +54,7 @@ __all__ = [
     "KeyReused",
     "Leader",
     "Member",
+    "NotAdministrator",
     "Order",
     "OrderNotFound",
     "OutcomeUnknown",

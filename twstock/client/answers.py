@@ -10,7 +10,7 @@ from http import HTTPStatus
 from twstock.client.values import BadAnswer
 from twstock.errors import InvalidRequest, KeyReused, TwstockError
 from twstock.forms import AGAIN
-from twstock.market import Refusal
+from twstock.market import STOCK_NOT_FOUND, Refusal
 
 ASK_AGAIN = AGAIN | {
     HTTPStatus.REQUEST_TIMEOUT,
@@ -62,6 +62,20 @@ class Refused(TwstockError):
         self.key = key
 
 
+class ChangeRefused(TwstockError):
+    """The change does not fit how things stand, in the words of the API, and is never made. ``key``
+    names it.
+    """
+
+    def __init__(self, message: str, key: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class NotAdministrator(TwstockError):
+    """The token is not that of the cluster, or the cluster has none."""
+
+
 def may_have_executed(status: int, outcome: str) -> bool:
     """Whether an order that got this answer instead of a definite one may have been executed."""
     return outcome != "none" and status not in _NOT_EXECUTED
@@ -73,6 +87,20 @@ def refused(status: int, message: str, key: str) -> TwstockError:
         return Refused(message, key)
     if status == HTTPStatus.UNPROCESSABLE_ENTITY:
         return KeyReused()
+    return problem(status, message)
+
+
+def not_changed(status: int, message: str, name: str, key: str) -> TwstockError:
+    """Why a change of a stock was not made and will not be."""
+    match status:
+        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
+            return NotAdministrator(message)
+        case HTTPStatus.NOT_FOUND if message == STOCK_NOT_FOUND:
+            return StockNotFound(name)
+        case HTTPStatus.CONFLICT:
+            return ChangeRefused(message, key)
+        case HTTPStatus.UNPROCESSABLE_ENTITY:
+            return KeyReused("change")
     return problem(status, message)
 
 

@@ -1,4 +1,4 @@
-"""The typed client: look stocks up, trade, read orders, follow events."""
+"""The typed client: look stocks up, trade, read orders, follow events, administer."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -11,12 +11,13 @@ from treq.client import HTTPClient
 from twisted.web.client import Agent, HTTPConnectionPool
 
 from twstock.client import values
+from twstock.client.admin import Administrator
 from twstock.client.answers import OrderNotFound, StockNotFound, problem, refused
 from twstock.client.attempts import Attempts
 from twstock.client.batch import Batch, split
 from twstock.client.feed import MESSAGES_WAITING_MAX, SILENCE_S, Feed
 from twstock.client.fronts import REQUESTS_UNDER_WAY_MAX, Fronts, Http, Request
-from twstock.client.values import BadAnswer, Member, Order, Placed, Stock, Ticket
+from twstock.client.values import BadAnswer, Change, Member, Order, Placed, Stock, Ticket
 from twstock.client.waiting import sleep
 from twstock.errors import OutcomeUnknown, TwstockError, Unavailable, WrongUrl
 from twstock.forms import (
@@ -146,7 +147,7 @@ class Client:
             number = values.placed_number(_data(answer))
         except BadAnswer as error:
             raise OutcomeUnknown(str(error), key) from None
-        return Placed(number, answer.headers.get("idempotency-replayed") == "true", key)
+        return Placed(number, answer.replayed, key)
 
     async def place_many(self, tickets: Iterable[Ticket]) -> "list[Placed | TwstockError]":
         """Place many orders, up to 1,000 in one request, and tell what became of each, in their
@@ -170,6 +171,17 @@ class Client:
         """Every order executed so far whose number is above ``after``, page by page."""
         async for row in self._rows("/orders", after):
             yield values.order(row)
+
+    async def changes(self, after: int = 0) -> AsyncIterator[Change]:
+        """Every change that was made so far whose number is above ``after``, page by page."""
+        async for row in self._rows("/admin/changes", after):
+            yield values.change(row)
+
+    def administrator(self, token: str) -> Administrator:
+        """Who changes stocks: whoever knows the cluster's admin token."""
+        return Administrator(
+            lambda request: self._fronts.ask(request, self._patience_s), token, self._new_key
+        )
 
     async def cluster(self) -> list[Member]:
         """Every member of the cluster, as one front-end sees them."""

@@ -87,6 +87,17 @@ class Change(NamedTuple):
     time_ms: int
 
 
+class Changed(NamedTuple):
+    """A change that was made, and the stock as everybody is shown it now. ``replayed``: an earlier
+    request with the same ``key`` made it.
+    """
+
+    number: int
+    stock: Stock
+    replayed: bool
+    key: str
+
+
 class Member(NamedTuple):
     """A member of the cluster; what is not known of it is None. ``lag`` counts log entries."""
 
@@ -185,6 +196,11 @@ def change(row: Any) -> Change:
         _count(row, "version"),
         _count(row, "timestamp_ms"),
     )
+
+
+def changed(row: Any, replayed: bool, key: str) -> Changed:
+    """What came of a change."""
+    return Changed(_count(row, "change_number"), stock(member_of(row, "stock")), replayed, key)
 
 
 def member(row: Any) -> Member:
