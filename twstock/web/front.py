@@ -44,7 +44,8 @@ from twstock.web.routes import larger_bodies, mount
 from twstock.web.site import ApiSite
 from twstock.web.sockets import Find, passed_listener
 from twstock.web.sources import Leaders, Sources
-from twstock.web.tiers import CatalogTier, OrderTier, Tier
+from twstock.web.tier import Tier
+from twstock.web.tiers import CatalogTier, OrderTier
 from twstock.web.traffic import Traffic
 
 T = TypeVar("T", bound=Tier)
