@@ -139,6 +139,8 @@ def test_lookup(run):
 def test_a_refusal_exits_1(run):
     """Its words go to standard error, with ``--json`` the answer to standard output."""
     assert run("lookup", "Nobody") == (REFUSED, "", "twstock: stock not found\n")
+    nothing = "twstock: name: not a Unicode text\n"
+    assert run("lookup", "no UTF-8: \udcff") == (REFUSED, "", nothing)
     status, out, _ = run("lookup", "Nobody", "--json")
     assert (status, json.loads(out)["error"]["code"]) == (REFUSED, 404)
     assert run("order", "7")[0] == REFUSED

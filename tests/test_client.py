@@ -30,6 +30,7 @@ from twstock.client import (
     WrongUrl,
 )
 from twstock.client.batch import BODY_BYTES_MAX
+from twstock.client.client import PATIENCE_S
 from twstock.client.fronts import ANSWER_BYTES_MAX, REQUESTS_UNDER_WAY_MAX
 from twstock.client.values import change
 
@@ -47,6 +48,26 @@ def world():
 async def listed(rows):
     """All of an async iterator."""
     return [row async for row in rows]
+
+
+def test_waiting_for_a_connection_counts_as_well(world):
+    """However many requests there are, each ends within its patience."""
+    world.front.replies = [HANG] * 1000
+    reading = [
+        world.begin(world.client.lookup("AAPL")) for _ in range(REQUESTS_UNDER_WAY_MAX * 2 + 1)
+    ]
+    world.front.replies = [HANG] * 1000
+    named = world.begin(world.client.buy("AAPL", 1, "mine"))
+    unnamed = world.begin(world.client.buy("AAPL", 1))
+    for result in (*reading, unnamed):
+        with pytest.raises(Unavailable):
+            world.finish(result, PATIENCE_S + 0.1)
+    with pytest.raises(OutcomeUnknown) as unknown:
+        world.finish(named, 0.1)
+    assert unknown.value.key == "mine"
+    assert world.clock.seconds() <= PATIENCE_S + 0.2
+    world.front.replies = []
+    assert world.run(world.client.lookup("AAPL")).name == "AAPL"
 
 
 # --- reading ---------------------------------------------------------------------------------

@@ -27,13 +27,13 @@ from twstock.tomltext import render
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 HOSTS = st.sampled_from(["127.0.0.1", "localhost", "::1", "fe80::1", "stock.example"])
-SECONDS = st.floats(0, 1e6)
+SECONDS = st.floats(1e-6, 1e6)
 ADMINS = (
     st.just(Admin())
     | st.builds(Admin, st.sampled_from([Path("/base/token"), Path('/base/a "b"')]))
     | st.builds(Admin, st.none(), st.from_regex(r"[A-Za-z0-9._~+/=-]{8,512}", fullmatch=True))
 )
-NUMBERS = st.integers(0, 2**40)
+NUMBERS = st.integers(1, 2**40)
 GOOD = """
 [[front]]
 id = 1
@@ -71,16 +71,26 @@ def clusters(draw):
         tuple(Replica(k, address()) for k in draw(ids)),
         tuple(Replica(k, address()) for k in draw(ids)),
         draw(st.none() | st.just(Path("/base/stocks.csv"))),
-        draw(overrides(DEFAULT_TIMINGS)),
+        draw(overrides(DEFAULT_TIMINGS).map(with_lease)),
         draw(overrides(Limits()).map(with_room)),
         draw(ADMINS),
     )
 
 
 def with_room(limits):
-    """The same limits with segments that are large enough, and a spare one."""
-    size, spares = max(limits.segment_bytes, SEGMENT_BYTES_MIN), max(limits.spare_segments, 1)
-    return replace(limits, segment_bytes=size, spare_segments=spares)
+    """The same limits with segments that are large enough, and the cache's lease as it is."""
+    size = max(limits.segment_bytes, SEGMENT_BYTES_MIN)
+    return replace(limits, segment_bytes=size, cache_lease_s=Limits().cache_lease_s)
+
+
+def with_lease(timings):
+    """The same timings with leases that end in time."""
+    return replace(
+        timings,
+        heartbeat_s=timings.election_s / 2,
+        lease_fraction=min(timings.lease_fraction, 0.9),
+        lease_drain_s=max(timings.lease_drain_s, Limits().cache_lease_s),
+    )
 
 
 @given(clusters())
@@ -240,8 +250,38 @@ def test_segments_need_room_for_elections():
     """A log that could never take an order is refused when it is configured."""
     with pytest.raises(ConfigError, match=r"limits\.segment_bytes"):
         parse(f"{GOOD}[limits]\nsegment_bytes = 1048576")
-    with pytest.raises(ConfigError, match=r"limits\.spare_segments"):
-        parse(f"{GOOD}[limits]\nspare_segments = 0")
+
+
+CAN_DO_WITHOUT = """cache_size changes_max drain_s feed_subscribers_max feed_recent_trades
+rpc_streams_max rpc_watches_max election_grace_s stagger_s jitter_s stable_s flap_window_s"""
+
+
+@pytest.mark.parametrize("defaults", [Limits(), DEFAULT_TIMINGS])
+def test_nothing_that_is_needed_can_be_switched_off(defaults) -> None:
+    """A service that may wait for nothing, or do nothing at a time, would hang or end."""
+    table = "limits" if isinstance(defaults, Limits) else "timings"
+    for name in (field.name for field in fields(defaults)):
+        text = f"{GOOD}[{table}]\n{name} = 0"
+        if name in CAN_DO_WITHOUT.split():
+            assert getattr(getattr(parse(text), table), name) == 0
+        else:
+            with pytest.raises(ConfigError, match=rf"{table}\.{name}: expected a \w+ above 0"):
+                parse(text)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("[timings]\nheartbeat_s = 0.3", r"timings\.heartbeat_s: expected less than election_s"),
+        ("[timings]\nlease_fraction = 1.0", r"timings\.lease_fraction: expected less than 1"),
+        ("[limits]\ncache_lease_s = 0.26", r"limits\.cache_lease_s: expected no more than"),
+        ("[timings]\nlease_drain_s = 0.2", r"limits\.cache_lease_s: expected no more than"),
+    ],
+)
+def test_leases_that_would_not_end_in_time_are_refused(line, words):
+    """Two members could lead at once, or a cache show what has been sold."""
+    with pytest.raises(ConfigError, match=words):
+        parse(f"{GOOD}{line}")
 
 
 def test_the_administrator_s_token_is_named_in_one_way() -> None:

@@ -576,6 +576,22 @@ def test_any_member_may_answer_for_an_order_that_it_has() -> None:
     assert result == [TRADE]
 
 
+def test_a_leader_that_is_slow_to_answer_one_question_leads_on() -> None:
+    """Its heartbeats tell that it lives: orders need not wait for a slow look at its disk."""
+    group = Group()
+    for member in group.members.values():
+        member.replies["GetOrderDetails"] = HANG
+    lost: list[Leader | None] = []
+    group.watch.subscribe(lambda: lost.append(group.watch.leader))
+    result = ask(group, lambda: group.tier.order(5))
+    group.advance(LIMITS.request_budget_s + 0.1)
+    assert error_of(result) is Unavailable
+    assert lost == []
+    group.members[3].replies["GetOrderDetails"] = OutcomeUnknown("the connection is lost")
+    ask(group, lambda: group.tier.order(5))
+    assert lost[0] is None
+
+
 def test_no_order_is_denied_without_a_leader() -> None:
     """A follower that does not have it cannot say that nobody has: 503, not 404."""
     group = Group()

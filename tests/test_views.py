@@ -1,5 +1,8 @@
 """The tables for people are current, whole, and nothing depends on them."""
 
+import resource
+import signal
+import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -264,6 +267,64 @@ def test_the_order_log_grows_with_the_orders(tmp_path: Path) -> None:
     log.trade()
     log.run(1.0)
     assert log.path.read_text() == f"{HEADER}1,A,buy,5\n2,A,buy,5\n"
+    log.view.stopService()
+
+
+def test_on_a_full_disk_the_order_log_keeps_what_it_has(tmp_path: Path) -> None:
+    """Whole lines, and not written anew: the log needs the room more."""
+    log = OrderLog(tmp_path)
+    log.trade()
+    log.run(1.0)
+    for _ in range(300):
+        log.trade()
+    files = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(HEADER) + 500, files[1]))
+    try:
+        with capturedLogs() as logged:
+            log.run(FAILED_PAUSE_S * 3)
+        assert log.path.read_text() == f"{HEADER}1,A,buy,5\n"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, files)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert len(logged) == 1
+    log.run(FAILED_PAUSE_S + 1)
+    assert log.path.read_text().splitlines()[-1] == "301,A,buy,5"
+    assert len(log.path.read_text().splitlines()) == 302
+    log.view.stopService()
+
+
+def test_an_order_log_that_was_taken_away_is_made_anew(tmp_path: Path) -> None:
+    """It is for people, who may do with it what they like."""
+    log = OrderLog(tmp_path)
+    log.trade()
+    log.run(1.0)
+    log.path.unlink()
+    log.trade()
+    with capturedLogs() as logged:
+        log.run(FAILED_PAUSE_S + 1)
+    assert len(logged) == 1
+    assert log.path.read_text() == f"{HEADER}1,A,buy,5\n2,A,buy,5\n"
+    log.view.stopService()
+
+
+def test_whatever_goes_wrong_once_the_order_log_goes_on(tmp_path: Path) -> None:
+    """Also what nobody thought of."""
+    log = OrderLog(tmp_path)
+    log.trade()
+    problems = [sqlite3.OperationalError("disk I/O error")]
+    after = log.after
+
+    async def once(number: int, limit: int) -> list[Trade]:
+        if problems:
+            raise problems.pop()
+        return await after(number, limit)
+
+    log.view._orders_after = once
+    with capturedLogs() as logged:
+        log.run(2.0)
+    assert [event["log_failure"].type for event in logged] == [sqlite3.OperationalError]
+    assert log.path.read_text() == f"{HEADER}1,A,buy,5\n"
     log.view.stopService()
 
 

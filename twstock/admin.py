@@ -8,9 +8,9 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from twstock.errors import ConfigError
+from twstock.forms import change_path
 from twstock.rest import Answer, Session
 from twstock.tokens import read_token
 
@@ -70,9 +70,8 @@ def _request(kind: str, fields: Mapping[str, Any]) -> tuple[str, Mapping[str, An
     """The path and the body of a change. A price goes as the text that was typed: exactly."""
     if kind == "add":
         return "/admin/stocks", fields
-    name = quote(fields["name"], safe="")
     rest = {field: value for field, value in fields.items() if field != "name"}
-    return f"/admin/stocks/{name}/{kind}", rest
+    return change_path(fields["name"], kind), rest
 
 
 def _field(argument: str) -> str:

@@ -35,6 +35,12 @@ from twstock.replication.messages import Membership, Timings
 T = TypeVar("T")
 _VALUE_MAX = 2**53
 """Beyond it a number is no size or duration that anybody means, and floats lose integers."""
+_MAY_BE_ZERO = {
+    "cache_size", "changes_max", "drain_s", "feed_subscribers_max", "feed_recent_trades",
+    "rpc_streams_max", "rpc_watches_max", "election_grace_s", "stagger_s", "jitter_s", "stable_s",
+    "flap_window_s",
+}  # fmt: skip
+"""What can be done without. Of everything else a service needs some."""
 
 SEGMENT_BYTES_MIN = 4 * 1024 * 1024
 """Less would leave no room beside what a full log keeps for elections."""
@@ -337,19 +343,27 @@ def _override(defaults: T, table: object, where: str) -> T:
             raise ConfigError(f"{where}.{key}: unknown key")
         wanted = type(values[key])
         good = isinstance(value, (wanted, int)) and not isinstance(value, bool)
-        if not good or not 0 <= value < _VALUE_MAX:
-            raise ConfigError(f"{where}.{key}: expected a {wanted.__name__} from 0 up")
+        if not good or not 0 <= value < _VALUE_MAX or not (value or key in _MAY_BE_ZERO):
+            least = "from 0 up" if key in _MAY_BE_ZERO else "above 0"
+            raise ConfigError(f"{where}.{key}: expected a {wanted.__name__} {least}")
         values[key] = wanted(value)
     names = {f.name for f in fields(defaults)}  # type: ignore[arg-type]
     return type(defaults)(**{k: v for k, v in values.items() if k in names})
 
 
 def _check(cluster: Cluster) -> None:
-    """No id twice in a tier, no address twice in the cluster, room in the log."""
-    if cluster.limits.segment_bytes < SEGMENT_BYTES_MIN:
+    """No id twice in a tier, no address twice in the cluster, room in the log, and leases that
+    end in time.
+    """
+    limits, timings = cluster.limits, cluster.timings
+    if limits.segment_bytes < SEGMENT_BYTES_MIN:
         raise ConfigError(f"limits.segment_bytes: expected at least {SEGMENT_BYTES_MIN}")
-    if not cluster.limits.spare_segments:
-        raise ConfigError("limits.spare_segments: expected at least 1, or the log cannot grow")
+    if timings.heartbeat_s >= timings.election_s:
+        raise ConfigError("timings.heartbeat_s: expected less than election_s")
+    if timings.lease_fraction >= 1:
+        raise ConfigError("timings.lease_fraction: expected less than 1: a share of election_s")
+    if limits.cache_lease_s > timings.lease_drain_s:
+        raise ConfigError("limits.cache_lease_s: expected no more than timings.lease_drain_s")
     addresses: dict[Address, str] = {}
     for tier, members in (
         ("front", cluster.fronts),

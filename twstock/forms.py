@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import SplitResult, quote, urlsplit
 
-from twstock.errors import WrongUrl
+from twstock.errors import InvalidRequest, WrongUrl
 
 PAGE = 1000
 """The most rows that a client asks for at once."""
@@ -70,7 +70,22 @@ def split_url(url: str, schemes: tuple[str, ...] = ("http",)) -> SplitResult:
 
 def stock_path(name: str) -> str:
     """Where a stock is, whatever characters its name has."""
-    return f"/stocks/{quote(name, safe='')}"
+    return f"/stocks/{_segment(name)}"
+
+
+def change_path(name: str, kind: str) -> str:
+    """Where an administrator changes a stock."""
+    return f"/admin/stocks/{_segment(name)}/{kind}"
+
+
+def _segment(name: str) -> str:
+    """A name as a segment of a path. Raises InvalidRequest for half a pair of surrogates, which
+    is what Python makes of bytes on the command line that are no UTF-8.
+    """
+    try:
+        return quote(name, safe="")
+    except UnicodeEncodeError:
+        raise InvalidRequest("name", "not a Unicode text") from None
 
 
 def order_path(number: int) -> str:

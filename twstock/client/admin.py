@@ -4,14 +4,13 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
 from typing import Any
-from urllib.parse import quote
 
 from twstock.client import values
 from twstock.client.answers import StockNotFound, not_changed
 from twstock.client.fronts import Request
 from twstock.client.values import BadAnswer, Changed
-from twstock.errors import OutcomeUnknown
-from twstock.forms import Answer, order_headers
+from twstock.errors import InvalidRequest, OutcomeUnknown
+from twstock.forms import Answer, change_path, order_headers
 
 Money = Decimal | int | str
 """An amount as it is sent: a ``str`` goes as it is, for the server to judge. Not a float, which
@@ -61,8 +60,8 @@ class Administrator:
         self, name: str, kind: str, fields: Mapping[str, Any], key: str | None
     ) -> Changed:
         try:
-            path = f"/admin/stocks/{quote(name, safe='')}/{kind}"
-        except UnicodeEncodeError:
+            path = change_path(name, kind)
+        except InvalidRequest:
             raise StockNotFound(name) from None
         return await self._change(path, name, fields, key)
 

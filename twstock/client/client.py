@@ -19,7 +19,7 @@ from twstock.client.feed import MESSAGES_WAITING_MAX, SILENCE_S, Feed
 from twstock.client.fronts import REQUESTS_UNDER_WAY_MAX, Fronts, Http, Request
 from twstock.client.values import BadAnswer, Change, Member, Order, Placed, Stock, Ticket
 from twstock.client.waiting import sleep
-from twstock.errors import OutcomeUnknown, TwstockError, Unavailable, WrongUrl
+from twstock.errors import InvalidRequest, OutcomeUnknown, TwstockError, Unavailable, WrongUrl
 from twstock.forms import (
     Answer,
     order_headers,
@@ -96,9 +96,10 @@ class Client:
         """
         tag = {} if known is None else {"If-None-Match": f'"{known.version}"'}
         try:
-            answer = await self._get(stock_path(name), tag)
-        except UnicodeEncodeError:
+            path = stock_path(name)
+        except InvalidRequest:
             raise StockNotFound(name) from None
+        answer = await self._get(path, tag)
         if answer.status == HTTPStatus.NOT_FOUND:
             raise StockNotFound(name)
         if known is not None and answer.status == HTTPStatus.NOT_MODIFIED:

@@ -88,9 +88,13 @@ class Fronts:
         Raises Unavailable when nobody could answer and nothing has happened, OutcomeUnknown when
         something may have. What changes something and has no key must not go through here.
         """
-        await self._room.acquire()
+        deadline = self.clock.seconds() + patience_s
         try:
-            return await self._ask(request, self.clock.seconds() + patience_s)
+            await within(self._room.acquire(), patience_s, self.clock)
+        except TooLate:
+            raise _given_up(request, request.doubtful, "too many requests are under way") from None
+        try:
+            return await self._ask(request, deadline)
         finally:
             self._room.release()
 
@@ -110,9 +114,7 @@ class Fronts:
             else:
                 self._first = attempt.front
                 return answer
-        if doubtful and request.method != "GET":
-            raise OutcomeUnknown(why, request.key)
-        raise Unavailable(why)
+        raise _given_up(request, doubtful, why)
 
     async def _exchange(self, front: int, request: Request, limit_s: float) -> Answer:
         """The answer of one front-end; raises NoAnswer also if it wants to be asked again."""
@@ -182,6 +184,13 @@ def settled(answer: Answer) -> Answer:
         return answer
     sent = may_have_executed(answer.status, answer.outcome)
     raise NoAnswer(answer.message, sent, retry_after_s(answer))
+
+
+def _given_up(request: Request, doubtful: bool, why: str) -> TwstockError:
+    """Nobody could answer in time; ``doubtful``: something may have happened."""
+    if doubtful and request.method != "GET":
+        return OutcomeUnknown(why, request.key)
+    return Unavailable(why)
 
 
 def _words(error: Exception) -> str:

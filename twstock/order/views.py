@@ -10,7 +10,6 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
@@ -18,11 +17,12 @@ from twisted.python.threadpool import ThreadPool
 from twstock.csvtext import csv_field
 from twstock.errors import TwstockError
 from twstock.market import Trade
+from twstock.repeating import repeating
 
 HEADER = "transaction_num,name,type,quantity\n"
 ORDERS_PER_WRITE = 10_000
 FAILED_PAUSE_S = 5.0
-"""After a failure the whole file is written anew: not more often than this."""
+"""How long a disk that took nothing is left alone."""
 
 
 class OrderLogView(Service):
@@ -50,10 +50,12 @@ class OrderLogView(Service):
         self._threads = threads
         self._every_s = every_s
         self._written = -1
+        self._size = 0
         self._not_before = 0.0
         self._is_failing = False
-        self._looping = LoopingCall(lambda: Deferred.fromCoroutine(self._refresh()))
-        self._looping.clock = reactor
+        self._looping = repeating(
+            lambda: Deferred.fromCoroutine(self._refresh()), reactor, f"keeping {path}"
+        )
 
     def startService(self) -> None:
         """Begin to write."""
@@ -67,7 +69,7 @@ class OrderLogView(Service):
             self._looping.stop()
 
     async def _refresh(self) -> None:
-        """Write what is missing; after a failure everything is written anew."""
+        """Write what is missing; without a file, everything."""
         if self._reactor.seconds() < self._not_before:
             return
         try:
@@ -82,6 +84,9 @@ class OrderLogView(Service):
                 self._is_failing = False
         except TwstockError as error:
             self._log.debug("nothing to write yet: {error}", error=error)
+        except FileNotFoundError as error:
+            self._written = -1
+            self._complain(error)
         except OSError as error:
             self._complain(error)
 
@@ -90,19 +95,33 @@ class OrderLogView(Service):
         if not self._is_failing:
             self._log.warn("cannot write {path}: {error}", path=self._path, error=error)
         self._is_failing = True
-        self._written, self._not_before = -1, self._reactor.seconds() + FAILED_PAUSE_S
+        self._not_before = self._reactor.seconds() + FAILED_PAUSE_S
 
-    def _in_thread(self, function: Callable[[str], None], text: str) -> Awaitable[None]:
-        return deferToThreadPool(self._reactor, self._threads, function, text)
+    def _in_thread(self, function: Callable[[bytes], None], text: str) -> Awaitable[None]:
+        return deferToThreadPool(self._reactor, self._threads, function, text.encode())
 
-    def _begin(self, text: str) -> None:
-        aside = self._path.with_suffix(".tmp")
-        aside.write_text(HEADER + text, encoding="utf-8")
-        aside.replace(self._path)
+    def _begin(self, lines: bytes) -> None:
+        aside, content = self._path.with_suffix(".tmp"), HEADER.encode() + lines
+        try:
+            aside.write_bytes(content)
+            aside.replace(self._path)
+        except OSError:
+            aside.unlink(missing_ok=True)
+            raise
+        self._size = len(content)
 
-    def _append(self, text: str) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(text)
+    def _append(self, lines: bytes) -> None:
+        """All of it or nothing: on a full disk half a line would be in the way of the log."""
+        with self._path.open("r+b", buffering=0) as file:
+            file.seek(self._size)
+            left = memoryview(lines)
+            try:
+                while left:
+                    left = left[file.write(left) :]
+            except OSError:
+                file.truncate(self._size)
+                raise
+        self._size += len(lines)
 
 
 def order_lines(trades: Iterable[Trade]) -> str:

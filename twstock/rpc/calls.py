@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from twstock.market import Batch, Order, Stock, StockChange, Trade, Verdict
+from twstock.market import Batch, Stock, StockChange, Trade, Verdict
 from twstock.replication.messages import AppendEntries, AppendReply, Committed, Request
 from twstock.tally import Family
 
@@ -313,8 +313,3 @@ class Observed:
 
 TradeCall = AtOnce | Batch | PlaceOrder
 """Trade: a batch of the order leader, or the seed's single trade."""
-
-
-def unchecked(order: Order) -> PlaceOrder:
-    """The words of an order that was checked before."""
-    return PlaceOrder(order.key, order.name, str(order.side), order.quantity)

@@ -12,9 +12,9 @@ from importlib import import_module
 from typing import Any
 
 import grpc
-from twisted.internet.task import LoopingCall
 
 from twstock.process import Clock
+from twstock.repeating import repeating
 
 LOOK_EVERY_S = 0.1
 """How often it is looked whether the member serves."""
@@ -39,8 +39,7 @@ class Health:
     def __init__(self, serving: Serving, clock: Clock, watches_max: int) -> None:
         self._serving = serving
         self._room = threading.BoundedSemaphore(watches_max) if watches_max else None
-        self._looking = LoopingCall(self._look)
-        self._looking.clock = clock  # type: ignore[assignment]
+        self._looking = repeating(self._look, clock, "telling of health")
         self._servicer: Any = None
         self._known: dict[str, bool] = {}
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.task import LoopingCall
 from twisted.web.server import Request
 
 from twstock.process import Clock
+from twstock.repeating import repeating
 from twstock.web import answers, ring
 from twstock.web.answers import Answer
 from twstock.web.cache import Cache
@@ -98,8 +98,7 @@ class History:
         self._take_worst_lag_s = take_worst_lag_s
         self._wall_ms = wall_ms
         self._ring = Ring(self._totals())
-        self._loop = LoopingCall(self._look)
-        self._loop.clock = clock  # type: ignore[assignment]
+        self._loop = repeating(self._look, clock, "the history")
 
     def start(self) -> None:
         """Begin with the first second."""

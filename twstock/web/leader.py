@@ -12,13 +12,13 @@ from random import Random
 from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twstock.config import Limits
 from twstock.errors import TwstockError
 from twstock.process import Clock, DelayedCall
+from twstock.repeating import repeating
 from twstock.rpc.calls import Notify, Probe, ProbeAnswer, Status
 from twstock.rpc.wire import methods
 from twstock.rpc.wire.methods import Method
@@ -30,6 +30,8 @@ _HEARTBEAT = {"order": methods.ORDER_HEARTBEAT, "catalog": methods.CATALOG_HEART
 _NOTIFY = {"order": methods.ORDER_NOTIFY, "catalog": methods.CATALOG_NOTIFY}
 _HURRY_S = 2.0
 """How long a lost leader is looked for at the pace of retries, not of probes."""
+LATE_SHARE = 0.9
+"""A call that failed after this share of its deadline was late, before it was cut off."""
 _TIMEOUTS_MAX = 3
 """After so many probes in a row without an answer, a leader counts as gone: one can be late."""
 
@@ -110,8 +112,7 @@ class LeaderWatch:
         self._nominated_at = float("-inf")
         self._nominated: tuple[Leader, int] | None = None
         self._hurry: DelayedCall | None = None
-        self._loop = LoopingCall(self._probe_all)
-        self._loop.clock = clock  # type: ignore[assignment]
+        self._loop = repeating(self._probe_all, clock, f"probing {group}")
         self._running = False
 
     def start(self) -> None:
@@ -211,7 +212,7 @@ class LeaderWatch:
         """
         if not self._running:
             return
-        late = self._clock.seconds() - began >= self._limits.probe_deadline_s * 0.9
+        late = self._clock.seconds() - began >= self._limits.probe_deadline_s * LATE_SHARE
         member.timeouts = member.timeouts + 1 if late else _TIMEOUTS_MAX
         member.alive, member.suspected = False, False
         if member.timeouts >= _TIMEOUTS_MAX and member.status is not None and not member.missed:

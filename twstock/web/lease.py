@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twstock.config import Limits
 from twstock.errors import TwstockError
 from twstock.process import Clock
+from twstock.repeating import repeating
 from twstock.rpc.calls import Lease, Register
 from twstock.web.cache import Cache
 from twstock.web.leader import Leader
@@ -62,8 +62,7 @@ class LeaseSession:
         self._broken = True
         self._renewal: Deferred[None] | None = None
         self._told = False
-        self._loop = LoopingCall(self._renew)
-        self._loop.clock = clock  # type: ignore[assignment]
+        self._loop = repeating(self._renew, clock, "renewing the cache lease")
         watch.subscribe(self._leader_changed)
 
     @property

@@ -19,7 +19,7 @@ from twstock.errors import (
 )
 from twstock.process import Clock, DelayedCall
 from twstock.rpc.wire.methods import Method
-from twstock.web.leader import Caller, Leader, LeaderWatch
+from twstock.web.leader import LATE_SHARE, Caller, Leader, LeaderWatch
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -145,7 +145,7 @@ class Tier:
     async def _ask_one(self, number: int, method: Method[Q, A], request: Q, deadline_s: float) -> A:
         if deadline_s <= 0:
             raise Unavailable("out of time")
-        asked = self.watch.leader
+        asked, began = self.watch.leader, self._clock.seconds()
         call = self._callers[number].call(method, request, deadline_s)
         given_up: Deferred[None] = Deferred()
         if asked is not None and asked.id == number:
@@ -158,18 +158,20 @@ class Tier:
                 raise OutcomeUnknown("another member leads now") from None
             raise
         except TwstockError as error:
-            self._note(number, error)
+            self._note(number, error, self._clock.seconds() - began >= deadline_s * LATE_SHARE)
             raise
         finally:
             self._under_way.pop(given_up, None)
 
-    def _note(self, number: int, error: TwstockError) -> None:
-        """What a failure tells about the leader; that others do not lead is no news."""
+    def _note(self, number: int, error: TwstockError, is_late: bool) -> None:
+        """What a failure tells about the leader; that others do not lead is no news. A leader that
+        is slow to answer one question may answer others: that one is gone the probes find out.
+        """
         if self.watch.leader is None or self.watch.leader.id != number:
             return
         if isinstance(error, NotLeader):
             self.watch.demote(number, error.leader_id)
-        elif isinstance(error, OutcomeUnknown):
+        elif isinstance(error, OutcomeUnknown) and not is_late:
             self.watch.suspect(number)
 
     def _leader_changed(self) -> None:
