@@ -283,6 +283,7 @@ def test_a_stock_that_a_client_has_is_not_sent_again(site: Site, cached: bool, m
     assert site.ask("GET", "/livez", headers={"If-None-Match": "*"}).code == 200
 
 
+@pytest.mark.logs_failures
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
@@ -499,6 +500,7 @@ def test_live_is_not_ready(site: Site) -> None:
     assert site.get("/livez").code == 200
 
 
+@pytest.mark.logs_failures
 @pytest.mark.parametrize("path", ["/orders/1", "/cluster"])
 def test_an_unexpected_error_is_a_logged_500(site: Site, path: str) -> None:
     """In JSON, without a traceback, and somebody can find out why."""

@@ -172,6 +172,7 @@ def test_doubt_belongs_to_the_key(desk: Desk, error: Exception, status: int) -> 
     assert [row["error"]["outcome"] for row in rows] == ["none", "unknown"]
 
 
+@pytest.mark.logs_failures
 def test_an_error_that_nobody_foresaw_is_one_orders_own(desk: Desk) -> None:
     """The others are told what became of them; somebody can find out why."""
     desk.results["BAD"] = ZeroDivisionError("secret")

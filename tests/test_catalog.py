@@ -40,6 +40,7 @@ from twstock.market import (
     Stock,
     Verdict,
 )
+from twstock.rpc import calls
 from twstock.rpc.calls import (
     AtOnce,
     AwaitPublished,
@@ -416,6 +417,20 @@ def test_a_refusal_waits_for_the_trade_that_caused_it(scene: Scene) -> None:
     assert (bought, refused) == ([], [])
     scene.clock.advance(LEASE_S)
     assert len(bought) == len(refused) == 1
+
+
+def test_no_more_trades_are_listed_than_a_message_takes(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of the last one tells that there are more."""
+    for _ in range(3):
+        scene.trade("buy", 1)
+    monkeypatch.setattr(calls, "TRADE_BYTES", LIMITS.message_bytes_max)
+    assert [
+        ([trade.number for trade in listed.trades], listed.last_number)
+        for after in range(4)
+        if (listed := result_of(scene.catalog.begin_epoch(BeginEpoch(1, after))))
+    ] == [([1], 3), ([2], 3), ([3], 3), ([], 3)]
 
 
 def test_listed_trades_are_published_before_they_are_listed(scene: Scene) -> None:

@@ -47,6 +47,7 @@ def test_a_call_that_hands_over_another_waits_for_the_next_turn() -> None:
         assert len(made) == turn
 
 
+@pytest.mark.logs_failures
 def test_an_error_is_logged_and_the_others_are_made() -> None:
     """Whatever it is: a reactor that was told of it would never read again."""
     bell, made, logged = Doorbell(), list[int](), list[Any]()

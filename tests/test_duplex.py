@@ -118,6 +118,7 @@ def test_an_outbox_sends_one_at_a_time_and_in_sequence():
     assert sent == [b"1", b"2", b"3", b"4"]
 
 
+@pytest.mark.logs_failures
 @pytest.mark.parametrize("whose", ["client", "server"])
 def test_a_message_that_cannot_be_sent_ends_the_stream(talk, channel, whose):
     """Those behind it do not wait for ever: both sides learn of the end."""
@@ -188,6 +189,7 @@ def test_reading_on_brings_the_next_message(talk, channel):
     assert answers.get(timeout=20) == b"two"
 
 
+@pytest.mark.logs_failures
 def test_an_error_ends_the_stream_alone(talk, channel):
     """All streams are served in one thread of gRPC, which must outlive what one of them brings."""
     stream, outbox = opened(channel)

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import globalLogPublisher
 
 from tests.feed_fixture import NAMES, Client, FrontEnd, Market, Wire, error_of, unchunked
 from tests.sse import Reader
@@ -26,21 +25,6 @@ QUOTED = "?names=a%2Cb%26c%3D%C3%BC+%2B%25"
 def front(request: pytest.FixtureRequest) -> FrontEnd:
     """A front-end, whose clients take what is compressed, or not."""
     return FrontEnd(coding=request.param)
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_logged() -> Any:
-    """No test here expects an error that nobody raised on purpose."""
-    found: list[Any] = []
-
-    def observe(event: Any) -> None:
-        if "log_failure" in event:
-            found.append(event)
-
-    globalLogPublisher.addObserver(observe)
-    yield
-    globalLogPublisher.removeObserver(observe)
-    assert not found
 
 
 # --- what a stream is ------------------------------------------------------------------------

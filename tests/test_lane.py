@@ -420,6 +420,7 @@ def test_an_unavailable_catalog_is_a_503_that_may_be_tried_again() -> None:
     assert end.lane.taken == 1
 
 
+@pytest.mark.logs_failures
 def test_an_unexpected_error_is_a_logged_500_both_ways() -> None:
     """Nobody raised it on purpose."""
     ways = Both(cache_size=0)

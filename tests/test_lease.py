@@ -171,6 +171,7 @@ def test_a_refused_renewal_lets_the_lease_run_out() -> None:
     assert not session.holds()
 
 
+@pytest.mark.logs_failures
 @pytest.mark.parametrize("refusal", [NotLeader(0), OutcomeUnknown("lost"), Lease(0.0, False)])
 def test_a_new_leader_empties_the_cache(refusal: Any) -> None:
     """The new leader knows nothing of this session, whatever it says first."""

@@ -90,6 +90,7 @@ def test_a_scrape_has_the_numbers_of_all_members(scraped: Scraped) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.logs_failures
 @pytest.mark.parametrize(
     "reply",
     [HANG, OutcomeUnknown("refused"), told("order-1"), ValueError("surprise")],

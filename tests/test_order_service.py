@@ -28,6 +28,7 @@ from twstock.order.service import KEYS_PAGE, KEYS_PAUSE_S, OrderService
 from twstock.order.state import OrderState
 from twstock.order.tables import OrderTables, by_keys, by_number, page
 from twstock.replication.database import Database
+from twstock.rpc import calls
 from twstock.rpc.calls import ExecutedTrades, Page, Placement, PlaceOrder, PlaceOrders, SyncUp
 from twstock.rpc.wire.commands import encode_order_record
 
@@ -339,6 +340,20 @@ def test_sync_up_answers_from_any_replica(service: Service) -> None:
         answer = service.ask(service.orders.sync_up(SyncUp(1, limit=limit)))
         assert [t.number for t in answer.orders] == numbers
         assert answer.more
+
+
+def test_sync_up_answers_no_more_than_a_message_takes(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Orders with long names: at least one, and the rest is told to be there."""
+    service.place(6)
+    half = Limits().message_bytes_max // 2
+    monkeypatch.setattr(calls, "TRADE_BYTES", half // 3)
+    answer = service.ask(service.orders.sync_up(SyncUp(0)))
+    assert ([t.number for t in answer.orders], answer.more) == ([1, 2], True)
+    monkeypatch.setattr(calls, "TRADE_BYTES", half)
+    answer = service.ask(service.orders.sync_up(SyncUp(5)))
+    assert ([t.number for t in answer.orders], answer.more) == ([6], False)
 
 
 def test_only_a_leader_with_a_lease_says_that_an_order_is_missing(service: Service) -> None:

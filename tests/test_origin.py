@@ -39,6 +39,7 @@ def lines(events: Any) -> list[str]:
     return [formatEvent(event) for event in events]
 
 
+@pytest.mark.logs_failures
 def test_a_line_tells_whose_it_is() -> None:
     """In the text and as a value; without a request there is neither."""
     with capturedLogs() as events:
@@ -84,6 +85,7 @@ def test_what_comes_over_the_wire_is_not_believed() -> None:
     assert len(origin.received(["a"] * 100)) == IDS_MAX
 
 
+@pytest.mark.logs_failures
 @pytest_twisted.ensureDeferred
 async def test_an_id_crosses_the_wire(serve: Callable[[Any], Client]) -> None:  # noqa: F811
     """Into what answers the call and into the line that says that it failed; by a stream and by
@@ -191,6 +193,7 @@ def test_a_front_end_that_is_deaf_is_told_of_with_the_ids() -> None:
     scene.clock.advance(LIMITS.cache_lease_s)
 
 
+@pytest.mark.logs_failures
 @pytest.mark.parametrize("error", [Unavailable("x"), ZeroDivisionError()])
 def test_placing_that_fails_is_logged_with_the_ids(error: Exception) -> None:
     """If nobody raised it on purpose."""

@@ -148,6 +148,7 @@ def test_who_is_lost_while_another_is_served_is_not_read(room: Room) -> None:
     assert logged == []
 
 
+@pytest.mark.logs_failures
 @pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
 def test_an_error_ends_one_connection_alone(room: Room, error: type[BaseException]) -> None:
     """And is logged; the poll, and with it everybody else, goes on."""

@@ -15,6 +15,7 @@ def raised() -> None:
     raise ValueError("once")
 
 
+@pytest.mark.logs_failures
 @pytest.mark.parametrize("once", [raised, lambda: fail(ValueError("once"))])
 def test_work_that_fails_is_told_of_and_goes_on(once) -> None:
     """At once or later: the next time comes as if nothing had happened."""

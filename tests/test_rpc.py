@@ -310,6 +310,7 @@ async def test_a_stream_takes_no_more_calls_than_it_has_room_for(
         threads.stop()
 
 
+@pytest.mark.logs_failures
 @pytest_twisted.ensureDeferred
 async def test_garbage_on_a_stream_ends_it() -> None:
     """Whoever sends it loses the stream; the server stays, and has room for the next one."""

@@ -268,6 +268,7 @@ def test_every_answer_names_its_request(method: bytes, given: list[bytes], named
     assert client.wire.value().count(b"\r\nX-Request-Id: " + named + b"\r\n") == 1
 
 
+@pytest.mark.logs_failures
 @pytest.mark.parametrize("path", [b"/broken", b"/echo/../%ff"])
 def test_an_error_names_its_request_in_the_log(path: bytes) -> None:
     """The line of the log has the id that the answer has."""
@@ -458,6 +459,7 @@ def test_an_unread_body_does_not_break_the_next_request(client: Connection) -> N
     assert client.statuses() == [404, 200, 405, 200, 404, 200]
 
 
+@pytest.mark.logs_failures
 def test_an_unexpected_error_is_json(client: Connection) -> None:
     """Klein's and Twisted's HTML never appear."""
     client.send(b"GET /broken HTTP/1.1\r\nHost: h\r\n\r\n" + GET)

@@ -442,6 +442,7 @@ def test_a_refused_attempt_had_no_effect(refusal: Exception) -> None:
     assert sum(len(group.placed(n)) for n in (1, 2, 3)) > 10, "tried again and again"
 
 
+@pytest.mark.logs_failures
 @pytest.mark.parametrize("doubt", [OutcomeUnknown("lost"), StaleEpoch("x"), ValueError("odd")])
 @pytest.mark.filterwarnings("ignore")
 def test_one_unknown_attempt_makes_the_end_unknown(doubt: Exception) -> None:

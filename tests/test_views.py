@@ -308,6 +308,7 @@ def test_an_order_log_that_was_taken_away_is_made_anew(tmp_path: Path) -> None:
     log.view.stopService()
 
 
+@pytest.mark.logs_failures
 def test_whatever_goes_wrong_once_the_order_log_goes_on(tmp_path: Path) -> None:
     """Also what nobody thought of."""
     log = OrderLog(tmp_path)

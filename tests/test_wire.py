@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from twstock import errors
@@ -528,6 +528,24 @@ def test_a_seed_message_keeps_its_meaning():
     notify = replication_pb2.NotifyReplicaRequest(leader_id=3)
     told = methods.ORDER_NOTIFY.decode_request(notify.SerializeToString())
     assert told == calls.Notify(3)
+
+
+@given(st.lists(TRADES, min_size=1, max_size=20), st.integers(1, 3000))
+@example([Trade(1, Order("k", "\N{FISH}" * 200, Side.BUY, 1), 1, 1, 1)] * 5, 2000)
+def test_trades_that_fit_are_no_more_than_a_message_takes(trades, room):
+    """In each form in which they are sent, unless a single one is too large."""
+    some = tuple(calls.fitting(trades, room))
+    assert some == tuple(trades[: len(some)]) != ()
+    if len(some) > 1:
+        for data in (
+            methods.ORDER_SYNC_UP.encode_answer(calls.SyncedUp(some, True)),
+            methods.ORDER_SYNC_UP.encode_answer(calls.SyncedUp(some, True, whole=True)),
+            methods.BEGIN_EPOCH.encode_answer(calls.ExecutedTrades(some, 1)),
+        ):
+            assert len(data) <= room + 40
+    if len(some) < len(trades):
+        sizes = [len(t.order.name.encode()) + len(t.order.key.encode()) for t in trades]
+        assert sum(sizes[: len(some) + 1]) + calls.TRADE_BYTES * (len(some) + 1) > room
 
 
 def test_a_seed_client_reads_our_answers():

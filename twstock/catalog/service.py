@@ -1,6 +1,7 @@
 """The catalog's calls: lookups and leases as the leader, trades and changes through the log."""
 
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -62,6 +63,7 @@ from twstock.rpc.calls import (
     Stocks,
     TradeCall,
     Verdicts,
+    fitting,
 )
 from twstock.rpc.wire.commands import encode_catalog_command
 
@@ -238,7 +240,8 @@ class Catalog:
         listed = self._listed(request) or self._accepted(await self._propose(request))
         assert isinstance(listed, ExecutedTrades)
         await self._publisher.everything()
-        return listed
+        trades = fitting(listed.trades, self._limits.message_bytes_max // 2)
+        return replace(listed, trades=tuple(trades))
 
     def _listed(self, request: BeginEpoch) -> ExecutedTrades | None:
         """The list without a log entry, where the fence stands already and this is the leader

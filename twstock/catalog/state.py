@@ -277,6 +277,7 @@ class CatalogState:
         outcomes = tuple(self._decide(order, draft) for order in batch.orders)
         result = self._result(batch, outcomes)
         self._batch = AppliedBatch(batch.number, batch.orders, outcomes)
+        # Not before: one of its keys may have been recorded since the leader looked it up.
         self._forget(batch.recorded)
         return Applied(result, self._seal(entry, draft))
 

@@ -89,10 +89,8 @@ class Fronts:
         something may have. What changes something and has no key must not go through here.
         """
         deadline = self.clock.seconds() + patience_s
-        try:
-            await within(self._room.acquire(), patience_s, self.clock)
-        except TooLate:
-            raise _given_up(request, request.doubtful, "too many requests are under way") from None
+        # Not waited for with a limit: those who have a connection have less time left than this.
+        await self._room.acquire()
         try:
             return await self._ask(request, deadline)
         finally:
@@ -114,7 +112,9 @@ class Fronts:
             else:
                 self._first = attempt.front
                 return answer
-        raise _given_up(request, doubtful, why)
+        if doubtful and request.method != "GET":
+            raise OutcomeUnknown(why, request.key)
+        raise Unavailable(why)
 
     async def _exchange(self, front: int, request: Request, limit_s: float) -> Answer:
         """The answer of one front-end; raises NoAnswer also if it wants to be asked again."""
@@ -184,13 +184,6 @@ def settled(answer: Answer) -> Answer:
         return answer
     sent = may_have_executed(answer.status, answer.outcome)
     raise NoAnswer(answer.message, sent, retry_after_s(answer))
-
-
-def _given_up(request: Request, doubtful: bool, why: str) -> TwstockError:
-    """Nobody could answer in time; ``doubtful``: something may have happened."""
-    if doubtful and request.method != "GET":
-        return OutcomeUnknown(why, request.key)
-    return Unavailable(why)
 
 
 def _words(error: Exception) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from math import inf
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
@@ -23,6 +23,7 @@ from twstock.errors import (
 from twstock.market import Batch, BatchResult, BeginEpoch, Order, Outcome, Trade
 from twstock.order.counts import OrderCounts
 from twstock.order.desk import Desk, Place
+from twstock.order.neighbours import Ledger, Market
 from twstock.order.unpublished import Question, Unpublished
 from twstock.origin import Ids, OriginLogger
 from twstock.process import Clock
@@ -34,39 +35,6 @@ Tell = Callable[[Placement | TwstockError], None]
 """How whoever placed an order is told what became of it: called once, with a Placement,
 KeyReused, DiskFull, Unavailable (nothing happened) or OutcomeUnknown. A Deferred for each
 order would cost more than the order."""
-
-
-class Market(Protocol):
-    """The catalog, as the order leader sees it. Any call may be repeated."""
-
-    async def execute(self, batch: Batch) -> BatchResult:
-        """Execute a batch, once however often it is sent; StaleEpoch: somebody else leads. It is
-        durable then, but caches may hide what the result says is unpublished.
-        """
-
-    async def await_published(self, versions: Mapping[str, int]) -> None:
-        """Wait until no cache hides these versions of stocks, by name."""
-
-    async def begin_epoch(self, epoch: BeginEpoch) -> ExecutedTrades:
-        """Raise the fence and list the trades after a number. No cache hides anything then that
-        was traded before.
-        """
-
-
-class Ledger(Protocol):
-    """The order group, as its leader sees it."""
-
-    def propose(self, payload: bytes) -> "Deferred[Any]":
-        """Record orders; raises when nothing was done, fails when leadership is lost."""
-
-    def resign(self) -> None:
-        """Stop leading."""
-
-    def last_number(self) -> int:
-        """The highest number that a majority has recorded."""
-
-    def find_keys(self, keys: Sequence[str]) -> "Deferred[dict[str, Trade]]":
-        """The recorded orders with these keys."""
 
 
 class Leading:
@@ -176,14 +144,19 @@ class Leading:
                 await self._reconcile()
 
     async def _begin(self) -> None:
-        """Fence off older leaders and record what they left (SPEC: fence-and-list)."""
-        listed = await self._until_done(self._list)
-        if listed is not None:
+        """Fence off older leaders, and record what they left, all of it."""
+        left, is_all = 0, False
+        while not is_all:
+            listed = await self._until_done(self._list)
+            if listed is None:
+                return
             trades = self._desk.learn_trades(listed.trades)
+            left += len(trades)
             await self._record(trades)
-            if not self._ended:
-                self.reason = ""
-                self._log.info("takes orders", epoch=self._desk.epoch, trades_left=len(trades))
+            is_all = self._desk.known >= listed.last_number
+        if not self._ended:
+            self.reason = ""
+            self._log.info("takes orders", epoch=self._desk.epoch, trades_left=left)
 
     async def _reconcile(self) -> None:
         """Record trades that were made at the catalog directly."""
@@ -204,7 +177,8 @@ class Leading:
         new = await self._new_orders(self._in_time(taken))
         if not new or self._ended:
             return
-        # Only now: the catalog forgets keys up to there, and these were looked up before.
+        # The number may be newer than the look-up: the catalog decides this batch before it forgets
+        # keys up to there, and no earlier batch named more than was recorded before the look-up.
         batch = self._desk.send(new, self._ledger.last_number(), self._wall_ms())
         began = self._clock.seconds()
         result = await self._execute(batch)

@@ -21,7 +21,8 @@ from twstock.market import (
 )
 from twstock.order import tables
 from twstock.order.counts import OrderCounts
-from twstock.order.leading import Leading, Market, Tell
+from twstock.order.leading import Leading, Tell
+from twstock.order.neighbours import Market
 from twstock.order.state import OrderState
 from twstock.process import Clock
 from twstock.replication.database import Database
@@ -34,6 +35,7 @@ from twstock.rpc.calls import (
     PlaceOrders,
     SyncedUp,
     SyncUp,
+    fitting,
 )
 from twstock.tally import Family
 
@@ -203,7 +205,8 @@ class OrderService:
             return SyncedUp(fetched=await self._member.fetch(request.fetch))
         limit_max = self._limits.sync_orders_max
         limit = min(request.limit, limit_max) if request.limit > 0 else limit_max
-        orders = await self.orders_after(request.transaction_number, limit)
+        known = await self.orders_after(request.transaction_number, limit)
+        orders = fitting(known, self._limits.message_bytes_max // 2)
         more = bool(orders) and orders[-1].number < self.last_number()
         return SyncedUp(tuple(orders), more, whole=request.whole)
 

@@ -3,7 +3,7 @@
 Services and clients speak these; ``wire`` turns them into protobuf and back.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -214,7 +214,9 @@ class Stocks:
 
 @dataclass(frozen=True, slots=True)
 class ExecutedTrades:
-    """Every executed trade after the number asked for, and the last number there is."""
+    """The executed trades after the number asked for, as many as an answer takes, and the last
+    number there is.
+    """
 
     trades: tuple[Trade, ...]
     last_number: int
@@ -313,3 +315,18 @@ class Observed:
 
 TradeCall = AtOnce | Batch | PlaceOrder
 """Trade: a batch of the order leader, or the seed's single trade."""
+
+
+TRADE_BYTES = 80
+"""The most that a trade takes in a message besides its name and its key."""
+
+
+def fitting(trades: Sequence[Trade], bytes_max: int) -> Sequence[Trade]:
+    """As many of the first trades as a message of so many bytes can hold, one at least."""
+    left = bytes_max
+    for count, trade in enumerate(trades):
+        key, name, _, _ = trade.order
+        left -= TRADE_BYTES + len(key.encode()) + len(name.encode())
+        if left < 0 and count:
+            return trades[:count]
+    return trades
