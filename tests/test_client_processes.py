@@ -94,6 +94,21 @@ async def test_whoever_is_killed_every_placed_order_is_found_once(cluster, victi
 
 
 @pytest_twisted.ensureDeferred
+async def test_logs_and_stocks_are_compared_while_all_goes_on(cluster):
+    """Orders and trades that came meanwhile are no difference."""
+    await deferToThread(cluster.await_healthy)
+    placed, ended = [], threading.Event()
+    async with Client(urls(cluster)) as client:
+        traders = [Deferred.fromCoroutine(trade(client, k, placed, ended)) for k in range(TRADERS)]
+        for _ in range(3):
+            before = len(placed)
+            await deferToThread(cluster.assert_verified)
+            assert len(placed) > before
+        ended.set()
+        await gatherResults(traders)
+
+
+@pytest_twisted.ensureDeferred
 async def test_many_orders_at_once_trade_once(cluster):
     """Asked for again with their keys, they are the same trades."""
     tickets = [Ticket.buy("AMZN", 1, f"many-{k}") for k in range(50)]

@@ -3,7 +3,7 @@
 import pytest
 
 from twstock.export import Behind, export
-from twstock.market import ChangeKind, Stock, StockChange
+from twstock.market import ChangeKind, Order, Side, Stock, StockChange, Trade
 from twstock.rest import Unreachable
 from twstock.verify import DIFFERENCES_MAX, Line, verify
 
@@ -22,18 +22,25 @@ STOCKS = [
 class FakeRemote:
     """A member with a log, stocks and changes; ``down`` when nobody answers."""
 
-    def __init__(self, name, log=(), stocks=None, down=False, changes=()):
+    def __init__(self, name, log=(), stocks=None, down=False, changes=(), later=()):
         self.name, self.log, self._stocks, self.down = name, list(log), stocks, down
-        self._changes = changes
+        self._changes, self._later = changes, later
 
     def _check(self):
         if self.down:
             raise Unreachable(f"{self.name}: connection refused")
 
     def orders(self):
-        """The log."""
+        """The log, as it is by now."""
         self._check()
         yield from self.log
+        for trade in self._later:
+            yield Line(trade.number, trade.order.name, trade.order.side, trade.order.quantity)
+
+    def trades(self, after):
+        """What follows in the log."""
+        assert after == (self.log[-1].number if self.log else 0)
+        yield from self._later
 
     def last_transaction(self):
         """The last number."""
@@ -96,6 +103,23 @@ def test_a_stock_that_differs(field):
     found = finding(LOG, LOG, LOG, stocks=[Stock(**changed), *STOCKS[1:]])
     assert found.exit_status() == 1
     assert found.differences[0].startswith(f"X: {field} is {changed[field]}")
+
+
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_trades_may_go_on_meanwhile(lacking):
+    """Only what was there when it began is compared, and the stocks with all that they show; a
+    trade that they show and no order records is a difference.
+    """
+    later = [
+        Trade(4, Order("k4", "X", Side.BUY, 2), 3, 1599, 0),
+        Trade(5, Order("k5", "Y", Side.BUY, 1), 2, 205, 0),
+    ]
+    shown = [STOCKS[0]._replace(quantity=6, volume=6, version=3), *STOCKS[1:]]
+    orders = [FakeRemote(f"order-{k}", LOG, later=later[lacking:]) for k in (1, 2)]
+    catalogs = [FakeRemote("catalog-1", stocks=shown)]
+    found = verify(orders, catalogs, patience_s=0.0, sleep=lambda _: None)
+    assert (found.exit_status(), found.orders) == (lacking, 3)
+    assert all(difference.startswith("X: ") for difference in found.differences)
 
 
 def test_orders_of_a_stock_that_is_not_there():

@@ -8,7 +8,7 @@ orders, and the changes that administrators made, make them.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from itertools import zip_longest
+from itertools import takewhile, zip_longest
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twstock.market import ChangeKind, Side, Stock, StockChange, Trade
@@ -291,24 +291,39 @@ def of_leader(catalogs: Iterable[Remote], ask: Callable[[Remote], A]) -> A:
 def examine(
     orders: Iterable[Remote], catalogs: Iterable[Remote], compared: Callable[[], None]
 ) -> Finding:
-    """Ask everybody once."""
+    """Ask everybody once. Trades may go on: what is compared is every log up to what was the last
+    order when this began, and the stocks with all that was traded until they were read.
+    """
     finding = Finding()
-    logs: dict[str, Iterable[Line]] = {}
+    found: dict[Remote, int] = {}
     for replica in orders:
         try:
-            replica.last_transaction()
-            logs[replica.name] = replica.orders()
+            found[replica] = replica.last_transaction()
         except Unreachable as error:
             finding.missing.append(str(error))
-    finding.replicas = list(logs)
+    finding.replicas = [replica.name for replica in found]
+    if not found:
+        return finding
+    newest = max(found, key=lambda replica: found[replica])
+    last = found[newest]
+    logs = {r.name: takewhile(lambda line: line.number <= last, r.orders()) for r in found}
     try:
         sums = compare_logs(logs, finding, compared)
-        if logs:
-            changes, stocks = of_leader(catalogs, lambda c: (list(c.changes()), list(c.stocks())))
-            compare_stocks(stocks, sums, by_stock(changes, finding), finding)
+        changes, stocks = of_leader(catalogs, lambda c: (list(c.changes()), list(c.stocks())))
+        add_shown(newest.trades(last), stocks, sums)
+        compare_stocks(stocks, sums, by_stock(changes, finding), finding)
     except Unreachable as error:
         finding.missing.append(str(error))
     return finding
+
+
+def add_shown(trades: Iterable[Trade], stocks: Iterable[Stock], sums: dict[str, Sums]) -> None:
+    """Count the orders that followed and that the stocks show already."""
+    versions = {stock.name: stock.version for stock in stocks}
+    for trade in trades:
+        line = _line(trade)
+        if trade.version <= versions.get(line.name, 0):
+            sums.setdefault(line.name, Sums()).add(line)
 
 
 def verify(
