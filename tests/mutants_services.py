@@ -505,8 +505,8 @@ MUTANTS = (
     Mutant(
         "a follower that has heard of nothing has the last word",
         WEB + "tiers.py",
-        "if not found.orders and newest > page.after:",
-        "if not found.orders and newest < page.after:",
+        "if not found.orders and page.after < self._newest_elsewhere(number):",
+        "if not found.orders and page.after > self._newest_elsewhere(number):",
         ("tests/test_tiers.py",),
     ),
     Mutant(

@@ -438,7 +438,7 @@ def body_of(order: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/nope", "/stock", "/orders//", "/cluster/", "/cluster/x", "/delete"]
+    "path", ["/", "/nope", "/stock", "/orders//", "//orders", "//livez", "/cluster/x", "/delete"]
 )
 def test_an_unknown_path_is_404(site: Site, path: str) -> None:
     """In JSON, and never a redirect."""

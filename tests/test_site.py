@@ -451,6 +451,12 @@ def test_a_path_that_is_not_utf8_is_a_400_that_keeps_the_connection(client: Conn
     assert client.statuses() == [400, 200]
 
 
+def test_methods_are_told_by_their_case_and_paths_by_every_slash(client: Connection) -> None:
+    """RFC 9110, section 9.1. Whoever guards a path in front of us must not be got round."""
+    client.send(GET.replace(b"GET", b"get", 1) + GET.replace(b" /", b" //", 1) + GET)
+    assert client.statuses() == [405, 404, 200]
+
+
 def test_an_unread_body_does_not_break_the_next_request(client: Connection) -> None:
     """Also when the answer did not look at it: unknown path, other method, unexpected error."""
     for path in (b"/nope", b"/broken", b"*"):

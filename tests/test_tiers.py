@@ -819,15 +819,18 @@ def test_the_leader_is_asked_for_what_followers_have_not_heard_of() -> None:
     assert found == [Orders((TRADE,), 0)]
 
 
-def test_without_a_leader_the_log_is_what_followers_have() -> None:
-    """Nothing new comes to pass."""
+def test_without_a_leader_the_log_is_what_any_follower_has() -> None:
+    """One of them may be cut off from the others; what the lost leader knew is not waited for."""
     group = Group()
-    group.members[3].status = status(3, "leader", last_transaction=5)
+    group.members[3].status = status(3, "leader", last_transaction=6)
     group.advance(0.2)
     group.leads(0, 2, 3)
+    group.members[1].status = status(1, last_transaction=5)
     group.advance(0.5)
     group.members[2].replies["SyncUp"] = SyncedUp(whole=True)
-    assert log(group) == [Orders((), 0)]
+    group.members[1].replies["SyncUp"] = SyncedUp((TRADE,), whole=True)
+    assert log(group) == [Orders((TRADE,), 0)]
+    assert log(group, 5) == [Orders((), 0)]
 
 
 def test_the_last_number_is_the_leaders_or_what_was_known_last() -> None:

@@ -1,4 +1,4 @@
-"""What nobody who keeps to the protocol sends is refused, and does not reach the log. Pure."""
+"""Refuses requests that no correct caller would send, before they reach the log. Pure."""
 
 from collections.abc import Callable, Collection
 

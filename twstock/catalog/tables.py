@@ -45,8 +45,8 @@ class CatalogTables:
     """Implements the database's ``Tables``; the bounds are those of ``CatalogState``.
 
     ``refused_orders`` is read in the sequence of ``position``: from the oldest to the newest.
-    Which stocks are halted is not kept twice: ``changes`` tell it, so that a file of before
-    there were changes needs two empty tables and nothing else.
+    Which stocks are halted is not kept twice: ``changes`` tell it, so that a database
+    made before there were changes only needs two new, empty tables.
     """
 
     schema = """

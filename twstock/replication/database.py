@@ -147,7 +147,9 @@ class Database:
             self._deliver(self._saved, latest[0])
 
     def _postpone(self, changes: list[object]) -> None:
-        """The disk is full: keep the changes in memory until ``retry``; the log has them."""
+        """The disk is full: the changes stay in memory until ``save`` tries again; the log has
+        them.
+        """
         self._waiting = changes + self._waiting
         self.full = True
 

@@ -287,18 +287,16 @@ def _argument(arguments: Mapping[bytes, Sequence[bytes]], name: str) -> bytes | 
     return values[0] or None if values else None
 
 
-def _count(text: bytes, field: str) -> int:
+def _count(text: bytes, field: str, least: int = 0) -> int:
     digits = text.decode("latin-1")
-    number = int(digits) if _COUNT.fullmatch(digits) else NUMBER_MAX + 1
-    if number > NUMBER_MAX:
-        raise InvalidRequest(field, "expected a number from 0 up")
+    number = int(digits) if _COUNT.fullmatch(digits) else -1
+    if not least <= number <= NUMBER_MAX:
+        raise InvalidRequest(field, f"expected a number from {least} up")
     return number
 
 
 def _limit(arguments: Mapping[bytes, Sequence[bytes]], limit_max: int) -> int:
     """How many rows: at most ``limit_max``, whatever is asked for."""
     text = _argument(arguments, "limit")
-    limit = PAGE_DEFAULT if text is None else _count(text, "limit")
-    if limit < 1:
-        raise InvalidRequest("limit", "expected a number from 1 up")
+    limit = PAGE_DEFAULT if text is None else _count(text, "limit", 1)
     return min(limit, limit_max)

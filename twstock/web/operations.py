@@ -264,7 +264,7 @@ PLACE_ORDER: Spec = {
         ),
         "413": refused("The body is too large."),
         "422": refused("`idempotency key was used with another order`"),
-        "507": refused("A disk is full; nothing happened."),
+        "507": refused("A disk is full; `outcome` tells whether the order may have been executed."),
     },
 }
 PLACE_BATCH: Spec = {

@@ -283,7 +283,7 @@ class OrderQueue:
                 "the outcome could not be learnt in time: ask again with the same key"
             )
         else:
-            problem = Unavailable("no order leader took the order in time; nothing happened")
+            problem = Unavailable("no order leader took the order in time")
         self._settle(pending, Failure(problem))
 
     def _settle(self, pending: _Pending, result: Placement | Failure) -> None:

@@ -63,8 +63,14 @@ def new_app() -> Klein:
 def add_route(app: Klein, url: str, method: str, respond: Respond) -> None:
     """Answer ``method`` (GET: also HEAD) on ``url`` with what ``respond`` returns."""
     traffic = route_of(method, url)
+    methods = (method, "HEAD") if method == "GET" else (method,)
 
     def handler(request: Request, **_: str) -> "bytes | Deferred[bytes] | Deferred[None]":
+        # Werkzeug takes a path that begins twice, and methods in any case, for the usual ones.
+        if request.path.startswith(b"//"):
+            return begin(request, answers.NO_SUCH_PATH)
+        if request.method.decode("latin-1") not in methods:
+            return begin(request, answers.not_allowed(methods))
         if isinstance(request, ApiRequest):
             request.traffic = traffic
         answer = outcome(lambda: respond(request), getattr(request, "request_id", b""))

@@ -88,11 +88,14 @@ class OrderTier(Tier):
     async def _log_of(self, page: Page, number: int, deadline: float) -> Orders:
         wanted = SyncUp(page.after, whole=True, limit=page.limit)
         found = await self._ask_member(methods.ORDER_SYNC_UP, wanted, number, deadline)
-        leader = self.watch.leader_status()
-        newest = leader.last_transaction if leader and leader.id != number else 0
-        if not found.orders and newest > page.after:
+        if not found.orders and page.after < self._newest_elsewhere(number):
             raise Unavailable(f"order-{number} is behind")
         return Orders(found.orders, found.orders[-1].number if found.more else 0)
+
+    def _newest_elsewhere(self, number: int) -> int:
+        """The number of the last order that any other member has told of."""
+        said = [s for n, s in self.watch.statuses().items() if s is not None and n != number]
+        return max((status.last_transaction for status in said), default=0)
 
     async def last_number(self) -> int:
         """The number of the last order. Without a leader nothing trades, so what the others

@@ -40,6 +40,13 @@ def _columns(rows: Iterable[Sequence[Any]], count: int) -> Iterable[Sequence[Any
     return tuple(zip(*rows, strict=True)) or repeat((), count)
 
 
+def _rows(*columns: Sequence[Any]) -> Iterable[tuple[Any, ...]]:
+    """The rows of columns."""
+    if len(set(map(len, columns))) > 1:
+        raise ValueError("columns of different lengths")
+    return zip(*columns, strict=True)
+
+
 def orders(rows: Sequence[Order] | Sequence[calls.PlaceOrder]) -> Any:
     keys, names, types, quantities = _columns(rows, 4)
     return catalog.OrderColumns(keys=keys, names=names, types=types, quantities=quantities)
@@ -51,12 +58,12 @@ def to_orders(pb: Any) -> tuple[Order, ...]:
         sides = [SIDES[word] for word in pb.types]
     except KeyError as error:
         raise ValueError(f"{error} is no type of an order") from None
-    return tuple(map(_order, zip(pb.keys, pb.names, sides, pb.quantities, strict=True)))
+    return tuple(map(_order, _rows(pb.keys, pb.names, sides, pb.quantities)))
 
 
 def to_place_orders(pb: Any) -> tuple[calls.PlaceOrder, ...]:
     columns = (pb.keys, pb.names, pb.types, pb.quantities)
-    return tuple(map(_place_order, zip(*columns, strict=True)))
+    return tuple(map(_place_order, _rows(*columns)))
 
 
 def trades(rows: Sequence[Trade]) -> Any:
@@ -72,7 +79,7 @@ def trades(rows: Sequence[Trade]) -> Any:
 
 def to_trades(pb: Any) -> tuple[Trade, ...]:
     columns = (pb.numbers, to_orders(pb.orders), pb.versions, pb.prices_cents, pb.at_ms)
-    return tuple(map(_trade, zip(*columns, strict=True)))
+    return tuple(map(_trade, _rows(*columns)))
 
 
 def verdicts(rows: Sequence[Verdict]) -> Any:
@@ -91,7 +98,7 @@ def verdicts(rows: Sequence[Verdict]) -> Any:
 def to_verdicts(pb: Any) -> tuple[Verdict, ...]:
     traded = (pb.numbers, pb.versions, pb.prices_cents, pb.at_ms)
     columns = (*traded, pb.refusals, pb.key_reused, pb.replayed)
-    return tuple(map(_verdict, zip(*columns, strict=True)))
+    return tuple(map(_verdict, _rows(*columns)))
 
 
 def placements(results: Sequence[calls.Placement | Exception]) -> Any:
@@ -106,12 +113,10 @@ def placements(results: Sequence[calls.Placement | Exception]) -> Any:
 
 
 def to_placements(pb: Any) -> tuple[calls.Placement | Exception, ...]:
-    rows = zip(pb.numbers, pb.messages, pb.replayed, pb.versions, strict=True)
-    statuses = list(pb.statuses)
-    if not any(statuses):
-        # Only now, or the lengths of none would be compared.
-        return tuple(placed for placed, _ in zip(map(_placement, rows), statuses, strict=True))
-    return tuple(_to_placed(status, row) for status, row in zip(statuses, rows, strict=True))
+    statuses, columns = list(pb.statuses), (pb.numbers, pb.messages, pb.replayed, pb.versions)
+    if not any(statuses) and len(statuses) == len(pb.numbers):
+        return tuple(map(_placement, _rows(*columns)))
+    return tuple(_to_placed(status, row) for status, *row in _rows(statuses, *columns))
 
 
 def _placed(result: calls.Placement | Exception) -> tuple[Any, ...]:
@@ -122,9 +127,9 @@ def _placed(result: calls.Placement | Exception) -> tuple[Any, ...]:
     return (code_of(result).value[0], 0, message, False, 0)
 
 
-def _to_placed(status: int, row: tuple[Any, ...]) -> calls.Placement | Exception:
+def _to_placed(status: int, row: Sequence[Any]) -> calls.Placement | Exception:
     if status == 0:
-        return cast(calls.Placement, _placement(row))
+        return cast(calls.Placement, _placement(tuple(row)))
     code, message = CODE_OF_INT.get(status, StatusCode.UNKNOWN), row[1]
     outcome = "disk-full" if message == _DISK_FULL else "none"
     if code not in CERTAIN:
