@@ -1,11 +1,11 @@
-"""200 seeds of the simulation; more with ``python -m tests.simulate``."""
+"""400 seeds of the simulation; more with ``python -m tests.simulate``."""
 
 import pytest
 
 from tests.faults import simulate
 
 
-@pytest.mark.parametrize("chunk", range(20))
+@pytest.mark.parametrize("chunk", range(40))
 def test_safety_and_recovery_in_a_simulated_world(chunk: int) -> None:
     """Whatever processes, disks, clocks and the network do, no promise is broken; and when
     they stop doing it, the group serves again, agrees, and is led by its highest id.

@@ -20,12 +20,11 @@ from twstock.catalog.views import (
     PIECE,
     Lines,
     StocksView,
-    price,
     stock_line,
     write_stocks,
 )
 from twstock.csvtext import csv_field, csv_line
-from twstock.market import Order, Side, Stock, Trade
+from twstock.market import Order, Side, Stock, Trade, price_text
 from twstock.order.views import FAILED_PAUSE_S, HEADER, OrderLogView
 
 A = Stock("A", 1599, 100, 0, 0, 100)
@@ -225,7 +224,7 @@ def test_a_large_table_is_made_in_pieces(tmp_path: Path) -> None:
 )
 def test_prices_are_exact(cents: int, text: str) -> None:
     """No float on the way."""
-    assert price(cents) == text
+    assert price_text(cents) == text
 
 
 class OrderLog:

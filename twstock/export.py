@@ -8,7 +8,7 @@ from pathlib import Path
 
 from twstock.csvtext import csv_line
 from twstock.errors import TwstockError
-from twstock.market import Stock
+from twstock.market import Stock, price_text
 from twstock.verify import PATIENCE_S, PAUSE_S, Line, Remote, leader_stocks
 
 STOCK_COLUMNS = ("name", "price", "quantity", "volume")
@@ -65,8 +65,7 @@ def _stock_rows(catalogs: Iterable[Remote]) -> Iterable[tuple[object, ...]]:
 
 
 def _stock_row(stock: Stock) -> tuple[object, ...]:
-    price = f"{stock.price_cents // 100}.{stock.price_cents % 100:02d}"
-    return stock.name, price, stock.quantity, stock.volume
+    return stock.name, price_text(stock.price_cents), stock.quantity, stock.volume
 
 
 def _order_row(line: Line) -> tuple[object, ...]:

@@ -82,8 +82,7 @@ def as_json(event: Event, member: str) -> str:
     if "log_failure" in event:
         line["traceback"] = _traceback(event)
     line |= {f"{name}_" if name in _OWN else name: value for name, value in values.items()}
-    # JSON escapes every control character but one.
-    return json.dumps(line).replace("\x7f", "\\u007f") + "\n"
+    return json.dumps(line) + "\n"
 
 
 def as_text(event: Event, member: str) -> str:

@@ -5,8 +5,10 @@ Quantities count shares. Every value is immutable; those of which a trade makes 
 because making a tuple takes less than half the time of a frozen dataclass, and a quarter in C.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -31,6 +33,9 @@ class Side(StrEnum):
 
 SIDES = {str(side): side for side in Side}
 """Every side by its word: looking it up here is ten times as fast as ``Side(word)``."""
+
+
+_PRICE = re.compile(r"[0-9]{1,13}(\.[0-9]{1,2})?", re.ASCII)
 
 
 class Refusal(StrEnum):
@@ -178,6 +183,16 @@ class BatchResult:
 def decimal_price(price_cents: int) -> float:
     """The price as outside readers see it: the float nearest to two decimals."""
     return round(price_cents / 100, 2)
+
+
+def price_text(price_cents: int) -> str:
+    """The price with two decimals, exactly."""
+    return f"{price_cents // 100}.{price_cents % 100:02}"
+
+
+def cents_of(text: str) -> int | None:
+    """The cents of a price in digits, with two decimals at most; None: it is none."""
+    return int(Decimal(text) * 100) if _PRICE.fullmatch(text) else None
 
 
 @dataclass(frozen=True, slots=True)

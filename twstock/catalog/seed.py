@@ -4,17 +4,15 @@ import csv
 import importlib.resources
 import re
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 
 from twstock.errors import ConfigError
-from twstock.market import NAME_CHARS_MAX, QUANTITY_MAX, Seed, Stock, is_stock_name
+from twstock.market import NAME_CHARS_MAX, QUANTITY_MAX, Seed, Stock, cents_of, is_stock_name
 
 STOCKS_MAX = 10_000
 """More would not fit well into one log entry, which is how a catalog is filled."""
 
 _COLUMNS = ["name", "price", "quantity"]
-_PRICE = re.compile(r"[0-9]{1,13}(\.[0-9]{1,2})?", re.ASCII)
 _QUANTITY = re.compile(r"[0-9]{1,16}", re.ASCII)
 
 
@@ -73,9 +71,10 @@ def _stock(cells: list[str]) -> Stock:
     name, price, quantity = cells
     if not is_stock_name(name):
         raise ConfigError(f"a name has 1 to {NAME_CHARS_MAX} printable characters, got {name!r}")
-    if not _PRICE.fullmatch(price):
+    price_cents = cents_of(price)
+    if price_cents is None:
         raise ConfigError(f"a price has at most two decimals, like 15.99, got {price!r}")
     if not _QUANTITY.fullmatch(quantity) or int(quantity) > QUANTITY_MAX:
         raise ConfigError(f"a quantity is a number from 0 to {QUANTITY_MAX}, got {quantity!r}")
     shares = int(quantity)
-    return Stock(name, int(Decimal(price) * 100), shares, initial_quantity=shares)
+    return Stock(name, price_cents, shares, initial_quantity=shares)

@@ -14,7 +14,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from twstock.csvtext import csv_field, csv_line
-from twstock.market import Stock
+from twstock.market import Stock, price_text
 from twstock.process import Clock
 
 _COLUMNS = ("name", "price", "quantity", "volume")
@@ -153,9 +153,4 @@ def write_stocks(path: Path, pieces: Iterable[bytes], pause: Callable[[], None])
 def stock_line(stock: Stock) -> str:
     """One stock as a line of the table."""
     name, price_cents, quantity, volume, *_ = stock
-    return f"{csv_field(name)},{price(price_cents)},{quantity},{volume}\n"
-
-
-def price(price_cents: int) -> str:
-    """A price with two decimals, exactly."""
-    return f"{price_cents // 100}.{price_cents % 100:02}"
+    return f"{csv_field(name)},{price_text(price_cents)},{quantity},{volume}\n"

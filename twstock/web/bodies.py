@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -19,6 +18,7 @@ from twstock.market import (
     QUANTITY_MAX,
     ChangeKind,
     ChangeRequest,
+    cents_of,
     is_stock_name,
 )
 from twstock.rpc.calls import Page, PlaceOrder, StockPage
@@ -33,7 +33,6 @@ _FIELD_SHOWN_MAX = 64
 _REMEMBERED_BYTES_MAX = 256
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}")
 _COUNT = re.compile(r"[0-9]{1,19}")
-_PRICE = re.compile(r"[0-9]{1,13}(\.[0-9]{1,2})?", re.ASCII)
 _KEY_EXPECTED = f"expected one of 1 to {KEY_CHARS_MAX} visible ASCII characters"
 _KEY = re.compile(rb"[\x21-\x7e]{1,%d}" % KEY_CHARS_MAX)
 
@@ -170,10 +169,11 @@ def _price_cents(fields: Mapping[str, Any]) -> int:
         price = price.digits
     elif type(price) is int:
         price = str(price)
-    if not isinstance(price, str) or not _PRICE.fullmatch(price):
+    price_cents = cents_of(price) if isinstance(price, str) else None
+    if price_cents is None:
         problem = "expected a number from 0 up with at most two decimals, like 15.99"
         raise InvalidRequest("price", problem)
-    return int(Decimal(price) * 100)
+    return price_cents
 
 
 def parse_add(body: bytes, key: str) -> ChangeRequest:
