@@ -84,6 +84,8 @@ test("a name that looks like markup is text", async () => {
   for (const name of HOSTILE) {
     await stage.cluster.trade(name, 1);
     await page.getByLabel("Search stocks by name").fill(name);
+    // The one before is drawn until the next frame.
+    await says(drawn(page), name);
     await says(page.locator("#market-count"), "1 of");
     assert.equal(await drawn(page).getByRole("link").textContent(), name);
     await drawn(page).getByRole("link").click();
