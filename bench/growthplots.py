@@ -12,6 +12,9 @@ PANELS = (
     ("p99_ratio", "p99_ms", " ms", "p99, beside the smallest: lower is better"),
 )
 
+LABEL_SHARE = 0.055
+"""How much of a panel's height a label takes: the next one is so far above it."""
+
 
 def in_stocks(drawing: Any, found: Found) -> bool:
     """Against the number of stocks."""
@@ -41,7 +44,7 @@ def _panel(axes: Any, ours: list[Found], sizes: list[int], panel: tuple[str, ...
     ratio, figure, unit, title = panel
     wanted = (RATE_TARGET, 1e3) if ratio == "rate_ratio" else (0, P99_TARGET)
     axes.axhspan(*wanted, color=SOFT, alpha=0.18, linewidth=0, label="wanted")
-    highest = 1.3
+    highest, labels = 1.3, []
     for work in Work:
         points = sorted(
             (one["grown"]["size"]["count"], one[ratio], one[figure])
@@ -52,11 +55,15 @@ def _panel(axes: Any, ours: list[Found], sizes: list[int], panel: tuple[str, ...
             continue
         at, ratios, figures = zip(*points, strict=True)
         axes.plot(at, ratios, marker="o", color=WORKS[work], linewidth=2, label=str(work))
-        axes.annotate(
-            f"{number(figures[-1])}{unit}", (at[-1], ratios[-1]), (6, 0),
-            textcoords="offset points", va="center", color=WORKS[work],
-        )  # fmt: skip
+        labels.append((ratios[-1], f"{number(figures[-1])}{unit}", WORKS[work]))
         highest = max(highest, 1.1 * max(ratios))
+    lowest = 0.0
+    for ratio_at, text, color in sorted(labels):
+        lowest = max(lowest, ratio_at)
+        axes.annotate(
+            text, (sizes[-1], lowest), (6, 0), textcoords="offset points", va="center", color=color
+        )
+        lowest += LABEL_SHARE * highest
     axes.set_xscale("log")
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.xaxis.minorticks_off()
