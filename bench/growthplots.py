@@ -57,13 +57,13 @@ def _panel(axes: Any, ours: list[Found], sizes: list[int], panel: tuple[str, ...
         axes.plot(at, ratios, marker="o", color=WORKS[work], linewidth=2, label=str(work))
         labels.append((ratios[-1], f"{number(figures[-1])}{unit}", WORKS[work]))
         highest = max(highest, 1.1 * max(ratios))
-    lowest = 0.0
-    for ratio_at, text, color in sorted(labels):
-        lowest = max(lowest, ratio_at)
+    free_from = 0.0
+    for last, text, color in sorted(labels):
+        height = max(last, free_from)
         axes.annotate(
-            text, (sizes[-1], lowest), (6, 0), textcoords="offset points", va="center", color=color
+            text, (sizes[-1], height), (6, 0), textcoords="offset points", va="center", color=color
         )
-        lowest += LABEL_SHARE * highest
+        free_from = height + LABEL_SHARE * highest
     axes.set_xscale("log")
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.xaxis.minorticks_off()

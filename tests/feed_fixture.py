@@ -113,7 +113,7 @@ class Market:
         self._check("orders")
         return self.trades[number - 1] if number <= len(self.trades) else None
 
-    async def log(self, page: Page) -> Orders:
+    async def committed(self, page: Page) -> Orders:
         """As the order service."""
         self.pages.append(page)
         if self.held is not None:

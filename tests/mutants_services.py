@@ -456,7 +456,7 @@ MUTANTS = (
     Mutant(
         "more orders are sent than a message takes",
         ORDER + "service.py",
-        "orders = fitting(known, self._limits.message_bytes_max // 2)",
+        "orders = fitting(known, self._limits.message_bytes_max)",
         "orders = known",
         ("tests/test_order_service.py",),
     ),
@@ -477,8 +477,8 @@ MUTANTS = (
     Mutant(
         "a failure ends what is repeated",
         "twstock/repeating.py",
-        "            return None\n",
-        "            raise\n",
+        "return maybeDeferred(work).addErrback(",
+        "return maybeDeferred(work).addCallback(",
         ("tests/test_repeating.py",),
     ),
     Mutant(

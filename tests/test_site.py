@@ -455,6 +455,10 @@ def test_methods_are_told_by_their_case_and_paths_by_every_slash(client: Connect
     """RFC 9110, section 9.1. Whoever guards a path in front of us must not be got round."""
     client.send(GET.replace(b"GET", b"get", 1) + GET.replace(b" /", b" //", 1) + GET)
     assert client.statuses() == [405, 404, 200]
+    _, headers, _ = client.replies()[0]
+    assert {name.lower(): value for name, value in headers.items()}[
+        b"allow"
+    ] == b"DELETE, GET, HEAD, POST"
 
 
 def test_an_unread_body_does_not_break_the_next_request(client: Connection) -> None:

@@ -80,7 +80,8 @@ MAY_IMPORT = {
     "rpc.calls rpc.health rpc.server",
     "rpc": "errors market config process replication.messages rpc tally origin repeating",
     "rpc.wire": "errors market replication.messages rpc.calls rpc.status rpc.wire pb tally",
-    "catalog": "errors market config process csvtext replication rpc catalog tally origin",
+    "catalog": "errors market config process csvtext replication rpc catalog tally origin "
+    "repeating",
     "order": "errors market config process csvtext replication rpc order tally origin repeating",
     "web": "errors market config process rpc web tally exposition observatory access tokens origin "
     "repeating",

@@ -787,21 +787,21 @@ def test_changes_are_listed_by_the_leader() -> None:
 # --- for the feed ----------------------------------------------------------------------------
 
 
-def log(group: Group, after: int = 4) -> "list[Any]":
+def committed(group: Group, after: int = 4) -> "list[Any]":
     """Ask for the orders after a number; the list gets the answer."""
-    return ask(group, lambda: group.tier.log(Page(after, 7)))
+    return ask(group, lambda: group.tier.committed(Page(after, 7)))
 
 
 def test_the_log_is_read_from_a_follower() -> None:
     """The leader has most to do. Of what is left the page tells where to go on."""
     group = Group()
     group.members[2].replies["SyncUp"] = SyncedUp((TRADE,), more=True, whole=True)
-    assert log(group) == [Orders((TRADE,), 5)]
+    assert committed(group) == [Orders((TRADE,), 5)]
     assert group.members[2].of("SyncUp")[0].request == SyncUp(4, whole=True, limit=7)
     group.members[2].replies["SyncUp"] = SyncedUp((TRADE,), whole=True)
-    assert log(group) == [Orders((TRADE,), 0)]
+    assert committed(group) == [Orders((TRADE,), 0)]
     group.members[2].replies["SyncUp"] = SyncedUp(whole=True)
-    assert log(group, 5) == [Orders((), 0)]
+    assert committed(group, 5) == [Orders((), 0)]
     assert not group.members[1].of("SyncUp")
     assert not group.members[3].of("SyncUp")
 
@@ -814,7 +814,7 @@ def test_the_leader_is_asked_for_what_followers_have_not_heard_of() -> None:
     group.members[2].replies["SyncUp"] = SyncedUp(whole=True)
     group.members[1].replies["SyncUp"] = HANG
     group.members[3].replies["SyncUp"] = SyncedUp((TRADE,), whole=True)
-    found = log(group)
+    found = committed(group)
     group.advance(0.3)
     assert found == [Orders((TRADE,), 0)]
 
@@ -829,8 +829,8 @@ def test_without_a_leader_the_log_is_what_any_follower_has() -> None:
     group.advance(0.5)
     group.members[2].replies["SyncUp"] = SyncedUp(whole=True)
     group.members[1].replies["SyncUp"] = SyncedUp((TRADE,), whole=True)
-    assert log(group) == [Orders((TRADE,), 0)]
-    assert log(group, 5) == [Orders((), 0)]
+    assert committed(group) == [Orders((TRADE,), 0)]
+    assert committed(group, 5) == [Orders((), 0)]
 
 
 def test_the_last_number_is_the_leaders_or_what_was_known_last() -> None:

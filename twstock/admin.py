@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from twstock.errors import ConfigError
-from twstock.forms import change_path
+from twstock.forms import ADD_PATH, change_path
 from twstock.rest import Answer, Session
 from twstock.tokens import read_token
 
@@ -69,7 +69,7 @@ def change(options: argparse.Namespace) -> Answer:
 def _request(kind: str, fields: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     """The path and the body of a change. A price goes as the text that was typed: exactly."""
     if kind == "add":
-        return "/admin/stocks", fields
+        return ADD_PATH, fields
     rest = {field: value for field, value in fields.items() if field != "name"}
     return change_path(fields["name"], kind), rest
 

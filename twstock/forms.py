@@ -19,6 +19,9 @@ PAGE = 1000
 AGAIN = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 """The statuses that ask a client to come back."""
 
+ADD_PATH = "/admin/stocks"
+"""Where an administrator adds a stock."""
+
 _RETRY_AFTER_DIGITS_MAX = 6
 
 
@@ -75,7 +78,12 @@ def stock_path(name: str) -> str:
 
 def change_path(name: str, kind: str) -> str:
     """Where an administrator changes a stock."""
-    return f"/admin/stocks/{_segment(name)}/{kind}"
+    return f"{ADD_PATH}/{_segment(name)}/{kind}"
+
+
+def authorization(token: str) -> dict[str, str]:
+    """The header field that shows an administrator's token (RFC 6750, section 2.1)."""
+    return {"Authorization": f"Bearer {token}"}
 
 
 def _segment(name: str) -> str:

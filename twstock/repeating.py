@@ -7,7 +7,7 @@ Deferred. What a service cannot do without must not end that way.
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -19,20 +19,13 @@ _log = Logger()
 def repeating(work: Callable[[], Any], clock: Clock, name: str) -> LoopingCall:
     """A LoopingCall that goes on when ``work`` fails: the log tells of it, by its ``name``.
 
-    A Deferred that ``work`` returns is waited for before the next time.
+    What ``work`` returns, be it a Deferred or a coroutine, is waited for before the next time.
     """
 
-    def once() -> Any:
-        try:
-            done = work()
-        except Exception:
-            _log.failure("{name} has failed, and goes on", name=name)
-            return None
-        if isinstance(done, Deferred):
-            done.addErrback(
-                lambda failure: _log.failure("{name} has failed, and goes on", failure, name=name)
-            )
-        return done
+    def once() -> "Deferred[Any]":
+        return maybeDeferred(work).addErrback(
+            lambda failure: _log.failure("{name} has failed, and goes on", failure, name=name)
+        )
 
     looping = LoopingCall(once)
     looping.clock = clock  # type: ignore[assignment]

@@ -11,6 +11,7 @@ from twstock.errors import TwstockError, WrongUrl
 from twstock.forms import (
     AGAIN,
     Answer,
+    authorization,
     order_headers,
     order_path,
     order_terms,
@@ -100,8 +101,7 @@ class Session:
         sleep: Callable[[float], None] = time.sleep,
     ) -> Answer:
         """Change a stock as an administrator; asked again with the same key, as for ``trade``."""
-        authorized = {"Authorization": f"Bearer {token}"}
-        return self._insist(path, fields, authorized, key, patience_s, sleep)
+        return self._insist(path, fields, authorization(token), key, patience_s, sleep)
 
     def _insist(
         self,

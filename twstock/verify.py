@@ -23,7 +23,7 @@ PATIENCE_S = 5.0
 PAUSE_S = 0.25
 DEADLINE_S = 5.0
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
-"""A SyncUp answers with thousands of orders, each with a name and a key of any length."""
+"""More than any cluster's ``message_bytes_max``, which whoever asks here need not know."""
 DIFFERENCES_MAX = 20
 PAGE = 1000
 

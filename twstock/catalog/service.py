@@ -240,7 +240,7 @@ class Catalog:
         listed = self._listed(request) or self._accepted(await self._propose(request))
         assert isinstance(listed, ExecutedTrades)
         await self._publisher.everything()
-        trades = fitting(listed.trades, self._limits.message_bytes_max // 2)
+        trades = fitting(listed.trades, self._limits.message_bytes_max)
         return replace(listed, trades=tuple(trades))
 
     def _listed(self, request: BeginEpoch) -> ExecutedTrades | None:

@@ -10,12 +10,12 @@ from typing import Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from twstock.csvtext import csv_field, csv_line
 from twstock.market import Stock, price_text
 from twstock.process import Clock
+from twstock.repeating import repeating
 
 _COLUMNS = ("name", "price", "quantity", "volume")
 PIECE = 500
@@ -65,15 +65,12 @@ class StocksView(Service):
         self._shown: bytes | None = None
         self._is_failing = False
         self._is_stopping = False
-        self._loop = LoopingCall(self._refresh)
-        self._loop.clock = clock  # type: ignore[assignment]
+        self._loop = repeating(self._refresh, clock, f"keeping {path}")
 
     def startService(self) -> None:
         """Write now, and from now on every ``every_s`` seconds when something changed."""
         super().startService()
-        self._loop.start(self._every_s).addErrback(
-            lambda failure: self._log.failure("{path} is no longer kept", failure, path=self._path)
-        )
+        self._loop.start(self._every_s)
 
     async def stopService(self) -> None:
         """Write a last time, without pauses: there is not much time to stop."""

@@ -10,7 +10,7 @@ from twstock.client.answers import StockNotFound, not_changed
 from twstock.client.fronts import Request
 from twstock.client.values import BadAnswer, Changed
 from twstock.errors import InvalidRequest, OutcomeUnknown
-from twstock.forms import Answer, change_path, order_headers
+from twstock.forms import ADD_PATH, Answer, authorization, change_path, order_headers
 
 Money = Decimal | int | str
 """An amount as it is sent: a ``str`` goes as it is, for the server to judge. Not a float, which
@@ -38,7 +38,7 @@ class Administrator:
     async def add(self, name: str, price: Money, quantity: int, key: str | None = None) -> Changed:
         """One more stock."""
         fields = {"name": name, "price": _text(price), "quantity": quantity}
-        return await self._change("/admin/stocks", name, fields, key)
+        return await self._change(ADD_PATH, name, fields, key)
 
     async def restock(self, name: str, quantity: int, key: str | None = None) -> Changed:
         """More shares of a stock."""
@@ -69,7 +69,7 @@ class Administrator:
         self, path: str, name: str, fields: Mapping[str, Any], own_key: str | None
     ) -> Changed:
         key = self._new_key() if own_key is None else own_key
-        headers = {**order_headers(key), "Authorization": f"Bearer {self._token}"}
+        headers = order_headers(key) | authorization(self._token)
         body = json.dumps(fields).encode("ascii")
         doubtful = own_key is not None
         answer = await self._ask(Request("POST", path, headers, body, key, doubtful=doubtful))

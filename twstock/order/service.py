@@ -206,7 +206,7 @@ class OrderService:
         limit_max = self._limits.sync_orders_max
         limit = min(request.limit, limit_max) if request.limit > 0 else limit_max
         known = await self.orders_after(request.transaction_number, limit)
-        orders = fitting(known, self._limits.message_bytes_max // 2)
+        orders = fitting(known, self._limits.message_bytes_max)
         more = bool(orders) and orders[-1].number < self.last_number()
         return SyncedUp(tuple(orders), more, whole=request.whole)
 

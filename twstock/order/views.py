@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
@@ -53,9 +52,7 @@ class OrderLogView(Service):
         self._size = 0
         self._not_before = 0.0
         self._is_failing = False
-        self._looping = repeating(
-            lambda: Deferred.fromCoroutine(self._refresh()), reactor, f"keeping {path}"
-        )
+        self._looping = repeating(self._refresh, reactor, f"keeping {path}")
 
     def startService(self) -> None:
         """Begin to write."""

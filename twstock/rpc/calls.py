@@ -321,9 +321,11 @@ TRADE_BYTES = 80
 """The most that a trade takes in a message besides its name and its key."""
 
 
-def fitting(trades: Sequence[Trade], bytes_max: int) -> Sequence[Trade]:
-    """As many of the first trades as a message of so many bytes can hold, one at least."""
-    left = bytes_max
+def fitting(trades: Sequence[Trade], message_bytes_max: int) -> Sequence[Trade]:
+    """As many of the first trades as fill half of a message of so many bytes, one at least: the
+    other half is room for what else a message says, and for fields to come.
+    """
+    left = message_bytes_max // 2
     for count, trade in enumerate(trades):
         key, name, _, _ = trade.order
         left -= TRADE_BYTES + len(key.encode()) + len(name.encode())

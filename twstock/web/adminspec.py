@@ -111,7 +111,7 @@ def _change(kind: str, summary: str, body_schema: str = "", *conflicts: str) -> 
                 _409="; ".join(conflicts) or "As many changes are kept as may be.",
                 _422="The key was used with another change.",
                 _503="Not now; `error.outcome` tells whether it may have been done.",
-                _507="The catalog's disk is full; nothing happened.",
+                _507="A disk is full; `error.outcome` tells whether it may have been done.",
             ),
         },
     }

@@ -63,14 +63,15 @@ def new_app() -> Klein:
 def add_route(app: Klein, url: str, method: str, respond: Respond) -> None:
     """Answer ``method`` (GET: also HEAD) on ``url`` with what ``respond`` returns."""
     traffic = route_of(method, url)
-    methods = (method, "HEAD") if method == "GET" else (method,)
+    methods = (b"GET", b"HEAD") if method == "GET" else (method.encode("ascii"),)
 
     def handler(request: Request, **_: str) -> "bytes | Deferred[bytes] | Deferred[None]":
         # Werkzeug takes a path that begins twice, and methods in any case, for the usual ones.
         if request.path.startswith(b"//"):
             return begin(request, answers.NO_SUCH_PATH)
-        if request.method.decode("latin-1") not in methods:
-            return begin(request, answers.not_allowed(methods))
+        if request.method not in methods:
+            path = request.path.decode("utf-8", "replace")
+            return begin(request, answers.not_allowed(app.url_map.bind("").allowed_methods(path)))
         if isinstance(request, ApiRequest):
             request.traffic = traffic
         answer = outcome(lambda: respond(request), getattr(request, "request_id", b""))

@@ -26,8 +26,8 @@ class OrderLog(Protocol):
     def order(self, number: int) -> Awaitable[Trade | None]:
         """An order; None only if there certainly is none."""
 
-    def log(self, page: Page) -> Awaitable[Orders]:
-        """A page of orders as any replica has it."""
+    def committed(self, page: Page) -> Awaitable[Orders]:
+        """A page of orders as any replica has them."""
 
 
 class Catalog(Protocol):
@@ -146,7 +146,7 @@ class Sources:
         trades: list[Line] = list(self.recent.after(after, count_max))
         while (left := count_max - len(trades)) > 0:
             last = trades[-1].number if trades else after
-            page = await self._orders.log(Page(last, min(self._page_max, left)))
+            page = await self._orders.committed(Page(last, min(self._page_max, left)))
             trades += map(line, page.orders)
             if not page.next:
                 break

@@ -77,15 +77,15 @@ class OrderTier(Tier):
         """A page of executed orders."""
         return await self.ask_any(methods.LIST_ORDERS, page)
 
-    async def log(self, page: Page) -> Orders:
-        """A page of executed orders as any replica has it: nothing tells that it is the newest. The
-        leader, which has most to do, is asked only for what the others have not heard of yet.
+    async def committed(self, page: Page) -> Orders:
+        """A page of executed orders as any replica has them: nothing tells that it is the newest.
+        The leader, which has most to do, is asked only for what the others have not heard of yet.
         """
         return await self._ask(
-            partial(self._log_of, page), lambda: self._followers() + self._leader()
+            partial(self._committed_at, page), lambda: self._followers() + self._leader()
         )
 
-    async def _log_of(self, page: Page, number: int, deadline: float) -> Orders:
+    async def _committed_at(self, page: Page, number: int, deadline: float) -> Orders:
         wanted = SyncUp(page.after, whole=True, limit=page.limit)
         found = await self._ask_member(methods.ORDER_SYNC_UP, wanted, number, deadline)
         if not found.orders and page.after < self._newest_elsewhere(number):
