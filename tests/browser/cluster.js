@@ -11,6 +11,8 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const BIN = process.env.TWSTOCK_BIN ?? join(ROOT, ".venv/bin");
 const PORTS = 8;
 const POLL_MS = 50;
+/** What an administrator of the cluster shows. */
+export const ADMIN_TOKEN = "only-for-tests";
 /** How long a condition may take before it is called a failure; nobody measures by it. */
 export const LIMIT_MS = 30_000;
 
@@ -43,6 +45,8 @@ async function freePorts() {
   throw new Error("no free ports");
 }
 
+const catalogOf = (stocks) => `${["name,price,quantity", ...stocks].join("\n")}\n`;
+
 /** `twstock up --no-restart`: what a test kills stays dead until it is started again. */
 export class Cluster {
   #directory = "";
@@ -57,7 +61,9 @@ export class Cluster {
     this.url = `http://127.0.0.1:${first}`;
     const flags = ["--data", this.data, "--http", `127.0.0.1:${first}`, "--no-restart"];
     flags.push("--base-port", String(first + 1));
-    if (stocks.length) flags.push("--catalog-csv", await this.#catalog(stocks));
+    flags.push("--admin-token-file", await this.#written("admin-token", `${ADMIN_TOKEN}\n`));
+    if (stocks.length)
+      flags.push("--catalog-csv", await this.#written("catalog.csv", catalogOf(stocks)));
     this.#up = spawn(join(BIN, "twstock"), ["up", ...flags], { stdio: ["ignore", "pipe", "pipe"] });
     process.once("exit", () => this.#up.kill("SIGTERM"));
     await this.#ready();
@@ -68,9 +74,9 @@ export class Cluster {
     return join(this.#directory, "data");
   }
 
-  async #catalog(stocks) {
-    const path = join(this.#directory, "catalog.csv");
-    await writeFile(path, `${["name,price,quantity", ...stocks].join("\n")}\n`);
+  async #written(name, text) {
+    const path = join(this.#directory, name);
+    await writeFile(path, text, { mode: 0o600 });
     return path;
   }
 
@@ -114,6 +120,20 @@ export class Cluster {
     const { data, error } = await this.ask("/orders", { method: "POST", body });
     if (error) throw new Error(error.message);
     return data.transaction_number;
+  }
+
+  /** Change a stock past the browser; the number of the change. */
+  async change(path, terms) {
+    const headers = { Authorization: `Bearer ${ADMIN_TOKEN}` };
+    const body = terms && JSON.stringify(terms);
+    const { data, error } = await this.ask(path, { method: "POST", headers, body });
+    if (error) throw new Error(error.message);
+    return data.change_number;
+  }
+
+  /** All changes that were made. */
+  async changes() {
+    return (await this.ask("/admin/changes?limit=1000")).data;
   }
 
   /** The number of the last order. */

@@ -12,5 +12,6 @@ await import("./cases/ticket.js");
 await import("./cases/orders.js");
 await import("./cases/live.js");
 await import("./cases/cluster.js");
+await import("./cases/admin.js");
 await import("./cases/connection.js");
 await import("./cases/appearance.js");

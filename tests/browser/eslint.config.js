@@ -8,9 +8,10 @@ const BROWSER = [
   ..."getComputedStyle location matchMedia navigator performance".split(" "),
   ..."requestAnimationFrame sessionStorage setTimeout window".split(" "),
 ];
-const NODE = "AbortController AbortSignal URL clearTimeout console fetch process setTimeout".split(
-  " ",
-);
+const NODE =
+  "AbortController AbortSignal Response URL clearTimeout console fetch process setTimeout".split(
+    " ",
+  );
 const readonly = (names) => Object.fromEntries(names.map((name) => [name, "readonly"]));
 
 const rules = {

@@ -7,8 +7,11 @@ const STATIC = "../../twstock/web/static/js";
 const { Stocks, HISTORY_MAX } = await import(`${STATIC}/model/stocks.js`);
 const { Trades, TRADES_MAX } = await import(`${STATIC}/model/trades.js`);
 const { Members } = await import(`${STATIC}/model/members.js`);
-const { bodyOf, fieldOf, newKey } = await import(`${STATIC}/model/submission.js`);
-const { parseRoute, ticketLink } = await import(`${STATIC}/route.js`);
+const { Changes, CHANGES_MAX } = await import(`${STATIC}/model/changes.js`);
+const change = await import(`${STATIC}/model/change.js`);
+const { bodyOf, fieldOf } = await import(`${STATIC}/model/order.js`);
+const { newKey } = await import(`${STATIC}/model/submission.js`);
+const { adminLink, parseRoute, ticketLink } = await import(`${STATIC}/route.js`);
 const { duration } = await import(`${STATIC}/format.js`);
 
 const stock = (fields) => ({
@@ -173,6 +176,89 @@ test("each refusal of an order is said at its field", () => {
   for (const [message, field] of Object.entries(fields)) assert.equal(fieldOf(message), field);
 });
 
+test("a change goes to the API as it was typed", () => {
+  const draft = { name: 'a/"b', price: " 0.30000000000000004 ", quantity: " 5 " };
+  const asked = (kind) => [change.pathOf({ ...draft, kind }), change.bodyOf({ ...draft, kind })];
+  assert.deepEqual(asked("add"), [
+    "/admin/stocks",
+    '{"name":"a/\\"b","price":"0.30000000000000004","quantity":5}',
+  ]);
+  const at = "/admin/stocks/a%2F%22b";
+  assert.deepEqual(asked("price"), [`${at}/price`, '{"price":"0.30000000000000004"}']);
+  assert.deepEqual(asked("restock"), [`${at}/restock`, '{"quantity":5}']);
+  for (const kind of ["halt", "resume"]) assert.deepEqual(asked(kind), [`${at}/${kind}`, ""]);
+});
+
+test("what no request can carry is said before one is made", () => {
+  const flaw = (kind, name, token) => change.flawOf({ kind, name }, token)?.field;
+  assert.equal(flaw("halt", "A", ""), "token");
+  for (const token of ["a b", "a\nb", "\u20AC", '"'])
+    assert.equal(flaw("halt", "A", token), "token");
+  assert.equal(flaw("halt", "", "t"), "name");
+  assert.equal(flaw("add", "", "t"), undefined, "the API says so itself");
+  assert.equal(flaw("halt", "A", "aZ09-._~+/="), undefined);
+});
+
+test("each refusal of a change is said at its field", () => {
+  const refusals = [
+    [400, "price: expected a number of cents", "price"],
+    [400, "quantity: expected an integer", "quantity"],
+    [400, "name: expected 1 to 255 characters", "name"],
+    [401, "expected the admin token", "token"],
+    [403, "administration is off: no admin token is configured", ""],
+    [404, "stock not found", "name"],
+    [409, "stock exists already", "name"],
+    [409, "already halted", "name"],
+    [409, "not halted", "name"],
+    [409, "the quantity of the stock would exceed 9007199254740991", "quantity"],
+    [409, "there are as many stocks as there may be (limits.stocks_max)", ""],
+  ];
+  for (const [status, message, field] of refusals) {
+    assert.equal(change.fieldOf(status, message), field, message);
+  }
+});
+
+test("changes have no gap, and those that are missing are asked for while somebody looks", async () => {
+  const rows = (first, last) =>
+    Array.from({ length: last - first + 1 }, (_, i) => ({ change_number: first + i }));
+  const changes = new Changes();
+  let [made, asked] = [2, 0];
+  const given = globalThis.fetch;
+  globalThis.fetch = async (path) => {
+    asked += 1;
+    const after = Number(new URL(path, "http://x").searchParams.get("after"));
+    return Response.json({ data: rows(after + 1, made), next: null });
+  };
+  try {
+    changes.heard({ change_number: 2 });
+    assert.equal(asked, 0, "nobody looks");
+    await changes.watch();
+    assert.deepEqual([changes.last, asked], [2, 1]);
+    changes.heard({ change_number: 3 });
+    changes.heard({ change_number: 2 });
+    assert.deepEqual([changes.last, asked], [3, 1]);
+    made = 5;
+    changes.heard({ change_number: 5 });
+    made = CHANGES_MAX + 50;
+    // It comes while an answer is on its way that does not have it.
+    changes.heard({ change_number: made });
+    await changes.refresh();
+    assert.equal(changes.last, made);
+    assert.equal(changes.rows.length, CHANGES_MAX);
+    const numbers = changes.rows.map((row) => row.change_number);
+    assert.deepEqual(
+      numbers,
+      rows(51, made).map((row) => row.change_number),
+    );
+    made = 1;
+    changes.clear();
+    await changes.refresh();
+    assert.equal(changes.last, 1);
+  } finally {
+    globalThis.fetch = given;
+  }
+});
+
 test("keys differ, and fit the API's limits", () => {
   const keys = new Set(Array.from({ length: 1000 }, newKey));
   assert.equal(keys.size, 1000);
@@ -183,6 +269,8 @@ test("any name of a stock survives the address", () => {
   for (const name of ["A", "a/b", "100%", "<b>", "\u20AC ?#&"]) {
     const route = parseRoute(ticketLink(name));
     assert.deepEqual([route.page, route.argument], ["ticket", name]);
+    const administered = parseRoute(adminLink(name));
+    assert.deepEqual([administered.page, administered.argument], ["admin", name]);
   }
   assert.equal(parseRoute("").page, "market");
   assert.equal(parseRoute("#/orders?before=51").query.get("before"), "51");

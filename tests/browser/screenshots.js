@@ -67,6 +67,16 @@ async function refusal(page) {
   await says(page.locator("#ticket-quantity-error"), "not enough");
 }
 
+/** A market in which something was changed, and a change that is about to be. */
+async function changes(cluster, page) {
+  await cluster.change("/admin/stocks", { name: "Lemon & Lime", price: "2.50", quantity: 100 });
+  await cluster.change("/admin/stocks/Lemon%20%26%20Lime/restock", { quantity: 50 });
+  await cluster.change("/admin/stocks/BoarCo/price", { price: "3.75" });
+  await cluster.change("/admin/stocks/GameStart/halt");
+  await page.locator("#admin-price").fill("2.75");
+  await page.locator("#admin-token").fill("never shown");
+}
+
 async function election(cluster, page) {
   await says(page.locator('[data-group="order"] .tile-value'), /order-\d/);
   const leader = await cluster.leader();
@@ -92,6 +102,10 @@ const pictures = (cluster) => ({
   "market-wall": at("#/", "dark", WALL, stock),
   "orders-light": at("#/orders", "light", DESK, "#orders-body a"),
   "order-dark": at("#/orders/42", "dark", DESK, ".facts"),
+  "admin-light": at("#/admin/Lemon & Lime", "light", DESK, "#changes-body a", (page) =>
+    changes(cluster, page),
+  ),
+  "admin-telephone": at("#/admin/BoarCo", "dark", TELEPHONE, "#changes-body a"),
   "cluster-light": at("#/cluster", "light", DESK, "#plots figure:not(.without)"),
   "cluster-telephone": at("#/cluster", "light", TELEPHONE, "#plots figure:not(.without)"),
   // Last: it leaves the cluster with one replica less.

@@ -103,8 +103,8 @@ export const ready = (page) => page.locator("#market-table tbody a").first().wai
 /** Fill in the ticket, and leave it at that. */
 export async function fill(page, { name, quantity, type = "buy" }) {
   await page.getByRole("radio", { name: type === "buy" ? "Buy" : "Sell" }).check();
-  await page.getByLabel("Stock", { exact: true }).fill(name);
-  await page.getByLabel("Quantity", { exact: true }).fill(quantity);
+  await page.locator("#ticket").getByLabel("Stock", { exact: true }).fill(name);
+  await page.locator("#ticket").getByLabel("Quantity", { exact: true }).fill(quantity);
 }
 
 /** Wait until an element's text holds something. */

@@ -13,6 +13,7 @@ const PAGES = {
   "#/orders/1": ".facts",
   "#/orders/999999": "#order-detail [role=alert]",
   "#/cluster": "#plots canvas",
+  "#/admin/AAPL": "#changes-body a",
 };
 const SIZES = [
   { width: 360, height: 740 },
@@ -33,6 +34,7 @@ for (const colorScheme of ["light", "dark"]) {
   for (const hash of Object.keys(PAGES)) {
     test(`axe finds nothing serious at ${hash}, ${colorScheme}`, async () => {
       await stage.cluster.trade("AAPL", 1);
+      await stage.cluster.change("/admin/stocks/AAPL/restock", { quantity: 1 });
       const page = await stage.visit(hash, { colorScheme });
       await says(page.locator("#link-text"), /Live|Updated each second/);
       await page.locator(PAGES[hash]).first().waitFor();

@@ -98,7 +98,10 @@ test("an unknown outcome is said, survives a reload, and is asked for until it i
   await submit(page).click({ force: true });
   await page.reload();
   await says(outcome(page), "Outcome not known yet");
-  assert.equal(await page.getByLabel("Quantity", { exact: true }).inputValue(), "6");
+  assert.equal(
+    await page.locator("#ticket").getByLabel("Quantity", { exact: true }).inputValue(),
+    "6",
+  );
   const before = await stage.cluster.last();
   await page.unroute("**/orders", lose);
   await says(outcome(page), "Bought 6 AAPL");

@@ -1,11 +1,13 @@
 /** Where the parts meet: models are fed, pages show them, the address tells which. */
 
 import { byId, setAttribute, setText } from "./dom.js";
+import { Changes } from "./model/changes.js";
 import { Feed } from "./model/feed.js";
 import { Members } from "./model/members.js";
 import { Stocks } from "./model/stocks.js";
 import { Trades } from "./model/trades.js";
 import { parseRoute } from "./route.js";
+import { AdminPage } from "./view/admin.js";
 import { ClusterPage } from "./view/cluster.js";
 import { showLink } from "./view/link.js";
 import { MarketPage } from "./view/market.js";
@@ -21,11 +23,13 @@ const HIDDEN_MS = 30_000;
 const stocks = new Stocks();
 const trades = new Trades();
 const members = new Members();
-const feed = new Feed(stocks, trades, members);
+const changes = new Changes();
+const feed = new Feed({ stocks, trades, members, changes });
 const ticket = new Ticket(stocks, () => feed.refresh());
 const orders = new OrdersPage(trades);
 const order = new OrderPage();
 const cluster = new ClusterPage(members, new Plots());
+const admin = new AdminPage(stocks, changes, () => feed.refresh());
 
 const pages = {
   market: { title: "Market", nav: "market", section: "market" },
@@ -50,6 +54,13 @@ const pages = {
     section: "cluster",
     enter: () => cluster.enter(),
     leave: () => cluster.leave(),
+  },
+  admin: {
+    title: "Administration",
+    nav: "admin",
+    section: "admin",
+    enter: ({ argument }) => admin.enter(argument),
+    leave: () => admin.leave(),
   },
   lost: { title: "No such page", nav: "", section: "lost" },
 };

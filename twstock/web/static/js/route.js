@@ -1,10 +1,16 @@
 /** What is shown is in the address behind `#`, so that a link can be shared. */
 
-const PAGES = { "": "market", ticket: "ticket", orders: "orders", cluster: "cluster" };
+const PAGES = {
+  "": "market",
+  ticket: "ticket",
+  orders: "orders",
+  cluster: "cluster",
+  admin: "admin",
+};
 
 /**
  * @typedef {{page: string, argument: string, query: URLSearchParams}} Route
- * `page` is market, ticket, orders, order, cluster or lost.
+ * `page` is market, ticket, orders, order, cluster, admin or lost.
  */
 
 /** @param {string} hash @returns {Route} */
@@ -26,6 +32,9 @@ function decoded(text) {
 
 /** @param {string} name - a stock's; its page is the ticket */
 export const ticketLink = (name) => `#/ticket/${encodeURIComponent(name)}`;
+
+/** @param {string} name - a stock's; the page of its changes */
+export const adminLink = (name) => `#/admin/${encodeURIComponent(name)}`;
 
 /** @param {number | string} number */
 export const orderLink = (number) => `#/orders/${encodeURIComponent(number)}`;

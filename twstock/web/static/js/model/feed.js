@@ -33,6 +33,7 @@ export class Feed {
   #stocks;
   #trades;
   #members;
+  #changes;
   #source = null;
   #lastEventId = "";
   #hasOpened = false;
@@ -47,14 +48,14 @@ export class Feed {
   #timer = 0;
 
   /**
-   * @param {import("./stocks.js").Stocks} stocks
-   * @param {import("./trades.js").Trades} trades
-   * @param {import("./members.js").Members} members
+   * @param {{stocks: import("./stocks.js").Stocks, trades: import("./trades.js").Trades,
+   *   members: import("./members.js").Members, changes: import("./changes.js").Changes}} models
    */
-  constructor(stocks, trades, members) {
+  constructor({ stocks, trades, members, changes }) {
     this.#stocks = stocks;
     this.#trades = trades;
     this.#members = members;
+    this.#changes = changes;
   }
 
   /** Begin, and never end. The stream comes first: what is loaded later cannot miss a change. */
@@ -120,7 +121,10 @@ export class Feed {
     const { data } = await ask("/cluster");
     this.#members.take(data.services);
     const last = this.#members.lastTransaction;
-    if (last < this.#trades.last) this.#stocks.clear();
+    if (last < this.#trades.last) {
+      this.#stocks.clear();
+      this.#changes.clear();
+    }
     await this.#askForStocks();
     this.#trades.begin(Math.max(0, last - TRADES_MAX));
     this.#isLoaded = true;
@@ -243,6 +247,7 @@ export class Feed {
     const stock = change.name;
     if (change.kind in said) this.#members.happen(`${stock} ${said[change.kind]}`);
     else this.#members.happen(`${stock}: ${change.kind}`);
+    this.#changes.heard(change);
     this.#stocks.expect(stock, change.version);
   }
 

@@ -7,10 +7,11 @@
 
 import { byId, element, setAttribute, setText } from "../dom.js";
 import { count, NOTHING, price } from "../format.js";
-import { fieldOf, kept, newKey, Submission } from "../model/submission.js";
+import { fieldOf, forget, keep, kept, placeOrder } from "../model/order.js";
+import { newKey, Submission } from "../model/submission.js";
 import { orderLink } from "../route.js";
+import { askingAgain, complain, onceAtATime, suggest } from "./form.js";
 
-const SUGGESTED_MAX = 20;
 const FIELDS = ["type", "name", "quantity"];
 
 /** The form; `onTraded` is called with the number of each order that was executed. */
@@ -37,15 +38,10 @@ export class Ticket {
     stocks.listed.listen(() => this.#quote());
     this.#form.addEventListener("submit", (event) => this.#submitted(event));
     this.#form.addEventListener("input", () => this.#edited());
-    this.#form.addEventListener("keydown", (event) => {
-      // A key that is held down says it once.
-      if (event.key === "Enter" && event.repeat) event.preventDefault();
-    });
-    this.#button.addEventListener("click", (event) => {
-      // The second half of a double click.
-      if (event.detail > 1) event.preventDefault();
-    });
-    this.#name.addEventListener("input", () => this.#suggest());
+    onceAtATime(this.#form, this.#button);
+    this.#name.addEventListener("input", () =>
+      suggest(byId("ticket-names"), this.#stocks, this.#name.value),
+    );
     this.#takeUp();
     this.#edited();
   }
@@ -89,16 +85,9 @@ export class Ticket {
       this.#outcome.replaceChildren();
       delete this.#outcome.dataset.state;
     }
-    for (const field of FIELDS) this.#complain(field, "");
+    for (const field of FIELDS) complain(byId(`ticket-${field}`), "");
     this.#quote();
     this.#label();
-  }
-
-  #suggest() {
-    const typed = this.#name.value.trim().toLowerCase();
-    const fits = this.#stocks.all().filter((stock) => stock.name.toLowerCase().includes(typed));
-    const names = fits.slice(0, SUGGESTED_MAX).map((stock) => stock.name);
-    byId("ticket-names").replaceChildren(...names.map((value) => element("option", { value })));
   }
 
   #quote() {
@@ -137,15 +126,17 @@ export class Ticket {
   }
 
   #send(draft, key) {
-    for (const field of FIELDS) this.#complain(field, "");
-    this.#submission = new Submission(draft, key, (submission) => this.#show(submission));
-    this.#submission.run();
+    for (const field of FIELDS) complain(byId(`ticket-${field}`), "");
+    keep(draft, key);
+    const tell = (submission) => this.#show(draft, submission);
+    this.#submission = new Submission(() => placeOrder(draft, key), tell);
+    this.#submission.run().finally(forget);
   }
 
-  #show(submission) {
+  #show(draft, submission) {
     this.#outcome.dataset.state = submission.state;
     if (submission.state === "asking") this.#showAsking(submission);
-    else if (submission.state === "traded") this.#showTraded(submission);
+    else if (submission.state === "answered") this.#showTraded(draft, submission.answer);
     else if (submission.state === "refused") this.#showRefused(submission);
     else {
       const text = "Stopped asking. The order may have traded all the same: see Orders.";
@@ -155,26 +146,12 @@ export class Ticket {
   }
 
   #showAsking(submission) {
-    if (submission.attempt === 1) {
-      this.#outcome.replaceChildren();
-      return;
-    }
-    const stop = element("button", { type: "button", class: "quiet" }, "Stop asking");
-    stop.addEventListener("click", () => submission.stop());
-    this.#outcome.dataset.state = "unknown";
-    this.#outcome.replaceChildren(
-      element("strong", {}, "Outcome not known yet"),
-      element("span", {}, submission.trouble),
-      element(
-        "span",
-        {},
-        `Asking again under the same key, so it trades once. Attempt ${submission.attempt}.`,
-      ),
-      stop,
-    );
+    const isFirst = submission.attempt === 1;
+    if (!isFirst) this.#outcome.dataset.state = "unknown";
+    this.#outcome.replaceChildren(...(isFirst ? [] : askingAgain(submission, "it trades once")));
   }
 
-  #showTraded({ draft, number }) {
+  #showTraded(draft, { transaction_number: number }) {
     this.#isAnswered = true;
     const verb = draft.type === "buy" ? "Bought" : "Sold";
     const link = element("a", { href: orderLink(number) }, `Order ${count(number)}`);
@@ -188,15 +165,9 @@ export class Ticket {
     if (field) {
       this.#outcome.replaceChildren();
       delete this.#outcome.dataset.state;
-      this.#complain(field, message);
+      complain(byId(`ticket-${field}`), message);
       const at = { name: this.#name, quantity: this.#quantity };
       (at[field] ?? this.#form.querySelector("[name=type]:checked"))?.focus();
     } else this.#outcome.replaceChildren(element("strong", {}, "Refused"), message);
-  }
-
-  /** Say what is wrong at the field that it is about. */
-  #complain(field, message) {
-    setText(byId(`ticket-${field}-error`), message);
-    setAttribute(byId(`ticket-${field}`), "aria-invalid", field !== "type" && message && "true");
   }
 }

@@ -1,0 +1,70 @@
+/** A change of a stock, as an administrator asks for it. */
+
+import { ask } from "../http.js";
+import { typedInteger } from "./submission.js";
+
+const TOKEN = /^[A-Za-z0-9\-._~+/=]+$/;
+
+/**
+ * The kinds of changes: which fields each has besides the stock's name, and how to say it.
+ * @type {Record<string, {fields: string[], say: (draft: Draft) => string}>}
+ */
+export const KINDS = {
+  price: { fields: ["price"], say: ({ name, price }) => `Set the price of ${name} to ${price}` },
+  restock: { fields: ["quantity"], say: ({ name, quantity }) => `Add ${quantity} ${name}` },
+  halt: { fields: [], say: ({ name }) => `Halt trading in ${name}` },
+  resume: { fields: [], say: ({ name }) => `Resume trading in ${name}` },
+  add: { fields: ["price", "quantity"], say: ({ name }) => `Add the stock ${name}` },
+};
+
+/** @typedef {{kind: string, name: string, price: string, quantity: string}} Draft - as it was typed */
+
+/** The body of a change; empty: it has none. @param {Draft} draft */
+export function bodyOf({ kind, name, price, quantity }) {
+  const terms = [];
+  if (kind === "add") terms.push(`"name":${JSON.stringify(name)}`);
+  for (const field of KINDS[kind].fields) {
+    const isPrice = field === "price";
+    terms.push(`"${field}":${isPrice ? JSON.stringify(price.trim()) : typedInteger(quantity)}`);
+  }
+  return terms.length ? `{${terms.join(",")}}` : "";
+}
+
+/** Where a change is asked for. @param {Draft} draft */
+export function pathOf({ kind, name }) {
+  return kind === "add" ? "/admin/stocks" : `/admin/stocks/${encodeURIComponent(name)}/${kind}`;
+}
+
+/**
+ * What is wrong with a draft that cannot be asked for at all: no header holds such a token, and
+ * no path leads to a stock without a name.
+ * @param {Draft} draft @param {string} token
+ * @returns {{field: string, message: string} | null}
+ */
+export function flawOf({ kind, name }, token) {
+  if (!token) return { field: "token", message: "token: missing" };
+  if (!TOKEN.test(token)) {
+    return { field: "token", message: "token: expected letters, digits and -._~+/= alone" };
+  }
+  if (kind !== "add" && !name) return { field: "name", message: "name: missing" };
+  return null;
+}
+
+/** Ask for a change under a key. @param {Draft} draft @param {string} token @param {string} key */
+export function makeChange(draft, token, key) {
+  const body = bodyOf(draft);
+  const headers = { Authorization: `Bearer ${token}`, "Idempotency-Key": key };
+  if (body) headers["Content-Type"] = "application/json";
+  return ask(pathOf(draft), { method: "POST", headers, body: body || undefined });
+}
+
+/** The field that a refusal is about: token, name, price or quantity; empty: none of them. */
+export function fieldOf(status, message) {
+  const named = /^(name|price|quantity): /.exec(message);
+  if (named) return named[1];
+  if (status === 401) return "token";
+  if (status === 404 || /^(stock exists already|already halted|not halted)$/.test(message)) {
+    return "name";
+  }
+  return /quantity of the stock/.test(message) ? "quantity" : "";
+}

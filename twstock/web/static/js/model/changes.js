@@ -1,0 +1,76 @@
+/** The changes that administrators made, as long as somebody looks. Their numbers have no gap. */
+
+import { askPages } from "../http.js";
+import { Signal } from "../signal.js";
+
+const PAGE = 1000;
+/** How many are kept, the newest. */
+export const CHANGES_MAX = 100;
+
+/** `came` tells when there are others. */
+export class Changes {
+  /** Rows as `GET /admin/changes` has them, the oldest first. @type {any[]} */
+  rows = [];
+  came = new Signal();
+  #isWatched = false;
+  #highestHeard = 0;
+  #asking = null;
+
+  /** How many changes there are. */
+  get last() {
+    return this.rows.at(-1)?.change_number ?? 0;
+  }
+
+  /** Somebody looks: ask for what came meanwhile, and from now on for all that is told of. */
+  watch() {
+    this.#isWatched = true;
+    return this.refresh();
+  }
+
+  /** Nobody looks any more. */
+  leave() {
+    this.#isWatched = false;
+  }
+
+  /** Forget everything: what comes next is another market. */
+  clear() {
+    this.rows = [];
+    this.#highestHeard = 0;
+    this.came.tell();
+    if (this.#isWatched) this.refresh();
+  }
+
+  /** Take changes in sequence; those that are known change nothing. @param {any[]} rows */
+  take(rows) {
+    const news = rows.filter((row) => row.change_number > this.last);
+    if (!news.length) return;
+    this.rows = [...this.rows, ...news].slice(-CHANGES_MAX);
+    this.came.tell();
+  }
+
+  /** One was made: it and those before it that are missing are asked for. @param {any} change */
+  heard(change) {
+    this.#highestHeard = Math.max(this.#highestHeard, change.change_number);
+    if (change.change_number === this.last + 1) this.take([change]);
+    else if (this.#isWatched && this.#highestHeard > this.last) this.refresh();
+  }
+
+  /** Ask for what is new. @returns {Promise<void>} never rejects: the feed tells of a lost connection */
+  refresh() {
+    this.#asking ??= this.#ask().finally(() => {
+      this.#asking = null;
+    });
+    return this.#asking;
+  }
+
+  async #ask() {
+    const path = (after) => `/admin/changes?after=${after}&limit=${PAGE}`;
+    try {
+      // What is told of while a page is on its way may not be on it.
+      do await askPages(path, (rows) => this.take(rows), String(this.last));
+      while (this.#highestHeard > this.last);
+    } catch {
+      // Whoever looks again, or the next change, asks again.
+    }
+  }
+}

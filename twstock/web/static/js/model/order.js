@@ -1,0 +1,56 @@
+/** An order as the ticket sends it, and kept over a reload of the page while it is on its way. */
+
+import { ask } from "../http.js";
+import { typedInteger } from "./submission.js";
+
+const STORED = "twstock.submission";
+
+/** @typedef {{name: string, quantity: string, type: string}} Draft - as it was typed */
+
+/** The body of an order. @param {Draft} draft */
+export function bodyOf({ name, quantity, type }) {
+  const terms = `"name":${JSON.stringify(name)},"quantity":${typedInteger(quantity)}`;
+  return `{${terms},"type":${JSON.stringify(type)}}`;
+}
+
+/** Place an order under a key. @param {Draft} draft @param {string} key */
+export function placeOrder(draft, key) {
+  const headers = { "Content-Type": "application/json", "Idempotency-Key": key };
+  return ask("/orders", { method: "POST", headers, body: bodyOf(draft) });
+}
+
+/** The field that a refusal is about: name, quantity or type; empty: none of them. */
+export function fieldOf(message) {
+  const named = /^(name|quantity|type): /.exec(message);
+  if (named) return named[1];
+  if (/transaction type/.test(message)) return "type";
+  if (/stock name|halted/.test(message)) return "name";
+  return /stocks|quantity/.test(message) ? "quantity" : "";
+}
+
+/** Keep what is on its way. @param {Draft} draft @param {string} key */
+export function keep(draft, key) {
+  try {
+    sessionStorage.setItem(STORED, JSON.stringify({ draft, key }));
+  } catch {
+    // A browser that stores nothing forgets the key with the page.
+  }
+}
+
+/** Its outcome is known, or nobody asks any more. */
+export function forget() {
+  try {
+    sessionStorage.removeItem(STORED);
+  } catch {
+    // As above.
+  }
+}
+
+/** What was on its way when the page was left. @returns {{draft: Draft, key: string} | null} */
+export function kept() {
+  try {
+    return JSON.parse(sessionStorage.getItem(STORED));
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,57 @@
+/** What the forms share: what is typed is sent once, and what is wrong is said at its field. */
+
+import { byId, element, setAttribute, setText } from "../dom.js";
+
+const SUGGESTED_MAX = 20;
+
+/**
+ * Keep a form from being sent twice by one gesture.
+ * @param {HTMLElement} form @param {HTMLElement} button
+ */
+export function onceAtATime(form, button) {
+  form.addEventListener("keydown", (event) => {
+    // A key that is held down says it once.
+    if (event.key === "Enter" && event.repeat) event.preventDefault();
+  });
+  button.addEventListener("click", (event) => {
+    // The second half of a double click.
+    if (event.detail > 1) event.preventDefault();
+  });
+}
+
+/**
+ * Suggest the stocks whose names hold what was typed.
+ * @param {HTMLElement} list - a datalist
+ * @param {import("../model/stocks.js").Stocks} stocks
+ * @param {string} text
+ */
+export function suggest(list, stocks, text) {
+  const typed = text.trim().toLowerCase();
+  const fits = stocks.all().filter((stock) => stock.name.toLowerCase().includes(typed));
+  const names = fits.slice(0, SUGGESTED_MAX).map((stock) => stock.name);
+  list.replaceChildren(...names.map((value) => element("option", { value })));
+}
+
+/** Say what is wrong at the field that it is about; empty: nothing is. */
+export function complain(field, message) {
+  setText(byId(`${field.id}-error`), message);
+  const isInput = field.tagName === "INPUT";
+  setAttribute(field, "aria-invalid", isInput && message && "true");
+}
+
+/**
+ * What is shown while a request is asked for again, with a button that ends it.
+ * @param {import("../model/submission.js").Submission} submission
+ * @param {string} once - what asking under the same key is good for
+ */
+export function askingAgain(submission, once) {
+  const stop = element("button", { type: "button", class: "quiet" }, "Stop asking");
+  stop.addEventListener("click", () => submission.stop());
+  const attempt = `Asking again under the same key, so ${once}. Attempt ${submission.attempt}.`;
+  return [
+    element("strong", {}, "Outcome not known yet"),
+    element("span", {}, submission.trouble),
+    element("span", {}, attempt),
+    stop,
+  ];
+}
