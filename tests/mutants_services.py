@@ -1021,6 +1021,20 @@ MUTANTS = (
         ("tests/test_tiers.py",),
     ),
     Mutant(
+        "a cache outlives a jump of the clock",
+        WEB + "lease.py",
+        "        self._compare_clocks()\n",
+        "",
+        ("tests/test_lease.py",),
+    ),
+    Mutant(
+        "leases stand still while the machine sleeps",
+        "twstock/process.py",
+        "    reactor.seconds = boottime\n",
+        "    reactor.seconds = time.monotonic\n",
+        ("tests/test_process_module.py",),
+    ),
+    Mutant(
         "after a lost answer the session goes on",
         WEB + "lease.py",
         "fresh = lease.fresh or self._broken or leader != self._holder",

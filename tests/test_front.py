@@ -12,7 +12,7 @@ from twstock.errors import ConfigError
 from twstock.process import Pool
 from twstock.tomltext import render
 from twstock.web import tap
-from twstock.web.front import FrontEnd, boottime
+from twstock.web.front import FrontEnd
 
 
 class FullReactor(Clock):
@@ -59,8 +59,3 @@ def test_an_unknown_member_is_a_usage_error(name: str, tmp_path: Any) -> None:
     path.write_text(render(default_cluster()))
     with pytest.raises(UsageError, match="front"):
         tap.Options().parseOptions(["--config", str(path), "--name", name])
-
-
-def test_leases_are_measured_by_a_clock_that_goes_on_while_the_machine_sleeps() -> None:
-    """CLOCK_BOOTTIME never goes back."""
-    assert 0 < boottime() <= boottime()

@@ -11,7 +11,7 @@ from tests.test_tiers import LIMITS, Group
 from twstock.errors import NotLeader, OutcomeUnknown
 from twstock.rpc.calls import Lease, Register
 from twstock.web.cache import Cache
-from twstock.web.lease import LeaseSession
+from twstock.web.lease import APART_S, Clocks, LeaseSession
 from twstock.web.tiers import CatalogTier
 
 
@@ -21,15 +21,14 @@ class Session:
     def __init__(self, catalogs: int = 1, size: int = 10, lease: Any = None) -> None:
         self.group = Group(catalogs, CatalogTier, "catalog")
         self.clock: Clock = self.group.clock
-        self.asleep = 0.0
+        self.asleep = self.set_forward = 0.0
         self.cache = Cache(size)
         self.grants(lease or Lease(0.25, True))
         self.lease = LeaseSession(
             self.cache,
             self.group.tier,
             self.group.watch,
-            self.clock,
-            self.boottime,
+            Clocks(self.clock, self.boottime, self.wall),
             Register(1, "http://127.0.0.1:1", "session"),
             LIMITS,
         )
@@ -39,6 +38,10 @@ class Session:
     def boottime(self) -> float:
         """CLOCK_BOOTTIME: unlike the reactor's clock it goes on while the machine sleeps."""
         return 1000.0 + self.clock.seconds() + self.asleep
+
+    def wall(self) -> float:
+        """The wall clock, which somebody may set."""
+        return 1.7e9 + self.boottime() + self.set_forward
 
     def grants(self, reply: Any) -> None:
         """From now on every catalog says this to Register."""
@@ -61,6 +64,34 @@ class Session:
     def remember(self, version: int = 1) -> bool:
         """A lookup brings a stock."""
         return self.cache.fill(self.cache.ticket(self.boottime()), stock(version))
+
+
+@pytest.mark.parametrize("seconds", [-3600.0, -2 * APART_S, 2 * APART_S, 3600.0])
+def test_a_wall_clock_that_jumps_empties_the_cache(seconds: float) -> None:
+    """The machine may have been frozen, and its other clock with it: until then the lease seems
+    to hold. Afterwards the cache goes on with a lease of its own.
+    """
+    session = Session()
+    assert session.remember()
+    session.clock.advance(LIMITS.lease_renew_s)
+    assert len(session.cache) == 1
+    session.set_forward = seconds
+    session.clock.advance(LIMITS.lease_renew_s)
+    assert len(session.cache) == 0
+    assert session.holds()
+    assert session.remember()
+    session.clock.advance(LIMITS.lease_renew_s)
+    assert len(session.cache) == 1
+
+
+def test_a_wall_clock_that_is_corrected_slowly_empties_nothing() -> None:
+    """A second in an hour is more than any daemon corrects a running clock by."""
+    session = Session()
+    assert session.remember()
+    for _ in range(1000):
+        session.set_forward += LIMITS.lease_renew_s / 3600
+        session.clock.advance(LIMITS.lease_renew_s)
+    assert len(session.cache) == 1
 
 
 def test_the_lease_is_taken_at_once_and_renewed_in_time() -> None:

@@ -22,12 +22,13 @@ from twstock.process import (
     Pool,
     Stages,
     SystemdNotifier,
+    boottime,
     load_cluster,
     member_number,
     panic,
     stop_with,
     supervise,
-    use_monotonic_clock,
+    use_boottime,
     watch,
 )
 from twstock.tomltext import render
@@ -323,28 +324,33 @@ def test_a_refusal_stops_the_reactor_and_exits_with_its_code(capsys, running):
     assert capsys.readouterr().err == "order-1 refuses to start: why\n"
 
 
-def test_the_reactors_clock_becomes_monotonic(monkeypatch):
-    """Timers follow a clock that nobody can set."""
+def test_the_reactors_clock_goes_on_while_the_machine_sleeps(monkeypatch):
+    """Timers and leases follow a clock that nobody can set, and that no sleep stops: a leader
+    whose machine was suspended knows that its lease is over.
+    """
     reactor = SimpleNamespace(getDelayedCalls=list, seconds=time.time)
-    use_monotonic_clock(reactor)
-    assert reactor.seconds is time.monotonic
+    use_boottime(reactor)
+    clocks = {time.CLOCK_BOOTTIME: 1000.0}
+    monkeypatch.setattr(time, "clock_gettime", clocks.__getitem__)
+    assert reactor.seconds() == 1000.0
+    assert reactor.seconds is boottime
 
 
 def test_the_clock_is_not_changed_under_a_timer():
     """A timer that is set remembers the old clock's reading."""
     reactor = SimpleNamespace(getDelayedCalls=lambda: [object()], seconds=time.time)
     with pytest.raises(AssertionError, match="after a timer was set"):
-        use_monotonic_clock(reactor)
+        use_boottime(reactor)
     assert reactor.seconds is time.time
 
 
-def test_timers_fire_by_the_monotonic_clock(monkeypatch):
+def test_timers_fire_by_the_boot_clock(monkeypatch):
     """A step of the wall clock moves no timer of a reactor that was changed."""
     from twisted.internet.epollreactor import EPollReactor
 
     own = EPollReactor()
     try:
-        use_monotonic_clock(own)
+        use_boottime(own)
         fired = []
         own.callLater(0, fired.append, True)
         monkeypatch.setattr(time, "time", lambda: 0.0)

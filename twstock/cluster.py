@@ -31,7 +31,7 @@ from twstock.process import (
     SystemdNotifier,
     check_restored,
     stop_with,
-    use_monotonic_clock,
+    use_boottime,
     watch,
 )
 from twstock.tokens import read_token
@@ -292,7 +292,7 @@ def makeService(options: Options) -> LocalCluster:
     """The service of ``stock-cluster``: the one place here that names the reactor."""
     from twisted.internet import reactor  # noqa: PLC0415
 
-    use_monotonic_clock(reactor)
+    use_boottime(reactor)
     clock: Any = reactor
     give_up = partial(stop_with, reactor)
     service = LocalCluster(clock, options.flags, web_ask(clock), give_up, output=sys.stdout)

@@ -1,4 +1,4 @@
-"""What the services' ``tap`` modules share: options, the monotonic clock, readiness, panic."""
+"""What the services' ``tap`` modules share: options, the clock, readiness, panic."""
 
 import gc
 import os
@@ -155,13 +155,20 @@ def member_number(options: Mapping[str, Any], tier: str) -> int:
     return int(number)
 
 
-def use_monotonic_clock(reactor: Any) -> None:
-    """Make the reactor's timers immune to steps of the wall clock.
+def boottime() -> float:
+    """CLOCK_BOOTTIME in seconds, by which all time is measured: nobody sets it, and it goes on
+    while the machine sleeps, so that whoever wakes knows that its lease is over.
+    """
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def use_boottime(reactor: Any) -> None:
+    """Measure the reactor's time by ``boottime``, not by the wall clock.
 
     Must run before the first timer: timers remember the clock's reading.
     """
     assert not reactor.getDelayedCalls(), "the clock was changed after a timer was set"
-    reactor.seconds = time.monotonic
+    reactor.seconds = boottime
 
 
 def collect_seldom() -> None:

@@ -20,7 +20,7 @@ The rules, which ``tests/test_cache_protocol.py`` explores exhaustively:
 - An unanswered invalidation bounds the lease: it is renewed only up to one lease after that
   invalidation began, so an unreachable front-end delays a trade by no more than that.
 
-All times are seconds of the catalog's monotonic clock, given by the caller.
+All times are readings of CLOCK_BOOTTIME in seconds, given by the caller.
 """
 
 from collections.abc import Iterable, Mapping

@@ -21,7 +21,7 @@ from twstock.process import (
     panic,
     stop_with,
     supervise,
-    use_monotonic_clock,
+    use_boottime,
     wall_ms,
 )
 
@@ -46,7 +46,7 @@ def makeService(options: Options) -> Service:
     """The catalog replica that the options name."""
     from twisted.internet import reactor  # noqa: PLC0415 - twistd has installed it by now
 
-    use_monotonic_clock(reactor)
+    use_boottime(reactor)
     use_doorbell(reactor)
     return logged(build(options.cluster, options.number, options.seed, reactor), options)
 

@@ -2,7 +2,7 @@
 
 All values are immutable. The words are Raft's (Ongaro and Ousterhout, 2014; "thesis" is
 Ongaro's dissertation, the same year). Indices and terms count from 1; 0 means "before the
-first". Times are seconds of the sender's monotonic clock.
+first". Times are seconds of the sender's clock.
 """
 
 from dataclasses import dataclass, field

@@ -18,7 +18,7 @@ from twisted.web.client import Agent
 from twstock.config import Address, Cluster, Front
 from twstock.errors import ConfigError, Unavailable
 from twstock.observatory import Observatory
-from twstock.process import Pool, key_maker, wall_ms
+from twstock.process import Pool, boottime, key_maker, wall_ms
 from twstock.rpc.calls import Register
 from twstock.rpc.client import Client
 from twstock.web.admin import Administration, known_token
@@ -35,7 +35,7 @@ from twstock.web.internal import BODY_BYTES_MAX, Internal
 from twstock.web.lane import Lane
 from twstock.web.lanechannel import LaneChannel
 from twstock.web.leader import LeaderWatch
-from twstock.web.lease import LeaseSession
+from twstock.web.lease import Clocks, LeaseSession
 from twstock.web.metrics import Metrics
 from twstock.web.poll import Poll
 from twstock.web.requestids import RequestIds
@@ -51,11 +51,6 @@ from twstock.web.traffic import Traffic
 T = TypeVar("T", bound=Tier)
 ROW_DEADLINE_S = 0.3
 """How long another front-end may take to tell how it is."""
-
-
-def boottime() -> float:
-    """CLOCK_BOOTTIME, which leases are measured by: it goes on while the machine sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class FrontEnd(Service):
@@ -99,9 +94,8 @@ class FrontEnd(Service):
         cache = Cache(self._limits.cache_size)
         catalog, orders = self._tier("catalog", CatalogTier), self._tier("order", OrderTier)
         me = Register(self._front.id, f"http://{self._front.internal}", secrets.token_hex(16))
-        lease = LeaseSession(
-            cache, catalog, catalog.watch, self._reactor, boottime, me, self._limits
-        )
+        clocks = Clocks(self._reactor, boottime, time.time)
+        lease = LeaseSession(cache, catalog, catalog.watch, clocks, me, self._limits)
         roster = self._roster(catalog, orders)
         session, new_key = (me.front_id, me.session), key_maker()
         api = Api(cache, catalog, orders, roster, session, boottime, new_key, self._limits)

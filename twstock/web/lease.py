@@ -2,11 +2,12 @@
 
 The lease counts from before the renewal was sent, so a late answer grants what is left, at worst
 nothing. Whenever this side cannot be sure that the catalog has known the session without a break
-(another leader, an answer that never came), the cache starts empty.
+(another leader, an answer that never came), the cache starts empty. So it does when the wall clock
+jumps: a machine whose clocks were frozen with it learns in this way that it has lost time.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -19,6 +20,20 @@ from twstock.repeating import repeating
 from twstock.rpc.calls import Lease, Register
 from twstock.web.cache import Cache
 from twstock.web.leader import Leader
+
+APART_S = 0.05
+"""By how much the wall clock and CLOCK_BOOTTIME come apart between two renewals when one of them
+jumped: no correction of a running clock is a hundredth of that fast."""
+
+
+class Clocks(NamedTuple):
+    """``clock`` has the timers; ``boottime`` reads CLOCK_BOOTTIME, ``wall`` the wall clock, both in
+    seconds.
+    """
+
+    clock: Clock
+    boottime: Callable[[], float]
+    wall: Callable[[], float]
 
 
 class Watch(Protocol):
@@ -38,7 +53,7 @@ class Registrar(Protocol):
 
 
 class LeaseSession:
-    """The session of one front-end process. ``boottime`` reads CLOCK_BOOTTIME in seconds."""
+    """The session of one front-end process."""
 
     _log = Logger()
 
@@ -47,22 +62,22 @@ class LeaseSession:
         cache: Cache,
         catalog: Registrar,
         watch: Watch,
-        clock: Clock,
-        boottime: Callable[[], float],
+        clocks: Clocks,
         registration: Register,
         limits: Limits,
     ) -> None:
         self._cache = cache
         self._catalog = catalog
         self._watch = watch
-        self._boottime = boottime
+        self._boottime, self._wall = clocks.boottime, clocks.wall
         self._registration = registration
         self._limits = limits
         self._holder: Leader | None = None
         self._broken = True
         self._renewal: Deferred[None] | None = None
         self._told = False
-        self._loop = repeating(self._renew, clock, "renewing the cache lease")
+        self._apart = self._wall() - self._boottime()
+        self._loop = repeating(self._renew, clocks.clock, "renewing the cache lease")
         watch.subscribe(self._leader_changed)
 
     @property
@@ -90,6 +105,7 @@ class LeaseSession:
 
     def _renew(self) -> None:
         """Ask for a renewal, unless one is under way or nobody leads."""
+        self._compare_clocks()
         self._tell()
         if self._renewal is not None or self._watch.leader is None:
             return
@@ -99,6 +115,14 @@ class LeaseSession:
         renewal.addBoth(self._ended)
         if not renewal.called:
             self._renewal = renewal
+
+    def _compare_clocks(self) -> None:
+        """End the lease if one of the clocks has jumped: nobody knows how old it is."""
+        apart = self._wall() - self._boottime()
+        if abs(apart - self._apart) > APART_S:
+            self._log.warn("the wall clock jumped by {seconds:.3f} s", seconds=apart - self._apart)
+            self._cache.end_lease()
+        self._apart = apart
 
     def _granted(self, answer: tuple[Leader, Lease], sent_at: float) -> None:
         leader, lease = answer

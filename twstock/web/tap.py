@@ -15,7 +15,7 @@ from twstock.process import (
     logged,
     stop_with,
     supervise,
-    use_monotonic_clock,
+    use_boottime,
 )
 
 CONTROL_CALLS_MAX = 4
@@ -35,7 +35,7 @@ def makeService(options: Options) -> Service:
     """The front-end that the options name."""
     from twisted.internet import reactor  # noqa: PLC0415 - twistd has installed it by now
 
-    use_monotonic_clock(reactor)
+    use_boottime(reactor)
     use_doorbell(reactor)
     return logged(build(options.cluster, options.cluster.front(options.number), reactor), options)
 
