@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from heapq import heappop, heappush
 from random import Random
 from typing import Any
@@ -157,7 +158,7 @@ class Node:
         log = self._log()
         self.replica = Replica(
             Membership(self.id, self.world.members),
-            TIMINGS,
+            self.world.timings,
             log,
             self.disk.state,
             self.clock(),
@@ -284,6 +285,9 @@ class World:
         self.disk_s = self.random.choice((0.002, 0.01, 0.05))
         self.loss = self.doubles = self.strays = 0.0
         self.window_bytes = (0, 600, WINDOW_BYTES)[seed % 3]
+        # One append under way at a time is how services are set up; more find more mistakes.
+        window = (1, TIMINGS.append_window, TIMINGS.append_window)[seed // 3 % 3]
+        self.timings = replace(TIMINGS, append_window=window)
         self.cut: set[tuple[int, int]] = set()
         self.asked_every_s = 0.0
         self.acknowledged: dict[bytes, int] = {}
