@@ -53,8 +53,6 @@ def test_a_good_order_is_taken_word_by_word() -> None:
         (b'{"quantity": 1, "name": "GOOGL"}', "type"),
         (body(name=1), "name"),
         (body(name=None), "name"),
-        (body(name=""), "name"),
-        (body(name="x" * 256), "name"),
         (body(name=["GOOGL"]), "name"),
         (body(name="\ud800"), "name"),
         (body(type=1), "type"),
@@ -102,12 +100,15 @@ def test_what_is_wrong_with_a_body_is_named(sent: bytes, field: str) -> None:
         (body(quantity=QUANTITY_MAX), None),
         (body(type="sell", name="no such stock"), None),
         (body(name="x" * 255), None),
+        (body(name="x" * 256), Refusal.UNKNOWN_STOCK),
+        (body(name=""), Refusal.UNKNOWN_STOCK),
+        (body(name="", quantity=0), Refusal.NOT_POSITIVE),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_the_seeds_words(
     sent: bytes, refusal: Refusal | None
 ) -> None:
-    """Type, then quantity: 404; whether the stock exists is the catalog's to say."""
+    """Type, quantity, then a name that no stock has: 404; else the catalog says whether one does."""
     answer = answers.refusal(bodies.parse_order(sent, "k"))
     if refusal is None:
         assert answer is None

@@ -376,20 +376,20 @@ def test_absurd_numbers_are_missing(service: Service, number: int) -> None:
 
 
 def test_business_refusals_are_answers(service: Service) -> None:
-    """The seed's words for a wrong type and a quantity below one."""
-    for type_, quantity, words in (
-        ("hold", 1, "invalid transaction type"),
-        ("buy", 0, "num stocks traded should be non negative"),
+    """The seed's words for a wrong type, a quantity below one, and a name that no stock has."""
+    for name, type_, quantity, words in (
+        ("GameStart", "hold", 1, "invalid transaction type"),
+        ("GameStart", "buy", 0, "num stocks traded should be non negative"),
+        ("", "buy", 1, "invalid stock name"),
+        ("x" * 256, "buy", 1, "invalid stock name"),
     ):
-        request = PlaceOrder("", "GameStart", type_, quantity)
+        request = PlaceOrder("", name, type_, quantity)
         assert service.ask(service.orders.order(request)) == Placement(refusal=words)
 
 
 @pytest.mark.parametrize(
     "request_",
     [
-        PlaceOrder("k", "", "buy", 1),
-        PlaceOrder("k", "x" * 256, "buy", 1),
         PlaceOrder("k" * 256, "A", "buy", 1),
         PlaceOrder("k", "A", "buy", QUANTITY_MAX + 1),
     ],

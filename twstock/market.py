@@ -302,14 +302,16 @@ CatalogCommand = Seed | Batch | BeginEpoch | DirectTrade | ChangeStock
 def parse_order(key: str, name: str, side: str, quantity: int) -> Order | Refusal:
     """The order that the words of a request mean, or why they mean none.
 
-    The checks and their sequence are the seed's: type, then quantity; whether the stock
-    exists is the catalog's to say.
+    The checks and their sequence are the seed's: type, quantity, name. Whether a stock of that
+    name exists is the catalog's to say.
     """
-    return refusal_of_words(side, quantity) or Order(key, name, SIDES[side], quantity)
+    return refusal_of_words(name, side, quantity) or Order(key, name, SIDES[side], quantity)
 
 
-def refusal_of_words(side: str, quantity: int) -> Refusal | None:
+def refusal_of_words(name: str, side: str, quantity: int) -> Refusal | None:
     """Why the words of a request mean no order; None: they do."""
     if side not in SIDES:
         return Refusal.UNKNOWN_TYPE
-    return Refusal.NOT_POSITIVE if quantity < 1 else None
+    if quantity < 1:
+        return Refusal.NOT_POSITIVE
+    return None if 0 < len(name) <= NAME_CHARS_MAX else Refusal.UNKNOWN_STOCK

@@ -169,7 +169,7 @@ test("each refusal of an order is said at its field", () => {
     "num stocks traded should be non negative": "quantity",
     "not enough stocks left to buy": "quantity",
     "the quantity or volume of the stock would exceed 9007199254740991": "quantity",
-    "name: expected 1 to 255 characters": "name",
+    "name: missing": "name",
     "quantity: expected an integer": "quantity",
     "too many requests": "",
   };

@@ -61,8 +61,6 @@ def check_direct(request: PlaceOrder) -> None:
     """
     if request.key:
         raise InvalidRequest("idempotency_key", "place an order to use a key")
-    if len(request.name) > NAME_CHARS_MAX:
-        raise InvalidRequest("stock_name", f"expected at most {NAME_CHARS_MAX} characters")
     if request.quantity > QUANTITY_MAX:
         raise InvalidRequest("number_of_items", f"expected at most {QUANTITY_MAX}")
 

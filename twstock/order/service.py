@@ -13,7 +13,6 @@ from twstock.config import Limits
 from twstock.errors import InvalidRequest, TwstockError, Unavailable
 from twstock.market import (
     KEY_CHARS_MAX,
-    NAME_CHARS_MAX,
     QUANTITY_MAX,
     Refusal,
     Trade,
@@ -314,9 +313,7 @@ class _Results:
 
 def _check(request: PlaceOrder) -> None:
     """Refuse what no front-end would send: it must not reach the log."""
-    if not 0 < len(request.name) <= NAME_CHARS_MAX:
-        raise InvalidRequest("name", f"expected 1 to {NAME_CHARS_MAX} characters")
     if len(request.key) > KEY_CHARS_MAX:
         raise InvalidRequest("idempotency_key", f"expected at most {KEY_CHARS_MAX} characters")
     if request.quantity > QUANTITY_MAX:
-        raise InvalidRequest("quantity", f"expected at most {QUANTITY_MAX}")
+        raise InvalidRequest("number_of_items", f"expected at most {QUANTITY_MAX}")

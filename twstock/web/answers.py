@@ -262,7 +262,7 @@ def placement(placed: Placement) -> Answer:
 
 def refusal(order: PlaceOrder) -> Answer | None:
     """Why an order makes no sense whatever the catalog says; None when it may be placed."""
-    judged = refusal_of_words(order.type, order.quantity)
+    judged = refusal_of_words(order.name, order.type, order.quantity)
     return None if judged is None else error(404, judged)
 
 

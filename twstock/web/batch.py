@@ -58,7 +58,7 @@ class Batches:
             order = bodies.parse_order_of_batch(fields, position)
         except InvalidRequest as error:
             return answers.fault_row(answers.fault(error))
-        refused = refusal_of_words(order.type, order.quantity)
+        refused = refusal_of_words(order.name, order.type, order.quantity)
         if refused is not None:
             return answers.fault_row(Fault(404, refused))
         keyed = bool(order.key)

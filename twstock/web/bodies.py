@@ -140,10 +140,7 @@ def _terms(body: bytes) -> tuple[str, str, int]:
 
 def _terms_of(fields: Mapping[str, Any], where: str = "") -> tuple[str, str, int]:
     """Name, type and quantity."""
-    name = _text(fields, "name", where)
-    if not 1 <= len(name) <= NAME_CHARS_MAX:
-        raise InvalidRequest(f"{where}name", f"expected 1 to {NAME_CHARS_MAX} characters")
-    quantity = _quantity(fields, where=where)
+    name, quantity = _text(fields, "name", where), _quantity(fields, where=where)
     return name, _text(fields, "type", where), quantity
 
 

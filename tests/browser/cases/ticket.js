@@ -124,7 +124,7 @@ test("who stops asking is told that the order may have traded", async () => {
 
 const REFUSALS = [
   ["name", { name: "Nobody", quantity: "1" }, "invalid stock name"],
-  ["name", { name: "", quantity: "1" }, "name: expected 1 to 255 characters"],
+  ["name", { name: "", quantity: "1" }, "invalid stock name"],
   ["quantity", { name: "AAPL", quantity: "0" }, "num stocks traded should be non negative"],
   ["quantity", { name: "AAPL", quantity: "999999" }, "not enough stocks left to buy"],
   ["quantity", { name: "AAPL", quantity: "" }, "quantity: expected an integer"],
