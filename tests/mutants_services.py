@@ -544,6 +544,56 @@ MUTANTS = (
         "    return int(float(price) * 100)\n",
         ("tests/test_admin.py",),
     ),
+    # Room on the disk.
+    Mutant(
+        "a write under way takes no room",
+        DISK + "writer.py",
+        "        return self._room_bytes - self._queued_bytes - self._running_bytes\n",
+        "        return self._room_bytes\n",
+        ("tests/test_room.py",),
+    ),
+    Mutant(
+        "the marker of a batch takes no room",
+        DISK + "room.py",
+        " + END_BYTES if entries else 0\n",
+        " if entries else 0\n",
+        ("tests/test_room.py",),
+    ),
+    Mutant(
+        "what is pulled is written without asking for room",
+        DISK + "member.py",
+        "        self._peer_calls().check(message)\n",
+        "",
+        ("tests/test_room.py",),
+    ),
+    Mutant(
+        "a follower takes whatever is appended",
+        DISK + "peercalls.py",
+        "            self.check(message)\n",
+        "",
+        ("tests/test_room.py",),
+    ),
+    Mutant(
+        "no-ops leave room for elections",
+        DISK + "room.py",
+        "(FOLLOWER_LEAVES_BYTES if commands else 0)",
+        "FOLLOWER_LEAVES_BYTES",
+        ("tests/test_room.py",),
+    ),
+    Mutant(
+        "an append that comes again needs room again",
+        DISK + "room.py",
+        "list(dropwhile(lambda entry: log.matches(entry.index, entry.term), entries))",
+        "list(entries)",
+        ("tests/test_room.py",),
+    ),
+    Mutant(
+        "a large command takes the room of elections",
+        DISK + "member.py",
+        "bytes_more + LEADER_LEAVES_BYTES",
+        "0",
+        ("tests/test_room.py",),
+    ),
     # The order tier.
     Mutant(
         "a batch is taken back in doubt",

@@ -19,6 +19,7 @@ from twstock.errors import (
     WipedStorage,
 )
 from twstock.replication.messages import AppendEntries
+from twstock.replication.room import ROOM_KEPT_BYTES
 from twstock.replication.storage import MemoryStorage
 from twstock.rpc.calls import Envelope, Fetch, Peer
 
@@ -198,11 +199,9 @@ def test_hung_disk_makes_the_leader_step_down(group: Group) -> None:
 def test_full_disk_refuses_commands_and_keeps_the_lead(tmp_path: Path) -> None:
     """With no room left proposals fail with DiskFull, elections and reads go on."""
     group = Group(tmp_path)
+    group.storages[3] = MemoryStorage(103, ROOM_KEPT_BYTES, window_bytes=0)
     group.start()
     group.run_until(lambda: group.leader == 3)
-    writer = group.member(3)._writer
-    assert writer is not None
-    writer.room_bytes = 10
     with pytest.raises(DiskFull):
         group.member(3).propose(b"x")
     group.run(1.0)

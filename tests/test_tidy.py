@@ -29,7 +29,7 @@ PURE = words("""
     replication.messages replication.log replication.replica replication.election
     replication.leadership replication.standing replication.progress replication.writes
     replication.records replication.recovery replication.promises replication.places
-    replication.seals
+    replication.seals replication.room
     rpc.calls rpc.status rpc.wire.base rpc.wire.columns rpc.wire.commands rpc.wire.methods
     rpc.wire.observe rpc.wire.replicas rpc.wire.streams rpc.wire.trading rpc.wire.administration
     catalog.state catalog.sessions catalog.changes catalog.administration catalog.rules

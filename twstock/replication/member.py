@@ -31,14 +31,12 @@ from twstock.replication.formation import Formation
 from twstock.replication.messages import Committed, Membership, Timings
 from twstock.replication.peercalls import PeerCalls
 from twstock.replication.replica import Replica
+from twstock.replication.room import LEADER_LEAVES_BYTES, ROOM_KEPT_BYTES, command_bytes
 from twstock.replication.standing import Role
 from twstock.replication.storage import Loaded, Storage
 from twstock.replication.transport import Transport
 from twstock.replication.writer import Writer
 from twstock.rpc.calls import Envelope, Fetch, Peer, Status
-
-ROOM_KEPT_BYTES = 1024 * 1024
-"""Room in the log that proposals leave alone: elections must go on when the disk is full."""
 
 BACKLOG_MAX = 20_000
 """How many applied entries may wait to be saved before proposals are refused."""
@@ -213,6 +211,7 @@ class Member(Service):
         before = driver.replica.commit
         pulled = await self._transport.fetch(peer, Fetch(self._me, before))
         message = replace(pulled, source=peer, target=self._membership.id)
+        self._peer_calls().check(message)
         driver.run(lambda now: driver.replica.step(message, now))
         return bool(self.running) and before < driver.replica.commit < pulled.commit
 
@@ -259,12 +258,12 @@ class Member(Service):
         fails with OutcomeUnknown when leadership is lost on the way.
         """
         driver = self._running()
-        self.check_room()
+        self.check_room(command_bytes(len(payload)))
         return driver.propose(payload)
 
-    def check_room(self) -> None:
+    def check_room(self, bytes_more: int = 0) -> None:
         """Raise DiskFull or Overloaded when a command would be refused now."""
-        if self._room_bytes() < ROOM_KEPT_BYTES:
+        if self._room_bytes() < max(ROOM_KEPT_BYTES, bytes_more + LEADER_LEAVES_BYTES):
             raise DiskFull("disk full")
         if self._database.backlog > BACKLOG_MAX:
             raise Overloaded("applied state is saved too slowly")

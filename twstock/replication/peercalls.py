@@ -8,7 +8,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twstock.config import Limits
-from twstock.errors import BrokenInvariant, DiskFull, InvalidRequest
+from twstock.errors import BrokenInvariant, InvalidRequest
 from twstock.replication.driver import Driver
 from twstock.replication.messages import (
     AppendEntries,
@@ -18,13 +18,10 @@ from twstock.replication.messages import (
     Transfer,
     VoteRequest,
 )
+from twstock.replication.room import check_follower
 from twstock.replication.standing import Role
 from twstock.replication.transport import Transport
 from twstock.rpc.calls import Envelope, Fetch, Peer
-
-FOLLOWER_ROOM_BYTES = 512 * 1024
-"""A follower takes entries while it has this much room: less than a leader asks for, so that
-what a leader has taken finds room everywhere."""
 
 STRANGERS_MAX = 100
 """How many peers of other clusters or incarnations are remembered, to be logged once."""
@@ -65,12 +62,15 @@ class PeerCalls:
             return None
         if isinstance(message, AppendEntries):
             self._compare_digest(message)
-            if message.entries and self._room_bytes() < FOLLOWER_ROOM_BYTES:
-                raise DiskFull("disk full")
+            self.check(message)
         elif isinstance(message, VoteRequest) and message.pre_vote:
             # Before refusing out of loyalty, see whether that leader is still there.
             await self._check_leader(but=message.source)
         return await driver.answer(message)
+
+    def check(self, message: AppendEntries | Committed) -> None:
+        """Raise DiskFull for entries that would not fit into the log."""
+        check_follower(message.entries, self._driver.replica.log, self._room_bytes())
 
     async def nominate(self, nominee: int) -> None:
         """A front-end wants ``nominee`` to lead: campaign if the leader is certainly gone.

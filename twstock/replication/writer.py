@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 
 from twstock.process import Threads
 from twstock.replication.messages import Persist
+from twstock.replication.room import written_bytes
 from twstock.replication.storage import Space, Storage
 from twstock.tally import SIZES, Histogram
 
@@ -44,10 +45,11 @@ class Writer:
         self._written = written
         self._panic = panic
         self._queue: list[Persist] = []
+        self._queued_bytes = self._running_bytes = 0
         self._busy_since: float | None = None
         self._settle_at: float | None = None
         self._stopped = False
-        self.room_bytes = storage.room_bytes()
+        self._room_bytes = storage.room_bytes()
         self.space = storage.space()
         self.durable_s, self.entries = Histogram(), Histogram(SIZES)
 
@@ -55,9 +57,15 @@ class Writer:
         """How many writes wait for the one under way."""
         return len(self._queue)
 
+    @property
+    def room_bytes(self) -> int:
+        """How many bytes one more write can certainly have, after those queued and under way."""
+        return self._room_bytes - self._queued_bytes - self._running_bytes
+
     def write(self, persist: Persist) -> None:
         """Queue one write."""
         self._queue.append(persist)
+        self._queued_bytes += written_bytes(persist.entries)
         self._start()
 
     def stop(self) -> None:
@@ -79,6 +87,7 @@ class Writer:
     def _start(self) -> None:
         if self._busy_since is None and self._queue and not self._stopped:
             batch, self._queue = self._queue, []
+            self._running_bytes, self._queued_bytes = self._queued_bytes, 0
             self._busy_since = self._seconds()
             self._threads.callInThread(self._write, batch)
 
@@ -95,7 +104,8 @@ class Writer:
             self._deliver(self._done, batch, took_s, room, space)
 
     def _done(self, batch: list[Persist], took_s: float, room: int, space: Space) -> None:
-        self.room_bytes, self.space = room, space
+        self._room_bytes, self.space = room, space
+        self._running_bytes = 0
         self.durable_s.observe(took_s)
         self.entries.observe(sum(len(persist.entries) for persist in batch))
         self._busy_since = None
@@ -115,7 +125,7 @@ class Writer:
             self._deliver(self._settled, more, room, space)
 
     def _settled(self, more: bool, room: int, space: Space) -> None:
-        self.room_bytes, self.space = room, space
+        self._room_bytes, self.space = room, space
         self._busy_since = None
         if more:
             self._settle_at = self._seconds() + SETTLE_AGAIN_S

@@ -1,0 +1,177 @@
+"""Room in the log: on a nearly full disk commands are refused, and no member ends."""
+
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from tests.disks import SimulatedDisk
+from tests.members import Group
+from twstock.config import DEFAULT_TIMINGS
+from twstock.errors import DiskFull
+from twstock.replication.log import Log
+from twstock.replication.messages import AppendEntries, Committed, Entry, EntryKind, Persist
+from twstock.replication.records import HEADER_BYTES
+from twstock.replication.room import (
+    FOLLOWER_LEAVES_BYTES,
+    LEADER_LEAVES_BYTES,
+    ROOM_KEPT_BYTES,
+    check_follower,
+    written_bytes,
+)
+from twstock.replication.storage import FileStorage, MemoryStorage, Owner
+from twstock.rpc.calls import Envelope, Peer
+
+APPEND_BYTES_MAX = DEFAULT_TIMINGS.append_bytes_max
+SLACK = 10_000
+WORD = b"x" * 100_000
+
+
+def command(index: int, payload: bytes = b"buy", term: int = 1) -> Entry:
+    """One entry of a client."""
+    return Entry(index, term, EntryKind.COMMAND, payload)
+
+
+def started(tmp_path: Path, **capacities: int) -> Group:
+    """Three members, of which some have a small disk (``disk_1`` and so on), led by 3."""
+    group = Group(tmp_path)
+    for name, capacity in capacities.items():
+        number = int(name.removeprefix("disk_"))
+        group.storages[number] = MemoryStorage(100 + number, capacity, window_bytes=0)
+    group.start()
+    group.run_until(lambda: group.leader == 3)
+    return group
+
+
+def propose(group: Group, payload: bytes) -> list[Any]:
+    """Propose at the leader; what comes of it is put into the list."""
+    results: list[Any] = []
+    try:
+        group.member(group.leader).propose(payload).addBoth(results.append)
+    except DiskFull as error:
+        results.append(error)
+    return results
+
+
+def receive(group: Group, number: int, message: AppendEntries) -> list[Any]:
+    """Let a member receive a message of 3; its answer is put into the list."""
+    answers: list[Any] = []
+    envelope = Envelope(Peer("order", "test", 3, 103), message)
+    Deferred.fromCoroutine(group.member(number).receive(envelope)).addBoth(answers.append)
+    group.run(0.05)
+    return answers
+
+
+def test_no_write_takes_more_than_is_said() -> None:
+    """Whatever is written, alone or gathered, beside others or at the end of a segment, what was
+    free before covers it, and what is free then is no less than reckoned.
+    """
+    for seed in range(40):
+        random = Random(seed)
+        segment_bytes, disk = HEADER_BYTES + random.randint(500, 5000), SimulatedDisk()
+        owner = Owner("order", "test", 1, (1, 2, 3))
+        storage = FileStorage(Path("/data"), owner, segment_bytes, 2, lambda: 77, files=disk)
+        storage.open()
+        while storage.settle():
+            pass
+        disk.capacity = 0  # no segment more
+        index, room = 0, storage.room_bytes()
+        while True:
+            writes = []
+            for _ in range(random.randint(1, 3)):
+                sizes = [random.randint(0, 300) for _ in range(random.randint(1, 4))]
+                entries = tuple(command(index + k, bytes(s)) for k, s in enumerate(sizes, 1))
+                if written_bytes(entries) > room:
+                    break
+                index, room = index + len(entries), room - written_bytes(entries)
+                writes.append(Persist(index, None, entries))
+            if not writes:
+                break
+            storage.write(writes)
+            assert storage.room_bytes() >= room
+            room = storage.room_bytes()
+        storage.close()
+
+
+def test_proposals_during_one_write_share_the_room(tmp_path: Path) -> None:
+    """What the disk has not finished counts: a leader takes no more than fits, and stays."""
+    group = started(tmp_path, disk_3=ROOM_KEPT_BYTES + 3 * len(WORD))
+    group.threads[3].delay_s = 0.1
+    results = [propose(group, WORD) for _ in range(20)]
+    assert [isinstance(r, DiskFull) for (r,) in results[3:]] == [True] * 17
+    group.run(0.5)
+    assert (results[:3], group.panics) == ([[1], [2], [3]], [])
+    assert group.leader == 3
+
+
+def test_a_command_that_does_not_fit_is_refused_whatever_is_free(tmp_path: Path) -> None:
+    """A large one, too, leaves what elections need; a small one is taken then."""
+    group = started(tmp_path, disk_3=ROOM_KEPT_BYTES + SLACK)
+    (refused,) = propose(group, bytes(ROOM_KEPT_BYTES - LEADER_LEAVES_BYTES + SLACK))
+    assert isinstance(refused, DiskFull)
+    taken = propose(group, bytes(100))
+    group.run(0.1)
+    assert (taken, group.panics) == ([1], [])
+
+
+def test_a_follower_refuses_what_does_not_fit_and_takes_what_does(tmp_path: Path) -> None:
+    """The largest append is judged by its own size; no-ops take the room that is kept."""
+    group = started(tmp_path, disk_1=FOLLOWER_LEAVES_BYTES + APPEND_BYTES_MAX)
+    replica = group.member(1)._running().replica
+    last, term = replica.last_index, replica.term
+    message = AppendEntries(3, 1, term, last, term, last, sequence=7)
+    large = replace(message, entries=(command(last + 1, bytes(APPEND_BYTES_MAX), term),))
+    (answer,) = receive(group, 1, large)
+    assert isinstance(answer, Failure)
+    assert answer.check(DiskFull)
+    assert replica.last_index == last
+    assert not group.panics
+    (answer,) = receive(group, 1, replace(message, entries=(command(last + 1, term=term),)))
+    assert answer.ok
+    assert replica.last_index == last + 1
+
+
+def test_no_ops_take_the_room_that_commands_leave() -> None:
+    """Elections go on when the disk is full, as long as there is any room."""
+    noop = Entry(1, 1, EntryKind.NOOP)
+    check_follower([noop], Log(), written_bytes([noop]))
+    with pytest.raises(DiskFull):
+        check_follower([noop], Log(), written_bytes([noop]) - 1)
+    with pytest.raises(DiskFull):
+        check_follower([command(1)], Log(), FOLLOWER_LEAVES_BYTES)
+
+
+def test_what_the_log_has_needs_no_room() -> None:
+    """An append whose answer was lost comes again: it is answered, however full the disk is."""
+    log = Log([command(1), command(2)])
+    check_follower([command(1), command(2)], log, 0)
+    with pytest.raises(DiskFull):
+        check_follower([command(2), command(3)], log, FOLLOWER_LEAVES_BYTES)
+    with pytest.raises(DiskFull):
+        check_follower([command(2, term=2)], log, FOLLOWER_LEAVES_BYTES)
+
+
+def test_a_member_without_room_for_what_it_missed_goes_on_without(tmp_path: Path) -> None:
+    """A pull that does not fit ends the catching up, and not the process."""
+    group = started(tmp_path, disk_1=FOLLOWER_LEAVES_BYTES + SLACK)
+    group.kill(1)
+    done = [propose(group, WORD) for _ in range(4)]
+    group.run_until(lambda: all(done))
+    pulled: list[Committed] = []
+    real = group.member(2).fetch
+
+    async def fetch(asked: Any) -> Committed:
+        pulled.append(await real(asked))
+        return pulled[-1]
+
+    group.member(2).fetch = fetch  # type: ignore[method-assign]
+    group.start(1)
+    group.run(1.0)
+    assert pulled[0].entries
+    assert group.panics == []
+    assert group.member(1).machine.words == []
+    assert group.member(1).leader_id() == 3

@@ -1,0 +1,47 @@
+"""Room in the log: what a write takes of it, and what commands leave of it for elections.
+
+A full disk refuses commands and nothing else. A write that finds no room ends the process, so
+whether entries fit is asked of their own size before they are stepped or proposed.
+"""
+
+from collections.abc import Sequence
+from itertools import dropwhile
+
+from twstock.errors import DiskFull
+from twstock.replication.log import Log
+from twstock.replication.messages import Entry, EntryKind
+from twstock.replication.records import END_BYTES, ENTRY_OVERHEAD_BYTES
+
+ROOM_KEPT_BYTES = 1024 * 1024
+"""A leader takes commands while it has this much room, and alarms begin here."""
+
+LEADER_LEAVES_BYTES = ROOM_KEPT_BYTES // 2
+"""What every command leaves, however large it is: the no-ops of some thousand elections fit."""
+
+FOLLOWER_LEAVES_BYTES = ROOM_KEPT_BYTES // 4
+"""What commands leave at a follower: less than at a leader, so that what a leader has taken
+finds room everywhere, although other batches and segments cost a little more."""
+
+
+def written_bytes(entries: Sequence[Entry]) -> int:
+    """The most room that one write of ``entries`` takes: none ends without a marker."""
+    return command_bytes(sum([len(entry.payload) for entry in entries]), len(entries))
+
+
+def command_bytes(payload_bytes: int, entries: int = 1) -> int:
+    """The same of so many entries by the size of all their payloads; none take nothing."""
+    return payload_bytes + entries * ENTRY_OVERHEAD_BYTES + END_BYTES if entries else 0
+
+
+def check_follower(entries: Sequence[Entry], log: Log, room_bytes: int) -> None:
+    """Raise DiskFull if ``entries`` of another replica do not fit beside what ``log`` has.
+
+    Those that are in the log already are not written again. No-ops may take the room that
+    commands leave: it is there for them.
+    """
+    if written_bytes(entries) + FOLLOWER_LEAVES_BYTES <= room_bytes:
+        return
+    new = list(dropwhile(lambda entry: log.matches(entry.index, entry.term), entries))
+    commands = any(entry.kind is EntryKind.COMMAND for entry in new)
+    if written_bytes(new) + (FOLLOWER_LEAVES_BYTES if commands else 0) > room_bytes:
+        raise DiskFull("disk full")
