@@ -544,11 +544,40 @@ MUTANTS = (
         "    return int(float(price) * 100)\n",
         ("tests/test_admin.py",),
     ),
+    # Terms that no election can have led to.
+    Mutant(
+        "any term of a peer is believed",
+        DISK + "peercalls.py",
+        "        self._driver.check_term(message, message.source)\n",
+        "",
+        ("tests/test_member.py",),
+    ),
+    Mutant(
+        "any term of an entry is believed",
+        DISK + "driver.py",
+        "            term = max(term, message.entries[-1].term)",
+        "            pass",
+        ("tests/test_member.py",),
+    ),
+    Mutant(
+        "any term of a reply is believed",
+        DISK + "driver.py",
+        "            self.check_term(reply, peer)",
+        "            pass",
+        ("tests/test_member.py",),
+    ),
+    Mutant(
+        "every message with a wrong term is logged",
+        DISK + "driver.py",
+        "            self._disbelieved.add(peer)\n",
+        "",
+        ("tests/test_member.py",),
+    ),
     # Room on the disk.
     Mutant(
         "a write under way takes no room",
         DISK + "writer.py",
-        "        return self._room_bytes - self._queued_bytes - self._running_bytes\n",
+        "        return max(0, self._room_bytes - self._queued_bytes - self._running_bytes)\n",
         "        return self._room_bytes\n",
         ("tests/test_room.py",),
     ),
@@ -569,8 +598,8 @@ MUTANTS = (
     Mutant(
         "a follower takes whatever is appended",
         DISK + "peercalls.py",
-        "            self.check(message)\n",
-        "",
+        "        if isinstance(message, AppendEntries | Committed):\n            check_follower(",
+        "        if isinstance(message, Committed):\n            check_follower(",
         ("tests/test_room.py",),
     ),
     Mutant(

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
 from tests.members import Group
@@ -18,7 +20,17 @@ from twstock.errors import (
     Unavailable,
     WipedStorage,
 )
-from twstock.replication.messages import AppendEntries
+from twstock.replication.driver import TERMS_AHEAD_MAX
+from twstock.replication.messages import (
+    AppendEntries,
+    AppendReply,
+    Committed,
+    Entry,
+    EntryKind,
+    Request,
+    Transfer,
+    VoteRequest,
+)
 from twstock.replication.room import ROOM_KEPT_BYTES
 from twstock.replication.storage import MemoryStorage
 from twstock.rpc.calls import Envelope, Fetch, Peer
@@ -235,6 +247,74 @@ def test_message_of_a_stranger_is_refused(group: Group, wrong: dict[str, object]
     fetching = Deferred.fromCoroutine(group.member(1).fetch(Fetch(peer, 0)))
     assert failure_of(fetching)[0].check(InvalidRequest)
     assert group.member(1).term() < 2**60
+
+
+ABSURD = 2**63 - 1
+WRONG = Entry(3, ABSURD, EntryKind.COMMAND, b"x")
+UNBELIEVABLE: list[Request] = [
+    AppendEntries(2, 1, ABSURD, 0, 0, 0, sequence=1),
+    AppendEntries(2, 1, 2, 2, 1, 0, (WRONG,), sequence=1),
+    VoteRequest(2, 1, ABSURD, 9, 1, pre_vote=True, sequence=1),
+    VoteRequest(2, 1, ABSURD, 9, 1, transfer=True, sequence=1),
+    Transfer(2, 1, ABSURD, sequence=1),
+]
+
+
+def terms(group: Group) -> list[int]:
+    """The terms that the members' disks hold, those of their last entries among them."""
+    loaded = [storage.open() for storage in group.storages.values()]
+    return [max(found.hard_state.term, found.log.last_term) for found in loaded]
+
+
+def test_absurd_term_of_a_known_peer_is_refused(group: Group) -> None:
+    """Believed once, such a term would be kept by all, and no message could carry the next."""
+    group.run_until(lambda: group.leader == 3)
+    propose(group)
+    peer, refused = Peer("order", "test", 2, 102), []
+    with capturedLogs() as logged:
+        for message in UNBELIEVABLE * 2:
+            receiving = Deferred.fromCoroutine(group.member(1).receive(Envelope(peer, message)))
+            refused += failure_of(receiving)
+            group.run(0.01)
+    assert [failure.type for failure in refused] == [InvalidRequest] * 10
+    assert [event["peer"] for event in logged] == ["order-2"]
+    group.run(1.0)
+    assert (group.leader, terms(group), group.panics) == (3, [1, 1, 1], [])
+
+
+def test_absurd_term_of_an_answer_is_not_believed(group: Group) -> None:
+    """Neither what is pulled at a start nor what is replied leads into such a term."""
+    group.run_until(lambda: group.leader == 3)
+    propose(group)
+    group.kill(1)
+    propose(group)
+    asked: list[object] = []
+
+    async def fetch(_fetch: Fetch) -> Committed:
+        asked.append(_fetch)
+        return Committed(2, 0, ABSURD, 2, 1, 3, (replace(WRONG, term=1),))
+
+    async def receive(envelope: Envelope) -> Any:
+        asked.append(envelope)
+        return AppendReply(2, 3, ABSURD, False, 0)
+
+    group.member(2).fetch = fetch  # type: ignore[method-assign]
+    group.member(2).receive = receive  # type: ignore[method-assign]
+    group.start(1)
+    group.run(0.5)
+    assert {Fetch, Envelope} <= set(map(type, asked))
+    assert (group.leader, terms(group), group.panics) == (3, [1, 1, 1], [])
+    assert group.member(1).machine.words == [b"x", b"x"]
+
+
+def test_member_that_was_away_for_many_terms_follows(group: Group) -> None:
+    """A term that elections may have led to is believed, however far it is."""
+    group.run_until(lambda: group.leader == 3)
+    peer = Peer("order", "test", 2, 102)
+    far = AppendEntries(2, 1, 1 + TERMS_AHEAD_MAX, 0, 0, 0)
+    Deferred.fromCoroutine(group.member(1).receive(Envelope(peer, far)))
+    assert group.member(1).term() == 1 + TERMS_AHEAD_MAX
+    group.run_until(lambda: group.leader == 3 and group.member(3).term() > TERMS_AHEAD_MAX)
 
 
 def test_different_state_at_the_same_index_stops_the_process(group: Group) -> None:

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twstock.errors import NotLeader, OutcomeUnknown, TwstockError, Unavailable
+from twstock.errors import InvalidRequest, NotLeader, OutcomeUnknown, TwstockError, Unavailable
 from twstock.replication.database import Database
 from twstock.replication.messages import (
     AppendEntries,
@@ -31,6 +32,11 @@ from twstock.tally import SIZES, Histogram
 
 DIGESTS_MAX = 4096
 """Of how many applied indices the digest is remembered, to compare it with the leader's."""
+
+TERMS_AHEAD_MAX = 2**32
+"""How far the term of a message may be above the own one. Elections ten times a second would
+take thirteen years for it; a wrong number that is believed is kept by all members for good, and
+near the largest that a message can carry it ends them at every election, restarted or not."""
 
 
 class StateMachine(Protocol):
@@ -59,6 +65,8 @@ class Driver:
     leader was found.
     """
 
+    _log = Logger()
+
     def __init__(
         self,
         me: Peer,
@@ -85,6 +93,7 @@ class Driver:
         self._answers: dict[tuple[int, int], Deferred[Reply]] = {}
         self._digests: OrderedDict[int, bytes] = OrderedDict({applied: machine.digest})
         self._leading_term = self._campaign_term = self._leader_id = 0
+        self._disbelieved: set[int] = set()
         self._stopped = False
         self.applied = applied
         self.commit_s, self.append_entries = Histogram(), Histogram(SIZES)
@@ -129,6 +138,25 @@ class Driver:
         self._waiting[self.replica.last_index] = (self.replica.term, now, result)
         self.run(lambda _now: ready)
         return result
+
+    def check_term(self, message: Message, peer: int) -> None:
+        """Raise InvalidRequest for a message of ``peer`` whose term no election can have led to,
+        before anything is made of it. That is logged once: the peer may go on for ever.
+        """
+        term, own = message.term, self.replica.term
+        if isinstance(message, AppendEntries | Committed) and message.entries:
+            term = max(term, message.entries[-1].term)  # no entry has a newer one than the last
+        if term <= own + TERMS_AHEAD_MAX:
+            return
+        if peer not in self._disbelieved:
+            self._disbelieved.add(peer)
+            self._log.error(
+                "refuses messages of {peer}: term {term} cannot follow {own}",
+                peer=f"{self._me.group}-{peer}",
+                term=term,
+                own=own,
+            )
+        raise InvalidRequest("term", "no election can have led to it")
 
     async def answer(self, request: Request) -> Reply:
         """Step a peer's request and wait for the replica's reply to it."""
@@ -183,15 +211,16 @@ class Driver:
             if isinstance(message, AppendEntries) and message.entries:
                 self.append_entries.observe(len(message.entries))
             sending = self._transport.send(message.target, Envelope(self._me, message))
-            sending.addCallbacks(self._replied, self._lost, errbackArgs=(message,))
+            sending.addCallback(self._replied, message.target).addErrback(self._lost, message)
             sending.addErrback(self._panic)
         elif not isinstance(message, Committed):
             answer = self._answers.pop((message.target, message.sequence), None)
             if answer is not None:
                 answer.callback(message)
 
-    def _replied(self, reply: Reply | None) -> None:
+    def _replied(self, reply: Reply | None, peer: int) -> None:
         if reply is not None:
+            self.check_term(reply, peer)  # one that is not believed is as good as lost
             self.run(lambda now: self.replica.step(reply, now))
 
     def _lost(self, failure: Failure, message: Message) -> None:

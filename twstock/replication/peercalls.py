@@ -14,6 +14,7 @@ from twstock.replication.messages import (
     AppendEntries,
     Committed,
     Entry,
+    Request,
     Timings,
     Transfer,
     VoteRequest,
@@ -57,20 +58,24 @@ class PeerCalls:
         """Step a peer's request; answers with the replica's reply to it, None for a Transfer."""
         driver, message = self._driver, envelope.message
         self._check(envelope)
+        self.check(message)
         if isinstance(message, Transfer):
             driver.run(lambda now: driver.replica.step(message, now))
             return None
         if isinstance(message, AppendEntries):
             self._compare_digest(message)
-            self.check(message)
         elif isinstance(message, VoteRequest) and message.pre_vote:
             # Before refusing out of loyalty, see whether that leader is still there.
             await self._check_leader(but=message.source)
         return await driver.answer(message)
 
-    def check(self, message: AppendEntries | Committed) -> None:
-        """Raise DiskFull for entries that would not fit into the log."""
-        check_follower(message.entries, self._driver.replica.log, self._room_bytes())
+    def check(self, message: Request | Committed) -> None:
+        """Raise InvalidRequest or DiskFull for what must not be stepped: a term that is too far
+        ahead, entries that may not fit into the log.
+        """
+        self._driver.check_term(message, message.source)
+        if isinstance(message, AppendEntries | Committed):
+            check_follower(message.entries, self._driver.replica.log, self._room_bytes())
 
     async def nominate(self, nominee: int) -> None:
         """A front-end wants ``nominee`` to lead: campaign if the leader is certainly gone.

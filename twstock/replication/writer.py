@@ -60,7 +60,7 @@ class Writer:
     @property
     def room_bytes(self) -> int:
         """How many bytes one more write can certainly have, after those queued and under way."""
-        return self._room_bytes - self._queued_bytes - self._running_bytes
+        return max(0, self._room_bytes - self._queued_bytes - self._running_bytes)
 
     def write(self, persist: Persist) -> None:
         """Queue one write."""
