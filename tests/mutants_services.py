@@ -544,6 +544,14 @@ MUTANTS = (
         "    return int(float(price) * 100)\n",
         ("tests/test_admin.py",),
     ),
+    # Stopping.
+    Mutant(
+        "a stage that fails to stop leaves the others running",
+        "twstock/process.py",
+        '                    self._log.failure("stopping {stage} failed", stage=stage)\n',
+        "                    raise\n",
+        ("tests/test_process_module.py",),
+    ),
     # Terms that no election can have led to.
     Mutant(
         "any term of a peer is believed",

@@ -11,6 +11,7 @@ import pytest
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 
@@ -241,9 +242,11 @@ class Stage(Service):
         self.diary.append(f"{self.name} starts")
 
     def stopService(self):
-        """Stop when ``ending`` fires."""
+        """Stop when ``ending`` fires; raise it if it is an error."""
         super().stopService()
         self.diary.append(f"{self.name} stops")
+        if isinstance(self.ending, Exception):
+            raise self.ending
         return self.ending
 
 
@@ -273,6 +276,23 @@ def test_a_stage_that_cannot_start_is_told_and_the_started_ones_stop():
     assert refusals == [str(error)]
     stages.stopService()
     assert diary == ["a starts", "a stops"]
+
+
+@pytest.mark.logs_failures
+def test_a_stage_that_fails_to_stop_keeps_no_other_from_it():
+    """The failure is logged, whether it is raised or comes later, and those below are stopped."""
+    diary, raised, later = [], ZeroDivisionError(), Deferred()
+    stages = Stages(
+        [Stage("a", diary), Stage("b", diary, raised), Stage("c", diary, later)], lambda why: None
+    )
+    stages.startService()
+    with capturedLogs() as logged:
+        stopped = stages.stopService()
+        later.errback(ValueError())
+    assert stopped.result is None
+    assert diary[3:] == ["c stops", "b stops", "a stops"]
+    failures = [event["log_failure"].value for event in logged if "log_failure" in event]
+    assert list(map(type, failures)) == [ValueError, ZeroDivisionError]
 
 
 def test_an_error_that_nobody_foresaw_is_not_a_refusal():

@@ -260,7 +260,9 @@ class Stages(Service):
             self._refuse(str(error))
 
     def stopService(self) -> "Deferred[None]":
-        """Stop all that run."""
+        """Stop all that run. One that fails to is logged, and keeps no other from it: a replica
+        has to hand over and close its log whatever became of what stood on it.
+        """
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
@@ -268,7 +270,10 @@ class Stages(Service):
         self._log.info("is asked to stop")
         for stage in reversed(self._stages):
             if stage.running:
-                await maybeDeferred(stage.stopService)
+                try:
+                    await maybeDeferred(stage.stopService)
+                except Exception:
+                    self._log.failure("stopping {stage} failed", stage=stage)
         self._log.info("has stopped")
 
 
