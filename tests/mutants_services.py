@@ -544,6 +544,13 @@ MUTANTS = (
         "    return int(float(price) * 100)\n",
         ("tests/test_admin.py",),
     ),
+    Mutant(
+        "a loss is told each time it is asked for",
+        CATALOG + "service.py",
+        "            self._loss = result.reason\n",
+        "",
+        ("tests/test_catalog.py",),
+    ),
     # Stopping.
     Mutant(
         "a stage that fails to stop leaves the others running",

@@ -359,6 +359,16 @@ def test_a_loss_is_refused_loudly(scene: Scene, epoch: int) -> None:
     assert [str(event["log_level"]) for event in logged] == ["<LogLevel=critical>"]
 
 
+def test_a_loss_is_told_once_for_each_reason(scene: Scene) -> None:
+    """The order leader asks again and again, and is refused each time; the log says it once."""
+    with capturedLogs() as logged:
+        for known in (5, 5, 5, 6, 6):
+            with pytest.raises(CorruptStorage):
+                result_of(scene.catalog.begin_epoch(BeginEpoch(1, known)))
+    told = [event["reason"] for event in logged]
+    assert [reason.partition(" to ")[2][0] for reason in told] == ["5", "6"]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

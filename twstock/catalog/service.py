@@ -127,8 +127,8 @@ class Catalog:
         self._wall_ms = wall_ms
         self._random_key = random_key
         self._panic = panic
-        self._term = 0
-        self._changes_shown = 0
+        self._term = self._changes_shown = 0
+        self._loss = ""
         member.on_leading = self._begin
         member.on_leading_ended = self.stop
 
@@ -240,8 +240,7 @@ class Catalog:
         listed = self._listed(request) or self._accepted(await self._propose(request))
         assert isinstance(listed, ExecutedTrades)
         await self._publisher.everything()
-        trades = fitting(listed.trades, self._limits.message_bytes_max)
-        return replace(listed, trades=tuple(trades))
+        return replace(listed, trades=tuple(fitting(listed.trades, self._limits.message_bytes_max)))
 
     def _listed(self, request: BeginEpoch) -> ExecutedTrades | None:
         """The list without a log entry, where the fence stands already and this is the leader
@@ -338,7 +337,9 @@ class Catalog:
         if isinstance(result, Stale):
             raise StaleEpoch(result.reason)
         if isinstance(result, Lost):
-            self._log.critical("committed data is lost: {reason}", reason=result.reason)
+            if result.reason != self._loss:  # the order leader asks again and again
+                self._log.critical("committed data is lost: {reason}", reason=result.reason)
+            self._loss = result.reason
             raise CorruptStorage(result.reason)
         return result
 
@@ -347,8 +348,7 @@ class Catalog:
         await self._publisher.publish(self._found(names))
 
     def _found(self, names: Iterable[str]) -> list[Stock]:
-        found = (self._state.stock(name) for name in names)
-        return [stock for stock in found if stock is not None]
+        return [stock for name in names if (stock := self._state.stock(name)) is not None]
 
     # --- leading -----------------------------------------------------------------------------
 
