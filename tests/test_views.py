@@ -94,7 +94,7 @@ def scene(tmp_path: Path) -> Scene:
 def stop(scene: Scene) -> None:
     """Stop the view."""
     done: list[object] = []
-    Deferred.fromCoroutine(scene.view.stopService()).addBoth(done.append)
+    scene.view.stopService().addBoth(done.append)
     assert done == [None]
     assert scene.clock.getDelayedCalls() == []
 

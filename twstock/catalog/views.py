@@ -72,13 +72,13 @@ class StocksView(Service):
         super().startService()
         self._loop.start(self._every_s)
 
-    async def stopService(self) -> None:
+    def stopService(self) -> "Deferred[None]":
         """Write a last time, without pauses: there is not much time to stop."""
         super().stopService()
         self._is_stopping = True
         if self._loop.running:
             self._loop.stop()
-        await self._write()
+        return Deferred.fromCoroutine(self._write())
 
     async def _refresh(self) -> None:
         began = self._clock.seconds()
