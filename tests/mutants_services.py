@@ -198,16 +198,16 @@ MUTANTS = (
     Mutant(
         "listed trades are not published",
         CATALOG + "service.py",
-        "        await self._publisher.everything()\n        return listed\n",
-        "        return listed\n",
+        "        await self._publisher.everything()\n        return replace(",
+        "        return replace(",
         ("tests/test_catalog.py",),
     ),
     Mutant(
         "only listed trades are published",
         CATALOG + "service.py",
-        "        await self._publisher.everything()\n        return listed\n",
+        "        await self._publisher.everything()\n        return replace(",
         "        await self._publish(trade.order.name for trade in listed.trades)\n"
-        "        return listed\n",
+        "        return replace(",
         ("tests/test_catalog.py",),
     ),
     Mutant(
@@ -539,9 +539,9 @@ MUTANTS = (
     ),
     Mutant(
         "a price is rounded",
-        WEB + "bodies.py",
-        "    return int(Decimal(price) * 100)\n",
-        "    return int(float(price) * 100)\n",
+        "twstock/market.py",
+        "    return int(Decimal(text) * 100) if",
+        "    return int(float(text) * 100) if",
         ("tests/test_admin.py",),
     ),
     Mutant(
