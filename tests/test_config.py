@@ -84,12 +84,13 @@ def with_room(limits):
 
 
 def with_lease(timings):
-    """The same timings with leases that end in time."""
+    """The same timings with leases that end in time, and appends that fit into a segment."""
     return replace(
         timings,
         heartbeat_s=timings.election_s / 2,
         lease_fraction=min(timings.lease_fraction, 0.9),
         lease_drain_s=max(timings.lease_drain_s, Limits().cache_lease_s),
+        append_bytes_max=min(timings.append_bytes_max, SEGMENT_BYTES_MIN // 4),
     )
 
 
@@ -250,6 +251,14 @@ def test_segments_need_room_for_elections():
     """A log that could never take an order is refused when it is configured."""
     with pytest.raises(ConfigError, match=r"limits\.segment_bytes"):
         parse(f"{GOOD}[limits]\nsegment_bytes = 1048576")
+
+
+def test_an_append_fits_into_a_segment():
+    """A follower that could never take what it is sent would stay behind for ever."""
+    timings = "[timings]\nappend_bytes_max = "
+    assert parse(f"{GOOD}{timings}4194304").timings.append_bytes_max == 4194304
+    with pytest.raises(ConfigError, match=r"timings\.append_bytes_max: expected at most"):
+        parse(f"{GOOD}{timings}4194305")
 
 
 CAN_DO_WITHOUT = """cache_size changes_max drain_s feed_subscribers_max feed_recent_trades

@@ -358,6 +358,9 @@ def _check(cluster: Cluster) -> None:
     limits, timings = cluster.limits, cluster.timings
     if limits.segment_bytes < SEGMENT_BYTES_MIN:
         raise ConfigError(f"limits.segment_bytes: expected at least {SEGMENT_BYTES_MIN}")
+    if timings.append_bytes_max > limits.segment_bytes // 4:
+        # One message is one write, beside what is kept, and entries take more than their payloads.
+        raise ConfigError("timings.append_bytes_max: expected at most a fourth of segment_bytes")
     if timings.heartbeat_s >= timings.election_s:
         raise ConfigError("timings.heartbeat_s: expected less than election_s")
     if timings.lease_fraction >= 1:
