@@ -683,6 +683,43 @@ MUTANTS = (
         ("tests/test_leading.py",),
     ),
     Mutant(
+        "replays that are always there put reconciliation off",
+        ORDER + "leading.py",
+        "            if now >= self._reconcile_at:\n",
+        "            if now >= self._reconcile_at and not self._desk.has_waiting:\n",
+        ("tests/test_leading.py",),
+    ),
+    Mutant(
+        "orders that are answered from the records restart the wait",
+        ORDER + "leading.py",
+        "                self._is_idle = False\n",
+        "                self._is_idle = False\n"
+        "                if self._desk.has_waiting:\n"
+        "                    self._told_of_all()\n",
+        ("tests/test_leading.py",),
+    ),
+    Mutant(
+        "a slow reconciliation is followed by another",
+        ORDER + "leading.py",
+        "        finally:\n            self._told_of_all()\n",
+        "        finally:\n            self._reconcile_at += self._limits.reconcile_every_s\n",
+        ("tests/test_leading.py",),
+    ),
+    Mutant(
+        "orders that come end the pause after a failure",
+        ORDER + "leading.py",
+        "        if self._is_idle:\n            self._wake()\n",
+        "        self._wake()\n",
+        ("tests/test_leading.py",),
+    ),
+    Mutant(
+        "a request whose orders are all refused wakes the leader",
+        ORDER + "leading.py",
+        "        if not self._desk.has_waiting:\n            return\n        if ids",
+        "        if ids",
+        ("tests/test_leading.py",),
+    ),
+    Mutant(
         "what a lost leader sent is called without effect",
         ORDER + "leading.py",
         "            if key in held or self._desk.may_have_traded(key):\n",

@@ -384,6 +384,84 @@ def test_direct_trades_become_orders_in_time(desk: Desk) -> None:
     assert desk.orders.state.by_key("direct-2") is not None
 
 
+def test_replays_do_not_put_direct_trades_off(desk: Desk) -> None:
+    """Orders that are answered from the records say nothing of what the catalog has traded."""
+    leading = desk.lead(1)
+    place(leading, order("a"))
+    desk.catalog.apply(DirectTrade(order("direct"), 5))
+    for _ in range(11):
+        assert place(leading, order("a")) == [Placement(1, "", True, 1)]
+        desk.run(0.1)
+    assert desk.orders.state.last_number == 2
+
+
+def test_replays_that_are_looked_up_do_not_put_direct_trades_off(desk: Desk) -> None:
+    """Nor do so many that there is always one on the desk: the tables are asked for old ones."""
+    leading = desk.lead(1)
+    place(leading, order("a"))
+    desk.catalog.apply(DirectTrade(order("direct"), 5))
+    trade = desk.orders.state.order(1)
+    lookups: list[Deferred[dict[str, Trade]]] = []
+
+    def find_keys(keys: Sequence[str]) -> "Deferred[dict[str, Trade]]":
+        lookups.append(Deferred())
+        return lookups[-1]
+
+    desk.orders.find_keys = find_keys  # type: ignore[method-assign]
+    place(leading, order("a"))
+    for number in range(11):
+        place(leading, order(f"again-{number}"))
+        desk.run(0.1)
+        assert trade is not None
+        lookups.pop(0).callback({"a": trade, f"again-{number - 1}": trade})
+    assert desk.orders.state.last_number == 2
+
+
+def test_a_slow_reconciliation_is_not_followed_by_another(desk: Desk) -> None:
+    """What waits has its turn between two of them, however long one takes."""
+    leading = desk.lead(1)
+    desk.catalog.held = []
+    desk.run(1.1)
+    place(leading, order("a"))
+    desk.run(2.0)
+    assert desk.catalog.batches == []
+    (listing,) = desk.catalog.held
+    listing.errback(OutcomeUnknown("out of time"))
+    assert len(desk.catalog.batches) == 1
+
+
+@pytest.mark.parametrize("error", [Overloaded("busy"), OutcomeUnknown("gone")])
+def test_orders_that_come_do_not_end_a_pause(desk: Desk, error: Exception) -> None:
+    """A catalog that fails is asked once in a while, however much there is to do."""
+    leading = desk.lead(1)
+    desk.catalog.refuse = error
+    results = [place(leading, order(key)) for key in "abcd"]
+    assert len(desk.catalog.batches) == 1
+    leading.end()
+    assert desk.clock.getDelayedCalls() == []
+    assert [len(result) for result in results] == [1, 1, 1, 1]
+
+
+def test_orders_that_come_do_not_end_the_pause_of_a_new_leader(desk: Desk) -> None:
+    """Nor do they when all of them are refused."""
+    desk.catalog.lose_requests = 2
+    leading = desk.lead(1)
+    leading.go()
+    leading.go()
+    assert desk.catalog.lose_requests == 1
+    assert not leading.is_serving
+    desk.run()
+    assert leading.is_serving
+
+
+def test_what_queues_nothing_wakes_nobody(desk: Desk) -> None:
+    """The catalog is not asked because a request came whose orders were all refused."""
+    leading = desk.lead(1)
+    before = desk.catalog.index, [*desk.clock.getDelayedCalls()]
+    leading.go()
+    assert (desk.catalog.index, desk.clock.getDelayedCalls()) == before
+
+
 def test_recording_is_tried_until_there_is_room(desk: Desk) -> None:
     """A leader that cannot propose for a while (giving way, disk full) leaves no gap."""
     leading = desk.lead(1)

@@ -86,9 +86,7 @@ class Desk:
         return tuple(taken)
 
     def send(self, orders: Sequence[Order], recorded: int, at_ms: int) -> Batch:
-        """Make the next batch; it is under way until ``learn``. Without orders it still
-        learns of trades that were made at the catalog directly.
-        """
+        """Make the next batch; it is under way until ``learn``."""
         if self._under_way is not None:
             raise BrokenInvariant(f"batch {self._under_way.number} is still under way")
         self._batches += 1

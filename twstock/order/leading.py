@@ -70,6 +70,8 @@ class Leading:
         self._origin: Ids = ()
         self._until: dict[str, float] = {}
         self._woken: Deferred[None] | None = None
+        self._is_idle = False
+        self._reconcile_at = 0.0
         self._ended = False
         self.reason = "the catalog's trades are being listed"
 
@@ -123,25 +125,33 @@ class Leading:
                 self._until[order.key] = until
 
     def go(self) -> None:
-        """Begin with what waits on the desk, unless a batch is under way."""
+        """Begin with what waits on the desk, unless a batch is under way. A pause after a failure
+        goes on: the more orders come, the more often the catalog would be asked.
+        """
+        if not self._desk.has_waiting:
+            return
         if ids := origin.current():
             self._origin = origin.together((self._origin, ids))
-        self._wake()
+        if self._is_idle:
+            self._wake()
 
     # --- the work of the term, one step after the other --------------------------------------
 
     async def _work(self) -> None:
         await self._begin()
         while not self._ended:
-            if not self._desk.has_waiting:
-                await self._sleep(self._limits.reconcile_every_s)
-            if self._ended:
-                return
+            now = self._clock.seconds()
+            if now < self._reconcile_at and not self._desk.has_waiting:
+                self._is_idle = True
+                await self._sleep(self._reconcile_at - now)
+                self._is_idle = False
+                continue
             origin.work_for(self._origin)
-            if self._desk.has_waiting:
-                await self._trade()
-            else:
+            # First, or orders that are answered from the records would put it off for ever.
+            if now >= self._reconcile_at:
                 await self._reconcile()
+            else:
+                await self._trade()
 
     async def _begin(self) -> None:
         """Fence off older leaders, and record what they left, all of it."""
@@ -154,6 +164,7 @@ class Leading:
             left += len(trades)
             await self._record(trades)
             is_all = self._desk.known >= listed.last_number
+        self._told_of_all()
         if not self._ended:
             self.reason = ""
             self._log.info("takes orders", epoch=self._desk.epoch, trades_left=left)
@@ -168,6 +179,12 @@ class Leading:
             return  # nothing is lost: the next batch or reconciliation lists them again
         else:
             await self._record(self._desk.learn_trades(listed.trades))
+        finally:
+            self._told_of_all()
+
+    def _told_of_all(self) -> None:
+        """The catalog has listed its trades, or could not: it is not asked again for a while."""
+        self._reconcile_at = self._clock.seconds() + self._limits.reconcile_every_s
 
     async def _trade(self) -> None:
         """One batch, from the queue to the proposal of its orders."""
@@ -184,8 +201,10 @@ class Leading:
         result = await self._execute(batch)
         if result is None:
             return
+        now = self._clock.seconds()
         self._counts.batch_orders.observe(len(new))
-        self._counts.batch_s.observe(self._clock.seconds() - began)
+        self._counts.batch_s.observe(now - began)
+        self._reconcile_at = now + self._limits.reconcile_every_s  # direct trades came with it
         learnt = self._desk.learn(result)
         # The caches are waited for while a majority records the trades, and the next batch goes.
         self._unpublished.learn(result.unpublished)
