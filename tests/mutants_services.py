@@ -683,6 +683,13 @@ MUTANTS = (
         ("tests/test_leading.py",),
     ),
     Mutant(
+        "a leader has a moment for a page that nobody else tells",
+        WEB + "tiers.py",
+        "self.ask_leader(methods.LIST_ORDERS, page)",
+        "self.ask_any(methods.LIST_ORDERS, page)",
+        ("tests/test_tiers.py",),
+    ),
+    Mutant(
         "replays that are always there put reconciliation off",
         ORDER + "leading.py",
         "            if now >= self._reconcile_at:\n",

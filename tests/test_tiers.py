@@ -593,6 +593,18 @@ def test_a_leader_that_is_slow_to_answer_one_question_leads_on() -> None:
     assert lost[0] is None
 
 
+def test_a_page_of_orders_may_take_the_leader_its_time() -> None:
+    """Nobody else tells one, so it has the whole budget, and no follower is asked."""
+    group, orders = Group(), Orders((TRADE,), 0)
+    leader = group.members[3]
+    leader.replies["ListOrders"] = HANG
+    result = ask(group, lambda: group.tier.list(Page(0, 10)))
+    group.advance(LIMITS.request_budget_s / 2)
+    leader.settle(leader.of("ListOrders")[0], orders)
+    assert result == [orders]
+    assert [len(member.of("ListOrders")) for member in group.members.values()] == [0, 0, 1]
+
+
 def test_no_order_is_denied_without_a_leader() -> None:
     """A follower that does not have it cannot say that nobody has: 503, not 404."""
     group = Group()

@@ -74,8 +74,8 @@ class OrderTier(Tier):
         return await self.ask_any(methods.ORDER_DETAILS, number)
 
     async def list(self, page: Page) -> Orders:
-        """A page of executed orders."""
-        return await self.ask_any(methods.LIST_ORDERS, page)
+        """A page of executed orders, which only the leader tells."""
+        return await self.ask_leader(methods.LIST_ORDERS, page)
 
     async def committed(self, page: Page) -> Orders:
         """A page of executed orders as any replica has them: nothing tells that it is the newest.
