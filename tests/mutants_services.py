@@ -683,6 +683,27 @@ MUTANTS = (
         ("tests/test_leading.py",),
     ),
     Mutant(
+        "a loss that only the answer shows is not noticed",
+        ORDER + "leading.py",
+        "        self._desk.check_listed(listed.trades, listed.last_number)\n",
+        "",
+        ("tests/test_leading.py",),
+    ),
+    Mutant(
+        "a leader denies orders that its group may have lost",
+        ORDER + "service.py",
+        "        if self._leading is None or not self._leading.is_serving:\n",
+        "        if False:\n",
+        ("tests/test_order_service.py",),
+    ),
+    Mutant(
+        "a page says that nothing follows what may be lost",
+        ORDER + "service.py",
+        "        if max(request.after, 0) + limit < self.last_number():\n",
+        "        if True:\n",
+        ("tests/test_order_service.py",),
+    ),
+    Mutant(
         "a leader has a moment for a page that nobody else tells",
         WEB + "tiers.py",
         "self.ask_leader(methods.LIST_ORDERS, page)",
@@ -855,7 +876,7 @@ MUTANTS = (
     Mutant(
         "a follower denies an order",
         ORDER + "service.py",
-        "        self._check_reads()\n        return None\n",
+        "        self._check_absence()\n        return None\n",
         "        return None\n",
         ("tests/test_order_service.py",),
     ),

@@ -21,7 +21,7 @@ import pytest
 
 from twstock.catalog.changes import Lost, Snapshot, Stale
 from twstock.catalog.state import CatalogState
-from twstock.errors import BrokenInvariant
+from twstock.errors import BrokenInvariant, CorruptStorage
 from twstock.market import (
     Batch,
     BatchResult,
@@ -40,6 +40,7 @@ from twstock.market import (
 from twstock.order.desk import Desk, Place
 from twstock.order.state import OrderState
 from twstock.order.unpublished import Question, Unpublished
+from twstock.replication.messages import Applied
 from twstock.rpc.calls import ExecutedTrades
 from twstock.rpc.wire.commands import encode_catalog_command, encode_order_record
 
@@ -443,6 +444,7 @@ class World:
         leader = leader._replace(answer=None, phase="serving")
         try:
             if isinstance(answer, ExecutedTrades):
+                desk.check_listed(answer.trades, answer.last_number)
                 trades = desk.learn_trades(answer.trades) if self.rules.records_list else ()
                 leader = leader._replace(desk=freeze(desk))
             else:
@@ -451,7 +453,7 @@ class World:
                 trades = learnt.trades
                 leader = self.ask(leader._replace(desk=freeze(desk)), answer.unpublished)
                 state, leader = self.refuse_orders(state, leader, answer, learnt.settled)
-        except BrokenInvariant as error:
+        except (BrokenInvariant, CorruptStorage) as error:
             raise Violation(str(error)) from None
         if self.rules.answers_early:
             for trade in trades:
@@ -679,6 +681,16 @@ class NoFence(CatalogState):
         return super()._trade(entry, batch)
 
 
+class TakesLateQuestionsForLosses(CatalogState):
+    """Expects of a copy of an epoch's first question what is recorded by the time that it comes."""
+
+    def _begin_epoch(self, entry: bytes, begin: BeginEpoch) -> Any:
+        """Break the rule."""
+        if begin.epoch == self._fence and begin.after < self._recorded:
+            return Applied(Lost(f"orders {begin.after + 1} to {self._recorded}"))
+        return super()._begin_epoch(entry, begin)
+
+
 class NoTurns(CatalogState):
     """Executes a late copy of a batch that was answered long ago."""
 
@@ -760,6 +772,7 @@ RETRIES = Rules(asks=((BUY, 0), (BUY, 0), (BUY, 1), (BUY, 1)))
         Rules(asks=((DIRECT.order, 0), (BUY, 0)), directs=1, replays_unpublished=True),
         replace(RETRIES, looks_up_keys=False),
         Rules(asks=((BUY, 0),) * 2 + ((SELL, 0),), catalog=NoTurns),
+        Rules(asks=((BUY, 0), (SELL, 0)), catalog=TakesLateQuestionsForLosses),
         replace(RETRIES, catalog=ForgetsTooEarly),
         Rules(asks=((TOO_MUCH, 0), (TOO_MUCH, 0), (SELL, 0)), catalog=ForgetsRefusals),
         Rules(asks=((BUY, 0), (SELL, 0)), refusals=1, withdraws_in_doubt=True),

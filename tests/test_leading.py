@@ -373,6 +373,28 @@ def test_catalog_that_lost_trades_is_not_traded_with(desk: Desk) -> None:
         place(leading, order("b"))
 
 
+@pytest.mark.parametrize("left", [0, 1])
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_orders_that_were_lost_are_missed(desk: Desk, epoch: int, left: int) -> None:
+    """Older copies of the order log were brought back, and the catalog knows that what they lack
+    was recorded. Their leader may even be elected in the epoch that has the fence.
+    """
+    first = desk.lead(1)
+    for key in "abc":
+        place(first, order(key))
+    first.end()
+    for number in range(left):  # and nobody has recorded these
+        desk.catalog.apply(DirectTrade(order(f"direct-{number}"), 5))
+    assert desk.catalog.state.recorded == 2
+    desk.orders = Orders()
+    leading = desk.lead(epoch)
+    desk.run()
+    assert not leading.is_serving
+    assert "lost orders 1 to 2" in leading.reason
+    assert desk.orders.state.last_number == 0
+    leading.end()
+
+
 def test_direct_trades_become_orders_in_time(desk: Desk) -> None:
     """Trades made at the catalog are listed once a second, and by the next batch."""
     leading = desk.lead(1)

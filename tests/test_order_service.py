@@ -164,6 +164,7 @@ class Market:
 
     def __init__(self) -> None:
         self.last = 0
+        self.refuses: TwstockError | None = None
 
     async def execute(self, batch: Batch) -> BatchResult:
         """Every order trades."""
@@ -178,6 +179,8 @@ class Market:
 
     async def begin_epoch(self, epoch: BeginEpoch) -> ExecutedTrades:
         """Nothing was left."""
+        if self.refuses is not None:
+            raise self.refuses
         return ExecutedTrades((), self.last)
 
 
@@ -202,7 +205,8 @@ class Service:
         self.member.database = self.database
         keys = iter(f"made-{n}" for n in range(1000))
         surroundings = self.clock, limits, lambda: 7, lambda: next(keys), panic
-        self._make = lambda: OrderService(self.member, self.database, Market(), *surroundings)
+        self.market = Market()
+        self._make = lambda: OrderService(self.member, self.database, self.market, *surroundings)
         self.orders = self._make()
         self.member.on_leading(1)
 
@@ -367,6 +371,23 @@ def test_only_a_leader_with_a_lease_says_that_an_order_is_missing(service: Servi
     with pytest.raises(NotLeader):
         service.ask(service.orders.details(2))
     assert service.ask(service.orders.details(1)).number == 1
+
+
+def test_a_leader_that_the_catalog_has_not_told_of_all_denies_no_order(service: Service) -> None:
+    """Its group may have lost orders that were acknowledged. What it has, it tells."""
+    service.place(6)
+    service.market.refuses = Unavailable("the order replicas have lost orders 7 to 9")
+    service.member.on_leading_ended()
+    service.member.on_leading(2)
+    assert service.ask(service.orders.details(6)).number == 6
+    assert service.ask(service.orders.page(Page(1, 4))).next == 5
+    for question in (service.orders.details(7), service.orders.page(Page(2, 4))):
+        with pytest.raises(Unavailable, match="lost orders 7 to 9"):
+            service.ask(question)
+    service.market.refuses = None
+    service.clock.pump([0.01] * 10)
+    assert service.ask(service.orders.details(7)) is None
+    assert len(service.ask(service.orders.page(Page(2, 4))).orders) == 4
 
 
 @pytest.mark.parametrize("number", [0, -1, 2**60])

@@ -217,7 +217,10 @@ class CatalogState:
             return Applied(listed)
         if begin.after < self._recorded:
             # A new leader has every committed order, unless a majority of its group lost some.
-            # (A late copy of an older listing is no news; it does not come this far.)
+            # Of the fence's own epoch this is not asked: a late copy of its first question says
+            # the same when batches of the epoch have been recorded, and nothing is lost then. A
+            # leader that is elected in its group's past, in a term that the fence has seen, misses
+            # them in the answer to its own question (``Desk.check_listed``).
             return Applied(
                 Lost(
                     f"the order replicas have lost orders {begin.after + 1} to {self._recorded}: "

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from twstock.errors import BrokenInvariant
+from twstock.errors import BrokenInvariant, CorruptStorage
 from twstock.market import Batch, BatchResult, Order, Outcome, Trade
 
 
@@ -126,6 +126,16 @@ class Desk:
         keys = tuple(order.key for order in batch.orders)
         self.close(keys)
         return keys
+
+    def check_listed(self, trades: Sequence[Trade], last_number: int) -> None:
+        """Raise CorruptStorage when the catalog, asked for what follows the last trade known, does
+        not list some because they are recorded: this leader's log is older than that. The catalog
+        cannot tell such a question from a late copy of one, so it may not have noticed.
+        """
+        first = trades[0].number if trades else last_number + 1
+        if first > self.known + 1:
+            lost = f"orders {self.known + 1} to {first - 1}"
+            raise CorruptStorage(f"the order replicas have lost {lost}, which were recorded")
 
     def learn_trades(self, trades: Iterable[Trade]) -> tuple[Trade, ...]:
         """The trades that are news, in the sequence of their numbers, to be recorded."""

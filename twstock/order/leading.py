@@ -299,7 +299,10 @@ class Leading:
         failure.trap(TwstockError)  # the term is over; ``end`` answers whoever waits
 
     async def _list(self) -> ExecutedTrades:
-        return await self._market.begin_epoch(BeginEpoch(self._desk.epoch, self._desk.known))
+        begin = BeginEpoch(self._desk.epoch, self._desk.known)
+        listed = await self._market.begin_epoch(begin)
+        self._desk.check_listed(listed.trades, listed.last_number)
+        return listed
 
     async def _until_done(self, call: Callable[[], Awaitable[T]]) -> T | None:
         """Repeat a call to the catalog until its outcome is known; None when the term is over."""

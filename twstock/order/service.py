@@ -187,13 +187,16 @@ class OrderService:
             if recent is not None:
                 return recent
             return await self._database.read(lambda db: tables.by_number(db, number))
-        self._check_reads()
+        self._check_absence()
         return None
 
     async def page(self, request: Page) -> Orders:
         """ListOrders: a page of what is committed, from the leader."""
-        self._check_reads()
         limit = max(1, min(request.limit or self._limits.page_max, self._limits.page_max))
+        if max(request.after, 0) + limit < self.last_number():
+            self._check_reads()
+        else:
+            self._check_absence()
         orders = await self.orders_after(request.after, limit)
         more = orders and orders[-1].number < self._state.last_number
         return Orders(tuple(orders), orders[-1].number if more else 0)
@@ -225,11 +228,19 @@ class OrderService:
         return self._state
 
     def _check_reads(self) -> None:
-        """Only a leader that nobody can have replaced knows that an order is not there."""
+        """Only a leader that nobody can have replaced may answer."""
         if not self._member.is_ready():
             raise self._member.not_leading()
         if self._clock.seconds() >= self._member.lease_until():
             raise Unavailable("the leader has not heard a majority for a while")
+
+    def _check_absence(self) -> None:
+        """Only such a leader knows that an order is not there, and only when the catalog has told
+        it of every trade: its group may have lost what the catalog knows to be recorded.
+        """
+        self._check_reads()
+        if self._leading is None or not self._leading.is_serving:
+            raise Unavailable(self.reason or "leadership begins")
 
     def _saved(self, index: int) -> None:
         self._state.saved(index)
