@@ -880,6 +880,20 @@ MUTANTS = (
         "        return None\n",
         ("tests/test_order_service.py",),
     ),
+    Mutant(
+        "an order log is written without rests",
+        ORDER + "views.py",
+        "                    await self._rest(self._reactor.seconds() - began)\n",
+        "                    await self._rest(0.0)\n",
+        ("tests/test_views.py",),
+    ),
+    Mutant(
+        "an order log that rests does not stop",
+        ORDER + "views.py",
+        "        self._resting.cancel()\n",
+        "",
+        ("tests/test_views.py",),
+    ),
     # The front-end.
     Mutant(
         "the lane takes a body that is too long",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, execute
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.logger import capturedLogs
 
 from tests.members import ClockThreads
@@ -25,7 +25,7 @@ from twstock.catalog.views import (
 )
 from twstock.csvtext import csv_field, csv_line
 from twstock.market import Order, Side, Stock, Trade, price_text
-from twstock.order.views import FAILED_PAUSE_S, HEADER, OrderLogView
+from twstock.order.views import FAILED_PAUSE_S, HEADER, ORDERS_PER_WRITE, OrderLogView
 
 A = Stock("A", 1599, 100, 0, 0, 100)
 B = A._replace(name="B")
@@ -267,6 +267,44 @@ def test_the_order_log_grows_with_the_orders(tmp_path: Path) -> None:
     log.run(1.0)
     assert log.path.read_text() == f"{HEADER}1,A,buy,5\n2,A,buy,5\n"
     log.view.stopService()
+
+
+class SlowOrderLog(OrderLog):
+    """One whose pages take a quarter of a second each; ``reads`` are when they were begun."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.reads: list[float] = []
+        for _ in range(3 * ORDERS_PER_WRITE):
+            self.trade()
+
+    async def after(self, number: int, limit: int) -> list[Trade]:
+        """The order replica's, which takes a while."""
+        self.reads.append(self.clock.seconds())
+        await deferLater(self.clock, 0.25)  # type: ignore[arg-type]
+        return await super().after(number, limit)
+
+
+def test_a_long_order_log_is_written_with_rests(tmp_path: Path) -> None:
+    """At a start there may be millions of orders, and who trades wants the tables too."""
+    log = SlowOrderLog(tmp_path)
+    log.run(3.0)
+    assert len(log.path.read_text().splitlines()) == 1 + 3 * ORDERS_PER_WRITE
+    first, second, third = log.reads
+    assert min(second - first, third - second) >= 0.5
+    log.view.stopService()
+
+
+def test_an_order_log_that_rests_stops_at_once(tmp_path: Path) -> None:
+    """Nothing is left to be waited for, and nothing is read any more."""
+    log = SlowOrderLog(tmp_path)
+    while not log.path.exists() or log.view._resting.called:
+        log.run(0.1)
+        assert log.clock.seconds() < 5.0
+    log.view.stopService()
+    assert log.clock.getDelayedCalls() == []
+    log.run(3.0)
+    assert len(log.reads) == 1
 
 
 def test_on_a_full_disk_the_order_log_keeps_what_it_has(tmp_path: Path) -> None:

@@ -5,10 +5,13 @@ of the last process; the bytes are the same on every replica.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
@@ -19,7 +22,9 @@ from twstock.market import Trade
 from twstock.repeating import repeating
 
 HEADER = "transaction_num,name,type,quantity\n"
-ORDERS_PER_WRITE = 10_000
+ORDERS_PER_WRITE = 1_000
+"""How many orders are read at once: that takes the tables' thread, and most of the time the
+interpreter, for a few milliseconds. A rest of the same length follows, for whoever trades."""
 FAILED_PAUSE_S = 5.0
 """How long a disk that took nothing is left alone."""
 
@@ -52,6 +57,7 @@ class OrderLogView(Service):
         self._size = 0
         self._not_before = 0.0
         self._is_failing = False
+        self._resting: Deferred[None] = succeed(None)
         self._looping = repeating(self._refresh, reactor, f"keeping {path}")
 
     def startService(self) -> None:
@@ -62,6 +68,7 @@ class OrderLogView(Service):
     def stopService(self) -> None:
         """Write no more."""
         super().stopService()
+        self._resting.cancel()
         if self._looping.running:
             self._looping.stop()
 
@@ -71,14 +78,11 @@ class OrderLogView(Service):
             return
         try:
             while self.running and self._written < self._last_number():
-                orders = await self._orders_after(max(self._written, 0), ORDERS_PER_WRITE)
-                text = order_lines(orders)
-                if self._written < 0:
-                    await self._in_thread(self._begin, text)
-                else:
-                    await self._in_thread(self._append, text)
-                self._written = orders[-1].number if orders else max(self._written, 0)
+                began = self._reactor.seconds()
+                await self._write_page()
                 self._is_failing = False
+                if self._written < self._last_number():
+                    await self._rest(self._reactor.seconds() - began)
         except TwstockError as error:
             self._log.debug("nothing to write yet: {error}", error=error)
         except FileNotFoundError as error:
@@ -86,6 +90,22 @@ class OrderLogView(Service):
             self._complain(error)
         except OSError as error:
             self._complain(error)
+
+    async def _write_page(self) -> None:
+        orders = await self._orders_after(max(self._written, 0), ORDERS_PER_WRITE)
+        text = order_lines(orders)
+        if self._written < 0:
+            await self._in_thread(self._begin, text)
+        else:
+            await self._in_thread(self._append, text)
+        self._written = orders[-1].number if orders else max(self._written, 0)
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait, unless the service has stopped or stops meanwhile."""
+        if self.running:
+            self._resting = deferLater(self._reactor, seconds)
+            with suppress(CancelledError):
+                await self._resting
 
     def _complain(self, error: OSError) -> None:
         """Once, until it works again."""
