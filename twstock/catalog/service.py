@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
@@ -44,6 +44,7 @@ from twstock.market import (
 )
 from twstock.origin import OriginLogger
 from twstock.process import Clock
+from twstock.replication.leader import LeadingMember
 from twstock.rpc.calls import (
     AtOnce,
     AwaitPublished,
@@ -64,49 +65,25 @@ from twstock.rpc.calls import (
     TradeCall,
     Verdicts,
     fitting,
+    page_limit,
 )
 from twstock.rpc.wire.commands import encode_catalog_command
 
 _NO_LEASE = "the leader has not heard a majority for a while"
 
 
-class Member(Protocol):
-    """The member of the catalog group that these calls stand on; ``machine`` is its
-    CatalogState, None before it is loaded.
-    """
-
-    machine: Any
-    on_leading: Callable[[int], None]
-    on_leading_ended: Callable[[], None]
-
-    def propose(self, payload: bytes) -> "Deferred[Any]":
-        """Replicate a command; fires with its result when it is committed and applied here."""
-
-    def is_ready(self) -> bool:
-        """Whether this member leads and has applied all that was acknowledged."""
-
-    def is_giving_way(self) -> bool:
-        """Whether this leader is handing over: it grants no more leases."""
-
-    def lease_until(self) -> float:
-        """Until when (seconds of the clock) no other member can lead."""
-
-    def not_leading(self) -> TwstockError:
-        """The error for what only the ready leader answers."""
-
-
 class Catalog:
     """What front-ends and order leaders ask of one catalog replica.
 
     ``fronts`` are the ids that may register; ``seed`` fills a catalog without stocks when
-    this replica leads it first.
+    this replica leads it first. The member's ``machine`` is a CatalogState.
     """
 
     _log = OriginLogger()
 
     def __init__(
         self,
-        member: Member,
+        member: LeadingMember,
         sessions: Sessions,
         publisher: Publisher,
         seed: Seed,
@@ -164,7 +141,7 @@ class Catalog:
     async def list_stocks(self, request: StockPage) -> Stocks:
         """ListStocks: a page of published stocks."""
         self._check_reads()
-        limit = max(1, min(request.limit or self._limits.page_max, self._limits.page_max))
+        limit = page_limit(request.limit, self._limits.page_max)
         page = self._state.page(request.after, limit + 1)
         published = (self._sessions.shown(stock.name) for stock in page[:limit])
         stocks = tuple(stock for stock in published if stock is not None)
@@ -176,7 +153,7 @@ class Catalog:
         """
         self._check_reads()
         after, last = max(0, request.after), self._last_shown_change()
-        limit = max(1, min(request.limit or self._limits.page_max, self._limits.page_max))
+        limit = page_limit(request.limit, self._limits.page_max)
         rows = self._state.stock_changes(after, max(0, min(limit, last - after)))
         more = bool(rows) and rows[-1].number < last
         return Changes(rows, rows[-1].number if more else 0, last, self._state.last_change)

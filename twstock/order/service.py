@@ -25,6 +25,7 @@ from twstock.order.neighbours import Market
 from twstock.order.state import OrderState
 from twstock.process import Clock
 from twstock.replication.database import Database
+from twstock.replication.leader import LeadingMember
 from twstock.rpc.calls import (
     Orders,
     Page,
@@ -35,6 +36,7 @@ from twstock.rpc.calls import (
     SyncedUp,
     SyncUp,
     fitting,
+    page_limit,
 )
 from twstock.tally import Family
 
@@ -45,33 +47,14 @@ millisecond of the reactor's, so that nobody waits for it, and half a minute for
 """
 
 
-class Member(Protocol):
-    """The member of the order group that these calls stand on."""
-
-    machine: Any
-    on_leading: Callable[[int], None]
-    on_leading_ended: Callable[[], None]
-
-    def propose(self, payload: bytes) -> "Deferred[Any]":
-        """Replicate a command."""
+class OrderMember(LeadingMember, Protocol):
+    """The member of the order group that these calls stand on; ``machine`` is its OrderState."""
 
     def check_room(self) -> None:
         """Raise DiskFull or Overloaded when a command would be refused now."""
 
     def resign(self) -> None:
         """Stop leading."""
-
-    def is_ready(self) -> bool:
-        """Whether this member leads and has applied all that was acknowledged."""
-
-    def is_giving_way(self) -> bool:
-        """Whether this leader is handing over."""
-
-    def lease_until(self) -> float:
-        """Until when no other member can lead."""
-
-    def not_leading(self) -> TwstockError:
-        """The error for what only the ready leader answers."""
 
     async def fetch(self, fetch: Any) -> Any:
         """Committed log entries."""
@@ -82,7 +65,7 @@ class OrderService:
 
     def __init__(
         self,
-        member: Member,
+        member: OrderMember,
         database: Database,
         market: Market,
         clock: Clock,
@@ -192,7 +175,7 @@ class OrderService:
 
     async def page(self, request: Page) -> Orders:
         """ListOrders: a page of what is committed, from the leader."""
-        limit = max(1, min(request.limit or self._limits.page_max, self._limits.page_max))
+        limit = page_limit(request.limit, self._limits.page_max)
         if max(request.after, 0) + limit < self.last_number():
             self._check_reads()
         else:

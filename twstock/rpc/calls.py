@@ -321,6 +321,13 @@ TRADE_BYTES = 80
 """The most that a trade takes in a message besides its name and its key."""
 
 
+def page_limit(limit: int, page_max: int) -> int:
+    """How many items the page of a request with this ``limit`` has at most; 0 asks for all that
+    a page may have.
+    """
+    return max(1, min(limit or page_max, page_max))
+
+
 def fitting(trades: Sequence[Trade], message_bytes_max: int) -> Sequence[Trade]:
     """As many of the first trades as fill half of a message of so many bytes, one at least: the
     other half is room for what else a message says, and for fields to come.

@@ -1,0 +1,33 @@
+"""What the calls of a tier need of their group's member: to lead, and to know whether it does."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+
+from twstock.errors import TwstockError
+
+
+class LeadingMember(Protocol):
+    """A member of a group, as whoever answers for the group stands on it. ``machine`` is the
+    tier's state machine, None before it is loaded; ``on_leading`` is told the term.
+    """
+
+    machine: Any
+    on_leading: Callable[[int], None]
+    on_leading_ended: Callable[[], None]
+
+    def propose(self, payload: bytes) -> "Deferred[Any]":
+        """Replicate a command; fires with its result when it is committed and applied here."""
+
+    def is_ready(self) -> bool:
+        """Whether this member leads and has applied all that was acknowledged."""
+
+    def is_giving_way(self) -> bool:
+        """Whether this leader is handing over: it takes no orders, and grants no more leases."""
+
+    def lease_until(self) -> float:
+        """Until when (seconds of the clock) no other member can lead."""
+
+    def not_leading(self) -> TwstockError:
+        """The error for what only the ready leader answers."""
