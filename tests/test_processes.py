@@ -1,6 +1,7 @@
 """Real processes are killed and stopped under load: nothing is lost, doubled or renumbered."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ import signal
 import statistics
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.request import urlopen
@@ -15,10 +17,13 @@ from urllib.request import urlopen
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.cluster_fixture import TWSTOCK, Cluster, ask, is_running, wait_until
+from tests.cluster_fixture import TWSTOCK, WAIT_S, Cluster, ask, is_running, wait_until
 from tests.ledger import check, check_looks
 from tests.traders import Traders
 from twstock.rest import Session
+from twstock.rpc.calls import Lookup
+from twstock.rpc.wire import methods
+from twstock.verify import Unreachable
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 OUTAGE_MAX_S = 6.0
@@ -98,7 +103,7 @@ def outage(traders, action):
 
 
 def test_the_order_leader_is_killed_five_times(cluster, report):
-    """Each time another replica goes on within two seconds, and the killed one comes back."""
+    """Each time another replica goes on within ``OUTAGE_MAX_S``, and the killed one comes back."""
     seconds = []
     with trading(cluster) as traders:
         for _ in range(5):
@@ -162,6 +167,33 @@ def test_a_front_end_is_killed(cluster, report):
         cluster.await_serving()
     report("kill -9 of one of two front-ends", [seconds])
     assert seconds < OUTAGE_MAX_S
+
+
+def test_a_stopped_front_end_wakes_up_without_its_cache(cluster):
+    """What it has cached may be old by then: its lease is over, and trades did not wait for it."""
+    cluster.await_healthy()
+    cluster.stock("GameStart", front=2)
+    connection = HTTPConnection(*cluster.address(2), timeout=10)
+    with contextlib.closing(connection):
+        wait_until(lambda: look(connection)[1] == "hit", "front-2 to have it cached")
+        cluster.signal("front-2", signal.SIGSTOP)
+        try:
+            cluster.trade("GameStart", 1, "buy")
+            traded = cluster.stock("GameStart")
+            # The question is there when it wakes up: it has had no time to renew anything.
+            connection.request("GET", "/stocks/GameStart")
+        finally:
+            cluster.signal("front-2", signal.SIGCONT)
+        response = connection.getresponse()
+        shown = json.loads(response.read())
+        assert (response.status, shown) == (200, {"data": traded})
+    cluster.trade("GameStart", 1, "sell")
+
+
+def look(connection):
+    """A stock on an open connection, and whether the front-end had it cached."""
+    status, headers, body = ask(connection, "GET", "/stocks/GameStart")
+    return (body["data"], headers["x-cache"]) if status == 200 else (None, None)
 
 
 def command(cluster, *words):
@@ -310,6 +342,43 @@ def test_the_leader_of_three_catalogs_is_killed(tmp_path, report):
             cluster.await_serving()
         report("kill -9 of the leader of three catalogs", [seconds])
         assert seconds < OUTAGE_MAX_S
+
+
+def test_a_stopped_catalog_leader_wakes_up_and_shows_nothing_old(tmp_path, report):
+    """Another one of three leads meanwhile; what the old leader shows nobody may have missed."""
+    with Cluster(tmp_path, catalogs=3) as cluster:
+        with trading(cluster) as traders:
+            leader = cluster.await_leader("catalog")
+            [old] = [remote for remote in cluster.remotes("catalog") if remote.name == leader]
+            with old, ThreadPoolExecutor(1) as thread:
+                assert look_up(old) is not None
+                seconds = outage(traders, lambda: cluster.signal(leader, signal.SIGSTOP))
+                cluster.await_leader("catalog", but=leader)
+                known = cluster.stock("GameStart")["version"]
+                traded = wait_until(
+                    lambda: (now := cluster.stock("GameStart")["version"]) > known and now,
+                    "GameStart to be traded",
+                )
+                # Of all that it does when it wakes up this comes first, or nearly so.
+                asked = thread.submit(look_up, old)
+                cluster.signal(leader, signal.SIGCONT)
+                shown = asked.result(WAIT_S)
+                assert shown is None or shown.version >= traded
+                done = traders.done()
+                wait_until(lambda: traders.done() >= done + WARM, "more trades")
+                shown = look_up(old)
+                assert shown is None or shown.version >= traded
+            cluster.await_serving()
+        report("SIGSTOP of the leader of three catalogs", [seconds])
+        assert seconds < OUTAGE_MAX_S
+
+
+def look_up(catalog):
+    """A stock as one catalog shows it; None when it answers nobody."""
+    try:
+        return catalog.call(methods.LOOKUP, Lookup("GameStart"))
+    except Unreachable:
+        return None
 
 
 def scrape(cluster, query=""):
