@@ -179,6 +179,8 @@ class Cluster:
 
     def start(self, name):
         """Start a member that ``--no-restart`` left dead."""
+        if name in self._own:
+            self._own[name].wait(STOP_S)
         tier = name.partition("-")[0].replace("front", "frontend")
         twistd = Path(sys.executable).with_name("twistd")
         command = [sys.executable, str(twistd), "-n", "--pidfile=", f"stock-{tier}"]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from random import Random
 
-from tests.oracle import Violation, require
+from tests.oracle import Violation, extend, require
 from tests.simulation import Node, World
 from twstock.errors import TwstockError
+from twstock.replication.messages import Entry, HardState
+from twstock.replication.rejoin import Kept, most_up_to_date, promised
 from twstock.replication.replica import Role
 
 
@@ -144,6 +146,61 @@ class Weather:
             self._world.pull(self._any(), self._any())
 
 
+class LostDisk:
+    """A node's disk is lost for good. Each other node is stopped at some time and what its disk
+    has is copied; from the copies the lost one gets a new disk, and starts.
+    """
+
+    def __init__(self, world: World, random: Random) -> None:
+        self._world, self._random = world, random
+        self._lost = random.choice(list(world.nodes.values()))
+        self._copies: list[tuple[HardState, list[Entry]]] = []
+        self._others = [node for node in world.nodes.values() if node is not self._lost]
+        random.shuffle(self._others)
+        self.is_over = False
+        world.after(random.uniform(1, 4), self._lose)
+
+    def _lose(self) -> None:
+        if self.is_over:
+            return
+        self._lost.crash()
+        self._lost.has_disk = False
+        self._lost.applied = 0
+        self._world.after(self._random.random(), self._copy)
+
+    def _copy(self) -> None:
+        """The next one stops for a moment; it may have been down."""
+        if self.is_over:
+            return
+        node = self._others[len(self._copies)]
+        node.crash()
+        self._world.after(self._random.random() * 0.3, node.start)
+        self._copies.append((node.disk.state, list(node.disk.entries)))
+        if len(self._copies) < len(self._others):
+            self._world.after(self._random.random() * 1.5, self._copy)
+        else:
+            self.finish()
+
+    def finish(self) -> None:
+        """Whoever is not copied yet is copied now; then the lost one is back."""
+        self.is_over = True
+        if self._lost.has_disk:
+            return
+        for node in self._others[len(self._copies) :]:
+            self._copies.append((node.disk.state, list(node.disk.entries)))
+        kept = [
+            Kept(state, entries[-1].term if entries else 0, len(entries))
+            for state, entries in self._copies
+        ]
+        disk = self._lost.disk
+        disk.state = promised(self._lost.id, kept)
+        disk.entries = list(self._copies[most_up_to_date(kept)][1])
+        disk.hashes = []
+        extend(disk.hashes, tuple(disk.entries))
+        self._lost.has_disk = True
+        self._lost.start()
+
+
 class Failure(AssertionError):
     """A seed found something."""
 
@@ -164,8 +221,16 @@ def _storm(world: World, random: Random) -> None:
     world.asked_every_s = random.choice((0.01, 0.03, 0.1))
     world.ask()
     weather = Weather(world, random)
+    # Chance of its own: the other seeds are what they were.
+    lost = (
+        LostDisk(world, Random(world.seed))
+        if world.seed % 5 == 2 and len(world.nodes) > 2
+        else None
+    )
     world.run(random.uniform(5, 10))
     weather.stop()
+    if lost is not None:
+        lost.finish()
     _majority_recovers(world, random)
     _all_recover(world)
 

@@ -34,6 +34,7 @@ SIMULATION = ("tests/test_simulation.py",)
 LOG = ("tests/test_log.py",)
 SEALS = ("tests/test_seals.py",)
 ARCHIVE = ("tests/test_archive.py",)
+REJOIN = ("tests/test_rejoin.py",)
 
 MUTANTS = (
     Mutant(
@@ -585,6 +586,34 @@ MUTANTS = (
         "if request.term == self._term and self._leader_id not in (0, request.source):",
         "if False:",
         REPLICA,
+    ),
+    Mutant(
+        "a lost member goes on with any of the logs",
+        REPLICATION + "rejoin.py",
+        "    return ends.index(max(ends))\n",
+        "    return 0\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "a lost member goes on with the longest log",
+        REPLICATION + "rejoin.py",
+        "    ends = [(kept.last_term, kept.last_index) for kept in others]\n",
+        "    ends = [(0, kept.last_index) for kept in others]\n",
+        REJOIN,
+    ),
+    Mutant(
+        "a lost member votes again",
+        REPLICATION + "rejoin.py",
+        "for kept in others), member)",
+        "for kept in others), 0)",
+        REJOIN,
+    ),
+    Mutant(
+        "a lost member forgets the term of its vote",
+        REPLICATION + "rejoin.py",
+        "HardState(max(kept.state.term for kept in others), member)",
+        "HardState(others[most_up_to_date(others)].state.term, member)",
+        REJOIN,
     ),
 )
 

@@ -120,6 +120,7 @@ class Node:
         self.replica: Replica | None = None
         self.incarnation = 0
         self.paused = False
+        self.has_disk = True
         self.hashes: list[int] = []
         self.commit_seen = 0
         self.applied = 0
@@ -147,7 +148,7 @@ class Node:
 
     def start(self) -> None:
         """Start, or restart after a crash, with what the disk has."""
-        if self.replica is not None:
+        if self.replica is not None or not self.has_disk:
             return
         random = self.world.random
         if random.random() < 0.3:  # the state machine's own file may be behind
@@ -279,7 +280,7 @@ class World:
     """Time, chance, the network, the nodes and their clients."""
 
     def __init__(self, seed: int, size: int, *, verbose: bool = False) -> None:
-        self.random = Random(seed)
+        self.random, self.seed = Random(seed), seed
         self.now = 0.0
         self.members = tuple(range(1, size + 1))
         self.disk_s = self.random.choice((0.002, 0.01, 0.05))

@@ -108,7 +108,7 @@ def test_what_is_wrong_with_a_body_is_named(sent: bytes, field: str) -> None:
 def test_what_makes_no_sense_is_refused_in_the_seeds_words(
     sent: bytes, refusal: Refusal | None
 ) -> None:
-    """Type, quantity, then a name that no stock has: 404; else the catalog says whether one does."""
+    """Type, quantity, name: 404; whether a stock that could be there is there, the catalog says."""
     answer = answers.refusal(bodies.parse_order(sent, "k"))
     if refusal is None:
         assert answer is None

@@ -73,7 +73,9 @@ MAY_IMPORT = {
     "client": "errors rest market forms process client",
     "verify": "errors market rest rpc.calls rpc.wire",
     "export": "errors market csvtext verify",
-    "cli": "errors config rest cluster verify export admin tabular watch workload backup.command",
+    "cli": "errors config rest cluster verify export admin tabular watch workload backup.command "
+    "rejoin",
+    "rejoin": "errors config replication.rejoin",
     "replication.CORE": "errors replication.CORE",
     "replication": "errors config process replication rpc.calls rpc.client rpc.wire tally",
     "replication.assembly": "errors config observatory process replication "

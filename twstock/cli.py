@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twstock import admin, tabular
+from twstock import admin, rejoin, tabular
 from twstock.backup.command import Surroundings, add_commands, export_csv
 from twstock.errors import ConfigError, TwstockError
 from twstock.rest import Answer, Session, Unreachable, WrongUrl
@@ -111,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (verify, export):
         command.add_argument("--config", type=Path, help="take addresses from this cluster.toml")
     add_commands(add, Surroundings(_replicas, _Progress))
+    rejoin.add_command(add, _Progress)
     return parser
 
 
@@ -254,14 +255,9 @@ def _client(options: argparse.Namespace) -> int:
 def _addresses(options: argparse.Namespace, group: str) -> list[tuple[int, str]]:
     """Id and gRPC address of every replica of a group, from a file or a front-end."""
     if options.config is not None:
-        from twstock.config import parse  # noqa: PLC0415
+        from twstock.config import read  # noqa: PLC0415
 
-        try:
-            text = options.config.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{options.config}: {error}") from None
-        replicas = parse(text, options.config.parent).replicas(group)
-        return [(replica.id, str(replica.grpc)) for replica in replicas]
+        return [(replica.id, str(replica.grpc)) for replica in read(options.config).replicas(group)]
     with Session(options.url) as session:
         answer = session.get("/cluster")
     if not answer.ok:

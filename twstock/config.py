@@ -251,6 +251,14 @@ def default_cluster(
     )
 
 
+def read(path: Path) -> Cluster:
+    """The cluster that a file tells of. Raises ConfigError naming the file."""
+    try:
+        return parse(path.read_text(encoding="utf-8"), path.parent)
+    except (OSError, UnicodeDecodeError, ConfigError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
 def parse(text: str, base: Path = Path()) -> Cluster:
     """The cluster that a TOML text describes; relative paths count from ``base``.
 

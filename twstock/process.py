@@ -22,7 +22,7 @@ from twisted.python.usage import Options, UsageError
 
 import twstock
 from twstock import logs
-from twstock.config import Cluster, default_cluster, parse
+from twstock.config import Cluster, default_cluster, read
 from twstock.errors import ConfigError, TwstockError
 
 EXIT_BROKEN = 70
@@ -122,9 +122,9 @@ def load_cluster(options: Mapping[str, Any], environ: Mapping[str, str]) -> Clus
     for path in paths:
         if named or path.exists():
             try:
-                return parse(path.read_text(encoding="utf-8"), path.parent)
-            except (OSError, UnicodeDecodeError, ConfigError) as error:
-                raise UsageError(f"{path}: {error}") from None
+                return read(path)
+            except ConfigError as error:
+                raise UsageError(str(error)) from None
     return default_cluster()
 
 

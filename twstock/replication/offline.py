@@ -55,14 +55,21 @@ class Log:
     """One member's directory while its log is written.
 
     ``incarnations`` are those of all members: each knows the others, as after the first start
-    of a group. The vote of the term is the highest id's, as in a cluster at rest.
+    of a group. Without ``state`` the vote of the term is the highest id's, as in a cluster at rest;
+    without ``path`` the directory is where the cluster has it.
     """
 
     def __init__(
-        self, cluster: Cluster, group: str, number: int, incarnations: Mapping[int, int]
+        self,
+        cluster: Cluster,
+        group: str,
+        number: int,
+        incarnations: Mapping[int, int],
+        state: HardState | None = None,
+        path: Path | None = None,
     ) -> None:
         members = sorted(replica.id for replica in cluster.replicas(group))
-        self.path = cluster.data_of(group, number)
+        self.path = path or cluster.data_of(group, number)
         self._storage = FileStorage(
             self.path,
             Owner(group, cluster.cluster_id, number, tuple(members)),
@@ -73,7 +80,7 @@ class Log:
         )
         self._storage.open()
         self._storage.form({peer: incarnations[peer] for peer in members if peer != number})
-        self._state: HardState | None = HardState(TERM, max(members))
+        self._state: HardState | None = state or HardState(TERM, max(members))
         self._sequence = 0
         self._waiting: list[Entry] = []
 
@@ -227,8 +234,13 @@ def flush(directory: Path) -> None:
     """Have everything under a directory on the disk: files, then the names of them."""
     for path in (*directory.rglob("*"), directory):
         if path.is_file() or path.is_dir():
-            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            flush_one(path)
+
+
+def flush_one(path: Path) -> None:
+    """Have one file, or the names in one directory, on the disk."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,171 @@
+"""A member whose disk is lost, and the directory that the others' make for it."""
+
+import shutil
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from twstock.config import Cluster, default_cluster
+from twstock.errors import StorageError
+from twstock.replication.log import Log
+from twstock.replication.messages import (
+    Entry,
+    EntryKind,
+    HardState,
+    Membership,
+    Timings,
+    VoteReply,
+    VoteRequest,
+)
+from twstock.replication.offline import Log as LogWriter
+from twstock.replication.promises import Owner
+from twstock.replication.rejoin import Kept, Rejoined, most_up_to_date, promised, rejoin
+from twstock.replication.replica import Replica
+from twstock.replication.storage import FileStorage, Loaded
+
+MEMBERS = (1, 2, 3)
+LOST = 2
+INCARNATIONS = {1: 11, 2: 22, 3: 33}
+OLDER = [Entry(i, 1, EntryKind.COMMAND, b"%d" % i) for i in range(1, 40)]
+NEWER = [*OLDER[:30], *(Entry(i, 4, EntryKind.COMMAND, b"new") for i in range(31, 36))]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    """A cluster of three order replicas with one catalog, none of which runs."""
+    return default_cluster(tmp_path, "a cluster")
+
+
+def written(cluster: Cluster, member: int, entries: list[Entry], state: HardState) -> Path:
+    """The directory of a member that has so much."""
+    log = LogWriter(cluster, "order", member, INCARNATIONS, state)
+    for entry in entries:
+        log.append(entry)
+    log.close()
+    return log.path
+
+
+def others(cluster: Cluster) -> list[Path]:
+    """Those of the two that are left: the first has more entries, the last has newer ones."""
+    return [
+        written(cluster, 1, OLDER, HardState(9, 1)),
+        written(cluster, 3, NEWER, HardState(4, 3)),
+    ]
+
+
+def lost(cluster: Cluster) -> Path:
+    """Where the lost one's directory was."""
+    return cluster.data_of("order", LOST)
+
+
+def opened(cluster: Cluster, member: int) -> Loaded:
+    """What a member finds when it starts."""
+    limits, owner = cluster.limits, Owner("order", cluster.cluster_id, member, MEMBERS)
+    path = cluster.data_of("order", member)
+    storage = FileStorage(path, owner, limits.segment_bytes, limits.spare_segments, lambda: 99)
+    try:
+        loaded = storage.open()
+        loaded.log.between(1, loaded.log.last_index)
+        return loaded
+    finally:
+        storage.close()
+
+
+def test_a_directory_is_made_of_the_newest_log_and_the_highest_term(cluster: Cluster) -> None:
+    """The same member as before, as far as anybody knows, with a spent vote."""
+    sources = others(cluster)
+    made = rejoin(cluster, "order", LOST, sources, lost(cluster))
+    assert made == Rejoined(lost(cluster), sources[1], len(NEWER), 9)
+    loaded = opened(cluster, LOST)
+    assert loaded.hard_state == HardState(9, LOST)
+    assert (loaded.log.last_term, loaded.log.last_index) == (4, len(NEWER))
+    assert (loaded.incarnation, loaded.formed, dict(loaded.peers)) == (22, True, {1: 11, 3: 33})
+    assert list(loaded.log.between(1, len(NEWER))) == NEWER
+    assert opened(cluster, 1).log.last_index == len(OLDER)
+
+
+def test_a_group_without_entries_has_its_promises_kept(cluster: Cluster) -> None:
+    """A log may be empty; a vote is a promise all the same."""
+    sources = [written(cluster, member, [], HardState(2, 3)) for member in (1, 3)]
+    rejoin(cluster, "order", LOST, sources, lost(cluster))
+    assert opened(cluster, LOST).hard_state == HardState(2, LOST)
+
+
+@pytest.mark.parametrize(
+    ("ends", "place"),
+    [([(1, 9), (2, 3)], 1), ([(2, 3), (1, 9)], 0), ([(2, 3), (2, 4)], 1), ([(0, 0), (0, 0)], 0)],
+)
+def test_the_log_that_would_win_an_election_is_chosen(
+    ends: list[tuple[int, int]], place: int
+) -> None:
+    """By the term of the last entry, then by the length (Raft section 5.4.1)."""
+    assert most_up_to_date([Kept(HardState(), *end) for end in ends]) == place
+
+
+@pytest.mark.parametrize(("term", "granted"), [(6, False), (7, False), (8, True)])
+def test_a_vote_that_was_given_is_not_given_again(term: int, granted: bool) -> None:
+    """The lost member may have voted for 1 in term 7: it votes for 3 in newer terms alone."""
+    kept = [Kept(HardState(7, 1), 1, 1), Kept(HardState(3, 3), 1, 1)]
+    timings = Timings(0.06, 0.3, 0.03, 0.06, 0.04, 1.0, 2.0, 0.9, 0.25, 300.0, 8, 1000, 1)
+    log = Log([Entry(1, 1, EntryKind.NOOP)])
+    replica = Replica(
+        Membership(LOST, MEMBERS), timings, log, promised(LOST, kept), 0.0, Random(1), 1
+    )
+    ready = replica.step(VoteRequest(3, LOST, term, 1, 1, False, False, 5), 10.0)
+    (reply,) = ready.send_now + ready.send_after
+    assert isinstance(reply, VoteReply)
+    assert reply.granted is granted
+
+
+def test_nothing_is_made_of_what_does_not_belong_together(cluster: Cluster, tmp_path: Path) -> None:
+    """Each source is looked at; what is wrong is said, and no directory is left."""
+    first, last = others(cluster)
+    catalog = LogWriter(cluster, "catalog", 1, {1: 5})
+    catalog.close()
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+    cases = [
+        ([first], "expected the directories of order-1, order-3, each once"),
+        ([first, last, last], "in use|is used"),
+        ([first, catalog.path], "belongs to"),
+        ([first, nothing], "is no directory of a member"),
+    ]
+    for sources, words in cases:
+        with pytest.raises(StorageError, match=words):
+            rejoin(cluster, "order", LOST, sources, lost(cluster))
+    with pytest.raises(StorageError, match="expected the directories of other members"):
+        rejoin(cluster, "catalog", 1, [], cluster.data_of("catalog", 2))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "catalog-1", "nothing", "order-1", "order-3",
+    ]  # fmt: skip
+
+
+def test_members_that_know_another_one_under_its_name_are_refused(cluster: Cluster) -> None:
+    """Directories of two lives of a cluster do not make one."""
+    first = written(cluster, 1, OLDER, HardState(9, 1))
+    log = LogWriter(cluster, "order", 3, INCARNATIONS | {LOST: 23}, HardState(9, 1))
+    log.close()
+    with pytest.raises(StorageError, match="do not agree who order-2 was"):
+        rejoin(cluster, "order", LOST, [first, log.path], lost(cluster))
+
+
+def test_what_is_there_is_not_touched(cluster: Cluster) -> None:
+    """The lost directory has to be moved away by somebody who knows that it is lost; and a copy
+    that did not finish is no directory of a member.
+    """
+    sources, target = others(cluster), lost(cluster)
+    target.mkdir()
+    with pytest.raises(StorageError, match="move it away"):
+        rejoin(cluster, "order", LOST, sources, target)
+    target.rmdir()
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rejoin(cluster, "order", LOST, sources, target, interrupt)
+    assert sorted(path.name for path in cluster.data.iterdir()) == ["order-1", "order-3"]
+    copies = [shutil.copytree(path, path.with_name(f"copy-{path.name}")) for path in sources]
+    rejoin(cluster, "order", LOST, [*reversed(copies)], target)
+    assert opened(cluster, LOST).log.last_index == len(NEWER)

@@ -1,0 +1,167 @@
+"""A directory for a member that has lost its own, made from those of all other members.
+
+Such a member has promised things that it cannot know any more: entries that it acknowledged, votes
+that it gave. But what it acknowledged counted only if others had it, too, and whoever it voted for
+had the term on disk before it asked. So the others' directories, as they were at any time after
+the lost one was used last, tell enough to keep all of its promises:
+
+- A committed entry is on a majority, so at least one of the others has it, and then so has the one
+  whose log is the most up to date (Raft section 5.4: leader completeness, and log matching).
+- No term in which it voted for another is higher than the highest of theirs; its vote of that
+  term is spent, and it votes in newer ones alone.
+
+What it never promised it need not have: it catches up like any member that was down.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from twstock.config import Cluster
+from twstock.errors import StorageError
+from twstock.replication.disk import META
+from twstock.replication.log import Log
+from twstock.replication.messages import HardState
+from twstock.replication.offline import Log as LogWriter
+from twstock.replication.offline import flush, flush_one
+from twstock.replication.promises import Owner, Promise, read_meta
+from twstock.replication.storage import FileStorage
+
+PIECE_ENTRIES = 1024
+PIECE_BYTES = 1 << 20
+"""How much of a log is in memory while it is copied."""
+
+
+class Kept(NamedTuple):
+    """What another member has on its disk: its term and vote, and how its log ends."""
+
+    state: HardState
+    last_term: int
+    last_index: int
+
+
+def most_up_to_date(others: Sequence[Kept]) -> int:
+    """The place of the one whose log the lost member goes on with."""
+    ends = [(kept.last_term, kept.last_index) for kept in others]
+    return ends.index(max(ends))
+
+
+def promised(member: int, others: Sequence[Kept]) -> HardState:
+    """The term that the lost member may have reached, with its vote spent: on nobody else."""
+    return HardState(max(kept.state.term for kept in others), member)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejoined:
+    """What was made: the member's directory with so many entries, those of ``source``."""
+
+    path: Path
+    source: Path
+    last_index: int
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    path: Path
+    promise: Promise
+    log: Log
+
+    @property
+    def kept(self) -> Kept:
+        return Kept(self.promise.hard_state, self.log.last_term, self.log.last_index)
+
+
+def rejoin(
+    cluster: Cluster,
+    group: str,
+    member: int,
+    sources: Sequence[Path],
+    target: Path,
+    copied: Callable[[], None] = lambda: None,
+) -> Rejoined:
+    """Make the directory ``target`` for a member that has lost its own (blocks).
+
+    ``sources`` are the directories of all other members of its group, each as it was at some time
+    after the lost one was used last, and none in use. ``copied`` is called for each entry.
+    Raises StorageError, having made nothing.
+    """
+    unfinished = target.with_name(f".{target.name}.new")
+    for path in (target, unfinished):
+        if path.exists():
+            raise StorageError(f"{path} is there already: move it away for good")
+    with ExitStack() as stack:
+        found = [stack.enter_context(_opened(cluster, group, path)) for path in sources]
+        incarnations = _incarnations(cluster, group, member, found)
+        others = [source.kept for source in found]
+        chosen, state = found[most_up_to_date(others)], promised(member, others)
+        try:
+            writer = LogWriter(cluster, group, member, incarnations, state, unfinished)
+            _copy(chosen.log, writer, copied)
+            flush(unfinished)
+            os.rename(unfinished, target)
+            flush_one(target.parent)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        return Rejoined(target, chosen.path, chosen.log.last_index, state.term)
+
+
+@contextmanager
+def _opened(cluster: Cluster, group: str, path: Path) -> Iterator[_Source]:
+    """Another member's directory, whole and not in use."""
+    try:
+        promise = read_meta((path / META).read_bytes()).promise
+    except OSError as error:
+        raise StorageError(f"{path} is no directory of a member: {error}") from None
+    if promise is None:
+        raise StorageError(f"{path / META} cannot be read")
+    owner, members = promise.owner, tuple(sorted(r.id for r in cluster.replicas(group)))
+    expected = Owner(group, cluster.cluster_id, owner.member_id, members)
+    if replace(owner, members=tuple(sorted(owner.members))) != expected:
+        raise StorageError(f"{path} belongs to {owner}, expected {expected}")
+    limits = cluster.limits
+    storage = FileStorage(
+        path, owner, limits.segment_bytes, limits.spare_segments, lambda: promise.origin
+    )
+    loaded = storage.open()
+    try:
+        yield _Source(path, replace(promise, hard_state=loaded.hard_state), loaded.log)
+    finally:
+        storage.close()
+
+
+def _incarnations(
+    cluster: Cluster, group: str, member: int, found: Sequence[_Source]
+) -> dict[int, int]:
+    """Those of all members, about which all others have to agree."""
+    others = {replica.id for replica in cluster.replicas(group)} - {member}
+    given = [source.promise.owner.member_id for source in found]
+    if not others or sorted(given) != sorted(others):
+        wanted = ", ".join(f"{group}-{other}" for other in sorted(others)) or "other members"
+        raise StorageError(f"expected the directories of {wanted}, each once")
+    if not all(source.promise.formed for source in found):
+        raise StorageError("the group has never been whole: start the member with no directory")
+    lost = {source.promise.peers.get(member, 0) for source in found}
+    if len(lost) > 1 or 0 in lost:
+        raise StorageError(f"the others do not agree who {group}-{member} was")
+    own = {source.promise.owner.member_id: source.promise.incarnation for source in found}
+    return own | {member: lost.pop()}
+
+
+def _copy(log: Log, writer: LogWriter, copied: Callable[[], None]) -> None:
+    index = 0
+    try:
+        while index < log.last_index:
+            for entry in log.slice(index + 1, PIECE_ENTRIES, PIECE_BYTES):
+                writer.append(entry)
+                index = entry.index
+                copied()
+        writer.close()
+    except BaseException:
+        writer.abandon()
+        raise
