@@ -1221,6 +1221,20 @@ MUTANTS = (
         "member.timeouts = _TIMEOUTS_MAX",
         ("tests/test_tiers.py",),
     ),
+    Mutant(
+        "a page of another origin trades",
+        WEB + "request.py",
+        "            elif self.method not in SAFE_METHODS and self._is_foreign():\n",
+        "            elif False:\n",
+        ("tests/test_site.py",),
+    ),
+    Mutant(
+        "the lane trades for a page of another origin",
+        WEB + "recognition.py",
+        "        if ORIGIN in fields or FETCH_SITE in fields:\n",
+        "        if False:\n",
+        ("tests/test_lane.py",),
+    ),
     # What is counted.
     Mutant(
         "what the lane answers at once is not counted",

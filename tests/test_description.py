@@ -123,6 +123,13 @@ def test_every_operation_has_what_holds_for_all(spec: Any) -> None:
             assert "$ref" in response or "X-Request-Id" in response["headers"]
 
 
+def test_only_what_changes_something_may_be_refused_to_pages(spec: Any) -> None:
+    """Of another origin: 403."""
+    for item in spec["paths"].values():
+        for method, operation in item.items():
+            assert ("403" in operation["responses"]) is (method not in ("get", "head"))
+
+
 def test_errors_have_both_forms(spec: Any) -> None:
     """An operation's own, and those of all."""
     own = spec["paths"]["/orders"]["post"]["responses"]["422"]

@@ -461,6 +461,53 @@ def test_methods_are_told_by_their_case_and_paths_by_every_slash(client: Connect
     ] == b"DELETE, GET, HEAD, POST"
 
 
+SAME = b"Sec-Fetch-Site: same-origin"
+HERE = b"Origin: http://h"
+ELSEWHERE = b"Origin: http://evil.example"
+
+
+@pytest.mark.parametrize("method", [b"POST", b"DELETE", b"PUT"])
+@pytest.mark.parametrize(
+    ("fields", "is_foreign"),
+    [
+        ([], False),
+        ([HERE], False),
+        ([b"Origin: HTTPS://H"], False),
+        ([SAME], False),
+        ([SAME, ELSEWHERE], False),
+        ([b"Sec-Fetch-Site: none"], False),
+        ([ELSEWHERE], True),
+        ([b"Origin: http://h:81"], True),
+        ([b"Origin: null"], True),
+        ([b"Origin: h"], True),
+        ([b"Origin:"], True),
+        ([HERE, ELSEWHERE], True),
+        ([b"Sec-Fetch-Site: cross-site"], True),
+        ([b"Sec-Fetch-Site: same-site", HERE], True),
+        ([b"Sec-Fetch-Site: Same-Origin"], True),
+        ([b"Sec-Fetch-Site:"], True),
+        ([SAME, b"Sec-Fetch-Site: cross-site"], True),
+    ],
+)
+def test_a_page_of_another_origin_changes_nothing(
+    client: Connection, method: bytes, fields: list[bytes], is_foreign: bool
+) -> None:
+    """What a browser says of where a request is from is heard, and who says nothing is no
+    browser; to look is free to everybody.
+    """
+    lines = b"".join(field + b"\r\n" for field in fields)
+    sent = GET.replace(b"Host: h\r\n", b"Host: h\r\n" + lines)
+    client.send(sent.replace(b"GET", method, 1) + sent)
+    usual = 405 if method == b"PUT" else 200
+    assert client.statuses() == [403 if is_foreign else usual, 200]
+
+
+def test_without_a_host_every_origin_is_another(client: Connection) -> None:
+    """HTTP/1.0 may leave it out."""
+    client.send(b"POST /echo HTTP/1.0\r\nOrigin: http://h\r\n\r\n")
+    refused(client, 403)
+
+
 def test_an_unread_body_does_not_break_the_next_request(client: Connection) -> None:
     """Also when the answer did not look at it: unknown path, other method, unexpected error."""
     for path in (b"/nope", b"/broken", b"*"):

@@ -38,6 +38,7 @@ PURE = words("""
     web.cache web.answers web.bodies web.pace web.ring web.traffic web.cursor web.subscription
     web.events web.recent web.rhythm web.adminspec web.conditional web.problems web.requestids
     web.operations web.openapi web.manual web.fields web.recognition web.quality web.gzipstream
+    web.foreign
     client.answers client.attempts client.batch client.eventstream client.values
     backup.journal backup.ledger backup.playback backup.replay backup.sealed
 """)

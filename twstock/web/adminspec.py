@@ -107,7 +107,7 @@ def _change(kind: str, summary: str, body_schema: str = "", *conflicts: str) -> 
             **_refusals(
                 _400="A field is wrong; the message names it.",
                 _401="The token is missing or wrong.",
-                _403="No admin token is configured.",
+                _403="No admin token is configured, or a page of another origin asks.",
                 _409="; ".join(conflicts) or "As many changes are kept as may be.",
                 _422="The key was used with another change.",
                 _503="Not now; `error.outcome` tells whether it may have been done.",

@@ -145,6 +145,7 @@ INVALIDATED = plain({"code": 200, "message": "Cache invalidated"})
 MALFORMED = error(400, "malformed HTTP request")
 NO_HOST = error(400, "Host: expected exactly one")
 ADMINISTRATION_OFF = error(403, "administration is off: no admin token is configured")
+OF_ANOTHER_ORIGIN = error(403, "a page of another origin may not trade or change stocks")
 NO_ADMINISTRATOR = error(
     401, "expected the admin token", headers=((b"WWW-Authenticate", b"Bearer"),)
 )

@@ -12,7 +12,18 @@ END = b"\r\n\r\n"
 _FIELD = re.compile(rb"([A-Za-z-]+):[ \t]*([\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?)[ \t]*")
 _LENGTH = re.compile(rb"[0-9]{1,6}")
 _FIELDS_MAX = 32
-_ONCE = frozenset({b"host", b"connection", b"content-length", b"idempotency-key", REQUEST_ID})
+ORIGIN, FETCH_SITE = b"origin", b"sec-fetch-site"
+_ONCE = frozenset(
+    {
+        b"host",
+        b"connection",
+        b"content-length",
+        b"idempotency-key",
+        REQUEST_ID,
+        ORIGIN,
+        FETCH_SITE,
+    }
+)
 _MEANINGLESS = frozenset(
     {
         b"accept",
@@ -22,13 +33,11 @@ _MEANINGLESS = frozenset(
         b"content-type",
         b"cookie",
         b"dnt",
-        b"origin",
         b"pragma",
         b"priority",
         b"referer",
         b"sec-fetch-dest",
         b"sec-fetch-mode",
-        b"sec-fetch-site",
         b"user-agent",
     }
 )

@@ -62,6 +62,7 @@ _HEADERS: Spec = {
 
 _COMMON = {
     "400": ("Malformed", "The HTTP, or a field that the message names, is malformed.", ""),
+    "403": ("Foreign", "A page of another origin asks; nothing happened.", ""),
     "405": ("NotAllowed", "The path has other methods.", "Allow"),
     "408": ("TooSlow", "The request took too long to arrive.", ""),
     "413": ("TooLarge", "The body is too large.", ""),
@@ -72,7 +73,7 @@ _COMMON = {
     "503": ("Unavailable", "Not now; `outcome` tells what may have happened.", "Retry-After"),
 }
 """What every request may get, by status: name, words, and a header. A route's own words for a
-status come first."""
+status come first. 403 is only for what changes something."""
 
 
 def _of(kind: str, name: str) -> Spec:
@@ -160,6 +161,8 @@ def _methods(route: Described, template: str) -> Spec:
     ]
     parameters = [*missing, *own.get("parameters", ()), _of("parameters", "RequestId")]
     responses = {status: _of("responses", name) for status, (name, _, _) in _COMMON.items()}
+    if route.method == "GET":
+        del responses["403"]
     responses |= {status: _response(status, each) for status, each in own["responses"].items()}
     operation = {**own, "parameters": parameters, "responses": dict(sorted(responses.items()))}
     if route.method != "GET":

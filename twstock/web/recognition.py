@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from twstock.config import Limits
-from twstock.web.fields import END, REQUEST_ID, read_fields
+from twstock.web.fields import END, FETCH_SITE, ORIGIN, REQUEST_ID, read_fields
 from twstock.web.requestids import is_good
 from twstock.web.traffic import LOOKUP, ORDER, TRADE
 
@@ -74,6 +74,9 @@ class Recognition:
         if fields is None or int(fields.get(b"content-length", b"-1")) != length:
             return None
         if length > self._body_bytes_max:
+            return None
+        if ORIGIN in fields or FETCH_SITE in fields:
+            # A page asks: the ordinary way finds out whose.
             return None
         key = fields.get(b"idempotency-key")
         return Wanted(TRADE, (rest[cut:], None if key is None else [key]), _given(fields))

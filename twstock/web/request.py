@@ -15,6 +15,7 @@ from twstock.origin import OriginLogger
 from twstock.web import answers
 from twstock.web.answers import Answer
 from twstock.web.conditional import is_held
+from twstock.web.foreign import SAFE_METHODS, is_foreign
 from twstock.web.problems import suited
 from twstock.web.traffic import OTHER, STREAM, Traffic
 
@@ -61,10 +62,16 @@ class ApiRequest(server.Request):
         self.request_id = site.ids.of(self.requestHeaders.getRawHeaders(REQUEST_ID))
         self.responseHeaders.setRawHeaders(REQUEST_ID, [self.request_id])
         with origin.on_behalf_of((self.request_id.decode("ascii"),)):
-            if _is_utf8(b"".join(postpath)):
-                self._render(site.resource)
-            else:
+            if not _is_utf8(b"".join(postpath)):
                 self.send(answers.NOT_UTF8)
+            elif self.method not in SAFE_METHODS and self._is_foreign():
+                self.send(answers.OF_ANOTHER_ORIGIN)
+            else:
+                self._render(site.resource)
+
+    def _is_foreign(self) -> bool:
+        field = self.requestHeaders.getRawHeaders
+        return is_foreign(field(b"Sec-Fetch-Site"), field(b"Origin"), field(b"Host"))
 
     def _render(self, resource: IResource) -> None:
         try:
