@@ -1235,6 +1235,13 @@ MUTANTS = (
         "        if False:\n",
         ("tests/test_lane.py",),
     ),
+    Mutant(
+        "each who asks for the members has all of them asked",
+        WEB + "roster.py",
+        "        return self._rows.answer()\n",
+        "        return Deferred.fromCoroutine(self._look())\n",
+        ("tests/test_api.py",),
+    ),
     # What is counted.
     Mutant(
         "what the lane answers at once is not counted",
@@ -1258,11 +1265,11 @@ MUTANTS = (
         ("tests/test_metrics.py",),
     ),
     Mutant(
-        "each who asks begins a scrape",
-        WEB + "metrics.py",
+        "each who asks begins a look",
+        WEB + "shared.py",
         "if len(self._waiting) == 1:",
         "if self._waiting:",
-        ("tests/test_metrics.py",),
+        ("tests/test_api.py", "tests/test_metrics.py"),
     ),
     Mutant(
         "a second has the latencies of all before it",

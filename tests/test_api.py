@@ -23,6 +23,7 @@ from twstock.web.cache import Cache
 from twstock.web.internal import Internal
 from twstock.web.leader import LeaderWatch
 from twstock.web.roster import Roster
+from twstock.web.shared import AGAIN_S
 
 TRADE = Trade(1, Order("k", "GOOGL", Side.BUY, 5), 1, 1599, 1234)
 GOOD = {"name": "GOOGL", "quantity": 5, "type": "buy"}
@@ -590,7 +591,10 @@ class Cluster:
         self.fetched: dict[str, Any] = {}
         self.watches = (self.watch("catalog", {1: self.catalog}), self.watch("order", self.members))
         front = self.cluster.fronts[0]
-        self.roster = Roster(self.cluster, self.watches, front, 99, self.clock.seconds, self.fetch)
+        self.fetches = 0
+        self.roster = Roster(
+            self.cluster, self.watches, front, 99, self.clock.seconds, self.fetch, self.clock
+        )
         for watch in self.watches:
             watch.start()
 
@@ -602,13 +606,14 @@ class Cluster:
 
     def fetch(self, url: str) -> "Deferred[bytes]":
         """What the other front-end says."""
+        self.fetches += 1
         told = self.fetched.get(url, Unavailable("refused"))
         return fail(told) if isinstance(told, Exception) else succeed(told)
 
     def rows(self) -> "dict[tuple[str, int], dict[str, Any]]":
         """The rows by service and id, once they are there."""
         results: list[Any] = []
-        Deferred.fromCoroutine(self.roster.rows()).addBoth(results.append)
+        self.roster.rows().addBoth(results.append)
         for _ in range(40):
             self.clock.advance(0.01)
         assert len(results) == 1, "not within 0.4 s"
@@ -653,6 +658,33 @@ def test_another_front_end_speaks_for_itself() -> None:
     for odd in (b"nonsense", b"{}", json.dumps({"data": own | {"id": 3}}).encode()):
         cluster.fetched[url] = odd
         assert cluster.rows()["front", 2]["alive"] is False
+
+
+def test_one_look_serves_all_who_ask_for_the_rows_meanwhile() -> None:
+    """Any number of them costs the other members as much as one; a little later there is news."""
+    cluster = Cluster()
+    cluster.members[1].replies["Heartbeat"] = HANG
+    results: list[Any] = []
+    for _ in range(100):
+        cluster.roster.rows().addBoth(results.append)
+    assert (cluster.fetches, results) == (1, [])
+    cluster.clock.advance(0.3)
+    assert len(results) == 100
+    assert all(each == results[0] for each in results)
+    del cluster.members[1].replies["Heartbeat"]
+    assert cluster.rows()["order", 1]["alive"]
+    assert cluster.fetches == 2
+
+
+def test_whoever_asks_for_the_rows_again_at_once_gets_the_same() -> None:
+    """Who asks without end keeps nobody busy."""
+    cluster = Cluster()
+    cluster.rows()
+    before = cluster.fetches
+    for _ in range(2):
+        cluster.roster.rows()
+        cluster.clock.advance(AGAIN_S / 2)
+    assert cluster.fetches == before + 1
 
 
 def test_readiness_needs_both_leaders() -> None:

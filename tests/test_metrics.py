@@ -15,8 +15,9 @@ from twstock.observatory import AGAIN_S as KNOWN_S
 from twstock.observatory import Observatory
 from twstock.rpc.calls import Observe, Observed
 from twstock.tally import Family, gauge
-from twstock.web.metrics import AGAIN_S, DEADLINE_S, Metrics
+from twstock.web.metrics import DEADLINE_S, Metrics
 from twstock.web.routes import mount
+from twstock.web.shared import AGAIN_S
 
 
 def told(name: str) -> Observed:

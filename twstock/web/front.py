@@ -186,6 +186,7 @@ class FrontEnd(Service):
             os.getpid(),
             lambda: self._reactor.seconds() - began,
             self._fetch,
+            self._reactor,
         )
 
     def _fetch(self, url: str) -> "Deferred[bytes]":

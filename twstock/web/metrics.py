@@ -24,11 +24,10 @@ from twstock.web import bodies
 from twstock.web.answers import Answer
 from twstock.web.leader import Caller
 from twstock.web.routes import Route
+from twstock.web.shared import Shared
 
 DEADLINE_S = 0.5
 """How long a replica may take to tell what it counts: it is not worth waiting for a dead one."""
-AGAIN_S = 0.1
-"""For how long an answer is given again: who asks without end does not keep this busy."""
 TURN_S = 0.002
 """How long the text is worked on before others have their turn."""
 OPERATION: dict[str, Any] = {
@@ -55,8 +54,8 @@ class Metrics:
     """``own`` knows this front-end's numbers, ``callers`` reach the replicas by name."""
 
     def __init__(self, own: Observatory, callers: Mapping[str, Caller], clock: Clock) -> None:
-        self._self = Scrape(own, {}, clock)
-        self._all = Scrape(own, callers, clock)
+        self._self = Shared(Scrape(own, {}, clock).answer, clock)
+        self._all = Shared(Scrape(own, callers, clock).answer, clock)
 
     def routes(self) -> tuple[Route, ...]:
         """What is served where."""
@@ -69,7 +68,7 @@ class Metrics:
 
 
 class Scrape:
-    """One answer for all who ask while it is made, and for ``AGAIN_S`` from its beginning."""
+    """Asks all members and writes down what they tell."""
 
     _log = Logger()
 
@@ -77,30 +76,9 @@ class Scrape:
         self._own = own
         self._callers = callers
         self._clock: Any = clock  # twisted wants to see an IReactorTime
-        self._waiting: list[Deferred[Answer]] = []
-        self._known: Answer | None = None
-        self._known_until = float("-inf")
 
-    def answer(self) -> "Deferred[Answer]":
+    async def answer(self) -> Answer:
         """The text."""
-        answer: Deferred[Answer] = Deferred()
-        if self._known is not None and self._clock.seconds() < self._known_until:
-            answer.callback(self._known)
-            return answer
-        self._waiting.append(answer)
-        if len(self._waiting) == 1:
-            self._known, self._known_until = None, self._clock.seconds() + AGAIN_S
-            Deferred.fromCoroutine(self._scrape()).addBoth(self._made)
-        return answer
-
-    def _made(self, made: Answer | Failure) -> None:
-        if isinstance(made, Answer):
-            self._known = made
-        waiting, self._waiting = self._waiting, []
-        for answer in waiting:
-            answer.callback(made)
-
-    async def _scrape(self) -> Answer:
         told = await self._told()
         found = {name: [*families, _up(name, bool(families))] for name, families in told.items()}
         return Answer(200, await self._text(MembersCollector(found)), media_type=CONTENT_TYPE)

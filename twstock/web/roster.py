@@ -1,7 +1,8 @@
 """One row for each member of the cluster: who is alive, who leads, who lags.
 
 Replicas are asked by Heartbeat, the other front-ends by ``GET /self`` on their internal
-listeners, all at once and with a short deadline.
+listeners, all at once and with a short deadline. There is one such look at a time, for all who
+ask: those listeners have room for few connections, which the catalog needs.
 """
 
 import json
@@ -11,8 +12,10 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred, DeferredList
 
 from twstock.config import Cluster, Front
+from twstock.process import Clock
 from twstock.rpc.calls import Status
 from twstock.web.leader import LeaderWatch
+from twstock.web.shared import Shared
 
 Row = dict[str, Any]
 _ANSWER_BYTES_MAX = 16 * 1024
@@ -68,6 +71,7 @@ class Roster:
         pid: int,
         uptime_s: Callable[[], float],
         fetch: Fetch,
+        clock: Clock,
     ) -> None:
         self._cluster = cluster
         self._watches = watches
@@ -75,6 +79,7 @@ class Roster:
         self._pid = pid
         self._uptime_s = uptime_s
         self._fetch = fetch
+        self._rows = Shared(self._look, clock)
 
     def reasons(self) -> list[str]:
         """Why the front-end cannot serve; empty when it can."""
@@ -94,8 +99,11 @@ class Roster:
             reason="; ".join(reasons),
         )
 
-    async def rows(self) -> list[Row]:
+    def rows(self) -> "Deferred[list[Row]]":
         """All rows: front-ends, catalogs, orders, each by id."""
+        return self._rows.answer()
+
+    async def _look(self) -> list[Row]:
         asked: list[Deferred[list[Row]]] = [self._front(front) for front in self._cluster.fronts]
         asked += [Deferred.fromCoroutine(self._group(watch)) for watch in self._watches]
         results = await DeferredList(asked, consumeErrors=True)
