@@ -1242,6 +1242,21 @@ MUTANTS = (
         "        return Deferred.fromCoroutine(self._look())\n",
         ("tests/test_api.py",),
     ),
+    # The configuration.
+    Mutant(
+        "settings under which no message holds an entry are taken",
+        "twstock/consistency.py",
+        "    _check_messages(cluster)\n",
+        "",
+        ("tests/test_config.py",),
+    ),
+    Mutant(
+        "stocks that no other replica can have are read",
+        CATALOG + "seed.py",
+        "    if size > message_bytes_max // 2:\n",
+        "    if False:\n",
+        ("tests/test_catalog.py",),
+    ),
     # What is counted.
     Mutant(
         "what the lane answers at once is not counted",

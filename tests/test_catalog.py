@@ -14,7 +14,7 @@ from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
 from twstock.catalog.invalidation import Publisher
-from twstock.catalog.seed import STOCKS_MAX, parse_seed, read_seed
+from twstock.catalog.seed import STOCK_BYTES, STOCKS_MAX, parse_seed, read_seed
 from twstock.catalog.service import Catalog
 from twstock.catalog.sessions import Sessions
 from twstock.catalog.state import CatalogState
@@ -31,6 +31,7 @@ from twstock.errors import (
     Unavailable,
 )
 from twstock.market import (
+    PRICE_CENTS_MAX,
     QUANTITY_MAX,
     Batch,
     BeginEpoch,
@@ -55,6 +56,7 @@ from twstock.rpc.calls import (
     StockPage,
     Verdicts,
 )
+from twstock.rpc.wire.commands import encode_catalog_command
 
 T = TypeVar("T")
 LIMITS = Limits()
@@ -142,7 +144,7 @@ class Scene:
             self.member,
             sessions,
             Publisher(sessions, self.fronts, self.clock, LIMITS),
-            seed or read_seed(None),
+            seed or read_seed(None, LIMITS.message_bytes_max),
             [1, 2],
             self.clock,
             LIMITS,
@@ -745,7 +747,7 @@ def test_stocks_come_in_pages(scene: Scene) -> None:
         if not page.next:
             break
         page = result_of(scene.catalog.list_stocks(StockPage(page.next, 5)))
-    assert names == sorted(s.name for s in read_seed(None).stocks)
+    assert names == sorted(s.name for s in read_seed(None, LIMITS.message_bytes_max).stocks)
     assert len(result_of(scene.catalog.list_stocks(StockPage("", 0))).stocks) == len(names)
 
 
@@ -754,7 +756,7 @@ def test_stocks_come_in_pages(scene: Scene) -> None:
 
 def test_the_default_file_ships_with_the_package() -> None:
     """Twelve stocks, GameStart at 15.99."""
-    seed = read_seed(None)
+    seed = read_seed(None, LIMITS.message_bytes_max)
     assert len(seed.stocks) == 12
     assert seed.stocks[0] == Stock("GameStart", 1599, 100, initial_quantity=100)
     assert importlib.resources.files("twstock").joinpath("catalog.csv").is_file()
@@ -805,10 +807,28 @@ def test_the_number_of_stocks_is_bounded() -> None:
         parse_seed(b"name,price,quantity\n" + rows.encode(), "f")
 
 
+def test_the_stocks_of_a_file_fit_a_message(tmp_path: Path) -> None:
+    """Or no other replica would ever have them: long names, each of many bytes."""
+    file = tmp_path / "long.csv"
+    names = [chr(0x4E00 + n) * 200 for n in range(3500)]
+    file.write_text("name,price,quantity\n" + "".join(f"{name},1,1\n" for name in names))
+    with pytest.raises(
+        ConfigError, match=r"long\.csv: its stocks may take 2212000 bytes .* 4194304"
+    ):
+        read_seed(file, LIMITS.message_bytes_max)
+    assert len(read_seed(file, 2 * 2_212_000).stocks) == 3500
+
+
+def test_no_stock_takes_more_of_the_first_entry_than_is_counted() -> None:
+    """As it is encoded, whatever it costs and however many there are."""
+    dear = Stock("s" * 255, PRICE_CENTS_MAX, QUANTITY_MAX, initial_quantity=QUANTITY_MAX)
+    assert len(encode_catalog_command(Seed((dear,) * 100))) <= 100 * (255 + STOCK_BYTES)
+
+
 def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
     """The message holds its path."""
     with pytest.raises(ConfigError, match=r"none\.csv"):
-        read_seed(tmp_path / "none.csv")
+        read_seed(tmp_path / "none.csv", LIMITS.message_bytes_max)
 
 
 def test_a_proposal_that_was_replaced_fails_the_call() -> None:

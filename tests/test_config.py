@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from twstock.access import Admin
 from twstock.config import (
     DEFAULT_TIMINGS,
-    SEGMENT_BYTES_MIN,
     Address,
     Cluster,
     Front,
@@ -21,8 +20,21 @@ from twstock.config import (
     parse,
     parse_address,
 )
+from twstock.consistency import ENTRY_BYTES, ROW_BYTES, SEGMENT_BYTES_MIN
 from twstock.errors import ConfigError
-from twstock.replication.messages import Membership, Timings
+from twstock.market import (
+    PRICE_CENTS_MAX,
+    QUANTITY_MAX,
+    ChangeKind,
+    Order,
+    Side,
+    Stock,
+    StockChange,
+    Trade,
+)
+from twstock.replication.messages import Entry, EntryKind, Membership, Timings
+from twstock.rpc import calls
+from twstock.rpc.wire import methods, replicas, trading
 from twstock.tomltext import render
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
@@ -78,9 +90,15 @@ def clusters(draw):
 
 
 def with_room(limits):
-    """The same limits with segments that are large enough, and the cache's lease as it is."""
-    size = max(limits.segment_bytes, SEGMENT_BYTES_MIN)
-    return replace(limits, segment_bytes=size, cache_lease_s=Limits().cache_lease_s)
+    """The same limits with segments and messages that are large enough, and the cache's lease
+    as it is.
+    """
+    return replace(
+        limits,
+        segment_bytes=max(limits.segment_bytes, SEGMENT_BYTES_MIN),
+        message_bytes_max=max(limits.message_bytes_max, 2**52),
+        cache_lease_s=Limits().cache_lease_s,
+    )
 
 
 def with_lease(timings):
@@ -276,6 +294,53 @@ def test_nothing_that_is_needed_can_be_switched_off(defaults) -> None:
         else:
             with pytest.raises(ConfigError, match=rf"{table}\.{name}: expected a \w+ above 0"):
                 parse(text)
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("[timings]\nappend_bytes_max = 8388608", r"append_bytes_max: 8388608 .* is 4194304$"),
+        ("[timings]\nappend_entries_max = 50000", r"append_bytes_max: 524288 bytes in 50000 "),
+        ("[limits]\nfetch_entries_max = 50000", r"append_bytes_max: 524288 bytes in 50000 "),
+        ("[limits]\nmessage_bytes_max = 262144", r"append_bytes_max: 524288 .* is 262144$"),
+        ("[limits]\nmessage_bytes_max = 1", r"append_bytes_max: 524288 .* is 1$"),
+        ("[limits]\nbatch_orders_max = 2000", r"limits\.batch_orders_max: 2000 orders .* 2710000"),
+        ("[limits]\npage_max = 2000", r"limits\.page_max: 2000 rows .* 2710000"),
+    ],
+)
+def test_what_no_message_could_hold_is_refused(lines: str, words: str) -> None:
+    """The log would stop at the first entry, or the list at the first page, that is too long."""
+    with pytest.raises(ConfigError, match=words):
+        parse(f"{GOOD}{lines}")
+
+
+def test_what_is_sent_in_one_piece_may_fill_half_a_message() -> None:
+    """To the byte."""
+    most = (Limits().message_bytes_max // 2) - 2000 * ENTRY_BYTES
+    parse(f"{GOOD}[timings]\nappend_bytes_max = {most}")
+    with pytest.raises(ConfigError, match="append_bytes_max"):
+        parse(f"{GOOD}[timings]\nappend_bytes_max = {most + 1}")
+
+
+LONGEST = Order("k" * 255, "\U0001f4c8" * 255, Side.SELL, QUANTITY_MAX)
+
+
+def test_nothing_takes_more_of_a_message_than_is_counted() -> None:
+    """Rows and entries as large as there may be, as they are encoded."""
+    trade = Trade(2**53, LONGEST, 2**53, PRICE_CENTS_MAX, 2**45)
+    stock = Stock(LONGEST.name, PRICE_CENTS_MAX, *[QUANTITY_MAX] * 4, halted=True)
+    change = StockChange(2**53, ChangeKind.RESTOCK, LONGEST.name, *[QUANTITY_MAX] * 4)
+    rows = {
+        "trade": lambda n: trading.synced_up(calls.SyncedUp((trade,) * n, True, whole=True)),
+        "listed trade": lambda n: methods.LIST_ORDERS.encode_answer(calls.Orders((trade,) * n, 1)),
+        "stock": lambda n: methods.LIST_STOCKS.encode_answer(calls.Stocks((stock,) * n, "")),
+        "change": lambda n: methods.LIST_CHANGES.encode_answer(calls.Changes((change,) * n)),
+    }
+    for name, encode in rows.items():
+        assert len(encode(101)) - len(encode(1)) <= 100 * ROW_BYTES, name
+    entry = Entry(2**53, 2**53, EntryKind.COMMAND, b"x" * 2**20)
+    [pb] = replicas.entries([entry])
+    assert pb.ByteSize() + 8 - len(entry.payload) <= ENTRY_BYTES
 
 
 @pytest.mark.parametrize(

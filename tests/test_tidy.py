@@ -25,7 +25,7 @@ def words(text):
 
 
 PURE = words("""
-    errors market config tomltext csvtext plan tally access tabular forms
+    errors market config consistency tomltext csvtext plan tally access tabular forms
     replication.messages replication.log replication.replica replication.election
     replication.leadership replication.standing replication.progress replication.writes
     replication.records replication.recovery replication.promises replication.places
@@ -63,7 +63,8 @@ MAY_IMPORT = {
     "lag": "process tally",
     "observatory": "exposition lag process rpc tally",
     "csvtext": "",
-    "config": "errors replication.messages access",
+    "config": "errors replication.messages access consistency",
+    "consistency": "errors market config",
     "process": "errors config logs",
     "doorbell": "",
     "repeating": "process",

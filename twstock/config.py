@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from twstock.access import Admin, parse_admin
+from twstock.consistency import check
 from twstock.errors import ConfigError
 from twstock.replication.messages import Membership, Timings
 
@@ -41,9 +42,6 @@ _MAY_BE_ZERO = {
     "flap_window_s",
 }  # fmt: skip
 """What can be done without. Of everything else a service needs some."""
-
-SEGMENT_BYTES_MIN = 4 * 1024 * 1024
-"""Less would leave no room beside what a full log keeps for elections."""
 
 DEFAULT_HTTP = "127.0.0.1:8080"
 DEFAULT_BASE_PORT = 50051
@@ -285,7 +283,7 @@ def parse(text: str, base: Path = Path()) -> Cluster:
         admin=parse_admin(table.get("admin", {}), base),
         log_format=_log_format(table.get("logging", {})),
     )
-    _check(cluster)
+    check(cluster)
     return cluster
 
 
@@ -357,43 +355,3 @@ def _override(defaults: T, table: object, where: str) -> T:
         values[key] = wanted(value)
     names = {f.name for f in fields(defaults)}  # type: ignore[arg-type]
     return type(defaults)(**{k: v for k, v in values.items() if k in names})
-
-
-def _check(cluster: Cluster) -> None:
-    """No id twice in a tier, no address twice in the cluster, room in the log, and leases that
-    end in time.
-    """
-    limits, timings = cluster.limits, cluster.timings
-    if limits.segment_bytes < SEGMENT_BYTES_MIN:
-        raise ConfigError(f"limits.segment_bytes: expected at least {SEGMENT_BYTES_MIN}")
-    if timings.append_bytes_max > limits.segment_bytes // 4:
-        # One message is one write, beside what is kept, and entries take more than their payloads.
-        raise ConfigError("timings.append_bytes_max: expected at most a fourth of segment_bytes")
-    if timings.heartbeat_s >= timings.election_s:
-        raise ConfigError("timings.heartbeat_s: expected less than election_s")
-    if timings.lease_fraction >= 1:
-        raise ConfigError("timings.lease_fraction: expected less than 1: a share of election_s")
-    if limits.cache_lease_s > timings.lease_drain_s:
-        raise ConfigError("limits.cache_lease_s: expected no more than timings.lease_drain_s")
-    addresses: dict[Address, str] = {}
-    for tier, members in (
-        ("front", cluster.fronts),
-        ("catalog", cluster.catalogs),
-        ("order", cluster.orders),
-    ):
-        ids = [member.id for member in members]
-        for number in ids:
-            if ids.count(number) > 1:
-                raise ConfigError(f"{tier}: id {number} appears twice")
-    for front in cluster.fronts:
-        _claim(addresses, front.http, f"front-{front.id} http")
-        _claim(addresses, front.internal, f"front-{front.id} internal")
-    for group in ("catalog", "order"):
-        for replica in cluster.replicas(group):
-            _claim(addresses, replica.grpc, f"{group}-{replica.id} grpc")
-
-
-def _claim(addresses: dict[Address, str], address: Address, owner: str) -> None:
-    if address in addresses:
-        raise ConfigError(f"{owner}: {address} is also the address of {addresses[address]}")
-    addresses[address] = owner

@@ -11,13 +11,16 @@ from twstock.market import NAME_CHARS_MAX, QUANTITY_MAX, Seed, Stock, cents_of, 
 
 STOCKS_MAX = 10_000
 """More would not fit well into one log entry, which is how a catalog is filled."""
+STOCK_BYTES = 32
+"""The most that a stock takes in that entry besides its name."""
 
 _COLUMNS = ["name", "price", "quantity"]
 _QUANTITY = re.compile(r"[0-9]{1,16}", re.ASCII)
 
 
-def read_seed(path: Path | None) -> Seed:
-    """The stocks in a file, or in the one that ships with the package (``None``).
+def read_seed(path: Path | None, message_bytes_max: int) -> Seed:
+    """The stocks in a file, or in the one that ships with the package (``None``), if a message
+    of so many bytes can bring all of them to another replica.
 
     Raises ConfigError naming the file, and the line where there is one.
     """
@@ -26,7 +29,14 @@ def read_seed(path: Path | None) -> Seed:
         content = file.read_bytes()
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}") from None
-    return parse_seed(content, str(file))
+    seed = parse_seed(content, str(file))
+    size = sum(STOCK_BYTES + len(stock.name.encode()) for stock in seed.stocks)
+    if size > message_bytes_max // 2:
+        half = f"half of limits.message_bytes_max, which is {message_bytes_max}"
+        raise ConfigError(
+            f"{file}: its stocks may take {size} bytes of a message, more than {half}"
+        )
+    return seed
 
 
 def parse_seed(content: bytes, file: str) -> Seed:

@@ -37,7 +37,8 @@ class Options(ServiceOptions):
         """Read the stocks, too; raises UsageError naming the file and line at fault."""
         super().postOptions()
         try:
-            self.seed = read_seed(self.cluster.catalog_csv)
+            limit = self.cluster.limits.message_bytes_max
+            self.seed = read_seed(self.cluster.catalog_csv, limit)
         except ConfigError as error:
             raise UsageError(str(error)) from None
 

@@ -1,0 +1,86 @@
+"""Whether the settings of a cluster go together: each may be fine, and no member could work.
+
+What is refused here would stop a cluster later, when nobody thinks of the configuration: at the
+first long entry, or in an election.
+"""
+
+from typing import TYPE_CHECKING
+
+from twstock.errors import ConfigError
+from twstock.market import KEY_CHARS_MAX, NAME_CHARS_MAX
+
+if TYPE_CHECKING:
+    from twstock.config import Address, Cluster
+
+SEGMENT_BYTES_MIN = 4 * 1024 * 1024
+"""Less would leave no room beside what a full log keeps for elections."""
+ENTRY_BYTES = 48
+"""The most that an entry of the log takes in a message besides its payload."""
+ROW_BYTES = 80 + 4 * NAME_CHARS_MAX + KEY_CHARS_MAX
+"""The most that an order, a stock or a change takes in a message: 4 bytes for a character of a name
+(UTF-8), one for a character of a key."""
+
+
+def check(cluster: "Cluster") -> None:
+    """Raise ConfigError naming the setting at fault: no id twice in a tier, no address twice in the
+    cluster, room in the log and in messages, and leases that end in time.
+    """
+    limits, timings = cluster.limits, cluster.timings
+    if limits.segment_bytes < SEGMENT_BYTES_MIN:
+        raise ConfigError(f"limits.segment_bytes: expected at least {SEGMENT_BYTES_MIN}")
+    if timings.append_bytes_max > limits.segment_bytes // 4:
+        # One message is one write, beside what is kept, and entries take more than their payloads.
+        raise ConfigError("timings.append_bytes_max: expected at most a fourth of segment_bytes")
+    if timings.heartbeat_s >= timings.election_s:
+        raise ConfigError("timings.heartbeat_s: expected less than election_s")
+    if timings.lease_fraction >= 1:
+        raise ConfigError("timings.lease_fraction: expected less than 1: a share of election_s")
+    if limits.cache_lease_s > timings.lease_drain_s:
+        raise ConfigError("limits.cache_lease_s: expected no more than timings.lease_drain_s")
+    _check_messages(cluster)
+    _check_members(cluster)
+
+
+def _check_messages(cluster: "Cluster") -> None:
+    """Half of a message holds what is sent in one piece; the other half is for what else a
+    message says. A message that is too large is never sent, however often that is tried.
+    """
+    limits, timings = cluster.limits, cluster.timings
+    entries = max(timings.append_entries_max, limits.fetch_entries_max)
+    half = f"half of limits.message_bytes_max, which is {limits.message_bytes_max}"
+    needed = {
+        f"timings.append_bytes_max: {timings.append_bytes_max} bytes in {entries} entries "
+        "(timings.append_entries_max, limits.fetch_entries_max)": timings.append_bytes_max
+        + entries * ENTRY_BYTES,
+        f"limits.batch_orders_max: {limits.batch_orders_max} orders": limits.batch_orders_max
+        * ROW_BYTES,
+        f"limits.page_max: {limits.page_max} rows": limits.page_max * ROW_BYTES,
+    }
+    for what, size in needed.items():
+        if size > limits.message_bytes_max // 2:
+            raise ConfigError(f"{what} may take {size} bytes of a message, more than {half}")
+
+
+def _check_members(cluster: "Cluster") -> None:
+    addresses: dict[Address, str] = {}
+    for tier, members in (
+        ("front", cluster.fronts),
+        ("catalog", cluster.catalogs),
+        ("order", cluster.orders),
+    ):
+        ids = [member.id for member in members]
+        for number in ids:
+            if ids.count(number) > 1:
+                raise ConfigError(f"{tier}: id {number} appears twice")
+    for front in cluster.fronts:
+        _claim(addresses, front.http, f"front-{front.id} http")
+        _claim(addresses, front.internal, f"front-{front.id} internal")
+    for group in ("catalog", "order"):
+        for replica in cluster.replicas(group):
+            _claim(addresses, replica.grpc, f"{group}-{replica.id} grpc")
+
+
+def _claim(addresses: "dict[Address, str]", address: "Address", owner: str) -> None:
+    if address in addresses:
+        raise ConfigError(f"{owner}: {address} is also the address of {addresses[address]}")
+    addresses[address] = owner
