@@ -1242,6 +1242,21 @@ MUTANTS = (
         "        return Deferred.fromCoroutine(self._look())\n",
         ("tests/test_api.py",),
     ),
+    # The command line.
+    Mutant(
+        "an order whose outcome is not known is lost with its key",
+        "twstock/rest.py",
+        "raise OutcomeUnknown(str(problem), key) if doubtful else problem",
+        "raise problem",
+        ("tests/test_cli.py",),
+    ),
+    Mutant(
+        "an order that was lost on its way counts as not sent",
+        "twstock/rest.py",
+        "                sent = True\n",
+        "",
+        ("tests/test_cli.py",),
+    ),
     # The configuration.
     Mutant(
         "settings under which no message holds an entry are taken",

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -11,6 +12,7 @@ from tests.cluster_fixture import free_ports
 from twstock import cli
 from twstock.cli import DONE, REFUSED, UNREACHABLE, USAGE, main
 from twstock.config import Address, default_cluster
+from twstock.errors import OutcomeUnknown
 from twstock.rest import Session, Unreachable
 from twstock.tomltext import render
 
@@ -168,12 +170,68 @@ def test_an_unknown_outcome_is_asked_again_with_the_same_key(run, front, fault):
 
 
 def test_patience_ends(front):
-    """Nobody could say in time what became of an order."""
+    """Nobody could say in time what became of an order: the key is told, to ask again with."""
     front.faults = [503] * 1000
-    session = Session(front.url)
-    with pytest.raises(Unreachable, match="not now"):
-        session.trade("GameStart", "buy", 1, patience_s=0.2)
-    session.close()
+    with Session(front.url) as session, pytest.raises(OutcomeUnknown, match="not now") as caught:
+        session.trade("GameStart", "buy", 1, patience_s=0)
+    assert [caught.value.key] == front.keys
+
+
+@pytest.mark.parametrize(("fault", "kind"), [(429, Unreachable), (503, OutcomeUnknown)])
+def test_an_order_that_was_turned_away_is_in_no_doubt(front, fault, kind):
+    """Only what was turned away each time has certainly done nothing."""
+    front.faults = [fault, 429]
+    with Session(front.url) as session, pytest.raises(kind):
+        session.trade("GameStart", "buy", 1, patience_s=0.05, sleep=lambda _: time.sleep(0.06))
+    assert len(front.keys) == 2
+
+
+def test_an_order_whose_connection_broke_is_in_doubt(front):
+    """Nobody knows how far it came, even if nobody can be reached later."""
+    front.faults = [0]
+
+    def sleep(_):
+        front.shutdown()
+        front.socket.close()
+
+    with Session(front.url) as session, pytest.raises(OutcomeUnknown):
+        session.trade("GameStart", "buy", 1, patience_s=0.1, sleep=sleep)
+
+
+def test_an_order_that_reached_nobody_is_in_no_doubt():
+    """Unless its key is the caller's, who may have placed it before."""
+    url = f"http://127.0.0.1:{free_ports(1)}"
+    for key, kind in ((None, Unreachable), ("mine", OutcomeUnknown)):
+        with Session(url) as session, pytest.raises(kind):
+            session.trade("GameStart", "buy", 1, key, patience_s=0)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("buy", "GameStart", "1"), ("sell", "GameStart", "1"), ("admin", "halt", "GameStart")],
+)
+def test_an_unknown_outcome_names_the_key(run, front, token, monkeypatch, words):
+    """And with it the same command asks again, and does it once."""
+    monkeypatch.setenv("TWSTOCK_ADMIN_TOKEN_FILE", token)
+    front.faults = [500]
+    status, out, err = run(*words)
+    [key] = front.keys
+    assert (status, out) == (UNREACHABLE, "")
+    assert f"--key {key} " in err
+    front.faults = [500]
+    status, out, err = run(*words, "--json", "--key", key)
+    told = json.loads(out)["error"]
+    assert (told["outcome"], told["idempotency_key"]) == ("unknown", key)
+    assert run(*words, "--key", key)[0] == DONE
+    assert front.keys == [key] * 3
+
+
+@pytest.mark.parametrize("key", ["", "a b", "ä", "a\nb: c", "k" * 256])
+def test_a_key_that_cannot_be_one_is_wrong_usage(run, key):
+    """It would go into a header field."""
+    status, _, err = run("buy", "GameStart", "1", "--key", key)
+    assert status == USAGE
+    assert "visible ASCII" in err
 
 
 def test_lists_take_every_page(run):

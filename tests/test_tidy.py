@@ -75,8 +75,8 @@ MAY_IMPORT = {
     "client": "errors rest market forms process client",
     "verify": "errors market rest rpc.calls rpc.wire",
     "export": "errors market csvtext verify",
-    "cli": "errors config rest cluster verify export admin tabular watch workload backup.command "
-    "rejoin",
+    "cli": "errors config forms rest cluster verify export admin tabular watch workload "
+    "backup.command rejoin",
     "rejoin": "errors config replication.rejoin",
     "replication.CORE": "errors replication.CORE",
     "replication": "errors config process replication rpc.calls rpc.client rpc.wire tally",
@@ -98,7 +98,7 @@ MAY_IMPORT = {
     "logs": "",
     "tabular": "",
     "watch": "rest tabular",
-    "forms": "errors",
+    "forms": "errors market",
     "workload": "errors rest",
     "origin": "market",
     "backup": "errors market rest verify csvtext backup",

@@ -36,12 +36,16 @@ _ARGUMENTS = {
 def add_commands(
     parser: argparse.ArgumentParser,
     remote: argparse.ArgumentParser,
+    keyed: argparse.ArgumentParser,
     run: Callable[[argparse.Namespace], int],
 ) -> None:
-    """The subcommands, each with the options of ``remote``; ``run`` carries them out."""
+    """The subcommands, each with the options of ``remote``, those that change something with
+    those of ``keyed`` as well; ``run`` carries them out.
+    """
     changes = parser.add_subparsers(dest="change", required=True, metavar="CHANGE")
     for kind, words in _HELP.items():
-        change = changes.add_parser(kind, help=words, description=words, parents=[remote])
+        parents = [remote, keyed] if kind in _ARGUMENTS else [remote]
+        change = changes.add_parser(kind, help=words, description=words, parents=parents)
         change.set_defaults(run=run)
         for argument in _ARGUMENTS.get(kind, ()):
             whole = argument in ("N", "QUANTITY")
@@ -63,7 +67,7 @@ def change(options: argparse.Namespace) -> Answer:
     token = read_token(Path(options.token_file))
     fields = {field: getattr(options, field) for field in map(_field, _ARGUMENTS[options.change])}
     with Session(options.url) as session:
-        return session.change(*_request(options.change, fields), token)
+        return session.change(*_request(options.change, fields), token, options.key)
 
 
 def _request(kind: str, fields: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:

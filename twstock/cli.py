@@ -1,5 +1,5 @@
 """The ``twstock`` command. Exit status: 0 done, 1 refused or not equal, 2 wrong usage,
-3 the service cannot be reached.
+3 the service cannot be reached, or could not say in time what became of a request.
 
 What a subcommand needs is imported by that subcommand: asking for one stock is not to wait
 for gRPC or Twisted.
@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 from twstock import admin, rejoin, tabular
 from twstock.backup.command import Surroundings, add_commands, export_csv
-from twstock.errors import ConfigError, TwstockError
+from twstock.errors import ConfigError, OutcomeUnknown, TwstockError
+from twstock.forms import is_key
 from twstock.rest import Answer, Session, Unreachable, WrongUrl
 from twstock.tabular import Row
 
@@ -49,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         return int(options.run(options))
+    except OutcomeUnknown as error:
+        return _doubt(options, error)
     except (WrongUrl, ConfigError) as error:
         return _complain(error, USAGE)
     except Unreachable as error:
@@ -77,24 +80,38 @@ def _complain(error: Exception, status: int) -> int:
     return status
 
 
+def _doubt(options: argparse.Namespace, error: OutcomeUnknown) -> int:
+    """Tell the key, without which a second try could be a second trade; returns the status."""
+    if options.json:
+        told = {"message": str(error), "outcome": "unknown", "idempotency_key": error.key}
+        print(json.dumps({"error": told}))
+    again = f"the same command with --key {error.key} asks again, and does it at most once"
+    return _complain(
+        TwstockError(f"{error}; whether it was done is not known: {again}"), UNREACHABLE
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("twstock", description="A distributed stock trading server.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("up", help="run a whole cluster on this machine", add_help=False)
     commands.add_parser("bench", help="measure it beside its peers on this machine", add_help=False)
-    remote = _remote_options()
+    remote, keyed = _remote_options(), _key_option()
 
     def add(
-        name: str, run: Callable[[argparse.Namespace], int], words: str
+        name: str,
+        run: Callable[[argparse.Namespace], int],
+        words: str,
+        *more: argparse.ArgumentParser,
     ) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=words, description=words, parents=[remote])
+        command = commands.add_parser(name, help=words, description=words, parents=[remote, *more])
         command.set_defaults(run=run)
         return command
 
     _add_status(add("status", _status, "every member of the cluster"))
     add("lookup", _lookup, "one stock").add_argument("name", metavar="NAME")
     for side in ("buy", "sell"):
-        command = add(side, _trade, f"{side} N shares of a stock")
+        command = add(side, _trade, f"{side} N shares of a stock", keyed)
         command.add_argument("name", metavar="NAME")
         command.add_argument("quantity", metavar="N", type=int)
     add("order", _order, "one order").add_argument("number", metavar="N", type=_positive)
@@ -102,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     add("orders", _orders, "every order")
     words = "add and change stocks, for whoever has the token"
     changes = commands.add_parser("admin", help=words, description=words)
-    admin.add_commands(changes, remote, _admin)
+    admin.add_commands(changes, remote, keyed, _admin)
     _add_client(add("client", _client, "trade at random, and compare with what was answered"))
     verify = add("verify", _verify, "compare the order logs of all replicas and the catalog")
     export = add("export", _export, "write the stocks and every replica's order log as CSV")
@@ -125,6 +142,13 @@ def _remote_options() -> argparse.ArgumentParser:
     return options
 
 
+def _key_option() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    words = "names the request: however often it is made, it is done at most once"
+    options.add_argument("--key", type=_key, metavar="KEY", help=words)
+    return options
+
+
 def _add_status(status: argparse.ArgumentParser) -> None:
     status.add_argument("--watch", action="store_true", help="look again and again, until Ctrl-C")
     status.add_argument(
@@ -139,6 +163,12 @@ def _add_client(client: argparse.ArgumentParser) -> None:
     )
     client.add_argument("-p", type=_share, default=0.6, metavar="P", help="how likely a trade is")
     client.add_argument("--seed", type=int, help="makes the same choices again")
+
+
+def _key(text: str) -> str:
+    if not is_key(text):
+        raise argparse.ArgumentTypeError("expected 1 to 255 visible ASCII characters")
+    return text
 
 
 def _positive(text: str) -> int:
@@ -200,7 +230,7 @@ def _admin(options: argparse.Namespace) -> int:
 
 def _trade(options: argparse.Namespace) -> int:
     with Session(options.url) as session:
-        answer = session.trade(options.name, options.command, options.quantity)
+        answer = session.trade(options.name, options.command, options.quantity, options.key)
     if answer.ok and not options.json:
         print(f"transaction number {answer.body['data']['transaction_number']}")
     return _finish(options, answer)

@@ -12,12 +12,31 @@ from typing import Any
 from urllib.parse import SplitResult, quote, urlsplit
 
 from twstock.errors import InvalidRequest, WrongUrl
+from twstock.market import KEY_CHARS_MAX
 
 PAGE = 1000
 """The most rows that a client asks for at once."""
 
 AGAIN = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 """The statuses that ask a client to come back."""
+
+ASK_AGAIN = AGAIN | {
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.GATEWAY_TIMEOUT,
+    HTTPStatus.INSUFFICIENT_STORAGE,
+}
+"""The statuses after which the same request may have another answer, at another front-end or a
+little later. Some are those of a proxy on the way."""
+
+_NOT_EXECUTED = {
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.INSUFFICIENT_STORAGE,
+}
+"""The statuses of a request that was turned away before it could have an effect, whatever became
+of earlier ones with its key."""
 
 ADD_PATH = "/admin/stocks"
 """Where an administrator adds a stock."""
@@ -57,6 +76,16 @@ class Answer:
 def _error(body: Any) -> Mapping[str, Any]:
     error = body.get("error") if isinstance(body, dict) else None
     return error if isinstance(error, dict) else {}
+
+
+def may_have_executed(status: int, outcome: str) -> bool:
+    """Whether an order that got this answer instead of a definite one may have been executed."""
+    return outcome != "none" and status not in _NOT_EXECUTED
+
+
+def is_key(text: str) -> bool:
+    """Whether a text can name an order: 1 to 255 visible ASCII characters."""
+    return 0 < len(text) <= KEY_CHARS_MAX and all("!" <= each <= "~" for each in text)
 
 
 def split_url(url: str, schemes: tuple[str, ...] = ("http",)) -> SplitResult:

@@ -7,11 +7,13 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from twstock.errors import TwstockError, WrongUrl
+from twstock.errors import OutcomeUnknown, TwstockError, WrongUrl
 from twstock.forms import (
     AGAIN,
+    ASK_AGAIN,
     Answer,
     authorization,
+    may_have_executed,
     order_headers,
     order_path,
     order_terms,
@@ -86,7 +88,8 @@ class Session:
         sleep: Callable[[float], None] = time.sleep,
     ) -> Answer:
         """Place an order. What went wrong on its way is asked again with the same key, so it
-        trades at most once. Raises Unreachable when nobody could say in ``patience_s`` seconds.
+        trades at most once. Raises OutcomeUnknown, with the key, when nobody could say in
+        ``patience_s`` seconds what became of it, or Unreachable, when nothing has.
         """
         fields = order_terms(name, side, quantity)
         return self._insist("/orders", fields, {}, key, patience_s, sleep)
@@ -113,20 +116,38 @@ class Session:
         sleep: Callable[[float], None],
     ) -> Answer:
         """POST under one key until there is an answer that tells what happened."""
-        body = json.dumps(fields)
-        headers = {**headers, **order_headers(key or uuid.uuid4().hex)}
+        doubtful = key is not None  # an earlier request with the caller's key may have been done
+        key = key or uuid.uuid4().hex
+        body, headers = json.dumps(fields), {**headers, **order_headers(key)}
         deadline = time.monotonic() + patience_s
         while True:
+            sent, is_final = False, False
             try:
-                answer = self._request("POST", path, body, headers)
-                if answer.status not in AGAIN:
+                self._connect()
+                sent = True
+                answer = self._request("POST", path, body, headers, once=True)
+                sent = may_have_executed(answer.status, answer.outcome)
+                is_final = answer.status not in AGAIN
+                if answer.status not in ASK_AGAIN or (is_final and not (doubtful or sent)):
                     return answer
                 problem = Unreachable(f"{self.url}: {answer.message}")
             except Unreachable as error:
                 problem = error
-            if time.monotonic() > deadline:
-                raise problem
+            doubtful = doubtful or sent
+            if is_final or time.monotonic() > deadline:
+                raise OutcomeUnknown(str(problem), key) if doubtful else problem
             sleep(RETRY_S)
+
+    def _connect(self) -> None:
+        """Be connected. Raises Unreachable, and then nothing was sent."""
+        if self._connection.sock is None:
+            try:
+                self._connection.connect()
+            except OSError as error:
+                raise self._lost(error) from None
+
+    def _lost(self, error: Exception) -> Unreachable:
+        return Unreachable(f"{self.url}: {error or type(error).__name__}")
 
     def _request(
         self,
@@ -134,15 +155,17 @@ class Session:
         path: str,
         body: str | None = None,
         headers: Mapping[str, str] | None = None,
+        *,
+        once: bool = False,
     ) -> Answer:
-        """Ask once; again on a fresh connection if a kept one turns out to be closed."""
-        kept = self._connection.sock is not None
+        """Ask; unless ``once``, anew if a kept connection turns out to be closed."""
+        kept = self._connection.sock is not None and not once
         try:
             return self._ask(method, path, body, headers or {})
         except (OSError, http.client.HTTPException) as error:
             self.close()
             if not kept or isinstance(error, TimeoutError):
-                raise Unreachable(f"{self.url}: {error or type(error).__name__}") from None
+                raise self._lost(error) from None
         return self._request(method, path, body, headers)
 
     def _ask(self, method: str, path: str, body: str | None, headers: Mapping[str, str]) -> Answer:

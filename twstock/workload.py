@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from twstock.errors import OutcomeUnknown
 from twstock.rest import Answer, Session, Unreachable
 
 QUANTITY_MAX = 5
@@ -81,7 +82,7 @@ class Client:
         for _ in range(load.requests):
             try:
                 self._round(load.trade_probability)
-            except Unreachable as error:
+            except (Unreachable, OutcomeUnknown) as error:
                 self.tally.failures.append(str(error))
             asked()
         for number, placed in self._placed.items():

@@ -9,26 +9,7 @@ from http import HTTPStatus
 
 from twstock.client.values import BadAnswer
 from twstock.errors import InvalidRequest, KeyReused, TwstockError
-from twstock.forms import AGAIN
 from twstock.market import STOCK_NOT_FOUND, Refusal
-
-ASK_AGAIN = AGAIN | {
-    HTTPStatus.REQUEST_TIMEOUT,
-    HTTPStatus.INTERNAL_SERVER_ERROR,
-    HTTPStatus.BAD_GATEWAY,
-    HTTPStatus.GATEWAY_TIMEOUT,
-    HTTPStatus.INSUFFICIENT_STORAGE,
-}
-"""The statuses after which the same request may have another answer, at another front-end or a
-little later. Some are those of a proxy on the way."""
-
-_NOT_EXECUTED = {
-    HTTPStatus.REQUEST_TIMEOUT,
-    HTTPStatus.TOO_MANY_REQUESTS,
-    HTTPStatus.INSUFFICIENT_STORAGE,
-}
-"""The statuses of a request that was turned away before it could have an effect, whatever became
-of earlier ones with its key."""
 
 _REFUSALS = {str(refusal): refusal for refusal in Refusal}
 
@@ -74,11 +55,6 @@ class ChangeRefused(TwstockError):
 
 class NotAdministrator(TwstockError):
     """The token is not that of the cluster, or the cluster has none."""
-
-
-def may_have_executed(status: int, outcome: str) -> bool:
-    """Whether an order that got this answer instead of a definite one may have been executed."""
-    return outcome != "none" and status not in _NOT_EXECUTED
 
 
 def refused(status: int, message: str, key: str) -> TwstockError:

@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from twstock.client.answers import ASK_AGAIN, may_have_executed, problem, refused
+from twstock.client.answers import problem, refused
 from twstock.client.values import BadAnswer, Placed, Ticket, placed_number, rows, status_of
 from twstock.errors import OutcomeUnknown, TwstockError
-from twstock.forms import Answer, order_terms
+from twstock.forms import ASK_AGAIN, Answer, may_have_executed, order_terms
 
 ORDERS_MAX = 1000
 """The most orders that the server takes at once."""

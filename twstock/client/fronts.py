@@ -19,11 +19,11 @@ from twisted.web.client import (  # type: ignore[attr-defined]
 )
 from twisted.web.http import PotentialDataLoss
 
-from twstock.client.answers import ASK_AGAIN, may_have_executed, problem
+from twstock.client.answers import problem
 from twstock.client.attempts import Attempts
 from twstock.client.waiting import TooLate, sleep, within
 from twstock.errors import OutcomeUnknown, TwstockError, Unavailable
-from twstock.forms import Answer, read_answer, retry_after_s
+from twstock.forms import ASK_AGAIN, Answer, may_have_executed, read_answer, retry_after_s
 from twstock.process import Clock
 
 T = TypeVar("T")
