@@ -393,3 +393,22 @@ def test_every_pure_module_exists_and_none_is_forgotten():
         harmless = all(i in HARMLESS or i.rpartition(".")[0] in HARMLESS for i in outside)
         ours = all(i in PURE or i == "" for i in own_imports(tree))
         assert not (tree.body[1:] and harmless and ours), f"{name} is pure: list it"
+
+
+def test_every_module_has_its_place_in_the_table_of_rooms():
+    """ARCHITECTURE.md names each of them once, and none that is gone; the pure ones as such.
+
+    The codecs stand there together, as ``wire/``.
+    """
+    row = re.compile(r"^\| `(\w+)/` \| (.*) \| (.*) \|$", re.MULTILINE)
+    named = []
+    for room, *columns in row.findall((ROOT / "ARCHITECTURE.md").read_text()):
+        prefix = "" if room == "twstock" else f"{room}."
+        for column, kind in zip(columns, ("pure", "doing"), strict=True):
+            named += [f"{kind}: {prefix}{name}" for name in re.findall(r"`(\w+/?)`", column)]
+    wanted = ["pure: rpc.wire/"] + [
+        f"{'pure' if name in PURE else 'doing'}: {name}"
+        for name, (path, _) in MODULES.items()
+        if path.name != "__init__.py" and not is_under(name, "rpc.wire")
+    ]
+    assert sorted(named) == sorted(wanted)
