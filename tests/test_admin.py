@@ -38,6 +38,7 @@ from twstock.web.admin import Administration, known_token
 from twstock.web.adminspec import SCHEMAS
 from twstock.web.answers import NO_ADMINISTRATOR
 from twstock.web.bodies import parse_add
+from twstock.web.cache import Cache
 from twstock.web.routes import mount
 
 ADD, RESTOCK, PRICE, HALT, RESUME = ChangeKind
@@ -74,15 +75,9 @@ class Desk:
 
     def __init__(self, token: str = TOKEN) -> None:
         self.catalog = FakeCatalog()
-        self.seen: list[tuple[str, int]] = []
+        self.cache = Cache(10)
         keys = (f"made-{n}" for n in range(1, 100))
-        self.part = Administration(
-            self.catalog,
-            token,
-            keys.__next__,
-            lambda name, version: self.seen.append((name, version)),
-            Limits(),
-        )
+        self.part = Administration(self.cache, self.catalog, token, keys.__next__, Limits())
         self.site = Site(resource=mount(self.part.routes()).resource())
 
     def post(self, path: str, body: Any = b"", headers: Mapping[str, Any] | None = None) -> Reply:
@@ -316,7 +311,7 @@ def test_a_change_is_answered_with_its_number_and_the_stock(desk: Desk) -> None:
     assert (reply.code, reply.json) == (200, {"data": data})
     assert reply.header("Idempotency-Replayed") is None
     assert reply.header("Cache-Control") == "no-store"
-    assert desk.seen == [("GOOGL", 3)]
+    assert desk.cache.minimum("GOOGL") == 3
     desk.catalog.changed = Changed(4, STOCK, replayed=True)
     assert desk.post("/stocks/GOOGL/halt").header("Idempotency-Replayed") == "true"
 
@@ -328,7 +323,7 @@ def test_refusals_are_404_and_409(desk: Desk, refusal: ChangeRefusal) -> None:
     reply = desk.post("/stocks/GOOGL/halt")
     code = 404 if refusal is ChangeRefusal.UNKNOWN_STOCK else 409
     assert (reply.code, reply.message) == (code, str(refusal))
-    assert desk.seen == []
+    assert desk.cache.minimum("GOOGL") == 0
 
 
 @pytest.mark.parametrize(

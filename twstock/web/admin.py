@@ -18,6 +18,7 @@ from twstock.tokens import is_read_by_all, read_token
 from twstock.web import answers, bodies
 from twstock.web.adminspec import ADD, CHANGES, LIST
 from twstock.web.answers import Answer
+from twstock.web.cache import Cache
 from twstock.web.respond import body
 from twstock.web.routes import Route
 
@@ -36,21 +37,21 @@ class Catalog(Protocol):
 
 class Administration:
     """The handlers. ``token`` is what an administrator knows, empty: there is none; ``new_key``
-    makes an idempotency key; ``seen(name, version)`` is told of each stock that was answered.
+    makes an idempotency key.
     """
 
     def __init__(
         self,
+        cache: Cache,
         catalog: Catalog,
         token: str,
         new_key: Callable[[], str],
-        seen: Callable[[str, int], None],
         limits: Limits,
     ) -> None:
+        self._cache = cache
         self._catalog = catalog
         self._token = _digest(token.encode()) if token else b""
         self._new_key = new_key
-        self._seen = seen
         self._limits = limits
 
     def routes(self) -> tuple[Route, ...]:
@@ -119,8 +120,7 @@ class Administration:
             # Under the client's own key an earlier request may have been done.
             return answers.failure(error, nothing="unknown" if keyed else "none")
         if done.stock is not None:
-            # Whoever changed it here reads it here, whatever a lookup under way brings.
-            self._seen(done.stock.name, done.stock.version)
+            self._cache.raise_minimum(done.stock.name, done.stock.version)
         return answers.changed(done)
 
 

@@ -158,7 +158,6 @@ class Api:
 
     def _placed(self, placed: Placement, name: str) -> Answer:
         if placed.number:
-            # Whoever traded here reads the trade here, whatever a lookup under way brings.
             self._cache.raise_minimum(name, placed.version)
         return answers.placement(placed)
 

@@ -69,7 +69,6 @@ class Batches:
 
     def _placed(self, placed: Placement, order: PlaceOrder) -> Row:
         if placed.number:
-            # Whoever traded here reads the trade here, whatever a lookup under way brings.
             self._cache.raise_minimum(order.name, placed.version)
         return answers.placement_row(placed)
 

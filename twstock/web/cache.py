@@ -134,7 +134,9 @@ class Cache:
             self.raise_minimum(name, version)
 
     def raise_minimum(self, name: str, version: int) -> None:
-        """Never again store or show a version of the stock below this one."""
+        """Never again store or show a version of the stock below this one: whoever traded it
+        here, or changed it, reads that here, whatever a lookup under way brings.
+        """
         if version > self.minimum(name):
             # Last in the table's order: what is raised is forgotten last.
             self._minimums.pop(name, None)

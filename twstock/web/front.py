@@ -103,7 +103,7 @@ class FrontEnd(Service):
         metrics = Metrics(watched, self._members, self._reactor)
         history = History(traffic, cache, watched.lag.take_worst_s, wall_ms, self._reactor)
         feed = self._make_feed(catalog, orders)
-        admin = Administration(catalog, token, new_key, cache.raise_minimum, self._limits)
+        admin = Administration(cache, catalog, token, new_key, self._limits)
         batches = Batches(cache, orders, new_key, self._limits)
         # No trade waits for a cache that is about to go, and no drain for a stream without end.
         self._first_stops = [lease.stop, feed.stop]
