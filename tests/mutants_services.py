@@ -1272,6 +1272,13 @@ MUTANTS = (
         "    if False:\n",
         ("tests/test_catalog.py",),
     ),
+    Mutant(
+        "a front-end has no room for the connections that it may have",
+        WEB + "descriptors.py",
+        "        setrlimit(RLIMIT_NOFILE, (most, hard))\n",
+        "        pass\n",
+        ("tests/test_front.py",),
+    ),
     # What is counted.
     Mutant(
         "what the lane answers at once is not counted",

@@ -1,10 +1,14 @@
 """The front-end process: what it refuses to start with."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 from typing import Any
 
 import pytest
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.python.usage import UsageError
 
 from twstock.config import default_cluster
@@ -12,6 +16,7 @@ from twstock.errors import ConfigError
 from twstock.process import Pool
 from twstock.tomltext import render
 from twstock.web import tap
+from twstock.web.descriptors import OTHERS
 from twstock.web.front import FrontEnd
 
 
@@ -59,3 +64,41 @@ def test_an_unknown_member_is_a_usage_error(name: str, tmp_path: Any) -> None:
     path.write_text(render(default_cluster()))
     with pytest.raises(UsageError, match="front"):
         tap.Options().parseOptions(["--config", str(path), "--name", name])
+
+
+@pytest.fixture
+def few_files() -> Iterator[int]:
+    """The hard limit of open files, with a soft one of 400 for this test."""
+    soft, hard = getrlimit(RLIMIT_NOFILE)
+    setrlimit(RLIMIT_NOFILE, (400, hard))
+    yield hard
+    setrlimit(RLIMIT_NOFILE, (soft, hard))
+
+
+def start(connections_max: int) -> list[str]:
+    """Start a front-end for so many connections, as far as it comes; returns its warnings."""
+    cluster = default_cluster()
+    cluster = replace(cluster, limits=replace(cluster.limits, connections_max=connections_max))
+    front = cluster.fronts[0]
+    pools = {name: Pool(name) for name in ("control", "calls")}
+    service = FrontEnd(FullReactor(front.http.port), cluster, front, pools)
+    with capturedLogs() as logged, pytest.raises(ConfigError):
+        service.startService()
+    service.stopService()
+    return [str(event["log_format"]) for event in logged if event["log_level"].name == "warn"]
+
+
+@pytest.mark.parametrize(("connections_max", "soft"), [(300, 300 + OTHERS), (100, 400)])
+def test_a_front_end_makes_room_for_its_connections(
+    few_files: int, connections_max: int, soft: int
+) -> None:
+    """Each takes a file descriptor. What is enough is left as it is, and nothing is said."""
+    assert start(connections_max) == []
+    assert getrlimit(RLIMIT_NOFILE) == (soft, few_files)
+
+
+def test_a_front_end_warns_of_connections_that_it_has_no_room_for(few_files: int) -> None:
+    """It takes what there is, and may not have more."""
+    [warning] = start(few_files)
+    assert "connections_max" in warning
+    assert getrlimit(RLIMIT_NOFILE) == (few_files, few_files)

@@ -27,6 +27,7 @@ from twstock.web.batch import Batches
 from twstock.web.cache import Cache
 from twstock.web.console import Console, load
 from twstock.web.description import described
+from twstock.web.descriptors import make_room
 from twstock.web.drain import QUIET_S
 from twstock.web.feed import Feed
 from twstock.web.gauges import front_families
@@ -90,6 +91,7 @@ class FrontEnd(Service):
         the administrator's token cannot be read.
         """
         super().startService()
+        make_room(self._limits.connections_max)
         token = known_token(self._cluster.admin)
         cache = Cache(self._limits.cache_size)
         catalog, orders = self._tier("catalog", CatalogTier), self._tier("order", OrderTier)
