@@ -273,10 +273,10 @@ def test_segments_need_room_for_elections():
 
 def test_an_append_fits_into_a_segment():
     """A follower that could never take what it is sent would stay behind for ever."""
-    timings = "[timings]\nappend_bytes_max = "
-    assert parse(f"{GOOD}{timings}4194304").timings.append_bytes_max == 4194304
+    least = f"{GOOD}[limits]\nsegment_bytes = 4194304\n[timings]\nappend_bytes_max = "
+    assert parse(f"{least}1048576").timings.append_bytes_max == 1048576
     with pytest.raises(ConfigError, match=r"timings\.append_bytes_max: expected at most"):
-        parse(f"{GOOD}{timings}4194305")
+        parse(f"{least}1048577")
 
 
 CAN_DO_WITHOUT = """cache_size changes_max drain_s feed_subscribers_max feed_recent_trades
@@ -299,7 +299,7 @@ def test_nothing_that_is_needed_can_be_switched_off(defaults) -> None:
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        ("[timings]\nappend_bytes_max = 8388608", r"append_bytes_max: 8388608 .* is 4194304$"),
+        ("[timings]\nappend_bytes_max = 2097152", r"append_bytes_max: 2097152 .* is 4194304$"),
         ("[timings]\nappend_entries_max = 50000", r"append_bytes_max: 524288 bytes in 50000 "),
         ("[limits]\nfetch_entries_max = 50000", r"append_bytes_max: 524288 bytes in 50000 "),
         ("[limits]\nmessage_bytes_max = 262144", r"append_bytes_max: 524288 .* is 262144$"),
