@@ -155,6 +155,7 @@ class Group:
         self.ids = tuple(range(1, size + 1))
         self.storages = {i: MemoryStorage(incarnation=100 + i, window_bytes=0) for i in self.ids}
         self.threads = {i: ClockThreads(self.clock) for i in self.ids}
+        self.load: Callable[[sqlite3.Connection, bytes], Words] = Words
         self.panics: list[tuple[int, Failure]] = []
         self.refusals: list[tuple[int, Exception]] = []
 
@@ -219,7 +220,7 @@ class Group:
             self.limits,
             self.storages[number],
             Database(path, NoTables(), threads, deliver, panic),
-            Words,
+            self.load,
             NetworkTransport(number, self.network),
             surroundings,
         )

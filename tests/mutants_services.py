@@ -124,6 +124,49 @@ MUTANTS = (
         "self._slot, False",
         ("tests/test_storage_faults.py",),
     ),
+    # Applied state.
+    Mutant(
+        "a full disk is called damage",
+        DISK + "database.py",
+        "        if _is_damage(error):\n",
+        "        if True:\n",
+        ("tests/test_database.py",),
+    ),
+    Mutant(
+        "rows that do not fit together are a bug",
+        DISK + "database.py",
+        "            with _telling(self._path):\n                return",
+        "            if True:\n                return",
+        ("tests/test_database.py",),
+    ),
+    Mutant(
+        "a stopping member saves nothing",
+        DISK + "database.py",
+        "            self._store(self._latest, self._waiting)\n",
+        "            pass\n",
+        ("tests/test_database.py",),
+    ),
+    Mutant(
+        "a stopping member saves what follows what a full disk refused",
+        DISK + "database.py",
+        " and self.backlog and not self.full:",
+        " and self.backlog:",
+        ("tests/test_database.py",),
+    ),
+    Mutant(
+        "a stopping member leaves its database open",
+        DISK + "member.py",
+        "        await self._database.stop()\n",
+        "",
+        ("tests/test_member.py",),
+    ),
+    Mutant(
+        "a full disk is refused for ever",
+        DISK + "assembly.py",
+        'cannot start now: {error}", EXIT_NOT_NOW)',
+        'cannot start now: {error}", EXIT_REFUSED)',
+        ("tests/test_process_module.py",),
+    ),
     # The member.
     Mutant(
         "an incarnation is learnt before the peer has one",

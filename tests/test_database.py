@@ -1,4 +1,6 @@
-"""The applied state on a disk that fills up: nothing is lost, and it is saved in the end."""
+"""The applied state on a disk that fills up or is damaged: nothing is lost, it is saved in the
+end, and the operator is told what helps.
+"""
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -6,10 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from tests.members import ClockThreads
-from twstock.replication.database import FULL_PAUSE_S, Database
+from twstock.catalog.tables import CatalogTables
+from twstock.errors import CorruptStorage, StorageUnavailable, Unavailable
+from twstock.replication.database import FULL_PAUSE_S, SAVE_EVERY_S, Database, Tables
+
+ADVICE = "it can be deleted, the log rebuilds it"
+PAGE_BYTES = 4096
 
 
 class Rows:
@@ -29,13 +38,12 @@ class Rows:
 class Scene:
     """A database whose file may not grow when ``limit_pages`` says so."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tables: Tables | None = None) -> None:
         self.clock = Clock()
         self.rows = Rows()
         self.saved: list[int] = []
         threads: Any = ClockThreads(self.clock)
-        self.database = Database(path, self.rows, threads, self.deliver, self.panic)
-        self.database.open()
+        self.database = Database(path, tables or self.rows, threads, self.deliver, self.panic)
         self.database.on_saved = self.saved.append
 
     def deliver(self, function: Callable[..., object], *args: Any) -> None:
@@ -56,6 +64,21 @@ class Scene:
             self.clock.advance(0.01)
             self.database.save(self.clock.seconds())
 
+    def outcome(self, waited_for: "Deferred[Any]") -> Any:
+        """What comes of a Deferred, a Failure perhaps, in a moment."""
+        outcomes: list[Any] = []
+        waited_for.addBoth(outcomes.append)
+        self.clock.pump([0.001] * 10)
+        return outcomes[0]
+
+    def load(self, state: Callable[[sqlite3.Connection, bytes], object]) -> Any:
+        """What comes of loading."""
+        return self.outcome(self.database.load(state))
+
+    def stop(self) -> None:
+        """Stop, in a moment."""
+        assert self.outcome(Deferred.fromCoroutine(self.database.stop())) is None
+
     def count(self) -> int:
         """How many changes are in the tables."""
         (found,) = self.database.connection.execute("SELECT count(*) FROM rows").fetchone()
@@ -66,6 +89,7 @@ class Scene:
 def scene(tmp_path: Path) -> Iterator[Scene]:
     """An empty database."""
     made = Scene(tmp_path / "applied.sqlite")
+    made.database.open()
     yield made
     made.database.close()
 
@@ -91,3 +115,165 @@ def test_a_full_disk_postpones(scene: Scene) -> None:
     scene.run(FULL_PAUSE_S + 0.1)
     assert (scene.database.full, scene.database.backlog, scene.count()) == (False, 0, 10)
     assert scene.saved[-1] == 10
+
+
+# --- opening -----------------------------------------------------------------------------------
+
+
+def damage_rows(path: Path, *statements: str) -> None:
+    """Change what is in the file behind everybody's back."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    for statement in statements:
+        connection.execute(statement)
+    connection.close()
+
+
+def catalog(path: Path) -> Scene:
+    """The catalog's tables in a file, which nobody has opened yet."""
+    return Scene(path, CatalogTables(10, 10.0))
+
+
+def refusal_of(scene: Scene) -> str:
+    """With which words a file of the catalog is refused as damaged."""
+    failure = scene.load(scene.database._tables.load)  # type: ignore[attr-defined]
+    scene.database.close()
+    assert isinstance(failure, Failure)
+    assert failure.check(CorruptStorage)
+    return failure.getErrorMessage()
+
+
+def test_the_state_is_loaded_in_the_databases_thread(tmp_path: Path) -> None:
+    """The reactor only hears of it: a large state takes a while to be read."""
+    scene = Scene(tmp_path / "applied.sqlite")
+    digests: list[bytes] = []
+    loading = scene.database.load(lambda _, digest: digests.append(digest))
+    assert digests == []
+    assert scene.outcome(loading) == (0, None)
+    assert digests == [b""]
+    scene.database.close()
+
+
+def test_a_page_of_noise_is_refused_with_what_helps(tmp_path: Path) -> None:
+    """Wherever it is, in a page that only loading reads, too: the file is named, and that it can
+    be deleted.
+    """
+    path = tmp_path / "applied.sqlite"
+    scene = catalog(path)
+    scene.database.open()
+    insert = "INSERT INTO stocks VALUES (?, 1, 1, 0, 0, 1)"
+    names = [(f"stock {number:05}",) for number in range(2000)]
+    scene.database.connection.executemany(insert, names)
+    scene.database.close()
+    content = path.read_bytes()
+    found = {content.find(name.encode()) // PAGE_BYTES for (name,) in names}
+    assert len(found) > 5
+    for page in (0, *sorted(found)):
+        noise = b"\xa5" * PAGE_BYTES
+        path.write_bytes(content[: page * PAGE_BYTES] + noise + content[(page + 1) * PAGE_BYTES :])
+        message = refusal_of(catalog(path))
+        assert message.startswith(f"{path}: ")
+        assert message.endswith(f"; {ADVICE}")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO epoch VALUES (1, 1, 1, x'ffff', 0, 0, 0)",
+        "INSERT INTO epoch VALUES (1, 1, 1, x'', 0, 7, 0)",
+        "INSERT INTO changes VALUES (2, 'key', 'halt', 'Fish', 0, 0, 1, 1)",
+        "INSERT INTO changes VALUES (1, 'key', 'hilt', 'Fish', 0, 0, 1, 1)",
+        "INSERT INTO stocks VALUES (CAST(x'ff' AS TEXT), 1, 1, 0, 0, 1)",
+    ],
+    ids=["bytes", "gap", "first", "word", "text"],
+)
+def test_rows_that_do_not_fit_together_are_refused_with_what_helps(
+    tmp_path: Path, statement: str
+) -> None:
+    """SQLite finds nothing wrong with them, their reader does."""
+    scene = catalog(tmp_path / "applied.sqlite")
+    scene.database.open()
+    scene.database.close()
+    damage_rows(tmp_path / "applied.sqlite", statement)
+    assert refusal_of(scene).endswith(ADVICE)
+
+
+def test_a_file_that_cannot_be_had_now_is_not_called_damaged(tmp_path: Path) -> None:
+    """A disk that fails or is full says nothing about the file: nobody is told to delete it."""
+    scene = Scene(tmp_path / "mounted later" / "applied.sqlite")
+    failure = scene.load(lambda _connection, digest: digest)
+    assert failure.check(StorageUnavailable)
+    assert "SQLITE_CANTOPEN" in failure.getErrorMessage()
+    assert ADVICE not in failure.getErrorMessage()
+    (tmp_path / "mounted later").mkdir()
+    assert scene.load(lambda _connection, digest: digest) == (0, b"")
+    scene.database.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_READ", "SQLITE_BUSY"]
+)
+def test_only_damage_is_called_damage(scene: Scene, name: str) -> None:
+    """Every other complaint of SQLite's is told as it is, by its name."""
+
+    def fail(_connection: sqlite3.Connection, _digest: bytes) -> None:
+        error = sqlite3.OperationalError("as it is")
+        error.sqlite_errorcode, error.sqlite_errorname = getattr(sqlite3, name), name
+        raise error
+
+    failure = scene.load(fail)
+    assert failure.check(StorageUnavailable)
+    assert failure.getErrorMessage().endswith(f"as it is ({name})")
+
+
+# --- the end -----------------------------------------------------------------------------------
+
+
+def test_a_stop_saves_what_waits_and_closes_the_file(tmp_path: Path) -> None:
+    """Also what comes while a save is under way; whoever reads afterwards is told, and there is
+    no write-ahead log left.
+    """
+    scene = Scene(tmp_path / "applied.sqlite")
+    scene.database.open()
+    scene.database.record(1, b"one", b"1")
+    scene.database.save(SAVE_EVERY_S)
+    scene.database.record(2, b"two", b"2")
+    scene.database.record(3, b"three", None)
+    scene.stop()
+    assert [path.name for path in tmp_path.iterdir()] == ["applied.sqlite"]
+    reading = scene.outcome(scene.database.read(lambda connection: connection))
+    assert reading.check(Unavailable)
+    again = Scene(tmp_path / "applied.sqlite")
+    assert again.load(lambda _, digest: digest) == (3, b"three")
+    assert again.count() == 2
+    again.stop()
+
+
+def test_a_stop_saves_nothing_behind_what_a_full_disk_refused(tmp_path: Path) -> None:
+    """What was applied later must not be saved without it: the applied index would lie."""
+    scene = Scene(tmp_path / "applied.sqlite")
+    scene.database.open()
+    scene.limit_pages(4)
+    scene.database.record(1, b"one", bytes(100_000))
+    scene.database.save(SAVE_EVERY_S)
+    scene.database.record(2, b"two", b"small")
+    scene.stop()
+    again = Scene(tmp_path / "applied.sqlite")
+    assert again.load(lambda _, digest: digest) == (0, b"")
+    again.stop()
+
+
+@pytest.mark.logs_failures
+def test_a_stop_goes_on_when_the_rest_cannot_be_saved(tmp_path: Path) -> None:
+    """The log has it. The error is logged, and the file closed."""
+    scene = Scene(tmp_path / "applied.sqlite")
+    scene.database.open()
+    scene.database.record(1, b"one", "no blob")
+    scene.stop()
+    assert scene.outcome(scene.database.read(lambda connection: connection)).check(Unavailable)
+    assert scene.database.saved_index == 0
+
+
+def test_a_stop_before_the_start_is_none(tmp_path: Path) -> None:
+    """There is nothing to save and nothing to close."""
+    Scene(tmp_path / "applied.sqlite").stop()
+    assert list(tmp_path.iterdir()) == []

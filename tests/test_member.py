@@ -1,5 +1,6 @@
 """A member: a replica with a clock, a disk and a network."""
 
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,16 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
-from tests.members import Group
+from tests.members import Group, Words
 from twstock.config import Limits
 from twstock.errors import (
     BrokenInvariant,
+    CorruptStorage,
     DiskFull,
     InvalidRequest,
     NotLeader,
     OutcomeUnknown,
+    StorageUnavailable,
     Unavailable,
     WipedStorage,
 )
@@ -355,6 +358,60 @@ def test_stopping_with_writes_in_the_queue_is_no_failure(tmp_path: Path) -> None
     group.run(0.5)
     assert writes == ["write", "close"]
     assert group.panics == []
+
+
+def test_a_stopping_member_saves_and_closes_what_is_applied(tmp_path: Path) -> None:
+    """The file holds everything up to the last entry, and nobody has it open."""
+    group = Group(tmp_path, size=1)
+    group.start()
+    group.run_until(lambda: group.leader == 1)
+    propose(group)
+    member = group.member(1)
+    applied = member.status().applied
+    stopped: list[object] = []
+    member.stopService().addCallback(stopped.append)
+    group.run_until(lambda: bool(stopped))
+    (path,) = tmp_path.iterdir()  # no write-ahead log: it is closed
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT position FROM applied").fetchone() == (applied,)
+    connection.close()
+
+
+def test_a_member_that_is_stopped_at_once_opens_nothing(tmp_path: Path) -> None:
+    """What comes after the stop must not be left open."""
+    group = Group(tmp_path, size=1)
+    group.start()
+    group.member(1).stopService()
+    group.run(0.1)
+    assert list(tmp_path.iterdir()) == []
+    assert not group.member(1).has_started()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ValueError("no such word"), CorruptStorage),
+        (sqlite3.OperationalError("disk I/O error"), StorageUnavailable),
+    ],
+    ids=["damaged", "not now"],
+)
+def test_applied_state_that_cannot_be_loaded_is_told_to_the_operator(
+    tmp_path: Path, error: Exception, kind: type[Exception]
+) -> None:
+    """It is a message and no traceback, whatever step of opening it was."""
+
+    def load(_connection: object, _digest: bytes) -> Words:
+        if isinstance(error, sqlite3.Error):
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+        raise error
+
+    group = Group(tmp_path, size=1)
+    group.load = load
+    group.start()
+    group.run(0.1)
+    ((number, refused),) = group.refusals
+    assert (number, type(refused), group.panics) == (1, kind, [])
+    assert str(error) in str(refused)
 
 
 def test_before_it_runs_a_member_is_unavailable(tmp_path: Path) -> None:

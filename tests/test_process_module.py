@@ -17,9 +17,12 @@ from twisted.python.usage import UsageError
 
 from twstock import process
 from twstock.config import default_cluster
-from twstock.errors import CannotListen
+from twstock.errors import CannotListen, CorruptStorage, StorageUnavailable
+from twstock.order.tables import OrderTables
 from twstock.process import (
     EXIT_BROKEN,
+    EXIT_NOT_NOW,
+    EXIT_REFUSED,
     Pool,
     Stages,
     SystemdNotifier,
@@ -32,6 +35,7 @@ from twstock.process import (
     use_boottime,
     watch,
 )
+from twstock.replication.assembly import assemble
 from twstock.tomltext import render
 
 
@@ -225,6 +229,19 @@ def test_a_supervised_service_tells_systemd_of_its_life(systemd):
     assert systemd.told() == ["STOPPING=1"]
 
 
+def test_a_service_that_does_not_serve_yet_is_not_ready(systemd):
+    """READY waits for the data to be open; the watchdog is told meanwhile."""
+    reactor, service, open_data = ReactorDouble(), Service(), []
+    supervise(service, reactor, systemd.environ, lambda: bool(open_data))
+    service.startService()
+    reactor.run()
+    reactor.advance(0.25)
+    assert systemd.told() == ["WATCHDOG=1", "WATCHDOG=1"]
+    open_data.append(True)
+    reactor.advance(0.25)
+    assert systemd.told() == ["READY=1", "WATCHDOG=1"]
+
+
 # --- stages ------------------------------------------------------------------------------------
 
 
@@ -342,6 +359,27 @@ def test_a_refusal_stops_the_reactor_and_exits_with_its_code(capsys, running):
     ((phase, event, call, arguments),) = reactor.triggers
     assert (phase, event, call, arguments) == ("after", "shutdown", os._exit, (3,))
     assert capsys.readouterr().err == "order-1 refuses to start: why\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (CorruptStorage("the data"), EXIT_REFUSED, "order-1 refuses to start: the data\n"),
+        (StorageUnavailable("the disk"), EXIT_NOT_NOW, "order-1 cannot start now: the disk\n"),
+    ],
+    ids=["damaged", "not now"],
+)
+def test_a_member_whose_disk_may_recover_is_started_again(capsys, error, code, words):
+    """Status 78, which systemd leaves alone for ever, is for data that no start makes better."""
+    reactor = ReactorDouble(running=True)
+    reactor.callFromThread = lambda call, *arguments: call(*arguments)
+    tables = OrderTables(10)
+    parts = assemble(default_cluster(), "order", 1, tables, tables.load, reactor)
+    parts.member._around.refuse(error)
+    ((_, _, _, arguments),) = reactor.triggers
+    assert arguments == (code,)
+    assert capsys.readouterr().err == words
+    assert (EXIT_NOT_NOW, EXIT_REFUSED) == (1, 78)
 
 
 def test_the_reactors_clock_goes_on_while_the_machine_sleeps(monkeypatch):

@@ -74,6 +74,12 @@ class CorruptStorage(StorageError):
     """Data that was promised is damaged or gone; the message names the lost range."""
 
 
+class StorageUnavailable(TwstockError):
+    """A file cannot be used now, on a disk that is full or fails, say: it is not known to be
+    damaged, and a later try may do.
+    """
+
+
 class WipedStorage(StorageError):
     """The directory is new, but the group knows this member with another incarnation."""
 

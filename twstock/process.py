@@ -25,6 +25,9 @@ from twstock import logs
 from twstock.config import Cluster, default_cluster, read
 from twstock.errors import ConfigError, TwstockError
 
+EXIT_NOT_NOW = 1
+"""What is in the way may pass: a port that is taken, a full disk."""
+
 EXIT_BROKEN = 70
 """``EX_SOFTWARE`` of sysexits(3): a broken invariant or a failed disk ended the process."""
 
@@ -217,7 +220,7 @@ def panic(reason: Failure | str, exit_process: Callable[[int], None] = os._exit)
     exit_process(EXIT_BROKEN)
 
 
-def stop_with(reactor: Any, message: str, code: int = 1) -> None:
+def stop_with(reactor: Any, message: str, code: int = EXIT_NOT_NOW) -> None:
     """Refuse to serve: say why on standard error, stop the reactor, exit with ``code``."""
     sys.stderr.write(f"{message}\n")
     sys.stderr.flush()
@@ -383,10 +386,17 @@ def watch(clock: Clock, notifier: SystemdNotifier, is_ready: Callable[[], bool])
 S = TypeVar("S", bound=Service)
 
 
-def supervise(service: S, reactor: Any, environ: Mapping[str, str]) -> S:
-    """Let systemd know when ``service`` runs and when it stops; returns the service."""
+def supervise(
+    service: S,
+    reactor: Any,
+    environ: Mapping[str, str],
+    serves: Callable[[], bool] = lambda: True,
+) -> S:
+    """Let systemd know when ``service`` runs and ``serves``, and when it stops; returns the
+    service.
+    """
     notifier = SystemdNotifier(environ)
-    reactor.callWhenRunning(watch, reactor, notifier, lambda: bool(service.running))
+    reactor.callWhenRunning(watch, reactor, notifier, lambda: bool(service.running) and serves())
     reactor.callWhenRunning(collect_seldom)
     reactor.addSystemEventTrigger("before", "shutdown", notifier.tell, "STOPPING=1")
     return service

@@ -92,7 +92,8 @@ def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Stages:
     calls = endpoints(parts.member, catalog)
     server = served(cluster, parts, calls, lambda: catalog.reason, reactor)
     stages = (*parts.pools, viewing, server, parts.member, view)
-    return supervise(Stages(stages, partial(stop_with, reactor)), reactor, os.environ)
+    service = Stages(stages, partial(stop_with, reactor))
+    return supervise(service, reactor, os.environ, parts.member.has_started)
 
 
 def endpoints(member: Any, catalog: Any) -> tuple[Any, ...]:

@@ -250,7 +250,7 @@ class OrderService:
         if self._reading_keys:
             return
         self._reading_keys = True
-        while state.has_unread_keys:
+        while state.has_unread_keys and self._leading is not None:
             after = older.through
             read = partial(tables.keys_after, after=after, limit=KEYS_PAGE)
             older.learn(after, await self._database.read(read))

@@ -87,4 +87,5 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
     )
     server = served(cluster, parts, endpoints, lambda: orders.reason, reactor)
     stages = (*parts.pools, trading, viewing, market, server, parts.member, view)
-    return supervise(Stages(stages, partial(stop_with, reactor)), reactor, os.environ)
+    service = Stages(stages, partial(stop_with, reactor))
+    return supervise(service, reactor, os.environ, parts.member.has_started)

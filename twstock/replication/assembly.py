@@ -10,9 +10,9 @@ from typing import Any
 from twisted.python.failure import Failure
 
 from twstock.config import Cluster
-from twstock.errors import StorageError
+from twstock.errors import StorageError, StorageUnavailable
 from twstock.observatory import Observatory
-from twstock.process import EXIT_REFUSED, Pool, Worker, panic, stop_with
+from twstock.process import EXIT_NOT_NOW, EXIT_REFUSED, Pool, Worker, panic, stop_with
 from twstock.replication.database import Database, Tables
 from twstock.replication.driver import StateMachine
 from twstock.replication.gauges import replica_families
@@ -65,8 +65,11 @@ def assemble(
     addresses = {r.id: r.grpc for r in cluster.replicas(group) if r.id in membership.peers}
     transport = GrpcTransport(group, addresses, calls.threads, reactor, deliver, limits)
 
-    def refuse(error: StorageError) -> None:
-        stop_with(reactor, f"{group}-{number} refuses to start: {error}", EXIT_REFUSED)
+    def refuse(error: StorageError | StorageUnavailable) -> None:
+        if isinstance(error, StorageError):
+            stop_with(reactor, f"{group}-{number} refuses to start: {error}", EXIT_REFUSED)
+        else:
+            stop_with(reactor, f"{group}-{number} cannot start now: {error}", EXIT_NOT_NOW)
 
     def fail(reason: Failure) -> None:
         panic(reason, os._exit)

@@ -7,14 +7,16 @@ rows that it speaks of. One connection per file, always (SQLite's WAL-reset defe
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twstock.errors import StorageError
+from twstock.errors import CorruptStorage, StorageUnavailable, TwstockError, Unavailable
 from twstock.process import Threads, in_thread
 
 T = TypeVar("T")
@@ -23,6 +25,8 @@ FULL_PAUSE_S = 1.0
 SAVE_EVERY_S = 0.1
 """How much time is saved in one transaction. Nobody waits for it: after a crash the log has what
 is missing, and each transaction costs as much as saving ten orders."""
+_PRIMARY_CODE = 0xFF
+"""The bits of an extended result code that say of which kind it is."""
 _APPLIED = """
 CREATE TABLE IF NOT EXISTS applied (
     one INTEGER PRIMARY KEY CHECK (one = 1), position INTEGER NOT NULL, digest BLOB NOT NULL
@@ -43,6 +47,8 @@ class Tables(Protocol):
 class Database:
     """Saves what was applied since it last saved, in one transaction."""
 
+    _log = Logger()
+
     def __init__(
         self,
         path: Path,
@@ -56,6 +62,7 @@ class Database:
         self._threads = threads
         self._deliver = deliver
         self._panic = panic
+        self._connection: sqlite3.Connection | None = None
         self._waiting: list[object] = []
         self._latest: tuple[int, bytes] = (0, b"")
         self._saving = False
@@ -67,31 +74,47 @@ class Database:
 
     @property
     def backlog(self) -> int:
-        """How many changes are not saved yet."""
+        """How many log entries are applied and not saved yet, whatever they changed."""
         return self._latest[0] - self.saved_index
 
     def open(self) -> tuple[int, bytes]:
-        """Open or make the file (blocks); returns the applied index and the state's digest."""
-        self._connection = sqlite3.connect(
-            self._path, check_same_thread=False, isolation_level=None
-        )
-        try:
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=NORMAL")
-            self._connection.execute(_APPLIED)
-            self._connection.executescript(self._tables.schema)
-            row = self._connection.execute("SELECT position, digest FROM applied").fetchone()
-        except sqlite3.DatabaseError as error:
-            raise StorageError(
-                f"{self._path}: {error}; it can be deleted, the log rebuilds it"
-            ) from None
+        """Open or make the file (blocks); returns the applied index and the state's digest.
+
+        Raises CorruptStorage if it is damaged, StorageUnavailable if it cannot be had now.
+        """
+        with _telling(self._path):
+            connection = self._connection = sqlite3.connect(
+                self._path, check_same_thread=False, isolation_level=None
+            )
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute(_APPLIED)
+            connection.executescript(self._tables.schema)
+            row = connection.execute("SELECT position, digest FROM applied").fetchone()
         self._latest = (row[0], bytes(row[1])) if row else (0, b"")
         self.saved_index = self._latest[0]
         return self._latest
 
+    def load(self, state: Callable[[sqlite3.Connection, bytes], T]) -> "Deferred[tuple[int, T]]":
+        """Open the file and read the state, in the database's thread: a large one takes a while,
+        and the reactor has others to serve. Fires with the applied index and the state; fails
+        like ``open``, also when rows do not fit together.
+        """
+
+        def run() -> tuple[int, T]:
+            position, digest = self.open()
+            with _telling(self._path):
+                return position, state(self.connection, digest)
+
+        return in_thread(self._threads, self._deliver, run)
+
     @property
     def connection(self) -> sqlite3.Connection:
-        """The one connection, for loading at start; later only inside ``read``."""
+        """The one connection, for loading at start; later only inside ``read``. Raises
+        Unavailable when it is closed.
+        """
+        if self._connection is None:
+            raise Unavailable(f"{self._path.name} is closed")
         return self._connection
 
     def record(self, index: int, digest: bytes, change: object) -> None:
@@ -101,12 +124,34 @@ class Database:
             self._waiting.append(change)
 
     def read(self, query: Callable[[sqlite3.Connection], T]) -> "Deferred[T]":
-        """Run a query in the database's thread, after everything saved so far."""
-        return in_thread(self._threads, self._deliver, lambda: query(self._connection))
+        """Run a query in the database's thread, after everything saved so far; fails with
+        Unavailable when the file is closed.
+        """
+        return in_thread(self._threads, self._deliver, lambda: query(self.connection))
 
     def close(self) -> None:
         """Close the file (blocks); what is not saved is applied again from the log."""
-        self._connection.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    async def stop(self) -> None:
+        """Save what waits, once, and close the file, in its thread. An error is logged and no
+        more: the log has everything, and the stop has to go on.
+        """
+        for step in (self._settled, self._save_the_rest, self.close):
+            try:
+                await in_thread(self._threads, self._deliver, step)
+            except Exception:
+                self._log.failure("cannot close {path} in order", path=str(self._path))
+
+    def _settled(self) -> None:
+        """In the thread: what was under way is over, and the reactor is told before this is."""
+
+    def _save_the_rest(self) -> None:
+        """In the thread, with nothing under way. A disk that was full a moment ago still is."""
+        if self._connection is not None and self.backlog and not self.full:
+            self._store(self._latest, self._waiting)
 
     def save(self, now: float) -> None:
         """Save what waits; called at every tick. Not when it is recorded: nobody waits for it,
@@ -126,14 +171,19 @@ class Database:
         changes, self._waiting = self._waiting, []
         self._threads.callInThread(self._save, self._latest, changes)
 
-    def _save(self, latest: tuple[int, bytes], changes: list[object]) -> None:
+    def _store(self, latest: tuple[int, bytes], changes: list[object]) -> None:
         """In the thread: one transaction."""
-        connection = self._connection
+        connection = self.connection
+        connection.execute("BEGIN")
+        self._tables.save(connection, changes)
+        connection.execute("INSERT OR REPLACE INTO applied VALUES (1, ?, ?)", latest)
+        connection.execute("COMMIT")
+
+    def _save(self, latest: tuple[int, bytes], changes: list[object]) -> None:
+        """In the thread: store, and tell the reactor what became of it."""
+        connection = self.connection
         try:
-            connection.execute("BEGIN")
-            self._tables.save(connection, changes)
-            connection.execute("INSERT OR REPLACE INTO applied VALUES (1, ?, ?)", latest)
-            connection.execute("COMMIT")
+            self._store(latest, changes)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
                 self._deliver(self._panic, Failure())
@@ -157,3 +207,33 @@ class Database:
         self._saving = False
         self.saved_index = index
         self.on_saved(index)
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """Say which file cannot be read, and advise to delete it only if it is damaged: what a full
+    or failing disk refuses now says nothing about what the file holds.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        if _is_damage(error):
+            raise _damaged(path, error) from error
+        name = getattr(error, "sqlite_errorname", type(error).__name__)
+        raise StorageUnavailable(f"{path}: {error} ({name})") from error
+    except (TwstockError, ValueError, TypeError) as error:  # rows that do not fit together
+        raise _damaged(path, error) from error
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Whether SQLite found its file damaged; Python finds texts that are no UTF-8, without a
+    code of SQLite's.
+    """
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        return isinstance(error, sqlite3.OperationalError)
+    return code & _PRIMARY_CODE in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _damaged(path: Path, error: Exception) -> CorruptStorage:
+    return CorruptStorage(f"{path}: {error}; it can be deleted, the log rebuilds it")

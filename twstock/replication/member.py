@@ -20,6 +20,7 @@ from twstock.errors import (
     NotLeader,
     Overloaded,
     StorageError,
+    StorageUnavailable,
     TwstockError,
     Unavailable,
 )
@@ -55,7 +56,7 @@ class Surroundings:
     disk: Threads
     deliver: Callable[..., None]
     panic: Callable[[Failure], None]
-    refuse: Callable[[StorageError], None]
+    refuse: Callable[[StorageError | StorageUnavailable], None]
 
 
 class Member(Service):
@@ -116,26 +117,23 @@ class Member(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _start(self) -> None:
-        loaded, applied, digest = await self._in_thread(self._open)
-        self._me = replace(self._me, incarnation=loaded.incarnation)
-        self._incarnations, self._formed = dict(loaded.peers), loaded.formed
-        self.machine = self._load(self._database.connection, digest)
-        if not loaded.formed:
-            await self._form()
-        if self.running:  # it may have been stopped meanwhile
-            self._take_part(loaded, applied)
-            await self._catch_up()
-
-    def _open(self) -> tuple[Loaded, int, bytes]:
-        """In the disk's thread."""
-        loaded = self._storage.open()
-        applied, digest = self._database.open()
+        loaded: Loaded = await self._in_thread(self._storage.open)
+        if not self.running:  # it was stopped meanwhile: the disk is about to be closed
+            return
+        applied, machine = await self._database.load(self._load)
         if applied > loaded.log.last_index:
             raise CorruptStorage(
                 f"{self._name}: entries {loaded.log.last_index + 1} to {applied} were applied, "
                 "but the log ends before them: its data is lost"
             )
-        return loaded, applied, digest
+        self.machine = machine
+        self._me = replace(self._me, incarnation=loaded.incarnation)
+        self._incarnations, self._formed = dict(loaded.peers), loaded.formed
+        if not loaded.formed:
+            await self._form()
+        if self.running:  # it may have been stopped meanwhile
+            self._take_part(loaded, applied)
+            await self._catch_up()
 
     async def _form(self) -> None:
         formation = Formation(self._me, self._membership.peers, self._transport)
@@ -226,6 +224,7 @@ class Member(Service):
         if self._ticking.running:
             self._ticking.stop()
         self._transport.close()
+        await self._database.stop()
         await self._in_thread(self._storage.close)
 
     async def _give_way(self, driver: Driver) -> None:
@@ -267,6 +266,12 @@ class Member(Service):
             raise DiskFull("disk full")
         if self._database.backlog > BACKLOG_MAX:
             raise Overloaded("applied state is saved too slowly")
+
+    def has_started(self) -> bool:
+        """Whether its data is open. From then on it takes part, or, on the first start of its
+        group, waits for the others, which may have to be started after it.
+        """
+        return self.machine is not None
 
     def is_ready(self) -> bool:
         """Whether this member leads and has applied all that any earlier leader acknowledged."""
@@ -384,7 +389,7 @@ class Member(Service):
 
     def _failed(self, failure: Failure) -> None:
         """The start failed: say why, to the operator or in a traceback, and end."""
-        if isinstance(failure.value, StorageError):
+        if isinstance(failure.value, StorageError | StorageUnavailable):
             self._around.refuse(failure.value)
         else:
             self._around.panic(failure)

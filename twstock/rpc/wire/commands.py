@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from google.protobuf.message import DecodeError
+
 from twstock import errors
 from twstock.market import (
     Batch,
@@ -75,7 +77,10 @@ def encode_decided(orders: Sequence[Order], outcomes: Iterable[Outcome]) -> byte
 
 def decode_decided(data: bytes) -> tuple[tuple[Order, ...], tuple[Outcome, ...]]:
     """The orders and what became of them. Raises ValueError if they do not fit together."""
-    pb = log.DecidedBatch.FromString(data)
+    try:
+        pb = log.DecidedBatch.FromString(data)
+    except DecodeError as error:
+        raise ValueError(f"a batch and its outcomes: {error}") from None
     orders, verdicts = columns.to_orders(pb.orders), columns.to_verdicts(pb.outcomes)
     pairs = zip(verdicts, orders, strict=True)
     return orders, tuple(verdict.on(order) for verdict, order in pairs)
