@@ -11,6 +11,7 @@ import gc
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -20,6 +21,7 @@ from bench.processes import Process, running, wait_for
 from twstock.catalog.state import CatalogState
 from twstock.catalog.tables import CatalogTables
 from twstock.config import Cluster, default_cluster, parse
+from twstock.market import RefusalBounds
 from twstock.order.state import OrderState
 from twstock.order.tables import OrderTables
 from twstock.plan import to_text
@@ -47,12 +49,13 @@ def open_log(cluster: Cluster, group: str, number: int) -> Log:
 def make_catalog(cluster: Cluster, of: History) -> None:
     """The catalog's directory: filled, then every batch traded."""
     log, limits = open_log(cluster, "catalog", 1), cluster.limits
-    tables = CatalogTables(limits.refused_keys_max, limits.refused_keys_s)
-    machine = CatalogState(limits.refused_keys_max, limits.refused_keys_s)
+    bounds = limits.refused_keys_max, limits.refused_keys_s
+    tables, machine = CatalogTables(*bounds), CatalogState(*bounds)
+    seed = replace(history.seed(of), bounds=RefusalBounds.of(*bounds))
     applied = AppliedState(log.path / APPLIED, tables, CACHE_KIBIBYTES)
 
     def payloads() -> Iterator[bytes]:
-        yield encode_catalog_command(history.seed(of))
+        yield encode_catalog_command(seed)
         yield encode_catalog_command(history.epoch())
         for batch in history.batches(of):
             yield encode_catalog_command(batch)

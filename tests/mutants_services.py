@@ -167,6 +167,27 @@ MUTANTS = (
         'cannot start now: {error}", EXIT_REFUSED)',
         ("tests/test_process_module.py",),
     ),
+    Mutant(
+        "what is configured replaces the bounds of the log",
+        CATALOG + "state.py",
+        "self._bounds or self._configured_bounds",
+        "self._configured_bounds",
+        ("tests/test_catalog_state.py",),
+    ),
+    Mutant(
+        "the bounds of the log are not kept",
+        CATALOG + "tables.py",
+        "            _save_bounds(connection, made)\n",
+        "",
+        ("tests/test_catalog_state.py",),
+    ),
+    Mutant(
+        "the first command has no bounds",
+        CATALOG + "tap.py",
+        "replace(seed, bounds=RefusalBounds.of(*bounds))",
+        "replace(seed)",
+        ("tests/test_catalog.py",),
+    ),
     # The member.
     Mutant(
         "an incarnation is learnt before the peer has one",

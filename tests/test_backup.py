@@ -32,7 +32,7 @@ from twstock.cli import main
 from twstock.cluster import Directory
 from twstock.config import Limits, default_cluster, parse
 from twstock.errors import ConfigError
-from twstock.market import ChangeKind, Order, Side, Stock, Trade
+from twstock.market import ChangeKind, Order, RefusalBounds, Side, Stock, Trade
 from twstock.order.tables import OrderTables, page
 from twstock.plan import Flags, to_text
 from twstock.process import UNFINISHED_RESTORE
@@ -326,6 +326,8 @@ class TestRestore:
             state = catalog_of(cluster, number)
             assert list(state.stocks()) == history.ledger.stocks()
             assert (state.last_number, state.fence) == (300, 1)
+            bounds = RefusalBounds.of(LIMITS.refused_keys_max, LIMITS.refused_keys_s)
+            assert state.dump().bounds == bounds
         for group in ("catalog", "order"):
             numbers = [replica.id for replica in cluster.replicas(group)]
             found = {number: opened(cluster, group, number) for number in numbers}

@@ -10,7 +10,7 @@ from tests.cluster_fixture import Cluster
 from twstock.catalog.state import CatalogState
 from twstock.catalog.tables import CatalogTables
 from twstock.config import Limits
-from twstock.market import Side
+from twstock.market import RefusalBounds, Side
 from twstock.order.tables import OrderTables, by_keys, page
 from twstock.replication.messages import HardState
 from twstock.replication.storage import FileStorage, Owner
@@ -112,6 +112,8 @@ def test_the_tables_hold_what_was_applied(cluster):
         catalog = tables.load(connection, b"")
     connection.close()
     assert (catalog.fence, catalog.last_number, catalog.recorded) == (1, ORDERS, ORDERS - 20)
+    bounds = RefusalBounds.of(LIMITS.refused_keys_max, LIMITS.refused_keys_s)
+    assert catalog.dump().bounds == bounds
 
 
 @pytest.mark.processes

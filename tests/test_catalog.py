@@ -13,12 +13,14 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
+from tests.test_process_module import ReactorDouble
 from twstock.catalog.invalidation import Publisher
 from twstock.catalog.seed import STOCK_BYTES, STOCKS_MAX, parse_seed, read_seed
 from twstock.catalog.service import Catalog
 from twstock.catalog.sessions import Sessions
 from twstock.catalog.state import CatalogState
-from twstock.config import Limits
+from twstock.catalog.tap import build
+from twstock.config import Limits, default_cluster
 from twstock.errors import (
     ConfigError,
     CorruptStorage,
@@ -36,11 +38,13 @@ from twstock.market import (
     Batch,
     BeginEpoch,
     Order,
+    RefusalBounds,
     Seed,
     Side,
     Stock,
     Verdict,
 )
+from twstock.replication.member import Member
 from twstock.rpc import calls
 from twstock.rpc.calls import (
     AtOnce,
@@ -736,6 +740,17 @@ def test_a_catalog_with_stocks_is_not_filled_again() -> None:
     other.lead()
     assert other.lookup("GameStart") is None
     assert other.lookup("Old") is not None
+
+
+def test_the_configured_bounds_go_into_the_log_with_the_first_stocks() -> None:
+    """What the tap proposes for an empty catalog holds for as long as there is that log."""
+    limits = Limits(refused_keys_max=7, refused_keys_s=2.5)
+    reactor: Any = ReactorDouble()
+    reactor.callFromThread = lambda call, *arguments: call(*arguments)
+    stages = build(default_cluster(limits=limits), 1, read_seed(None), reactor)
+    (member,) = (stage for stage in stages._stages if isinstance(stage, Member))
+    catalog: Any = member.on_leading.__self__  # type: ignore[attr-defined]
+    assert catalog._seed == Seed(read_seed(None).stocks, RefusalBounds(7, 2500))
 
 
 def test_stocks_come_in_pages(scene: Scene) -> None:

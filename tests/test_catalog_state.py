@@ -2,10 +2,12 @@
 
 import sqlite3
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
 from twstock.catalog.changes import Change, Lost, Seeded, Snapshot, Stale
 from twstock.catalog.rules import check_conserved
@@ -26,6 +28,7 @@ from twstock.market import (
     Order,
     Outcome,
     Refusal,
+    RefusalBounds,
     Seed,
     Side,
     Stock,
@@ -307,6 +310,76 @@ def test_refused_keys_are_bounded_by_age() -> None:
     assert [r.order.key for r in log.state.dump().refused] == ["old", "new"]
     log.apply(batch(3, at_ms=10_001))
     assert [r.order.key for r in log.state.dump().refused] == ["new"]
+
+
+BOUNDED = Seed(SEED.stocks, RefusalBounds(2, 10_000))
+
+
+def bounded(log: Log) -> Log:
+    """A log that begins with bounds of its own, and has forgotten keys by both of them."""
+    log.apply(BOUNDED)
+    log.apply(BeginEpoch(1, 0))
+    log.apply(batch(1, *(buy(f"k{n}", 1000) for n in range(4)), at_ms=0))
+    log.apply(batch(2, buy("k0", 1), buy("new", 1000), at_ms=10_001))
+    return log
+
+
+@pytest.mark.parametrize("other", [(0, 1.0), (1, 1e9), (1000, 0.0), (1000, 1e9)])
+def test_the_bounds_of_refused_keys_are_the_logs(other: tuple[int, float]) -> None:
+    """Whatever is configured where a log is replayed, the same keys are forgotten, so the same
+    orders execute, in memory and from the tables.
+    """
+    log = bounded(Log())
+    assert log.state.last_number == 1  # k0 had been forgotten
+    assert [r.order.key for r in log.state.dump().refused] == ["new"]
+    again = bounded(Log(*other))
+    assert (again.state.dump(), again.state.digest) == (log.state.dump(), log.state.digest)
+    connection, tables = open_tables(other)
+    tables.save(connection, log.changes)
+    loaded = tables.load(connection, log.state.digest)
+    assert loaded.dump() == log.state.dump()
+    payload = encode_catalog_command(batch(3, *(buy(f"l{n}", 1000) for n in range(5))))
+    for state in (loaded, log.state):
+        state.apply(len(log.payloads) + 1, payload)
+    assert loaded.dump() == log.state.dump()
+    connection.close()
+
+
+def test_a_configuration_that_the_log_does_not_follow_is_warned_of() -> None:
+    """Once for each start; none is warned of that says the same."""
+    log = bounded(Log())
+    warnings: list[str] = []
+
+    def observe(event: Any) -> None:
+        if event["log_level"] is LogLevel.warn:
+            warnings.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        for bounds in ((2, 10.0), (2, 11.0)):
+            connection, tables = open_tables(bounds)
+            tables.save(connection, log.changes)
+            tables.load(connection, b"")
+            connection.close()
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    (warning,) = warnings
+    assert "refused_keys_s have no effect: the catalog began with 2 and 10.0" in warning
+
+
+def test_a_log_without_bounds_follows_the_configuration() -> None:
+    """It was written, and its tables were made, before the bounds belonged to the log."""
+    log = started(refused_keys_max=2)
+    log.apply(batch(1, *(buy(f"k{n}", 1000) for n in range(4))))
+    connection, tables = open_tables((1, 1e9))
+    connection.execute("DROP TABLE refusal_bounds")
+    connection.executescript(tables.schema)
+    tables.save(connection, log.changes)
+    loaded = tables.load(connection, log.state.digest)
+    assert [r.order.key for r in loaded.dump().refused] == ["k2", "k3"]
+    loaded.apply(9, encode_catalog_command(batch(2, buy("k4", 1000))))
+    assert [r.order.key for r in loaded.dump().refused] == ["k4"]
+    connection.close()
 
 
 def test_only_an_empty_catalog_is_seeded() -> None:

@@ -18,6 +18,7 @@ from twstock.market import (
     Order,
     Outcome,
     Refusal,
+    RefusalBounds,
     Seed,
     Side,
     Stock,
@@ -333,6 +334,7 @@ def test_an_unforeseen_error_in_placements_leaves_the_outcome_unknown():
                 INT64,
             )
         ),
+        st.none() | st.builds(RefusalBounds, INT64, INT64),
     )
     | BATCHES
     | st.builds(BeginEpoch, INT64, INT64)

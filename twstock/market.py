@@ -195,11 +195,28 @@ def cents_of(text: str) -> int | None:
     return int(Decimal(text) * 100) if _PRICE.fullmatch(text) else None
 
 
+class RefusalBounds(NamedTuple):
+    """How many refused requests the catalog remembers by their keys, and for how long."""
+
+    keys_max: int
+    age_ms: int
+
+    @classmethod
+    def of(cls, keys_max: int, age_s: float) -> "RefusalBounds":
+        """With the age in seconds, as it is configured."""
+        return cls(keys_max, round(age_s * 1000))
+
+
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """The command that fills an empty catalog; it changes nothing in any other."""
+    """The command that fills an empty catalog; it changes nothing in any other.
+
+    ``bounds`` hold for the whole life of the catalog, because what is remembered decides what
+    executes: every replica has to forget the same. None in logs that were written before.
+    """
 
     stocks: tuple[Stock, ...]
+    bounds: RefusalBounds | None = None
 
 
 @dataclass(frozen=True, slots=True)

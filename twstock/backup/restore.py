@@ -31,6 +31,7 @@ from twstock.market import (
     CatalogCommand,
     ChangeRequest,
     ChangeStock,
+    RefusalBounds,
     Seed,
     Stock,
     StockChange,
@@ -88,6 +89,7 @@ class _Groups:
     def __init__(self, cluster: Cluster, stack: ExitStack) -> None:
         limits, random = cluster.limits, SystemRandom()
         bounds = limits.refused_keys_max, limits.refused_keys_s
+        self._bounds = RefusalBounds.of(*bounds)
         self._catalog_state = CatalogState(*bounds)
         self._order_state = OrderState(0, b"", limits.recent_orders)
 
@@ -102,7 +104,7 @@ class _Groups:
 
     def begin(self, stocks: Iterable[Stock]) -> None:
         """The stocks that the cluster begins with, and the only order leader there was."""
-        self._command(Seed(tuple(stocks)))
+        self._command(Seed(tuple(stocks), self._bounds))
         self._command(BeginEpoch(EPOCH, 0))
 
     def trade(self, trades: tuple[Trade, ...]) -> None:

@@ -11,6 +11,7 @@ from twstock.market import (
     Order,
     Outcome,
     Refusal,
+    RefusalBounds,
     Stock,
     StockChange,
     Trade,
@@ -106,7 +107,8 @@ class Change:
     """What one command changed, for the tables: all of it, or nothing, is saved.
 
     ``stocks`` are as they are now; ``evicted`` are keys of refused orders; trades up to
-    ``recorded`` are forgotten. The rest replaces what stood there before.
+    ``recorded`` are forgotten; ``bounds`` come with the Seed. The rest replaces what stood there
+    before.
     """
 
     stocks: tuple[Stock, ...]
@@ -119,6 +121,7 @@ class Change:
     last_number: int
     last_at_ms: int
     administered: Administered = NOT_ADMINISTERED
+    bounds: RefusalBounds | None = None
 
     def decided(self) -> tuple[object, ...]:
         """What was decided, as numbers and texts, for the digest; the entry tells the rest."""
@@ -150,6 +153,7 @@ class Snapshot:
     digest: bytes = b""
     changes: tuple[KeyedChange, ...] = ()
     refused_changes: tuple[RefusedChange, ...] = ()
+    bounds: RefusalBounds | None = None
 
 
 @dataclass(slots=True)
@@ -163,6 +167,7 @@ class Draft:
     made: list[KeyedChange] = field(default_factory=list)
     refused_changes: dict[str, RefusedChange] = field(default_factory=dict)
     evicted_changes: list[str] = field(default_factory=list)
+    bounds: RefusalBounds | None = None
 
     def administered(self) -> Administered:
         """What it has changed of the administration."""

@@ -2,7 +2,7 @@
 
 Every replica applies the same commands in the same sequence and must come to the same state,
 so nothing in here knows the time, throws dice, or depends on anything but the commands. The
-bounds on refused keys are part of the state machine: they have to be equal on all replicas.
+bounds on refused keys decide what executes, too: they come with the first command, the Seed.
 
 **Why no straggler executes twice**, although the key of an executed trade is forgotten once
 its order is recorded: a batch executes only with the fence's epoch and the very next number,
@@ -43,6 +43,7 @@ from twstock.market import (
     Order,
     Outcome,
     Refusal,
+    RefusalBounds,
     Seed,
     Side,
     Stock,
@@ -62,10 +63,13 @@ class CatalogState:
     def __init__(
         self, refused_keys_max: int, refused_keys_s: float, snapshot: Snapshot | None = None
     ) -> None:
-        """Start from a snapshot, or from nothing. Raises CorruptStorage if the snapshot is none."""
+        """Start from a snapshot, or from nothing. Raises CorruptStorage if the snapshot is none.
+
+        The configured bounds are for logs whose Seed has none.
+        """
         start = snapshot or Snapshot()
-        self._refused_keys_max = refused_keys_max
-        self._refused_keys_ms = round(refused_keys_s * 1000)
+        self._configured_bounds = RefusalBounds.of(refused_keys_max, refused_keys_s)
+        self._bounds = start.bounds
         self._stocks = {stock.name: stock for stock in start.stocks}
         self._names = sorted(self._stocks)
         self._kept = {trade.number: trade for trade in start.kept}
@@ -166,6 +170,7 @@ class CatalogState:
             self._digest,
             self._administration.keyed(),
             tuple(self._administration.refused.values()),
+            self._bounds,
         )
 
     def list_trades(self, after: int) -> ExecutedTrades | Lost:
@@ -203,7 +208,8 @@ class CatalogState:
         """Fill an empty catalog. Two leaders may both have found it empty: the first one wins."""
         if self._stocks:
             return Applied(Seeded(0))
-        draft = Draft(stocks={stock.name: stock for stock in seed.stocks})
+        draft = Draft(stocks={stock.name: stock for stock in seed.stocks}, bounds=seed.bounds)
+        self._bounds = seed.bounds
         self._stocks = dict(draft.stocks)
         self._names = sorted(self._stocks)
         return Applied(Seeded(len(self._stocks)), self._seal(entry, draft))
@@ -357,7 +363,8 @@ class CatalogState:
         """Drop the oldest refused keys beyond the bounds, by the log's own time. What comes
         and goes with one command leaves no trace.
         """
-        keys_max, oldest_ms = self._refused_keys_max, self._last_at_ms - self._refused_keys_ms
+        keys_max, age_ms = self._bounds or self._configured_bounds
+        oldest_ms = self._last_at_ms - age_ms
         for key in evict(self._refused, keys_max, oldest_ms):
             if draft.refused.pop(key, None) is None:
                 draft.evicted.append(key)
@@ -379,6 +386,7 @@ class CatalogState:
             self._last_number,
             self._last_at_ms,
             draft.administered(),
+            draft.bounds,
         )
         decided = repr(change.decided()).encode()
         self._digest = blake2b(self._digest + entry + decided, digest_size=_DIGEST_BYTES).digest()

@@ -3,6 +3,8 @@
 import sqlite3
 from collections.abc import Iterable, Sequence
 
+from twisted.logger import Logger
+
 from twstock.catalog.administration import halted_names
 from twstock.catalog.changes import (
     NOT_ADMINISTERED,
@@ -21,6 +23,7 @@ from twstock.market import (
     ChangeRequest,
     Order,
     Refusal,
+    RefusalBounds,
     Side,
     Stock,
     StockChange,
@@ -42,12 +45,15 @@ VALUES (?, ?, ?, ?, ?, ?, ?)
 
 
 class CatalogTables:
-    """Implements the database's ``Tables``; the bounds are those of ``CatalogState``.
+    """Implements the database's ``Tables``; the bounds are the configured ones.
 
     ``refused_orders`` is read in the sequence of ``position``: from the oldest to the newest.
     Which stocks are halted is not kept twice: ``changes`` tell it, so that a database
-    made before there were changes only needs two new, empty tables.
+    made before there were changes only needs two new, empty tables. ``refusal_bounds`` is empty
+    where the log has none.
     """
+
+    _log = Logger()
 
     schema = """
     CREATE TABLE IF NOT EXISTS stocks (
@@ -106,6 +112,11 @@ class CatalogTables:
         last_number INTEGER NOT NULL,
         last_at_ms INTEGER NOT NULL
     ) STRICT;
+    CREATE TABLE IF NOT EXISTS refusal_bounds (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        keys_max INTEGER NOT NULL,
+        age_ms INTEGER NOT NULL
+    ) STRICT;
     """
 
     def __init__(self, refused_keys_max: int, refused_keys_s: float) -> None:
@@ -123,6 +134,7 @@ class CatalogTables:
             _save_refused(connection, made)
             _save_administered(connection, made)
             _save_epoch(connection, made[-1])
+            _save_bounds(connection, made)
 
     def load(self, connection: sqlite3.Connection, digest: bytes) -> CatalogState:
         """The state that the tables hold. Raises CorruptStorage when they do not fit together."""
@@ -139,8 +151,24 @@ class CatalogTables:
             digest,
             changes,
             _refused_changes(connection),
+            self._bounds(connection),
         )
         return CatalogState(self._refused_keys_max, self._refused_keys_s, snapshot)
+
+    def _bounds(self, connection: sqlite3.Connection) -> RefusalBounds | None:
+        """Those of the log, if it has any. Whoever has configured others since is told."""
+        row = connection.execute("SELECT keys_max, age_ms FROM refusal_bounds").fetchone()
+        if row is None:
+            return None
+        bounds = RefusalBounds(*row)
+        if bounds != RefusalBounds.of(self._refused_keys_max, self._refused_keys_s):
+            self._log.warn(
+                "refused_keys_max and refused_keys_s have no effect: "
+                "the catalog began with {keys_max} and {age_s}",
+                keys_max=bounds.keys_max,
+                age_s=bounds.age_ms / 1000,
+            )
+        return bounds
 
 
 def _save_stocks(connection: sqlite3.Connection, changes: Iterable[Change]) -> None:
@@ -206,6 +234,11 @@ def _save_epoch(connection: sqlite3.Connection, change: Change) -> None:
             change.last_at_ms,
         ),
     )
+
+
+def _save_bounds(connection: sqlite3.Connection, changes: Iterable[Change]) -> None:
+    for bounds in (change.bounds for change in changes if change.bounds is not None):
+        connection.execute("INSERT OR REPLACE INTO refusal_bounds VALUES (1, ?, ?)", bounds)
 
 
 def _epoch(connection: sqlite3.Connection) -> tuple[int, AppliedBatch, int, int, int]:

@@ -1,6 +1,7 @@
 """``twistd -n stock-catalog``: one catalog replica."""
 
 import os
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ from twstock.catalog.seed import read_seed
 from twstock.config import Cluster
 from twstock.doorbell import use_doorbell
 from twstock.errors import ConfigError
-from twstock.market import Seed
+from twstock.market import RefusalBounds, Seed
 from twstock.process import (
     Pool,
     ServiceOptions,
@@ -64,7 +65,8 @@ def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Stages:
     from twstock.replication.assembly import assemble, served  # noqa: PLC0415
 
     limits = cluster.limits
-    tables = CatalogTables(limits.refused_keys_max, limits.refused_keys_s)
+    bounds = limits.refused_keys_max, limits.refused_keys_s
+    tables = CatalogTables(*bounds)
     parts = assemble(cluster, "catalog", number, tables, tables.load, reactor)
     viewing = Pool("views")
     sessions = Sessions(limits.cache_lease_s)
@@ -73,7 +75,7 @@ def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Stages:
         parts.member,
         sessions,
         publisher,
-        seed,
+        replace(seed, bounds=RefusalBounds.of(*bounds)),
         [front.id for front in cluster.fronts],
         reactor,
         limits,

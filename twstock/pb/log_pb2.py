@@ -29,7 +29,7 @@ except AttributeError:
   twstock_dot_pb_dot_replication__pb2 = twstock_dot_pb_dot_catalog__pb2.twstock.pb.replication_pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14twstock/pb/log.proto\x12\x07twstock\x1a\x18twstock/pb/catalog.proto\"@\n\tSeedStock\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bprice_cents\x18\x02 \x01(\x03\x12\x10\n\x08quantity\x18\x03 \x01(\x03\"*\n\x04Seed\x12\"\n\x06stocks\x18\x01 \x03(\x0b\x32\x12.twstock.SeedStock\">\n\x0b\x44irectTrade\x12 \n\x04item\x18\x01 \x01(\x0b\x32\x12.twstock.OrderItem\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\"Q\n\x12\x41\x64ministeredChange\x12,\n\x07request\x18\x01 \x01(\x0b\x32\x1b.twstock.ChangeStockRequest\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\"\xea\x01\n\x0e\x43\x61talogCommand\x12\x1d\n\x04seed\x18\x01 \x01(\x0b\x32\r.twstock.SeedH\x00\x12$\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x13.twstock.TradeBatchH\x00\x12\x31\n\x0b\x62\x65gin_epoch\x18\x03 \x01(\x0b\x32\x1a.twstock.BeginEpochRequestH\x00\x12&\n\x06\x64irect\x18\x04 \x01(\x0b\x32\x14.twstock.DirectTradeH\x00\x12-\n\x06\x63hange\x18\x05 \x01(\x0b\x32\x1b.twstock.AdministeredChangeH\x00\x42\t\n\x07\x63ommand\"`\n\x0c\x44\x65\x63idedBatch\x12%\n\x06orders\x18\x01 \x01(\x0b\x32\x15.twstock.OrderColumns\x12)\n\x08outcomes\x18\x02 \x01(\x0b\x32\x17.twstock.OutcomeColumns\"]\n\x0bOrderRecord\x12&\n\x06trades\x18\x01 \x03(\x0b\x32\x16.twstock.ExecutedTrade\x12&\n\x07\x63olumns\x18\x02 \x01(\x0b\x32\x15.twstock.TradeColumnsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14twstock/pb/log.proto\x12\x07twstock\x1a\x18twstock/pb/catalog.proto\"@\n\tSeedStock\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bprice_cents\x18\x02 \x01(\x03\x12\x10\n\x08quantity\x18\x03 \x01(\x03\"1\n\rRefusalBounds\x12\x10\n\x08keys_max\x18\x01 \x01(\x03\x12\x0e\n\x06\x61ge_ms\x18\x02 \x01(\x03\"Z\n\x04Seed\x12\"\n\x06stocks\x18\x01 \x03(\x0b\x32\x12.twstock.SeedStock\x12.\n\x0erefusal_bounds\x18\x02 \x01(\x0b\x32\x16.twstock.RefusalBounds\">\n\x0b\x44irectTrade\x12 \n\x04item\x18\x01 \x01(\x0b\x32\x12.twstock.OrderItem\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\"Q\n\x12\x41\x64ministeredChange\x12,\n\x07request\x18\x01 \x01(\x0b\x32\x1b.twstock.ChangeStockRequest\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\"\xea\x01\n\x0e\x43\x61talogCommand\x12\x1d\n\x04seed\x18\x01 \x01(\x0b\x32\r.twstock.SeedH\x00\x12$\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x13.twstock.TradeBatchH\x00\x12\x31\n\x0b\x62\x65gin_epoch\x18\x03 \x01(\x0b\x32\x1a.twstock.BeginEpochRequestH\x00\x12&\n\x06\x64irect\x18\x04 \x01(\x0b\x32\x14.twstock.DirectTradeH\x00\x12-\n\x06\x63hange\x18\x05 \x01(\x0b\x32\x1b.twstock.AdministeredChangeH\x00\x42\t\n\x07\x63ommand\"`\n\x0c\x44\x65\x63idedBatch\x12%\n\x06orders\x18\x01 \x01(\x0b\x32\x15.twstock.OrderColumns\x12)\n\x08outcomes\x18\x02 \x01(\x0b\x32\x17.twstock.OutcomeColumns\"]\n\x0bOrderRecord\x12&\n\x06trades\x18\x01 \x03(\x0b\x32\x16.twstock.ExecutedTrade\x12&\n\x07\x63olumns\x18\x02 \x01(\x0b\x32\x15.twstock.TradeColumnsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,16 +38,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SEEDSTOCK']._serialized_start=59
   _globals['_SEEDSTOCK']._serialized_end=123
-  _globals['_SEED']._serialized_start=125
-  _globals['_SEED']._serialized_end=167
-  _globals['_DIRECTTRADE']._serialized_start=169
-  _globals['_DIRECTTRADE']._serialized_end=231
-  _globals['_ADMINISTEREDCHANGE']._serialized_start=233
-  _globals['_ADMINISTEREDCHANGE']._serialized_end=314
-  _globals['_CATALOGCOMMAND']._serialized_start=317
-  _globals['_CATALOGCOMMAND']._serialized_end=551
-  _globals['_DECIDEDBATCH']._serialized_start=553
-  _globals['_DECIDEDBATCH']._serialized_end=649
-  _globals['_ORDERRECORD']._serialized_start=651
-  _globals['_ORDERRECORD']._serialized_end=744
+  _globals['_REFUSALBOUNDS']._serialized_start=125
+  _globals['_REFUSALBOUNDS']._serialized_end=174
+  _globals['_SEED']._serialized_start=176
+  _globals['_SEED']._serialized_end=266
+  _globals['_DIRECTTRADE']._serialized_start=268
+  _globals['_DIRECTTRADE']._serialized_end=330
+  _globals['_ADMINISTEREDCHANGE']._serialized_start=332
+  _globals['_ADMINISTEREDCHANGE']._serialized_end=413
+  _globals['_CATALOGCOMMAND']._serialized_start=416
+  _globals['_CATALOGCOMMAND']._serialized_end=650
+  _globals['_DECIDEDBATCH']._serialized_start=652
+  _globals['_DECIDEDBATCH']._serialized_end=748
+  _globals['_ORDERRECORD']._serialized_start=750
+  _globals['_ORDERRECORD']._serialized_end=843
 # @@protoc_insertion_point(module_scope)

@@ -18,11 +18,21 @@ class SeedStock(_message.Message):
     quantity: int
     def __init__(self, name: _Optional[str] = ..., price_cents: _Optional[int] = ..., quantity: _Optional[int] = ...) -> None: ...
 
+class RefusalBounds(_message.Message):
+    __slots__ = ("keys_max", "age_ms")
+    KEYS_MAX_FIELD_NUMBER: _ClassVar[int]
+    AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    keys_max: int
+    age_ms: int
+    def __init__(self, keys_max: _Optional[int] = ..., age_ms: _Optional[int] = ...) -> None: ...
+
 class Seed(_message.Message):
-    __slots__ = ("stocks",)
+    __slots__ = ("stocks", "refusal_bounds")
     STOCKS_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_BOUNDS_FIELD_NUMBER: _ClassVar[int]
     stocks: _containers.RepeatedCompositeFieldContainer[SeedStock]
-    def __init__(self, stocks: _Optional[_Iterable[_Union[SeedStock, _Mapping]]] = ...) -> None: ...
+    refusal_bounds: RefusalBounds
+    def __init__(self, stocks: _Optional[_Iterable[_Union[SeedStock, _Mapping]]] = ..., refusal_bounds: _Optional[_Union[RefusalBounds, _Mapping]] = ...) -> None: ...
 
 class DirectTrade(_message.Message):
     __slots__ = ("item", "at_ms")

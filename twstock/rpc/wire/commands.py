@@ -13,6 +13,7 @@ from twstock.market import (
     DirectTrade,
     Order,
     Outcome,
+    RefusalBounds,
     Seed,
     Stock,
     Trade,
@@ -28,12 +29,8 @@ from twstock.rpc.wire.trading import batch, item, to_batch, to_order, to_trades
 def encode_catalog_command(command: CatalogCommand) -> bytes:
     """A catalog command as the payload of a log entry."""
     match command:
-        case Seed(stocks):
-            seeds = [
-                log.SeedStock(name=s.name, price_cents=s.price_cents, quantity=s.quantity)
-                for s in stocks
-            ]
-            return to_bytes(log.CatalogCommand(seed=log.Seed(stocks=seeds)))
+        case Seed():
+            return to_bytes(log.CatalogCommand(seed=_seed(command)))
         case Batch():
             return to_bytes(log.CatalogCommand(batch=batch(command)))
         case BeginEpoch(epoch, after):
@@ -51,12 +48,7 @@ def decode_catalog_command(payload: bytes) -> CatalogCommand:
     pb = log.CatalogCommand.FromString(payload)
     match pb.WhichOneof("command"):
         case "seed":
-            return Seed(
-                tuple(
-                    Stock(s.name, s.price_cents, s.quantity, initial_quantity=s.quantity)
-                    for s in pb.seed.stocks
-                )
-            )
+            return _to_seed(pb.seed)
         case "batch":
             return to_batch(pb.batch)
         case "begin_epoch":
@@ -66,6 +58,26 @@ def decode_catalog_command(payload: bytes) -> CatalogCommand:
         case "change":
             return administration.to_command(pb.change)
     raise errors.BrokenInvariant("a catalog log entry holds no command")
+
+
+def _seed(seed: Seed) -> log.Seed:
+    stocks = [
+        log.SeedStock(name=s.name, price_cents=s.price_cents, quantity=s.quantity)
+        for s in seed.stocks
+    ]
+    if seed.bounds is None:
+        return log.Seed(stocks=stocks)
+    bounds = log.RefusalBounds(keys_max=seed.bounds.keys_max, age_ms=seed.bounds.age_ms)
+    return log.Seed(stocks=stocks, refusal_bounds=bounds)
+
+
+def _to_seed(pb: log.Seed) -> Seed:
+    stocks = tuple(
+        Stock(s.name, s.price_cents, s.quantity, initial_quantity=s.quantity) for s in pb.stocks
+    )
+    if not pb.HasField("refusal_bounds"):
+        return Seed(stocks)
+    return Seed(stocks, RefusalBounds(pb.refusal_bounds.keys_max, pb.refusal_bounds.age_ms))
 
 
 def encode_decided(orders: Sequence[Order], outcomes: Iterable[Outcome]) -> bytes:
