@@ -128,8 +128,8 @@ MUTANTS = (
     Mutant(
         "a full disk is called damage",
         DISK + "database.py",
-        "        if _is_damage(error):\n",
-        "        if True:\n",
+        "        if _is_damage(error):\n            raise _damaged",
+        "        if True:\n            raise _damaged",
         ("tests/test_database.py",),
     ),
     Mutant(
@@ -187,6 +187,41 @@ MUTANTS = (
         "replace(seed, bounds=RefusalBounds.of(*bounds))",
         "replace(seed)",
         ("tests/test_catalog.py",),
+    ),
+    Mutant(
+        "a wrong bit of a row is read as it is",
+        "twstock/rows.py",
+        "    if crc is not None and crc != checksum(values):\n",
+        "    if False:\n",
+        ("tests/test_rows.py",),
+    ),
+    Mutant(
+        "a damaged order is an error of one call",
+        DISK + "database.py",
+        "            self._deliver(self._panic, Failure(damaged))\n            raise",
+        "            raise",
+        ("tests/test_rows.py",),
+    ),
+    Mutant(
+        "a damaged key is taken for that of another order",
+        ORDER + "tables.py",
+        "str(checked(row)[1])",
+        "str(row[1])",
+        ("tests/test_rows.py",),
+    ),
+    Mutant(
+        "an order that is gone is none",
+        ORDER + "tables.py",
+        "        if row[0] != number:\n",
+        "        if False:\n",
+        ("tests/test_rows.py",),
+    ),
+    Mutant(
+        "stocks have no checksum",
+        CATALOG + "tables.py",
+        "(*checked(row), row[0] in halted)",
+        "(*row[:-1], row[0] in halted)",
+        ("tests/test_rows.py",),
     ),
     # The member.
     Mutant(

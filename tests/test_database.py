@@ -160,7 +160,7 @@ def test_a_page_of_noise_is_refused_with_what_helps(tmp_path: Path) -> None:
     path = tmp_path / "applied.sqlite"
     scene = catalog(path)
     scene.database.open()
-    insert = "INSERT INTO stocks VALUES (?, 1, 1, 0, 0, 1)"
+    insert = "INSERT INTO stocks VALUES (?, 1, 1, 0, 0, 1, NULL)"
     names = [(f"stock {number:05}",) for number in range(2000)]
     scene.database.connection.executemany(insert, names)
     scene.database.close()
@@ -182,7 +182,7 @@ def test_a_page_of_noise_is_refused_with_what_helps(tmp_path: Path) -> None:
         "INSERT INTO epoch VALUES (1, 1, 1, x'', 0, 7, 0)",
         "INSERT INTO changes VALUES (2, 'key', 'halt', 'Fish', 0, 0, 1, 1)",
         "INSERT INTO changes VALUES (1, 'key', 'hilt', 'Fish', 0, 0, 1, 1)",
-        "INSERT INTO stocks VALUES (CAST(x'ff' AS TEXT), 1, 1, 0, 0, 1)",
+        "INSERT INTO stocks VALUES (CAST(x'ff' AS TEXT), 1, 1, 0, 0, 1, NULL)",
     ],
     ids=["bytes", "gap", "first", "word", "text"],
 )

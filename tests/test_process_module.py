@@ -17,7 +17,7 @@ from twisted.python.usage import UsageError
 
 from twstock import process
 from twstock.config import default_cluster
-from twstock.errors import CannotListen, CorruptStorage, StorageUnavailable
+from twstock.errors import CannotListen, CorruptStorage, CorruptTables, StorageUnavailable
 from twstock.order.tables import OrderTables
 from twstock.process import (
     EXIT_BROKEN,
@@ -345,6 +345,14 @@ def test_panic_says_why_and_exits_with_70(capsys, reason):
     written = capsys.readouterr().err
     assert written.startswith("twstock stops: ")
     assert "the disk" in written
+
+
+def test_tables_that_turn_out_damaged_are_no_bug(capsys):
+    """What helps is told without a traceback, and systemd does not start it again."""
+    codes = []
+    panic(Failure(CorruptTables("applied.sqlite: it can be deleted")), codes.append)
+    assert codes == [EXIT_REFUSED]
+    assert capsys.readouterr().err == "twstock stops: applied.sqlite: it can be deleted\n"
 
 
 @pytest.mark.parametrize("running", [True, False])

@@ -63,6 +63,7 @@ MAY_IMPORT = {
     "lag": "process tally",
     "observatory": "exposition lag process rpc tally",
     "csvtext": "",
+    "rows": "errors market",
     "config": "errors replication.messages access consistency",
     "consistency": "errors market config",
     "process": "errors config logs",
@@ -85,8 +86,9 @@ MAY_IMPORT = {
     "rpc": "errors market config process replication.messages rpc tally origin repeating",
     "rpc.wire": "errors market replication.messages rpc.calls rpc.status rpc.wire pb tally",
     "catalog": "errors market config process csvtext replication rpc catalog tally origin "
-    "repeating",
-    "order": "errors market config process csvtext replication rpc order tally origin repeating",
+    "repeating rows",
+    "order": "errors market config process csvtext replication rpc order tally origin repeating "
+    "rows",
     "web": "errors market config process rpc web tally exposition observatory access tokens origin "
     "repeating",
     "*.tap": "errors market config process doorbell replication.assembly rpc.server rpc.wire "

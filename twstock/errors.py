@@ -74,6 +74,10 @@ class CorruptStorage(StorageError):
     """Data that was promised is damaged or gone; the message names the lost range."""
 
 
+class CorruptTables(CorruptStorage):
+    """SQLite's file is damaged. It is no promise's only copy: the log rebuilds it."""
+
+
 class StorageUnavailable(TwstockError):
     """A file cannot be used now, on a disk that is full or fails, say: it is not known to be
     damaged, and a later try may do.

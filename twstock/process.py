@@ -23,7 +23,7 @@ from twisted.python.usage import Options, UsageError
 import twstock
 from twstock import logs
 from twstock.config import Cluster, default_cluster, read
-from twstock.errors import ConfigError, TwstockError
+from twstock.errors import ConfigError, CorruptTables, TwstockError
 
 EXIT_NOT_NOW = 1
 """What is in the way may pass: a port that is taken, a full disk."""
@@ -207,8 +207,12 @@ def panic(reason: Failure | str, exit_process: Callable[[int], None] = os._exit)
     """End the process at once: something that must never happen did, or a disk write failed.
 
     Nothing is cleaned up on purpose: after a failed fsync no further write may be trusted
-    (SQLite and PostgreSQL learnt this the hard way, "fsyncgate", 2018).
+    (SQLite and PostgreSQL learnt this the hard way, "fsyncgate", 2018). Of CorruptTables it is
+    told what helps; another start would not.
     """
+    code = EXIT_BROKEN
+    if isinstance(reason, Failure) and reason.check(CorruptTables):
+        reason, code = reason.getErrorMessage(), EXIT_REFUSED
     text = reason if isinstance(reason, str) else reason.getTraceback()
     if not isinstance(sys.stderr, LoggingFile):
         sys.stderr.write(f"twstock stops: {text}\n")
@@ -217,7 +221,7 @@ def panic(reason: Failure | str, exit_process: Callable[[int], None] = os._exit)
         _log.critical("twstock stops: {reason}", reason=reason)
     else:
         _log.failure("twstock stops: {reason}", reason, reason=reason.getErrorMessage())
-    exit_process(EXIT_BROKEN)
+    exit_process(code)
 
 
 def stop_with(reactor: Any, message: str, code: int = EXIT_NOT_NOW) -> None:

@@ -27,16 +27,28 @@ from twstock.market import (
     Side,
     Stock,
     StockChange,
-    Trade,
+)
+from twstock.rows import (
+    CRC_COLUMN,
+    TRADE_COLUMNS,
+    TRADE_MARKS,
+    add_checksums,
+    checked,
+    summed,
+    to_trade,
+    trade_row,
+    trades_table,
 )
 from twstock.rpc.wire.commands import decode_decided, encode_decided
 
-_STOCK = "INSERT OR REPLACE INTO stocks VALUES (?, ?, ?, ?, ?, ?)"
-_TRADE = "INSERT INTO kept_trades VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_STOCK_COLUMNS = "name, price_cents, quantity, volume, version, initial_quantity, crc"
+_STOCK = f"INSERT OR REPLACE INTO stocks ({_STOCK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+_STOCKS = f"SELECT {_STOCK_COLUMNS} FROM stocks"  # noqa: S608
+_TRADE = f"INSERT INTO kept_trades ({TRADE_COLUMNS}) VALUES ({TRADE_MARKS})"  # noqa: S608
+_KEPT = f"SELECT {TRADE_COLUMNS} FROM kept_trades ORDER BY number"  # noqa: S608
 _REFUSED = """
 INSERT INTO refused_orders (key, name, side, quantity, refusal, at_ms) VALUES (?, ?, ?, ?, ?, ?)
 """
-_STOCKS = "SELECT name, price_cents, quantity, volume, version, initial_quantity FROM stocks"
 _CHANGE = "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _REFUSED_CHANGE = """
 INSERT INTO refused_changes (key, kind, name, price_cents, quantity, refusal, at_ms)
@@ -55,25 +67,17 @@ class CatalogTables:
 
     _log = Logger()
 
-    schema = """
+    schema = f"""
     CREATE TABLE IF NOT EXISTS stocks (
         name TEXT PRIMARY KEY,
         price_cents INTEGER NOT NULL CHECK (price_cents >= 0),
         quantity INTEGER NOT NULL CHECK (quantity >= 0),
         volume INTEGER NOT NULL CHECK (volume >= 0),
         version INTEGER NOT NULL CHECK (version >= 0),
-        initial_quantity INTEGER NOT NULL CHECK (initial_quantity >= 0)
+        initial_quantity INTEGER NOT NULL CHECK (initial_quantity >= 0),
+        {CRC_COLUMN}
     ) STRICT, WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS kept_trades (
-        number INTEGER PRIMARY KEY,
-        key TEXT NOT NULL UNIQUE,
-        name TEXT NOT NULL,
-        side TEXT NOT NULL CHECK (side IN ('buy', 'sell')),
-        quantity INTEGER NOT NULL CHECK (quantity > 0),
-        version INTEGER NOT NULL,
-        price_cents INTEGER NOT NULL,
-        at_ms INTEGER NOT NULL
-    ) STRICT;
+    {trades_table("kept_trades")}
     CREATE TABLE IF NOT EXISTS refused_orders (
         position INTEGER PRIMARY KEY,
         key TEXT NOT NULL UNIQUE,
@@ -138,14 +142,14 @@ class CatalogTables:
 
     def load(self, connection: sqlite3.Connection, digest: bytes) -> CatalogState:
         """The state that the tables hold. Raises CorruptStorage when they do not fit together."""
+        add_checksums(connection, "stocks", "kept_trades")
         changes = _changes(connection)
         halted = halted_names(keyed.change for keyed in changes)
         stocks = connection.execute(f"{_STOCKS} ORDER BY name")
-        kept = connection.execute("SELECT * FROM kept_trades ORDER BY number")
         refused = connection.execute("SELECT * FROM refused_orders ORDER BY position")
         snapshot = Snapshot(
-            tuple(Stock._make((*row, row[0] in halted)) for row in stocks),
-            tuple(_trade(row) for row in kept),
+            tuple(Stock._make((*checked(row), row[0] in halted)) for row in stocks),
+            tuple(to_trade(row) for row in connection.execute(_KEPT)),
             tuple(_refused(row) for row in refused),
             *_epoch(connection),
             digest,
@@ -173,7 +177,7 @@ class CatalogTables:
 
 def _save_stocks(connection: sqlite3.Connection, changes: Iterable[Change]) -> None:
     latest = {stock.name: stock for change in changes for stock in change.stocks}
-    connection.executemany(_STOCK, (stock[:-1] for stock in latest.values()))
+    connection.executemany(_STOCK, (summed(stock[:-1]) for stock in latest.values()))
 
 
 def _save_trades(connection: sqlite3.Connection, changes: Sequence[Change]) -> None:
@@ -183,11 +187,7 @@ def _save_trades(connection: sqlite3.Connection, changes: Sequence[Change]) -> N
     executed = (trade for change in changes for trade in change.executed)
     connection.executemany(
         _TRADE,
-        (
-            (t.number, *_order(t.order), t.version, t.price_cents, t.at_ms)
-            for t in executed
-            if t.number > recorded
-        ),
+        (trade_row(trade) for trade in executed if trade.number > recorded),
     )
 
 
@@ -251,11 +251,6 @@ def _epoch(connection: sqlite3.Connection) -> tuple[int, AppliedBatch, int, int,
 
 def _order(order: Order) -> tuple[str, str, str, int]:
     return order.key, order.name, order.side.value, order.quantity
-
-
-def _trade(row: tuple[int, str, str, str, int, int, int, int]) -> Trade:
-    number, key, name, side, quantity, version, price_cents, at_ms = row
-    return Trade(number, Order(key, name, Side(side), quantity), version, price_cents, at_ms)
 
 
 def _refused(row: tuple[int, str, str, str, int, str, int]) -> RefusedOrder:

@@ -1,30 +1,30 @@
 """The orders in SQLite: by number, and by key for retries that come years later."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
-from twstock.market import Order, Side, Trade
+from twstock.errors import CorruptTables
+from twstock.market import Trade
 from twstock.order.state import OrderState
+from twstock.rows import (
+    TRADE_COLUMNS,
+    TRADE_MARKS,
+    add_checksums,
+    checked,
+    to_trade,
+    trade_row,
+    trades_table,
+)
 
-_COLUMNS = "number, key, name, side, quantity, version, price_cents, at_ms"
+_SELECT = f"SELECT {TRADE_COLUMNS} FROM orders"  # noqa: S608
 _KEYS_PER_QUERY = 500
 
 
 class OrderTables:
     """Implements the database's ``Tables``."""
 
-    schema = """
-    CREATE TABLE IF NOT EXISTS orders (
-        number INTEGER PRIMARY KEY,
-        key TEXT NOT NULL UNIQUE,
-        name TEXT NOT NULL,
-        side TEXT NOT NULL CHECK (side IN ('buy', 'sell')),
-        quantity INTEGER NOT NULL CHECK (quantity > 0),
-        version INTEGER NOT NULL,
-        price_cents INTEGER NOT NULL,
-        at_ms INTEGER NOT NULL
-    ) STRICT;
-    """
+    schema = trades_table("orders")
 
     def __init__(self, recent_max: int) -> None:
         self._recent_max = recent_max
@@ -32,54 +32,54 @@ class OrderTables:
     def save(self, connection: sqlite3.Connection, changes: Sequence[object]) -> None:
         """Insert the orders of some entries; each number and key is inserted once ever."""
         connection.executemany(
-            f"INSERT INTO orders ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-            (_row(trade) for trades in changes for trade in trades),  # type: ignore[attr-defined]
+            f"INSERT INTO orders ({TRADE_COLUMNS}) VALUES ({TRADE_MARKS})",  # noqa: S608
+            (trade_row(trade) for trades in changes for trade in trades),  # type: ignore[attr-defined]
         )
 
     def load(self, connection: sqlite3.Connection, digest: bytes) -> OrderState:
-        """The state that the tables hold."""
-        row = connection.execute("SELECT coalesce(max(number), 0) FROM orders").fetchone()
-        return OrderState(row[0], digest, self._recent_max)
+        """The state that the tables hold. Raises CorruptTables when the last order is damaged; the
+        others are looked at when they are read.
+        """
+        add_checksums(connection, "orders")
+        row = connection.execute(f"{_SELECT} ORDER BY number DESC LIMIT 1").fetchone()
+        return OrderState(to_trade(row).number if row else 0, digest, self._recent_max)
 
 
 def by_number(connection: sqlite3.Connection, number: int) -> Trade | None:
-    """The order of a number."""
+    """The order of a number; None if there are none that high. Raises CorruptTables."""
     found = page(connection, number - 1, 1)
-    return found[0] if found and found[0].number == number else None
+    return found[0] if found else None
 
 
 def page(connection: sqlite3.Connection, after: int, limit: int) -> list[Trade]:
-    """Up to ``limit`` orders with numbers above ``after``, in sequence."""
-    rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM orders WHERE number > ? ORDER BY number LIMIT ?",  # noqa: S608
-        (after, limit),
-    )
-    return [_trade(row) for row in rows]
+    """Up to ``limit`` orders with numbers above ``after``, in sequence. Raises CorruptTables when
+    one is damaged or missing.
+    """
+    return [to_trade(row) for row in _rows(connection, after, limit)]
 
 
 def keys_after(connection: sqlite3.Connection, after: int, limit: int) -> list[str]:
-    """The keys of up to ``limit`` orders with numbers above ``after``, in sequence."""
-    query = "SELECT key FROM orders WHERE number > ? ORDER BY number LIMIT ?"
-    return [key for (key,) in connection.execute(query, (after, limit))]
+    """The keys of up to ``limit`` orders with numbers above ``after``, in sequence. Raises
+    CorruptTables: by a wrong key an order would be taken for new.
+    """
+    return [str(checked(row)[1]) for row in _rows(connection, after, limit)]
 
 
 def by_keys(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, Trade]:
-    """The orders that have one of these keys."""
+    """The orders that have one of these keys. Raises CorruptTables."""
     wanted, found = list(keys), {}
     for start in range(0, len(wanted), _KEYS_PER_QUERY):
         some = wanted[start : start + _KEYS_PER_QUERY]
         marks = ", ".join("?" * len(some))
-        query = f"SELECT {_COLUMNS} FROM orders WHERE key IN ({marks})"  # noqa: S608
-        for row in connection.execute(query, some):
-            found[row[1]] = _trade(row)
+        for row in connection.execute(f"{_SELECT} WHERE key IN ({marks})", some):
+            found[row[1]] = to_trade(row)
     return found
 
 
-def _row(trade: Trade) -> tuple[object, ...]:
-    number, (key, name, side, quantity), version, price_cents, at_ms = trade
-    return number, key, name, str(side), quantity, version, price_cents, at_ms
-
-
-def _trade(row: tuple[int, str, str, str, int, int, int, int]) -> Trade:
-    number, key, name, side, quantity, version, price_cents, at_ms = row
-    return Trade(number, Order(key, name, Side(side), quantity), version, price_cents, at_ms)
+def _rows(connection: sqlite3.Connection, after: int, limit: int) -> Iterator[tuple[Any, ...]]:
+    """Rows in sequence, which has no gap: one that is not there is damage, too."""
+    query = f"{_SELECT} WHERE number > ? ORDER BY number LIMIT ?"
+    for number, row in enumerate(connection.execute(query, (after, limit)), after + 1):
+        if row[0] != number:
+            raise CorruptTables(f"the row of {number} is missing")
+        yield row

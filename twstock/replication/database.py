@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twstock.errors import CorruptStorage, StorageUnavailable, TwstockError, Unavailable
+from twstock.errors import CorruptTables, StorageUnavailable, TwstockError, Unavailable
 from twstock.process import Threads, in_thread
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ class Database:
     def open(self) -> tuple[int, bytes]:
         """Open or make the file (blocks); returns the applied index and the state's digest.
 
-        Raises CorruptStorage if it is damaged, StorageUnavailable if it cannot be had now.
+        Raises CorruptTables if it is damaged, StorageUnavailable if it cannot be had now.
         """
         with _telling(self._path):
             connection = self._connection = sqlite3.connect(
@@ -125,9 +125,20 @@ class Database:
 
     def read(self, query: Callable[[sqlite3.Connection], T]) -> "Deferred[T]":
         """Run a query in the database's thread, after everything saved so far; fails with
-        Unavailable when the file is closed.
+        Unavailable when the file is closed. CorruptTables of the query ends the process.
         """
-        return in_thread(self._threads, self._deliver, lambda: query(self.connection))
+        return in_thread(self._threads, self._deliver, lambda: self._asked(query))
+
+    def _asked(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """In the thread. Nobody is told anything of a damaged file: the process ends."""
+        try:
+            return query(self.connection)
+        except (sqlite3.Error, CorruptTables) as error:
+            if not _is_damage(error):
+                raise
+            damaged = _damaged(self._path, error)
+            self._deliver(self._panic, Failure(damaged))
+            raise damaged from error
 
     def close(self) -> None:
         """Close the file (blocks); what is not saved is applied again from the log."""
@@ -184,13 +195,15 @@ class Database:
         connection = self.connection
         try:
             self._store(latest, changes)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+        except sqlite3.Error as error:
+            if _is_damage(error):
+                self._deliver(self._panic, Failure(_damaged(self._path, error)))
+            elif getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
                 self._deliver(self._panic, Failure())
-                return
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            self._deliver(self._postpone, changes)
+            else:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                self._deliver(self._postpone, changes)
         except Exception:
             self._deliver(self._panic, Failure())
         else:
@@ -225,15 +238,17 @@ def _telling(path: Path) -> Iterator[None]:
         raise _damaged(path, error) from error
 
 
-def _is_damage(error: sqlite3.Error) -> bool:
-    """Whether SQLite found its file damaged; Python finds texts that are no UTF-8, without a
-    code of SQLite's.
+def _is_damage(error: Exception) -> bool:
+    """Whether the file is damaged. SQLite finds some of it, and whoever checks a row; Python finds
+    texts that are no UTF-8, without a code of SQLite's.
     """
+    if isinstance(error, CorruptTables):
+        return True
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
         return isinstance(error, sqlite3.OperationalError)
     return code & _PRIMARY_CODE in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def _damaged(path: Path, error: Exception) -> CorruptStorage:
-    return CorruptStorage(f"{path}: {error}; it can be deleted, the log rebuilds it")
+def _damaged(path: Path, error: Exception) -> CorruptTables:
+    return CorruptTables(f"{path}: {error}; it can be deleted, the log rebuilds it")

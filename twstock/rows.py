@@ -1,0 +1,80 @@
+"""Rows in SQLite that answers rest on, each under a checksum of its own.
+
+SQLite reads a wrong bit in its data file as it is. So whoever reads such a row compares its
+checksum, a CRC-32 that sees every change of one bit, before anybody is told what it says. The
+tables of trades, which both groups keep, are here whole.
+"""
+
+import sqlite3
+from typing import Any
+from zlib import crc32
+
+from twstock.errors import CorruptTables
+from twstock.market import SIDES, Order, Trade
+
+TRADE_COLUMNS = "number, key, name, side, quantity, version, price_cents, at_ms, crc"
+TRADE_MARKS = "?, ?, ?, ?, ?, ?, ?, ?, ?"
+CRC_COLUMN = "crc INTEGER"
+"""NULL in rows that were written before there were checksums: they are read as they are."""
+
+Row = tuple[int | str, ...]
+
+
+def trades_table(name: str) -> str:
+    """The statement that makes a table of trades where it is missing."""
+    return f"""
+    CREATE TABLE IF NOT EXISTS {name} (
+        number INTEGER PRIMARY KEY,
+        key TEXT NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        side TEXT NOT NULL CHECK (side IN ('buy', 'sell')),
+        quantity INTEGER NOT NULL CHECK (quantity > 0),
+        version INTEGER NOT NULL,
+        price_cents INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL,
+        {CRC_COLUMN}
+    ) STRICT;
+    """
+
+
+def add_checksums(connection: sqlite3.Connection, *tables: str) -> None:
+    """Give tables that were made before there were checksums room for them."""
+    for table in tables:
+        columns = connection.execute(f"SELECT name FROM pragma_table_info('{table}')")  # noqa: S608
+        if ("crc",) not in columns.fetchall():
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {CRC_COLUMN}")
+
+
+def checksum(values: Row) -> int:
+    """The CRC-32 of a row's values, as Python writes them down: in ASCII, because what is printable
+    beyond that differs from version to version. In C, for every order that is saved takes it.
+    """
+    return crc32(ascii(values).encode())
+
+
+def summed(values: Row) -> Row:
+    """A row as it is stored: its values, then their checksum."""
+    return (*values, checksum(values))
+
+
+def checked(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values of a row that was read. Raises CorruptTables if they are not what was stored."""
+    values, crc = row[:-1], row[-1]
+    if crc is not None and crc != checksum(values):
+        raise CorruptTables(f"the row of {row[0]!r} is damaged")
+    return values
+
+
+def trade_row(trade: Trade) -> Row:
+    """A trade as it is stored, in the sequence of ``TRADE_COLUMNS``."""
+    number, (key, name, side, quantity), version, price_cents, at_ms = trade
+    return summed((number, key, name, str(side), quantity, version, price_cents, at_ms))
+
+
+def to_trade(row: tuple[Any, ...]) -> Trade:
+    """The trade of a row. Raises CorruptTables."""
+    number, key, name, word, quantity, version, price_cents, at_ms = checked(row)
+    side = SIDES.get(word)
+    if side is None:
+        raise CorruptTables(f"the row of {number!r} has no side")
+    return Trade(number, Order(key, name, side, quantity), version, price_cents, at_ms)
