@@ -14,7 +14,7 @@ from tests.members import Group, Words
 from twstock.config import Limits
 from twstock.errors import (
     BrokenInvariant,
-    CorruptStorage,
+    CorruptTables,
     DiskFull,
     InvalidRequest,
     NotLeader,
@@ -390,7 +390,7 @@ def test_a_member_that_is_stopped_at_once_opens_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (ValueError("no such word"), CorruptStorage),
+        (ValueError("no such word"), CorruptTables),
         (sqlite3.OperationalError("disk I/O error"), StorageUnavailable),
     ],
     ids=["damaged", "not now"],
