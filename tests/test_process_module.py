@@ -25,17 +25,15 @@ from twstock.process import (
     EXIT_REFUSED,
     Pool,
     Stages,
-    SystemdNotifier,
     boottime,
     load_cluster,
     member_number,
     panic,
     stop_with,
-    supervise,
     use_boottime,
-    watch,
 )
 from twstock.replication.assembly import assemble
+from twstock.systemd import SystemdNotifier, supervise, watch
 from twstock.tomltext import render
 
 

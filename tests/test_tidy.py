@@ -67,11 +67,12 @@ MAY_IMPORT = {
     "config": "errors replication.messages access consistency",
     "consistency": "errors market config",
     "process": "errors config logs",
+    "systemd": "process",
     "doorbell": "",
     "repeating": "process",
     "plan": "errors config access tomltext",
     "members": "config plan",
-    "cluster": "errors config plan members process tokens follow",
+    "cluster": "errors config plan members process systemd tokens follow",
     "rest": "errors forms",
     "client": "errors rest market forms process client",
     "verify": "errors market rest rpc.calls rpc.wire",
@@ -91,8 +92,8 @@ MAY_IMPORT = {
     "rows",
     "web": "errors market config process rpc web tally exposition observatory access tokens origin "
     "repeating",
-    "*.tap": "errors market config process doorbell replication.assembly rpc.server rpc.wire "
-    "rpc.health",
+    "*.tap": "errors market config process systemd doorbell replication.assembly rpc.server "
+    "rpc.wire rpc.health",
     "access": "errors",
     "tomltext": "config",
     "tokens": "access errors",

@@ -28,12 +28,11 @@ from twstock.follow import Follower
 from twstock.members import Members
 from twstock.plan import Flags, addresses, parse_flags, plan, to_text, unready
 from twstock.process import (
-    SystemdNotifier,
     check_restored,
     stop_with,
     use_boottime,
-    watch,
 )
+from twstock.systemd import SystemdNotifier, watch
 from twstock.tokens import read_token
 
 POLL_S = 0.05

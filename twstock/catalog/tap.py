@@ -21,10 +21,10 @@ from twstock.process import (
     logged,
     panic,
     stop_with,
-    supervise,
     use_boottime,
     wall_ms,
 )
+from twstock.systemd import supervise
 
 
 class Options(ServiceOptions):

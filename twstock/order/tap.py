@@ -16,10 +16,10 @@ from twstock.process import (
     logged,
     panic,
     stop_with,
-    supervise,
     use_boottime,
     wall_ms,
 )
+from twstock.systemd import supervise
 
 CALLS_MAX = 4
 """One batch at the catalog at a time, and calls of earlier terms that have not ended, besides a

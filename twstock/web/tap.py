@@ -14,9 +14,9 @@ from twstock.process import (
     Stages,
     logged,
     stop_with,
-    supervise,
     use_boottime,
 )
+from twstock.systemd import supervise
 
 CONTROL_CALLS_MAX = 4
 """How many probes of one member may be under way."""
