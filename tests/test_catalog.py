@@ -747,10 +747,11 @@ def test_the_configured_bounds_go_into_the_log_with_the_first_stocks() -> None:
     limits = Limits(refused_keys_max=7, refused_keys_s=2.5)
     reactor: Any = ReactorDouble()
     reactor.callFromThread = lambda call, *arguments: call(*arguments)
-    stages = build(default_cluster(limits=limits), 1, read_seed(None), reactor)
+    seed = read_seed(None, limits.message_bytes_max)
+    stages = build(default_cluster(limits=limits), 1, seed, reactor)
     (member,) = (stage for stage in stages._stages if isinstance(stage, Member))
     catalog: Any = member.on_leading.__self__  # type: ignore[attr-defined]
-    assert catalog._seed == Seed(read_seed(None).stocks, RefusalBounds(7, 2500))
+    assert catalog._seed == Seed(seed.stocks, RefusalBounds(7, 2500))
 
 
 def test_stocks_come_in_pages(scene: Scene) -> None:

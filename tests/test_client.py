@@ -202,9 +202,12 @@ def test_the_client_and_the_api_understand_each_other():
     with pytest.raises(Refused) as refused:
         world.run(world.client.sell("GOOGL", 0))
     assert refused.value.kind is Refusal.NOT_POSITIVE
-    with pytest.raises(InvalidRequest) as invalid:
+    with pytest.raises(Refused) as refused:
         world.run(world.client.buy("x" * 300, 5))
-    assert invalid.value.field == "name"
+    assert refused.value.kind is Refusal.UNKNOWN_STOCK
+    with pytest.raises(InvalidRequest) as invalid:
+        world.run(world.client.buy("GOOGL", 2**60))
+    assert invalid.value.field == "quantity"
     with pytest.raises(InvalidRequest, match="Idempotency-Key: expected"):
         world.run(world.client.buy("GOOGL", 5, key="two words"))
 
