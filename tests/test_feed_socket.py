@@ -124,6 +124,34 @@ async def test_who_does_not_read_is_dropped_and_the_others_go_on(served: Served)
     await until(lambda: not front.feed.counters.subscribers)
 
 
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("before", [b"", b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n"])
+async def test_who_closes_its_half_of_a_feed_is_let_go(served: Served, before: bytes) -> None:
+    """Nobody can tell it from a client that is gone, which must not keep its place."""
+    feed = served.front.feed
+    connection = served.socket()
+    await until(lambda: feed.counters.subscribers)
+    connection.sendall(before)
+    connection.shutdown(socket.SHUT_WR)
+    await until(lambda: not feed.counters.subscribers)
+    raw = await deferToThread(lambda: b"".join(iter(lambda: connection.recv(9999), b"")))
+    assert raw.startswith(b"HTTP/1.1 200 OK\r\n")
+    connection.close()
+    await until(lambda: not served.front.site.channels)
+    assert feed.counters.dropped == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_feed_that_is_asked_for_together_with_the_end_is_let_go(served: Served) -> None:
+    """Request and end come in one turn of the reactor: the stream has hardly begun."""
+    with socket.create_connection(served.address, 5) as connection:
+        connection.sendall(b"GET /events HTTP/1.1\r\nHost: h\r\n\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        await until(lambda: served.front.feed.counters.opened)
+        await until(lambda: not served.front.site.channels)
+    assert not served.front.feed.counters.subscribers
+
+
 class Body(Protocol):
     """Reads events from a body as it comes."""
 

@@ -150,6 +150,12 @@ class Both:
             self.compare()
         return self.fast.lane.taken - before
 
+    def end(self) -> bytes:
+        """The client sends no more; returns what it sees then."""
+        for end in self.ends:
+            end.client.end()
+        return self.compare()
+
     def send_anew(self, request_: bytes) -> int:
         """The same on a connection of its own."""
         for end in self.ends:
@@ -500,6 +506,41 @@ def test_nor_does_the_time_that_the_tiers_take(
             ways.give()
         else:
             ways.send(b"".join(step))
+
+
+@given(st.lists(st.none() | st.lists(PIECES, min_size=1, max_size=4), max_size=8), st.integers(0))
+@example([[post()], None], 1)
+@example([[post(), STOCK], None, None, None], 1)
+@example([[post()], [STOCK, NUMBER, STOCK[:9]], None, None, None], 2)
+@example([[post()], [MISSES[0]], None, None, None], 2)
+def test_nor_does_the_end_of_what_a_client_sends(
+    steps: list[list[bytes] | None], sent: int
+) -> None:
+    """Whatever is under way when a client half-closes, and whatever it has sent before."""
+    ways = Both(0, hold=True)
+    for step in steps[:sent]:
+        if step is None:
+            ways.give()
+        else:
+            ways.send(b"".join(step))
+    ways.end()
+    for _ in range(50):
+        ways.give()
+    assert not ways.fast.client.open
+
+
+@pytest.mark.parametrize("request_", [STOCK, MISSES[0], MISSES[6], post()])
+def test_who_half_closes_after_a_hot_request_is_answered(request_: bytes) -> None:
+    """The lane's own answers, at once or to come, and then what came behind them."""
+    ways = Both(hold=True)
+    ways.send(request_)
+    ways.send(STOCK + STOCK[:9])
+    seen = ways.end()
+    for _ in range(3):
+        seen += ways.give()
+    assert not ways.fast.client.open
+    assert not ways.fast.wire.aborted
+    assert ways.fast.lane.taken
 
 
 @pytest.mark.parametrize("request_", [MISSES[0], MISSES[6], post()])

@@ -1,17 +1,21 @@
 """HTTP at the edge, byte by byte: what is taken, what is refused, and how long anybody may take."""
 
 import json
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import pytest_twisted
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.internet.threads import deferToThread
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.web.server import Request
@@ -20,6 +24,7 @@ from twstock.config import Limits
 from twstock.web import answers
 from twstock.web.answers import Answer
 from twstock.web.drain import PART_S, QUIET_S
+from twstock.web.poll import Poll
 from twstock.web.respond import add_route, body, new_app
 from twstock.web.site import LINGER_S, WRITE_STALLED_S, ApiChannel, ApiSite
 
@@ -105,6 +110,11 @@ class Connection:
         """Bytes arrive, as long as the server listens."""
         if self.wire.lost is not None:
             self.channel.dataReceived(data)
+
+    def end(self) -> None:
+        """The client sends no more, and reads on."""
+        if self.wire.lost is not None:
+            self.channel.readConnectionLost()
 
     def replies(self) -> "list[tuple[int, dict[bytes, bytes], Any]]":
         """Status, headers and JSON of each answer so far; all have a length."""
@@ -619,6 +629,116 @@ def test_a_client_that_does_not_read_is_dropped(client: Connection) -> None:
     client.channel.pauseProducing()
     client.server.clock.advance(WRITE_STALLED_S + 0.1)
     assert client.wire.aborted
+
+
+# --- a client that has sent all it wants ------------------------------------------------------
+
+HELD = b"GET /held HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+@pytest.mark.parametrize("before", [b"", GET, POST + GET])
+@pytest.mark.parametrize("cut", [b"", b"\r\n", GET[:9], GET[:-2], POST[:-1], CHUNKED[:-3]])
+def test_who_half_closes_with_nothing_under_way_is_let_go(before: bytes, cut: bytes) -> None:
+    """At once: what did not come whole never will, and is dropped without a word."""
+    client = Server().connect()
+    client.send(before + cut)
+    client.end()
+    assert client.statuses() == [200] * before.count(b"HTTP")
+    assert client.wire.lost is None
+    assert client.server.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("cut", [b"", GET[:-2], POST[:-1]])
+def test_what_came_whole_before_a_half_close_is_answered(cut: bytes) -> None:
+    """In order, fast ones and slow ones, however long they take; then the connection ends."""
+    client = Server().connect()
+    client.send(HELD + GET + POST + HELD + GET + cut)
+    client.end()
+    client.server.clock.advance(100.0)
+    client.server.held[0].callback(answers.data("held"))
+    assert client.statuses() == [200] * 3
+    assert client.open
+    client.server.held[1].callback(answers.data("held"))
+    assert client.statuses() == [200] * 5
+    assert client.wire.lost is None
+    assert not client.wire.aborted
+    assert client.server.clock.getDelayedCalls() == []
+
+
+def test_what_is_malformed_before_a_half_close_is_refused() -> None:
+    """The refusal is the last answer, as ever."""
+    client = Server().connect()
+    client.send(HELD + b"GET\r\n\r\n" + GET)
+    client.end()
+    client.server.held[0].callback(answers.data("held"))
+    assert client.statuses() == [200, 400]
+    assert client.wire.lost is None
+    assert client.server.clock.getDelayedCalls() == []
+
+
+def test_who_closes_in_turn_is_waited_for_no_longer(client: Connection) -> None:
+    """The end of what is thrown away behind a refusal is the end of the connection."""
+    client.send(b"GET\r\n\r\n")
+    client.end()
+    assert client.wire.lost is None
+    assert client.server.clock.getDelayedCalls() == []
+
+
+def test_draining_answers_who_has_half_closed() -> None:
+    """With nothing to wait for behind the answer: nothing can come."""
+    server = Server()
+    client = server.connect()
+    client.send(HELD)
+    client.end()
+    done: list[None] = []
+    server.site.drain().addCallback(done.append)
+    server.held[0].callback(answers.data("held"))
+    ((code, headers, _),) = client.replies()
+    assert (code, headers[b"Connection"]) == (200, b"close")
+    assert done == [None]
+    assert server.site.given_up == 0
+    assert server.clock.getDelayedCalls() == []
+
+
+def test_who_half_closes_and_does_not_read_is_dropped(client: Connection) -> None:
+    """The connection waits for its last answers to be read, but not for ever."""
+    gone, client.wire.lost = client.wire.lost, lambda _: None
+    client.end()
+    assert client.wire.disconnecting
+    client.wire.lost = gone
+    client.server.clock.advance(WRITE_STALLED_S + 0.1)
+    assert client.wire.aborted
+    assert client.server.clock.getDelayedCalls() == []
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("polled", [True, False])
+async def test_a_socket_that_is_shut_for_writing_is_read_from(polled: bool) -> None:
+    """As ``nc`` does it, through real sockets: whoever waits for them."""
+    real: Any = reactor
+    server = Server()
+    port = real.listenTCP(0, server.site, interface="127.0.0.1")
+    if polled:
+        Poll(reactor).serve(port)
+
+    def talk(sent: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", port.getHost().port), 5) as client:
+            client.sendall(sent)
+            client.shutdown(socket.SHUT_WR)
+            told = b""
+            while more := client.recv(9999):
+                told += more
+            return told
+
+    for sent, answered in ((GET, 1), (POST + GET, 2), (GET + POST[:-1], 1), (b"", 0)):
+        told = await deferToThread(talk, sent)
+        assert [status for status, _, _ in parse(told)] == [200] * answered
+    talking = deferToThread(talk, HELD + GET)
+    while not (server.held and all(channel._has_ended for channel in server.site.channels)):
+        await task.deferLater(real, 0.001)
+    server.held[0].callback(answers.data("held"))
+    assert [status for status, _, _ in parse(await talking)] == [200, 200]
+    await port.stopListening()
 
 
 # --- how many, and the end -------------------------------------------------------------------

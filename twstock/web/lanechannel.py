@@ -99,6 +99,8 @@ class LaneChannel(ApiChannel):
             if not self._waitingForTransport:
                 self.transport.resumeProducing()
             self.dataReceived(held)
+        if self._has_ended:
+            self._close_if_done()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """An order that is under way goes on without its client."""

@@ -13,13 +13,14 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from twisted.web import http, server
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
+from zope.interface import implementer
 
 from twstock.config import Limits
 from twstock.errors import Overloaded
@@ -30,7 +31,7 @@ from twstock.web.drain import PART_S, QUIET_S, Drain
 from twstock.web.fields import HOST
 from twstock.web.request import REQUEST_ID, ApiRequest, form_of, without_authority
 from twstock.web.requestids import RequestIds
-from twstock.web.traffic import OTHER, Traffic
+from twstock.web.traffic import OTHER, STREAM, Traffic
 
 HEADERS_MAX = 64
 LINGER_S = 2.0
@@ -40,6 +41,7 @@ WRITE_STALLED_S = 10.0
 _LENGTH_DIGITS_MAX = 18
 
 
+@implementer(IHalfCloseableProtocol)
 class ApiChannel(http.HTTPChannel):
     """One connection. Waits ``idle_timeout_s`` for a request, ``header_timeout_s`` for all of
     its headers and ``body_timeout_s`` for all of its body.
@@ -51,6 +53,7 @@ class ApiChannel(http.HTTPChannel):
     abortTimeout = 2
     _arriving = False
     _refused = False
+    _has_ended = False
     _stalled: DelayedCall | None = None
     _linger: DelayedCall | None = None
 
@@ -76,6 +79,16 @@ class ApiChannel(http.HTTPChannel):
             if timer is not None and timer.active():
                 timer.cancel()
         super().connectionLost(reason)
+
+    def readConnectionLost(self) -> None:
+        """The client sends no more, and may well read on (RFC 9112 section 9.6): what has come
+        whole is answered before the connection is closed.
+        """
+        self._has_ended = True
+        self._close_if_done()
+
+    def writeConnectionLost(self) -> None:
+        """Nothing more can be written, as was asked for."""
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes in; unlike Twisted's own, this gives no byte more time than the others."""
@@ -147,6 +160,8 @@ class ApiChannel(http.HTTPChannel):
         self.site.large_bodies.discard(self)
         self._savedTimeOut = self._limits.idle_timeout_s
         super().requestDone(request)
+        if self._has_ended:
+            self._close_if_done()
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
         """Tell the client when the connection ends behind this answer."""
@@ -199,10 +214,27 @@ class ApiChannel(http.HTTPChannel):
         """Close; at the end of everything so that no answer can be destroyed by a request that
         comes behind it, and is thrown away.
         """
-        if self.site.draining:
+        if self.site.draining and not self._has_ended:
             self.part()
         else:
             super().loseConnection()
+
+    def _close_if_done(self) -> None:
+        """Close after the last answer to a client that sends no more. A stream has no end to wait
+        for, and most who close while they read one are gone.
+        """
+        if self._busyReceiving or self.transport.disconnecting:
+            return
+        if self.is_asked and not (self.requests and self.requests[0].traffic == STREAM):
+            return
+        if self._refused:
+            self.transport.loseConnection()
+            return
+        self._refused = True
+        self.setTimeout(None)
+        self._linger = self.callLater(WRITE_STALLED_S, self.transport.abortConnection)
+        self.stopProducing()
+        self.loseConnection()
 
     def part(self) -> None:
         """Write no more, and wait a moment for the client to close, too."""
