@@ -1552,6 +1552,27 @@ MUTANTS = (
         ("tests/test_site.py",),
     ),
     Mutant(
+        "an order without a key is a replay",
+        WEB + "answers.py",
+        "    headers = REPLAYED if placed.replayed and keyed else ()\n",
+        "    headers = REPLAYED if placed.replayed else ()\n",
+        ("tests/test_api.py",),
+    ),
+    Mutant(
+        "a row without a key is a replay",
+        WEB + "answers.py",
+        'return row | {"replayed": True} if placed.replayed and keyed else row',
+        'return row | {"replayed": True} if placed.replayed else row',
+        ("tests/test_batch.py",),
+    ),
+    Mutant(
+        "who has no key is told to ask again with it",
+        WEB + "answers.py",
+        '    if told.outcome != "unknown":\n        return told\n',
+        "    if told:\n        return told\n",
+        ("tests/test_api.py", "tests/test_batch.py", "tests/test_admin.py"),
+    ),
+    Mutant(
         "who sends no more gets no answer",
         WEB + "site.py",
         "        if self.is_asked and not (self.requests and",

@@ -313,7 +313,9 @@ def test_a_change_is_answered_with_its_number_and_the_stock(desk: Desk) -> None:
     assert reply.header("Cache-Control") == "no-store"
     assert desk.cache.minimum("GOOGL") == 3
     desk.catalog.changed = Changed(4, STOCK, replayed=True)
-    assert desk.post("/stocks/GOOGL/halt").header("Idempotency-Replayed") == "true"
+    assert desk.post("/stocks/GOOGL/halt").header("Idempotency-Replayed") is None
+    reply = desk.post("/stocks/GOOGL/halt", b"", {"Idempotency-Key": "k"} | AUTHORIZED)
+    assert reply.header("Idempotency-Replayed") == "true"
 
 
 @pytest.mark.parametrize("refusal", list(ChangeRefusal))
@@ -345,6 +347,15 @@ def test_errors_tell_whether_anything_happened(
     for headers, wanted in ((AUTHORIZED, outcome), ({"Idempotency-Key": "k"} | AUTHORIZED, keyed)):
         reply = desk.post("/stocks/GOOGL/halt", b"", headers)
         assert (reply.code, reply.json["error"].get("outcome")) == (code, wanted)
+
+
+def test_who_has_no_key_is_not_told_to_ask_again_with_it(desk: Desk) -> None:
+    """The doubt is named instead."""
+    desk.catalog.changed = OutcomeUnknown("ask again with the same key")
+    doubt = "the outcome could not be learnt in time: the change may have been made"
+    assert desk.post("/stocks/GOOGL/halt").message == doubt
+    keyed = {"Idempotency-Key": "k"} | AUTHORIZED
+    assert desk.post("/stocks/GOOGL/halt", b"", keyed).message == "ask again with the same key"
 
 
 def test_a_key_of_another_change_is_told_in_its_own_words(desk: Desk) -> None:

@@ -269,12 +269,12 @@ def test_stocks_and_orders_look_as_promised() -> None:
 
 def test_a_replayed_answer_says_so() -> None:
     """Executed or refused: what was remembered is marked."""
-    executed = answers.placement(Placement(5, replayed=True))
+    executed = answers.placement(Placement(5, replayed=True), keyed=True)
     assert told(executed) == {"data": {"transaction_number": 5}}
-    refused = answers.placement(Placement(refusal=Refusal.NOT_ENOUGH, replayed=True))
+    refused = answers.placement(Placement(refusal=Refusal.NOT_ENOUGH, replayed=True), keyed=True)
     assert (refused.status, told(refused)["error"]["message"]) == (404, Refusal.NOT_ENOUGH)
     assert executed.headers == refused.headers == answers.REPLAYED
-    assert answers.placement(Placement(5)).headers == ()
+    assert answers.placement(Placement(5), keyed=True).headers == ()
 
 
 def test_a_raw_answer_is_complete() -> None:

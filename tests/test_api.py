@@ -333,6 +333,21 @@ def test_the_clients_key_is_used_and_a_replay_is_marked(site: Site) -> None:
     assert site.post(GOOD, {"Idempotency-Key": "a b"}).message.startswith("Idempotency-Key:")
 
 
+@pytest.mark.parametrize("placed", [Placement(1, "", True, 1), Placement(0, "halted", True)])
+def test_without_a_key_there_is_no_replay(site: Site, placed: Placement) -> None:
+    """The front-end may have asked twice; its client has asked once."""
+    site.tiers.placement = placed
+    assert site.post(GOOD).header("Idempotency-Replayed") is None
+
+
+def test_who_has_no_key_is_not_told_to_ask_again_with_it(site: Site) -> None:
+    """The doubt is named instead."""
+    site.tiers.placement = OutcomeUnknown("ask again with the same key")
+    doubt = "the outcome could not be learnt in time: the order may have been executed"
+    assert site.post(GOOD).message == doubt
+    assert site.post(GOOD, {"Idempotency-Key": "k"}).message == "ask again with the same key"
+
+
 def test_an_executed_order_is_never_hidden_from_its_client(site: Site) -> None:
     """Reads-your-writes: the cached version from before is gone, and stays away."""
     site.get("/stocks/GOOGL")

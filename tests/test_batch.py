@@ -65,7 +65,7 @@ def test_each_order_has_its_own_outcome(desk: Desk) -> None:
         "E": OutcomeUnknown("lost"),
         "F": Placement(refusal=Refusal.UNKNOWN_STOCK, replayed=True),
     }
-    rows = desk.rows(*(GOOD | {"name": name} for name in "ABCDEF"))
+    rows = desk.rows(*(GOOD | {"name": name, "idempotency_key": name} for name in "ABCDEF"))
     assert rows == [
         {"status": 200, "transaction_number": 1},
         {"status": 200, "transaction_number": 7, "replayed": True},
@@ -80,6 +80,23 @@ def test_each_order_has_its_own_outcome(desk: Desk) -> None:
             "error": {"code": 404, "message": "invalid stock name"},
             "replayed": True,
         },
+    ]
+
+
+def test_without_a_key_a_row_tells_neither_of_a_replay_nor_of_the_key(desk: Desk) -> None:
+    """The key is the front-end's: so is what it asked for again, and the client cannot."""
+    desk.results = {
+        "A": Placement(7, replayed=True, version=3),
+        "B": Placement(refusal=Refusal.UNKNOWN_STOCK, replayed=True),
+        "C": OutcomeUnknown("ask again with the same key"),
+        "D": Unavailable("nobody leads"),
+    }
+    doubt = "the outcome could not be learnt in time: the order may have been executed"
+    assert desk.rows(*(GOOD | {"name": name} for name in "ABCD")) == [
+        {"status": 200, "transaction_number": 7},
+        {"status": 404, "error": {"code": 404, "message": "invalid stock name"}},
+        {"status": 503, "error": {"code": 503, "message": doubt, "outcome": "unknown"}},
+        {"status": 503, "error": {"code": 503, "message": "nobody leads", "outcome": "none"}},
     ]
 
 

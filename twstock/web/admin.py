@@ -117,11 +117,10 @@ class Administration:
         except KeyReused:
             return answers.KEY_OF_ANOTHER_CHANGE
         except TwstockError as error:
-            # Under the client's own key an earlier request may have been done.
-            return answers.failure(error, nothing="unknown" if keyed else "none")
+            return answers.error(*answers.not_done(error, keyed, "the change may have been made"))
         if done.stock is not None:
             self._cache.raise_minimum(done.stock.name, done.stock.version)
-        return answers.changed(done)
+        return answers.changed(done, keyed)
 
 
 def _digest(token: bytes) -> bytes:

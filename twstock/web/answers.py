@@ -222,11 +222,11 @@ def change_page(page: Changes) -> Answer:
     return plain({"data": rows, "next": page.next or None})
 
 
-def changed(done: Changed) -> Answer:
-    """What became of a change. A refusal is 409, for the stock is there, but not so that the
-    change makes sense; or 404 when it is not there.
+def changed(done: Changed, keyed: bool) -> Answer:
+    """What became of a change; ``keyed``: under the client's own key. A refusal is 409, for the
+    stock is there, but not so that the change makes sense; or 404 when it is not there.
     """
-    headers = REPLAYED if done.replayed else ()
+    headers = REPLAYED if done.replayed and keyed else ()
     if done.stock is None:
         status = 404 if done.refusal == STOCK_NOT_FOUND else 409
         return error(status, done.refusal, headers=headers)
@@ -253,9 +253,11 @@ def _page(path: str, rows: list[dict[str, Any]], after: str | int, limit: int) -
     return plain({"data": rows, "next": after or None}, 200, link)
 
 
-def placement(placed: Placement) -> Answer:
-    """What became of an order."""
-    headers = REPLAYED if placed.replayed else ()
+def placement(placed: Placement, keyed: bool) -> Answer:
+    """What became of an order; ``keyed``: under the client's own key. Under another one, it is
+    the front-end that has asked again, not the client.
+    """
+    headers = REPLAYED if placed.replayed and keyed else ()
     if placed.refusal:
         return error(404, placed.refusal, headers=headers)
     return Answer(200, b'{"data":{"transaction_number":%d}}' % placed.number, headers)
@@ -267,12 +269,12 @@ def refusal(order: PlaceOrder) -> Answer | None:
     return None if judged is None else error(404, judged)
 
 
-def placement_row(placed: Placement) -> dict[str, Any]:
+def placement_row(placed: Placement, keyed: bool) -> dict[str, Any]:
     """What became of one order of a batch, as its row tells it."""
     row: dict[str, Any] = {"status": 200, "transaction_number": placed.number}
     if placed.refusal:
         row = fault_row(Fault(404, placed.refusal))
-    return row | {"replayed": True} if placed.replayed else row
+    return row | {"replayed": True} if placed.replayed and keyed else row
 
 
 def fault_row(fault: Fault) -> dict[str, Any]:
@@ -289,9 +291,24 @@ def readiness(reasons: list[str]) -> Answer:
     return plain({"data": state, "error": fields}, 503, RETRY)
 
 
-def failure(problem: errors.TwstockError, nothing: str = "none") -> Answer:
-    """The answer for an error that was raised on purpose; see ``fault``."""
-    return error(*fault(problem, nothing))
+def failure(problem: errors.TwstockError) -> Answer:
+    """The answer for an error that was raised on purpose."""
+    return error(*fault(problem))
+
+
+def not_done(
+    problem: errors.TwstockError, keyed: bool, doubt: str = "the order may have been executed"
+) -> Fault:
+    """What HTTP says about an order, or a change, that has failed. Under the client's own key an
+    earlier request may have done it; without one nothing can be asked again, so the ``doubt`` is
+    all that there is to tell.
+    """
+    if keyed:
+        return fault(problem, "unknown")
+    told = fault(problem)
+    if told.outcome != "unknown":
+        return told
+    return told._replace(message=f"the outcome could not be learnt in time: {doubt}")
 
 
 def fault(problem: errors.TwstockError, nothing: str = "none") -> Fault:

@@ -153,19 +153,18 @@ class Api:
         key = bodies.parse_key(keys)
         order = bodies.parse_order(content, key or self._new_key())
         return answers.refusal(order) or self._orders.place(order).addCallbacks(
-            self._placed, self._not_placed, (order.name,), {}, (key is not None,)
+            self._placed, self._not_placed, (order.name, key is not None), {}, (key is not None,)
         )
 
-    def _placed(self, placed: Placement, name: str) -> Answer:
+    def _placed(self, placed: Placement, name: str, keyed: bool) -> Answer:
         if placed.number:
             self._cache.raise_minimum(name, placed.version)
-        return answers.placement(placed)
+        return answers.placement(placed, keyed)
 
     def _not_placed(self, failure: Failure, keyed: bool) -> Answer:
-        """Under the client's own key an earlier request may have executed."""
         failure.trap(TwstockError)
         assert isinstance(failure.value, TwstockError)
-        return answers.failure(failure.value, nothing="unknown" if keyed else "none")
+        return answers.error(*answers.not_done(failure.value, keyed))
 
     async def order(self, request: Request) -> Answer:
         """``GET /orders/N``."""

@@ -12,7 +12,7 @@ from twstock.config import Limits
 from twstock.errors import InvalidRequest, TwstockError
 from twstock.market import refusal_of_words
 from twstock.origin import Ids, OriginLogger
-from twstock.rpc.calls import Placement, PlaceOrder
+from twstock.rpc.calls import Placement
 from twstock.web import answers, bodies, operations
 from twstock.web.answers import Answer, Fault
 from twstock.web.api import OrderBook
@@ -64,19 +64,17 @@ class Batches:
         keyed = bool(order.key)
         placing = self._orders.place(order if keyed else order._replace(key=self._new_key()))
         return placing.addCallbacks(
-            self._placed, self._not_placed, (order,), {}, (keyed, origin.current())
+            self._placed, self._not_placed, (order.name, keyed), {}, (keyed, origin.current())
         )
 
-    def _placed(self, placed: Placement, order: PlaceOrder) -> Row:
+    def _placed(self, placed: Placement, name: str, keyed: bool) -> Row:
         if placed.number:
-            self._cache.raise_minimum(order.name, placed.version)
-        return answers.placement_row(placed)
+            self._cache.raise_minimum(name, placed.version)
+        return answers.placement_row(placed, keyed)
 
     def _not_placed(self, failure: Failure, keyed: bool, ids: Ids) -> Row:
-        """Under the client's own key an earlier request may have executed."""
         if isinstance(failure.value, TwstockError):
-            nothing = "unknown" if keyed else "none"
-            return answers.fault_row(answers.fault(failure.value, nothing))
+            return answers.fault_row(answers.not_done(failure.value, keyed))
         with origin.on_behalf_of(ids):
             self._log.failure("an order of a batch failed", failure)
         return answers.fault_row(answers.INTERNAL)
