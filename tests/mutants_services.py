@@ -1552,6 +1552,13 @@ MUTANTS = (
         ("tests/test_site.py",),
     ),
     Mutant(
+        "a number of many digits is none",
+        WEB + "bodies.py",
+        '_COUNT = re.compile(rb"[0-9]+")',
+        '_COUNT = re.compile(rb"[0-9]{1,19}")',
+        ("tests/test_answers.py",),
+    ),
+    Mutant(
         "an order without a key is a replay",
         WEB + "answers.py",
         "    headers = REPLAYED if placed.replayed and keyed else ()\n",

@@ -200,14 +200,37 @@ def test_pages_have_defaults_and_a_limit() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        (b"0" * 5000 + b"7", 7),
+        (str(2**63 - 2).encode(), 2**63 - 2),
+        (str(2**63 - 1).encode(), 2**63 - 1),
+        (str(2**63).encode(), 2**63 - 1),
+        (b"1" + b"0" * 19, 2**63 - 1),
+        (b"1" + b"0" * 20, 2**63 - 1),
+        (b"9" * 15_000, 2**63 - 1),
+    ],
+)
+def test_a_number_may_be_of_any_length(text: bytes, number: int) -> None:
+    """One that is larger than any there can be is no other error than one that nobody has."""
+    given = {b"after": [text], b"limit": [text]}
+    assert bodies.parse_order_page(given, 2**63) == Page(number, number)
+    assert bodies.parse_stock_page({b"limit": [text]}, 1000).limit == min(number, 1000)
+
+
+@pytest.mark.parametrize(
     ("field", "values"),
     [
         ("after", [b"x"]),
         ("after", [b"-1"]),
-        ("after", [b"9" * 20]),
-        ("after", [b"9" * 5000]),
+        ("after", [b"9" * 5000 + b"x"]),
+        ("after", [b"+1"]),
+        ("after", [b" 1"]),
+        ("after", [b"1\n"]),
+        ("after", ["٣".encode()]),
         ("after", [b"1", b"2"]),
         ("limit", [b"0"]),
+        ("limit", [b"0" * 5000]),
         ("limit", [b"1.5"]),
         ("limit", [b"\xff"]),
     ],

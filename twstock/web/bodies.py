@@ -32,7 +32,7 @@ _DIGITS_MAX = 18
 _FIELD_SHOWN_MAX = 64
 _REMEMBERED_BYTES_MAX = 256
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}")
-_COUNT = re.compile(r"[0-9]{1,19}")
+_COUNT = re.compile(rb"[0-9]+")
 _KEY_EXPECTED = f"expected one of 1 to {KEY_CHARS_MAX} visible ASCII characters"
 _KEY = re.compile(rb"[\x21-\x7e]{1,%d}" % KEY_CHARS_MAX)
 
@@ -285,11 +285,13 @@ def _argument(arguments: Mapping[bytes, Sequence[bytes]], name: str) -> bytes | 
 
 
 def _count(text: bytes, field: str, least: int = 0) -> int:
-    digits = text.decode("latin-1")
-    number = int(digits) if _COUNT.fullmatch(digits) else -1
-    if not least <= number <= NUMBER_MAX:
+    """A number in digits; one above ``NUMBER_MAX`` stands for that, however long it is. Its first
+    twenty digits tell: Python refuses to convert thousands of them.
+    """
+    number = int(text.lstrip(b"0")[:20] or b"0") if _COUNT.fullmatch(text) else -1
+    if number < least:
         raise InvalidRequest(field, f"expected a number from {least} up")
-    return number
+    return min(number, NUMBER_MAX)
 
 
 def _limit(arguments: Mapping[bytes, Sequence[bytes]], limit_max: int) -> int:
