@@ -1552,6 +1552,13 @@ MUTANTS = (
         ("tests/test_site.py",),
     ),
     Mutant(
+        "a chunk that is too large is waited for",
+        WEB + "site.py",
+        "            self.requests[-1].expect(chunks.length)\n",
+        "            pass\n",
+        ("tests/test_site.py",),
+    ),
+    Mutant(
         "a number of many digits is none",
         WEB + "bodies.py",
         '_COUNT = re.compile(rb"[0-9]+")',

@@ -431,7 +431,11 @@ def test_malformed_http_is_a_400_and_the_end(sent: bytes) -> None:
         (HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", 413),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n4001\r\n" + b"x" * 0x4001, 413),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 16385, 413),
-        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nffffffffffff\r\n" + b"x" * 20000, 413),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n4001\r\n", 413),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nffffff;ext=1\r\nx", 413),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n", 413),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"f" * 1000 + b"\r\n", 413),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n4000\r\n", 413),
         (b"GET /" + b"x" * 20000, 414),
         (b"GET /echo HTTP/1.1\r\nHost: h\r\nX: " + b"x" * 20000, 431),
         (b"GET /echo HTTP/1.1\r\nHost: h\r\n" + (b"X: " + b"x" * 2000 + b"\r\n") * 9, 431),
@@ -452,7 +456,11 @@ def test_a_body_of_exactly_the_limit_is_taken(client: Connection) -> None:
     text = b"x" * LIMITS.body_bytes_max
     client.send(HEAD + b"Content-Length: %d\r\n\r\n" % len(text) + text)
     client.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n4000\r\n" + text + b"\r\n0\r\n\r\n")
-    assert client.statuses() == [200, 200]
+    chunked = b"1\r\nx\r\n%b3fff\r\n" % (b"0" * 20) + text[1:] + b"\r\n0\r\n\r\n"
+    client.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+    for start in range(0, len(chunked), 5):
+        client.send(chunked[start : start + 5])
+    assert client.statuses() == [200, 200, 200]
 
 
 def test_a_path_that_is_not_utf8_is_a_400_that_keeps_the_connection(client: Connection) -> None:

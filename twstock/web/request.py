@@ -46,10 +46,17 @@ class ApiRequest(server.Request):
     def handleContentChunk(self, data: bytes) -> None:
         """Count what a chunked body turns out to hold."""
         self._received += len(data)
-        if self._received > self._body_bytes_max:
-            self.channel.refuse(answers.body_too_large(self._body_bytes_max))
-        else:
+        if self.expect(0):
             self.content.write(data)
+
+    def expect(self, length: int) -> bool:
+        """Whether the body may have ``length`` bytes more, of which a chunk's size tells before
+        they have come; refuses the request if it may not.
+        """
+        if self._received + length > self._body_bytes_max:
+            self.channel.refuse(answers.body_too_large(self._body_bytes_max))
+            return False
+        return True
 
     def process(self) -> None:
         """Hand the request to the site's resource, which is a leaf."""

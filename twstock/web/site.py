@@ -123,6 +123,9 @@ class ApiChannel(http.HTTPChannel):
         """Bytes of a body, or of what follows a request that is being answered."""
         if not self._refused:
             super().rawDataReceived(data)
+        chunks = self._transferDecoder
+        if isinstance(chunks, http._ChunkedTransferDecoder) and chunks.state == "BODY":
+            self.requests[-1].expect(chunks.length)
 
     def headerReceived(self, line: bytes) -> bool:
         """One header; Twisted counts them before it looks whether there are too many."""
