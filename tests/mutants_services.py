@@ -1559,6 +1559,20 @@ MUTANTS = (
         ("tests/test_site.py",),
     ),
     Mutant(
+        "a name that no stock can have is asked for",
+        WEB + "bodies.py",
+        '    return name if len(name) <= NAME_CHARS_MAX else ""\n',
+        "    return name\n",
+        ("tests/test_api.py",),
+    ),
+    Mutant(
+        "a target that is no path is taken for one",
+        WEB + "request.py",
+        '            elif not self.path.startswith(b"/") and self.method != b"OPTIONS":\n',
+        "            elif False:\n",
+        ("tests/test_site.py",),
+    ),
+    Mutant(
         "a number of many digits is none",
         WEB + "bodies.py",
         '_COUNT = re.compile(rb"[0-9]+")',

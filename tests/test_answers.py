@@ -244,11 +244,17 @@ def test_what_is_wrong_with_a_page_is_named(field: str, values: list[bytes]) -> 
 def test_a_stock_name_that_is_not_utf8_is_refused() -> None:
     """Percent-encoded bytes are UTF-8 or a 400."""
     assert bodies.parse_name(b"a%2Fb%20%C3%9C") == "a/b Ü"
-    for spelled in (b"%ff", b"x" * 256):
-        with pytest.raises(InvalidRequest, match=r"^name: "):
-            bodies.parse_name(spelled)
-    with pytest.raises(InvalidRequest, match=r"^after: "):
-        bodies.parse_stock_page({b"after": [b"\xff"]}, 10)
+    with pytest.raises(InvalidRequest, match=r"^name: "):
+        bodies.parse_name(b"%ff")
+    for after in (b"\xff", b"x" * 256):
+        with pytest.raises(InvalidRequest, match=r"^after: "):
+            bodies.parse_stock_page({b"after": [after]}, 10)
+
+
+def test_a_name_that_no_stock_can_have_is_none() -> None:
+    """As one that is left out: whoever asks for it is told that there is no such stock."""
+    assert bodies.parse_name(b"%C3%9C" * 255) == "Ü" * 255
+    assert bodies.parse_name(b"x" * 256) == ""
 
 
 @pytest.mark.parametrize(

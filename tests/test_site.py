@@ -77,6 +77,7 @@ class Server:
         for method in ("GET", "POST", "DELETE"):
             add_route(app, "/echo", method, self.echo)
             add_route(app, "/held", method, self.hold)
+        add_route(app, "/", "GET", self.echo)
         add_route(app, "/broken", "GET", lambda _: 1 / 0)  # type: ignore[arg-type, return-value]
         self.site = ApiSite(app.resource(), self.clock, limits, limits.body_bytes_max)
 
@@ -524,6 +525,17 @@ def test_without_a_host_every_origin_is_another(client: Connection) -> None:
     """HTTP/1.0 may leave it out."""
     client.send(b"POST /echo HTTP/1.0\r\nOrigin: http://h\r\n\r\n")
     refused(client, 403)
+
+
+@pytest.mark.parametrize("target", [b"*", b"xecho", b"echo", b"h:80", b"ftp://h/echo", b"?x"])
+def test_a_target_that_is_no_path_is_404(client: Connection, target: bytes) -> None:
+    """Nothing is served under it, whatever would stand at the path that it resembles."""
+    for method in (b"GET", b"HEAD", b"PUT"):
+        client.send(method + b" " + target + b" HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert client.wire.value().startswith(b"HTTP/1.1 404 Not Found\r\n")
+        client.wire.clear()
+    client.send(b"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n" + GET)
+    assert client.statuses() == [405, 200]
 
 
 def test_an_unread_body_does_not_break_the_next_request(client: Connection) -> None:

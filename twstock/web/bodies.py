@@ -235,18 +235,16 @@ def parse_number(segment: bytes) -> int | None:
 
 
 def parse_name(segment: bytes) -> str:
-    """The stock name that a percent-encoded path segment spells."""
-    return _name(unquote_to_bytes(segment), "name")
+    """The stock name that a percent-encoded path segment spells; empty if no stock can have it."""
+    name = _utf8(unquote_to_bytes(segment), "name")
+    return name if len(name) <= NAME_CHARS_MAX else ""
 
 
-def _name(text: bytes, field: str) -> str:
+def _utf8(text: bytes, field: str) -> str:
     try:
-        name = text.decode("utf-8")
+        return text.decode("utf-8")
     except UnicodeDecodeError:
         raise InvalidRequest(field, "not UTF-8") from None
-    if len(name) > NAME_CHARS_MAX:
-        raise InvalidRequest(field, f"expected at most {NAME_CHARS_MAX} characters")
-    return name
 
 
 def parse_version(arguments: Mapping[bytes, Sequence[bytes]]) -> int | None:
@@ -264,7 +262,9 @@ def parse_order_page(arguments: Mapping[bytes, Sequence[bytes]], limit_max: int)
 
 def parse_stock_page(arguments: Mapping[bytes, Sequence[bytes]], limit_max: int) -> StockPage:
     """``after`` and ``limit`` of a page of stocks."""
-    after = _name(_argument(arguments, "after") or b"", "after")
+    after = _utf8(_argument(arguments, "after") or b"", "after")
+    if len(after) > NAME_CHARS_MAX:
+        raise InvalidRequest("after", f"expected at most {NAME_CHARS_MAX} characters")
     return StockPage(after, _limit(arguments, limit_max))
 
 

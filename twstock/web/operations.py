@@ -197,7 +197,7 @@ GET_STOCK: Spec = {
         "304": {"description": "It is still as the client has it.", "headers": {
             name: _header(name) for name in ("ETag", "X-Cache")
         }},
-        "400": refused("The name cannot be one."),
+        "400": refused("The name is not UTF-8."),
         "404": refused("`stock not found`"),
     },
 }  # fmt: skip

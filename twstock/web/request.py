@@ -73,6 +73,9 @@ class ApiRequest(server.Request):
                 self.send(answers.NOT_UTF8)
             elif self.method not in SAFE_METHODS and self._is_foreign():
                 self.send(answers.OF_ANOTHER_ORIGIN)
+            elif not self.path.startswith(b"/") and self.method != b"OPTIONS":
+                # Klein knows only what follows the first character, whatever that is.
+                self.send(answers.NO_SUCH_PATH)
             else:
                 self._render(site.resource)
 
