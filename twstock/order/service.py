@@ -19,8 +19,9 @@ from twstock.market import (
     parse_order,
 )
 from twstock.order import tables
+from twstock.order.askers import Tell
 from twstock.order.counts import OrderCounts
-from twstock.order.leading import Leading, Tell
+from twstock.order.leading import Leading
 from twstock.order.neighbours import Market
 from twstock.order.state import OrderState
 from twstock.process import Clock
