@@ -8,6 +8,7 @@ import shutil
 import signal
 import statistics
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
@@ -26,6 +27,7 @@ from twstock.rpc.wire import methods
 from twstock.verify import Unreachable
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
+TWISTD = str(Path(sys.executable).with_name("twistd"))
 OUTAGE_MAX_S = 6.0
 RESTART_MAX_S = 15.0
 WARM = 20
@@ -311,6 +313,35 @@ def test_members_do_not_outlive_what_started_them(cluster):
     wait_until(lambda: not any(map(is_running, members)), "all members to be gone")
     cluster.up()
     assert cluster.trade("FishCo", 1, "buy") == number + 1
+
+
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [
+        (TWSTOCK + ["up"], signal.SIGHUP),
+        ([sys.executable, TWISTD, "-n", "--pidfile=", "stock-cluster"], signal.SIGTERM),
+    ],
+    ids=["the terminal of up closes", "twistd is asked to end"],
+)
+def test_whatever_ends_a_cluster_ends_all_of_it(tmp_path, command, number):
+    """In order, and it is no failure; asking twice changes nothing."""
+    cluster = Cluster(tmp_path)
+    process = subprocess.Popen(
+        [*command, "--data", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    with process, process.stdout:
+        try:
+            cluster.process = process
+            assert any(b"ready http://" in line for line in process.stdout)
+            members = cluster.pids().values()
+            assert len(members) == 5
+            process.send_signal(number)
+            process.send_signal(number)
+            process.stdout.read()
+            assert process.wait(60) == 0
+            assert not any(map(is_running, members))
+        finally:
+            process.kill()
 
 
 def test_a_wiped_replica_refuses_to_start(cluster):

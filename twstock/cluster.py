@@ -4,9 +4,11 @@ Every service is a ``twistd`` process of its own, restarted when it dies. This p
 starts gRPC and holds no state of the cluster: whatever happens to it, the data is its members'.
 """
 
+import contextlib
 import fcntl
 import json
 import os
+import signal
 import socket
 import sys
 import uuid
@@ -17,6 +19,7 @@ from typing import Any, ClassVar, TextIO
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 from twisted.python.usage import Options as UsageOptions
@@ -296,7 +299,22 @@ def makeService(options: Options) -> LocalCluster:
     give_up = partial(stop_with, reactor)
     service = LocalCluster(clock, options.flags, web_ask(clock), give_up, output=sys.stdout)
     watch(clock, SystemdNotifier(os.environ), lambda: service.ready)
+    # Behind the reactor's own handlers, which it installs when it starts.
+    clock.callLater(0, stop_on_signals, clock)
     return service
+
+
+def stop_on_signals(reactor: Any) -> None:
+    """Let Ctrl-C, SIGTERM and the end of the terminal stop everything in order, and be no failure:
+    twistd, which does not do so for SIGHUP, would also end itself by the signal afterwards.
+    """
+
+    def stop() -> None:
+        with contextlib.suppress(ReactorNotRunning):  # somebody has pressed Ctrl-C twice
+            reactor.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: reactor.callFromThread(stop))
 
 
 def up(arguments: Sequence[str]) -> int:
