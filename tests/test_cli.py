@@ -288,7 +288,7 @@ def test_client_finds_what_is_not_as_placed(run, front):
         ("fly",),
         ("buy", "GameStart"),
         ("buy", "GameStart", "many"),
-        ("order", "0"),
+        ("order", "first"),
         ("client", "-p", "2"),
         ("client", "--clients", "0"),
         ("lookup", "GameStart", "--url", "ftp://here"),

@@ -318,7 +318,7 @@ def test_members_do_not_outlive_what_started_them(cluster):
 @pytest.mark.parametrize(
     ("command", "number"),
     [
-        (TWSTOCK + ["up"], signal.SIGHUP),
+        ([*TWSTOCK, "up"], signal.SIGHUP),
         ([sys.executable, TWISTD, "-n", "--pidfile=", "stock-cluster"], signal.SIGTERM),
     ],
     ids=["the terminal of up closes", "twistd is asked to end"],

@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
         command = add(side, _trade, f"{side} N shares of a stock", keyed)
         command.add_argument("name", metavar="NAME")
         command.add_argument("quantity", metavar="N", type=int)
-    add("order", _order, "one order").add_argument("number", metavar="N", type=_positive)
+    add("order", _order, "one order").add_argument("number", metavar="N", type=int)
     add("stocks", _stocks, "every stock")
     add("orders", _orders, "every order")
     words = "add and change stocks, for whoever has the token"
