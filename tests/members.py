@@ -60,6 +60,10 @@ class NoTables:
     def save(self, connection: sqlite3.Connection, changes: Sequence[object]) -> None:
         """Nothing to store."""
 
+    def extent(self, connection: sqlite3.Connection) -> tuple[int | str, ...]:
+        """They go nowhere."""
+        return ()
+
 
 class Words:
     """A state machine that remembers its commands."""

@@ -1308,6 +1308,21 @@ MUTANTS = (
         ("tests/test_leading.py",),
     ),
     Mutant(
+        "a renewal from before a jump of the clock grants a lease",
+        WEB + "lease.py",
+        "            if self._renewal is not None:\n                self._renewal.cancel()\n"
+        "        self._apart = apart\n",
+        "        self._apart = apart\n",
+        ("tests/test_lease.py",),
+    ),
+    Mutant(
+        "a wrong place in the log is believed",
+        "twstock/replication/database.py",
+        "        if crc not in (None, checksum((position, digest.hex(), *extent))):\n",
+        "        if False:\n",
+        ("tests/test_database.py",),
+    ),
+    Mutant(
         "a cache outlives a jump of the clock",
         WEB + "lease.py",
         "        self._compare_clocks()\n",

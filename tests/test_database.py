@@ -4,6 +4,7 @@ end, and the operator is told what helps.
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from twisted.python.failure import Failure
 
 from tests.members import ClockThreads
 from twstock.catalog.tables import CatalogTables
-from twstock.errors import CorruptStorage, StorageUnavailable, Unavailable
+from twstock.errors import CorruptStorage, CorruptTables, StorageUnavailable, Unavailable
 from twstock.replication.database import FULL_PAUSE_S, SAVE_EVERY_S, Database, Tables
 
 ADVICE = "it can be deleted, the log rebuilds it"
@@ -33,6 +34,11 @@ class Rows:
         """One insert each."""
         self.saves += 1
         connection.executemany("INSERT INTO rows VALUES (?)", [(change,) for change in changes])
+
+    def extent(self, connection: sqlite3.Connection) -> tuple[int | str, ...]:
+        """How many there are."""
+        (count,) = connection.execute("SELECT count(*) FROM rows").fetchone()
+        return (count,)
 
 
 class Scene:
@@ -209,20 +215,83 @@ def test_a_file_that_cannot_be_had_now_is_not_called_damaged(tmp_path: Path) -> 
     scene.database.close()
 
 
-@pytest.mark.parametrize(
-    "name", ["SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_READ", "SQLITE_BUSY"]
-)
-def test_only_damage_is_called_damage(scene: Scene, name: str) -> None:
-    """Every other complaint of SQLite's is told as it is, by its name."""
+def complaint(scene: Scene, name: str) -> Failure:
+    """What comes of a complaint of SQLite's while the state is loaded."""
 
     def fail(_connection: sqlite3.Connection, _digest: bytes) -> None:
         error = sqlite3.OperationalError("as it is")
         error.sqlite_errorcode, error.sqlite_errorname = getattr(sqlite3, name), name
         raise error
 
-    failure = scene.load(fail)
+    failure: Failure = scene.load(fail)
+    return failure
+
+
+@pytest.mark.parametrize(
+    "name", ["SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_READ", "SQLITE_BUSY"]
+)
+def test_what_may_pass_is_not_called_damage(scene: Scene, name: str) -> None:
+    """It is told as it is, by its name."""
+    failure = complaint(scene, name)
     assert failure.check(StorageUnavailable)
     assert failure.getErrorMessage().endswith(f"as it is ({name})")
+
+
+@pytest.mark.parametrize(
+    "name", ["SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR", "SQLITE_SCHEMA", "SQLITE_MISMATCH"]
+)
+def test_what_no_disk_gets_over_is_damage(scene: Scene, name: str) -> None:
+    """A wrong bit in a statement of the schema is an error in that statement to SQLite."""
+    failure = complaint(scene, name)
+    assert failure.check(CorruptTables)
+    assert failure.getErrorMessage().endswith(ADVICE)
+
+
+def applied(path: Path, statement: str) -> None:
+    """Change the record of what is applied, or what it speaks of, as a wrong bit would."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA ignore_check_constraints=ON")
+        connection.execute(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE applied SET position = position + 8",
+        "UPDATE applied SET position = position - 1",
+        "UPDATE applied SET digest = x'00'",
+        "DELETE FROM applied",
+        "DELETE FROM rows WHERE rowid = 2",
+        "UPDATE applied SET crc = NULL, position = -1",
+    ],
+)
+def test_a_wrong_record_of_what_is_applied_is_damage(tmp_path: Path, statement: str) -> None:
+    """From a wrong place in the log entries would be applied twice, or never."""
+    scene = Scene(tmp_path / "applied.sqlite")
+    scene.load(lambda _connection, digest: digest)
+    for index in range(1, 4):
+        scene.database.record(index, b"digest %d" % index, b"%d" % index)
+    scene.run(0.3)
+    scene.database.close()
+    applied(tmp_path / "applied.sqlite", statement)
+    failure = Scene(tmp_path / "applied.sqlite").load(lambda _connection, digest: digest)
+    assert failure.check(CorruptTables)
+    assert failure.getErrorMessage().endswith(ADVICE)
+
+
+def test_a_record_without_a_checksum_is_read_as_it_is(tmp_path: Path) -> None:
+    """It was written before there were any."""
+    path = tmp_path / "applied.sqlite"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        columns = "one INTEGER PRIMARY KEY, position INTEGER, digest BLOB"
+        connection.execute(f"CREATE TABLE applied ({columns})")
+        connection.execute("INSERT INTO applied VALUES (1, 7, x'0102')")
+    scene = Scene(path)
+    assert scene.load(lambda _connection, digest: digest) == (7, b"\1\2")
+    scene.database.record(8, b"next", b"row")
+    scene.run(0.3)
+    scene.database.close()
+    assert Scene(path).load(lambda _connection, digest: digest) == (8, b"next")
 
 
 # --- the end -----------------------------------------------------------------------------------

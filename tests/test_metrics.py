@@ -11,13 +11,11 @@ from twisted.internet.task import Clock
 
 from tests.fakes import HANG, FakeMember
 from twstock.errors import OutcomeUnknown
-from twstock.observatory import AGAIN_S as KNOWN_S
-from twstock.observatory import Observatory
+from twstock.observatory import AGAIN_S, Observatory
 from twstock.rpc.calls import Observe, Observed
 from twstock.tally import Family, gauge
 from twstock.web.metrics import DEADLINE_S, Metrics
 from twstock.web.routes import mount
-from twstock.web.shared import AGAIN_S
 
 
 def told(name: str) -> Observed:
@@ -130,7 +128,7 @@ def test_whoever_asks_again_at_once_gets_the_same_answer(scraped: Scraped) -> No
     scraped.ask()
     scraped.ask()
     assert len(scraped.members["order-1"].calls) == 1
-    scraped.wait(max(AGAIN_S, KNOWN_S))
+    scraped.wait(AGAIN_S)
     scraped.ask()
     assert len(scraped.members["order-1"].calls) == 2
     assert scraped.scrapes == 2

@@ -17,6 +17,7 @@ from tests.members import ClockThreads
 from twstock.config import Limits
 from twstock.errors import (
     BrokenInvariant,
+    CorruptTables,
     DiskFull,
     InvalidRequest,
     NotLeader,
@@ -101,7 +102,8 @@ def test_tables_find_orders_by_number_key_and_page() -> None:
     connection.executescript(tables.schema)
     tables.save(connection, [tuple(trade(n) for n in range(1, 1200))])
     assert by_number(connection, 7) == trade(7)
-    assert by_number(connection, 5000) is None
+    with pytest.raises(CorruptTables, match="the row of 5000 is missing"):
+        by_number(connection, 5000)
     assert [t.number for t in page(connection, 10, 3)] == [11, 12, 13]
     wanted = [f"key-{n}" for n in range(1, 1100)] + ["nobody's"]
     assert len(by_keys(connection, wanted)) == 1099

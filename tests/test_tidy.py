@@ -81,7 +81,7 @@ MAY_IMPORT = {
     "backup.command rejoin",
     "rejoin": "errors config replication.rejoin",
     "replication.CORE": "errors replication.CORE",
-    "replication": "errors config process replication rpc.calls rpc.client rpc.wire tally",
+    "replication": "errors config process rows replication rpc.calls rpc.client rpc.wire tally",
     "replication.assembly": "errors config observatory process replication "
     "rpc.calls rpc.health rpc.server",
     "rpc": "errors market config process replication.messages rpc tally origin repeating",

@@ -16,7 +16,7 @@ from twstock.catalog.changes import (
     Snapshot,
 )
 from twstock.catalog.state import CatalogState
-from twstock.errors import BrokenInvariant
+from twstock.errors import BrokenInvariant, CorruptTables
 from twstock.market import (
     ChangeKind,
     ChangeRefusal,
@@ -50,6 +50,9 @@ _REFUSED = """
 INSERT INTO refused_orders (key, name, side, quantity, refusal, at_ms) VALUES (?, ?, ?, ?, ?, ?)
 """
 _CHANGE = "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_EPOCH = """
+SELECT fence, batch_number, hex(batch_outcomes), recorded, last_number, last_at_ms FROM epoch
+"""
 _REFUSED_CHANGE = """
 INSERT INTO refused_changes (key, kind, name, price_cents, quantity, refusal, at_ms)
 VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -140,8 +143,20 @@ class CatalogTables:
             _save_epoch(connection, made[-1])
             _save_bounds(connection, made)
 
+    def extent(self, connection: sqlite3.Connection) -> tuple[int | str, ...]:
+        """The epoch, how many trades are kept, and the last change."""
+        epoch = connection.execute(_EPOCH).fetchone() or ()
+        (kept,) = connection.execute("SELECT count(*) FROM kept_trades").fetchone()
+        (change,) = connection.execute("SELECT max(number) FROM changes").fetchone()
+        return (*epoch, kept, change or 0)
+
     def load(self, connection: sqlite3.Connection, digest: bytes) -> CatalogState:
-        """The state that the tables hold. Raises CorruptStorage when they do not fit together."""
+        """The state that the tables hold. Raises CorruptTables when they do not fit together, or
+        SQLite finds that a row is lost. All of it is looked at: it is a few megabytes.
+        """
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise CorruptTables(found)
         add_checksums(connection, "stocks", "kept_trades")
         changes = _changes(connection)
         halted = halted_names(keyed.change for keyed in changes)

@@ -36,6 +36,11 @@ class OrderTables:
             (trade_row(trade) for trades in changes for trade in trades),  # type: ignore[attr-defined]
         )
 
+    def extent(self, connection: sqlite3.Connection) -> tuple[int, ...]:
+        """The number of the last order."""
+        (last,) = connection.execute("SELECT max(number) FROM orders").fetchone()
+        return (last or 0,)
+
     def load(self, connection: sqlite3.Connection, digest: bytes) -> OrderState:
         """The state that the tables hold. Raises CorruptTables when the last order is damaged; the
         others are looked at when they are read.
@@ -45,10 +50,12 @@ class OrderTables:
         return OrderState(to_trade(row).number if row else 0, digest, self._recent_max)
 
 
-def by_number(connection: sqlite3.Connection, number: int) -> Trade | None:
-    """The order of a number; None if there are none that high. Raises CorruptTables."""
+def by_number(connection: sqlite3.Connection, number: int) -> Trade:
+    """The order of a number, which is there. Raises CorruptTables when it is not."""
     found = page(connection, number - 1, 1)
-    return found[0] if found else None
+    if not found:
+        raise CorruptTables(f"the row of {number} is missing")
+    return found[0]
 
 
 def page(connection: sqlite3.Connection, after: int, limit: int) -> list[Trade]:

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from twstock.errors import CorruptTables, StorageUnavailable, TwstockError, Unavailable
 from twstock.process import Threads, in_thread
+from twstock.rows import add_checksums, checksum
 
 T = TypeVar("T")
 FULL_PAUSE_S = 1.0
@@ -27,6 +28,14 @@ SAVE_EVERY_S = 0.1
 is missing, and each transaction costs as much as saving ten orders."""
 _PRIMARY_CODE = 0xFF
 """The bits of an extended result code that say of which kind it is."""
+_MAY_PASS = frozenset(
+    {
+        sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH,
+        sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_INTERRUPT,
+    }
+)  # fmt: skip
+"""What SQLite finds in the way, whatever the file holds."""
 _APPLIED = """
 CREATE TABLE IF NOT EXISTS applied (
     one INTEGER PRIMARY KEY CHECK (one = 1), position INTEGER NOT NULL, digest BLOB NOT NULL
@@ -42,6 +51,11 @@ class Tables(Protocol):
 
     def save(self, connection: sqlite3.Connection, changes: Sequence[object]) -> None:
         """Store changes, in order, inside the transaction that is open."""
+
+    def extent(self, connection: sqlite3.Connection) -> tuple[int | str, ...]:
+        """How far the tables go, as far as that is quickly told; empty or zeros: nowhere. What is
+        known to be applied goes with it.
+        """
 
 
 class Database:
@@ -90,10 +104,25 @@ class Database:
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute(_APPLIED)
             connection.executescript(self._tables.schema)
-            row = connection.execute("SELECT position, digest FROM applied").fetchone()
-        self._latest = (row[0], bytes(row[1])) if row else (0, b"")
+            add_checksums(connection, "applied")
+            self._latest = self._read_applied(connection)
         self.saved_index = self._latest[0]
         return self._latest
+
+    def _read_applied(self, connection: sqlite3.Connection) -> tuple[int, bytes]:
+        """Up to where the tables have the log, and the digest there. Raises CorruptTables: with a
+        wrong index entries would be applied twice, or never.
+        """
+        row = connection.execute("SELECT position, digest, crc FROM applied").fetchone()
+        extent = self._tables.extent(connection)
+        if row is None and not any(extent):
+            return 0, b""
+        position, digest, crc = row or (None, None, None)
+        if not (isinstance(position, int) and position >= 0 and isinstance(digest, bytes)):
+            raise CorruptTables("the record of what is applied is damaged")
+        if crc not in (None, checksum((position, digest.hex(), *extent))):
+            raise CorruptTables("the record of what is applied is damaged, or what it speaks of")
+        return position, digest
 
     def load(self, state: Callable[[sqlite3.Connection, bytes], T]) -> "Deferred[tuple[int, T]]":
         """Open the file and read the state, in the database's thread: a large one takes a while,
@@ -187,7 +216,12 @@ class Database:
         connection = self.connection
         connection.execute("BEGIN")
         self._tables.save(connection, changes)
-        connection.execute("INSERT OR REPLACE INTO applied VALUES (1, ?, ?)", latest)
+        position, digest = latest
+        crc = checksum((position, digest.hex(), *self._tables.extent(connection)))
+        connection.execute(
+            "INSERT OR REPLACE INTO applied (one, position, digest, crc) VALUES (1, ?, ?, ?)",
+            (position, digest, crc),
+        )
         connection.execute("COMMIT")
 
     def _save(self, latest: tuple[int, bytes], changes: list[object]) -> None:
@@ -225,12 +259,13 @@ class Database:
 @contextmanager
 def _telling(path: Path) -> Iterator[None]:
     """Say which file cannot be read, and advise to delete it only if it is damaged: what a full
-    or failing disk refuses now says nothing about what the file holds.
+    or failing disk refuses now says nothing about what the file holds. Anything else is damage: of
+    a wrong bit in the schema SQLite says that a statement is wrong.
     """
     try:
         yield
     except sqlite3.Error as error:
-        if _is_damage(error):
+        if _code(error) not in _MAY_PASS:
             raise _damaged(path, error) from error
         name = getattr(error, "sqlite_errorname", type(error).__name__)
         raise StorageUnavailable(f"{path}: {error} ({name})") from error
@@ -244,10 +279,16 @@ def _is_damage(error: Exception) -> bool:
     """
     if isinstance(error, CorruptTables):
         return True
-    code = getattr(error, "sqlite_errorcode", None)
+    code = _code(error)
     if code is None:
         return isinstance(error, sqlite3.OperationalError)
-    return code & _PRIMARY_CODE in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _code(error: Exception) -> int | None:
+    """SQLite's primary result code; None: it gave none."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & _PRIMARY_CODE
 
 
 def _damaged(path: Path, error: Exception) -> CorruptTables:

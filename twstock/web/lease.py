@@ -23,7 +23,7 @@ from twstock.web.leader import Leader
 
 APART_S = 0.05
 """By how much the wall clock and CLOCK_BOOTTIME come apart between two renewals when one of them
-jumped: no correction of a running clock is a hundredth of that fast."""
+jumped: a daemon that corrects a running clock moves it by a seventh of that at most."""
 
 
 class Clocks(NamedTuple):
@@ -117,11 +117,16 @@ class LeaseSession:
             self._renewal = renewal
 
     def _compare_clocks(self) -> None:
-        """End the lease if one of the clocks has jumped: nobody knows how old it is."""
+        """End the lease if one of the clocks has jumped: nobody knows how old it is, nor how old a
+        renewal is that is under way.
+        """
         apart = self._wall() - self._boottime()
         if abs(apart - self._apart) > APART_S:
             self._log.warn("the wall clock jumped by {seconds:.3f} s", seconds=apart - self._apart)
             self._cache.end_lease()
+            self._broken = True
+            if self._renewal is not None:
+                self._renewal.cancel()
         self._apart = apart
 
     def _granted(self, answer: tuple[Leader, Lease], sent_at: float) -> None:

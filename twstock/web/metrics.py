@@ -15,7 +15,7 @@ from twisted.web.server import Request
 
 from twstock.errors import TwstockError
 from twstock.exposition import CONTENT_TYPE, MembersCollector, pieces
-from twstock.observatory import Observatory
+from twstock.observatory import AGAIN_S, Observatory
 from twstock.process import Clock
 from twstock.rpc.calls import Observe, Observed
 from twstock.rpc.wire.methods import OBSERVE
@@ -54,8 +54,8 @@ class Metrics:
     """``own`` knows this front-end's numbers, ``callers`` reach the replicas by name."""
 
     def __init__(self, own: Observatory, callers: Mapping[str, Caller], clock: Clock) -> None:
-        self._self = Shared(Scrape(own, {}, clock).answer, clock)
-        self._all = Shared(Scrape(own, callers, clock).answer, clock)
+        self._self = Shared(Scrape(own, {}, clock).answer, clock, AGAIN_S)
+        self._all = Shared(Scrape(own, callers, clock).answer, clock, AGAIN_S)
 
     def routes(self) -> tuple[Route, ...]:
         """What is served where."""

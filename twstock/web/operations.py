@@ -222,7 +222,7 @@ LIST_ORDERS: Spec = {
     "description": "Executed orders in pages, in the sequence of their numbers.",
     "tags": ["orders"],
     "parameters": [
-        _parameter("query", "after", {"type": "integer", "minimum": 0, "maximum": NUMBER_MAX},
+        _parameter("query", "after", {"type": "integer", "minimum": 0},
                    "A number: the page begins behind it."),
         _LIMIT,
     ],

@@ -1,4 +1,4 @@
-"""One look for all who want it: whoever asks while it is under way gets the same answer.
+"""One look for all who want it: however many ask, no more than one is under way.
 
 For answers that cost the same for one asker or many, and concern others: a look at the whole
 cluster asks every member, so any number of askers must not cost it more than one.
@@ -14,37 +14,49 @@ from twstock.process import Clock
 
 A = TypeVar("A")
 
-AGAIN_S = 0.1
-"""For how long an answer is given again: who asks without end does not keep this busy."""
-
 
 class Shared(Generic[A]):
-    """The answer of ``look``, for all who ask while it is made, and for ``AGAIN_S`` from its
-    beginning. They must not change it.
+    """The answer of ``look``, which began no more than ``age_s`` before it is asked for. Whoever
+    asks later while that look is under way gets the next one. They must not change it.
     """
 
-    def __init__(self, look: Callable[[], Coroutine[Any, Any, A]], clock: Clock) -> None:
+    def __init__(
+        self, look: Callable[[], Coroutine[Any, Any, A]], clock: Clock, age_s: float = 0.0
+    ) -> None:
         self._look = look
         self._clock = clock
-        self._waiting: list[Deferred[A]] = []
+        self._age_s = age_s
+        self._began_at = float("-inf")
+        self._under_way: list[Deferred[A]] = []
+        self._next: list[Deferred[A]] = []
         self._known: A | None = None
-        self._known_until = float("-inf")
 
     def answer(self) -> "Deferred[A]":
         """What is seen; fails as the look does, and then the next one who asks looks again."""
         answer: Deferred[A] = Deferred()
-        if self._known is not None and self._clock.seconds() < self._known_until:
+        is_young = self._clock.seconds() < self._began_at + self._age_s
+        if self._under_way:
+            (self._under_way if is_young else self._next).append(answer)
+        elif is_young and self._known is not None:
             answer.callback(self._known)
-            return answer
-        self._waiting.append(answer)
-        if len(self._waiting) == 1:
-            self._known, self._known_until = None, self._clock.seconds() + AGAIN_S
-            Deferred.fromCoroutine(self._look()).addBoth(self._seen)
+        else:
+            self._begin([answer])
         return answer
+
+    def _begin(self, askers: "list[Deferred[A]]") -> None:
+        self._under_way, self._known = askers, None
+        self._began_at = self._clock.seconds()
+        Deferred.fromCoroutine(self._look()).addBoth(self._seen)
 
     def _seen(self, seen: A | Failure) -> None:
         if not isinstance(seen, Failure):
             self._known = seen
-        waiting, self._waiting = self._waiting, []
-        for answer in waiting:
+        askers, self._under_way = self._under_way, []
+        waiting, self._next = self._next, []
+        for answer in askers:
             answer.callback(seen)
+        if waiting:
+            if self._under_way:  # somebody who was just told has asked again
+                self._next += waiting
+            else:
+                self._begin(waiting)
