@@ -187,7 +187,9 @@ class LostDisk:
         if self._lost.has_disk:
             return
         for node in self._others[len(self._copies) :]:
+            node.crash()
             self._copies.append((node.disk.state, list(node.disk.entries)))
+            node.start()
         kept = [
             Kept(state, entries[-1].term if entries else 0, len(entries))
             for state, entries in self._copies

@@ -150,19 +150,38 @@ def test_members_that_know_another_one_under_its_name_are_refused(cluster: Clust
         rejoin(cluster, "order", LOST, [first, log.path], lost(cluster))
 
 
+def test_the_directory_may_be_where_a_link_leads(cluster: Cluster, tmp_path: Path) -> None:
+    """As under systemd, or on a disk of its own, which is there already and empty."""
+    sources, target, disk = others(cluster), lost(cluster), tmp_path / "private" / "order-2"
+    target.symlink_to(disk)
+    rejoin(cluster, "order", LOST, sources, target)
+    assert opened(cluster, LOST).log.last_index == len(NEWER)
+    assert target.is_symlink()
+    shutil.rmtree(disk)
+    disk.mkdir()
+    rejoin(cluster, "order", LOST, sources, target)
+    assert opened(cluster, LOST).log.last_index == len(NEWER)
+    assert not (disk / ".rejoin").exists()
+
+
 def test_what_is_there_is_not_touched(cluster: Cluster) -> None:
     """The lost directory has to be moved away by somebody who knows that it is lost; and a copy
     that did not finish is no directory of a member.
     """
     sources, target = others(cluster), lost(cluster)
     target.mkdir()
-    with pytest.raises(StorageError, match="move it away"):
+    (target / "meta").touch()
+    with pytest.raises(StorageError, match="is not empty: move what is in it away"):
         rejoin(cluster, "order", LOST, sources, target)
-    target.rmdir()
+    (target / "meta").unlink()
 
     def interrupt() -> None:
         raise KeyboardInterrupt
 
+    with pytest.raises(KeyboardInterrupt):
+        rejoin(cluster, "order", LOST, sources, target, interrupt)
+    assert list(target.iterdir()) == []
+    target.rmdir()
     with pytest.raises(KeyboardInterrupt):
         rejoin(cluster, "order", LOST, sources, target, interrupt)
     assert sorted(path.name for path in cluster.data.iterdir()) == ["order-1", "order-3"]

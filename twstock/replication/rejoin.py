@@ -2,8 +2,10 @@
 
 Such a member has promised things that it cannot know any more: entries that it acknowledged, votes
 that it gave. But what it acknowledged counted only if others had it, too, and whoever it voted for
-had the term on disk before it asked. So the others' directories, as they were at any time after
-the lost one was used last, tell enough to keep all of its promises:
+had the term on disk before it asked. So the others' directories, each as a *stopped* member left
+it at any time after the lost one was used last, tell enough to keep all of its promises. (A copy of
+one at work may lack what its process counts on: that the lost member has an entry which is not yet
+on its own disk.)
 
 - A committed entry is on a majority, so at least one of the others has it, and then so has the one
   whose log is the most up to date (Raft section 5.4: leader completeness, and log matching).
@@ -31,6 +33,8 @@ from twstock.replication.offline import flush, flush_one
 from twstock.replication.promises import Owner, Promise, read_meta
 from twstock.replication.storage import FileStorage
 
+UNFINISHED = ".rejoin"
+"""Where a directory is made, in the place where it is to be: that may be a disk of its own."""
 PIECE_ENTRIES = 1024
 PIECE_BYTES = 1 << 20
 """How much of a log is in memory while it is copied."""
@@ -84,31 +88,45 @@ def rejoin(
     target: Path,
     copied: Callable[[], None] = lambda: None,
 ) -> Rejoined:
-    """Make the directory ``target`` for a member that has lost its own (blocks).
+    """Fill the directory ``target`` for a member that has lost its own (blocks); it must be empty,
+    and is made if it is not there.
 
-    ``sources`` are the directories of all other members of its group, each as it was at some time
-    after the lost one was used last, and none in use. ``copied`` is called for each entry.
-    Raises StorageError, having made nothing.
+    ``sources`` are the directories of all other members of its group, or copies, each as the
+    stopped member left it after the lost one was used last. ``copied`` is called for each entry.
+    Raises StorageError, having filled nothing.
     """
-    unfinished = target.with_name(f".{target.name}.new")
-    for path in (target, unfinished):
-        if path.exists():
-            raise StorageError(f"{path} is there already: move it away for good")
+    target = target.resolve()  # systemd has a link where a member's data is
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise StorageError(f"{target} is not empty: move what is in it away for good")
     with ExitStack() as stack:
         found = [stack.enter_context(_opened(cluster, group, path)) for path in sources]
         incarnations = _incarnations(cluster, group, member, found)
         others = [source.kept for source in found]
         chosen, state = found[most_up_to_date(others)], promised(member, others)
+        was_there, unfinished = target.exists(), target / UNFINISHED
         try:
+            unfinished.mkdir(mode=0o700, parents=True)
             writer = LogWriter(cluster, group, member, incarnations, state, unfinished)
             _copy(chosen.log, writer, copied)
             flush(unfinished)
-            os.rename(unfinished, target)
-            flush_one(target.parent)
         except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.rmtree(unfinished if was_there else target, ignore_errors=True)
             raise
+        _move(unfinished, target)
         return Rejoined(target, chosen.path, chosen.log.last_index, state.term)
+
+
+def _move(unfinished: Path, target: Path) -> None:
+    """Put the files in their place, ``meta`` last: without it they are no member's directory. They
+    belong to whom the directory belongs, which is not who makes them if that is root.
+    """
+    owner = target.stat()
+    for path in sorted(unfinished.iterdir(), key=lambda path: path.name == META):
+        os.chown(path, owner.st_uid, owner.st_gid)
+        os.rename(path, target / path.name)
+    unfinished.rmdir()
+    for changed in (target, target.parent):
+        flush_one(changed)
 
 
 @contextmanager
