@@ -159,7 +159,7 @@ def test_everybody_may_read_the_changes() -> None:
     desk.catalog.listed = Changes((StockChange(7, HALT, "A", 0, 0, 3, 12),), 7, 9)
     reply = desk.site.get("/admin/changes?after=6&limit=1")
     row = {"change_number": 7, "kind": "halt", "name": "A", "version": 3, "timestamp_ms": 12}
-    assert reply.json == {"data": [row], "next": 7}
+    assert reply.json == {"data": [row], "next": 7, "last": 9}
     assert desk.catalog.pages == [Page(6, 1)]
     assert desk.site.get("/admin/changes?after=x").message.startswith("after:")
     assert desk.site.get("/admin/changes?limit=0").message.startswith("limit:")

@@ -226,17 +226,19 @@ test("changes have no gap, and those that are missing are asked for while somebo
   const given = globalThis.fetch;
   globalThis.fetch = async (path) => {
     asked += 1;
-    const after = Number(new URL(path, "http://x").searchParams.get("after"));
-    return Response.json({ data: rows(after + 1, made), next: null });
+    const { searchParams: query } = new URL(path, "http://x");
+    const after = Number(query.get("after"));
+    const data = rows(after + 1, Math.min(made, after + Number(query.get("limit"))));
+    return Response.json({ data, next: null, last: made });
   };
   try {
     changes.heard({ change_number: 2 });
     assert.equal(asked, 0, "nobody looks");
     await changes.watch();
-    assert.deepEqual([changes.last, asked], [2, 1]);
+    assert.deepEqual([changes.last, asked], [2, 2]);
     changes.heard({ change_number: 3 });
     changes.heard({ change_number: 2 });
-    assert.deepEqual([changes.last, asked], [3, 1]);
+    assert.deepEqual([changes.last, asked], [3, 2]);
     made = 5;
     changes.heard({ change_number: 5 });
     made = CHANGES_MAX + 50;
@@ -250,7 +252,14 @@ test("changes have no gap, and those that are missing are asked for while somebo
       numbers,
       rows(51, made).map((row) => row.change_number),
     );
+    // Another market, with fewer; what was heard of the one before never comes.
     made = 1;
+    asked = 0;
+    await changes.refresh();
+    assert.deepEqual([changes.last, changes.rows.length, asked], [1, 1, 2]);
+    changes.heard({ change_number: 9 });
+    await changes.refresh();
+    assert.ok(asked <= 6, "it does not ask without end");
     changes.clear();
     await changes.refresh();
     assert.equal(changes.last, 1);

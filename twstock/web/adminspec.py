@@ -66,8 +66,13 @@ SCHEMAS: dict[str, Any] = {
         {
             "data": {"type": "array", "items": _reference("StockChange")},
             "next": {"type": ["integer", "null"]},
+            "last": {
+                "type": "integer",
+                "minimum": 0,
+                "description": "The number of the last change.",
+            },
         },
-        "data next",
+        "data next last",
     ),
 }
 """What ``components`` has to hold for these routes, beside ``Stock`` and ``Error``."""

@@ -217,9 +217,9 @@ def change_fields(change: StockChange) -> dict[str, Any]:
 
 
 def change_page(page: Changes) -> Answer:
-    """Changes, and the number to go on after."""
+    """Changes, the number to go on after, and that of the last change."""
     rows = [change_fields(change) for change in page.changes]
-    return plain({"data": rows, "next": page.next or None})
+    return plain({"data": rows, "next": page.next or None, "last": page.last})
 
 
 def changed(done: Changed, keyed: bool) -> Answer:

@@ -1,6 +1,6 @@
 /** The changes that administrators made, as long as somebody looks. Their numbers have no gap. */
 
-import { askPages } from "../http.js";
+import { ask, askPages } from "../http.js";
 import { Signal } from "../signal.js";
 
 const PAGE = 1000;
@@ -64,13 +64,23 @@ export class Changes {
   }
 
   async #ask() {
-    const path = (after) => `/admin/changes?after=${after}&limit=${PAGE}`;
     try {
       // What is told of while a page is on its way may not be on it.
-      do await askPages(path, (rows) => this.take(rows), String(this.last));
-      while (this.#highestHeard > this.last);
+      for (let isBehind = true; isBehind;) {
+        const before = this.last;
+        await this.#askForNewest();
+        isBehind = this.last > before && this.#highestHeard > this.last;
+      }
     } catch {
       // Whoever looks again, or the next change, asks again.
     }
+  }
+
+  async #askForNewest() {
+    const { last } = await ask("/admin/changes?limit=1");
+    if (last < this.last) this.rows = []; // Another market.
+    const first = Math.max(this.last, last - CHANGES_MAX);
+    const path = (after) => `/admin/changes?after=${after}&limit=${PAGE}`;
+    await askPages(path, (rows) => this.take(rows), String(first));
   }
 }

@@ -253,6 +253,7 @@ export class Feed {
 
   #reset() {
     this.#stocks.stale.clear();
+    this.#changes.clear();
     this.#lastEventId = "";
     this.#isLoaded = false;
     this.refresh();
