@@ -128,8 +128,8 @@ MUTANTS = (
     Mutant(
         "a full disk is called damage",
         DISK + "database.py",
-        "        if _is_damage(error):\n            raise _damaged",
-        "        if True:\n            raise _damaged",
+        "        if _code(error) not in _MAY_PASS:\n",
+        "        if True:\n",
         ("tests/test_database.py",),
     ),
     Mutant(
@@ -405,8 +405,8 @@ MUTANTS = (
     Mutant(
         "whoever asks again is told that nothing happened",
         ORDER + "leading.py",
-        "            if key in held or self._desk.may_have_traded(key):\n",
-        "            if self._desk.may_have_traded(key):\n",
+        "(key in held or self._desk.may_have_traded(key))\n",
+        "self._desk.may_have_traded(key)\n",
         ("tests/test_leading.py",),
     ),
     Mutant(
@@ -849,8 +849,8 @@ MUTANTS = (
     Mutant(
         "what a lost leader sent is called without effect",
         ORDER + "leading.py",
-        "            if key in held or self._desk.may_have_traded(key):\n",
-        "            if key in held:\n",
+        "(key in held or self._desk.may_have_traded(key))\n",
+        "key in held\n",
         ("tests/test_leading.py",),
     ),
     Mutant(
@@ -1431,10 +1431,19 @@ MUTANTS = (
         ("tests/test_metrics.py",),
     ),
     Mutant(
+        "who asks late is told of an old look",
+        WEB + "shared.py",
+        "(self._under_way if is_young else self._next)",
+        "self._under_way",
+        ("tests/test_api.py",),
+    ),
+    Mutant(
         "each who asks begins a look",
         WEB + "shared.py",
-        "if len(self._waiting) == 1:",
-        "if self._waiting:",
+        "        if self._under_way:\n"
+        "            (self._under_way if is_young else self._next).append(answer)\n"
+        "        elif",
+        "        if",
         ("tests/test_api.py", "tests/test_metrics.py"),
     ),
     Mutant(
@@ -1534,16 +1543,16 @@ MUTANTS = (
     # Operations.
     Mutant(
         "ops: an order that nobody waits for begins",
-        ORDER + "leading.py",
+        ORDER + "askers.py",
         "self._until.pop(order.key, inf) <= now",
         "self._until.pop(order.key, inf) < 0",
         ("tests/test_deadlines.py",),
     ),
     Mutant(
         "ops: whoever joins an order does not keep it alive",
-        ORDER + "leading.py",
-        "self._until[order.key] = max(self._until[order.key], until)",
-        "self._until[order.key] = min(self._until[order.key], until)",
+        ORDER + "askers.py",
+        "self._until[key] = max(self._until[key], asking.until)",
+        "self._until[key] = min(self._until[key], asking.until)",
         ("tests/test_deadlines.py",),
     ),
     Mutant(

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import mutants, mutants_client, mutants_services
+
 ROOT = Path(__file__).resolve().parent.parent
 MODULE_LINES_MAX = 399
 FUNCTION_LINES_MAX = 49
@@ -415,3 +417,13 @@ def test_every_module_has_its_place_in_the_table_of_rooms():
         if path.name != "__init__.py" and not is_under(name, "rpc.wire")
     ]
     assert sorted(named) == sorted(wanted)
+
+
+def test_every_planted_bug_has_its_place():
+    """The text that it replaces is there once; else nobody would notice that no test finds it."""
+    planted = [*mutants.MUTANTS, *mutants_services.MUTANTS, *mutants_client.MUTANTS]
+    lost = [
+        mutant.name for mutant in planted if (ROOT / mutant.file).read_text().count(mutant.old) != 1
+    ]
+    assert not lost
+    assert len({mutant.name for mutant in planted}) == len(planted)
