@@ -376,29 +376,29 @@ MUTANTS = (
     Mutant(
         "an order is answered when it is recorded",
         ORDER + "leading.py",
-        "                self._settle(key, outcome, trade.order.name, trade.version)\n",
-        "                self._answer(key, outcome)\n",
+        "                self._settle(order, self._desk.outcome_of(trade), trade.version)\n",
+        "                self._answer(order, self._desk.outcome_of(trade))\n",
         ("tests/test_leading.py",),
     ),
     Mutant(
         "a key from the records is answered at once",
         ORDER + "leading.py",
-        "                self._settle(order.key, outcome, trade.order.name, trade.version)\n",
-        "                self._answer(order.key, outcome)\n",
+        "                self._settle(order, outcome, trade.version, trade.order.name)\n",
+        "                self._answer(order, outcome)\n",
         ("tests/test_leading.py",),
     ),
     Mutant(
         "an order leaves the desk when it is recorded",
         ORDER + "leading.py",
-        "                outcome = self._desk.outcome_of(trade)\n",
-        "                outcome = self._desk.outcome_of(trade)\n"
-        "                self._desk.close((key,))\n",
+        "                self._settle(order, self._desk.outcome_of(trade), trade.version)\n",
+        "                self._settle(order, self._desk.outcome_of(trade), trade.version)\n"
+        "                self._desk.close((order.key,))\n",
         ("tests/test_leading.py",),
     ),
     Mutant(
         "a refusal is answered at once",
         ORDER + "leading.py",
-        "unpublished.get(names[key]))\n",
+        "unpublished.get(orders[key].name))\n",
         "None)\n",
         ("tests/test_leading.py",),
     ),
@@ -420,8 +420,8 @@ MUTANTS = (
     Mutant(
         "what gathers is not asked",
         ORDER + "leading.py",
-        "                    self._answer(key, outcome)\n                self._ask_caches()\n",
-        "                    self._answer(key, outcome)\n",
+        "                    self._answer(order, outcome)\n                self._ask_caches()\n",
+        "                    self._answer(order, outcome)\n",
         ("tests/test_leading.py",),
     ),
     Mutant(
@@ -1291,6 +1291,20 @@ MUTANTS = (
         "        for pending in attempt.orders:\n            pending.doubtful = True\n",
         "",
         ("tests/test_tiers.py",),
+    ),
+    Mutant(
+        "an answered order has its turn all the same",
+        ORDER + "desk.py",
+        "        return tuple(order for order in taken if self.holds(order))\n",
+        "        return tuple(taken)\n",
+        ("tests/test_desk.py",),
+    ),
+    Mutant(
+        "a trade answers whatever waits under its key",
+        ORDER + "desk.py",
+        "waiting if waiting is not None and waiting.same_body(trade.order) else None\n",
+        "waiting\n",
+        ("tests/test_leading.py",),
     ),
     Mutant(
         "a wrong order that waits has the key",

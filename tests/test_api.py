@@ -696,6 +696,23 @@ def test_all_who_ask_for_the_rows_meanwhile_share_the_next_look() -> None:
     assert cluster.fetches == 3
 
 
+def test_who_asks_again_at_once_keeps_nobody_waiting() -> None:
+    """As on a connection with requests in a row: who came before is in the very next look."""
+    cluster = Cluster()
+    told: list[str] = []
+
+    def again(_rows: object, times: int) -> None:
+        told.append("again")
+        if times:
+            cluster.roster.rows().addBoth(again, times - 1)
+
+    cluster.members[1].replies["Heartbeat"] = HANG
+    cluster.roster.rows().addBoth(again, 5)
+    cluster.roster.rows().addBoth(lambda _rows: told.append("other"))
+    cluster.clock.pump([0.3] * 8)
+    assert told == ["again", "other", *["again"] * 5]
+
+
 def test_readiness_needs_both_leaders() -> None:
     """A leader that is not ready yet gives its reason."""
     cluster = Cluster()

@@ -140,3 +140,14 @@ def test_only_sent_orders_may_have_traded() -> None:
     assert not desk.may_have_traded("a")
     desk.send(desk.take(), 0, 0)
     assert desk.may_have_traded("a")
+
+
+def test_what_was_answered_while_it_waited_is_not_taken() -> None:
+    """Nor is it in the way of another one under its key."""
+    desk = Desk(1, 0, 10, 10)
+    first, second = order("a"), order("a", quantity=2)
+    desk.place(first)
+    desk.close(("a",))
+    assert desk.place(second) is Place.QUEUED
+    assert desk.take() == (second,)
+    assert not desk.holds(first)

@@ -405,10 +405,55 @@ def test_another_body_under_a_listed_key_has_not_traded(desk: Desk) -> None:
     desk.orders.held = []
     new = desk.lead(2)
     desk.catalog.held = []
-    other = place(new, order("a", 50))
+    other, right = place(new, order("a", 50)), place(new, order("a"))
     desk.orders.held.pop()()
+    desk.orders.held = None
+    assert (other, right) == ([], [])
+    let_go(desk)
     assert failed(other) is KeyReused
+    assert right == [Placement(1, "", True, 1)]
     assert desk.orders.state.last_number == 1
+    assert new.orders_open == 0
+
+
+def test_an_order_that_is_answered_while_it_waits_answers_nobody_else(desk: Desk) -> None:
+    """An older leader's trade is recorded while it is asked for again. What is then asked for
+    under its key, before those orders have had their turn, is another matter.
+    """
+    old = desk.lead(1)
+    desk.orders.held = []
+    place(old, order("a"))
+    old.end()
+    desk.orders.held = []
+    new = desk.lead(2)
+    busy(desk, new)
+    right = place(new, order("a"))
+    desk.orders.held.pop()()
+    desk.orders.held = None
+    assert right == [Placement(1, "", True, 1)]
+    wrong = place(new, order("a", 2))
+    let_go(desk)
+    assert failed(wrong) is KeyReused
+    assert new.orders_open == 0
+    assert desk.orders.last_number() == 2
+
+
+def test_a_wrong_order_that_waits_while_the_trade_is_recorded(desk: Desk) -> None:
+    """It learns so from its own look-up, and whoever waits behind it gets the trade."""
+    old = desk.lead(1)
+    desk.orders.held = []
+    place(old, order("a"))
+    old.end()
+    desk.orders.held = []
+    new = desk.lead(2)
+    busy(desk, new)
+    wrong, right = place(new, order("a", 2)), place(new, order("a"))
+    desk.orders.held.pop()()
+    desk.orders.held = None
+    let_go(desk)
+    assert failed(wrong) is KeyReused
+    assert right == [Placement(1, "", True, 1)]
+    assert new.orders_open == 0
 
 
 def test_straggler_of_an_old_term_does_not_trade(desk: Desk) -> None:

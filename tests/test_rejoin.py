@@ -158,7 +158,7 @@ def test_the_directory_may_be_where_a_link_leads(cluster: Cluster, tmp_path: Pat
     assert opened(cluster, LOST).log.last_index == len(NEWER)
     assert target.is_symlink()
     shutil.rmtree(disk)
-    disk.mkdir()
+    (disk / "lost+found").mkdir(parents=True)
     rejoin(cluster, "order", LOST, sources, target)
     assert opened(cluster, LOST).log.last_index == len(NEWER)
     assert not (disk / ".rejoin").exists()

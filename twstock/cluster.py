@@ -314,7 +314,8 @@ def stop_on_signals(reactor: Any) -> None:
             reactor.stop()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: reactor.callFromThread(stop))
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, lambda *_: reactor.callFromThread(stop))
 
 
 def up(arguments: Sequence[str]) -> int:

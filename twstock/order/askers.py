@@ -13,9 +13,9 @@ BEHIND_MAX = 64
 """How many wait for one key. Each may be looked at as often as there are different orders."""
 
 Tell = Callable[[Placement | TwstockError], None]
-"""How whoever placed an order is told what became of it: called once, with a Placement,
-KeyReused, DiskFull, Unavailable (nothing happened) or OutcomeUnknown. A Deferred for each
-order would cost more than the order."""
+"""How whoever placed an order is told what became of it: called once, with a Placement, KeyReused,
+DiskFull, Overloaded, Unavailable (nothing happened) or OutcomeUnknown. A Deferred for each order
+would cost more than the order."""
 
 
 class Asking(NamedTuple):

@@ -81,10 +81,10 @@ class Desk:
 
     def take(self) -> tuple[Order, ...]:
         """Up to a batch of waiting orders, off the queue; look their keys up, then ``send``
-        those that are new.
+        those that are new. Those that were answered meanwhile are dropped.
         """
         taken, self._queue = self._queue[: self._batch_max], self._queue[self._batch_max :]
-        return tuple(taken)
+        return tuple(order for order in taken if self.holds(order))
 
     def send(self, orders: Sequence[Order], recorded: int, at_ms: int) -> Batch:
         """Make the next batch; it is under way until ``learn``."""
@@ -147,15 +147,20 @@ class Desk:
             self.known = trade.number
         return news
 
-    def outcome_of(self, trade: Trade) -> Outcome:
-        """What a recorded trade means to whoever waits under its key.
+    def holds(self, order: Order) -> bool:
+        """Whether this very order is open, not another one under its key."""
+        return self._open.get(order.key) is order
 
-        A trade that an older leader left can be recorded while an order with another body
-        waits under the same key: that one has not traded.
+    def traded(self, trade: Trade) -> Order | None:
+        """The open order that a recorded trade answers. It may be waiting still: an older leader's
+        trade is recorded while it is asked for again. An order with another body has not traded,
+        and learns that from its own look-up or batch.
         """
         waiting = self._open.get(trade.order.key)
-        if waiting is not None and not waiting.same_body(trade.order):
-            return Outcome(key_reused=True)
+        return waiting if waiting is not None and waiting.same_body(trade.order) else None
+
+    def outcome_of(self, trade: Trade) -> Outcome:
+        """What a recorded trade means to whoever waits for it."""
         return Outcome(trade=trade, replayed=trade.order.key not in self._sent)
 
     def close(self, keys: Iterable[str]) -> None:

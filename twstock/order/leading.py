@@ -59,7 +59,7 @@ class Leading:
         self._desk = Desk(
             epoch, ledger.last_number(), limits.batch_orders_max, limits.orders_waiting_max
         )
-        self._unpublished: Unpublished[tuple[str, Outcome]] = Unpublished(
+        self._unpublished: Unpublished[tuple[Order, Outcome]] = Unpublished(
             limits.publication_questions_max, limits.page_max
         )
         self._askers = Askers()
@@ -78,7 +78,7 @@ class Leading:
         """Stop; whoever waits learns whether anything may have happened."""
         self._ended = True
         self._wake()
-        held = {key for key, _ in self._unpublished.held()}
+        held = {order.key for order, _ in self._unpublished.held()}
         for key, tell, is_behind in self._askers.end():
             in_doubt = not is_behind and (key in held or self._desk.may_have_traded(key))
             tell((OutcomeUnknown if in_doubt else Unavailable)("leadership was lost"))
@@ -205,10 +205,10 @@ class Leading:
         self, batch: Batch, unpublished: Mapping[str, int], settled: Mapping[str, Outcome]
     ) -> None:
         """Answer what has not traded; a refusal, too, tells of the state it was decided in."""
-        names = {order.key: order.name for order in batch.orders} if settled else {}
+        orders = {order.key: order for order in batch.orders} if settled else {}
         for key, outcome in settled.items():
             self._counts.refused(KeyReused() if outcome.key_reused else None)
-            self._settle(key, outcome, names[key], unpublished.get(names[key]))
+            self._settle(orders[key], outcome, unpublished.get(orders[key].name))
 
     def _in_time(self, taken: Sequence[Order]) -> Sequence[Order]:
         """Those that somebody still waits for; the others have done nothing, and never will."""
@@ -253,7 +253,7 @@ class Leading:
                 if not same:
                     self._counts.refused(KeyReused())
                 # It may have become an order a moment ago, and a cache may hide its trade yet.
-                self._settle(order.key, outcome, trade.order.name, trade.version)
+                self._settle(order, outcome, trade.version, trade.order.name)
         return [order for order in taken if order.key not in recorded]
 
     async def _record(self, trades: tuple[Trade, ...]) -> None:
@@ -278,10 +278,9 @@ class Leading:
 
     def _recorded(self, trades: tuple[Trade, ...]) -> None:
         for trade in trades:
-            key = trade.order.key
-            if key in self._askers:
-                outcome = self._desk.outcome_of(trade)
-                self._settle(key, outcome, trade.order.name, trade.version)
+            order = self._desk.traded(trade)
+            if order is not None:
+                self._settle(order, self._desk.outcome_of(trade), trade.version)
 
     def _lost(self, failure: Failure) -> None:
         failure.trap(TwstockError)  # the term is over; ``end`` answers whoever waits
@@ -321,7 +320,7 @@ class Leading:
             asking = Deferred.fromCoroutine(self._await_published(question))
             asking.addErrback(self._panic)
 
-    async def _await_published(self, question: Question[tuple[str, Outcome]]) -> None:
+    async def _await_published(self, question: Question[tuple[Order, Outcome]]) -> None:
         """Ask until it is so, whichever catalog leads by then; what waits for it is told."""
         while not self._ended:
             try:
@@ -330,23 +329,27 @@ class Leading:
                 await deferLater(self._clock, self._limits.retry_s)  # type: ignore[arg-type]
                 continue
             if not self._ended:
-                for key, outcome in self._unpublished.published(question):
-                    self._answer(key, outcome)
+                for order, outcome in self._unpublished.published(question):
+                    self._answer(order, outcome)
                 self._ask_caches()
             return
 
     # --- who waits -------------------------------------------------------------------------
 
-    def _settle(self, key: str, outcome: Outcome, name: str, version: int | None) -> None:
+    def _settle(self, order: Order, outcome: Outcome, version: int | None, name: str = "") -> None:
         """Answer an order of which all is decided as soon as no cache hides the version of the
-        stock that this rests on (None: any). Until then it is on the desk, where it is joined.
+        stock that this rests on (None: any); ``name`` is the stock's if it is not the order's.
+        Until then it is on the desk, where it is joined.
         """
-        if version is None or not self._unpublished.hold(name, version, (key, outcome)):
-            self._answer(key, outcome)
+        held = (order, outcome)
+        if version is None or not self._unpublished.hold(name or order.name, version, held):
+            self._answer(order, outcome)
 
-    def _answer(self, key: str, outcome: Outcome) -> None:
-        self._desk.close((key,))
-        self._tell(key, answer(outcome))
+    def _answer(self, order: Order, outcome: Outcome) -> None:
+        """It may have been answered already, and another be there under its key: see ``traded``."""
+        if self._desk.holds(order):
+            self._desk.close((order.key,))
+            self._tell(order.key, answer(outcome))
 
     def _refuse(self, keys: Iterable[str], error: TwstockError) -> None:
         for key in keys:

@@ -33,6 +33,8 @@ from twstock.replication.offline import flush, flush_one
 from twstock.replication.promises import Owner, Promise, read_meta
 from twstock.replication.storage import FileStorage
 
+FRESH = {"lost+found"}
+"""What an empty disk may hold."""
 UNFINISHED = ".rejoin"
 """Where a directory is made, in the place where it is to be: that may be a disk of its own."""
 PIECE_ENTRIES = 1024
@@ -96,7 +98,7 @@ def rejoin(
     Raises StorageError, having filled nothing.
     """
     target = target.resolve()  # systemd has a link where a member's data is
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if target.exists() and not (target.is_dir() and {p.name for p in target.iterdir()} <= FRESH):
         raise StorageError(f"{target} is not empty: move what is in it away for good")
     with ExitStack() as stack:
         found = [stack.enter_context(_opened(cluster, group, path)) for path in sources]
@@ -108,6 +110,7 @@ def rejoin(
             unfinished.mkdir(mode=0o700, parents=True)
             writer = LogWriter(cluster, group, member, incarnations, state, unfinished)
             _copy(chosen.log, writer, copied)
+            _give(unfinished, target.stat())
             flush(unfinished)
         except BaseException:
             shutil.rmtree(unfinished if was_there else target, ignore_errors=True)
@@ -116,13 +119,15 @@ def rejoin(
         return Rejoined(target, chosen.path, chosen.log.last_index, state.term)
 
 
-def _move(unfinished: Path, target: Path) -> None:
-    """Put the files in their place, ``meta`` last: without it they are no member's directory. They
-    belong to whom the directory belongs, which is not who makes them if that is root.
-    """
-    owner = target.stat()
-    for path in sorted(unfinished.iterdir(), key=lambda path: path.name == META):
+def _give(unfinished: Path, owner: os.stat_result) -> None:
+    """Let the files belong to the owner of their directory: root may make them for a service."""
+    for path in unfinished.iterdir():
         os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def _move(unfinished: Path, target: Path) -> None:
+    """Put the files in their place, ``meta`` last: without it they are no member's directory."""
+    for path in sorted(unfinished.iterdir(), key=lambda path: path.name == META):
         os.rename(path, target / path.name)
     unfinished.rmdir()
     for changed in (target, target.parent):

@@ -53,10 +53,7 @@ class Shared(Generic[A]):
             self._known = seen
         askers, self._under_way = self._under_way, []
         waiting, self._next = self._next, []
+        if waiting:  # before those are told who may ask again at once
+            self._begin(waiting)
         for answer in askers:
             answer.callback(seen)
-        if waiting:
-            if self._under_way:  # somebody who was just told has asked again
-                self._next += waiting
-            else:
-                self._begin(waiting)

@@ -77,8 +77,9 @@ export class Changes {
   }
 
   async #askForNewest() {
+    const before = this.last;
     const { last } = await ask("/admin/changes?limit=1");
-    if (last < this.last) this.rows = []; // Another market.
+    if (last < before) this.rows = []; // Another market.
     const first = Math.max(this.last, last - CHANGES_MAX);
     const path = (after) => `/admin/changes?after=${after}&limit=${PAGE}`;
     await askPages(path, (rows) => this.take(rows), String(first));
