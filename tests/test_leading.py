@@ -394,20 +394,30 @@ def test_what_the_old_one_left_may_come_in_several_answers(desk: Desk) -> None:
     assert leading.is_serving
 
 
-def test_another_body_under_a_listed_key_has_not_traded(desk: Desk) -> None:
-    """While the trade that an old leader left is being recorded, its key with another body is
-    a conflict, and with the same body a replay.
-    """
+def lead_after_a_trade(desk: Desk) -> Leading:
+    """A leader whose predecessor left trade 1, of order "a", which waits to be recorded."""
     old = desk.lead(1)
     desk.orders.held = []
     place(old, order("a"))
     old.end()
     desk.orders.held = []
-    new = desk.lead(2)
+    return desk.lead(2)
+
+
+def record(desk: Desk) -> None:
+    """What waits is recorded, and from now on whatever comes is at once."""
+    (commit,), desk.orders.held = desk.orders.held or [], None
+    commit()
+
+
+def test_another_body_under_a_listed_key_has_not_traded(desk: Desk) -> None:
+    """While the trade that an old leader left is being recorded, its key with another body is
+    a conflict, and with the same body a replay.
+    """
+    new = lead_after_a_trade(desk)
     desk.catalog.held = []
     other, right = place(new, order("a", 50)), place(new, order("a"))
-    desk.orders.held.pop()()
-    desk.orders.held = None
+    record(desk)
     assert (other, right) == ([], [])
     let_go(desk)
     assert failed(other) is KeyReused
@@ -420,16 +430,10 @@ def test_an_order_that_is_answered_while_it_waits_answers_nobody_else(desk: Desk
     """An older leader's trade is recorded while it is asked for again. What is then asked for
     under its key, before those orders have had their turn, is another matter.
     """
-    old = desk.lead(1)
-    desk.orders.held = []
-    place(old, order("a"))
-    old.end()
-    desk.orders.held = []
-    new = desk.lead(2)
+    new = lead_after_a_trade(desk)
     busy(desk, new)
     right = place(new, order("a"))
-    desk.orders.held.pop()()
-    desk.orders.held = None
+    record(desk)
     assert right == [Placement(1, "", True, 1)]
     wrong = place(new, order("a", 2))
     let_go(desk)
@@ -440,16 +444,10 @@ def test_an_order_that_is_answered_while_it_waits_answers_nobody_else(desk: Desk
 
 def test_a_wrong_order_that_waits_while_the_trade_is_recorded(desk: Desk) -> None:
     """It learns so from its own look-up, and whoever waits behind it gets the trade."""
-    old = desk.lead(1)
-    desk.orders.held = []
-    place(old, order("a"))
-    old.end()
-    desk.orders.held = []
-    new = desk.lead(2)
+    new = lead_after_a_trade(desk)
     busy(desk, new)
     wrong, right = place(new, order("a", 2)), place(new, order("a"))
-    desk.orders.held.pop()()
-    desk.orders.held = None
+    record(desk)
     let_go(desk)
     assert failed(wrong) is KeyReused
     assert right == [Placement(1, "", True, 1)]

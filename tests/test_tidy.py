@@ -81,7 +81,7 @@ MAY_IMPORT = {
     "export": "errors market csvtext verify",
     "cli": "errors config forms rest cluster verify export admin tabular watch workload "
     "backup.command rejoin",
-    "rejoin": "errors config replication.rejoin",
+    "rejoin": "errors config replication.rejoin backup.command",
     "replication.CORE": "errors replication.CORE",
     "replication": "errors config process rows replication rpc.calls rpc.client rpc.wire tally",
     "replication.assembly": "errors config observatory process replication "

@@ -5,21 +5,15 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
 
+from twstock.backup.command import Steps
 from twstock.errors import TwstockError
 
 GROUPS = ("catalog", "order")
 
 
-class Steps(Protocol):
-    """Progress that is shown."""
-
-    def step(self) -> None:
-        """One more is done."""
-
-
 Progress = Callable[[str], "AbstractContextManager[Steps]"]
+"""Shows how far long work is, in the units that it is given."""
 
 
 def add_command(

@@ -37,10 +37,6 @@ class Askers:
         self._until: dict[str, float] = {}
         self._behind: dict[str, list[Asking]] = {}
 
-    def __contains__(self, key: str) -> bool:
-        """Whether somebody waits for the order with this key."""
-        return key in self._tells
-
     def open(self, asking: Asking) -> None:
         """An order comes on the desk."""
         self._tells[asking.order.key] = [asking.tell]
