@@ -1281,8 +1281,8 @@ MUTANTS = (
     Mutant(
         "a doubt is forgotten",
         WEB + "orders.py",
-        "        elif not definite:\n            pending.doubtful = True\n",
-        "",
+        "            pending.doubtful = True\n        elif isinstance(problem, KeyReused)",
+        "            pass\n        elif isinstance(problem, KeyReused)",
         ("tests/test_tiers.py",),
     ),
     Mutant(
@@ -1433,8 +1433,30 @@ MUTANTS = (
     Mutant(
         "an answer that the lane waited for counts as a look-up",
         WEB + "lane.py",
-        "        self.route = route\n        return request_id, answer\n",
-        "        return request_id, answer\n",
+        "        told = partial(tell, route, request_id)\n",
+        "        told = partial(tell, LOOKUP, request_id)\n",
+        ("tests/test_lane.py",),
+    ),
+    Mutant(
+        "an answer that the lane is told at once is waited for",
+        WEB + "lanechannel.py",
+        "        self._is_waiting = True  # for an answer that is told at once\n"
+        "        answer = lane.take(data, self._answered)\n",
+        "        answer = lane.take(data, self._answered)\n        self._is_waiting = True\n",
+        ("tests/test_lane.py",),
+    ),
+    Mutant(
+        "one order's client that cannot be told keeps the others from their answers",
+        WEB + "orders.py",
+        "        try:\n            pending.tell(became)\n        except Exception:",
+        "        try:\n            pending.tell(became)\n        except ZeroDivisionError:",
+        ("tests/test_tiers.py",),
+    ),
+    Mutant(
+        "an order whose answer cannot be made has none",
+        WEB + "api.py",
+        "        except Exception:\n            answer = failed(Failure())\n        tell(answer)\n",
+        "        except ArithmeticError:\n            return\n        tell(answer)\n",
         ("tests/test_lane.py",),
     ),
     Mutant(

@@ -2,6 +2,7 @@
 
 import re
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import example, given
@@ -52,9 +53,9 @@ class CountingLane(Lane):
 
     taken = 0
 
-    def take(self, data: bytes) -> Any:
+    def take(self, data: bytes, tell: Any) -> bytes | None:
         """As it is."""
-        answer = super().take(data)
+        answer = super().take(data, tell)
         self.taken += answer is not None
         return answer
 
@@ -447,6 +448,17 @@ def test_an_unexpected_error_is_a_logged_500_both_ways() -> None:
     with capturedLogs() as logged:
         assert ways.send(STOCK.replace(b"\r\n\r\n", b"\r\nX-Request-Id: mine\r\n\r\n")) == 1
     assert [event["request_id"] for event in logged if "log_failure" in event] == ["mine"] * 2
+
+
+@pytest.mark.logs_failures
+def test_an_order_whose_answer_cannot_be_made_is_a_logged_500_both_ways() -> None:
+    """The order is done, and its client must not wait for ever."""
+    for end in Both().ends:
+        end.cache.raise_minimum = Mock(side_effect=ZeroDivisionError("oops"))  # type: ignore
+        with capturedLogs() as logged:
+            end.client.send(post())
+        assert end.client.statuses() == [500]
+        assert len([event for event in logged if "log_failure" in event]) == 1
 
 
 PIECES = st.sampled_from(

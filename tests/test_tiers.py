@@ -4,12 +4,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 
 from tests.fakes import HANG, FakeMember, status
+from twstock import origin
 from twstock.config import Limits
 from twstock.errors import (
     DiskFull,
@@ -254,6 +257,23 @@ def test_orders_gather_while_a_call_is_under_way() -> None:
         ["key-6", "key-7", "key-8"],
     ]
     assert [r[0].number for r in results] == list(range(1, 9))
+
+
+@pytest.mark.logs_failures
+def test_a_client_that_cannot_be_told_keeps_nobody_from_an_answer() -> None:
+    """It is logged, for whom it was, and the others of its call are told."""
+    group = Group()
+    group.members[3].replies["PlaceOrders"] = executed
+    told: list[Any] = []
+    with capturedLogs() as logged:
+        with origin.on_behalf_of(("mine",)):
+            group.tier.put(order(1), Mock(side_effect=ValueError("oops")))
+        group.tier.put(order(2), told.append)
+        group.clock.advance(0)
+    assert told == [Placement(2, version=2)]
+    assert len(group.tier.queue) == 0
+    [event] = [event for event in logged if "log_failure" in event]
+    assert event["request_id"] == "mine"
 
 
 def test_clients_in_a_closed_loop_share_one_call() -> None:

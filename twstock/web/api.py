@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Protocol
 
 from klein import Klein
@@ -17,7 +18,8 @@ from twstock.rpc.calls import Lookup, Orders, Page, Placement, PlaceOrder, Stock
 from twstock.web import answers, bodies, operations
 from twstock.web.answers import Answer
 from twstock.web.cache import Cache
-from twstock.web.respond import body, segment
+from twstock.web.orders import Told
+from twstock.web.respond import body, failed, segment
 from twstock.web.routes import Route, mount
 
 ORDERS_REMEMBERED = 10_000
@@ -39,6 +41,9 @@ class OrderBook(Protocol):
 
     def place(self, order: PlaceOrder) -> "Deferred[Placement]":
         """What became of an order; cancelling it does not take it back."""
+
+    def put(self, order: PlaceOrder, tell: Told) -> None:
+        """The same for a function, which is told later; TwstockError: the order is not taken."""
 
     def order(self, number: int) -> Awaitable[Trade | None]:
         """An executed order."""
@@ -142,29 +147,43 @@ class Api:
 
     def place(self, request: Request) -> "Answer | Deferred[Answer]":
         """``POST /orders``."""
-        return self.place_order(
-            body(request), request.requestHeaders.getRawHeaders(b"Idempotency-Key")
-        )
+        answer: Deferred[Answer] = Deferred()
+        keys = request.requestHeaders.getRawHeaders(b"Idempotency-Key")
+        return self.place_order(body(request), keys, answer.callback) or answer
 
     def place_order(
-        self, content: bytes, keys: Sequence[bytes] | None
-    ) -> "Answer | Deferred[Answer]":
-        """An order as the body of a request has it, under the key that came with it."""
+        self, content: bytes, keys: Sequence[bytes] | None, tell: Callable[[Answer], None]
+    ) -> Answer | None:
+        """An order as the body of a request has it, under the key that came with it. If it has no
+        answer yet, ``tell`` gets that.
+        """
         key = bodies.parse_key(keys)
         order = bodies.parse_order(content, key or self._new_key())
-        return answers.refusal(order) or self._orders.place(order).addCallbacks(
-            self._placed, self._not_placed, (order.name, key is not None), {}, (key is not None,)
-        )
+        refused = answers.refusal(order)
+        if refused is None:
+            try:
+                self._orders.put(order, partial(self._placed, order.name, key is not None, tell))
+            except TwstockError as problem:
+                refused = answers.error(*answers.not_done(problem, key is not None))
+        return refused
 
-    def _placed(self, placed: Placement, name: str, keyed: bool) -> Answer:
-        if placed.number:
-            self._cache.raise_minimum(name, placed.version)
-        return answers.placement(placed, keyed)
-
-    def _not_placed(self, failure: Failure, keyed: bool) -> Answer:
-        failure.trap(TwstockError)
-        assert isinstance(failure.value, TwstockError)
-        return answers.error(*answers.not_done(failure.value, keyed))
+    def _placed(
+        self,
+        name: str,
+        keyed: bool,
+        tell: Callable[[Answer], None],
+        became: Placement | TwstockError,
+    ) -> None:
+        try:
+            if not isinstance(became, Placement):
+                answer = answers.error(*answers.not_done(became, keyed))
+            else:
+                if became.number:
+                    self._cache.raise_minimum(name, became.version)
+                answer = answers.placement(became, keyed)
+        except Exception:
+            answer = failed(Failure())
+        tell(answer)
 
     async def order(self, request: Request) -> Answer:
         """``GET /orders/N``."""

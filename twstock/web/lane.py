@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from twstock import origin
 from twstock.config import Limits
@@ -20,13 +21,18 @@ from twstock.market import Stock
 from twstock.web.answers import Answer, stock_found
 from twstock.web.recognition import KEPT_MAX, Recognition
 from twstock.web.requestids import RequestIds
-from twstock.web.respond import Answering, outcome
+from twstock.web.respond import Answering, failed, outcome
 from twstock.web.traffic import LOOKUP, ORDER, TRADE, Traffic
 
 _OK = b"HTTP/1.1 200 OK\r\nDate: %b\r\nX-Request-Id: %b\r\n%b"
 
-Reply = bytes | tuple[bytes, Deferred[Answer]]
-"""An answer as it is written, or the request's id and the answer that is to come."""
+Tell = Callable[[str, bytes, Answer], None]
+"""Who waits for an answer: told what the request counts as, its id, and the answer."""
+_Told = Callable[[Answer], None]
+_Ask = Callable[[_Told, bytes], Answer | None]
+"""Asks for the answer to the request of an id; one that is not there yet is told."""
+COMING = b""
+"""The answer is told when it is there, which may be at once."""
 
 
 class Hot(Protocol):
@@ -44,16 +50,17 @@ class Hot(Protocol):
     def find(self, number: int) -> Coroutine[Any, Any, Answer]:
         """The order service's answer for an order."""
 
-    def place_order(self, content: bytes, keys: list[bytes] | None) -> "Answer | Deferred[Answer]":
-        """The answer to an order."""
+    def place_order(
+        self, content: bytes, keys: list[bytes] | None, tell: Callable[[Answer], None]
+    ) -> Answer | None:
+        """The answer to an order, which ``tell`` gets if there is none yet."""
 
 
 class Lane:
     """Answers hot requests. ``date`` gives the Date header's value, ``ids`` the id of a
     request that has none.
 
-    Of the request that was taken last, ``counted_in`` is where it is counted if it was answered
-    at once, ``route`` what it counts as if the answer is to come.
+    ``counted_in`` is where the request that was answered last is counted.
     """
 
     def __init__(
@@ -70,44 +77,43 @@ class Lane:
         self._count = ids.count
         self._wanted = Recognition(limits).of
         self.traffic = traffic or Traffic()
-        self.route = LOOKUP
         self._lookups, self._queries = (self.traffic.of(route, 200) for route in (LOOKUP, ORDER))
         self.counted_in = self._lookups
         # With the id's constant part in it: formatting it apart costs three times as much.
         self._ok = b"HTTP/1.1 200 OK\r\nDate: %%b\r\nX-Request-Id: %b%%d\r\n%%b" % ids.prefix
         self._tails: dict[Any, tuple[object, bytes]] = {}
 
-    def take(self, received: bytes) -> Reply | None:
-        """The whole answer, or one that is to come; None when this is not for the lane."""
+    def take(self, received: bytes, tell: Tell) -> bytes | None:
+        """The whole answer, or COMING and ``tell`` gets it; None when this is not for the lane."""
         wanted = self._wanted(received)
         if wanted is None:
             return None
         route, what, given = wanted
         if route is LOOKUP:
-            return self._stock(what, given)
+            return self._stock(what, given, tell)
         if route is ORDER:
-            return self._order(what, given)
-        return self._asked(TRADE, partial(self._api.place_order, *what), given)
+            return self._order(what, given, tell)
+        return self._asked(TRADE, partial(self._place, what), given, tell)
 
     def whole(self, answer: Answer, request_id: bytes) -> bytes:
         """An answer as the ordinary way writes it."""
         about = (answer.status, answer.reason, self._date(), request_id, answer.tail())
         return b"HTTP/1.1 %d %b\r\nDate: %b\r\nX-Request-Id: %b\r\n%b" % about
 
-    def _stock(self, name: str, given: bytes) -> Reply:
+    def _stock(self, name: str, given: bytes, tell: Tell) -> bytes:
         stock = self._api.hit(name)
         if stock is None:
-            return self._asked(LOOKUP, partial(self._api.miss, name), given)
+            return self._asked(LOOKUP, partial(_answer, self._api.miss, name), given, tell)
         self.counted_in = self._lookups
         known = self._tails.get(name)
         if known is None or known[0] is not stock:
             known = self._keep(name, stock, stock_found(stock))
         return self._found(known[1], given)
 
-    def _order(self, number: int, given: bytes) -> Reply:
+    def _order(self, number: int, given: bytes, tell: Tell) -> bytes:
         answer = self._api.remembered(number)
         if answer is None:
-            return self._asked(ORDER, partial(self._api.find, number), given)
+            return self._asked(ORDER, partial(_answer, self._api.find, number), given, tell)
         self.counted_in = self._queries
         known = self._tails.get(number)
         if known is None or known[0] is not answer:
@@ -127,19 +133,36 @@ class Lane:
             return _OK % (self._date(), given, tail)
         return self._ok % (self._date(), self._count(), tail)
 
-    def _asked(self, route: str, respond: Callable[[], Answering], given: bytes) -> Reply:
+    def _asked(self, route: str, ask: _Ask, given: bytes, tell: Tell) -> bytes:
         """What the API answers, errors included, as on the ordinary way. What it asks others
         tells them the id if the client gave one.
         """
-        if not given:
-            request_id = self._ids.make()
-            answer = outcome(respond, request_id, shield=False)
-        else:
-            request_id = given
-            with origin.on_behalf_of((given.decode("ascii"),)):
-                answer = outcome(respond, request_id, shield=False)
-        if isinstance(answer, Answer):
-            self.counted_in = self.traffic.of(route, answer.status)
-            return self.whole(answer, request_id)
-        self.route = route
-        return request_id, answer
+        request_id = given or self._ids.make()
+        told = partial(tell, route, request_id)
+        try:
+            if given:
+                with origin.on_behalf_of((given.decode("ascii"),)):
+                    answer = ask(told, request_id)
+            else:
+                answer = ask(told, request_id)
+        except Exception:
+            answer = failed(Failure(), request_id)
+        if answer is None:
+            return COMING
+        self.counted_in = self.traffic.of(route, answer.status)
+        return self.whole(answer, request_id)
+
+    def _place(
+        self, what: tuple[bytes, list[bytes] | None], told: _Told, _request_id: bytes
+    ) -> Answer | None:
+        return self._api.place_order(*what, told)
+
+
+def _answer(
+    find: Callable[[Any], Answering], what: Any, told: _Told, request_id: bytes
+) -> Answer | None:
+    answer = outcome(partial(find, what), request_id, shield=False)
+    if isinstance(answer, Answer):
+        return answer
+    answer.addCallback(told)
+    return None

@@ -13,10 +13,9 @@ from twisted.python.failure import Failure
 
 from twstock.config import Limits
 from twstock.web.answers import CLOSE, Answer
-from twstock.web.lane import Lane
+from twstock.web.lane import COMING, Lane
 from twstock.web.poll import write_now
 from twstock.web.site import ApiChannel
-from twstock.web.traffic import LOOKUP
 
 _HELD_BYTES_MAX = 16 * 1024
 
@@ -31,12 +30,10 @@ class LaneChannel(ApiChannel):
     _HTTPChannel__first_line: int
     _lane: Lane
     _is_waiting = False
-    _request_id = b""
     _is_lost = False
     _held = b""
     _quick_at = float("-inf")
     _began = 0.0
-    _route = LOOKUP
 
     def __init__(self, limits: Limits, lane: Lane) -> None:
         super().__init__(limits)
@@ -50,19 +47,21 @@ class LaneChannel(ApiChannel):
                 self.transport.pauseProducing()
             return
         lane, seconds = self._lane, self.site.clock.seconds
-        began = seconds()
-        answer = lane.take(data) if self._is_idle() else None
+        if not self._is_idle():
+            super().dataReceived(data)
+            return
+        self._began = began = seconds()
+        self._is_waiting = True  # for an answer that is told at once
+        answer = lane.take(data, self._answered)
+        if answer is COMING:
+            return
+        self._is_waiting = False
         if answer is None:
             super().dataReceived(data)
-        elif isinstance(answer, bytes):
+        else:
             write_now(self.transport, answer)
             self._quick_at = now = seconds()
             lane.counted_in.observe(now - began)
-        else:
-            self._is_waiting = True
-            self._began, self._route = began, lane.route
-            self._request_id, coming = answer
-            coming.addCallback(self._answered)
 
     def _is_idle(self) -> bool:
         """Whether a request that comes now is the only one, and all of the connection's state
@@ -82,18 +81,18 @@ class LaneChannel(ApiChannel):
             or not self.persistent
         )
 
-    def _answered(self, answer: Answer) -> None:
+    def _answered(self, route: str, request_id: bytes, answer: Answer) -> None:
         self._is_waiting = False
         if self._is_lost:
             return
         self._quick_at = now = self.site.clock.seconds()
-        self._lane.traffic.of(self._route, answer.status).observe(now - self._began)
+        self._lane.traffic.of(route, answer.status).observe(now - self._began)
         if not self.persistent:
             last = replace(answer, headers=(*answer.headers, CLOSE))
-            self.transport.write(self._lane.whole(last, self._request_id))
+            self.transport.write(self._lane.whole(last, request_id))
             self.loseConnection()
             return
-        write_now(self.transport, self._lane.whole(answer, self._request_id))
+        write_now(self.transport, self._lane.whole(answer, request_id))
         held, self._held = self._held, b""
         if held:
             if not self._waitingForTransport:

@@ -40,7 +40,7 @@ from twstock.rpc.calls import (
 from twstock.rpc.wire import methods
 from twstock.web.gather import Gathering
 from twstock.web.leader import Caller, Leader, LeaderWatch
-from twstock.web.orders import OrderQueue
+from twstock.web.orders import OrderQueue, Told
 from twstock.web.tier import ELSEWHERE, Tier
 
 T = TypeVar("T")
@@ -63,9 +63,25 @@ class OrderTier(Tier):
         super().__init__(watch, callers, clock, limits, random)
         self.queue = OrderQueue(watch, callers, clock, limits, random)
 
+    def put(self, order: PlaceOrder, tell: Told) -> None:
+        """Take an order, and tell what became of it; see ``OrderQueue.put``."""
+        self.queue.put(order, tell)
+
     def place(self, order: PlaceOrder) -> "Deferred[Placement]":
-        """What became of an order; see ``OrderQueue.place``."""
-        return self.queue.place(order)
+        """What became of an order; cancelling it does not take it back."""
+        answer: Deferred[Placement] = Deferred()
+
+        def tell(became: Placement | TwstockError) -> None:
+            if isinstance(became, Placement):
+                answer.callback(became)
+            else:
+                answer.errback(became)
+
+        try:
+            self.queue.put(order, tell)
+        except TwstockError as refused:
+            answer.errback(refused)
+        return answer
 
     async def order(self, number: int) -> Trade | None:
         """The executed order of a number. Only a leader says that there is none; one that
