@@ -1,6 +1,8 @@
 """The ``twstock`` command: what it asks for, what it prints, and how it exits."""
 
+import io
 import json
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,9 +12,10 @@ import pytest
 
 from tests.cluster_fixture import free_ports
 from twstock import cli
-from twstock.cli import DONE, REFUSED, UNREACHABLE, USAGE, main
+from twstock.cli import DONE, INTERRUPTED, REFUSED, UNREACHABLE, USAGE, main
 from twstock.config import Address, default_cluster
 from twstock.errors import OutcomeUnknown
+from twstock.progress import Progress
 from twstock.rest import Session, Unreachable
 from twstock.tomltext import render
 
@@ -41,6 +44,9 @@ class Answers(BaseHTTPRequestHandler):
                 page = [STOCK | {"name": name} for name in NAMES if name > after][:2]
                 more = page[-1]["name"] if page[-1]["name"] != NAMES[-1] else None
                 self.reply(200, {"data": page, "next": more})
+            case ["stocks", _] if self.server.lookup_faults:
+                status = self.server.lookup_faults.pop(0)
+                self.reply(status, {"error": {"code": status, "message": "not now"}})
             case ["stocks", name] if name == "Nobody":
                 self.reply(404, {"error": {"code": 404, "message": "stock not found"}})
             case ["stocks", name]:
@@ -103,7 +109,7 @@ def front():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     server.lock = threading.Lock()
     server.orders, server.faults, server.keys, server.asked = {}, [], [], []
-    server.services, server.changes = [], []
+    server.services, server.changes, server.lookup_faults = [], [], []
     server.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -268,6 +274,37 @@ def test_client(run, front):
     assert len(placed) == 20
 
 
+def test_a_busy_front_end_contradicts_nothing(run, front):
+    """A look-up that it does not answer now is a failure; a stock that it does not know of is not
+    what it said before.
+    """
+    front.lookup_faults = [429, 503, 404]
+    words = ["client", "--clients", "1", "--requests", "3", "-p", "0"]
+    status, out, _ = run(*words)
+    assert (status, out.splitlines()[-1]) == (REFUSED, "1 mismatches, 2 failures")
+
+
+def test_what_cannot_be_printed_is_printed_escaped(run, monkeypatch):
+    """It is no reason to end with an error: what was asked for may be done already."""
+    ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", ascii_only)
+    monkeypatch.setattr(cli, "STOCK_COLUMNS", ("näme",))
+    assert run("stocks")[0] == DONE
+    ascii_only.flush()
+    assert ascii_only.buffer.getvalue().startswith(b"n\\xe4me\n")
+
+
+def test_ctrl_c_ends_with_a_word(front, monkeypatch, capsys):
+    """And with the status that shells give it."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("twstock.rest.Session.lookup", interrupt)
+    assert main(["lookup", "X", "--url", front.url]) == INTERRUPTED
+    assert capsys.readouterr().err == "twstock: interrupted\n"
+
+
 def test_client_finds_what_is_not_as_placed(run, front):
     """A number given twice and an order that changed are mismatches: exit status 1."""
 
@@ -350,11 +387,11 @@ def test_control_characters_of_a_name_are_not_printed(run):
 
 def test_progress_is_for_terminals(monkeypatch, capsys):
     """On a terminal long work shows how far it is; elsewhere nothing."""
-    with cli._Progress("requests", 2) as progress:
+    with Progress("requests", 2) as progress:
         progress.step()
     assert capsys.readouterr().err == ""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    with cli._Progress("requests", 2) as progress:
+    with Progress("requests", 2) as progress:
         progress.step()
     assert capsys.readouterr().err == "\r1/2 requests\r1/2 requests\n"
 

@@ -12,6 +12,7 @@ import pytest
 from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
+from twisted.python.usage import UsageError
 
 from tests.cluster_fixture import free_ports
 from twstock.access import Admin
@@ -20,6 +21,7 @@ from twstock.config import Address, Limits, default_cluster, parse
 from twstock.errors import ConfigError, TwstockError
 from twstock.members import KILL_MIN_S, STOP_S, Members
 from twstock.plan import Flags, member_names, plan, tiers, to_text, unready
+from twstock.process import EXIT_NOT_NOW, EXIT_REFUSED, EXIT_USAGE
 
 NEW = "0123456789abcdef"
 
@@ -294,10 +296,15 @@ class Started:
             self.reactor,
             self.flags,
             self.ask,
-            self.failures.append,
+            self.give_up,
             output=self.output,
             errors=self.errors,
         )
+
+    def give_up(self, message, code=EXIT_NOT_NOW):
+        """What the process would end with."""
+        self.failures.append(message)
+        self.code = code
 
     async def ask(self, url):
         """Nobody listens while there are no answers."""
@@ -385,6 +392,53 @@ class TestLocalCluster:
         assert started.failures[0].startswith("order-2 does not start; its log ends:\n")
         assert "entries 3 to 4 are lost" in started.failures[0]
 
+    def test_a_replica_that_refuses_to_start_leaves_the_others_at_work(self, started):
+        """They are a majority; starting it again would change nothing."""
+        started.reactor.live("order-2").end(code=EXIT_REFUSED)
+        started.reactor.advance(10)
+        assert len(started.reactor.spawned["order-2"]) == 1
+        assert "order-2 ended with exit status 78\n" in started.errors.getvalue()
+        assert "the others go on without it. order-2 does not" in started.errors.getvalue()
+        gone = {"alive": False, "role": None}
+        started.answers = (200, rows(default_cluster(), **LED, order_2=gone))
+        started.reactor.advance(1)
+        assert started.output.getvalue().startswith("ready ")
+        started.reactor.live("order-1").end(code=EXIT_REFUSED)
+        assert started.failures == []
+
+    @pytest.mark.parametrize("names", [("order-2", "order-1"), ("catalog-1",), ("front-1",)])
+    def test_without_a_majority_a_refusal_ends_all(self, started, names):
+        """At once, with the end of the log."""
+        for name in names:
+            assert started.failures == []
+            started.reactor.live(name).end(code=EXIT_REFUSED)
+        assert started.failures[0].startswith(f"{names[-1]} does not start; its log ends:\n")
+
+    def test_half_of_a_group_is_no_majority(self, tmp_path):
+        """Of two replicas both are needed."""
+        case = Started(tmp_path, orders=2)
+        case.cluster.startService()
+        case.reactor.live("order-1").end(code=EXIT_REFUSED)
+        assert case.failures[0].startswith("order-1 does not start")
+        case.stop()
+
+    def test_what_cannot_be_planned_is_wrong_usage(self, tmp_path):
+        """Ports that do not exist, or are there twice."""
+        case = Started(tmp_path)
+        case.cluster._flags = replace(case.flags, base_port=65534)
+        case.cluster.startService()
+        assert (case.code, len(case.failures)) == (EXIT_USAGE, 1)
+        assert "base-port" in case.failures[0]
+        case.stop()
+
+    def test_a_group_of_even_size_is_told_of(self, tmp_path):
+        """It starts, but one member of it is for nothing."""
+        case = Started(tmp_path, orders=2)
+        case.cluster.startService()
+        assert "2 order replicas bear the loss of no more than 1 do" in case.errors.getvalue()
+        assert "catalog replicas" not in case.errors.getvalue()
+        case.stop()
+
     def test_a_member_that_dies_later_does_not(self, started):
         """It is restarted for as long as it takes."""
         started.cluster.ready = True
@@ -463,6 +517,18 @@ def test_wildcards_are_asked_on_loopback():
 def test_an_address_of_another_machine_is_taken():
     """The system's words say why."""
     assert "assign" in why_taken(Address("192.0.2.1", 8080))
+
+
+@pytest.mark.parametrize("content", [b"", b"name,price,quantity\nX,1.234,5\n", None])
+def test_a_catalog_file_is_read_before_anything_is_started(tmp_path, content):
+    """The message names the flag and the file."""
+    path = tmp_path / "bad.csv"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"--catalog-csv: .*bad\.csv"):
+        Options().parseOptions(["--catalog-csv", str(path)])
 
 
 def test_options_have_the_documented_defaults():

@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
+from twisted.scripts.twistd import ServerOptions
 
 from twstock import process
 from twstock.config import default_cluster
@@ -424,6 +425,23 @@ def test_timers_fire_by_the_boot_clock(monkeypatch):
         own.removeAll()
         own.waker.connectionLost(Failure(ConnectionError()))
         own._poller.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (("-n",), ""),
+        (("-n", "--pidfile", "mine.pid"), "mine.pid"),
+        (("-n", "--pidfile", ""), ""),
+        ((), "twistd.pid"),
+    ],
+)
+@pytest.mark.parametrize("service", ["stock-order", "stock-cluster"])
+def test_services_in_the_foreground_share_a_directory(here, service, words, wanted):
+    """Twistd's one PID file would let only the first of them start."""
+    options = ServerOptions()
+    options.parseOptions([*words, service])
+    assert options["pidfile"] == (wanted and os.path.abspath(wanted))  # twistd makes it so
 
 
 def test_exit_codes_have_one_home():

@@ -1,5 +1,7 @@
 """``twstock verify`` and ``twstock export`` find what differs, wherever it is."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from twstock.export import Behind, export
@@ -25,6 +27,7 @@ class FakeRemote:
     def __init__(self, name, log=(), stocks=None, down=False, changes=(), later=()):
         self.name, self.log, self._stocks, self.down = name, list(log), stocks, down
         self._changes, self._later = changes, later
+        self.leads = True
 
     def _check(self):
         if self.down:
@@ -46,6 +49,11 @@ class FakeRemote:
         """The last number."""
         self._check()
         return self.log[-1].number if self.log else 0
+
+    def status(self):
+        """What it tells of itself."""
+        role = "leader" if self.leads else "follower"
+        return SimpleNamespace(role=role, ready=True, last_transaction=self.last_transaction())
 
     def stocks(self):
         """The stocks, if it leads."""
@@ -184,6 +192,18 @@ def test_a_missing_replica():
     assert (found.exit_status(), found.missing) == (3, ["order-2: connection refused"])
     assert finding(LOG, None, LOG[:2]).exit_status() == 1
     assert finding(None, None, None).exit_status() == 3
+
+
+def test_without_a_leader_nothing_is_known_to_differ():
+    """What the catalog shows may be committed, and a follower not have heard of it."""
+    remotes = replicas(LOG[:2], None, LOG)
+    for remote in remotes:
+        remote.leads = False
+    found = verify(remotes, [FakeRemote("catalog-1", stocks=STOCKS)], 0.0)
+    assert (found.exit_status(), found.differences, found.orders) == (3, [], 2)
+    assert "an order replica that leads: the stocks were not compared" in found.missing
+    remotes[0].log[0] = LOG[1]
+    assert verify(remotes, [FakeRemote("catalog-1", stocks=STOCKS)], 0.0).exit_status() == 1
 
 
 def test_a_missing_catalog():

@@ -1,15 +1,16 @@
 """The ``twstock`` command. Exit status: 0 done, 1 refused or not equal, 2 wrong usage,
-3 the service cannot be reached, or could not say in time what became of a request.
+3 the service cannot be reached, or could not say in time what became of a request, 130 Ctrl-C.
 
 What a subcommand needs is imported by that subcommand: asking for one stock is not to wait
 for gRPC or Twisted.
 """
 
 import argparse
+import io
 import json
 import os
+import signal
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -21,6 +22,7 @@ from twstock import admin, rejoin, tabular
 from twstock.backup.command import Surroundings, add_commands, export_csv
 from twstock.errors import ConfigError, OutcomeUnknown, TwstockError
 from twstock.forms import is_key
+from twstock.progress import Progress
 from twstock.rest import Answer, Session, Unreachable, WrongUrl
 from twstock.tabular import Row
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from twstock.verify import Remote
 
 DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
-PROGRESS_EVERY_S = 0.1
+INTERRUPTED = 128 + signal.SIGINT
 DEFAULT_URL = "http://127.0.0.1:8080"
 STOCK_COLUMNS = ("name", "price", "quantity", "volume", "version")
 ORDER_COLUMNS = ("order_num", "name", "type", "quantity")
@@ -48,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _bench(words[1:])
     options = _parser().parse_args(words)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what cannot be printed is no reason to fail
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return int(options.run(options))
     except OutcomeUnknown as error:
@@ -58,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, UNREACHABLE)
     except TwstockError as error:
         return _complain(error, REFUSED)
+    except KeyboardInterrupt:
+        return _complain(TwstockError("interrupted"), INTERRUPTED)
     except BrokenPipeError:
         # Whoever read our output has seen enough, and nothing is left to be flushed to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -127,8 +133,8 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--csv", action="store_true", help="as two tables for spreadsheets")
     for command in (verify, export):
         command.add_argument("--config", type=Path, help="take addresses from this cluster.toml")
-    add_commands(add, Surroundings(_replicas, _Progress))
-    rejoin.add_command(add, _Progress)
+    add_commands(add, Surroundings(_replicas, Progress))
+    rejoin.add_command(add, Progress)
     return parser
 
 
@@ -266,7 +272,7 @@ def _client(options: argparse.Namespace) -> int:
     from twstock.workload import Load, run  # noqa: PLC0415
 
     load = Load(options.url, options.clients, options.requests, options.p, options.seed)
-    with _Progress("requests", load.clients * load.requests) as progress:
+    with Progress("requests", load.clients * load.requests) as progress:
         tally = run(load, progress.step)
     report = tally.as_json()
     if options.json:
@@ -314,7 +320,7 @@ def _replicas(options: argparse.Namespace) -> "Iterator[dict[str, dict[int, Remo
 def _verify(options: argparse.Namespace) -> int:
     from twstock.verify import verify  # noqa: PLC0415
 
-    with _replicas(options) as found, _Progress("orders") as progress:
+    with _replicas(options) as found, Progress("orders") as progress:
         orders, catalogs = list(found["order"].values()), list(found["catalog"].values())
         finding = verify(orders, catalogs, compared=progress.step)
     status = finding.exit_status()
@@ -326,7 +332,8 @@ def _verify(options: argparse.Namespace) -> int:
     for problem in finding.missing:
         print(f"cannot reach {problem}")
     if not finding.differences and finding.replicas:
-        print(f"{', '.join(finding.replicas)}: the same {finding.orders} orders")
+        same = "the same " if len(finding.replicas) > 1 else ""
+        print(f"{', '.join(finding.replicas)}: {same}{finding.orders} orders")
     if status == DONE:
         made = f"the orders and {finding.changes} changes" if finding.changes else "the orders"
         print(f"{finding.stocks} stocks: what {made} make them")
@@ -335,7 +342,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     if options.csv:
-        return export_csv(options, Surroundings(_replicas, _Progress))
+        return export_csv(options, Surroundings(_replicas, Progress))
     from twstock.export import export  # noqa: PLC0415
 
     with _replicas(options) as found:
@@ -363,30 +370,3 @@ def _table(columns: Sequence[str], rows: Iterable[Row], note: str = "") -> None:
     print("\n".join(tabular.lines(columns, rows)))
     if note:
         print(f"({note})")
-
-
-class _Progress:
-    """How far long work is, on a terminal, a few times a second; silent elsewhere."""
-
-    def __init__(self, unit: str, total: int | None = None) -> None:
-        self._unit = f"/{total} {unit}" if total else f" {unit}"
-        self._done, self._next = 0, 0.0
-        self._shown = sys.stderr.isatty()
-
-    def __enter__(self) -> "_Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._shown:
-            self._show()
-            print(file=sys.stderr)
-
-    def step(self) -> None:
-        """One more is done; from any thread."""
-        self._done += 1
-        if self._shown and time.monotonic() > self._next:
-            self._next = time.monotonic() + PROGRESS_EVERY_S
-            self._show()
-
-    def _show(self) -> None:
-        print(f"\r{self._done}{self._unit}", end="", file=sys.stderr, flush=True)

@@ -25,15 +25,19 @@ from twisted.python.failure import Failure
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
+from twstock.catalog.seed import parse_seed
 from twstock.config import Address, Cluster
 from twstock.errors import ConfigError, TwstockError
 from twstock.follow import Follower
 from twstock.members import Members
 from twstock.plan import Flags, addresses, parse_flags, plan, to_text, unready
 from twstock.process import (
+    EXIT_REFUSED,
+    EXIT_USAGE,
     check_restored,
     stop_with,
     use_boottime,
+    without_pid_file,
 )
 from twstock.systemd import SystemdNotifier, watch
 from twstock.tokens import read_token
@@ -72,15 +76,25 @@ class Options(UsageOptions):
 
     def postOptions(self) -> None:
         """Check the values; raises UsageError naming the flag at fault."""
+        without_pid_file(getattr(self, "parent", None))
         try:
             self.flags = parse_flags(self)
             if self.flags.admin_token_file is not None:
                 read_token(self.flags.admin_token_file)
         except ConfigError as error:
             raise UsageError(str(error)) from None
-        csv = self.flags.catalog_csv
-        if csv is not None and not csv.is_file():
-            raise UsageError(f"--catalog-csv: there is no file {csv}")
+        if self.flags.catalog_csv is not None:
+            _check_csv(self.flags.catalog_csv)
+
+
+def _check_csv(path: Path) -> None:
+    """Find a catalog's mistakes before the catalog does, which would be started three times."""
+    try:
+        parse_seed(path.read_bytes(), str(path))
+    except FileNotFoundError:
+        raise UsageError(f"--catalog-csv: there is no file {path}") from None
+    except (OSError, ConfigError) as error:
+        raise UsageError(f"--catalog-csv: {error}") from None
 
 
 class Directory:
@@ -142,7 +156,8 @@ class Directory:
 class LocalCluster(Service):
     """The members of one cluster as processes of this machine, from start to ready to stop.
 
-    ``give_up(message)`` ends the process: a port is taken, or a member refuses to start.
+    ``give_up(message)`` ends the process: a port is taken, or a member does not start. It is told
+    the exit status, too, for what is asked for and cannot be.
     ``output`` takes the ready line, ``errors`` what people should know.
     """
 
@@ -151,7 +166,7 @@ class LocalCluster(Service):
         reactor: Any,
         flags: Flags,
         ask: Ask,
-        give_up: Callable[[str], None],
+        give_up: Callable[..., None],
         *,
         output: TextIO | None = None,
         errors: TextIO | None = None,
@@ -166,6 +181,7 @@ class LocalCluster(Service):
         self._members: Members | None = None
         self._following: LoopingCall | None = None
         self._deaths: dict[str, int] = {}
+        self._refusing: set[str] = set()
         self._work: Deferred[None] = Deferred()
         self.ready = False
 
@@ -192,6 +208,9 @@ class LocalCluster(Service):
     async def _run(self) -> None:
         self._directory.hold()
         cluster = self._directory.settle(self._flags)
+        for group in ("catalog", "order"):
+            if (size := len(cluster.replicas(group))) % 2 == 0:
+                self._tell(f"{size} {group} replicas bear the loss of no more than {size - 1} do")
         await self._await_ports(cluster)
         self._members = Members(self.reactor, cluster, self._exited, self._flags.restart)
         if self._flags.logs:
@@ -206,6 +225,9 @@ class LocalCluster(Service):
 
     def _failed(self, failure: Failure) -> None:
         if failure.check(CancelledError):
+            return
+        if failure.check(ConfigError):
+            self._give_up(f"twstock: {failure.getErrorMessage()}", EXIT_USAGE)
             return
         expected = failure.check(TwstockError, OSError)
         self._give_up(failure.getErrorMessage() if expected else failure.getTraceback())
@@ -228,13 +250,16 @@ class LocalCluster(Service):
             await deferLater(self.reactor, POLL_S)
 
     async def _missing(self, cluster: Cluster) -> list[str]:
-        """What keeps the cluster from being ready, as its front-ends tell."""
+        """What keeps the cluster from being ready, as its front-ends tell, but for members that
+        refuse to start.
+        """
         for front in cluster.fronts:
             base = url_of(front.http)
             try:
                 status, _ = await self._ask(f"{base}/readyz")
                 _, body = await self._ask(f"{base}/cluster")
-                missing = unready(cluster, json.loads(body)["data"]["services"])
+                services = json.loads(body)["data"]["services"]
+                missing = [n for n in unready(cluster, services) if n not in self._refusing]
             except CancelledError:
                 raise
             except Exception:  # refused, reset, too slow, half an answer: it is starting
@@ -246,13 +271,19 @@ class LocalCluster(Service):
     def _exited(self, name: str, code: int) -> None:
         assert self._members is not None
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit status {code}"
-        again = "; it is started again" if self._flags.restart else ""
+        refuses = code == EXIT_REFUSED
+        again = "; it is started again" if self._flags.restart and not refuses else ""
         self._tell(f"{name} {how}{again}")
+        if refuses:
+            self._refusing.add(name)
         if self.ready or code <= 0:
             return
         self._deaths[name] = self._deaths.get(name, 0) + 1
-        if self._deaths[name] >= DEATHS_MAX or not self._flags.restart:
-            self._give_up(f"{name} does not start; its log ends:\n{self._members.tail(name)}")
+        last = f"{name} does not start; its log ends:\n{self._members.tail(name)}"
+        if refuses and self._members.can_spare(self._refusing):
+            self._tell(f"the others go on without it. {last}")
+        elif refuses or self._deaths[name] >= DEATHS_MAX or not self._flags.restart:
+            self._give_up(last)
 
     def _tell(self, line: str) -> None:
         print(f"twstock: {line}", file=self._errors, flush=True)

@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +15,7 @@ from twisted.runner.procmon import LoggingProtocol, ProcessMonitor
 
 from twstock.config import Cluster
 from twstock.plan import tiers
+from twstock.process import EXIT_REFUSED
 
 STOP_S = 5.0
 KILL_MIN_S = 0.5
@@ -28,7 +29,8 @@ class Members(ProcessMonitor):
     for; a negative code is a signal.
 
     A member that lived long is restarted at once; one that keeps dying is given more and
-    more time, up to ``maxRestartDelay``.
+    more time, up to ``maxRestartDelay``. One that refuses to start (78) would do so again, and is
+    left alone.
     """
 
     minRestartDelay = 0.1  # type: ignore[assignment]
@@ -81,14 +83,22 @@ class Members(ProcessMonitor):
 
     def ended(self, name: str, reason: Failure) -> None:
         """A member's process is over; unless all are to stop, the next one will start."""
-        unasked = bool(self.running)
-        if not self._restart:
+        unasked, code = bool(self.running), _exit_code(reason)
+        if not self._restart or code == EXIT_REFUSED:
             del self._processes[name]
         self._monitoredProcessExited(name, reason)
         if name in self._waiting:
             self._waiting.pop(name).callback(None)
         if unasked:
-            self._exited(name, _exit_code(reason))
+            self._exited(name, code)
+
+    def can_spare(self, names: Collection[str]) -> bool:
+        """Whether the cluster can serve without these: all are replicas, and of each group a
+        majority is left.
+        """
+        gone = {tier: sum(name in names for name in all_) for tier, all_ in self._tiers.items()}
+        front_ends = gone.pop("front")
+        return not front_ends and all(2 * n < len(self._tiers[tier]) for tier, n in gone.items())
 
     def logs(self) -> list[Path]:
         """Where the members write their logs."""

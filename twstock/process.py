@@ -27,12 +27,18 @@ from twstock.errors import ConfigError, CorruptTables, TwstockError
 EXIT_NOT_NOW = 1
 """What is in the way may pass: a port that is taken, a full disk."""
 
+EXIT_USAGE = 2
+"""What is asked for cannot be."""
+
 EXIT_BROKEN = 70
 """``EX_SOFTWARE`` of sysexits(3): a broken invariant or a failed disk ended the process."""
 
 EXIT_REFUSED = 78
 """``EX_CONFIG`` of sysexits(3): this data must not be used; starting again changes nothing."""
 
+
+TWISTD_PID_FILE = "twistd.pid"
+"""What twistd calls its PID file if nobody says otherwise."""
 
 UNFINISHED_RESTORE = "restore-unfinished"
 """A file beside the members' directories while they are made from a backup."""
@@ -103,6 +109,7 @@ class ServiceOptions(Options):
 
     def postOptions(self) -> None:
         """Find the member; raises UsageError naming what is wrong."""
+        without_pid_file(self.parent)
         self.number = member_number(self, self.tier)
         self.cluster = load_cluster(self, os.environ)
         self.log_format = log_format(self.cluster, os.environ)
@@ -111,6 +118,15 @@ class ServiceOptions(Options):
             check_restored(self.cluster.data)
         except ConfigError as error:
             raise UsageError(str(error)) from None
+
+
+def without_pid_file(twistd: Any) -> None:
+    """Let services that stay in the foreground (``twistd -n``) share a directory: twistd would
+    give all of them the same PID file there, and start only the first. One that is asked for by
+    another name is written.
+    """
+    if twistd is not None and twistd["nodaemon"] and twistd["pidfile"] == TWISTD_PID_FILE:
+        twistd["pidfile"] = ""
 
 
 def load_cluster(options: Mapping[str, Any], environ: Mapping[str, str]) -> Cluster:

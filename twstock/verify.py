@@ -295,20 +295,26 @@ def examine(
     order when this began, and the stocks with all that was traded until they were read.
     """
     finding = Finding()
-    found: dict[Remote, int] = {}
+    found: dict[Remote, Status] = {}
     for replica in orders:
         try:
-            found[replica] = replica.last_transaction()
+            found[replica] = replica.status()
         except Unreachable as error:
             finding.missing.append(str(error))
     finding.replicas = [replica.name for replica in found]
     if not found:
         return finding
-    newest = max(found, key=lambda replica: found[replica])
-    last = found[newest]
+    is_led = any(status.role == "leader" and status.ready for status in found.values())
+    numbers = {replica: status.last_transaction for replica, status in found.items()}
+    newest = max(numbers, key=lambda replica: numbers[replica])
+    # Without a leader nobody tells the others what is committed: only that can be compared of
+    # which all have heard.
+    last = numbers[newest] if is_led else min(numbers.values())
     logs = {r.name: takewhile(lambda line: line.number <= last, r.orders()) for r in found}
     try:
         sums = compare_logs(logs, finding, compared)
+        if not is_led:
+            raise Unreachable("an order replica that leads: the stocks were not compared")
         changes, stocks = of_leader(catalogs, lambda c: (list(c.changes()), list(c.stocks())))
         add_shown(newest.trades(last), stocks, sums)
         compare_stocks(stocks, sums, by_stock(changes, finding), finding)

@@ -16,6 +16,7 @@ from twstock.errors import OutcomeUnknown
 from twstock.rest import Answer, Session, Unreachable
 
 QUANTITY_MAX = 5
+TOO_MANY = 429
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class Client:
         name = self._random.choice(self._names)
         answer = self._timed("lookup", lambda: self._session.lookup(name))
         if not answer.ok:
-            self.tally.mismatches.append(f"lookup of {name}: {answer.status} {answer.message}")
+            self._note(answer, f"lookup of {name}: {answer.status} {answer.message}")
             return
         if answer.body["data"]["quantity"] > 0 and self._random.random() < trade_probability:
             self._trade(name)
@@ -117,7 +118,12 @@ class Client:
         found = answer.body.get("data", {})
         wanted = {"order_num": number, **placed}
         if not answer.ok or wanted != {key: found.get(key) for key in wanted}:
-            self.tally.mismatches.append(f"placed {wanted}, found {answer.body}")
+            self._note(answer, f"placed {wanted}, found {answer.body}")
+
+    def _note(self, answer: Answer, what: str) -> None:
+        """A front-end that is busy, or cannot tell now, contradicts nothing."""
+        is_silent = answer.status == TOO_MANY or answer.status >= 500
+        (self.tally.failures if is_silent else self.tally.mismatches).append(what)
 
     def _timed(self, kind: str, ask: Callable[[], Answer]) -> Answer:
         started = time.perf_counter()

@@ -85,11 +85,11 @@ class OrderLogView(Service):
                     await self._rest(self._reactor.seconds() - began)
         except TwstockError as error:
             self._log.debug("nothing to write yet: {error}", error=error)
-        except FileNotFoundError as error:
-            self._written = -1
-            self._complain(error)
         except OSError as error:
-            self._complain(error)
+            if self._written >= 0 and isinstance(error, FileNotFoundError):
+                self._written = -1  # somebody has removed it: it is written anew, next time
+            else:
+                self._complain(error)
 
     async def _write_page(self) -> None:
         orders = await self._orders_after(max(self._written, 0), ORDERS_PER_WRITE)

@@ -1,0 +1,33 @@
+"""How far long work is, told on a terminal."""
+
+import sys
+import time
+
+EVERY_S = 0.1
+
+
+class Progress:
+    """A line on standard error, a few times a second, if that is a terminal; silent elsewhere."""
+
+    def __init__(self, unit: str, total: int | None = None) -> None:
+        self._unit = f"/{total} {unit}" if total else f" {unit}"
+        self._done, self._next = 0, 0.0
+        self._shown = sys.stderr.isatty()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            self._show()
+            print(file=sys.stderr)
+
+    def step(self) -> None:
+        """One more is done; from any thread."""
+        self._done += 1
+        if self._shown and time.monotonic() > self._next:
+            self._next = time.monotonic() + EVERY_S
+            self._show()
+
+    def _show(self) -> None:
+        print(f"\r{self._done}{self._unit}", end="", file=sys.stderr, flush=True)
