@@ -240,6 +240,12 @@ def test_a_key_that_cannot_be_one_is_wrong_usage(run, key):
     assert "visible ASCII" in err
 
 
+def test_a_front_end_may_be_behind_a_path(front, capsys):
+    """What is in front of it tells it from others by that."""
+    assert main(["lookup", "X", "--url", f"{front.url}/market/"]) == REFUSED
+    assert front.asked == ["/market/stocks/X"]
+
+
 def test_lists_take_every_page(run):
     """``stocks`` follows ``next`` to the end."""
     status, out, _ = run("stocks")

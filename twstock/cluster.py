@@ -352,6 +352,7 @@ def stop_on_signals(reactor: Any) -> None:
 def up(arguments: Sequence[str]) -> int:
     """Run ``twstock up`` until a signal ends it; returns the exit status."""
     options = Options()
+    options.synopsis = "Usage: twstock up [options]"
     try:
         options.parseOptions(list(arguments))
     except UsageError as error:

@@ -351,7 +351,8 @@ def _override(defaults: T, table: object, where: str) -> T:
         good = isinstance(value, (wanted, int)) and not isinstance(value, bool)
         if not good or not 0 <= value < _VALUE_MAX or not (value or key in _MAY_BE_ZERO):
             least = "from 0 up" if key in _MAY_BE_ZERO else "above 0"
-            raise ConfigError(f"{where}.{key}: expected a {wanted.__name__} {least}")
+            kind = "an integer" if wanted is int else "a number"
+            raise ConfigError(f"{where}.{key}: expected {kind} {least}")
         values[key] = wanted(value)
     names = {f.name for f in fields(defaults)}  # type: ignore[arg-type]
     return type(defaults)(**{k: v for k, v in values.items() if k in names})

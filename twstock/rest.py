@@ -39,7 +39,8 @@ class Session:
 
     def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
         parts = split_url(url)
-        self.url = f"http://{parts.netloc}"
+        self._prefix = parts.path.rstrip("/")
+        self.url = f"http://{parts.netloc}{self._prefix}"
         self._connection = http.client.HTTPConnection(
             str(parts.hostname), parts.port or 80, timeout=timeout_s
         )
@@ -169,7 +170,7 @@ class Session:
         return self._request(method, path, body, headers)
 
     def _ask(self, method: str, path: str, body: str | None, headers: Mapping[str, str]) -> Answer:
-        self._connection.request(method, path, body, dict(headers))
+        self._connection.request(method, self._prefix + path, body, dict(headers))
         response = self._connection.getresponse()
         content = response.read()
         try:

@@ -166,7 +166,9 @@ class OrderService:
 
         An order never changes once it is committed, so any committed prefix may answer.
         """
-        if 1 <= number <= self._state_or_raise().last_number:
+        if number < 1:
+            return None
+        if number <= self._state_or_raise().last_number:
             recent = self._state.order(number)
             if recent is not None:
                 return recent
