@@ -732,10 +732,38 @@ MUTANTS = (
     ),
     Mutant(
         "a large command takes the room of elections",
-        DISK + "member.py",
+        DISK + "room.py",
         "bytes_more + LEADER_LEAVES_BYTES",
         "0",
         ("tests/test_room.py",),
+    ),
+    Mutant(
+        "a command that no message can bring is appended",
+        DISK + "member.py",
+        "        check_command(len(payload), self._limits.piece_bytes_max)\n",
+        "",
+        ("tests/test_member.py",),
+    ),
+    Mutant(
+        "a command may fill a whole message",
+        DISK + "room.py",
+        "    if payload_bytes > piece_bytes_max:\n",
+        "    if payload_bytes > 2 * piece_bytes_max:\n",
+        ("tests/test_member.py",),
+    ),
+    Mutant(
+        "a key may take more of a batch than is reckoned",
+        ORDER + "service.py",
+        "len(request.key.encode())",
+        "len(request.key)",
+        ("tests/test_order_service.py",),
+    ),
+    Mutant(
+        "a batch of any number of orders is taken into the log",
+        CATALOG + "requests.py",
+        "    if len(batch.orders) > CALL_ITEMS_MAX:\n",
+        "    if False:\n",
+        ("tests/test_catalog.py",),
     ),
     # The order tier.
     Mutant(

@@ -33,6 +33,7 @@ from twstock.errors import (
     Unavailable,
 )
 from twstock.market import (
+    CALL_ITEMS_MAX,
     PRICE_CENTS_MAX,
     QUANTITY_MAX,
     Batch,
@@ -391,6 +392,22 @@ def test_a_malformed_batch_is_refused(scene: Scene, wrong: Order) -> None:
     scene.member.holds_back = True
     with pytest.raises(InvalidRequest):
         result_of(scene.catalog.trade(batch(1, order("fine"), wrong)))
+
+
+def test_a_batch_of_too_many_orders_is_refused(scene: Scene) -> None:
+    """It does not reach the log. One of as many as any order leader may send is taken, whatever
+    is configured here: the leader may have been started with other settings.
+    """
+    result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
+    orders = [order(f"k{number}", 1, "Nobody") for number in range(CALL_ITEMS_MAX + 1)]
+    assert LIMITS.batch_orders_max < CALL_ITEMS_MAX
+    answer = result_of(scene.catalog.trade(batch(1, *orders[1:])))
+    assert isinstance(answer, Verdicts)
+    assert len(answer.verdicts) == CALL_ITEMS_MAX
+    scene.member.holds_back = True
+    with pytest.raises(InvalidRequest, match="batch: expected at most"):
+        result_of(scene.catalog.trade(batch(2, *orders)))
+    assert scene.member.proposed == []
 
 
 @pytest.mark.parametrize("error", [DiskFull("full"), NotLeader(2), OutcomeUnknown("lost")])

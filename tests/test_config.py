@@ -23,8 +23,10 @@ from twstock.config import (
 from twstock.consistency import ENTRY_BYTES, ROW_BYTES, SEGMENT_BYTES_MIN
 from twstock.errors import ConfigError
 from twstock.market import (
+    CALL_ITEMS_MAX,
     PRICE_CENTS_MAX,
     QUANTITY_MAX,
+    Batch,
     ChangeKind,
     Order,
     Side,
@@ -35,6 +37,7 @@ from twstock.market import (
 from twstock.replication.messages import Entry, EntryKind, Membership, Timings
 from twstock.rpc import calls
 from twstock.rpc.wire import methods, replicas, trading
+from twstock.rpc.wire.commands import encode_catalog_command, encode_order_record
 from twstock.tomltext import render
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
@@ -97,6 +100,7 @@ def with_room(limits):
         limits,
         segment_bytes=max(limits.segment_bytes, SEGMENT_BYTES_MIN),
         message_bytes_max=max(limits.message_bytes_max, 2**52),
+        batch_orders_max=min(limits.batch_orders_max, CALL_ITEMS_MAX),
         cache_lease_s=Limits().cache_lease_s,
     )
 
@@ -314,6 +318,14 @@ def test_what_no_message_could_hold_is_refused(lines: str, words: str) -> None:
         parse(f"{GOOD}{lines}")
 
 
+def test_a_batch_is_no_larger_than_every_member_takes() -> None:
+    """Whatever the others' settings are at the moment."""
+    wide = f"{GOOD}[limits]\nmessage_bytes_max = 16777216\nbatch_orders_max = "
+    assert parse(f"{wide}{CALL_ITEMS_MAX}").limits.batch_orders_max == CALL_ITEMS_MAX
+    with pytest.raises(ConfigError, match=r"limits\.batch_orders_max: expected at most 4096"):
+        parse(f"{wide}{CALL_ITEMS_MAX + 1}")
+
+
 def test_what_is_sent_in_one_piece_may_fill_half_a_message() -> None:
     """To the byte."""
     most = (Limits().message_bytes_max // 2) - 2000 * ENTRY_BYTES
@@ -335,9 +347,13 @@ def test_nothing_takes_more_of_a_message_than_is_counted() -> None:
         "listed trade": lambda n: methods.LIST_ORDERS.encode_answer(calls.Orders((trade,) * n, 1)),
         "stock": lambda n: methods.LIST_STOCKS.encode_answer(calls.Stocks((stock,) * n, "")),
         "change": lambda n: methods.LIST_CHANGES.encode_answer(calls.Changes((change,) * n)),
+        "batch": lambda n: encode_catalog_command(Batch(1, 1, 1, 1, 1, (LONGEST,) * n)),
+        "record": lambda n: encode_order_record((trade,) * n),
     }
     for name, encode in rows.items():
         assert len(encode(101)) - len(encode(1)) <= 100 * ROW_BYTES, name
+    for name in ("batch", "record"):  # a command may be as large as configured, and no larger
+        assert len(rows[name](100)) <= 100 * ROW_BYTES, name
     entry = Entry(2**53, 2**53, EntryKind.COMMAND, b"x" * 2**20)
     [pb] = replicas.entries([entry])
     assert pb.ByteSize() + 8 - len(entry.payload) <= ENTRY_BYTES

@@ -223,6 +223,20 @@ def test_full_disk_refuses_commands_and_keeps_the_lead(tmp_path: Path) -> None:
     assert group.leader == 3
 
 
+def test_a_command_that_no_message_could_bring_to_the_others_is_refused(group: Group) -> None:
+    """In the leader's log it would be sent in vain for ever, after restarts too. What may be sent
+    in one piece commits, to the byte.
+    """
+    group.run_until(lambda: group.leader == 3)
+    most, before = group.limits.piece_bytes_max, group.member(3).status().last_index
+    with pytest.raises(InvalidRequest, match=f"command: expected at most {most} bytes"):
+        group.member(3).propose(bytes(most + 1))
+    assert group.member(3).status().last_index == before
+    assert propose(group, bytes(most)) == 1
+    group.run(0.5)
+    assert [len(member.machine.words) for member in group.network.members.values()] == [1, 1, 1]
+
+
 def test_failed_write_ends_the_process(group: Group) -> None:
     """An I/O error of the log is a panic; the entry is never acknowledged."""
     group.run_until(lambda: group.leader == 3)

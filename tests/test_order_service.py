@@ -414,6 +414,7 @@ def test_business_refusals_are_answers(service: Service) -> None:
     "request_",
     [
         PlaceOrder("k" * 256, "A", "buy", 1),
+        PlaceOrder("\u00e9" * 128, "A", "buy", 1),
         PlaceOrder("k", "A", "buy", QUANTITY_MAX + 1),
     ],
 )

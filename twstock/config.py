@@ -152,6 +152,13 @@ class Limits:
     disk_hung_s: float = 0.5
     views_every_s: float = 0.5
 
+    @property
+    def piece_bytes_max(self) -> int:
+        """The most that is sent in one piece: half of a message. The other half is for what else
+        a message says.
+        """
+        return self.message_bytes_max // 2
+
 
 @dataclass(frozen=True, slots=True)
 class Cluster:

@@ -7,7 +7,7 @@ first long entry, or in an election.
 from typing import TYPE_CHECKING
 
 from twstock.errors import ConfigError
-from twstock.market import KEY_CHARS_MAX, NAME_CHARS_MAX
+from twstock.market import CALL_ITEMS_MAX, KEY_CHARS_MAX, NAME_CHARS_MAX
 
 if TYPE_CHECKING:
     from twstock.config import Address, Cluster
@@ -42,10 +42,12 @@ def check(cluster: "Cluster") -> None:
 
 
 def _check_messages(cluster: "Cluster") -> None:
-    """Half of a message holds what is sent in one piece; the other half is for what else a
-    message says. A message that is too large is never sent, however often that is tried.
+    """What is sent in one piece has to fit: a message that is too large is never sent, however
+    often that is tried. ``Member.propose`` holds every command to the same bound.
     """
     limits, timings = cluster.limits, cluster.timings
+    if limits.batch_orders_max > CALL_ITEMS_MAX:
+        raise ConfigError(f"limits.batch_orders_max: expected at most {CALL_ITEMS_MAX}")
     entries = max(timings.append_entries_max, limits.fetch_entries_max)
     half = f"half of limits.message_bytes_max, which is {limits.message_bytes_max}"
     needed = {
@@ -57,7 +59,7 @@ def _check_messages(cluster: "Cluster") -> None:
         f"limits.page_max: {limits.page_max} rows": limits.page_max * ROW_BYTES,
     }
     for what, size in needed.items():
-        if size > limits.message_bytes_max // 2:
+        if size > limits.piece_bytes_max:
             raise ConfigError(f"{what} may take {size} bytes of a message, more than {half}")
 
 

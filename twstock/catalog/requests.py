@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 
 from twstock.errors import InvalidRequest, Unavailable
 from twstock.market import (
+    CALL_ITEMS_MAX,
     KEY_CHARS_MAX,
     NAME_CHARS_MAX,
     PRICE_CENTS_MAX,
@@ -22,7 +23,9 @@ _COUNTED = (ChangeKind.ADD, ChangeKind.RESTOCK)
 
 
 def check_batch(batch: Batch) -> None:
-    """Refuse what no order leader would send: it must not reach the log."""
+    """Refuse what no order leader would send, whatever its settings: it must not reach the log."""
+    if len(batch.orders) > CALL_ITEMS_MAX:
+        raise InvalidRequest("batch", f"expected at most {CALL_ITEMS_MAX} orders")
     for order in batch.orders:
         if not 0 < len(order.key) <= KEY_CHARS_MAX:
             raise InvalidRequest("key", f"expected 1 to {KEY_CHARS_MAX} characters")

@@ -310,7 +310,7 @@ class _Results:
 
 def _check(request: PlaceOrder) -> None:
     """Refuse what no front-end would send: it must not reach the log."""
-    if len(request.key) > KEY_CHARS_MAX:
-        raise InvalidRequest("idempotency_key", f"expected at most {KEY_CHARS_MAX} characters")
+    if len(request.key.encode()) > KEY_CHARS_MAX:  # batches are reckoned in bytes (``ROW_BYTES``)
+        raise InvalidRequest("idempotency_key", f"expected at most {KEY_CHARS_MAX} bytes")
     if request.quantity > QUANTITY_MAX:
         raise InvalidRequest("number_of_items", f"expected at most {QUANTITY_MAX}")

@@ -16,7 +16,6 @@ from twisted.python.failure import Failure
 from twstock.config import Limits
 from twstock.errors import (
     CorruptStorage,
-    DiskFull,
     NotLeader,
     Overloaded,
     StorageError,
@@ -32,7 +31,7 @@ from twstock.replication.formation import Formation
 from twstock.replication.messages import Committed, Membership, Timings
 from twstock.replication.peercalls import PeerCalls
 from twstock.replication.replica import Replica
-from twstock.replication.room import LEADER_LEAVES_BYTES, ROOM_KEPT_BYTES, command_bytes
+from twstock.replication.room import ROOM_KEPT_BYTES, check_command, check_leader, command_bytes
 from twstock.replication.standing import Role
 from twstock.replication.storage import Loaded, Storage
 from twstock.replication.transport import Transport
@@ -253,17 +252,17 @@ class Member(Service):
     def propose(self, payload: bytes) -> "Deferred[Any]":
         """Replicate a command; fires with its result when it is committed and applied here.
 
-        Raises NotLeader, Unavailable, DiskFull or Overloaded, and has then done nothing;
-        fails with OutcomeUnknown when leadership is lost on the way.
+        Raises NotLeader, Unavailable, DiskFull, Overloaded, or InvalidRequest for what is too large
+        to be sent, and has then done nothing; fails with OutcomeUnknown when leadership is lost.
         """
         driver = self._running()
+        check_command(len(payload), self._limits.piece_bytes_max)
         self.check_room(command_bytes(len(payload)))
         return driver.propose(payload)
 
     def check_room(self, bytes_more: int = 0) -> None:
         """Raise DiskFull or Overloaded when a command would be refused now."""
-        if self._room_bytes() < max(ROOM_KEPT_BYTES, bytes_more + LEADER_LEAVES_BYTES):
-            raise DiskFull("disk full")
+        check_leader(bytes_more, self._room_bytes())
         if self._database.backlog > BACKLOG_MAX:
             raise Overloaded("applied state is saved too slowly")
 

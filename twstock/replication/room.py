@@ -1,13 +1,14 @@
-"""Room in the log: what a write takes of it, and what commands leave of it for elections.
+"""Room in the log and in messages: what a write takes, and what commands leave for elections.
 
-A full disk refuses commands and nothing else. A write that finds no room ends the process, so
-whether entries fit is asked of their own size before they are stepped or proposed.
+A full disk refuses commands and nothing else. A write that finds no room ends the process, and an
+entry that no message can bring to the others stops the group for good, so whether entries fit is
+asked of their own size before they are stepped or proposed.
 """
 
 from collections.abc import Sequence
 from itertools import dropwhile
 
-from twstock.errors import DiskFull
+from twstock.errors import DiskFull, InvalidRequest
 from twstock.replication.log import Log
 from twstock.replication.messages import Entry, EntryKind
 from twstock.replication.records import END_BYTES, ENTRY_OVERHEAD_BYTES
@@ -31,6 +32,20 @@ def written_bytes(entries: Sequence[Entry]) -> int:
 def command_bytes(payload_bytes: int, entries: int = 1) -> int:
     """The same of so many entries by the size of all their payloads; none take nothing."""
     return payload_bytes + entries * ENTRY_OVERHEAD_BYTES + END_BYTES if entries else 0
+
+
+def check_command(payload_bytes: int, piece_bytes_max: int) -> None:
+    """Raise InvalidRequest for a command that may be too large to be sent to the others: it would
+    be in the leader's log for ever, and nothing behind it could commit.
+    """
+    if payload_bytes > piece_bytes_max:
+        raise InvalidRequest("command", f"expected at most {piece_bytes_max} bytes")
+
+
+def check_leader(bytes_more: int, room_bytes: int) -> None:
+    """Raise DiskFull if a command that takes so many bytes leaves too little room."""
+    if room_bytes < max(ROOM_KEPT_BYTES, bytes_more + LEADER_LEAVES_BYTES):
+        raise DiskFull("disk full")
 
 
 def check_follower(entries: Sequence[Entry], log: Log, room_bytes: int) -> None:
