@@ -765,6 +765,13 @@ MUTANTS = (
         "    if False:\n",
         ("tests/test_catalog.py",),
     ),
+    Mutant(
+        "an absurd epoch is believed",
+        CATALOG + "service.py",
+        "        requests.check_epoch(request, self._state.fence)\n",
+        "",
+        ("tests/test_catalog.py",),
+    ),
     # The order tier.
     Mutant(
         "a batch is taken back in doubt",

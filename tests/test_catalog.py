@@ -46,6 +46,7 @@ from twstock.market import (
     Verdict,
 )
 from twstock.replication.member import Member
+from twstock.replication.messages import TERMS_AHEAD_MAX
 from twstock.rpc import calls
 from twstock.rpc.calls import (
     AtOnce,
@@ -341,6 +342,30 @@ def test_a_batch_of_a_replaced_leader_is_refused(scene: Scene) -> None:
         result_of(scene.catalog.trade(batch(1, order("k"), epoch=1)))
     with pytest.raises(StaleEpoch):
         result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
+
+
+def test_an_epoch_that_no_election_can_have_led_to_is_refused(scene: Scene) -> None:
+    """Believed once, it would fence every order leader to come off. The highest that may be
+    believed is, and goes on from there.
+    """
+    result_of(scene.catalog.begin_epoch(BeginEpoch(5, 0)))
+    scene.member.holds_back = True
+    for absurd in (5 + TERMS_AHEAD_MAX + 1, 2**40, 2**63 - 1):
+        with pytest.raises(InvalidRequest, match="epoch: no election"):
+            result_of(scene.catalog.begin_epoch(BeginEpoch(absurd, 0)))
+    assert scene.member.proposed == []
+    scene.member.holds_back = False
+    result_of(scene.catalog.begin_epoch(BeginEpoch(5 + TERMS_AHEAD_MAX, 0)))
+    assert scene.member.machine.fence == 5 + TERMS_AHEAD_MAX
+
+
+def test_a_batch_raises_no_fence(scene: Scene) -> None:
+    """Whatever its epoch is."""
+    result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
+    for epoch in (2, 2**40):
+        with pytest.raises(StaleEpoch):
+            result_of(scene.catalog.trade(batch(1, order("k"), epoch=epoch)))
+    assert scene.member.machine.fence == 1
 
 
 def test_listing_again_does_not_make_the_log_grow(scene: Scene) -> None:

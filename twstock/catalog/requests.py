@@ -10,11 +10,13 @@ from twstock.market import (
     PRICE_CENTS_MAX,
     QUANTITY_MAX,
     Batch,
+    BeginEpoch,
     ChangeKind,
     ChangeRequest,
     Stock,
     is_stock_name,
 )
+from twstock.replication.messages import TERMS_AHEAD_MAX
 from twstock.rpc.calls import AwaitPublished, PlaceOrder, Register
 
 _URL_CHARS_MAX = 255
@@ -33,6 +35,14 @@ def check_batch(batch: Batch) -> None:
             raise InvalidRequest("name", f"expected at most {NAME_CHARS_MAX} characters")
         if not 1 <= order.quantity <= QUANTITY_MAX:
             raise InvalidRequest("quantity", f"expected 1 to {QUANTITY_MAX}")
+
+
+def check_epoch(request: BeginEpoch, fence: int) -> None:
+    """Refuse an epoch that no election of order replicas can have led to: the fence never sinks
+    again, and no order leader would reach it.
+    """
+    if request.epoch > fence + TERMS_AHEAD_MAX:
+        raise InvalidRequest("epoch", f"no election can have led from {fence} to it")
 
 
 def check_register(request: Register, fronts: Collection[int]) -> None:

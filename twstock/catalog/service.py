@@ -214,6 +214,7 @@ class Catalog:
         committed is published first.
         """
         self._check_leads()
+        requests.check_epoch(request, self._state.fence)
         listed = self._listed(request) or self._accepted(await self._propose(request))
         assert isinstance(listed, ExecutedTrades)
         await self._publisher.everything()
