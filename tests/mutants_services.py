@@ -772,6 +772,34 @@ MUTANTS = (
         "",
         ("tests/test_catalog.py",),
     ),
+    Mutant(
+        "one call brings any number of orders",
+        ORDER + "service.py",
+        "        if len(request.orders) > CALL_ITEMS_MAX:\n",
+        "        if False:\n",
+        ("tests/test_order_service.py",),
+    ),
+    Mutant(
+        "one call asks about any number of versions",
+        CATALOG + "requests.py",
+        "    if len(request.versions) > CALL_ITEMS_MAX:\n",
+        "    if False:\n",
+        ("tests/test_catalog.py",),
+    ),
+    Mutant(
+        "a leader asks about more than a catalog takes",
+        ORDER + "leading.py",
+        "min(limits.page_max, CALL_ITEMS_MAX)",
+        "limits.page_max",
+        ("tests/test_leading.py",),
+    ),
+    Mutant(
+        "whatever a stranger calls itself is remembered",
+        DISK + "peercalls.py",
+        "name[:STRANGER_CHARS_MAX] for name in names",
+        "name for name in names",
+        ("tests/test_member.py",),
+    ),
     # The order tier.
     Mutant(
         "a batch is taken back in doubt",

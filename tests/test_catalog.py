@@ -592,6 +592,15 @@ def test_nobody_waits_for_what_is_not_committed(scene: Scene, versions: dict[str
         result_of(scene.catalog.await_published(AwaitPublished({"GameStart": 1, **versions})))
 
 
+def test_more_versions_than_an_order_leader_asks_about_are_refused(scene: Scene) -> None:
+    """Each is looked up; as many as any leader asks about at once are, whether there are or not."""
+    versions = {f"S{number}": 1 for number in range(CALL_ITEMS_MAX)}
+    with pytest.raises(Unavailable):
+        result_of(scene.catalog.await_published(AwaitPublished(versions)))
+    with pytest.raises(InvalidRequest, match="versions: expected at most"):
+        result_of(scene.catalog.await_published(AwaitPublished(versions | {"GameStart": 0})))
+
+
 def test_a_batch_at_once_waits_for_its_commit(scene: Scene) -> None:
     """An answer means that the outcomes are durable."""
     result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))

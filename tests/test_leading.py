@@ -21,6 +21,7 @@ from twstock.errors import (
     Unavailable,
 )
 from twstock.market import (
+    CALL_ITEMS_MAX,
     Batch,
     BatchResult,
     BeginEpoch,
@@ -182,6 +183,7 @@ class Desk:
         self.catalog = Catalog()
         self.orders = Orders()
         self.panics: list[Failure] = []
+        self.limits = Limits(orders_waiting_max=4, batch_orders_max=2, publication_questions_max=2)
 
     def lead(self, epoch: int) -> Leading:
         """Begin a term."""
@@ -190,7 +192,7 @@ class Desk:
             self.orders,
             self.catalog,
             self.clock,
-            Limits(orders_waiting_max=4, batch_orders_max=2, publication_questions_max=2),
+            self.limits,
             lambda: 1000,
             self.panics.append,
         )
@@ -754,6 +756,15 @@ def test_questions_are_bounded_and_what_is_more_gathers(desk: Desk) -> None:
     assert desk.catalog.asked[1][0] == {"FishCo": 1, "GameStart": 3}
     desk.catalog.publish()
     assert [len(result) for result in results] == [1, 1, 1, 1]
+
+
+def test_no_question_is_larger_than_every_catalog_takes(desk: Desk) -> None:
+    """Whatever a page may have here."""
+    desk.limits = replace(desk.limits, page_max=2 * CALL_ITEMS_MAX)
+    leading = hiding(desk)
+    leading._unpublished.learn({f"S{number}": 1 for number in range(CALL_ITEMS_MAX + 1)})
+    asked = leading._unpublished.ask(), leading._unpublished.ask()
+    assert [len(question.versions) for question in asked if question] == [CALL_ITEMS_MAX, 1]
 
 
 def test_a_retry_waits_for_the_caches_too(desk: Desk) -> None:

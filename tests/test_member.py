@@ -34,6 +34,7 @@ from twstock.replication.messages import (
     Transfer,
     VoteRequest,
 )
+from twstock.replication.peercalls import STRANGER_CHARS_MAX
 from twstock.replication.room import ROOM_KEPT_BYTES
 from twstock.replication.storage import MemoryStorage
 from twstock.rpc.calls import Envelope, Fetch, Peer
@@ -264,6 +265,19 @@ def test_message_of_a_stranger_is_refused(group: Group, wrong: dict[str, object]
     fetching = Deferred.fromCoroutine(group.member(1).fetch(Fetch(peer, 0)))
     assert failure_of(fetching)[0].check(InvalidRequest)
     assert group.member(1).term() < 2**60
+
+
+def test_strangers_are_told_of_once_and_in_brief(group: Group) -> None:
+    """What they call themselves may fill a message, and is remembered."""
+    group.run_until(lambda: group.leader == 3)
+    with capturedLogs() as logged:
+        for _ in range(2):
+            for cluster_id in ("x" * 1_000_000, "y" * 1_000_000):
+                fetch = Fetch(Peer("z" * 1_000_000, cluster_id, 1, 1), 0)
+                refused = failure_of(Deferred.fromCoroutine(group.member(2).fetch(fetch)))
+                assert refused[0].check(InvalidRequest)
+    short = [Peer("z" * STRANGER_CHARS_MAX, letter * STRANGER_CHARS_MAX, 1, 1) for letter in "xy"]
+    assert [event["peer"] for event in logged] == short
 
 
 ABSURD = 2**63 - 1

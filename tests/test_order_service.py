@@ -24,7 +24,17 @@ from twstock.errors import (
     TwstockError,
     Unavailable,
 )
-from twstock.market import QUANTITY_MAX, Batch, BatchResult, BeginEpoch, Order, Outcome, Side, Trade
+from twstock.market import (
+    CALL_ITEMS_MAX,
+    QUANTITY_MAX,
+    Batch,
+    BatchResult,
+    BeginEpoch,
+    Order,
+    Outcome,
+    Side,
+    Trade,
+)
 from twstock.order.service import KEYS_PAGE, KEYS_PAUSE_S, OrderService
 from twstock.order.state import OrderState
 from twstock.order.tables import OrderTables, by_keys, by_number, page
@@ -422,6 +432,20 @@ def test_malformed_orders_never_reach_the_log(service: Service, request_: PlaceO
     """What no front-end would send is refused with the field at fault."""
     with pytest.raises(InvalidRequest):
         service.ask(service.orders.order(request_))
+    assert service.orders.last_number() == 0
+
+
+def test_more_orders_than_a_front_end_sends_are_refused(service: Service) -> None:
+    """All of them, before any is looked at: they would keep the leader from its heartbeats. As
+    many as any front-end may send are taken, whatever is configured here.
+    """
+    assert Limits().batch_orders_max < CALL_ITEMS_MAX
+    wrong = PlaceOrder("k", "A", "hold", 1)
+    taken = service.ask(service.orders.place_orders(PlaceOrders((wrong,) * CALL_ITEMS_MAX)))
+    assert len(taken.results) == CALL_ITEMS_MAX
+    order = PlaceOrder("k", "A", "buy", 1)
+    with pytest.raises(InvalidRequest, match="orders: expected at most"):
+        service.ask(service.orders.place_orders(PlaceOrders((order,) * (CALL_ITEMS_MAX + 1))))
     assert service.orders.last_number() == 0
 
 

@@ -57,8 +57,11 @@ def check_register(request: Register, fronts: Collection[int]) -> None:
 
 def check_committed(request: AwaitPublished, find: Callable[[str], Stock | None]) -> None:
     """Wait for nothing that is not there: it might never come. Whoever asks knows of it from
-    a commit, which a leader has unless it was replaced: Unavailable.
+    a commit, which a leader has unless it was replaced: Unavailable. InvalidRequest for more
+    than an order leader asks about at once.
     """
+    if len(request.versions) > CALL_ITEMS_MAX:
+        raise InvalidRequest("versions", f"expected at most {CALL_ITEMS_MAX}")
     for name, version in request.versions.items():
         stock = find(name)
         if stock is None or stock.version < version:

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from twstock.config import Limits
 from twstock.errors import InvalidRequest, TwstockError, Unavailable
 from twstock.market import (
+    CALL_ITEMS_MAX,
     KEY_CHARS_MAX,
     QUANTITY_MAX,
     Refusal,
@@ -115,8 +116,11 @@ class OrderService:
 
     async def place_orders(self, request: PlaceOrders, until: float = inf) -> Placements:
         """PlaceOrders: each order has its own outcome. One that cannot be begun until the
-        caller's deadline (seconds of the clock) is not begun at all.
+        caller's deadline (seconds of the clock) is not begun at all. Raises InvalidRequest for
+        more than a front-end of any settings sends: they would keep the reactor from all else.
         """
+        if len(request.orders) > CALL_ITEMS_MAX:
+            raise InvalidRequest("orders", f"expected at most {CALL_ITEMS_MAX}")
         leading = self._leading
         if leading is None or self._member.is_giving_way():
             raise self._member.not_leading()

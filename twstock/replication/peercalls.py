@@ -26,6 +26,8 @@ from twstock.rpc.calls import Envelope, Fetch, Peer
 
 STRANGERS_MAX = 100
 """How many peers of other clusters or incarnations are remembered, to be logged once."""
+STRANGER_CHARS_MAX = 100
+"""How much is remembered of the names of their groups and clusters, which may fill a message."""
 
 
 class PeerCalls:
@@ -125,7 +127,10 @@ class PeerCalls:
             raise InvalidRequest("peer", "another cluster, group or incarnation")
 
     def _warn_of(self, stranger: Peer) -> None:
-        """Once for each: a stranger may go on for ever."""
+        """Once for each: a stranger may go on for ever, and call itself anything."""
+        names = stranger.group, stranger.cluster_id
+        group, cluster_id = (name[:STRANGER_CHARS_MAX] for name in names)
+        stranger = replace(stranger, group=group, cluster_id=cluster_id)
         if stranger not in self._strangers and len(self._strangers) < STRANGERS_MAX:
             self._strangers.add(stranger)
             self._log.warn("refuses messages of {peer}: it is not in this group", peer=stranger)
