@@ -800,6 +800,34 @@ MUTANTS = (
         "name for name in names",
         ("tests/test_member.py",),
     ),
+    Mutant(
+        "a quota that is used up ends the process",
+        DISK + "database.py",
+        "        if code in _MAY_BE_FULL:\n",
+        "        if False:\n",
+        ("tests/test_database.py",),
+    ),
+    Mutant(
+        "an I/O error is a full disk",
+        DISK + "database.py",
+        "            return self._has_no_room(self._path.parent)\n",
+        "            return True\n",
+        ("tests/test_database.py",),
+    ),
+    Mutant(
+        "what a full disk refused is kept twice",
+        DISK + "database.py",
+        '                connection.execute("ROLLBACK")\n',
+        '                connection.execute("COMMIT")\n',
+        ("tests/test_database.py",),
+    ),
+    Mutant(
+        "a probe leaves a file behind",
+        DISK + "disk.py",
+        "            files.unlink(probe)\n",
+        "            pass\n",
+        ("tests/test_database.py",),
+    ),
     # The order tier.
     Mutant(
         "a batch is taken back in doubt",

@@ -2,6 +2,8 @@
 end, and the operator is told what helps.
 """
 
+import errno
+import resource
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -13,27 +15,34 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from tests.disks import SimulatedDisk
 from tests.members import ClockThreads
 from twstock.catalog.tables import CatalogTables
 from twstock.errors import CorruptStorage, CorruptTables, StorageUnavailable, Unavailable
 from twstock.replication.database import FULL_PAUSE_S, SAVE_EVERY_S, Database, Tables
+from twstock.replication.disk import has_no_room
 
 ADVICE = "it can be deleted, the log rebuilds it"
 PAGE_BYTES = 4096
 
 
 class Rows:
-    """Changes are blobs, one row each; ``saves`` counts the attempts."""
+    """Changes are blobs, one row each; ``saves`` counts the attempts, and ``complaint`` names
+    SQLite's error in the midst of one.
+    """
 
     schema = "CREATE TABLE IF NOT EXISTS rows (content BLOB) STRICT;"
 
     def __init__(self) -> None:
         self.saves = 0
+        self.complaint = ""
 
     def save(self, connection: sqlite3.Connection, changes: Sequence[object]) -> None:
         """One insert each."""
         self.saves += 1
         connection.executemany("INSERT INTO rows VALUES (?)", [(change,) for change in changes])
+        if self.complaint:
+            raise complaint_of(self.complaint)
 
     def extent(self, connection: sqlite3.Connection) -> tuple[int | str, ...]:
         """How many there are."""
@@ -41,15 +50,29 @@ class Rows:
         return (count,)
 
 
+def complaint_of(name: str) -> sqlite3.OperationalError:
+    """What SQLite raises."""
+    error = sqlite3.OperationalError("as it is")
+    error.sqlite_errorcode, error.sqlite_errorname = getattr(sqlite3, name), name
+    return error
+
+
 class Scene:
-    """A database whose file may not grow when ``limit_pages`` says so."""
+    """A database whose file may not grow when ``limit_pages`` says so; ``room`` is whether anything
+    else may be written.
+    """
 
     def __init__(self, path: Path, tables: Tables | None = None) -> None:
         self.clock = Clock()
+        self.path = path
         self.rows = Rows()
         self.saved: list[int] = []
+        self.room = True
+        self.probed: list[Path] = []
         threads: Any = ClockThreads(self.clock)
-        self.database = Database(path, tables or self.rows, threads, self.deliver, self.panic)
+        self.database = Database(
+            path, tables or self.rows, threads, self.deliver, self.panic, self.has_no_room
+        )
         self.database.on_saved = self.saved.append
 
     def deliver(self, function: Callable[..., object], *args: Any) -> None:
@@ -59,6 +82,11 @@ class Scene:
     def panic(self, failure: Any) -> None:
         """No test of this file wants one."""
         failure.raiseException()
+
+    def has_no_room(self, directory: Path) -> bool:
+        """What a probe would find."""
+        self.probed.append(directory)
+        return not self.room
 
     def limit_pages(self, pages: int) -> None:
         """The disk has room for so many."""
@@ -121,6 +149,79 @@ def test_a_full_disk_postpones(scene: Scene) -> None:
     scene.run(FULL_PAUSE_S + 0.1)
     assert (scene.database.full, scene.database.backlog, scene.count()) == (False, 0, 10)
     assert scene.saved[-1] == 10
+
+
+MAY_BE_FULL = ["SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_SHMMAP"]
+
+
+@pytest.mark.parametrize("name", MAY_BE_FULL)
+def test_a_quota_that_is_used_up_postpones(scene: Scene, name: str) -> None:
+    """SQLite calls it an I/O error; nothing else can be written either. Nothing is lost, nor
+    there twice.
+    """
+    scene.rows.complaint, scene.room = name, False
+    scene.database.record(1, b"one", b"1")
+    scene.run(0.2)
+    scene.database.record(2, b"two", b"2")
+    scene.run(FULL_PAUSE_S)
+    assert (scene.database.full, scene.database.saved_index, scene.count()) == (True, 0, 0)
+    assert set(scene.probed) == {scene.path.parent}
+    scene.rows.complaint = ""
+    scene.run(FULL_PAUSE_S + 0.1)
+    assert (scene.database.full, scene.database.saved_index, scene.count()) == (False, 2, 2)
+
+
+@pytest.mark.parametrize("name", [*MAY_BE_FULL, "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_READ"])
+def test_a_failing_disk_with_room_ends_the_process(scene: Scene, name: str) -> None:
+    """So does a failed flush, whatever room there is: nothing is tried again after one."""
+    scene.rows.complaint, scene.room = name, name in MAY_BE_FULL
+    scene.database.record(1, b"one", b"1")
+    with pytest.raises(sqlite3.OperationalError, match="as it is"):
+        scene.run(0.2)
+    assert not scene.database.full
+
+
+def test_what_a_real_write_was_refused_is_saved_later(scene: Scene) -> None:
+    """The system refuses to let the file grow, and SQLite says what it says of a quota."""
+    scene.database.record(1, b"one", b"1")
+    scene.run(0.2)
+    scene.room = False
+    scene.database.record(2, b"two", bytes(100_000))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = scene.path.with_name("applied.sqlite-wal").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        scene.run(0.2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert scene.probed
+    assert (scene.database.full, scene.database.saved_index, scene.count()) == (True, 1, 1)
+    scene.run(FULL_PAUSE_S + 0.1)
+    assert (scene.database.full, scene.database.saved_index, scene.count()) == (False, 2, 2)
+
+
+@pytest.mark.parametrize("call", ["open", "pwrite", "fsync"])
+@pytest.mark.parametrize("failure", [errno.EDQUOT, errno.ENOSPC, errno.EIO])
+def test_only_want_of_space_is_no_room(call: str, failure: int) -> None:
+    """Whichever call of the probe tells of it; the probe leaves nothing behind."""
+    disk = SimulatedDisk()
+    assert not has_no_room(Path("/data"), disk)
+    disk.fail_at, disk.failure = len(disk.log) + 1 + disk.log.index(call), failure
+    assert has_no_room(Path("/data"), disk) == (failure != errno.EIO)
+    assert disk.names(Path("/data")) == []
+
+
+def test_a_short_write_of_a_probe_says_nothing() -> None:
+    """The next one tells why it was short."""
+    disk = SimulatedDisk()
+    disk.fail_at, disk.failure = 2, "short"
+    assert not has_no_room(Path("/data"), disk)
+    assert disk.log == ["open", "pwrite", "pwrite", "fsync", "unlink"]
+
+
+def test_a_little_space_is_no_room() -> None:
+    """SQLite asks for a page at a time, and some files have one left when others have none."""
+    assert has_no_room(Path("/data"), SimulatedDisk(8 * PAGE_BYTES))
 
 
 # --- opening -----------------------------------------------------------------------------------
@@ -219,9 +320,7 @@ def complaint(scene: Scene, name: str) -> Failure:
     """What comes of a complaint of SQLite's while the state is loaded."""
 
     def fail(_connection: sqlite3.Connection, _digest: bytes) -> None:
-        error = sqlite3.OperationalError("as it is")
-        error.sqlite_errorcode, error.sqlite_errorname = getattr(sqlite3, name), name
-        raise error
+        raise complaint_of(name)
 
     failure: Failure = scene.load(fail)
     return failure

@@ -14,6 +14,7 @@ import pytest
 from tests.cluster_fixture import SMALL, Cluster, ask, wait_until
 from tests.ledger import Attempt, check
 from twstock.market import KEY_CHARS_MAX, NAME_CHARS_MAX
+from twstock.replication.disk import has_no_room
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 MIB = 1024 * 1024
@@ -134,3 +135,14 @@ def test_a_full_disk_refuses_orders_and_nothing_else(tmp_path):
         final = {NAME: cluster.stock(NAME)["quantity"]}
         assert check(history, cluster.log("order-1"), {NAME: 5}, final) == []
         cluster.down()
+
+
+def test_a_full_file_system_has_no_room(tmp_path):
+    """A probe finds what a real one says, and leaves nothing there."""
+    with contextlib.closing(SmallDisk(tmp_path)) as disk:
+        assert not has_no_room(disk.path)
+        disk.fill()
+        assert has_no_room(disk.path)
+        disk.free()
+        assert not has_no_room(disk.path)
+        assert list(disk.path.iterdir()) == []

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from twstock.errors import CorruptTables, StorageUnavailable, TwstockError, Unavailable
 from twstock.process import Threads, in_thread
+from twstock.replication.disk import has_no_room
 from twstock.rows import add_checksums, checksum
 
 T = TypeVar("T")
@@ -26,6 +27,11 @@ FULL_PAUSE_S = 1.0
 SAVE_EVERY_S = 0.1
 """How much time is saved in one transaction. Nobody waits for it: after a crash the log has what
 is missing, and each transaction costs as much as saving ten orders."""
+_MAY_BE_FULL = frozenset(
+    {sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP}
+)
+"""As what SQLite reports a quota that is used up, and a full disk when its shared memory has to
+grow. A failed flush is not among them: nothing is tried again after one."""
 _PRIMARY_CODE = 0xFF
 """The bits of an extended result code that say of which kind it is."""
 _MAY_PASS = frozenset(
@@ -59,7 +65,9 @@ class Tables(Protocol):
 
 
 class Database:
-    """Saves what was applied since it last saved, in one transaction."""
+    """Saves what was applied since it last saved, in one transaction. ``has_no_room`` tells whether
+    nothing can be written into a directory for want of space; it blocks.
+    """
 
     _log = Logger()
 
@@ -70,12 +78,14 @@ class Database:
         threads: Threads,
         deliver: Callable[..., None],
         panic: Callable[[Failure], None],
+        has_no_room: Callable[[Path], bool] = has_no_room,
     ) -> None:
         self._path = path
         self._tables = tables
         self._threads = threads
         self._deliver = deliver
         self._panic = panic
+        self._has_no_room = has_no_room
         self._connection: sqlite3.Connection | None = None
         self._waiting: list[object] = []
         self._latest: tuple[int, bytes] = (0, b"")
@@ -230,18 +240,34 @@ class Database:
         try:
             self._store(latest, changes)
         except sqlite3.Error as error:
-            if _is_damage(error):
-                self._deliver(self._panic, Failure(_damaged(self._path, error)))
-            elif getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
-                self._deliver(self._panic, Failure())
-            else:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                self._deliver(self._postpone, changes)
+            self._not_stored(connection, error, changes)
         except Exception:
             self._deliver(self._panic, Failure())
         else:
             self._deliver(self._saved, latest[0])
+
+    def _not_stored(
+        self, connection: sqlite3.Connection, error: sqlite3.Error, changes: list[object]
+    ) -> None:
+        """In the thread: what a full disk refused waits, anything else ends the process."""
+        try:
+            if _is_damage(error):
+                raise _damaged(self._path, error) from error
+            if not self._is_full(error):
+                raise error
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except Exception:
+            self._deliver(self._panic, Failure())
+        else:
+            self._deliver(self._postpone, changes)
+
+    def _is_full(self, error: sqlite3.Error) -> bool:
+        """In the thread: whether the disk is full, which may pass."""
+        code = getattr(error, "sqlite_errorcode", None)
+        if code in _MAY_BE_FULL:
+            return self._has_no_room(self._path.parent)
+        return code == sqlite3.SQLITE_FULL
 
     def _postpone(self, changes: list[object]) -> None:
         """The disk is full: the changes stay in memory until ``save`` tries again; the log has

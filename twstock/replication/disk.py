@@ -15,6 +15,7 @@ from twstock.errors import StorageError
 META = "meta"
 LOCK = "lock"
 UNFINISHED = ".tmp"
+PROBE = "probe" + UNFINISHED
 ZEROS = bytes(1 << 20)
 """A step of filling a file with zeros: short enough not to hold up a write for long."""
 
@@ -99,6 +100,27 @@ class Files:
 def is_full(problem: OSError) -> bool:
     """Tell whether ``problem`` only says that there is no space, which may pass."""
     return problem.errno in _NO_SPACE
+
+
+def has_no_room(path: Path, files: Files | None = None) -> bool:
+    """Tell whether writing in the directory ``path`` fails, and only for want of space: what SQLite
+    calls an I/O error may be a quota that is used up. A file of one step of zeros comes and goes,
+    which is more than a little space that is left over.
+    """
+    files, probe = files or Files(), path / PROBE
+    try:
+        fd = files.open(probe, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            done = 0
+            while done < len(ZEROS):  # the rest of a short write tells why it was short
+                done += files.pwrite(fd, ZEROS[done:], done)
+            files.fsync(fd)
+        finally:
+            files.close(fd)
+            files.unlink(probe)
+    except OSError as problem:
+        return is_full(problem)
+    return False
 
 
 def segment_name(sequence: int) -> str:
