@@ -828,6 +828,13 @@ MUTANTS = (
         "            pass\n",
         ("tests/test_database.py",),
     ),
+    Mutant(
+        "a short page refuses a front-end's lookups",
+        CATALOG + "service.py",
+        "max(self._limits.page_max, LOOKUPS_MAX)",
+        "self._limits.page_max",
+        ("tests/test_catalog.py",),
+    ),
     # The order tier.
     Mutant(
         "a batch is taken back in doubt",

@@ -4,6 +4,7 @@ import gc
 import importlib.resources
 import itertools
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,6 +50,7 @@ from twstock.replication.member import Member
 from twstock.replication.messages import TERMS_AHEAD_MAX
 from twstock.rpc import calls
 from twstock.rpc.calls import (
+    LOOKUPS_MAX,
     AtOnce,
     AwaitPublished,
     ExecutedTrades,
@@ -265,6 +267,15 @@ def test_many_lookups_without_a_live_session_hold_nothing(scene: Scene) -> None:
 def test_too_many_lookups_at_once_are_refused(scene: Scene) -> None:
     """An answer has to fit into a message."""
     names = ("FishCo",) * LIMITS.page_max
+    assert len(result_of(scene.catalog.lookup_many(LookupMany(names))).stocks) == len(names)
+    with pytest.raises(InvalidRequest, match="stock_names"):
+        result_of(scene.catalog.lookup_many(LookupMany((*names, "FishCo"))))
+
+
+def test_as_many_lookups_as_a_front_end_sends_are_answered(scene: Scene) -> None:
+    """Its page may be longer than this catalog's while settings are changed one by one."""
+    scene.catalog._limits = replace(LIMITS, page_max=10)
+    names = ("FishCo",) * LOOKUPS_MAX
     assert len(result_of(scene.catalog.lookup_many(LookupMany(names))).stocks) == len(names)
     with pytest.raises(InvalidRequest, match="stock_names"):
         result_of(scene.catalog.lookup_many(LookupMany((*names, "FishCo"))))

@@ -18,13 +18,13 @@ from twstock.errors import (
     StaleEpoch,
     Unavailable,
 )
-from twstock.rpc.calls import LookedUp, LookupMany
+from twstock.rpc.calls import LOOKUPS_MAX, LookedUp, LookupMany
 from twstock.web import answers
 from twstock.web.api import Api
 from twstock.web.cache import Cache
 from twstock.web.leader import LeaderWatch
 from twstock.web.pace import CALLS_MAX, PATIENCE_S
-from twstock.web.tiers import LOOKUPS_MAX, CatalogTier
+from twstock.web.tiers import CatalogTier
 
 LIMITS = Limits(requests_waiting_max=1000, calls_under_way_max=8)
 SESSION = (1, "mine")

@@ -26,6 +26,7 @@ from twstock.errors import (
 )
 from twstock.market import ChangeKind, ChangeRequest, Order, Side, Stock, Trade
 from twstock.rpc.calls import (
+    LOOKUPS_MAX,
     AwaitPublished,
     Changed,
     Changes,
@@ -46,7 +47,7 @@ from twstock.rpc.calls import (
 )
 from twstock.web.leader import Leader, LeaderWatch
 from twstock.web.pace import CALLS_MAX, LINGER_MAX_S, LINGER_SHARE, PATIENCE_S
-from twstock.web.tiers import LOOKUPS_MAX, CatalogTier, OrderTier
+from twstock.web.tiers import CatalogTier, OrderTier
 
 LIMITS = Limits(batch_orders_max=4, requests_waiting_max=20, calls_under_way_max=8)
 Placed = list[Placement | Exception]

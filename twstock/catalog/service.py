@@ -46,6 +46,7 @@ from twstock.origin import OriginLogger
 from twstock.process import Clock
 from twstock.replication.leader import LeadingMember
 from twstock.rpc.calls import (
+    LOOKUPS_MAX,
     AtOnce,
     AwaitPublished,
     Changed,
@@ -131,8 +132,9 @@ class Catalog:
 
     async def lookup_many(self, request: LookupMany) -> LookedUp:
         """LookupMany: as many lookups at the same moment, in one answer."""
-        if len(request.names) > self._limits.page_max:
-            raise InvalidRequest("stock_names", f"expected at most {self._limits.page_max}")
+        names_max = max(self._limits.page_max, LOOKUPS_MAX)
+        if len(request.names) > names_max:
+            raise InvalidRequest("stock_names", f"expected at most {names_max}")
         self._check_reads()
         now = self._clock.seconds()
         front_id, session, look_up = request.front_id, request.session, self._sessions.looked_up

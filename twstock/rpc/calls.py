@@ -317,6 +317,9 @@ TradeCall = AtOnce | Batch | PlaceOrder
 """Trade: a batch of the order leader, or the seed's single trade."""
 
 
+LOOKUPS_MAX = 256
+"""How many stocks a front-end asks for in one call; a catalog answers as many whatever its own
+``page_max``, which may differ from the front-end's while settings are changed one by one."""
 TRADE_BYTES = 80
 """The most that a trade takes in a message besides its name and its key."""
 

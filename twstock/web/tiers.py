@@ -21,6 +21,7 @@ from twstock.errors import (
 from twstock.market import ChangeRequest, Stock, Trade
 from twstock.process import Clock
 from twstock.rpc.calls import (
+    LOOKUPS_MAX,
     AwaitPublished,
     Changed,
     Changes,
@@ -44,9 +45,6 @@ from twstock.web.orders import OrderQueue, Told
 from twstock.web.tier import ELSEWHERE, Tier
 
 T = TypeVar("T")
-
-LOOKUPS_MAX = 256
-"""How many stocks one call asks for."""
 
 
 class OrderTier(Tier):
