@@ -483,6 +483,28 @@ MUTANTS = (
         ("tests/test_catalog_admin.py",),
     ),
     Mutant(
+        "a change under way is refused at the bound",
+        CATALOG + "service.py",
+        "        if request.key in self._changing or self._state",
+        "        if self._state",
+        ("tests/test_catalog_admin.py",),
+    ),
+    Mutant(
+        "a change whose proposal failed is under way for ever",
+        CATALOG + "service.py",
+        "            self._changing.discard(request.key)\n",
+        "            pass\n",
+        ("tests/test_catalog_admin.py",),
+    ),
+    Mutant(
+        "a leader that may have been replaced refuses at the bound",
+        CATALOG + "service.py",
+        "        if not self._holds_lease():\n"
+        "            raise Unavailable(_NO_LEASE)\n        return full\n",
+        "        return full\n",
+        ("tests/test_catalog_admin.py",),
+    ),
+    Mutant(
         "the key of a change is forgotten",
         CATALOG + "administration.py",
         "        change = self._keys.get(request.key)\n",

@@ -224,6 +224,45 @@ def test_stocks_and_changes_are_bounded(scene: Scene) -> None:
     assert change(scene, first).number == 1
 
 
+@pytest.mark.parametrize("limits", [{"changes_max": 1}, {"stocks_max": 13}])
+def test_a_change_under_way_is_not_refused_at_the_bound(
+    scene: Scene, limits: dict[str, int]
+) -> None:
+    """Whoever asks again before it is made is told what becomes of it: it is in the log."""
+    scene.catalog._limits = replace(LIMITS, **limits)
+    lemon, melon = ChangeRequest("a", ADD, "Lemon", 1, 1), ChangeRequest("b", ADD, "Melon", 1, 1)
+    scene.member.holds_back = True
+    answers = [begun(scene.catalog.change_stock(lemon)), begun(scene.catalog.change_stock(melon))]
+    held, scene.member.proposed = scene.member.proposed[1:], scene.member.proposed[:1]
+    scene.member.commit()
+    answers.append(begun(scene.catalog.change_stock(melon)))
+    assert [len(answer) for answer in answers] == [1, 0, 0]
+    scene.member.proposed = held + scene.member.proposed
+    scene.member.commit()
+    assert [answer[0].number for answer in answers] == [1, 2, 2]
+    assert [answer[0].replayed for answer in answers] == [False, False, True]
+
+
+def test_a_change_whose_proposal_failed_is_not_under_way(scene: Scene) -> None:
+    """At the bound it is refused like any other."""
+    scene.catalog._limits = replace(LIMITS, changes_max=1)
+    scene.member.error = DiskFull("full")
+    with pytest.raises(DiskFull):
+        change(scene, halt())
+    scene.member.error = None
+    assert change(scene, halt("FishCo", "x")).number == 1
+    assert change(scene, halt()).refusal == ChangeRefusal.TOO_MANY_CHANGES
+
+
+def test_only_a_leader_that_nobody_can_have_replaced_refuses_at_a_bound(scene: Scene) -> None:
+    """Another one may have made the very change, which the log would tell."""
+    scene.catalog._limits = replace(LIMITS, changes_max=1)
+    assert change(scene, halt()).number == 1
+    scene.member.lease = scene.clock.seconds()
+    with pytest.raises(Unavailable):
+        change(scene, halt("FishCo", "x"))
+
+
 @pytest.mark.parametrize("error", [DiskFull("full"), NotLeader(2), OutcomeUnknown("lost")])
 def test_the_member_s_errors_reach_the_caller(scene: Scene, error: TwstockError) -> None:
     """Whether nothing happened or nobody knows."""

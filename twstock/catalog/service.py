@@ -106,6 +106,7 @@ class Catalog:
         self._random_key = random_key
         self._panic = panic
         self._term = self._changes_shown = 0
+        self._changing: set[str] = set()
         self._loss = ""
         member.on_leading = self._begin
         member.on_leading_ended = self.stop
@@ -278,21 +279,34 @@ class Catalog:
         full = self._why_full(request)
         if full is not None:
             return Changed(refusal=full)
-        outcome = self._accepted(await self._propose(ChangeStock(request, self._wall_ms())))
+        self._changing.add(request.key)
+        try:
+            outcome = self._accepted(await self._propose(ChangeStock(request, self._wall_ms())))
+        finally:
+            self._changing.discard(request.key)
         assert isinstance(outcome, ChangeOutcome)
         # A refusal, too, tells of the state that it was decided in.
         await self._publish([request.name])
         return self._told(request, outcome)
 
     def _why_full(self, request: ChangeRequest) -> ChangeRefusal | None:
-        """Why nothing new is taken any more. Not asked by the log: bounds may differ there."""
-        if self._state.known_change(request) is not None:
+        """Why nothing new is taken any more. Not asked by the log: bounds may differ there.
+
+        A key that is known, or whose change is under way, is not new: the log has its outcome, and
+        gives it to each copy. There may be others only under another leader: Unavailable.
+        """
+        if request.key in self._changing or self._state.known_change(request) is not None:
             return None
-        if self._state.last_change >= self._limits.changes_max:
-            return ChangeRefusal.TOO_MANY_CHANGES
         is_new = request.kind is ChangeKind.ADD and self._state.stock(request.name) is None
-        full = is_new and len(self._state) >= self._limits.stocks_max
-        return ChangeRefusal.TOO_MANY_STOCKS if full else None
+        if self._state.last_change >= self._limits.changes_max:
+            full = ChangeRefusal.TOO_MANY_CHANGES
+        elif is_new and len(self._state) >= self._limits.stocks_max:
+            full = ChangeRefusal.TOO_MANY_STOCKS
+        else:
+            return None
+        if not self._holds_lease():
+            raise Unavailable(_NO_LEASE)
+        return full
 
     def _told(self, request: ChangeRequest, outcome: ChangeOutcome) -> Changed:
         """The answer that an outcome makes; raises KeyReused."""
