@@ -295,6 +295,20 @@ MUTANTS = (
         ("tests/test_cache_protocol.py",),
     ),
     Mutant(
+        "a new catalog leader waits for leases as it grants them",
+        CATALOG + "sessions.py",
+        "        self._opens_at = now + self._any_lease_s\n",
+        "        self._opens_at = now + self._lease_s\n",
+        ("tests/test_sessions.py",),
+    ),
+    Mutant(
+        "a catalog knows of no longer leases than its own",
+        CATALOG + "tap.py",
+        "limits.cache_lease_s, any_lease_s=cluster.timings.lease_drain_s)",
+        "limits.cache_lease_s)",
+        ("tests/test_catalog.py",),
+    ),
+    Mutant(
         "listed trades are not published",
         CATALOG + "service.py",
         "        await self._publisher.everything()\n        return replace(",

@@ -806,14 +806,26 @@ def test_a_catalog_with_stocks_is_not_filled_again() -> None:
 
 def test_the_configured_bounds_go_into_the_log_with_the_first_stocks() -> None:
     """What the tap proposes for an empty catalog holds for as long as there is that log."""
-    limits = Limits(refused_keys_max=7, refused_keys_s=2.5)
+    seed = read_seed(None, LIMITS.message_bytes_max)
+    catalog = built(Limits(refused_keys_max=7, refused_keys_s=2.5))
+    assert catalog._seed == Seed(seed.stocks, RefusalBounds(7, 2500))
+
+
+def test_a_catalog_waits_for_leases_of_another_configuration() -> None:
+    """Whatever ``cache_lease_s`` was before: it cannot have been above ``lease_drain_s``."""
+    catalog = built(Limits(cache_lease_s=0.05))
+    catalog._sessions.started(1.0)
+    assert catalog._sessions.opens_at == 1.0 + default_cluster().timings.lease_drain_s
+
+
+def built(limits: Limits) -> Any:
+    """The catalog that the tap makes; nothing of it runs."""
     reactor: Any = ReactorDouble()
     reactor.callFromThread = lambda call, *arguments: call(*arguments)
     seed = read_seed(None, limits.message_bytes_max)
     stages = build(default_cluster(limits=limits), 1, seed, reactor)
     (member,) = (stage for stage in stages._stages if isinstance(stage, Member))
-    catalog: Any = member.on_leading.__self__  # type: ignore[attr-defined]
-    assert catalog._seed == Seed(seed.stocks, RefusalBounds(7, 2500))
+    return member.on_leading.__self__  # type: ignore[attr-defined]
 
 
 def test_stocks_come_in_pages(scene: Scene) -> None:

@@ -226,6 +226,18 @@ def test_nothing_is_shown_granted_or_published_before_it_opens() -> None:
     assert not sessions.is_published({"B": 0})
 
 
+def test_leases_that_a_leader_before_granted_for_longer_are_waited_for() -> None:
+    """Its setting may have been another one; what this leader grants is its own."""
+    sessions = Sessions(LEASE_S, any_lease_s=15.0)
+    sessions.started(5.0)
+    assert sessions.opens_at == 20.0
+    sessions.opened([stock("A", 0)])
+    assert sessions.register(1, "u", "s", 20.0, inf) == Lease(LEASE_S, True)
+    shorter = Sessions(LEASE_S, any_lease_s=1.0)
+    shorter.started(5.0)
+    assert shorter.opens_at == 15.0
+
+
 def test_leading_again_starts_from_nothing(scene: Scene) -> None:
     """What another leader granted meanwhile is not known."""
     scene.look_up()

@@ -15,8 +15,8 @@ The rules, which ``tests/test_cache_protocol.py`` explores exhaustively:
   comes back it starts empty. One front-end has one session at a time: a new one waits until
   the lease of the one before is over.
 - Sessions are not in the log. After a start or an election nothing is shown, published or
-  granted for one lease: then all caches of the time before are empty, and everything the log
-  holds is published at once.
+  granted for the longest lease that the leader before may have granted: then all caches of the
+  time before are empty, and everything the log holds is published at once.
 - An unanswered invalidation bounds the lease: it is renewed only up to one lease after that
   invalidation began, so an unreachable front-end delays a trade by no more than that.
 
@@ -105,11 +105,14 @@ class Snapshot:
 
 class Sessions:
     """The sessions and the published stocks of a catalog leader. ``lease_s`` is the longest
-    lease; the caller bounds the number of front-ends by letting only known ones register.
+    lease that it grants, ``any_lease_s`` the longest that any leader does, if that is longer: the
+    one before may have been configured otherwise. The caller bounds the number of front-ends by
+    letting only known ones register.
     """
 
-    def __init__(self, lease_s: float) -> None:
+    def __init__(self, lease_s: float, any_lease_s: float = 0.0) -> None:
         self._lease_s = lease_s
+        self._any_lease_s = max(lease_s, any_lease_s)
         self._opens_at = inf
         self._is_open = False
         self._sessions: dict[int, Session] = {}
@@ -125,7 +128,7 @@ class Sessions:
     def started(self, now: float) -> None:
         """Leadership begins: ``opened`` follows when all leases of the time before are over."""
         self.ended()
-        self._opens_at = now + self._lease_s
+        self._opens_at = now + self._any_lease_s
 
     def ended(self) -> None:
         """Leadership is over: show, grant and publish nothing."""

@@ -69,7 +69,8 @@ def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Stages:
     tables = CatalogTables(*bounds)
     parts = assemble(cluster, "catalog", number, tables, tables.load, reactor)
     viewing = Pool("views")
-    sessions = Sessions(limits.cache_lease_s)
+    # No member starts with a longer lease than this, and timings change while all are stopped.
+    sessions = Sessions(limits.cache_lease_s, any_lease_s=cluster.timings.lease_drain_s)
     publisher = Publisher(sessions, http_client(reactor), reactor, limits)
     catalog = Catalog(
         parts.member,
