@@ -29,6 +29,7 @@ from twstock.errors import (
     InvalidRequest,
     NotLeader,
     OutcomeUnknown,
+    Overloaded,
     StaleEpoch,
     TwstockError,
     Unavailable,
@@ -802,6 +803,18 @@ def test_a_catalog_with_stocks_is_not_filled_again() -> None:
     other.lead()
     assert other.lookup("GameStart") is None
     assert other.lookup("Old") is not None
+
+
+def test_a_batch_of_none_makes_room_for_direct_trades(scene: Scene) -> None:
+    """It tells that those before are recorded as orders."""
+    scene.catalog._limits = replace(LIMITS, unrecorded_trades_max=2)
+    result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
+    assert [scene.trade("sell", 1).number for _ in range(2)] == [1, 2]
+    with pytest.raises(Overloaded):
+        scene.trade("sell", 1)
+    told = result_of(scene.catalog.trade(AtOnce(batch(1, recorded=2, known=2))))
+    assert told == Verdicts(())
+    assert scene.trade("sell", 1).number == 3
 
 
 def test_the_configured_bounds_go_into_the_log_with_the_first_stocks() -> None:

@@ -79,6 +79,8 @@ class Rules:
     answers_unpublished: bool = False
     refuses_unpublished: bool = False
     replays_unpublished: bool = False
+    tells: bool = False
+    tells_after_look_up: bool = False
 
 
 class Told(NamedTuple):
@@ -410,17 +412,32 @@ class World:
         """Take orders, look up their keys, send a batch, learn its outcome."""
         if leader.answer is not None:
             yield "learns the answer", self.learn(state, i, leader)
-        elif leader.taken:
-            desk = thaw(leader.desk)
-            recorded = last_number(state.log[: leader.applied])
-            batch = desk.send(leader.taken, recorded, 0)
-            sent = state._replace(mail=state.mail | {batch})
-            yield f"sends batch {batch.number}", put(sent, i, desk=freeze(desk), taken=())
+        elif leader.taken and under_way(leader) is None:
+            yield self.send(state, i, leader, leader.taken)
+            if self.rules.tells_after_look_up and self.has_news(state, leader):
+                yield self.send(state, i, leader, ())
         elif leader.phase == "serving" and under_way(leader) is None:
+            if self.rules.tells and self.has_news(state, leader):
+                yield self.send(state, i, leader, ())
             if thaw(leader.desk).has_waiting:
                 yield "looks up keys", self.take(state, i, leader)
             elif self.rules.directs and self.may_list(state):
                 yield "reconciles", self.reconcile(state, i, leader)
+
+    def send(
+        self, state: State, i: int, leader: Leader, orders: tuple[Order, ...]
+    ) -> tuple[str, State]:
+        """A batch of what was looked up, or of no orders; it tells what is recorded."""
+        desk = thaw(leader.desk)
+        batch = desk.send(orders, last_number(state.log[: leader.applied]), 0)
+        sent = state._replace(mail=state.mail | {batch})
+        taken = () if orders else leader.taken
+        what = f"sends batch {batch.number} of {len(orders)}"
+        return what, put(sent, i, desk=freeze(desk), taken=taken)
+
+    def has_news(self, state: State, leader: Leader) -> bool:
+        """Whether the catalog keeps trades that this leader knows to be recorded."""
+        return last_number(state.log[: leader.applied]) > state.catalog.recorded
 
     def take(self, state: State, i: int, leader: Leader) -> State:
         """Orders whose keys are recorded are answered from there."""
@@ -651,6 +668,7 @@ def explore(rules: Rules) -> tuple[int, list[str]]:
         (Rules(asks=((BUY, 0),), directs=1, changes=(HALT,)), 1_000),
         (Rules(asks=((BUY, 0), (DIRECT.order, 0), (DIRECT.order, 1)), directs=1), 15_000),
         (Rules(asks=((BUY, 0), (BUY, 0), (SELL, 0)), questions=2), 4_000),
+        (Rules(asks=((BUY, 0), (BUY, 0), (BUY, 1)), directs=1, tells=True), 8_000),
     ],
 )
 def test_every_order_trades_once_and_is_recorded(rules: Rules, states_min: int) -> None:
@@ -774,6 +792,7 @@ RETRIES = Rules(asks=((BUY, 0), (BUY, 0), (BUY, 1), (BUY, 1)))
         Rules(asks=((BUY, 0),) * 2 + ((SELL, 0),), catalog=NoTurns),
         Rules(asks=((BUY, 0), (SELL, 0)), catalog=TakesLateQuestionsForLosses),
         replace(RETRIES, catalog=ForgetsTooEarly),
+        replace(RETRIES, tells_after_look_up=True),
         Rules(asks=((TOO_MUCH, 0), (TOO_MUCH, 0), (SELL, 0)), catalog=ForgetsRefusals),
         Rules(asks=((BUY, 0), (SELL, 0)), refusals=1, withdraws_in_doubt=True),
         Rules(asks=((BUY, 0),), changes=(HALT,), catalog=IgnoresHalts),

@@ -185,14 +185,14 @@ class Desk:
         self.panics: list[Failure] = []
         self.limits = Limits(orders_waiting_max=4, batch_orders_max=2, publication_questions_max=2)
 
-    def lead(self, epoch: int) -> Leading:
+    def lead(self, epoch: int, unrecorded_trades_max: int = 2000) -> Leading:
         """Begin a term."""
         leading = Leading(
             epoch,
             self.orders,
             self.catalog,
             self.clock,
-            self.limits,
+            replace(self.limits, unrecorded_trades_max=unrecorded_trades_max),
             lambda: 1000,
             self.panics.append,
         )
@@ -539,6 +539,72 @@ def test_direct_trades_become_orders_in_time(desk: Desk) -> None:
     desk.catalog.apply(DirectTrade(order("direct-2"), 5))
     assert place(leading, order("a")) == [Placement(3, "", False, 3)]
     assert desk.orders.state.by_key("direct-2") is not None
+
+
+def trade_directly(desk: Desk, *keys: str) -> None:
+    """Somebody trades at the catalog."""
+    for key in keys:
+        desk.catalog.apply(DirectTrade(order(key), 5))
+
+
+def test_the_catalog_learns_without_orders_that_direct_trades_are_recorded(desk: Desk) -> None:
+    """It keeps so many at most, and would refuse further ones until the next order comes."""
+    desk.lead(1, unrecorded_trades_max=4)
+    trade_directly(desk, *"abcd")
+    desk.run(2.2)
+    assert (desk.orders.last_number(), desk.catalog.state.recorded) == (4, 4)
+    index = desk.catalog.index
+    desk.run(2.2)
+    trade_directly(desk, *"ef")
+    desk.run(2.2)
+    assert (desk.orders.last_number(), desk.catalog.state.recorded) == (6, 4)
+    assert [batch.orders for batch in desk.catalog.batches] == [()]
+    assert desk.catalog.index == index + 2 + 4  # two trades, and four lists
+
+
+def test_few_direct_trades_are_told_after_a_while_and_once(desk: Desk) -> None:
+    """The catalog may be configured to keep fewer; a term of no trades tells nothing."""
+    leading = desk.lead(1)
+    desk.run(120)
+    assert desk.catalog.batches == []
+    trade_directly(desk, "a")
+    desk.run(120)
+    assert [(batch.recorded, batch.orders) for batch in desk.catalog.batches] == [(1, ())]
+    assert desk.catalog.state.recorded == 1
+    assert (leading._counts.batch_orders.count, leading._counts.batch_s.count) == (0, 0)
+
+
+def test_orders_follow_a_batch_of_none(desk: Desk) -> None:
+    """It is resent until its outcome is known, brings direct trades, and is numbered as any."""
+    leading = desk.lead(1, unrecorded_trades_max=4)
+    trade_directly(desk, *"abc")
+    desk.run(1.2)
+    trade_directly(desk, "d")
+    desk.catalog.lose_answers = 2  # of the list, and of the batch
+    desk.run(1.0)
+    desk.catalog.lose_answers = 1
+    desk.run(1.2)
+    result = place(leading, order("e"))
+    assert result == [Placement(5, "", False, 5)]
+    assert [(batch.number, len(batch.orders)) for batch in desk.catalog.batches][-1] == (2, 1)
+
+
+def test_a_batch_of_none_is_taken_back_from_a_full_catalog(desk: Desk) -> None:
+    """It is tried again with the next list, under the same number."""
+    leading = desk.lead(1, unrecorded_trades_max=2)
+    trade_directly(desk, *"ab")
+    execute, refused = desk.catalog.execute, list[int]()
+
+    async def full(batch: Batch) -> BatchResult:
+        refused.append(batch.number)
+        raise DiskFull("full")
+
+    desk.catalog.execute = full  # type: ignore[method-assign]
+    desk.run(2.5)
+    desk.catalog.execute = execute  # type: ignore[method-assign]
+    assert place(leading, order("c")) == [Placement(3, "", False, 3)]
+    assert refused == [1, 1]
+    assert [batch.number for batch in desk.catalog.batches] == [1]
 
 
 def test_replays_do_not_put_direct_trades_off(desk: Desk) -> None:

@@ -32,6 +32,7 @@ from twstock.order.askers import Askers, Asking, Tell, answer
 from twstock.order.counts import OrderCounts
 from twstock.order.desk import Desk, Place
 from twstock.order.neighbours import Ledger, Market
+from twstock.order.telling import Telling
 from twstock.order.unpublished import Question, Unpublished
 from twstock.origin import Ids, OriginLogger
 from twstock.process import Clock
@@ -70,6 +71,7 @@ class Leading:
         self._unpublished: Unpublished[tuple[Order, Outcome]] = Unpublished(
             limits.publication_questions_max, min(limits.page_max, CALL_ITEMS_MAX)
         )
+        self._telling = Telling(limits.unrecorded_trades_max, clock.seconds())
         self._askers = Askers()
         self._origin: Ids = ()
         self._woken: Deferred[None] | None = None
@@ -176,6 +178,8 @@ class Leading:
             return  # nothing is lost: the next batch or reconciliation lists them again
         else:
             await self._record(self._desk.learn_trades(listed.trades))
+            if self._telling.is_due(self._ledger.last_number(), self._clock.seconds()):
+                await self._send(())
         finally:
             self._told_of_all()
 
@@ -189,7 +193,12 @@ class Leading:
         if not self._desk.has_waiting:
             self._origin = ()
         new = await self._new_orders(self._in_time(taken))
-        if not new or self._ended:
+        if new:
+            await self._send(new)
+
+    async def _send(self, new: Sequence[Order]) -> None:
+        """A batch of these orders; of none, to tell the catalog what is recorded."""
+        if self._ended:
             return
         # The number may be newer than the look-up: the catalog decides this batch before it forgets
         # keys up to there, and no earlier batch named more than was recorded before the look-up.
@@ -199,8 +208,10 @@ class Leading:
         if result is None:
             return
         now = self._clock.seconds()
-        self._counts.batch_orders.observe(len(new))
-        self._counts.batch_s.observe(now - began)
+        if new:
+            self._counts.batch_orders.observe(len(new))
+            self._counts.batch_s.observe(now - began)
+        self._telling.told(batch.recorded, now)
         self._reconcile_at = now + self._limits.reconcile_every_s  # direct trades came with it
         learnt = self._desk.learn(result)
         # The caches are waited for while a majority records the trades, and the next batch goes.
