@@ -482,6 +482,13 @@ MUTANTS = (
         ("tests/test_administration.py",),
     ),
     Mutant(
+        "the log's time goes back with a leader's clock",
+        CATALOG + "state.py",
+        "        self._last_at_ms = max(self._last_at_ms, batch.at_ms)\n",
+        "        self._last_at_ms = batch.at_ms\n",
+        ("tests/test_catalog_state.py",),
+    ),
+    Mutant(
         "a direct trade ignores a halt",
         CATALOG + "state.py",
         "        refusal = refusal_of(order, stock)\n        if outcome is None",

@@ -312,6 +312,18 @@ def test_refused_keys_are_bounded_by_age() -> None:
     assert [r.order.key for r in log.state.dump().refused] == ["new"]
 
 
+def test_the_time_of_a_clock_that_jumped_ahead_is_kept() -> None:
+    """By it refusals are forgotten, and later orders are dated; what has executed is known."""
+    log = started(refused_keys_s=10.0)
+    log.apply(batch(1, buy("refused", 1000), buy("made", 1), at_ms=0))
+    log.apply(batch(2, at_ms=10_001))
+    again = outcomes(log.apply(batch(3, buy("refused", 2), buy("made", 1), at_ms=1)))
+    assert again[0].trade is not None
+    assert (again[0].trade.at_ms, again[0].replayed) == (10_001, False)
+    assert again[1].replayed
+    assert log.replayed().dump() == log.state.dump()
+
+
 BOUNDED = Seed(SEED.stocks, RefusalBounds(2, 10_000))
 
 

@@ -97,8 +97,8 @@ class Order(NamedTuple):
 class Trade(NamedTuple):
     """One executed order. ``number`` is its place among all trades and its transaction number.
 
-    ``version`` is the stock's version that the trade made; ``at_ms`` is wall time in
-    milliseconds since 1970, stamped by the leader, for display only.
+    ``version`` is the stock's version that the trade made; ``at_ms`` is the log's time, to be
+    shown: the latest wall time, in milliseconds since 1970, that a leader had stamped until then.
     """
 
     number: int
@@ -159,7 +159,8 @@ class Batch:
 
     ``epoch`` is the order leader's term; ``number`` counts the batches of that epoch from 1;
     ``recorded`` is the highest transaction number that the order log has committed, up to
-    which the catalog may forget; ``known`` the highest whose trade the leader has learnt.
+    which the catalog may forget; ``known`` the highest whose trade the leader has learnt;
+    ``at_ms`` the leader's wall time, which the log's time follows but for going back.
     """
 
     epoch: int
@@ -201,7 +202,9 @@ def cents_of(text: str) -> int | None:
 
 
 class RefusalBounds(NamedTuple):
-    """How many refused requests the catalog remembers by their keys, and for how long."""
+    """How many refused requests the catalog remembers by their keys, and for how long (by the
+    log's time).
+    """
 
     keys_max: int
     age_ms: int
@@ -282,7 +285,7 @@ class ChangeRequest(NamedTuple):
 
 class StockChange(NamedTuple):
     """One change that was made. ``number`` is its place among all changes, 1, 2, 3, ...;
-    ``version`` is the stock's version that it made; ``at_ms`` is wall time, for display only.
+    ``version`` is the stock's version that it made; ``at_ms`` is the log's time, as of a Trade.
     """
 
     number: int

@@ -198,7 +198,9 @@ def collect_seldom() -> None:
 
 
 def wall_ms() -> int:
-    """Wall time in milliseconds since 1970: to be shown, never to decide anything."""
+    """Wall time in milliseconds since 1970: to be shown, and to stamp commands with. In the log it
+    decides how long refused keys are remembered, and nothing else.
+    """
     return time.time_ns() // 1_000_000
 
 

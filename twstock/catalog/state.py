@@ -2,7 +2,9 @@
 
 Every replica applies the same commands in the same sequence and must come to the same state,
 so nothing in here knows the time, throws dice, or depends on anything but the commands. The
-bounds on refused keys decide what executes, too: they come with the first command, the Seed.
+bounds on refused keys decide what executes, too: they come with the first command, the Seed. Their
+age is by the log's own time, the latest stamp of any command: a leader's clock that is ahead makes
+the log forget refusals early, on all replicas alike, and its time is kept until others reach it.
 
 **Why no straggler executes twice**, although the key of an executed trade is forgotten once
 its order is recorded: a batch executes only with the fence's epoch and the very next number,
