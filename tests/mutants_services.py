@@ -831,9 +831,9 @@ MUTANTS = (
     ),
     Mutant(
         "a leader asks about more than a catalog takes",
-        ORDER + "leading.py",
-        "min(limits.page_max, CALL_ITEMS_MAX)",
-        "limits.page_max",
+        ORDER + "unpublished.py",
+        "min(names_max, CALL_ITEMS_MAX)",
+        "names_max",
         ("tests/test_leading.py",),
     ),
     Mutant(

@@ -19,15 +19,7 @@ from twstock.errors import (
     TwstockError,
     Unavailable,
 )
-from twstock.market import (
-    CALL_ITEMS_MAX,
-    Batch,
-    BatchResult,
-    BeginEpoch,
-    Order,
-    Outcome,
-    Trade,
-)
+from twstock.market import Batch, BatchResult, BeginEpoch, Order, Outcome, Trade
 from twstock.order.askers import Askers, Asking, Tell, answer
 from twstock.order.counts import OrderCounts
 from twstock.order.desk import Desk, Place
@@ -69,7 +61,7 @@ class Leading:
             epoch, ledger.last_number(), limits.batch_orders_max, limits.orders_waiting_max
         )
         self._unpublished: Unpublished[tuple[Order, Outcome]] = Unpublished(
-            limits.publication_questions_max, min(limits.page_max, CALL_ITEMS_MAX)
+            limits.publication_questions_max, limits.page_max
         )
         self._telling = Telling(limits.unrecorded_trades_max, clock.seconds())
         self._askers = Askers()

@@ -13,6 +13,8 @@ answered before. So what has not been learnt here hides nothing.
 from collections.abc import Iterator, Mapping
 from typing import Generic, TypeVar
 
+from twstock.market import CALL_ITEMS_MAX
+
 T = TypeVar("T")
 PUBLISHED_MAX = 10_000
 """Of about so many stocks it is known which version is published. What is forgotten makes an answer
@@ -34,13 +36,13 @@ class Unpublished(Generic[T]):
     """The questions of one term, and the answers that wait for them.
 
     So many are asked at the same time as ``questions_max`` says; what is learnt beyond that
-    gathers in the next ones, of ``names_max`` names each, so that they fit into messages. The
-    caller bounds the answers.
+    gathers in the next ones, of ``names_max`` names each, so that they fit into messages, and no
+    more than any catalog takes. The caller bounds the answers.
     """
 
     def __init__(self, questions_max: int, names_max: int) -> None:
         self._questions_max = max(questions_max, 1)
-        self._names_max = max(names_max, 1)
+        self._names_max = min(names_max, CALL_ITEMS_MAX)
         self._asked: list[Question[T]] = []
         self._next: list[Question[T]] = []
         self._published: dict[str, int] = {}
