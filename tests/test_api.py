@@ -8,7 +8,7 @@ import pytest
 from treq.testing import RequestTraversalAgent, StubTreq
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs, globalLogPublisher
+from twisted.logger import capturedLogs, formatEvent, globalLogPublisher
 from twisted.web.http_headers import Headers
 
 from tests.fakes import HANG, FakeMember, status
@@ -699,6 +699,27 @@ def test_all_who_ask_for_the_rows_meanwhile_share_the_next_look() -> None:
     assert all(each is results[1] for each in results[1:])
     assert cluster.rows()["order", 1]["alive"]
     assert cluster.fetches == 3
+
+
+@pytest.mark.logs_failures
+def test_an_error_that_nobody_foresaw_is_logged_and_hides_no_member() -> None:
+    """A bug while rows are made: those it is about are shown as dead, the others as they are."""
+    cluster = Cluster()
+
+    def broken() -> Any:
+        raise RuntimeError("a bug")
+
+    cluster.watches[1].statuses = broken  # type: ignore[method-assign]
+    cluster.fetched[f"http://{cluster.cluster.fronts[1].internal}/self"] = RuntimeError("a bug")
+    with capturedLogs() as lines:
+        rows = cluster.rows()
+    dead = {key for key, row in rows.items() if not row["alive"]}
+    assert dead == {("front", 2), *(("order", number) for number in (1, 2, 3))}
+    assert rows["catalog", 1]["alive"]
+    told = [formatEvent(line) for line in lines if "log_failure" in line]
+    assert told == [
+        f"the rows of {who} could not be made" for who in ("front-2", "the order group")
+    ]
 
 
 def test_who_asks_again_at_once_keeps_nobody_waiting() -> None:

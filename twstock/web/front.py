@@ -10,10 +10,21 @@ from typing import Any, TypeVar
 from klein import Klein
 from treq.client import HTTPClient
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.error import CannotListenError
+from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
+from twisted.internet.error import (
+    CannotListenError,
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionClosed,
+    DNSLookupError,
+)
 from twisted.logger import Logger
-from twisted.web.client import Agent
+from twisted.python.failure import Failure
+from twisted.web.client import (
+    Agent,
+    RequestTransmissionFailed,
+    ResponseFailed,
+)
 
 from twstock.config import Address, Cluster, Front
 from twstock.errors import ConfigError, Unavailable
@@ -52,6 +63,10 @@ from twstock.web.traffic import Traffic
 T = TypeVar("T", bound=Tier)
 ROW_DEADLINE_S = 0.3
 """How long another front-end may take to tell how it is."""
+_NO_ANSWER = (
+    TimeoutError, ConnectingCancelledError, ConnectError, DNSLookupError, ConnectionClosed,
+    RequestTransmissionFailed, ResponseFailed,
+)  # fmt: skip
 
 
 class FrontEnd(Service):
@@ -192,7 +207,9 @@ class FrontEnd(Service):
         )
 
     def _fetch(self, url: str) -> "Deferred[bytes]":
-        """The body of another front-end's answer, within ``ROW_DEADLINE_S``."""
+        """The body of another front-end's answer within ``ROW_DEADLINE_S``; fails with
+        Unavailable without one.
+        """
         http = HTTPClient(Agent(self._reactor, connectTimeout=ROW_DEADLINE_S))
 
         async def get() -> bytes:
@@ -202,7 +219,8 @@ class FrontEnd(Service):
             content: bytes = await response.content()
             return content
 
-        return Deferred.fromCoroutine(get()).addTimeout(ROW_DEADLINE_S, self._reactor)
+        asked = Deferred.fromCoroutine(get()).addTimeout(ROW_DEADLINE_S, self._reactor)
+        return asked.addErrback(_unavailable, url)
 
     def _site(self, app: Klein, body_bytes_max: int) -> ApiSite:
         site = ApiSite(app.resource(), self._reactor, self._limits, body_bytes_max)
@@ -231,3 +249,10 @@ class FrontEnd(Service):
             raise ConfigError(f"front-{self._front.id} cannot listen: {error}") from None
         self._log.info("listens on {address}", address=address)
         return port
+
+
+def _unavailable(failure: Failure, url: str) -> Failure:
+    """Raise Unavailable for what can keep an answer from coming; all else is an error here."""
+    if failure.check(*_NO_ANSWER):
+        raise Unavailable(f"{url}: {failure.getErrorMessage()}") from None
+    return failure

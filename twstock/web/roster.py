@@ -7,11 +7,15 @@ ask: those listeners have room for few connections, which the catalog needs.
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from twstock.config import Cluster, Front
+from twstock.errors import TwstockError, Unavailable
 from twstock.process import Clock
 from twstock.rpc.calls import Status
 from twstock.web.leader import LeaderWatch
@@ -28,7 +32,9 @@ _NOTHING: Row = dict.fromkeys(
 
 
 class Fetch(Protocol):
-    """Gets a small body from an internal listener, or fails within its own deadline."""
+    """Gets a small body from an internal listener, or fails within its own deadline, with a
+    TwstockError if nobody is to blame here.
+    """
 
     def __call__(self, url: str) -> "Deferred[bytes]":
         """Fires with the body of a 200 answer."""
@@ -62,6 +68,8 @@ def replica_row(service: str, number: int, address: str, status: Status, commit:
 
 class Roster:
     """Knows every member's row. ``watches`` are those of the groups, by name."""
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -105,13 +113,18 @@ class Roster:
 
     async def _look(self) -> list[Row]:
         asked: list[Deferred[list[Row]]] = [self._front(front) for front in self._cluster.fronts]
-        asked += [Deferred.fromCoroutine(self._group(watch)) for watch in self._watches]
-        results = await DeferredList(asked, consumeErrors=True)
-        found = [row for ok, rows in results if ok for row in rows]
+        asked += [self._group(watch) for watch in self._watches]
+        found = [row for _, rows in await DeferredList(asked) for row in rows]
         order = ("front", "catalog", "order")
         return sorted(found, key=lambda row: (order.index(row["service"]), row["id"]))
 
-    async def _group(self, watch: LeaderWatch) -> list[Row]:
+    def _group(self, watch: LeaderWatch) -> "Deferred[list[Row]]":
+        """The rows of a group's replicas."""
+        dead = [row(watch.group, r.id, str(r.grpc)) for r in self._cluster.replicas(watch.group)]
+        seen = Deferred.fromCoroutine(self._replicas(watch))
+        return seen.addErrback(self._lost, f"the {watch.group} group", dead)
+
+    async def _replicas(self, watch: LeaderWatch) -> list[Row]:
         await watch.refresh()
         statuses = watch.statuses()
         leading = watch.leader_status()
@@ -126,22 +139,27 @@ class Roster:
 
     def _front(self, front: Front) -> "Deferred[list[Row]]":
         """Another front-end's row in its own words; our own one without asking."""
-        answer: Deferred[list[Row]] = Deferred()
         if front.id == self._own.id:
-            answer.callback([self.own_row()])
-            return answer
-        dead = row("front", front.id, str(front.http))
+            return succeed([self.own_row()])
+        dead = [row("front", front.id, str(front.http))]
         asked = self._fetch(f"http://{front.internal}/self").addCallback(_row_of, front)
-        asked.addErrback(lambda _: dead).addCallback(lambda found: answer.callback([found]))
-        return answer
+        seen = asked.addCallback(lambda found: [found])
+        return seen.addErrback(self._lost, f"front-{front.id}", dead)
+
+    def _lost(self, failure: Failure, whose: str, dead: list[Row]) -> list[Row]:
+        """Any failure: what the others tell is wanted all the more."""
+        if not failure.check(TwstockError):
+            self._log.failure("the rows of {whose} could not be made", failure, whose=whose)
+        return dead
 
 
 def _row_of(body: bytes, front: Front) -> Row:
-    """The row that a front-end told; raises when it is another member's or none."""
-    told: Row = json.loads(body[:_ANSWER_BYTES_MAX])["data"]
-    if (told["service"], told["id"]) != ("front", front.id):
-        raise ValueError(f"{front.internal} is not front-{front.id}")
-    return _NOTHING | told
+    """The row that a front-end told; raises Unavailable when it is another member's or none."""
+    with suppress(ValueError, LookupError, TypeError):
+        told: Row = json.loads(body[:_ANSWER_BYTES_MAX])["data"]
+        if (told["service"], told["id"]) == ("front", front.id):
+            return _NOTHING | told
+    raise Unavailable(f"{front.internal} is not front-{front.id}")
 
 
 def _problem(watch: LeaderWatch) -> str | None:

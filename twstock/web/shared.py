@@ -16,8 +16,8 @@ A = TypeVar("A")
 
 
 class Shared(Generic[A]):
-    """The answer of ``look``, which began no more than ``age_s`` before it is asked for. Whoever
-    asks later while that look is under way gets the next one. They must not change it.
+    """One answer of ``look`` for all who ask within ``age_s`` of its beginning. Whoever asks
+    later, while it is under way, gets the next one. Nobody may modify it.
     """
 
     def __init__(
