@@ -277,14 +277,14 @@ def parse(text: str, base: Path = Path()) -> Cluster:
     known |= {"limits", "timings", "admin", "logging"}
     for key in table.keys() - known:
         raise ConfigError(f"{key}: unknown key")
-    csv = table.get("catalog_csv")
+    csv = _text(table, "catalog_csv", "") if "catalog_csv" in table else None
     cluster = Cluster(
         cluster_id=_text(table, "cluster_id", "default"),
         data=base / _text(table, "data", "var"),
         fronts=tuple(_front(row, k) for k, row in enumerate(_rows(table, "front"))),
         catalogs=_replicas(table, "catalog"),
         orders=_replicas(table, "order"),
-        catalog_csv=None if csv is None else base / str(csv),
+        catalog_csv=None if csv is None else base / csv,
         timings=_override(DEFAULT_TIMINGS, table.get("timings", {}), "timings"),
         limits=_override(Limits(), table.get("limits", {}), "limits"),
         admin=parse_admin(table.get("admin", {}), base),
