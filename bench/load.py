@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar, cast
 
-from bench.systems import Address, Measured, Request, percentile
+from bench.systems import Address, Measured, Request
+from twstock.tally import percentile
 
 T = TypeVar("T")
 Answered = Callable[[int, bytes], None]

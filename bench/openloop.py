@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.load import Connection, connect, run
-from bench.systems import Address, Request, percentile
+from bench.systems import Address, Request
+from twstock.tally import percentile
 
 CONNECTIONS = 256
 STEP_S = 0.0002

@@ -4,6 +4,7 @@ A title says what the figure shows of this very run; axes have units.
 """
 
 import json
+import statistics
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from bench.evaluation import KINDS, ORIGINAL_MS
 from bench.palette import COLORS, NAMES, SOFT, STYLE, WIDE, Found
 from bench.report import FAILOVER_TARGET_S
 from bench.rows import CURVE, FAST_POSTGRES, OURS
-from bench.systems import Work, percentile, plural
+from bench.systems import Work, plural
 from bench.tables import number
 
 
@@ -44,7 +45,7 @@ def curve(found: Found, work: Work) -> dict[str, dict[int, dict[str, float]]]:
     for cell in found["measured"]:
         if cell["work"] == work:
             figures = {
-                name: percentile(sorted(one[name] for one in cell["rounds"]), 0.5)
+                name: statistics.median(one[name] for one in cell["rounds"])
                 for name in ("requests_per_s", "p50_ms", "p99_ms")
             }
             curves.setdefault(cell["system"], {})[cell["connections"]] = figures
@@ -174,7 +175,7 @@ def failover_times(drawing: Any, found: Found) -> bool:
         target = FAILOVER_TARGET_S[fault] * 1000
         axes.plot([target], [50], marker="x", markersize=9, linestyle="", color=colors[fault],
                   label=f"target: half of them before {target:.0f} ms")  # fmt: skip
-        medians.append(f"{percentile(ranked, 0.5):.0f} ms after {fault}")
+        medians.append(f"{statistics.median(ranked):.0f} ms after {fault}")
     axes.set_ylim(0, 101)
     axes.set_xlim(left=0)
     axes.axhline(50, color=SOFT, linewidth=0.8)

@@ -21,8 +21,9 @@ from bench.openloop import Offered
 from bench.replica import LongLog
 from bench.rounds import Found
 from bench.rows import Cell, Outcome, Row, as_json, outcome
-from bench.systems import Measured, percentile, plural
+from bench.systems import Measured, plural
 from bench.tables import number, table
+from twstock.tally import percentile
 
 FSYNCS = 200
 FSYNC_BYTES = 4096

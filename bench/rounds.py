@@ -1,6 +1,7 @@
 """Measuring: twstock, then each peer, round after round; one server is up at a time."""
 
 import contextlib
+import statistics
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -139,5 +140,4 @@ def _measure(
 def closed_loop_rate(found: Found) -> float | None:
     """Median throughput of twstock for trades at 64 connections, if it was measured."""
     measured = found.results.get(Cell(cluster.NAME, Work.TRADE, CURVE[2]), [])
-    ranked = sorted(one.requests_per_s for one in measured)
-    return ranked[len(ranked) // 2] if ranked else None
+    return statistics.median(one.requests_per_s for one in measured) if measured else None

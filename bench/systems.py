@@ -97,10 +97,3 @@ def trades() -> list[Request]:
 def plural(count: int, noun: str) -> str:
     """A number of things in words."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
-def percentile(ranked: Sequence[float], share: float) -> float:
-    """The nearest rank of sorted values; not a number when there are none."""
-    if not ranked:
-        return float("nan")
-    return ranked[min(len(ranked) - 1, int(len(ranked) * share))]

@@ -13,10 +13,11 @@ from bench.load import Connection
 from bench.report import Report, to_json, to_markdown
 from bench.rounds import STAGES, Effort, Found, estimate_s
 from bench.rows import ROWS, Cell, Figure, Row, cells, chosen, outcome
-from bench.systems import Measured, Request, Work, order, percentile
+from bench.systems import Measured, Request, Work, order
 from bench.tables import number
 from twstock import cli
 from twstock.cli import main
+from twstock.tally import percentile
 
 
 def measured(rate=100.0, p50_ms=1.0, errors=0):
@@ -124,7 +125,8 @@ def test_the_report_is_json_even_when_nothing_was_answered():
 
 def test_percentiles_and_numbers():
     """Nearest rank; three digits that matter."""
-    assert [percentile([1, 2, 3, 4], share) for share in (0, 0.5, 0.99)] == [1, 3, 4]
+    assert [percentile([1, 2, 3, 4], share) for share in (0, 0.5, 0.51, 0.99)] == [1, 2, 3, 4]
+    assert percentile(range(1, 101), 0.99) == 99
     assert [number(v) for v in (0.123, 12.34, 1234.5, float("nan"))] == [
         "0.12",
         "12.3",

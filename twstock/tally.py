@@ -8,6 +8,7 @@ the reactor thread. ``Family`` and ``Sample`` have the form of Prometheus' data 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
+from math import ceil
 from typing import NamedTuple
 
 LATENCY_S = (
@@ -55,6 +56,15 @@ def quantile(counts: Sequence[int], bounds: Sequence[float], q: float) -> float 
             return lower + (bound - lower) * (wanted - below) / count
         below, lower = below + count, bound
     return lower if sum(counts) else None
+
+
+def percentile(ranked: Sequence[float], share: float) -> float:
+    """The nearest rank: the least of these sorted values that at least ``share`` of them do not
+    exceed. Not a number when there are none.
+    """
+    if not ranked:
+        return float("nan")
+    return ranked[max(ceil(share * len(ranked)) - 1, 0)]
 
 
 class Sample(NamedTuple):

@@ -14,6 +14,7 @@ from typing import Any
 
 from twstock.errors import OutcomeUnknown
 from twstock.rest import Answer, Session, Unreachable
+from twstock.tally import percentile
 
 QUANTITY_MAX = 5
 TOO_MANY = 429
@@ -61,11 +62,15 @@ def latency_ms(seconds: Sequence[float]) -> dict[str, float]:
     """Count, mean and percentiles (nearest rank) of some durations."""
     ranked = sorted(seconds)
 
-    def rank(share: float) -> float:
-        return round(ranked[min(len(ranked) - 1, int(len(ranked) * share))] * 1000, 3)
+    def in_ms(duration: float) -> float:
+        return round(duration * 1000, 3)
 
-    mean = round(sum(ranked) / len(ranked) * 1000, 3)
-    return {"count": len(ranked), "mean": mean, "p50": rank(0.5), "p99": rank(0.99)}
+    return {
+        "count": len(ranked),
+        "mean": in_ms(sum(ranked) / len(ranked)),
+        "p50": in_ms(percentile(ranked, 0.5)),
+        "p99": in_ms(percentile(ranked, 0.99)),
+    }
 
 
 class Client:
