@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from tests.cluster_fixture import free_ports
-from twstock import cli
+from twstock import __version__, cli
 from twstock.cli import DONE, INTERRUPTED, REFUSED, UNREACHABLE, USAGE, main
 from twstock.config import Address, default_cluster
 from twstock.errors import OutcomeUnknown
@@ -337,6 +337,8 @@ def test_client_finds_what_is_not_as_placed(run, front):
         ("lookup", "GameStart", "--url", "ftp://here"),
         ("lookup", "GameStart", "--url", "http://here:port"),
         ("verify", "--config", "/nowhere/cluster.toml"),
+        ("restore", "FILE", "--data", "DIR", "--url", "http://here"),
+        ("rejoin", "order-1", "--config", "c", "--from", "d", "--url", "http://here"),
         ("up", "--http", "here"),
         ("up", "--admin-token-file", "/nowhere/token"),
         ("admin",),
@@ -354,6 +356,15 @@ def test_wrong_usage_exits_2(words, capsys):
         status = error.code
     assert status == USAGE
     assert capsys.readouterr().err != ""
+
+
+@pytest.mark.parametrize("words", [("--version",), ("up", "--version")])
+def test_the_version_is_told(words, capsys):
+    """That of twstock, not that of a library."""
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code in (None, 0)
+    assert capsys.readouterr().out == f"twstock {__version__}\n"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 from twisted.scripts.twistd import ServerOptions
 
+import twstock
 from twstock import process
 from twstock.config import default_cluster
 from twstock.errors import CannotListen, CorruptStorage, CorruptTables, StorageUnavailable
@@ -25,6 +26,7 @@ from twstock.process import (
     EXIT_NOT_NOW,
     EXIT_REFUSED,
     Pool,
+    ServiceOptions,
     Stages,
     boottime,
     load_cluster,
@@ -58,6 +60,13 @@ def options(**values):
 
 
 # --- which cluster, which member ---------------------------------------------------------------
+
+
+def test_a_service_tells_the_version_of_twstock(capsys):
+    """``twistd -n stock-order --version`` does not tell that of Twisted."""
+    with pytest.raises(SystemExit):
+        ServiceOptions().parseOptions(["--version"])
+    assert capsys.readouterr().out == f"twstock {twstock.__version__}\n"
 
 
 def test_the_option_wins_over_the_environment_and_that_over_the_directory(here):

@@ -105,7 +105,7 @@ MAY_IMPORT = {
     "tabular": "",
     "watch": "rest tabular",
     "forms": "errors market",
-    "workload": "errors rest",
+    "workload": "errors rest tally",
     "origin": "market",
     "backup": "errors market rest verify csvtext backup",
     "backup.restore": "errors market config plan process backup catalog order replication rpc.wire",

@@ -18,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twstock import admin, rejoin, tabular
+from twstock import __version__, admin, rejoin, tabular
 from twstock.backup.command import Surroundings, add_commands, export_csv
 from twstock.errors import ConfigError, OutcomeUnknown, TwstockError
 from twstock.forms import is_key
@@ -99,18 +99,21 @@ def _doubt(options: argparse.Namespace, error: OutcomeUnknown) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("twstock", description="A distributed stock trading server.")
+    parser.add_argument("--version", action="version", version=f"twstock {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("up", help="run a whole cluster on this machine", add_help=False)
     commands.add_parser("bench", help="measure it beside its peers on this machine", add_help=False)
-    remote, keyed = _remote_options(), _key_option()
+    form, keyed = _form_option(), _key_option()
+    remote = _remote_options(form)
 
     def add(
         name: str,
         run: Callable[[argparse.Namespace], int],
         words: str,
         *more: argparse.ArgumentParser,
+        common: argparse.ArgumentParser = remote,
     ) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=words, description=words, parents=[remote, *more])
+        command = commands.add_parser(name, help=words, description=words, parents=[common, *more])
         command.set_defaults(run=run)
         return command
 
@@ -133,18 +136,23 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--csv", action="store_true", help="as two tables for spreadsheets")
     for command in (verify, export):
         command.add_argument("--config", type=Path, help="take addresses from this cluster.toml")
-    add_commands(add, Surroundings(_replicas, Progress))
-    rejoin.add_command(add, Progress)
+    add_offline = partial(add, common=form)
+    add_commands(add, add_offline, Surroundings(_replicas, Progress))
+    rejoin.add_command(add_offline, Progress)
     return parser
 
 
-def _remote_options() -> argparse.ArgumentParser:
-    url = os.environ.get("TWSTOCK_URL", DEFAULT_URL)
+def _form_option() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
-    options.add_argument(
-        "--url", default=url, help="a front-end (default: $TWSTOCK_URL or %(default)s)"
-    )
     options.add_argument("--json", action="store_true", help="for scripts")
+    return options
+
+
+def _remote_options(form: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    url = os.environ.get("TWSTOCK_URL", DEFAULT_URL)
+    options = argparse.ArgumentParser(add_help=False, parents=[form])
+    words = "a front-end (default: $TWSTOCK_URL or %(default)s)"
+    options.add_argument("--url", default=url, help=words)
     return options
 
 

@@ -22,7 +22,6 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
-from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from twstock.catalog.seed import parse_seed
@@ -34,6 +33,7 @@ from twstock.plan import Flags, addresses, parse_flags, plan, to_text, unready
 from twstock.process import (
     EXIT_REFUSED,
     EXIT_USAGE,
+    VersionedOptions,
     check_restored,
     stop_with,
     use_boottime,
@@ -53,7 +53,7 @@ Ask = Callable[[str], Awaitable[tuple[int, bytes]]]
 """Get a URL; the answer is status and body. Raises an exception when nobody answers."""
 
 
-class Options(UsageOptions):
+class Options(VersionedOptions):
     """The flags of ``twstock up``; ``flags`` holds them checked."""
 
     synopsis = "[options]"

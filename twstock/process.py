@@ -92,7 +92,16 @@ def in_thread(
     return answer
 
 
-class ServiceOptions(Options):
+class VersionedOptions(Options):
+    """Options of ours: ``--version`` tells of twstock, not of Twisted."""
+
+    def opt_version(self) -> None:
+        """Show twstock's version and exit."""
+        print(f"twstock {twstock.__version__}")
+        sys.exit(0)
+
+
+class ServiceOptions(VersionedOptions):
     """``--config FILE`` and ``--name NAME``: which member of ``tier`` this process is.
 
     Once parsed, ``cluster`` and ``number`` are known to be good.

@@ -41,8 +41,8 @@ Add = Callable[[str, Callable[[Options], int], str], argparse.ArgumentParser]
 Command = Callable[[Options, Surroundings], int]
 
 
-def add_commands(add: Add, around: Surroundings) -> None:
-    """Add ``backup`` and ``restore`` to the command line."""
+def add_commands(add: Add, add_offline: Add, around: Surroundings) -> None:
+    """Add ``backup`` to the command line, and ``restore``, which asks no front-end."""
 
     def refusing(run: Command) -> Callable[[Options], int]:
         return lambda options: _refusing(run, options, around)
@@ -52,7 +52,9 @@ def add_commands(add: Add, around: Surroundings) -> None:
     backup.add_argument("--force", action="store_true", help="overwrite FILE")
     backup.add_argument("--verify", action="store_true", help="check FILE, and write nothing")
     backup.add_argument("--config", type=Path, help="take addresses from this cluster.toml")
-    restore = add("restore", refusing(_restore), "make the data of a new cluster from a backup")
+    restore = add_offline(
+        "restore", refusing(_restore), "make the data of a new cluster from a backup"
+    )
     restore.add_argument("file", metavar="FILE", type=Path)
     restore.add_argument("--data", metavar="DIR", required=True, help="a new directory")
     for tier in ("fronts", "catalogs", "orders"):
