@@ -1,4 +1,4 @@
-"""Packaging. ``twisted.plugins`` is listed so that ``twistd`` finds the three services."""
+"""Packaging. ``twisted.plugins`` is listed so that ``twistd`` finds the services."""
 
 from pathlib import Path
 

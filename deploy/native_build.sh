@@ -172,13 +172,12 @@ install_config() {
     "$environment/bin/python" - "$file" <<'PYTHON' || fail "$file cannot be used as it is"
 import sys
 from pathlib import Path
-from twstock.config import parse
+from twstock.config import read
 from twstock.errors import ConfigError
-path = Path(sys.argv[1])
 try:
-    parse(path.read_text(encoding="utf-8"), path.parent)
-except (ConfigError, UnicodeDecodeError) as error:
-    sys.exit(f"{path}: {error}")
+    read(Path(sys.argv[1]))
+except ConfigError as error:
+    sys.exit(str(error))
 PYTHON
 }
 
