@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import fields
+from fnmatch import filter, fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,15 @@ def test_links_lead_somewhere(document):
     for link in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
         if "://" not in link:
             assert (document.parent / link).exists(), link
+
+
+def test_every_file_of_tests_has_its_place():
+    """CONTRIBUTING.md's table names each, and none that is not there."""
+    section = (ROOT / "CONTRIBUTING.md").read_text().partition("\n## Tests\n")[2]
+    told = re.findall(r"`(test_[\w*]+)`", section.partition("\nAn error that")[0])
+    files = [path.stem for path in (ROOT / "tests").glob("test_*.py")]
+    assert [name for name in files if not any(fnmatchcase(name, each) for each in told)] == []
+    assert [each for each in told if not filter(files, each)] == []
 
 
 def test_every_command_of_the_makefile_is_explained():
