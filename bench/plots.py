@@ -101,7 +101,7 @@ def lookup_curves(drawing: Any, found: Found) -> bool:
     return _curves(drawing, found, Work.LOOKUP, 64, "Cached look-ups")
 
 
-def seeds_evaluation(drawing: Any, found: Found) -> bool:
+def original_evaluation(drawing: Any, found: Found) -> bool:
     """Mean latencies of five clients, beside what the original design reported."""
     titles = {"lookup": "look-up", "trade": "trade", "order": "order query"}
     panels = drawing.subplots(1, len(KINDS))
@@ -217,7 +217,7 @@ Plot = Callable[[Any, Found], bool]
 PLOTS: Sequence[tuple[str, str, Plot]] = (
     ("trade", "measured", trade_curves),
     ("lookup", "measured", lookup_curves),
-    ("evaluation", "evaluation", seeds_evaluation),
+    ("evaluation", "evaluation", original_evaluation),
     ("hit_rate", "hit_rates", hit_rates),
     ("failover", "failover_s", failover_times),
     ("open_loop", "open_loop", open_loop),

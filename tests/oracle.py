@@ -65,7 +65,7 @@ class Oracle:
         self._grants: dict[tuple[int, int], float] = {}
 
     def wrote(self, node: Node, persist: Persist) -> None:
-        """S10: the same index and term are the same entry after the same log, everywhere; and
+        """The same index and term are the same entry after the same log, everywhere; and
         nothing that is committed is ever replaced.
         """
         entries, hashes = persist.entries, node.hashes
@@ -116,7 +116,7 @@ class Oracle:
             require(same, "{} promises {} but the disk has another", node, reply.index)
 
     def stands(self, node: Node, now: float) -> None:
-        """S10, S15 and the leases, after something has happened at ``node``."""
+        """Logs, commits and the leases, after something has happened at ``node``."""
         replica = node.replica
         assert replica is not None
         require(replica.last_index == len(node.hashes), "{} did not write what it holds", node)
@@ -181,7 +181,7 @@ class Oracle:
         self._grants = {key: until for key, until in self._grants.items() if key[0] != node.id}
 
     def applied(self, node: Node, entry: Entry) -> None:
-        """S13: each entry once, in order, committed and on the own disk; all states alike."""
+        """Each entry once, in order, committed and on the own disk; all states alike."""
         require(entry.index == node.applied + 1, "{} applies {} now", node, entry.index)
         index = entry.index - 1
         own = node.disk.hashes[index] if len(node.disk.hashes) > index else 0

@@ -274,7 +274,7 @@ def test_a_name_that_no_stock_can_have_is_none() -> None:
 def test_errors_have_their_status(
     error: Exception, status: int, outcome: str | None, retry: bool
 ) -> None:
-    """The table of INTERFACE.md; only what cannot have happened has the outcome ``none``."""
+    """The table of docs/api.md; only what cannot have happened has the outcome ``none``."""
     answer = answers.failure(error)
     assert answer is not None
     fields = told(answer)["error"]

@@ -197,7 +197,7 @@ def test_without_a_lease_every_lookup_asks_and_names_no_session(site: Site) -> N
 
 
 def test_an_answer_that_a_delete_overtook_is_shown_but_not_kept(site: Site) -> None:
-    """The seed's stale-fill race, through HTTP."""
+    """The original's stale-fill race, through HTTP."""
     site.tiers.hold = True
     reply = site.begin("GET", "/stocks/GOOGL")
     site.cache.invalidate("GOOGL", 1)
@@ -396,7 +396,7 @@ def test_a_bad_order_is_not_sent_on(site: Site, body: Any, code: int, message: s
 def test_what_becomes_of_an_order_has_its_status(
     site: Site, result: Any, code: int, outcome: str | None
 ) -> None:
-    """The table of INTERFACE.md."""
+    """The table of docs/api.md."""
     site.tiers.placement = result
     reply = site.post(GOOD)
     assert (reply.code, reply.json["error"].get("outcome")) == (code, outcome)
@@ -549,7 +549,7 @@ def internal(rows: Callable[[], dict[str, Any]] = dict) -> Site:
 
 
 def test_the_catalog_invalidates_by_version() -> None:
-    """The seed's answer, and the minimum version is raised before it is given."""
+    """The original's answer, and the minimum version is raised before it is given."""
     site = internal()
     site.cache.fill(site.cache.ticket(1.0), stock(1))
     reply = site.ask("DELETE", "/delete/GOOGL?version=2")

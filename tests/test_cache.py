@@ -88,7 +88,7 @@ def test_a_fresh_lease_does_not_inherit_the_time_of_the_old_one() -> None:
 
 
 def test_a_stale_fill_is_not_stored() -> None:
-    """The seed's race: the answer of a lookup from before the trade comes after the DELETE."""
+    """The original's race: the answer of a lookup from before the trade comes after the DELETE."""
     cache = leased()
     ticket = cache.ticket(1.0)
     cache.invalidate("GOOGL", 2)
@@ -117,7 +117,7 @@ def test_an_invalidation_spares_what_is_new_enough() -> None:
 
 
 def test_an_invalidation_without_version_forbids_all_fills_under_way() -> None:
-    """The seed's DELETE tells no version: nothing asked before it may be stored."""
+    """The original's DELETE tells no version: nothing asked before it may be stored."""
     cache = leased()
     remembered(cache, 1)
     ticket = cache.ticket(1.0)

@@ -8,8 +8,8 @@ for the one front-end beside them holds for each.
 
 Time is reduced to what matters: a lease holds or is over, and the front-end's ends first.
 In every state that can be reached, a lookup that begins now must not show less than what was
-acknowledged or shown to anybody before (S7, S8). A trade is acknowledged when the catalog's leader
-says that it is published; the order leader has recorded it meanwhile.
+acknowledged or shown to anybody before (S7 and S8 of ``ledger``). A trade is acknowledged when
+the catalog's leader says that it is published; the order leader has recorded it meanwhile.
 """
 
 from collections import deque
@@ -579,7 +579,7 @@ class TakesAnyAnswer(Sessions):
 
 
 class GrantsBeforeItOpens(Sessions):
-    """Grants a lease while one of the time before may hold: if the answer that says "fresh" is
+    """Grants a lease while one of the leader before may hold: if the answer that says "fresh" is
     lost, the next one lets the front-end keep its cache.
     """
 

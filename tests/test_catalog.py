@@ -172,7 +172,7 @@ class Scene:
         return result_of(self.catalog.lookup(Lookup(name, front_id, f"s{front_id}")))
 
     def trade(self, type_: str, quantity: int, name: str = "GameStart") -> Placement:
-        """The answer to the seed's single trade."""
+        """The answer to the original's single trade."""
         answer = result_of(self.catalog.trade(PlaceOrder("", name, type_, quantity)))
         assert isinstance(answer, Placement)
         return answer
@@ -316,7 +316,7 @@ def test_trade_buy_invalid(scene: Scene) -> None:
 def test_single_trades_are_refused_in_the_seed_s_words(
     scene: Scene, name: str, type_: str, quantity: int, words: str
 ) -> None:
-    """Type, then quantity, then name: the seed's sequence."""
+    """Type, then quantity, then name: the original's sequence."""
     assert scene.trade(type_, quantity, name) == Placement(refusal=words)
 
 
@@ -671,8 +671,8 @@ def test_a_new_order_leader_waits_for_what_is_recorded_already(scene: Scene) -> 
 def test_a_new_catalog_leader_says_nothing_is_published_during_its_first_lease(
     scene: Scene,
 ) -> None:
-    """Caches of the time before may hide what it has in its log; when their leases are over it
-    answers, and shows that version itself.
+    """Caches filled under the leader before may hide what it has in its log; when their leases
+    are over it answers, and shows that version itself.
     """
     hiding(scene)
     unpublished = at_once(scene, batch(1, order("a"))).unpublished
@@ -754,7 +754,7 @@ def test_a_leader_without_a_lease_answers_no_lookup(scene: Scene) -> None:
 
 
 def test_a_new_leader_waits_before_it_shows_anything() -> None:
-    """Caches of the time before may still show an older version than the log holds."""
+    """Caches filled under the leader before may still show an older version than the log holds."""
     scene = Scene()
     scene.member.on_leading(1)
     with pytest.raises(Unavailable):

@@ -267,7 +267,7 @@ def test_status(run, front):
 
 
 def test_client(run, front):
-    """The seed's client trades, asks for all it placed, and finds it."""
+    """The original's client trades, asks for all it placed, and finds it."""
     words = ["client", "--clients", "2", "--requests", "10", "-p", "1", "--seed", "3"]
     status, out, _ = run(*words, "--json")
     report = json.loads(out)

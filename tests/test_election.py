@@ -76,14 +76,14 @@ def test_a_pre_vote_changes_nothing() -> None:
 
 
 def test_a_pre_vote_of_an_old_term_is_answered_with_the_own_term() -> None:
-    """B9: the refusal tells the candidate the newer term, which it needs to be elected."""
+    """The refusal tells the candidate the newer term, which it needs to be elected."""
     for pre_vote in (False, True):
         (reply,) = out(replica(term=9).step(ask(2, 1, 4, pre_vote=pre_vote), CALM))
         assert reply == VoteReply(1, 2, 9, False, pre_vote, 8)
 
 
 def test_the_longest_log_is_elected_from_a_lower_term() -> None:
-    """B9: a candidate with the only complete log but an old term catches up and wins."""
+    """A candidate with the only complete log but an old term catches up and wins."""
     candidate, voter = replica(2, (1, 1), of=3), replica(1, (1,), term=7)
     now = START + 1
     for _ in range(4):
@@ -145,7 +145,7 @@ def test_who_led_until_now_stays_loyal_to_its_leases() -> None:
 
 
 def test_a_transfer_needs_no_pre_vote_and_no_patience() -> None:
-    """B10: the target of a hand-over campaigns at once, and voters do not hold on."""
+    """The target of a hand-over campaigns at once, and voters do not hold on."""
     target, voter = replica(3, term=4), replica(1, term=4)
     for subject in (target, voter):
         subject.step(append(2, subject._membership.id, 4), CALM)

@@ -57,7 +57,7 @@ def test_a_leader_does_not_give_way_to_a_lower_id() -> None:
 
 
 def test_hand_over_works_under_constant_load() -> None:
-    """B11: proposals stop, instead of being waited for, and everything accepted is committed
+    """Proposals stop, instead of being waited for, and everything accepted is committed
     before the target is told.
     """
     subject = replica(2, timings=replace(TIMINGS, stable_s=0.5))
@@ -81,7 +81,7 @@ def test_hand_over_works_under_constant_load() -> None:
 
 
 def test_leases_are_void_in_a_hand_over_and_waited_out() -> None:
-    """B5: whatever was granted is over before the target may campaign."""
+    """Whatever was granted is over before the target may campaign."""
     subject = replica(2)
     lead(subject, voters=(1, 3))
     now = START + 1.01
@@ -105,7 +105,7 @@ def test_a_drain_longer_than_the_lease_is_waited_for() -> None:
 
 
 def test_a_hand_over_waits_for_the_target() -> None:
-    """B11: a target that lacks an entry, even a committed one, could not win."""
+    """A target that lacks an entry, even a committed one, could not win."""
     subject = replica(2)
     lead(subject, voters=(1, 3))
     ready = subject.propose([b"a"], START + 1.01)

@@ -66,7 +66,7 @@ def test_a_term_begins_with_a_no_op() -> None:
 
 
 def test_a_single_replica_commits_when_its_own_disk_has_it() -> None:
-    """B1: n = 1 needs no other, but it needs the disk, for the vote and for each entry."""
+    """N = 1 needs no other, but it needs the disk, for the vote and for each entry."""
     subject = replica(1, of=1)
     ready = subject.tick(START)
     assert subject.leader_id == 0
@@ -100,7 +100,7 @@ def test_the_own_disk_counts_like_any_other() -> None:
 
 
 def test_a_leader_whose_disk_hangs_commits_through_the_others() -> None:
-    """B8: what it does not have on disk itself it does not apply; it can resign."""
+    """What it does not have on disk itself it does not apply; it can resign."""
     subject = replica(3)
     lead(subject)
     ready = subject.propose([b"a"], START + 1)
@@ -254,7 +254,7 @@ def test_a_leader_steps_down_for_a_newer_term() -> None:
 
 
 def test_a_lease_begins_with_a_committed_entry_of_the_own_term() -> None:
-    """B4: before that a new leader may not know what has been acknowledged."""
+    """Before that a new leader may not know what has been acknowledged."""
     subject = replica(3)
     ready = campaign(subject)
     assert ready.persist is not None
@@ -271,7 +271,7 @@ def test_a_lease_begins_with_a_committed_entry_of_the_own_term() -> None:
 
 
 def test_a_lease_counts_from_the_time_of_sending() -> None:
-    """B7: voters were loyal from when they heard the leader, not from when it read their
+    """Voters were loyal from when they heard the leader, not from when it read their
     answers; and it takes a majority of them.
     """
     subject = replica(5, of=5)

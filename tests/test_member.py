@@ -192,7 +192,7 @@ def test_single_member_leads_after_its_own_write(tmp_path: Path) -> None:
 
 
 def test_acknowledgement_waits_for_a_followers_disk(group: Group) -> None:
-    """An entry is committed when a second disk has it, however fast the network is (S15)."""
+    """An entry is committed when a second disk has it, however fast the network is."""
     group.run_until(lambda: group.leader == 3)
     group.threads[1].delay_s = group.threads[2].delay_s = 0.2
     results: list[object] = []
@@ -349,7 +349,7 @@ def test_member_that_was_away_for_many_terms_follows(group: Group) -> None:
 
 
 def test_different_state_at_the_same_index_stops_the_process(group: Group) -> None:
-    """A digest that differs from the leader's is a broken invariant (S13)."""
+    """A digest that differs from the leader's is a broken invariant."""
     group.run_until(lambda: group.leader == 3)
     propose(group, b"a")
     group.run(0.2)

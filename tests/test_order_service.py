@@ -409,7 +409,7 @@ def test_absurd_numbers_are_missing(service: Service, number: int) -> None:
 
 
 def test_business_refusals_are_answers(service: Service) -> None:
-    """The seed's words for a wrong type, a quantity below one, and a name that no stock has."""
+    """The original's words for a wrong type, a quantity below one, and a name that no stock has."""
     for name, type_, quantity, words in (
         ("GameStart", "hold", 1, "invalid transaction type"),
         ("GameStart", "buy", 0, "num stocks traded should be non negative"),

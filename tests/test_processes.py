@@ -211,7 +211,7 @@ def command(cluster, *words):
 
 
 def test_the_commands_agree(cluster, tmp_path):
-    """The seed's client finds what it placed, and ``verify`` and ``export`` find it the same."""
+    """The original's client finds what it placed, and ``verify`` and ``export`` do, too."""
     cluster.await_healthy()
     status, text = command(cluster, "client", "--clients", "3", "--requests", "20", "--seed", "1")
     assert (status, text.splitlines()[-1]) == (0, "0 mismatches, 0 failures"), text

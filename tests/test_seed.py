@@ -36,23 +36,23 @@ def channels(cluster):
 
 @pytest.fixture
 def catalog(channels):
-    """The catalog, in the words of the seed."""
+    """The catalog, in the words of the original."""
     return catalog_pb2_grpc.CatalogStub(channels["catalog-1"])
 
 
 @pytest.fixture
 def order_leader(cluster, channels):
-    """The order leader, in the words of the seed."""
+    """The order leader, in the words of the original."""
     return order_pb2_grpc.OrderStub(channels[cluster.await_leader()])
 
 
 def look_up(catalog, name):
-    """Lookup with the seed's field alone."""
+    """Lookup with the original's field alone."""
     return catalog.Lookup(catalog_pb2.LookupRequest(stock_name=name), timeout=5)
 
 
 def trade(catalog, name, quantity, side):
-    """Trade with the seed's fields alone."""
+    """Trade with the original's fields alone."""
     request = catalog_pb2.TradeRequest(name=name, number_of_items=quantity, type=side)
     return catalog.Trade(request, timeout=5)
 

@@ -211,7 +211,7 @@ def test_a_sign_of_life_renews_the_patience(scene: Scene) -> None:
 
 
 def test_nothing_is_shown_granted_or_published_before_it_opens() -> None:
-    """Then everything at once: all sessions of the time before are over."""
+    """Then everything at once: all sessions of earlier leaders are over."""
     sessions = Sessions(LEASE_S)
     assert sessions.opens_at == inf
     sessions.started(5.0)

@@ -1,4 +1,4 @@
-"""Values on the wire: every call there and back, the seed's numbers and names, and garbage."""
+"""Values on the wire: every call there and back, numbers and names of the original, and garbage."""
 
 from dataclasses import replace
 
@@ -428,7 +428,7 @@ def test_an_entry_without_a_command_breaks_an_invariant():
         commands.decode_catalog_command(b"")
 
 
-# --- the seed ----------------------------------------------------------------------------------
+# --- the original ------------------------------------------------------------------------------
 
 STRING, DOUBLE_, INT32_, INT64_, MESSAGE = 9, 1, 5, 3, 11
 SEED = {
@@ -465,7 +465,7 @@ SEED = {
 
 @pytest.mark.parametrize("message", SEED, ids=lambda message: message.DESCRIPTOR.name)
 def test_the_seeds_fields_keep_numbers_names_and_types(message):
-    """The seed's fields count from 1 as it lists them; everything added counts from 100."""
+    """The original's fields count from 1 as it lists them; everything added counts from 100."""
     fields = sorted(message.DESCRIPTOR.fields, key=lambda field: field.number)
     kept = [(f.name, f.type, f.number) for f in fields if f.number < 100]
     assert kept == [(name, kind, k + 1) for k, (name, kind) in enumerate(SEED[message])]
@@ -473,7 +473,7 @@ def test_the_seeds_fields_keep_numbers_names_and_types(message):
 
 
 def test_the_seeds_calls_keep_their_names_and_messages():
-    """The two services offer the seed's calls with its requests and answers."""
+    """The two services offer the original's calls with its requests and answers."""
     services = {
         "Catalog": catalog_pb2.DESCRIPTOR.services_by_name["Catalog"],
         "Order": order_pb2.DESCRIPTOR.services_by_name["Order"],
@@ -510,7 +510,7 @@ def test_every_call_is_declared(name):
 
 
 def test_a_seed_message_keeps_its_meaning():
-    """What the seed's own clients send is understood as they mean it."""
+    """What the original's own clients send is understood as they mean it."""
     order = order_pb2.OrderRequest(name="GameStart", number_of_items=3, type="buy")
     placed = methods.ORDER.decode_request(order.SerializeToString())
     assert placed == calls.PlaceOrder("", "GameStart", "buy", 3)
@@ -551,7 +551,7 @@ def test_trades_that_fit_are_no_more_than_a_message_takes(trades, room):
 
 
 def test_a_seed_client_reads_our_answers():
-    """The seed's fields of our answers hold what its clients look for."""
+    """The original's fields of our answers hold what its clients look for."""
     stock = Stock("GameStart", 1599, 100, 0, 0, 100)
     found = catalog_pb2.LookupResponse.FromString(methods.LOOKUP.encode_answer(stock))
     assert (found.code, found.name, found.price, found.quantity) == (200, "GameStart", 15.99, 100)
@@ -590,7 +590,7 @@ def test_a_seed_client_reads_our_answers():
 
 
 def test_a_bare_order_of_the_seed_is_refused_as_replication():
-    """An entry counts only with its term and place: the seed's call must not put one in."""
+    """An entry counts only with its term and place: the original's call must not put one in."""
     bare = order_pb2.ReplicateOrderRequest(transaction_num=42, name="GameStart", leader_id=3)
     with pytest.raises(errors.InvalidRequest):
         methods.ORDER_APPEND.decode_request(bare.SerializeToString())

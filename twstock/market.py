@@ -327,7 +327,7 @@ CatalogCommand = Seed | Batch | BeginEpoch | DirectTrade | ChangeStock
 def parse_order(key: str, name: str, side: str, quantity: int) -> Order | Refusal:
     """The order that the words of a request mean, or why they mean none.
 
-    The checks and their sequence are the seed's: type, quantity, name. Whether a stock of that
+    The checks and their sequence are the original's: type, quantity, name. Whether a stock of that
     name exists is the catalog's to say.
     """
     return refusal_of_words(name, side, quantity) or Order(key, name, SIDES[side], quantity)

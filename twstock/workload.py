@@ -1,4 +1,4 @@
-"""``twstock client``: the seed's client, many of them at once, that checks what it was told.
+"""``twstock client``: the original's client, many of them at once, that checks what it was told.
 
 Each client looks up a random stock, trades it with some probability if there is any, and at
 the end asks for every order that it placed and compares.

@@ -130,7 +130,7 @@ class Publisher:
     # --- leading -----------------------------------------------------------------------------
 
     def start(self, stocks: Callable[[], Iterable[Stock]]) -> None:
-        """Leadership begins: once all leases of the time before are over, publish ``stocks()``."""
+        """Leadership begins: once all leases of earlier leaders are over, publish ``stocks()``."""
         self.stop()
         self._sessions.started(self._clock.seconds())
         delay = self._sessions.opens_at - self._clock.seconds()
@@ -169,7 +169,7 @@ class Publisher:
     def published(self, versions: Mapping[str, int]) -> "Deferred[None]":
         """Fires when lookups show these versions, or later ones, wherever they are asked: told by
         the leader that has committed them, or by any that follows, for that one begins to show
-        anything when all leases of the time before are over, and then it shows all there is.
+        anything when all leases of earlier leaders are over, and then it shows all there is.
 
         Fails with OutcomeUnknown when leadership ends before that.
         """

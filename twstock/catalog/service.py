@@ -120,7 +120,7 @@ class Catalog:
     def reason(self) -> str:
         """Why a leading replica answers no lookups yet; empty otherwise."""
         if not self._sessions.is_open:
-            return "leases of the time before may not be over"
+            return "leases granted by the previous leader may not be over"
         return "the catalog is being filled" if self._state.is_empty else ""
 
     # --- reading -----------------------------------------------------------------------------
@@ -186,7 +186,7 @@ class Catalog:
     # --- trading -----------------------------------------------------------------------------
 
     async def trade(self, request: TradeCall) -> Verdicts | Placement:
-        """Trade: a batch of the order leader, or the seed's single trade. Answers when the
+        """Trade: a batch of the order leader, or the original's single trade. Answers when the
         trades are durable and no cache hides them; ``AtOnce`` when they are durable.
         """
         if isinstance(request, PlaceOrder):
@@ -358,7 +358,7 @@ class Catalog:
         filling.addErrback(lambda failure: failure.trap(OutcomeUnknown)).addErrback(self._panic)
 
     def _published_at_first(self) -> Iterable[Stock]:
-        """What no cache hides once the leases of the time before are over: everything."""
+        """What no cache hides once the leases of earlier leaders are over: everything."""
         self._changes_shown = self._state.last_change
         return self._state.stocks()
 

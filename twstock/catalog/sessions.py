@@ -15,8 +15,8 @@ The rules, which ``tests/test_cache_protocol.py`` explores exhaustively:
   comes back it starts empty. One front-end has one session at a time: a new one waits until
   the lease of the one before is over.
 - Sessions are not in the log. After a start or an election nothing is shown, published or
-  granted for the longest lease that the leader before may have granted: then all caches of the
-  time before are empty, and everything the log holds is published at once.
+  granted for the longest lease that the leader before may have granted: then all caches filled
+  under it are empty, and everything the log holds is published at once.
 - An unanswered invalidation bounds the lease: it is renewed only up to one lease after that
   invalidation began, so an unreachable front-end delays a trade by no more than that.
 
@@ -126,7 +126,7 @@ class Sessions:
     # --- leading -----------------------------------------------------------------------------
 
     def started(self, now: float) -> None:
-        """Leadership begins: ``opened`` follows when all leases of the time before are over."""
+        """Leadership begins: ``opened`` follows when all leases of earlier leaders are over."""
         self.ended()
         self._opens_at = now + self._any_lease_s
 

@@ -124,7 +124,7 @@ class CatalogServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Trade(self, request, context):
-        """Seed fields: one trade, answered when it is durable and no cache hides it.
+        """The original's fields: one trade, answered when it is durable and no cache hides it.
         With `batch`: what the order leader sends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

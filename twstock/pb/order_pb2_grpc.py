@@ -116,7 +116,7 @@ class OrderServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SyncUp(self, request, context):
-        """Committed orders after a number, from any replica; with `peer`, log entries.
+        """Committed orders after a number, from any replica; with `fetch`, log entries.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -136,7 +136,7 @@ class PeerCalls:
             self._log.warn("refuses messages of {peer}: it is not in this group", peer=stranger)
 
     def _compare_digest(self, message: AppendEntries) -> None:
-        """States at the same index must be the same (S13)."""
+        """States at the same index must be the same."""
         own = self._driver.digest_at(message.applied)
         if own and message.digest and own != message.digest:
             text = f"state at {message.applied} differs from that of {message.source}"

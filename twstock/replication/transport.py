@@ -88,7 +88,7 @@ class GrpcTransport:
         self._bulk = {i: self._client(address) for i, address in addresses.items()}
 
     def send(self, peer: int, envelope: Envelope) -> "Deferred[Reply | None]":
-        """Deliver a request by the call that the seed names for it."""
+        """Deliver a request by the call that the original names for it."""
         message, control = envelope.message, self._control[peer]
         reply: Deferred[Any]
         if isinstance(message, AppendEntries) and message.entries:

@@ -314,7 +314,7 @@ class Observed:
 
 
 TradeCall = AtOnce | Batch | PlaceOrder
-"""Trade: a batch of the order leader, or the seed's single trade."""
+"""Trade: a batch of the order leader, or the original's single trade."""
 
 
 LOOKUPS_MAX = 256

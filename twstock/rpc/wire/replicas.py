@@ -187,7 +187,7 @@ def to_probe_answer(data: bytes) -> calls.ProbeAnswer:
 
 
 def envelope_of_append(pb: Any) -> calls.Envelope:
-    """The append of a replication call; the seed's bare order has none and is refused."""
+    """The append of a replication call; the original's bare order has none and is refused."""
     if not pb.HasField("append") or pb.append.term < 1:
         raise errors.InvalidRequest("append", "an entry counts only with its term and place")
     return calls.Envelope(to_peer(pb.append.peer), to_append(pb.append))
