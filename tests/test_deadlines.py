@@ -5,11 +5,12 @@ from math import inf
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.python.threadpool import ThreadPool
 
+from tests.rpc_fixture import LIMITS, REQUEST, WITHOUT_STREAMS, fails, free_port
 from tests.test_leading import Desk, order
-from tests.test_rpc import LIMITS, REQUEST, WITHOUT_STREAMS, fails, free_port
 from twstock.config import Limits
 from twstock.errors import OutcomeUnknown, Unavailable
 from twstock.rpc.calls import Placement
@@ -37,9 +38,16 @@ def wire(request):
     orders, threads = Orders(), ThreadPool(1, 4, "test-deadlines")
     threads.start()
     orders.lag_s = 0.0
+    orders.reached = Deferred()
 
     def late(call, *arguments):
-        reactor.callFromThread(reactor.callLater, orders.lag_s, call, *arguments)
+        lag_s = orders.lag_s
+        reactor.callFromThread(reactor.callLater, lag_s, reach, lag_s, call, *arguments)
+
+    def reach(lag_s, call, *arguments):
+        call(*arguments)
+        if lag_s and not orders.reached.called:
+            orders.reached.callback(None)
 
     address = f"127.0.0.1:{free_port()}"
     endpoint = Endpoint(methods.ORDER, orders.answer, timed=True)
@@ -58,7 +66,7 @@ async def test_a_call_that_is_late_is_not_begun(wire):
     await wire.client.call(methods.ORDER, REQUEST, 5.0)
     wire.lag_s = 0.5
     await fails(wire.client.call(methods.ORDER, REQUEST, 0.1), OutcomeUnknown)
-    await deferLater(reactor, 0.8)
+    await wire.reached
     assert len(wire.begun) == 1
     wire.lag_s = 0.0
     assert await wire.client.call(methods.ORDER, REQUEST, 5.0) == Placement(1)

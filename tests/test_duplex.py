@@ -8,7 +8,7 @@ from queue import Queue
 import grpc
 import pytest
 
-from tests.test_rpc import free_port
+from tests.rpc_fixture import free_port
 from twstock.rpc import duplex
 from twstock.rpc.duplex import ClientStream, Outbox, ServerStream, StreamEnded, Unsupported
 

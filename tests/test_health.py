@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 
-from tests.test_rpc import free_port
+from tests.rpc_fixture import free_port
 from twstock.config import Limits
 from twstock.replication.assembly import serving
 from twstock.rpc import health

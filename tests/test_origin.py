@@ -11,11 +11,11 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
 from tests.fakes import HANG
+from tests.rpc_fixture import REQUEST, serve  # noqa: F401
 from tests.test_invalidation import LIMITS, Scene
 from tests.test_invalidation import stock as version_of
 from tests.test_leading import Catalog
 from tests.test_leading import order as new_order
-from tests.test_rpc import REQUEST, serve  # noqa: F401
 from tests.test_tiers import Group, order
 from twstock import origin
 from twstock.config import Limits

@@ -1,9 +1,10 @@
 """The gRPC server and client between two real ends on this machine."""
 
+# ruff: noqa: F811 - the fixture ``serve`` is an import, and the name of an argument
+
 import socket
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from itertools import chain
 from queue import Queue
 from typing import Any
@@ -17,7 +18,13 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.python.threadpool import ThreadPool
 
-from twstock.config import Limits
+from tests.rpc_fixture import (
+    LIMITS,
+    REQUEST,
+    fails,
+    free_port,
+    serve,  # noqa: F401
+)
 from twstock.errors import (
     CannotListen,
     InvalidRequest,
@@ -33,58 +40,6 @@ from twstock.rpc.client import Client
 from twstock.rpc.duplex import Unsupported
 from twstock.rpc.server import Endpoint, Server
 from twstock.rpc.wire import methods, streams
-
-LIMITS = Limits(rpc_threads=4, rpc_client_calls_max=2, rpc_streams_max=2)
-WITHOUT_STREAMS = replace(LIMITS, rpc_streams_max=0)
-REQUEST = PlaceOrder("k", "GameStart", "buy", 1)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@pytest.fixture(params=[LIMITS, WITHOUT_STREAMS], ids=["stream", "calls"])
-def serve(request: Any) -> Iterator[Callable[[Any], Client]]:
-    """Starts a server with one answer for Order; gives a client for it, which talks to it by a
-    stream, or by calls of their own because the server has no room for streams.
-    """
-    threads = ThreadPool(1, 4, "test-rpc")
-    threads.start()
-    ends: list[Any] = []
-    address = f"127.0.0.1:{free_port()}"
-
-    def start(answer: Any) -> Client:
-        endpoint = Endpoint(methods.ORDER, answer)
-        deliver = reactor.callFromThread  # type: ignore[attr-defined]
-        server = Server(address, [endpoint], reactor, deliver, request.param)  # type: ignore[arg-type]
-        server.startService()
-        client = Client(address, threads, reactor, deliver, LIMITS)  # type: ignore[arg-type]
-        ends.append((server, client))
-        return client
-
-    def end() -> None:
-        ends[-1][0].stopService()
-
-    start.end = end  # type: ignore[attr-defined]
-    yield start
-    for server, client in ends:
-        client.close()
-        if server.running:
-            server.stopService()
-    threads.stop()
-
-
-async def fails(deferred: Deferred[Any], kind: type[Exception]) -> Exception:
-    """The error of a call that has to fail."""
-    try:
-        await deferred
-    except kind as error:
-        return error
-    raise AssertionError("the call did not fail")
 
 
 @pytest_twisted.ensureDeferred

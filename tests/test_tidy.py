@@ -371,6 +371,16 @@ def test_no_text_names_a_place_of_somebodys_machine():
     )
 
 
+def test_tests_use_fakes():
+    """A mock agrees to whatever is asked of it; a fake keeps to what it stands for."""
+    found(
+        f"{path.name} imports {name}"
+        for path in (ROOT / "tests").glob("*.py")
+        for name in imports(ast.parse(path.read_text()))
+        if is_under(name, "unittest.mock") or is_under(name, "mock")
+    )
+
+
 def test_plugins_can_live_beside_those_of_others():
     """A package ``twisted`` of ours would hide Twisted, or break it when uninstalled."""
     assert not (ROOT / "twisted/__init__.py").exists()

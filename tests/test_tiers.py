@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -266,9 +265,13 @@ def test_a_client_that_cannot_be_told_keeps_nobody_from_an_answer() -> None:
     group = Group()
     group.members[3].replies["PlaceOrders"] = executed
     told: list[Any] = []
+
+    def cannot_be_told(_: object) -> None:
+        raise ValueError("oops")
+
     with capturedLogs() as logged:
         with origin.on_behalf_of(("mine",)):
-            group.tier.put(order(1), Mock(side_effect=ValueError("oops")))
+            group.tier.put(order(1), cannot_be_told)
         group.tier.put(order(2), told.append)
         group.clock.advance(0)
     assert told == [Placement(2, version=2)]

@@ -8,7 +8,7 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.python.threadpool import ThreadPool
 
-from tests.test_rpc import fails, free_port
+from tests.rpc_fixture import fails, free_port
 from twstock.config import Address, Limits
 from twstock.errors import OutcomeUnknown
 from twstock.replication.transport import GrpcTransport
