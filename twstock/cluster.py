@@ -202,7 +202,7 @@ class LocalCluster(Service):
             await self._members.stopService()
         if self._following is not None and self._following.running:
             self._following.stop()
-            self._following.f()
+            self._following.f()  # the last lines, which came after its last look
         self._directory.release()
 
     async def _run(self) -> None:

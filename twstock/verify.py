@@ -17,7 +17,6 @@ from twstock.rest import Unreachable
 if TYPE_CHECKING:
     from twstock.rpc.calls import Status
 
-Q = TypeVar("Q")
 A = TypeVar("A")
 PATIENCE_S = 5.0
 PAUSE_S = 0.25

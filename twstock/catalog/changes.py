@@ -4,8 +4,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from twstock.market import (
-    BatchResult,
-    ChangeOutcome,
     ChangeRefusal,
     ChangeRequest,
     Order,
@@ -16,7 +14,6 @@ from twstock.market import (
     StockChange,
     Trade,
 )
-from twstock.rpc.calls import ExecutedTrades
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +40,6 @@ class Lost:
     """
 
     reason: str
-
-
-Result = BatchResult | ChangeOutcome | ExecutedTrades | Outcome | Seeded | Stale | Lost
 
 
 class RefusedOrder(NamedTuple):

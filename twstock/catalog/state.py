@@ -190,7 +190,7 @@ class CatalogState:
     def apply(self, index: int, payload: bytes) -> Applied:
         """Carry out the command of one committed entry, whoever proposed it.
 
-        The Applied holds a ``Result`` and a ``Change``, or None when nothing changed.
+        The Applied holds what came of it, and a ``Change``, or None when nothing changed.
         """
         command = decode_catalog_command(payload)
         entry = index.to_bytes(8, "big") + payload

@@ -1,13 +1,10 @@
 """Puts a member together from its parts; used by the ``tap`` of both groups."""
 
-import os
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import SystemRandom
 from typing import Any
-
-from twisted.python.failure import Failure
 
 from twstock.config import Cluster
 from twstock.errors import StorageError, StorageUnavailable
@@ -71,9 +68,6 @@ def assemble(
         else:
             stop_with(reactor, f"{group}-{number} cannot start now: {error}", EXIT_NOT_NOW)
 
-    def fail(reason: Failure) -> None:
-        panic(reason, os._exit)
-
     member = Member(
         group,
         cluster.cluster_id,
@@ -84,7 +78,7 @@ def assemble(
         database,
         load,
         transport,
-        Surroundings(reactor, random, disk, deliver, fail, refuse),
+        Surroundings(reactor, random, disk, deliver, panic, refuse),
     )
     observatory = Observatory(f"{group}-{number}", reactor)
     observatory.add(lambda: replica_families(group, member, database, membership.peers))

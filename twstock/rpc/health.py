@@ -38,7 +38,7 @@ class Health:
 
     def __init__(self, serving: Serving, clock: Clock, watches_max: int) -> None:
         self._serving = serving
-        self._room = threading.BoundedSemaphore(watches_max) if watches_max else None
+        self._room = threading.BoundedSemaphore(watches_max)
         self._looking = repeating(self._look, clock, "telling of health")
         self._servicer: Any = None
         self._known: dict[str, bool] = {}
@@ -79,7 +79,7 @@ class Health:
         unbounded = getattr(servicer, stream)
 
         def bounded(this: Any, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            if self._room is None or not self._room.acquire(blocking=False):
+            if not self._room.acquire(blocking=False):
                 context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams")
             try:
                 answers = unbounded(this, request, context)
@@ -87,7 +87,6 @@ class Health:
                 if context.is_active():
                     yield from answers
             finally:
-                assert self._room is not None
                 self._room.release()
 
         return type(servicer.__name__, (servicer,), {stream: bounded})

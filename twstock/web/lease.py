@@ -80,16 +80,6 @@ class LeaseSession:
         self._loop = repeating(self._renew, clocks.clock, "renewing the cache lease")
         watch.subscribe(self._leader_changed)
 
-    @property
-    def session(self) -> str:
-        """The name of the session, random in each process."""
-        return self._registration.session
-
-    @property
-    def front_id(self) -> int:
-        """Whose session it is."""
-        return self._registration.front_id
-
     def start(self) -> None:
         """Take the lease and renew it from now on; nothing to do without a cache."""
         if self._cache.enabled:
