@@ -125,7 +125,7 @@ MUTANTS = (
     Mutant(
         "a leader that resigns forgets its leases",
         REPLICATION + "replica.py",
-        "            self._patience.heard(self._membership.id, min(self._lead.contact_at, now))\n",
+        "            self._timer.heard(self._membership.id, min(self._lead.contact_at, now))\n",
         "",
         ELECTION,
     ),

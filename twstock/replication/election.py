@@ -23,7 +23,7 @@ class Ballot:
         return len(self.votes) >= membership.majority
 
 
-class Patience:
+class ElectionTimer:
     """How long a replica stays with a leader, and when it campaigns itself."""
 
     def __init__(
@@ -36,30 +36,30 @@ class Patience:
         self._heard_at = -inf
         self._loyal_until = now + timings.election_s
         self._campaign_at = -inf
-        self.wait(now)
+        self.reset(now)
 
     def heard(self, leader_id: int, at: float) -> None:
         """``leader_id`` was certainly leading then."""
         self._dead_leader = leader_id  # should it be lost
         self._heard_at = at
 
-    def wait(self, now: float) -> None:
-        """Wait for a leader, from now on: longer than voters are loyal, so that the first try
-        is not refused, and the lower the id the longer, so that votes are rarely split.
+    def reset(self, now: float) -> None:
+        """Restart the timer. It is longer than voters stick to a leader, so that the first try is
+        not refused, and longer the lower the id, so that votes are rarely split.
         """
         timings, self._campaign_at = self._timings, now
         if self._membership.peers:
             self._campaign_at += timings.election_s + timings.election_grace_s
             self._campaign_at += self._turn_s() + self._random.uniform(0, timings.jitter_s)
 
-    def hurry(self, now: float) -> None:
+    def shorten(self, now: float) -> None:
         """The leader is certainly gone: forget having heard it, and wait for no more than the
         members that should campaign first.
         """
         self._heard_at = -inf
         self._campaign_at = min(self._campaign_at, now + self._turn_s())
 
-    def is_over(self, now: float) -> bool:
+    def has_expired(self, now: float) -> bool:
         """Whether it is time to campaign."""
         return now >= self._campaign_at
 

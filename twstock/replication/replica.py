@@ -45,7 +45,7 @@ class Replica(Standing):
         """Time has passed. A decision is made on ``now``, never on how many ticks there were."""
         if self._lead is not None:
             self._drive(self._lead, now)
-        elif self._patience.is_over(now):
+        elif self._timer.has_expired(now):
             self._campaign(now, pre_vote=True)
         return self._ready()
 
@@ -93,7 +93,7 @@ class Replica(Standing):
         if self._leader_id in (0, self._membership.id) or term not in (None, self._term):
             return self._ready()
         self._leader_id = 0
-        self._patience.hurry(now)
+        self._timer.shorten(now)
         return self.tick(now)
 
     def hand_over(self, target: int, now: float) -> Ready:
@@ -138,8 +138,8 @@ class Replica(Standing):
         if request.term == self._term and self._leader_id not in (0, request.source):
             raise BrokenInvariant(f"{self._leader_id} and {request.source} lead {self._term}")
         self._follow(request.term, request.source, now)
-        self._patience.heard(request.source, now)
-        self._patience.wait(now)
+        self._timer.heard(request.source, now)
+        self._timer.reset(now)
         if not self._log.matches(request.prev_index, request.prev_term):
             return self._answer_append(request, ok=False)
         self._writes.replaced(self._log.merge(request.entries, self.commit))
@@ -166,7 +166,7 @@ class Replica(Standing):
         if granted and not request.pre_vote:
             self._vote = request.source
             self._writes.state_changed()
-            self._patience.wait(now)
+            self._timer.reset(now)
         # The own term in a refusal lets a candidate with an older one catch up (etcd 10355).
         term = request.term if granted else self._term
         own, peer = self._membership.id, request.source
@@ -186,7 +186,7 @@ class Replica(Standing):
         """Whether this replica has to stay with a leader, which may be itself."""
         if self._lead is not None and now - self._lead.contact_at < self._timings.election_s:
             return True
-        return self._patience.is_loyal(now)
+        return self._timer.is_loyal(now)
 
     def _on_vote_reply(self, reply: VoteReply, now: float) -> None:
         ballot = self._ballot
@@ -222,8 +222,8 @@ class Replica(Standing):
     def _follow(self, term: int, leader_id: int, now: float) -> None:
         """Be a follower in ``term``; who led until now stays loyal to the leases it gave."""
         if self._lead is not None:
-            self._patience.heard(self._membership.id, min(self._lead.contact_at, now))
-            self._patience.wait(now)
+            self._timer.heard(self._membership.id, min(self._lead.contact_at, now))
+            self._timer.reset(now)
         self._lead = self._ballot = None
         if term > self._term:
             self._enter_term(term)
@@ -232,7 +232,7 @@ class Replica(Standing):
     def _campaign(self, now: float, *, pre_vote: bool, transfer: bool = False) -> None:
         own = self._membership.id
         self._leader_id = 0
-        self._patience.wait(now)
+        self._timer.reset(now)
         if not pre_vote:
             self._enter_term(self._term + 1, vote=own)
         term = self._term + 1 if pre_vote else self._term

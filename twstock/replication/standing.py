@@ -6,7 +6,7 @@ from math import inf
 from random import Random
 
 from twstock.errors import BrokenInvariant
-from twstock.replication.election import Ballot, FlapGuard, Patience
+from twstock.replication.election import Ballot, ElectionTimer, FlapGuard
 from twstock.replication.leadership import Leadership, Marks
 from twstock.replication.log import Log
 from twstock.replication.messages import HardState, Membership, Message, Timings
@@ -49,7 +49,7 @@ class Standing:
         self._leader_id = 0
         self._ballot: Ballot | None = None
         self._lead: Leadership | None = None
-        self._patience = Patience(membership, timings, random, now)
+        self._timer = ElectionTimer(membership, timings, random, now)
         self._flap_guard = FlapGuard(timings)
         self._sequences = count(random.getrandbits(32))
         self._writes = Writes(log.last_index)
