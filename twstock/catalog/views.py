@@ -23,7 +23,7 @@ PIECE = 500
 waiting (it changes threads by itself only every five milliseconds)."""
 PAUSE_S = 0.004
 PAUSE_SHARE = 1
-"""How many times as long as a write takes, pauses included, there is none after it."""
+"""After a write the file is left alone for this many times as long as the write took."""
 
 
 class Stocks(Protocol):

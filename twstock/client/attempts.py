@@ -17,9 +17,9 @@ class Attempt(NamedTuple):
 class Attempts:
     """The attempts of one request until ``deadline``, at ``fronts`` front-ends, ``first`` first.
 
-    After a failure the next front-end in the list is asked at once. One that failed is left alone
-    for a pause, which doubles each time, or for as long as it wants: so a request goes round the
-    list without a pause, and round again with one.
+    After a failure the next front-end in the list is asked. One that failed is left alone for a
+    pause that doubles each time, or for its Retry-After. So the first round through the list has
+    no pauses.
     """
 
     def __init__(

@@ -17,9 +17,8 @@ from twstock.market import CALL_ITEMS_MAX
 
 T = TypeVar("T")
 PUBLISHED_MAX = 10_000
-"""Of about so many stocks it is known which version is published. What is forgotten makes an answer
-wait for a newer version than it rests on.
-"""
+"""For about how many stocks the newest published version is remembered. Forgetting is safe: an
+answer then waits for a newer version than it rests on."""
 
 
 class Question(Generic[T]):

@@ -21,9 +21,9 @@ from twstock.rpc.health import Health
 from twstock.rpc.server import Endpoint, Server
 
 CALLS_MAX = 12
-"""How many threads there are for each peer: two for its streams, the others for single calls
-while it takes no streams. Those to one that hangs end with their deadline, and must not keep
-the calls to the others waiting."""
+"""Threads of the pool for each peer: two for its streams, the others for single calls while it
+takes no streams. Calls to a peer that hangs keep theirs until the deadline, and must not starve
+the others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What a member's log tells of its life in the group: one line for each change of state.
 
-Looked at with every tick, so that nothing which decides has to think of telling it.
+Compared with the last look at every tick, so that no code that decides has to remember to log.
 """
 
 from collections.abc import Sequence

@@ -59,8 +59,8 @@ class Tables(Protocol):
         """Store changes, in order, inside the transaction that is open."""
 
     def extent(self, connection: sqlite3.Connection) -> tuple[int | str, ...]:
-        """How far the tables go, as far as that is quickly told; empty or zeros: nowhere. What is
-        known to be applied goes with it.
+        """A cheap summary of how far the tables reach; empty or zeros: they hold nothing. It goes
+        into the checksum of the applied record.
         """
 
 

@@ -51,9 +51,9 @@ class Progress:
         self._waits_since = now if self._waits_since is None else self._waits_since
 
     def wants_heartbeat(self, now: float) -> bool:
-        """Whether it has answered nothing that was sent within the last heartbeat's time, and was
-        sent no heartbeat: an append that it answered told it as much. One that it has not
-        answered proves nothing: its disk may hang.
+        """Whether a heartbeat is due: within the last ``heartbeat_s`` none was sent, nor an append
+        that the follower has answered. An append without an answer proves nothing: its disk may
+        hang.
         """
         return now - max(self._heartbeat_at, self.answered_at) >= self._timings.heartbeat_s
 

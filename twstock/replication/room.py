@@ -25,12 +25,12 @@ finds room everywhere, although other batches and segments cost a little more.""
 
 
 def written_bytes(entries: Sequence[Entry]) -> int:
-    """The most room that one write of ``entries`` takes: none ends without a marker."""
+    """The most room that one write of ``entries`` can take, its end marker included."""
     return command_bytes(sum([len(entry.payload) for entry in entries]), len(entries))
 
 
 def command_bytes(payload_bytes: int, entries: int = 1) -> int:
-    """The same of so many entries by the size of all their payloads; none take nothing."""
+    """As ``written_bytes``, from the size of all payloads and the number of entries; 0 for none."""
     return payload_bytes + entries * ENTRY_OVERHEAD_BYTES + END_BYTES if entries else 0
 
 

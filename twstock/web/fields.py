@@ -1,7 +1,7 @@
 """Header fields that the fast lane knows: those that mean something, in one spelling.
 
-A list of lines that is plain here means to Twisted what it means here, byte by byte; all others
-are for Twisted alone.
+Only known fields in their usual spelling are accepted, and these mean to Twisted exactly what they
+mean here; everything else is left to Twisted.
 """
 
 import re

@@ -22,8 +22,8 @@ from twstock.web.cache import Cache
 from twstock.web.leader import Leader
 
 APART_S = 0.05
-"""By how much the wall clock and CLOCK_BOOTTIME come apart between two renewals when one of them
-jumped: a daemon that corrects a running clock moves it by a seventh of that at most."""
+"""If wall clock and CLOCK_BOOTTIME move apart by more than this between two renewals, one of them
+jumped: a daemon that slews the clock moves it by a seventh of that at most."""
 
 
 class Clocks(NamedTuple):

@@ -12,7 +12,8 @@ PATIENCE_S = 0.05
 """A call that takes longer does not hold up the requests that arrive after it."""
 LINGER_SHARE = 0.125
 LINGER_MAX_S = 0.005
-"""How long a call waits for company: this share of what the last call took, at most so long."""
+"""How long a call waits for more requests: ``LINGER_SHARE`` of the last call's duration, at most
+``LINGER_MAX_S``."""
 
 
 class Pace:
@@ -31,8 +32,8 @@ class Pace:
         self._linger_until = -inf
 
     def next_start(self, waiting: int) -> float:
-        """When a call with the requests that wait may begin: long ago, at a time, or inf: when
-        one has ended.
+        """When a call with the waiting requests may begin: -inf for at once, a time, or inf for
+        not before one under way has ended.
         """
         if len(self._under_way) >= CALLS_MAX:
             return inf

@@ -19,11 +19,11 @@ from twstock.web.sources import Found, Leaders, Sources
 
 SLICE_S = 0.001
 SLICE_WRITES_MIN = 25
-"""So long, and to at least so many, subscribers are written to before requests have their turn: on
-a busy machine a moment may pass with a single write.
+"""One slice writes for at least ``SLICE_S`` and to at least so many subscribers, then requests have
+their turn: on a busy machine one write alone may take longer than ``SLICE_S``.
 """
 REST_FACTOR = 9
-"""Then nobody is written to for that many times as long as it took."""
+"""The pause after a slice, as a multiple of what the slice took."""
 
 
 class Writable(Protocol):

@@ -9,10 +9,11 @@ from twisted.internet.defer import Deferred
 from twstock.process import Clock, DelayedCall
 
 TURN_S = 0.01
-"""So long turns follow each other without a pause; nobody's turn should take longer."""
+"""Turns follow one another without a pause until together they have taken this long; no single turn
+should take longer."""
 REST_FACTOR = 3
 REST_MAX_S = 0.1
-"""Then nobody has a turn for that many times as long as they took, but no longer than this."""
+"""The pause after that: ``REST_FACTOR`` times what the turns took, at most ``REST_MAX_S``."""
 
 
 class Turns:
