@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from twisted.application.service import Service
 
-from twstock.process import Clock, collect_seldom
+from twstock.process import Clock
 
 S = TypeVar("S", bound=Service)
 
@@ -60,6 +60,5 @@ def supervise(
     """
     notifier = SystemdNotifier(environ)
     reactor.callWhenRunning(watch, reactor, notifier, lambda: bool(service.running) and serves())
-    reactor.callWhenRunning(collect_seldom)
     reactor.addSystemEventTrigger("before", "shutdown", notifier.tell, "STOPPING=1")
     return service

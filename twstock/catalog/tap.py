@@ -17,6 +17,7 @@ from twstock.process import (
     Pool,
     ServiceOptions,
     Stages,
+    collect_seldom,
     key_maker,
     logged,
     panic,
@@ -50,6 +51,7 @@ def makeService(options: Options) -> Service:
 
     use_boottime(reactor)
     use_doorbell(reactor)
+    reactor.callWhenRunning(collect_seldom)
     return logged(build(options.cluster, options.number, options.seed, reactor), options)
 
 

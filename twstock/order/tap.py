@@ -12,6 +12,7 @@ from twstock.process import (
     Pool,
     ServiceOptions,
     Stages,
+    collect_seldom,
     key_maker,
     logged,
     panic,
@@ -39,6 +40,7 @@ def makeService(options: Options) -> Service:
 
     use_boottime(reactor)
     use_doorbell(reactor)
+    reactor.callWhenRunning(collect_seldom)
     return logged(build(options.cluster, options.number, reactor), options)
 
 

@@ -12,6 +12,7 @@ from twstock.process import (
     Pool,
     ServiceOptions,
     Stages,
+    collect_seldom,
     logged,
     stop_with,
     use_boottime,
@@ -37,6 +38,7 @@ def makeService(options: Options) -> Service:
 
     use_boottime(reactor)
     use_doorbell(reactor)
+    reactor.callWhenRunning(collect_seldom)
     return logged(build(options.cluster, options.cluster.front(options.number), reactor), options)
 
 
