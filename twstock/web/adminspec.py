@@ -1,28 +1,9 @@
 """What the API says of administration, in the words of OpenAPI 3.1. Pure."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from twstock.market import (
-    KEY_CHARS_MAX,
-    NAME_CHARS_MAX,
-    QUANTITY_MAX,
-    STOCK_NOT_FOUND,
-    ChangeKind,
-)
-
-
-def _object(properties: Mapping[str, Any], required: str) -> dict[str, Any]:
-    return {"type": "object", "properties": dict(properties), "required": required.split()}
-
-
-def _json(schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {"content": {"application/json": {"schema": dict(schema)}}}
-
-
-def _reference(name: str) -> dict[str, Any]:
-    return {"$ref": f"#/components/schemas/{name}"}
-
+from twstock.market import STOCK_NOT_FOUND, ChangeKind
+from twstock.web.operations import COUNT, KEY_TEXT, NAME, SHARES, in_json, item, reference, refused
 
 _WHOLE = {"type": "integer", "minimum": 1}
 _PRICE = {
@@ -32,47 +13,31 @@ _PRICE = {
         {"type": "string", "pattern": r"^[0-9]{1,13}(\.[0-9]{1,2})?$"},
     ],
 }
-_SHARES = {"type": "integer", "minimum": 0, "maximum": QUANTITY_MAX}
-_MORE_SHARES = {**_SHARES, "minimum": 1}
-_NAME = {"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX}
+_MORE_SHARES = {**SHARES, "minimum": 1}
 
 SCHEMAS: dict[str, Any] = {
-    "NewStock": _object(
-        {"name": _NAME, "price": _PRICE, "quantity": _SHARES}, "name price quantity"
-    ),
-    "Restock": _object({"quantity": _MORE_SHARES}, "quantity"),
-    "NewPrice": _object({"price": _PRICE}, "price"),
-    "StockChange": _object(
+    "NewStock": item({"name": NAME, "price": _PRICE, "quantity": SHARES}),
+    "Restock": item({"quantity": _MORE_SHARES}),
+    "NewPrice": item({"price": _PRICE}),
+    "StockChange": item(
         {
             "change_number": _WHOLE,
             "kind": {"type": "string", "enum": [str(kind) for kind in ChangeKind]},
-            "name": _NAME,
+            "name": NAME,
             "price": {"type": "number", "minimum": 0},
-            "quantity": _SHARES,
+            "quantity": SHARES,
             "version": _WHOLE,
             "timestamp_ms": {"type": "integer"},
         },
-        "change_number kind name version timestamp_ms",
+        "price quantity",
     ),
-    "ChangedStock": _object(
+    "ChangedStock": item({"data": item({"change_number": _WHOLE, "stock": reference("Stock")})}),
+    "StockChanges": item(
         {
-            "data": _object(
-                {"change_number": _WHOLE, "stock": _reference("Stock")}, "change_number stock"
-            )
-        },
-        "data",
-    ),
-    "StockChanges": _object(
-        {
-            "data": {"type": "array", "items": _reference("StockChange")},
+            "data": {"type": "array", "items": reference("StockChange")},
             "next": {"type": ["integer", "null"]},
-            "last": {
-                "type": "integer",
-                "minimum": 0,
-                "description": "The number of the last change.",
-            },
-        },
-        "data next last",
+            "last": {**COUNT, "description": "The number of the last change."},
+        }
     ),
 }
 """What ``components`` has to hold for these routes, beside ``Stock`` and ``Error``."""
@@ -82,17 +47,14 @@ SECURITY_SCHEMES: dict[str, Any] = {"adminToken": {"type": "http", "scheme": "be
 
 
 def _refusals(**words: str) -> dict[str, Any]:
-    return {
-        code[1:]: {"description": text, **_json(_reference("Error"))}
-        for code, text in words.items()
-    }
+    return {code[1:]: refused(text) for code, text in words.items()}
 
 
 _KEY: dict[str, Any] = {
     "name": "Idempotency-Key",
     "in": "header",
     "description": "Names the request: sent again with the same key and body, it is done once.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": KEY_CHARS_MAX, "pattern": "^[!-~]+$"},
+    "schema": KEY_TEXT,
 }
 _STOCK_NAME: dict[str, Any] = {
     "name": "name", "in": "path", "required": True, "schema": {"type": "string"},
@@ -108,7 +70,7 @@ def _change(kind: str, summary: str, body_schema: str = "", *conflicts: str) -> 
         "security": [{"adminToken": []}],
         "parameters": [_KEY] if kind == "add" else [_STOCK_NAME, _KEY],
         "responses": {
-            "200": {"description": "Done, now or before.", **_json(_reference("ChangedStock"))},
+            "200": {"description": "Done, now or before.", **in_json("ChangedStock")},
             **_refusals(
                 _400="A field is wrong; the message names it.",
                 _401="The token is missing or wrong.",
@@ -123,7 +85,7 @@ def _change(kind: str, summary: str, body_schema: str = "", *conflicts: str) -> 
     if kind != "add":
         operation["responses"] |= _refusals(_404=STOCK_NOT_FOUND)
     if body_schema:
-        operation["requestBody"] = {"required": True, **_json(_reference(body_schema))}
+        operation["requestBody"] = {"required": True, **in_json(body_schema)}
     return operation
 
 
@@ -139,11 +101,11 @@ LIST: dict[str, Any] = {
     "summary": "The changes of stocks, in the sequence of their numbers",
     "tags": ["admin"],
     "parameters": [
-        {"name": "after", "in": "query", "schema": {"type": "integer", "minimum": 0}},
-        {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1}},
+        {"name": "after", "in": "query", "schema": COUNT},
+        {"name": "limit", "in": "query", "schema": _WHOLE},
     ],
     "responses": {
-        "200": {"description": "A page of changes.", **_json(_reference("StockChanges"))},
+        "200": {"description": "A page of changes.", **in_json("StockChanges")},
         **_refusals(_400="A parameter is wrong; the message names it.", _503="Not now."),
     },
 }

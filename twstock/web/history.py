@@ -10,13 +10,13 @@ from twstock.repeating import repeating
 from twstock.web import answers, ring
 from twstock.web.answers import Answer
 from twstock.web.cache import Cache
+from twstock.web.operations import COUNT
 from twstock.web.ring import Ring, Totals
 from twstock.web.routes import Route
 from twstock.web.traffic import ERROR, LOOKUP, OTHER, OUTCOMES, REFUSED, ROUTES, TRADE, Traffic
 
 _OF_THE_API = tuple(route for route in ROUTES if route != OTHER)
 """Not every 503 is an error: ``/readyz`` says so as long as the front-end is not ready."""
-_COUNT = {"type": "integer", "minimum": 0}
 _TIME_MS = {"type": ["number", "null"], "minimum": 0}
 SCHEMAS: dict[str, Any] = {
     "HistoryRow": {
@@ -24,12 +24,12 @@ SCHEMAS: dict[str, Any] = {
         "description": "What a front-end did in one second.",
         "properties": {
             "at": {"type": "integer", "description": "The end of the second, in Unix time."},
-            "lookups": {**_COUNT, "description": "Requests for a stock."},
-            "orders": {**_COUNT, "description": "Orders that clients wanted to place."},
-            "refused": {**_COUNT, "description": "Of these and pages: answered with 400 to 499."},
-            "errors": {**_COUNT, "description": "Of these and pages: answered with 500 or more."},
-            "hits": {**_COUNT, "description": "Lookups answered from the cache."},
-            "misses": {**_COUNT, "description": "Lookups that the catalog was asked for."},
+            "lookups": {**COUNT, "description": "Requests for a stock."},
+            "orders": {**COUNT, "description": "Orders that clients wanted to place."},
+            "refused": {**COUNT, "description": "Of these and pages: answered with 400 to 499."},
+            "errors": {**COUNT, "description": "Of these and pages: answered with 500 or more."},
+            "hits": {**COUNT, "description": "Lookups answered from the cache."},
+            "misses": {**COUNT, "description": "Lookups that the catalog was asked for."},
             "p50_ms": {
                 **_TIME_MS,
                 "description": "The median latency of lookups and orders; null without any.",

@@ -44,11 +44,14 @@ NUMBER: Spec = {"type": "integer", "minimum": 1, "maximum": NUMBER_MAX}
 PRICE: Spec = {"type": "number", "minimum": 0, "description": "Two decimals."}
 NAME: Spec = {"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX}
 SIDE: Spec = {"type": "string", "enum": ["buy", "sell"]}
-KEY: Spec = {
+KEY_TEXT: Spec = {
     "type": "string",
     "minLength": 1,
     "maxLength": KEY_CHARS_MAX,
     "pattern": "^[!-~]+$",
+}
+KEY: Spec = {
+    **KEY_TEXT,
     "description": "Names the request: however often it is sent, it trades at most once.",
 }
 ORDER: Spec = {
