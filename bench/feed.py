@@ -11,7 +11,6 @@ from statistics import median
 
 from bench import wrk
 from bench.cluster import Cluster
-from bench.load import measure
 from bench.processes import running, wait_for
 from bench.systems import Measured, trades
 from bench.tables import number, table
@@ -96,8 +95,7 @@ def feed(
 
 
 def _trade(cluster: Cluster, seconds: float) -> Measured:
-    generate = wrk.measure if wrk.installed() else measure
-    return generate(cluster.address, trades(), CONNECTIONS, seconds)
+    return wrk.generator()(cluster.address, trades(), CONNECTIONS, seconds)
 
 
 @contextmanager

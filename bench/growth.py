@@ -157,7 +157,7 @@ def _visit(data: Path, size: Size, seconds: float) -> Iterator[tuple[Work, Measu
                 await_views(data, size.history.orders, running)
             for work, requests in works.items():
                 load.measure(running.address, requests, WARM_CONNECTIONS, WARM_S)
-                generate = wrk.measure if wrk.installed() else load.measure
+                generate = wrk.generator()
                 yield work, generate(running.address, requests, CONNECTIONS, seconds)
 
 

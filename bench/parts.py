@@ -11,7 +11,6 @@ from bench.feed import SUBSCRIBERS, feed
 from bench.growth import Size
 from bench.history import History, long
 from bench.idle import CONNECTIONS, idle, many_files
-from bench.load import measure
 from bench.made import BYTES_PER_ORDER, make
 from bench.processes import subdirectory
 from bench.report import Report
@@ -87,8 +86,7 @@ def _open_loop(job: Job) -> None:
     seconds = job.effort.seconds * OPEN_LOOP_FACTOR
     with cluster.running_cluster(job.directory()) as running:
         if closed is None:
-            generate = wrk.measure if wrk.installed() else measure
-            closed = generate(running.address, trades(), CURVE[2], seconds).requests_per_s
+            closed = wrk.generator()(running.address, trades(), CURVE[2], seconds).requests_per_s
         for share in openloop.SHARES:
             rate = max(1.0, closed * share)
             found = openloop.offer(running.address, trades(), rate, share, seconds)

@@ -125,7 +125,7 @@ def _measure(
     for name, work in dict.fromkeys((cell.system, cell.work) for cell in cells):
         cold = systems[name]
         load.measure(cold.address, cold.requests[work], WARM_CONNECTIONS, WARM_S)
-    measure = wrk.measure if wrk.installed() else load.measure
+    measure = wrk.generator()
     for cell in cells:
         system = systems[cell.system]
         measured = measure(system.address, system.requests[cell.work], cell.connections, seconds)

@@ -3,7 +3,9 @@
 from typing import Any
 
 from twstock.market import (
+    ORDER_NOT_FOUND,
     SIDES,
+    STOCK_NOT_FOUND,
     Batch,
     Order,
     Side,
@@ -134,8 +136,7 @@ def to_placement(pb: Any) -> calls.Placement:
 
 def order_details(t: Trade | None) -> bytes:
     if t is None:
-        message = "Transaction number not found"
-        return to_bytes(order.GetOrderDetailsResponse(code=NOT_FOUND, message=message))
+        return to_bytes(order.GetOrderDetailsResponse(code=NOT_FOUND, message=ORDER_NOT_FOUND))
     return to_bytes(
         order.GetOrderDetailsResponse(
             code=OK,
@@ -211,7 +212,7 @@ def to_synced_up(data: bytes) -> calls.SyncedUp:
 
 def stock(s: Stock | None) -> Any:
     if s is None:
-        return catalog.LookupResponse(code=NOT_FOUND, message="stock not found")
+        return catalog.LookupResponse(code=NOT_FOUND, message=STOCK_NOT_FOUND)
     return catalog.LookupResponse(
         code=OK,
         name=s.name,
