@@ -436,7 +436,7 @@ class TestRestore:
             restore(backed_up(happened(), tmp_path), cluster, die)
         assert_refused(cluster)
 
-    @pytest.mark.parametrize("call", ["flush", "to_text", "flush_names"])
+    @pytest.mark.parametrize("call", ["flush", "to_text", "flush_path"])
     def test_one_that_ends_at_the_end_leaves_nothing_either(self, tmp_path, monkeypatch, call):
         """Until the mark is gone."""
         marked = []
@@ -449,7 +449,7 @@ class TestRestore:
         cluster = cluster_in(tmp_path / "new")
         with pytest.raises(OSError, match="no"):
             restore(backed_up(happened(), tmp_path), cluster)
-        assert marked == [call != "flush_names"]
+        assert marked == [call != "flush_path"]
         if marked[0]:
             assert_refused(cluster)
 

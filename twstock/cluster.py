@@ -26,6 +26,7 @@ from twisted.python.usage import UsageError
 
 from twstock.catalog.seed import parse_seed
 from twstock.config import Address, Cluster
+from twstock.durable import flush_path
 from twstock.errors import ConfigError, TwstockError
 from twstock.follow import Follower
 from twstock.members import Members
@@ -148,9 +149,7 @@ class Directory:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(self.toml)
-        handle = os.open(self.path, os.O_RDONLY)
-        os.fsync(handle)
-        os.close(handle)
+        flush_path(self.path)
 
 
 class LocalCluster(Service):

@@ -1,12 +1,11 @@
 """``twstock export``: the stocks and every replica's order log as CSV files for people."""
 
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from twstock.csvtext import csv_line
+from twstock.durable import write_csv
 from twstock.errors import TwstockError
 from twstock.market import Stock, price_text
 from twstock.verify import PATIENCE_S, PAUSE_S, Line, Remote, leader_stocks
@@ -39,17 +38,6 @@ def export(
         path = directory / f"order_log_{number}.csv"
         written.append(write_csv(path, ORDER_COLUMNS, map(_order_row, lines)))
     return written
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
-    """Write a CSV file aside and put it in place when it is whole and on disk."""
-    draft = path.with_name(f".{path.name}.new")
-    with draft.open("w", encoding="utf-8", newline="") as file:
-        file.write(csv_line(columns))
-        file.writelines(map(csv_line, rows))
-        file.flush()
-        os.fsync(file.fileno())
-    return draft.replace(path)
 
 
 def _await(replica: Remote, last: int, sleep: Callable[[float], None]) -> None:

@@ -12,6 +12,7 @@ from twstock.backup.ledger import Ledger, merge
 from twstock.backup.playback import Playback
 from twstock.backup.sealed import CHUNK_BYTES, Damaged, sealed
 from twstock.backup.source import Picture
+from twstock.durable import flush_path
 from twstock.errors import TwstockError
 
 
@@ -69,7 +70,7 @@ def write(
     except BaseException:
         Path(draft).unlink(missing_ok=True)
         raise
-    flush_names(path.parent)
+    flush_path(path.parent)
     return Contents.of(header, ledger)
 
 
@@ -115,13 +116,4 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    flush_names(path.parent)
-
-
-def flush_names(directory: Path) -> None:
-    """Make creations, renames and removals durable."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    flush_path(path.parent)

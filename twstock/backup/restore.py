@@ -15,7 +15,7 @@ from pathlib import Path
 from random import SystemRandom
 from uuid import uuid4
 
-from twstock.backup.files import Contents, Exists, check, flush_names, write_text
+from twstock.backup.files import Contents, Exists, check, write_text
 from twstock.backup.journal import Event
 from twstock.backup.ledger import Ledger
 from twstock.backup.playback import Playback
@@ -25,6 +25,7 @@ from twstock.catalog.changes import Change, KeyedChange
 from twstock.catalog.state import CatalogState
 from twstock.catalog.tables import CatalogTables
 from twstock.config import Cluster
+from twstock.durable import flush_path
 from twstock.errors import BrokenInvariant, TwstockError
 from twstock.market import (
     BeginEpoch,
@@ -74,7 +75,7 @@ def restore(path: Path, cluster: Cluster, done: Callable[[], None] = lambda: Non
     flush(directory)
     write_text(directory / TOML, to_text(cluster))
     unfinished.unlink()
-    flush_names(directory)
+    flush_path(directory)
     return found
 
 

@@ -4,8 +4,7 @@ Every text is in quotes, and none begins like a formula: names and keys come fro
 """
 
 import csv
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from twstock.backup.ledger import Ledger, merge
 from twstock.backup.source import Picture
 from twstock.csvtext import harmless_cell
+from twstock.durable import write_csv
 from twstock.market import Trade
 
 ORDER_COLUMNS = ("order_num", "time", "name", "type", "quantity", "price", "version", "key")
@@ -36,22 +36,11 @@ def export_csv(directory: Path, picture: Picture, done: Callable[[], None]) -> l
                 yield _order_row(event)
                 done()
 
+    quoting = csv.QUOTE_NONNUMERIC
     return [
-        _write(directory / "orders.csv", ORDER_COLUMNS, orders()),
-        _write(directory / "stocks.csv", STOCK_COLUMNS, _stock_rows(ledger)),
+        write_csv(directory / "orders.csv", ORDER_COLUMNS, orders(), quoting),
+        write_csv(directory / "stocks.csv", STOCK_COLUMNS, _stock_rows(ledger), quoting),
     ]
-
-
-def _write(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
-    """Write a file aside and put it in place when it is whole and on disk."""
-    draft = path.with_name(f".{path.name}.new")
-    with draft.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
-        file.flush()
-        os.fsync(file.fileno())
-    return draft.replace(path)
 
 
 def _order_row(trade: Trade) -> Sequence[object]:

@@ -14,6 +14,7 @@ from twstock.replication.database import Database, Tables
 from twstock.replication.driver import StateMachine
 from twstock.replication.gauges import replica_families
 from twstock.replication.member import Member, Surroundings
+from twstock.replication.offline import APPLIED
 from twstock.replication.storage import FileStorage, Owner
 from twstock.replication.transport import GROUP_METHODS, GrpcTransport
 from twstock.rpc.calls import Envelope, Notified, Notify, Probe, ProbeAnswer
@@ -58,7 +59,7 @@ def assemble(
     owner = Owner(group, cluster.cluster_id, number, tuple(sorted(membership.members)))
     sizes = limits.segment_bytes, limits.spare_segments
     storage = FileStorage(directory, owner, *sizes, lambda: random.getrandbits(63) | 1)
-    database = Database(directory / "applied.sqlite", tables, sqlite, deliver, panic)
+    database = Database(directory / APPLIED, tables, sqlite, deliver, panic)
     addresses = {r.id: r.grpc for r in cluster.replicas(group) if r.id in membership.peers}
     transport = GrpcTransport(group, addresses, calls.threads, reactor, deliver, limits)
 

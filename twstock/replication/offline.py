@@ -5,7 +5,6 @@ which are stored and applied by the same code as in a member at work. Only the f
 out, until ``flush`` makes up for all of them: nobody was promised anything before.
 """
 
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from twisted.python.failure import Failure
 
 from twstock.config import Cluster
+from twstock.durable import flush_path
 from twstock.errors import StorageError
 from twstock.replication.database import Database, Tables
 from twstock.replication.disk import Files
@@ -234,13 +234,4 @@ def flush(directory: Path) -> None:
     """Have everything under a directory on the disk: files, then the names of them."""
     for path in (*directory.rglob("*"), directory):
         if path.is_file() or path.is_dir():
-            flush_one(path)
-
-
-def flush_one(path: Path) -> None:
-    """Have one file, or the names in one directory, on the disk."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+            flush_path(path)

@@ -24,12 +24,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from twstock.config import Cluster
+from twstock.durable import flush_path
 from twstock.errors import StorageError
 from twstock.replication.disk import META
 from twstock.replication.log import Log
 from twstock.replication.messages import HardState
 from twstock.replication.offline import Log as LogWriter
-from twstock.replication.offline import flush, flush_one
+from twstock.replication.offline import flush
 from twstock.replication.promises import Owner, Promise, read_meta
 from twstock.replication.storage import FileStorage
 
@@ -131,7 +132,7 @@ def _move(unfinished: Path, target: Path) -> None:
         os.rename(path, target / path.name)
     unfinished.rmdir()
     for changed in (target, target.parent):
-        flush_one(changed)
+        flush_path(changed)
 
 
 @contextmanager
