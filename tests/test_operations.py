@@ -41,6 +41,18 @@ def test_every_exit_status_is_told():
             assert f"\n| {value} |" in section, name
 
 
+def test_every_variable_of_the_environment_is_told():
+    """Those that are ours: whatever the source names is in the table."""
+    section = OPERATIONS.partition("\n### Environment\n")[2].partition("\n#")[0]
+    told = set(re.findall(r"^\| `(TWSTOCK_\w+)` \|", section, re.MULTILINE))
+    named = {
+        name
+        for path in (ROOT / "twstock").rglob("*.py")
+        for name in re.findall(r"TWSTOCK_[A-Z_]+", path.read_text())
+    }
+    assert told == named
+
+
 def test_every_refusal_is_told():
     """The words with which storage refuses a directory are found where an operator looks."""
     section = OPERATIONS.partition("## When a member refuses to start")[2].partition("\n## ")[0]
