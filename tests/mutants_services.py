@@ -1521,7 +1521,7 @@ MUTANTS = (
     ),
     Mutant(
         "leases stand still while the machine sleeps",
-        "twstock/process.py",
+        "twstock/clocks.py",
         "    reactor.seconds = boottime\n",
         "    reactor.seconds = time.monotonic\n",
         ("tests/test_process_module.py",),

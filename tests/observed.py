@@ -14,9 +14,9 @@ from tests.test_invalidation import Scene
 from twstock.config import default_cluster
 from twstock.observatory import Observatory
 from twstock.order.counts import OrderCounts
-from twstock.process import Pool
 from twstock.replication.gauges import replica_families
 from twstock.rpc.calls import Observed
+from twstock.threads import Pool
 from twstock.web.front import FrontEnd
 
 

@@ -15,7 +15,7 @@ from tests.test_site import Connection
 from twstock.config import default_cluster
 from twstock.errors import ConfigError, KeyReused
 from twstock.market import ORDER_NOT_FOUND, STOCK_NOT_FOUND, Refusal
-from twstock.process import Pool
+from twstock.threads import Pool
 from twstock.web import answers, manual, openapi, operations
 from twstock.web.front import FrontEnd
 from twstock.web.respond import Respond

@@ -13,7 +13,7 @@ from twisted.python.usage import UsageError
 
 from twstock.config import default_cluster
 from twstock.errors import ConfigError
-from twstock.process import Pool
+from twstock.threads import Pool
 from twstock.tomltext import render
 from twstock.web import tap
 from twstock.web.descriptors import OTHERS

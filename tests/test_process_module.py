@@ -18,6 +18,7 @@ from twisted.scripts.twistd import ServerOptions
 
 import twstock
 from twstock import process
+from twstock.clocks import boottime, use_boottime
 from twstock.config import default_cluster
 from twstock.errors import CannotListen, CorruptStorage, CorruptTables, StorageUnavailable
 from twstock.order.tables import OrderTables
@@ -25,18 +26,16 @@ from twstock.process import (
     EXIT_BROKEN,
     EXIT_NOT_NOW,
     EXIT_REFUSED,
-    Pool,
     ServiceOptions,
     Stages,
-    boottime,
     load_cluster,
     member_number,
     panic,
     stop_with,
-    use_boottime,
 )
 from twstock.replication.assembly import assemble
 from twstock.systemd import SystemdNotifier, supervise, watch
+from twstock.threads import Pool
 from twstock.tomltext import render
 
 

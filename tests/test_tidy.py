@@ -62,21 +62,25 @@ MAY_IMPORT = {
     "market": "",
     "tally": "",
     "exposition": "tally",
-    "lag": "process tally",
-    "observatory": "exposition lag process rpc tally",
+    "lag": "clocks tally",
+    "observatory": "exposition lag clocks rpc tally",
     "csvtext": "",
     "rows": "errors market",
     "config": "errors replication.messages access consistency",
     "consistency": "errors market config",
     "process": "errors config logs",
-    "systemd": "process",
+    "clocks": "",
+    "threads": "",
+    "keys": "clocks",
+    "systemd": "clocks",
     "doorbell": "",
-    "repeating": "process",
+    "repeating": "clocks",
     "plan": "errors config access tomltext",
     "members": "config plan process",
-    "cluster": "errors durable config plan members process systemd tokens follow catalog.seed",
+    "cluster": "errors durable config plan members process clocks systemd tokens follow "
+    "catalog.seed",
     "rest": "errors forms",
-    "client": "errors rest market forms process client",
+    "client": "errors rest market forms clocks keys client",
     "verify": "errors market rest rpc.calls rpc.wire",
     "export": "errors market durable verify",
     "cli": "errors config forms rest cluster verify export admin tabular watch workload "
@@ -84,20 +88,20 @@ MAY_IMPORT = {
     "progress": "",
     "rejoin": "errors config replication.rejoin backup.command",
     "replication.CORE": "errors replication.CORE",
-    "replication": "errors durable config process rows replication rpc.calls rpc.client rpc.wire "
-    "tally",
-    "replication.assembly": "errors config observatory process replication "
-    "rpc.calls rpc.health rpc.server",
-    "rpc": "errors market config process replication.messages rpc tally origin repeating",
+    "replication": "errors durable config clocks threads rows replication rpc.calls rpc.client "
+    "rpc.wire tally",
+    "replication.assembly": "errors config observatory process threads replication rpc.calls "
+    "rpc.health rpc.server",
+    "rpc": "errors market config clocks replication.messages rpc tally origin repeating",
     "rpc.wire": "errors market replication.messages rpc.calls rpc.status rpc.wire pb tally",
-    "catalog": "errors market config process csvtext replication rpc catalog tally origin "
-    "repeating rows",
-    "order": "errors market config process csvtext replication rpc order tally origin repeating "
+    "catalog": "errors market config clocks csvtext replication rpc catalog tally origin repeating "
     "rows",
-    "web": "errors market config process rpc web tally exposition observatory access tokens origin "
-    "repeating",
-    "*.tap": "errors market config process systemd doorbell replication.assembly rpc.server "
-    "rpc.wire rpc.health",
+    "order": "errors market config clocks csvtext replication rpc order tally origin repeating "
+    "rows",
+    "web": "errors market config clocks threads keys rpc web tally exposition observatory access "
+    "tokens origin repeating",
+    "*.tap": "errors market config process clocks threads keys systemd doorbell "
+    "replication.assembly rpc.server rpc.wire rpc.health",
     "access": "errors",
     "tomltext": "config",
     "tokens": "access errors",

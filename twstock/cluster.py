@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 
 from twstock.catalog.seed import parse_seed
+from twstock.clocks import use_boottime
 from twstock.config import Address, Cluster
 from twstock.durable import flush_path
 from twstock.errors import ConfigError, TwstockError
@@ -37,7 +38,6 @@ from twstock.process import (
     VersionedOptions,
     check_restored,
     stop_with,
-    use_boottime,
     without_pid_file,
 )
 from twstock.systemd import SystemdNotifier, watch

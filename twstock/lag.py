@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from twstock.process import Clock, DelayedCall
+from twstock.clocks import Clock, DelayedCall
 from twstock.tally import Family, Histogram, histogram
 
 EVERY_S = 0.1

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable
 
 from twisted.application.service import Service
 
+from twstock.clocks import Clock
 from twstock.exposition import process_families
 from twstock.lag import Lag
-from twstock.process import Clock
 from twstock.rpc.calls import Observe, Observed
 from twstock.rpc.server import Endpoint
 from twstock.rpc.wire.methods import OBSERVE

@@ -1,22 +1,17 @@
-"""What the services' ``tap`` modules share: options, the clock, readiness, panic."""
+"""What the services' ``tap`` modules share: options, exit statuses, stages, panic."""
 
 import gc
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import ILogObserver, Logger, LoggingFile
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 from twisted.python.usage import Options, UsageError
 
 import twstock
@@ -44,52 +39,6 @@ UNFINISHED_RESTORE = "restore-unfinished"
 """A file beside the members' directories while they are made from a backup."""
 
 _log = Logger()
-T = TypeVar("T")
-
-
-class DelayedCall(Protocol):
-    """What ``callLater`` returns."""
-
-    def cancel(self) -> None:
-        """Forget the call."""
-
-    def active(self) -> bool:
-        """Whether the call is still to come."""
-
-
-class Clock(Protocol):
-    """Monotonic time and timers: the reactor, or ``task.Clock`` in tests."""
-
-    def seconds(self) -> float:
-        """Now, in seconds of a clock that never steps."""
-
-    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> DelayedCall:
-        """Call a function ``delay`` seconds from now."""
-
-
-class Threads(Protocol):
-    """Where blocking calls run: one thread, so that they keep their sequence."""
-
-    def callInThread(self, func: Callable[..., object], *args: Any) -> None:
-        """Run ``func`` in the thread, after everything given before."""
-
-
-def in_thread(
-    threads: Threads, deliver: Callable[..., None], function: Callable[[], T]
-) -> "Deferred[T]":
-    """What ``function`` returns or raises in a thread, which ``deliver`` brings to the reactor."""
-    answer: Deferred[T] = Deferred()
-
-    def run() -> None:
-        try:
-            result = function()
-        except Exception:
-            deliver(answer.errback, Failure())
-        else:
-            deliver(answer.callback, result)
-
-    threads.callInThread(run)
-    return answer
 
 
 class VersionedOptions(Options):
@@ -182,51 +131,12 @@ def member_number(options: Mapping[str, Any], tier: str) -> int:
     return int(number)
 
 
-def boottime() -> float:
-    """CLOCK_BOOTTIME in seconds, by which all time is measured: nobody sets it, and it goes on
-    while the machine sleeps, so that whoever wakes knows that its lease is over.
-    """
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def use_boottime(reactor: Any) -> None:
-    """Measure the reactor's time by ``boottime``, not by the wall clock.
-
-    Must run before the first timer: timers remember the clock's reading.
-    """
-    assert not reactor.getDelayedCalls(), "the clock was changed after a timer was set"
-    reactor.seconds = boottime
-
-
 def collect_seldom() -> None:
     """Let Python's cycle collector look less often: what a service keeps, it keeps for long,
     and hardly anything of it is in a cycle. Measured: a tenth of all time under load.
     """
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
-
-
-def wall_ms() -> int:
-    """Wall time in milliseconds since 1970: to be shown, and to stamp commands with. In the log it
-    decides how long refused keys are remembered, and nothing else.
-    """
-    return time.time_ns() // 1_000_000
-
-
-def key_maker() -> Callable[[], str]:
-    """What makes keys for requests that come without one, as in a UUID of version 7 (RFC 9562):
-    the time in milliseconds, then 80 random bits, which never come again and which nobody can
-    guess. Keys that sort by time are neighbours in an index, so that a busy one stays in memory
-    however many old ones there are.
-    """
-
-    def randoms() -> Iterator[str]:
-        while True:
-            digits = os.urandom(10 * 256).hex()
-            yield from (digits[start : start + 20] for start in range(0, len(digits), 20))
-
-    random = randoms()
-    return lambda: f"{wall_ms():012x}{next(random)}"
 
 
 def panic(reason: Failure | str, exit_process: Callable[[int], None] = os._exit) -> None:
@@ -318,58 +228,3 @@ def logged(service: Stages, options: ServiceOptions) -> Stages:
         service.observer = logs.observer(options.log_format, member, out)
         logs.bridge()
     return service
-
-
-class Pool(Service):
-    """A thread pool of its own for one kind of work, with ``size`` threads at most, which are
-    made when they are needed.
-    """
-
-    def __init__(self, name: str, size: int = 1) -> None:
-        self.threads = ThreadPool(0, size, name)
-
-    def startService(self) -> None:
-        """Start the threads."""
-        super().startService()
-        self.threads.start()
-
-    def stopService(self) -> None:
-        """Let the threads finish what they have."""
-        super().stopService()
-        self.threads.stop()
-
-
-class Worker(Service):
-    """One thread of its own, for work that has to stay in sequence and is handed over often:
-    that takes a third of the time that a ThreadPool needs to find out which thread is free.
-
-    An error that comes out of the work is logged; who cares about it catches it there.
-    """
-
-    _log = Logger()
-
-    def __init__(self, name: str) -> None:
-        self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._thread = Thread(target=self._run, name=name, daemon=True)
-
-    def callInThread(self, func: Callable[..., object], *args: Any) -> None:
-        """Run ``func`` in the thread, after everything given before."""
-        self._work.put(partial(func, *args))
-
-    def startService(self) -> None:
-        """Start the thread."""
-        super().startService()
-        self._thread.start()
-
-    def stopService(self) -> None:
-        """Let the thread finish what it has."""
-        super().stopService()
-        self._work.put(None)
-        self._thread.join()
-
-    def _run(self) -> None:
-        while (work := self._work.get()) is not None:
-            try:
-                work()
-            except Exception:
-                self._log.failure("work in the thread {name} failed", name=self._thread.name)

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from twstock.process import Clock
+from twstock.clocks import Clock
 
 _log = Logger()
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from twisted.application.service import Service
 
-from twstock.process import Clock
+from twstock.clocks import Clock
 
 S = TypeVar("S", bound=Service)
 

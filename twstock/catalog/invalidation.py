@@ -13,11 +13,11 @@ from zope.interface import implementer
 
 from twstock import origin
 from twstock.catalog.sessions import Call, Sessions
+from twstock.clocks import Clock, DelayedCall
 from twstock.config import Limits
 from twstock.errors import OutcomeUnknown
 from twstock.market import Stock
 from twstock.origin import Ids, OriginLogger
-from twstock.process import Clock, DelayedCall
 from twstock.tally import Family, Histogram, counter, gauge, histogram
 
 _OK = 200

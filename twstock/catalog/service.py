@@ -13,6 +13,7 @@ from twstock.catalog.changes import Lost, Stale
 from twstock.catalog.invalidation import Publisher
 from twstock.catalog.sessions import Sessions
 from twstock.catalog.state import CatalogState
+from twstock.clocks import Clock
 from twstock.config import Limits
 from twstock.errors import (
     CorruptStorage,
@@ -43,7 +44,6 @@ from twstock.market import (
     parse_order,
 )
 from twstock.origin import OriginLogger
-from twstock.process import Clock
 from twstock.replication.leader import LeadingMember
 from twstock.rpc.calls import (
     LOOKUPS_MAX,

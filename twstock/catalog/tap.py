@@ -9,23 +9,15 @@ from twisted.application.service import Service
 from twisted.python.usage import UsageError
 
 from twstock.catalog.seed import read_seed
+from twstock.clocks import use_boottime, wall_ms
 from twstock.config import Cluster
 from twstock.doorbell import use_doorbell
 from twstock.errors import ConfigError
+from twstock.keys import key_maker
 from twstock.market import RefusalBounds, Seed
-from twstock.process import (
-    Pool,
-    ServiceOptions,
-    Stages,
-    collect_seldom,
-    key_maker,
-    logged,
-    panic,
-    stop_with,
-    use_boottime,
-    wall_ms,
-)
+from twstock.process import ServiceOptions, Stages, collect_seldom, logged, panic, stop_with
 from twstock.systemd import supervise
+from twstock.threads import Pool
 
 
 class Options(ServiceOptions):

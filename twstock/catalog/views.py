@@ -12,9 +12,9 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from twstock.clocks import Clock
 from twstock.csvtext import csv_field, csv_line
 from twstock.market import Stock, price_text
-from twstock.process import Clock
 from twstock.repeating import repeating
 
 _COLUMNS = ("name", "price", "quantity", "volume")

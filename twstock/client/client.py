@@ -29,8 +29,8 @@ from twstock.forms import (
     split_url,
     stock_path,
 )
+from twstock.keys import key_maker
 from twstock.market import Side
-from twstock.process import key_maker
 
 CONNECT_TIMEOUT_S = 2.0
 TIMEOUT_S = 5.0

@@ -22,9 +22,9 @@ from twisted.web.http import PotentialDataLoss
 from twstock.client.answers import problem
 from twstock.client.attempts import Attempts
 from twstock.client.waiting import TooLate, sleep, within
+from twstock.clocks import Clock
 from twstock.errors import OutcomeUnknown, TwstockError, Unavailable
 from twstock.forms import ASK_AGAIN, Answer, may_have_executed, read_answer, retry_after_s
-from twstock.process import Clock
 
 T = TypeVar("T")
 ANSWER_BYTES_MAX = 16 * 1024 * 1024

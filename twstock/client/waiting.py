@@ -5,7 +5,7 @@ from typing import TypeVar
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from twstock.process import Clock
+from twstock.clocks import Clock
 
 T = TypeVar("T")
 

@@ -9,6 +9,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from twstock import origin
+from twstock.clocks import Clock
 from twstock.config import Limits
 from twstock.errors import (
     DiskFull,
@@ -27,7 +28,6 @@ from twstock.order.neighbours import Ledger, Market
 from twstock.order.telling import Telling
 from twstock.order.unpublished import Question, Unpublished
 from twstock.origin import Ids, OriginLogger
-from twstock.process import Clock
 from twstock.rpc.calls import ExecutedTrades, Placement
 from twstock.rpc.wire.commands import encode_order_record
 

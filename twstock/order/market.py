@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from twisted.application.service import Service
 from twisted.python.threadpool import ThreadPool
 
+from twstock.clocks import Clock
 from twstock.config import Limits
 from twstock.errors import InvalidRequest, NotLeader, OutcomeUnknown, TwstockError
 from twstock.market import Batch, BatchResult, BeginEpoch
-from twstock.process import Clock
 from twstock.rpc.calls import AtOnce, AwaitPublished, ExecutedTrades, Verdicts
 from twstock.rpc.client import Client
 from twstock.rpc.wire import methods

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
+from twstock.clocks import Clock
 from twstock.config import Limits
 from twstock.errors import InvalidRequest, TwstockError, Unavailable
 from twstock.market import (
@@ -25,7 +26,6 @@ from twstock.order.counts import OrderCounts
 from twstock.order.leading import Leading
 from twstock.order.neighbours import Market
 from twstock.order.state import OrderState
-from twstock.process import Clock
 from twstock.replication.database import Database
 from twstock.replication.leader import LeadingMember
 from twstock.rpc.calls import (

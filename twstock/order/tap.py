@@ -6,21 +6,13 @@ from typing import Any
 
 from twisted.application.service import Service
 
+from twstock.clocks import use_boottime, wall_ms
 from twstock.config import Cluster
 from twstock.doorbell import use_doorbell
-from twstock.process import (
-    Pool,
-    ServiceOptions,
-    Stages,
-    collect_seldom,
-    key_maker,
-    logged,
-    panic,
-    stop_with,
-    use_boottime,
-    wall_ms,
-)
+from twstock.keys import key_maker
+from twstock.process import ServiceOptions, Stages, collect_seldom, logged, panic, stop_with
 from twstock.systemd import supervise
+from twstock.threads import Pool
 
 CALLS_MAX = 4
 """One batch at the catalog at a time, and calls of earlier terms that have not ended, besides a

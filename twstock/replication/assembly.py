@@ -9,7 +9,7 @@ from typing import Any
 from twstock.config import Cluster
 from twstock.errors import StorageError, StorageUnavailable
 from twstock.observatory import Observatory
-from twstock.process import EXIT_NOT_NOW, EXIT_REFUSED, Pool, Worker, panic, stop_with
+from twstock.process import EXIT_NOT_NOW, EXIT_REFUSED, panic, stop_with
 from twstock.replication.database import Database, Tables
 from twstock.replication.driver import StateMachine
 from twstock.replication.gauges import replica_families
@@ -20,6 +20,7 @@ from twstock.replication.transport import GROUP_METHODS, GrpcTransport
 from twstock.rpc.calls import Envelope, Notified, Notify, Probe, ProbeAnswer
 from twstock.rpc.health import Health
 from twstock.rpc.server import Endpoint, Server
+from twstock.threads import Pool, Worker
 
 CALLS_MAX = 12
 """Threads of the pool for each peer: two for its streams, the others for single calls while it

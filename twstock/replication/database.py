@@ -17,9 +17,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twstock.errors import CorruptTables, StorageUnavailable, TwstockError, Unavailable
-from twstock.process import Threads, in_thread
 from twstock.replication.disk import has_no_room
 from twstock.rows import add_checksums, checksum
+from twstock.threads import Threads, in_thread
 
 T = TypeVar("T")
 FULL_PAUSE_S = 1.0

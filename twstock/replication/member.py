@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 
+from twstock.clocks import Clock
 from twstock.config import Limits
 from twstock.errors import (
     CorruptStorage,
@@ -23,7 +24,6 @@ from twstock.errors import (
     TwstockError,
     Unavailable,
 )
-from twstock.process import Clock, Threads, in_thread
 from twstock.replication.chronicle import Chronicle
 from twstock.replication.database import Database
 from twstock.replication.driver import Driver, StateMachine
@@ -37,6 +37,7 @@ from twstock.replication.storage import Loaded, Storage
 from twstock.replication.transport import Transport
 from twstock.replication.writer import Writer
 from twstock.rpc.calls import Envelope, Fetch, Peer, Status
+from twstock.threads import Threads, in_thread
 
 BACKLOG_MAX = 20_000
 """How many applied entries may wait to be saved before proposals are refused."""

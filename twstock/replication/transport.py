@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 from twisted.python.threadpool import ThreadPool
 
+from twstock.clocks import Clock
 from twstock.config import Address, Limits
-from twstock.process import Clock
 from twstock.replication.messages import (
     AppendEntries,
     AppendReply,

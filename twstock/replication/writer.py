@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 from twisted.python.failure import Failure
 
-from twstock.process import Threads
 from twstock.replication.messages import Persist
 from twstock.replication.room import written_bytes
 from twstock.replication.storage import Space, Storage
 from twstock.tally import SIZES, Histogram
+from twstock.threads import Threads
 
 SETTLE_AFTER_S = 0.05
 """An idle disk flushes its high-water mark after this long (it may lag 100 ms at most)."""

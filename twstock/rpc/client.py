@@ -17,10 +17,10 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from twstock import origin
+from twstock.clocks import Clock
 from twstock.config import Limits
 from twstock.errors import OutcomeUnknown, Unavailable
 from twstock.origin import Ids
-from twstock.process import Clock
 from twstock.rpc.status import REQUEST_ID, error_of
 from twstock.rpc.streams import CallStream
 from twstock.rpc.wire.methods import Method

@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 
-from twstock.process import Clock
+from twstock.clocks import Clock
 from twstock.repeating import repeating
 
 LOOK_EVERY_S = 0.1

@@ -17,10 +17,10 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from twstock import origin
+from twstock.clocks import Clock
 from twstock.config import Limits
 from twstock.errors import CannotListen, OutcomeUnknown, Overloaded, TwstockError, Unavailable
 from twstock.origin import Ids, OriginLogger
-from twstock.process import Clock
 from twstock.rpc.duplex import Unsupported
 from twstock.rpc.health import Health
 from twstock.rpc.status import REQUEST_ID, code_of, metadata_of

@@ -17,10 +17,10 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from twstock import origin
+from twstock.clocks import Clock, DelayedCall
 from twstock.config import Limits
 from twstock.errors import InvalidRequest, OutcomeUnknown, TwstockError
 from twstock.origin import Ids, OriginLogger
-from twstock.process import Clock, DelayedCall
 from twstock.rpc.duplex import ClientStream, Outbox, ServerStream, StreamEnded, Unsupported
 from twstock.rpc.status import OUTCOME
 from twstock.rpc.wire import streams

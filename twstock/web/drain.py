@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from twstock.process import Clock
+from twstock.clocks import Clock
 
 QUIET_S = 0.25
 """How long an idle connection is kept once the front-end is to stop: a request that is on its

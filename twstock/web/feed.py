@@ -14,9 +14,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Request
 
+from twstock.clocks import Clock, DelayedCall
 from twstock.config import Limits
 from twstock.errors import Unavailable
-from twstock.process import Clock, DelayedCall
 from twstock.tally import Family, counter, gauge
 from twstock.web import subscription
 from twstock.web.answers import Answer, Header

@@ -26,12 +26,14 @@ from twisted.web.client import (
     ResponseFailed,
 )
 
+from twstock.clocks import boottime, wall_ms
 from twstock.config import Address, Cluster, Front
 from twstock.errors import ConfigError, Unavailable
+from twstock.keys import key_maker
 from twstock.observatory import Observatory
-from twstock.process import Pool, boottime, key_maker, wall_ms
 from twstock.rpc.calls import Register
 from twstock.rpc.client import Client
+from twstock.threads import Pool
 from twstock.web.admin import Administration, known_token
 from twstock.web.api import Api
 from twstock.web.batch import Batches

@@ -16,9 +16,9 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from twstock import origin
+from twstock.clocks import Clock, DelayedCall
 from twstock.errors import OutcomeUnknown, Unavailable
 from twstock.origin import Ids
-from twstock.process import Clock, DelayedCall
 from twstock.web.pace import Pace
 
 Q = TypeVar("Q")

@@ -5,7 +5,7 @@ from typing import Any
 
 from twisted.web.server import Request
 
-from twstock.process import Clock
+from twstock.clocks import Clock
 from twstock.repeating import repeating
 from twstock.web import answers, ring
 from twstock.web.answers import Answer

@@ -15,9 +15,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twstock.clocks import Clock, DelayedCall
 from twstock.config import Limits
 from twstock.errors import TwstockError
-from twstock.process import Clock, DelayedCall
 from twstock.repeating import repeating
 from twstock.rpc.calls import Notify, Probe, ProbeAnswer, Status
 from twstock.rpc.wire import methods

@@ -13,9 +13,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twstock.clocks import Clock
 from twstock.config import Limits
 from twstock.errors import TwstockError
-from twstock.process import Clock
 from twstock.repeating import repeating
 from twstock.rpc.calls import Lease, Register
 from twstock.web.cache import Cache

@@ -13,10 +13,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Request
 
+from twstock.clocks import Clock
 from twstock.errors import TwstockError
 from twstock.exposition import CONTENT_TYPE, MembersCollector, pieces
 from twstock.observatory import AGAIN_S, Observatory
-from twstock.process import Clock
 from twstock.rpc.calls import Observe, Observed
 from twstock.rpc.wire.methods import OBSERVE
 from twstock.tally import Family, gauge

@@ -15,6 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from twstock import origin
+from twstock.clocks import Clock, DelayedCall
 from twstock.config import Limits
 from twstock.errors import (
     DiskFull,
@@ -27,7 +28,6 @@ from twstock.errors import (
     Unavailable,
 )
 from twstock.origin import Ids, OriginLogger
-from twstock.process import Clock, DelayedCall
 from twstock.rpc.calls import Placement, Placements, PlaceOrder, PlaceOrders
 from twstock.rpc.wire.methods import PLACE_ORDERS
 from twstock.web.leader import Caller, Leader, LeaderWatch

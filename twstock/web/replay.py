@@ -3,9 +3,9 @@
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
+from twstock.clocks import Clock
 from twstock.config import Limits
 from twstock.errors import TwstockError, Unavailable
-from twstock.process import Clock
 from twstock.web.cursor import Cursor
 from twstock.web.events import (
     EVENT_TRADES_MAX,

@@ -14,9 +14,9 @@ from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twstock.clocks import Clock
 from twstock.config import Cluster, Front
 from twstock.errors import TwstockError, Unavailable
-from twstock.process import Clock
 from twstock.rpc.calls import Status
 from twstock.web.leader import LeaderWatch
 from twstock.web.shared import Shared

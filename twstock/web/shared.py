@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from twstock.process import Clock
+from twstock.clocks import Clock
 
 A = TypeVar("A")
 

@@ -22,9 +22,9 @@ from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
+from twstock.clocks import Clock, DelayedCall
 from twstock.config import Limits
 from twstock.errors import Overloaded
-from twstock.process import Clock, DelayedCall
 from twstock.web import answers
 from twstock.web.answers import Answer
 from twstock.web.drain import PART_S, QUIET_S, Drain

@@ -8,10 +8,10 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twstock.clocks import Clock, DelayedCall
 from twstock.config import Limits
 from twstock.errors import TwstockError
 from twstock.market import Stock
-from twstock.process import Clock, DelayedCall
 from twstock.web.cursor import Cursor
 from twstock.web.events import Frame, Leadership, News, led, mark
 from twstock.web.rhythm import Rhythm

@@ -6,18 +6,12 @@ from typing import Any
 
 from twisted.application.service import Service
 
+from twstock.clocks import use_boottime
 from twstock.config import Cluster, Front
 from twstock.doorbell import use_doorbell
-from twstock.process import (
-    Pool,
-    ServiceOptions,
-    Stages,
-    collect_seldom,
-    logged,
-    stop_with,
-    use_boottime,
-)
+from twstock.process import ServiceOptions, Stages, collect_seldom, logged, stop_with
 from twstock.systemd import supervise
+from twstock.threads import Pool
 
 CONTROL_CALLS_MAX = 4
 """How many probes of one member may be under way."""

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 
+from twstock.clocks import Clock, DelayedCall
 from twstock.config import Limits
 from twstock.errors import (
     NotLeader,
@@ -17,7 +18,6 @@ from twstock.errors import (
     TwstockError,
     Unavailable,
 )
-from twstock.process import Clock, DelayedCall
 from twstock.rpc.wire.methods import Method
 from twstock.web.leader import LATE_SHARE, Caller, Leader, LeaderWatch
 

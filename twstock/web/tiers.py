@@ -8,6 +8,7 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
+from twstock.clocks import Clock
 from twstock.config import Limits
 from twstock.errors import (
     DiskFull,
@@ -19,7 +20,6 @@ from twstock.errors import (
     Unavailable,
 )
 from twstock.market import ChangeRequest, Stock, Trade
-from twstock.process import Clock
 from twstock.rpc.calls import (
     LOOKUPS_MAX,
     AwaitPublished,

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from twisted.internet.defer import Deferred
 
-from twstock.process import Clock, DelayedCall
+from twstock.clocks import Clock, DelayedCall
 
 TURN_S = 0.01
 """Turns follow one another without a pause until together they have taken this long; no single turn
