@@ -43,7 +43,9 @@ proto: install
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --pyi_out=. --grpc_python_out=. proto/twstock/pb/*.proto
 
 proto-check: proto
-	@stale=$$(git status --porcelain -- twstock/pb) && test -z "$$stale" || { echo "$$stale"; exit 1; }
+	git diff --exit-code -- twstock/pb
+	@new=$$(git ls-files --others --exclude-standard -- twstock/pb) && \
+	    test -z "$$new" || { printf '%s\n' "$$new" >&2; exit 1; }
 
 # The wheel in a clean environment, with the runtime requirements alone.
 wheel-check:

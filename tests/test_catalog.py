@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from tests.test_process_module import ReactorDouble
 from twstock.catalog.invalidation import Publisher
+from twstock.catalog.requests import EPOCHS_AHEAD_MAX
 from twstock.catalog.seed import STOCK_BYTES, STOCKS_MAX, parse_seed, read_seed
 from twstock.catalog.service import Catalog
 from twstock.catalog.sessions import Sessions
@@ -48,7 +49,6 @@ from twstock.market import (
     Verdict,
 )
 from twstock.replication.member import Member
-from twstock.replication.messages import TERMS_AHEAD_MAX
 from twstock.rpc import calls
 from twstock.rpc.calls import (
     LOOKUPS_MAX,
@@ -362,13 +362,13 @@ def test_an_epoch_that_no_election_can_have_led_to_is_refused(scene: Scene) -> N
     """
     result_of(scene.catalog.begin_epoch(BeginEpoch(5, 0)))
     scene.member.holds_back = True
-    for absurd in (5 + TERMS_AHEAD_MAX + 1, 2**40, 2**63 - 1):
+    for absurd in (5 + EPOCHS_AHEAD_MAX + 1, 2**40, 2**63 - 1):
         with pytest.raises(InvalidRequest, match="epoch: no election"):
             result_of(scene.catalog.begin_epoch(BeginEpoch(absurd, 0)))
     assert scene.member.proposed == []
     scene.member.holds_back = False
-    result_of(scene.catalog.begin_epoch(BeginEpoch(5 + TERMS_AHEAD_MAX, 0)))
-    assert scene.member.machine.fence == 5 + TERMS_AHEAD_MAX
+    result_of(scene.catalog.begin_epoch(BeginEpoch(5 + EPOCHS_AHEAD_MAX, 0)))
+    assert scene.member.machine.fence == 5 + EPOCHS_AHEAD_MAX
 
 
 def test_a_batch_raises_no_fence(scene: Scene) -> None:

@@ -243,6 +243,24 @@ def test_a_change_under_way_is_not_refused_at_the_bound(
     assert [answer[0].replayed for answer in answers] == [False, False, True]
 
 
+def test_a_copy_that_fails_leaves_another_under_way(scene: Scene) -> None:
+    """A third one is not refused either, because the first will be made."""
+    scene.catalog._limits = replace(LIMITS, changes_max=1)
+    scene.member.holds_back = True
+    answers = [begun(scene.catalog.change_stock(halt(key=key))) for key in ("a", "b")]
+    scene.member.error = DiskFull("full")
+    with pytest.raises(DiskFull):
+        change(scene, halt(key="b"))
+    scene.member.error = None
+    held, scene.member.proposed = scene.member.proposed[1:], scene.member.proposed[:1]
+    scene.member.commit()
+    answers.append(begun(scene.catalog.change_stock(halt(key="b"))))
+    assert [len(answer) for answer in answers] == [1, 0, 0]
+    scene.member.proposed = held + scene.member.proposed
+    scene.member.commit()
+    assert len({answer[0].number for answer in answers[1:]}) == 1
+
+
 def test_a_change_whose_proposal_failed_is_not_under_way(scene: Scene) -> None:
     """At the bound it is refused like any other."""
     scene.catalog._limits = replace(LIMITS, changes_max=1)

@@ -241,7 +241,9 @@ def test_a_key_that_cannot_be_one_is_wrong_usage(run, key):
 
 
 def test_a_front_end_may_be_behind_a_path(front, capsys):
-    """What is in front of it tells it from others by that."""
+    """What is in front of it tells it from others by that, whatever characters it has."""
+    assert main(["lookup", "X", "--url", f"{front.url}/é b"]) == REFUSED
+    assert front.asked.pop() == "/%C3%A9%20b/stocks/X"
     assert main(["lookup", "X", "--url", f"{front.url}/market/"]) == REFUSED
     assert front.asked == ["/market/stocks/X"]
 
@@ -298,6 +300,17 @@ def test_what_cannot_be_printed_is_printed_escaped(run, monkeypatch):
     assert run("stocks")[0] == DONE
     ascii_only.flush()
     assert ascii_only.buffer.getvalue().startswith(b"n\\xe4me\n")
+
+
+def test_ctrl_c_tells_the_key_of_an_order_that_was_sent(front, monkeypatch, capsys):
+    """It may have been executed."""
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("twstock.rest.Session._request", interrupt)
+    assert main(["buy", "X", "1", "--url", front.url]) == UNREACHABLE
+    assert "interrupted; whether it was done is not known" in capsys.readouterr().err
 
 
 def test_ctrl_c_ends_with_a_word(front, monkeypatch, capsys):

@@ -24,6 +24,8 @@ from twstock.plan import Flags, member_names, plan, tiers, to_text, unready
 from twstock.process import EXIT_NOT_NOW, EXIT_REFUSED, EXIT_USAGE
 
 NEW = "0123456789abcdef"
+WIDE = b"name,price,quantity\n" + b"".join(b"%0245d,1,1\n" % number for number in range(10_000))
+"""More stocks than fit into a message."""
 
 
 def planned(written=None, has_data=False, **flags):
@@ -392,30 +394,39 @@ class TestLocalCluster:
         assert started.failures[0].startswith("order-2 does not start; its log ends:\n")
         assert "entries 3 to 4 are lost" in started.failures[0]
 
-    def test_a_replica_that_refuses_to_start_leaves_the_others_at_work(self, started):
-        """They are a majority; starting it again would change nothing."""
+    def test_a_replica_that_refuses_to_start_leaves_the_others_at_work(self, tmp_path):
+        """They are a majority, and have taken part before; starting it again changes nothing."""
+        for name in ("order-1", "order-3"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "meta").touch()
+        (tmp_path / "cluster.toml").write_text(to_text(default_cluster()))
+        started = Started(tmp_path)
+        started.cluster.startService()
         started.reactor.live("order-2").end(code=EXIT_REFUSED)
         started.reactor.advance(10)
         assert len(started.reactor.spawned["order-2"]) == 1
         assert "order-2 ended with exit status 78\n" in started.errors.getvalue()
-        assert "the others go on without it. order-2 does not" in started.errors.getvalue()
+        assert "all are started again. order-2 does not" in started.errors.getvalue()
         gone = {"alive": False, "role": None}
         started.answers = (200, rows(default_cluster(), **LED, order_2=gone))
         started.reactor.advance(1)
         assert started.output.getvalue().startswith("ready ")
         started.reactor.live("order-1").end(code=EXIT_REFUSED)
         assert started.failures == []
+        assert "until all are started again. order-1 does not" in started.errors.getvalue()
+        started.stop()
 
-    @pytest.mark.parametrize("names", [("order-2", "order-1"), ("catalog-1",), ("front-1",)])
-    def test_without_a_majority_a_refusal_ends_all(self, started, names):
-        """At once, with the end of the log."""
-        for name in names:
-            assert started.failures == []
-            started.reactor.live(name).end(code=EXIT_REFUSED)
-        assert started.failures[0].startswith(f"{names[-1]} does not start; its log ends:\n")
+    @pytest.mark.parametrize("name", ["order-2", "catalog-1", "front-1"])
+    def test_a_refusal_at_the_first_start_ends_all(self, started, name):
+        """At once, with the end of the log: a group that is new waits for all of its members."""
+        started.reactor.live(name).end(code=EXIT_REFUSED)
+        assert started.failures[0].startswith(f"{name} does not start; its log ends:\n")
 
     def test_half_of_a_group_is_no_majority(self, tmp_path):
         """Of two replicas both are needed."""
+        (tmp_path / "order-2").mkdir()
+        (tmp_path / "order-2" / "meta").touch()
+        (tmp_path / "cluster.toml").write_text(to_text(default_cluster(orders=2)))
         case = Started(tmp_path, orders=2)
         case.cluster.startService()
         case.reactor.live("order-1").end(code=EXIT_REFUSED)
@@ -519,7 +530,7 @@ def test_an_address_of_another_machine_is_taken():
     assert "assign" in why_taken(Address("192.0.2.1", 8080))
 
 
-@pytest.mark.parametrize("content", [b"", b"name,price,quantity\nX,1.234,5\n", None])
+@pytest.mark.parametrize("content", [b"", b"name,price,quantity\nX,1.234,5\n", WIDE, None])
 def test_a_catalog_file_is_read_before_anything_is_started(tmp_path, content):
     """The message names the flag and the file."""
     path = tmp_path / "bad.csv"

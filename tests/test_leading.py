@@ -13,6 +13,7 @@ from twstock.catalog.state import CatalogState
 from twstock.config import Limits
 from twstock.errors import (
     DiskFull,
+    InvalidRequest,
     KeyReused,
     NotLeader,
     OutcomeUnknown,
@@ -720,6 +721,17 @@ def test_a_busy_catalog_is_asked_again(desk: Desk) -> None:
     desk.catalog.refuse = None
     desk.run()
     assert results == [Placement(1, "", False, 1)]
+
+
+def test_a_batch_that_is_too_large_for_the_catalog_is_taken_back(desk: Desk) -> None:
+    """Its settings may be others for a while: nothing happened, and others go on. It is not the
+    fault of any one order of the batch.
+    """
+    leading = desk.lead(1)
+    desk.catalog.refuse = InvalidRequest("command", "expected at most 9 bytes")
+    assert failed(place(leading, order("a"))) is Overloaded
+    desk.catalog.refuse = None
+    assert place(leading, order("b")) == [Placement(1, "", False, 1)]
 
 
 def test_a_batch_that_has_no_room_is_taken_back(desk: Desk) -> None:

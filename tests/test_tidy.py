@@ -76,7 +76,7 @@ MAY_IMPORT = {
     "doorbell": "",
     "repeating": "clocks",
     "plan": "errors config access tomltext",
-    "members": "config plan process",
+    "members": "config plan process replication.disk",
     "cluster": "errors durable config plan members process clocks systemd tokens follow "
     "catalog.seed",
     "rest": "errors forms",

@@ -24,9 +24,9 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 
-from twstock.catalog.seed import parse_seed
+from twstock.catalog.seed import read_seed
 from twstock.clocks import use_boottime
-from twstock.config import Address, Cluster
+from twstock.config import Address, Cluster, Limits
 from twstock.durable import flush_path
 from twstock.errors import ConfigError, TwstockError
 from twstock.follow import Follower
@@ -91,10 +91,8 @@ class Options(VersionedOptions):
 def _check_csv(path: Path) -> None:
     """Find a catalog's mistakes before the catalog does, which would be started three times."""
     try:
-        parse_seed(path.read_bytes(), str(path))
-    except FileNotFoundError:
-        raise UsageError(f"--catalog-csv: there is no file {path}") from None
-    except (OSError, ConfigError) as error:
+        read_seed(path, Limits().message_bytes_max)
+    except ConfigError as error:
         raise UsageError(f"--catalog-csv: {error}") from None
 
 
@@ -275,12 +273,12 @@ class LocalCluster(Service):
         self._tell(f"{name} {how}{again}")
         if refuses:
             self._refusing.add(name)
-        if self.ready or code <= 0:
+        if code <= 0 or (self.ready and not refuses):
             return
         self._deaths[name] = self._deaths.get(name, 0) + 1
         last = f"{name} does not start; its log ends:\n{self._members.tail(name)}"
-        if refuses and self._members.can_spare(self._refusing):
-            self._tell(f"the others go on without it. {last}")
+        if refuses and (self.ready or self._members.can_spare(self._refusing)):
+            self._tell(f"the others go on without it until all are started again. {last}")
         elif refuses or self._deaths[name] >= DEATHS_MAX or not self._flags.restart:
             self._give_up(last)
 

@@ -16,6 +16,7 @@ from twisted.runner.procmon import LoggingProtocol, ProcessMonitor
 from twstock.config import Cluster
 from twstock.plan import tiers
 from twstock.process import EXIT_REFUSED
+from twstock.replication.disk import META
 
 STOP_S = 5.0
 KILL_MIN_S = 0.5
@@ -51,6 +52,7 @@ class Members(ProcessMonitor):
         self._tiers = tiers(cluster)
         self._exited = exited
         self._restart = restart
+        self._old = {n for names in self._tiers.values() for n in names if self._has_data(n)}
         self._starts: dict[str, int] = {}
         self._waiting: dict[str, Deferred[None]] = {}
         environ = {k: v for k, v in os.environ.items() if k != "NOTIFY_SOCKET"}
@@ -93,12 +95,15 @@ class Members(ProcessMonitor):
             self._exited(name, code)
 
     def can_spare(self, names: Collection[str]) -> bool:
-        """Whether the cluster can serve without these: all are replicas, and of each group a
-        majority is left.
+        """Whether the cluster can serve without these: all are replicas, and of their groups a
+        majority is left that has taken part before. The first start of a group needs all.
         """
-        gone = {tier: sum(name in names for name in all_) for tier, all_ in self._tiers.items()}
-        front_ends = gone.pop("front")
-        return not front_ends and all(2 * n < len(self._tiers[tier]) for tier, n in gone.items())
+        for tier, all_ in self._tiers.items():
+            left = [name for name in all_ if name not in names]
+            is_enough = tier != "front" and 2 * len(left) > len(all_) and self._old.issuperset(left)
+            if left != all_ and not is_enough:
+                return False
+        return True
 
     def logs(self) -> list[Path]:
         """Where the members write their logs."""
@@ -128,6 +133,9 @@ class Members(ProcessMonitor):
             for name in alive:
                 self.stopProcess(name)
             await gone
+
+    def _has_data(self, name: str) -> bool:
+        return (self._data / name / META).exists()
 
     def _log_path(self, name: str) -> Path:
         return self._data / name / "service.log"

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from twstock.errors import OutcomeUnknown, TwstockError, WrongUrl
 from twstock.forms import (
@@ -39,7 +40,7 @@ class Session:
 
     def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
         parts = split_url(url)
-        self._prefix = parts.path.rstrip("/")
+        self._prefix = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
         self.url = f"http://{parts.netloc}{self._prefix}"
         self._connection = http.client.HTTPConnection(
             str(parts.hostname), parts.port or 80, timeout=timeout_s
@@ -121,9 +122,12 @@ class Session:
         key = key or uuid.uuid4().hex
         body, headers = json.dumps(fields), {**headers, **order_headers(key)}
         deadline = time.monotonic() + patience_s
+        problem: Unreachable | None = None
         while True:
             sent, is_final = False, False
             try:
+                if problem is not None:
+                    sleep(RETRY_S)
                 self._connect()
                 sent = True
                 answer = self._request("POST", path, body, headers, once=True)
@@ -134,10 +138,13 @@ class Session:
                 problem = Unreachable(f"{self.url}: {answer.message}")
             except Unreachable as error:
                 problem = error
+            except KeyboardInterrupt:
+                if not (doubtful or sent):
+                    raise
+                problem, is_final = Unreachable("interrupted"), True
             doubtful = doubtful or sent
             if is_final or time.monotonic() > deadline:
                 raise OutcomeUnknown(str(problem), key) if doubtful else problem
-            sleep(RETRY_S)
 
     def _connect(self) -> None:
         """Be connected. Raises Unreachable, and then nothing was sent."""

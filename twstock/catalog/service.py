@@ -1,5 +1,6 @@
 """The catalog's calls: lookups and leases as the leader, trades and changes through the log."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Any
@@ -106,7 +107,7 @@ class Catalog:
         self._random_key = random_key
         self._panic = panic
         self._term = self._changes_shown = 0
-        self._changing: set[str] = set()
+        self._changing: Counter[str] = Counter()
         self._loss = ""
         member.on_leading = self._begin
         member.on_leading_ended = self.stop
@@ -279,11 +280,12 @@ class Catalog:
         full = self._why_full(request)
         if full is not None:
             return Changed(refusal=full)
-        self._changing.add(request.key)
+        self._changing[request.key] += 1
         try:
             outcome = self._accepted(await self._propose(ChangeStock(request, self._wall_ms())))
         finally:
-            self._changing.discard(request.key)
+            self._changing[request.key] -= 1
+            self._changing += Counter()  # forget what is not under way
         assert isinstance(outcome, ChangeOutcome)
         # A refusal, too, tells of the state that it was decided in.
         await self._publish([request.name])
@@ -295,7 +297,7 @@ class Catalog:
         A key that is known, or whose change is under way, is not new: the log has its outcome, and
         gives it to each copy. There may be others only under another leader: Unavailable.
         """
-        if request.key in self._changing or self._state.known_change(request) is not None:
+        if self._changing[request.key] or self._state.known_change(request) is not None:
             return None
         is_new = request.kind is ChangeKind.ADD and self._state.stock(request.name) is None
         if self._state.last_change >= self._limits.changes_max:

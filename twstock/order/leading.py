@@ -13,6 +13,7 @@ from twstock.clocks import Clock
 from twstock.config import Limits
 from twstock.errors import (
     DiskFull,
+    InvalidRequest,
     KeyReused,
     OutcomeUnknown,
     Overloaded,
@@ -231,10 +232,9 @@ class Leading:
         return [order for order in taken if order.key not in late]
 
     async def _execute(self, batch: Batch) -> BatchResult | None:
-        """Send a batch until its outcome is known; None: it was taken back, or the term is over.
-
-        It is taken back when the catalog's disk is full, and no attempt before that may have
-        got through. A catalog that is only busy is asked again.
+        """Send a batch until its outcome is known; None: it was taken back, or the term is over. It
+        is taken back when the catalog's disk is full, or it takes none so large, and no attempt
+        before may have got through. A catalog that is only busy is asked again.
         """
         doubtful = False
 
@@ -242,10 +242,11 @@ class Leading:
             nonlocal doubtful
             try:
                 return await self._market.execute(batch)
-            except DiskFull as error:
+            except (DiskFull, InvalidRequest) as error:
                 if doubtful:
                     raise
-                self._refuse(self._desk.withdraw(), error)
+                full = error if isinstance(error, DiskFull) else Overloaded(str(error))
+                self._refuse(self._desk.withdraw(), full)
                 return None
             except OutcomeUnknown:
                 doubtful = True

@@ -149,20 +149,26 @@ class Api:
         """``POST /orders``."""
         answer: Deferred[Answer] = Deferred()
         keys = request.requestHeaders.getRawHeaders(b"Idempotency-Key")
-        return self.place_order(body(request), keys, answer.callback) or answer
+        request_id = getattr(request, "request_id", b"")
+        return self.place_order(body(request), keys, answer.callback, request_id) or answer
 
     def place_order(
-        self, content: bytes, keys: Sequence[bytes] | None, tell: Callable[[Answer], None]
+        self,
+        content: bytes,
+        keys: Sequence[bytes] | None,
+        tell: Callable[[Answer], None],
+        request_id: bytes,
     ) -> Answer | None:
         """An order as the body of a request has it, under the key that came with it. If it has no
-        answer yet, ``tell`` gets that.
+        answer yet, ``tell`` gets that; the log tells of errors by ``request_id``.
         """
         key = bodies.parse_key(keys)
         order = bodies.parse_order(content, key or self._new_key())
         refused = answers.refusal(order)
         if refused is None:
             try:
-                self._orders.put(order, partial(self._placed, order.name, key is not None, tell))
+                told = partial(self._placed, order.name, key is not None, tell, request_id)
+                self._orders.put(order, told)
             except TwstockError as problem:
                 refused = answers.error(*answers.not_done(problem, key is not None))
         return refused
@@ -172,6 +178,7 @@ class Api:
         name: str,
         keyed: bool,
         tell: Callable[[Answer], None],
+        request_id: bytes,
         became: Placement | TwstockError,
     ) -> None:
         try:
@@ -182,7 +189,7 @@ class Api:
                     self._cache.raise_minimum(name, became.version)
                 answer = answers.placement(became, keyed)
         except Exception:
-            answer = failed(Failure())
+            answer = failed(Failure(), request_id)
         tell(answer)
 
     async def order(self, request: Request) -> Answer:

@@ -51,7 +51,11 @@ class Hot(Protocol):
         """The order service's answer for an order."""
 
     def place_order(
-        self, content: bytes, keys: list[bytes] | None, tell: Callable[[Answer], None]
+        self,
+        content: bytes,
+        keys: list[bytes] | None,
+        tell: Callable[[Answer], None],
+        request_id: bytes,
     ) -> Answer | None:
         """The answer to an order, which ``tell`` gets if there is none yet."""
 
@@ -153,9 +157,9 @@ class Lane:
         return self.whole(answer, request_id)
 
     def _place(
-        self, what: tuple[bytes, list[bytes] | None], told: _Told, _request_id: bytes
+        self, what: tuple[bytes, list[bytes] | None], told: _Told, request_id: bytes
     ) -> Answer | None:
-        return self._api.place_order(*what, told)
+        return self._api.place_order(*what, told, request_id)
 
 
 def _answer(

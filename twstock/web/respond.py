@@ -113,7 +113,7 @@ def shielded(work: "Coroutine[Any, Any, Answer] | Deferred[Answer]") -> "Deferre
     return outer
 
 
-def failed(failure: Failure, request_id: bytes = b"") -> Answer:
+def failed(failure: Failure, request_id: bytes) -> Answer:
     """The answer for an error; one that nobody raised on purpose is logged."""
     if failure.check(CancelledError):
         failure.raiseException()
