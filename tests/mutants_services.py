@@ -541,8 +541,8 @@ MUTANTS = (
     Mutant(
         "a new group starts without one of its members",
         "twstock/members.py",
-        " and self._old.issuperset(left)",
-        "",
+        "not (is_majority and self._with_data.issuperset(left))",
+        "not is_majority",
         ("tests/test_cluster.py",),
     ),
     Mutant(

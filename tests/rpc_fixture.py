@@ -1,6 +1,5 @@
 """A server and a client of gRPC, two real ends on this machine."""
 
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -10,6 +9,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.python.threadpool import ThreadPool
 
+from tests.cluster_fixture import free_ports
 from twstock.config import Limits
 from twstock.rpc.calls import PlaceOrder
 from twstock.rpc.client import Client
@@ -21,14 +21,6 @@ WITHOUT_STREAMS = replace(LIMITS, rpc_streams_max=0)
 REQUEST = PlaceOrder("k", "GameStart", "buy", 1)
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.fixture(params=[LIMITS, WITHOUT_STREAMS], ids=["stream", "calls"])
 def serve(request: Any) -> Iterator[Callable[[Any], Client]]:
     """Starts a server with one answer for Order; gives a client for it, which talks to it by a
@@ -37,7 +29,7 @@ def serve(request: Any) -> Iterator[Callable[[Any], Client]]:
     threads = ThreadPool(1, 4, "test-rpc")
     threads.start()
     ends: list[Any] = []
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{free_ports(1)}"
 
     def start(answer: Any) -> Client:
         endpoint = Endpoint(methods.ORDER, answer)

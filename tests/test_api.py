@@ -22,7 +22,7 @@ from twstock.web.api import Api
 from twstock.web.cache import Cache
 from twstock.web.internal import Internal
 from twstock.web.leader import LeaderWatch
-from twstock.web.orders import Told
+from twstock.web.orders import Tell
 from twstock.web.roster import Roster
 
 TRADE = Trade(1, Order("k", "GOOGL", Side.BUY, 5), 1, 1599, 1234)
@@ -62,7 +62,7 @@ class FakeTiers:
         self.placed.append(order)
         return self.answer(self.placement)
 
-    def put(self, order: PlaceOrder, tell: Told) -> None:
+    def put(self, order: PlaceOrder, tell: Tell) -> None:
         """The same, for whoever wants no Deferred."""
         self.place(order).addErrback(lambda failure: failure.value).addCallback(tell)
 

@@ -9,7 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.threadpool import ThreadPool
 
-from tests.rpc_fixture import LIMITS, REQUEST, WITHOUT_STREAMS, fails, free_port
+from tests.cluster_fixture import free_ports
+from tests.rpc_fixture import LIMITS, REQUEST, WITHOUT_STREAMS, fails
 from tests.test_leading import Desk, order
 from twstock.config import Limits
 from twstock.errors import OutcomeUnknown, Unavailable
@@ -49,7 +50,7 @@ def wire(request):
         if lag_s and not orders.reached.called:
             orders.reached.callback(None)
 
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{free_ports(1)}"
     endpoint = Endpoint(methods.ORDER, orders.answer, timed=True)
     server = Server(address, [endpoint], reactor, late, request.param)
     server.startService()

@@ -8,7 +8,7 @@ from queue import Queue
 import grpc
 import pytest
 
-from tests.rpc_fixture import free_port
+from tests.cluster_fixture import free_ports
 from twstock.rpc import duplex
 from twstock.rpc.duplex import ClientStream, Outbox, ServerStream, StreamEnded, Unsupported
 
@@ -26,7 +26,7 @@ class Talk:
         method = grpc.stream_stream_rpc_method_handler(self.talk)
         handler = grpc.method_handlers_generic_handler("twstock.Test", {"Talk": method})
         self.server.add_generic_rpc_handlers((handler,))
-        self.address = f"127.0.0.1:{free_port()}"
+        self.address = f"127.0.0.1:{free_ports(1)}"
         self.server.add_insecure_port(self.address)
         self.server.start()
 
@@ -257,7 +257,7 @@ def test_a_reader_that_has_had_enough_ends_the_stream(talk, channel):
 
 def test_nobody_listens():
     """The status is that of any call, so that it means the same."""
-    with grpc.insecure_channel(f"127.0.0.1:{free_port()}") as channel:
+    with grpc.insecure_channel(f"127.0.0.1:{free_ports(1)}") as channel:
         stream, _ = opened(channel)
         with pytest.raises(StreamEnded) as ended:
             next(stream.messages())

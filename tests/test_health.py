@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 
-from tests.rpc_fixture import free_port
+from tests.cluster_fixture import free_ports
 from twstock.config import Limits
 from twstock.replication.assembly import serving
 from twstock.rpc import health
@@ -37,7 +37,7 @@ async def place(_request):
 def serve():
     """A server whose health is what ``state`` says, and a channel to it."""
     state = {"": True, "twstock.Order": False}
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{free_ports(1)}"
     server = Server(
         address,
         [Endpoint(methods.ORDER, place)],
@@ -159,7 +159,7 @@ async def test_a_tool_finds_out_how_to_call_everything(serve):
 async def test_without_the_libraries_a_server_serves_its_own_calls(monkeypatch):
     """The extra is not installed: nobody is told anything, and nothing fails."""
     monkeypatch.setattr(health, "_library", lambda _: None)
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{free_ports(1)}"
     own = Health(dict, reactor, 2)
     endpoints = [Endpoint(methods.ORDER, place)]
     server = Server(address, endpoints, reactor, reactor.callFromThread, LIMITS, own)

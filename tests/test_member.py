@@ -23,8 +23,8 @@ from twstock.errors import (
     Unavailable,
     WipedStorage,
 )
+from twstock.replication.driver import TERMS_AHEAD_MAX
 from twstock.replication.messages import (
-    TERMS_AHEAD_MAX,
     AppendEntries,
     AppendReply,
     Committed,

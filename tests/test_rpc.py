@@ -18,11 +18,11 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.python.threadpool import ThreadPool
 
+from tests.cluster_fixture import free_ports
 from tests.rpc_fixture import (
     LIMITS,
     REQUEST,
     fails,
-    free_port,
     serve,  # noqa: F401
 )
 from twstock.errors import (
@@ -242,7 +242,7 @@ async def test_a_stream_takes_no_more_calls_than_it_has_room_for(
         await waiting[-1]
         return Placement(request.quantity)
 
-    address, deliver = f"127.0.0.1:{free_port()}", reactor.callFromThread  # type: ignore[attr-defined]
+    address, deliver = f"127.0.0.1:{free_ports(1)}", reactor.callFromThread  # type: ignore[attr-defined]
     endpoint = Endpoint(methods.ORDER, answer, internal=True)
     server = Server(address, [endpoint], reactor, deliver, LIMITS)  # type: ignore[arg-type]
     server.startService()
@@ -273,7 +273,7 @@ async def test_garbage_on_a_stream_ends_it() -> None:
     async def answer(request: PlaceOrder) -> Placement:
         return Placement(1)
 
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{free_ports(1)}"
     deliver = reactor.callFromThread  # type: ignore[attr-defined]
     server = Server(address, [Endpoint(methods.ORDER, answer)], reactor, deliver, LIMITS)  # type: ignore[arg-type]
     server.startService()

@@ -8,7 +8,8 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.python.threadpool import ThreadPool
 
-from tests.rpc_fixture import fails, free_port
+from tests.cluster_fixture import free_ports
+from tests.rpc_fixture import fails
 from twstock.config import Address, Limits
 from twstock.errors import OutcomeUnknown
 from twstock.replication.transport import GrpcTransport
@@ -21,7 +22,7 @@ class Ends:
     """A transport to one peer, whose address nobody listens on yet."""
 
     def __init__(self, threads: ThreadPool) -> None:
-        self.address = Address("127.0.0.1", free_port())
+        self.address = Address("127.0.0.1", free_ports(1))
         deliver = reactor.callFromThread  # type: ignore[attr-defined]
         self.transport = GrpcTransport(
             "order", {3: self.address}, threads, reactor, deliver, LIMITS

@@ -77,7 +77,7 @@ class Options(VersionedOptions):
 
     def postOptions(self) -> None:
         """Check the values; raises UsageError naming the flag at fault."""
-        without_pid_file(getattr(self, "parent", None))
+        without_pid_file(self.parent)
         try:
             self.flags = parse_flags(self)
             if self.flags.admin_token_file is not None:
@@ -354,7 +354,7 @@ def up(arguments: Sequence[str]) -> int:
         options.parseOptions(list(arguments))
     except UsageError as error:
         print(f"twstock up: {error}", file=sys.stderr)
-        return 2
+        return EXIT_USAGE
     service = makeService(options)
     reactor = service.reactor
     reactor.callWhenRunning(service.startService)

@@ -52,7 +52,8 @@ class Members(ProcessMonitor):
         self._tiers = tiers(cluster)
         self._exited = exited
         self._restart = restart
-        self._old = {n for names in self._tiers.values() for n in names if self._has_data(n)}
+        # Who had data when this process began: not of a group that starts for the first time.
+        self._with_data = {n for names in self._tiers.values() for n in names if self._has_data(n)}
         self._starts: dict[str, int] = {}
         self._waiting: dict[str, Deferred[None]] = {}
         environ = {k: v for k, v in os.environ.items() if k != "NOTIFY_SOCKET"}
@@ -100,8 +101,8 @@ class Members(ProcessMonitor):
         """
         for tier, all_ in self._tiers.items():
             left = [name for name in all_ if name not in names]
-            is_enough = tier != "front" and 2 * len(left) > len(all_) and self._old.issuperset(left)
-            if left != all_ and not is_enough:
+            is_majority = tier != "front" and 2 * len(left) > len(all_)
+            if left != all_ and not (is_majority and self._with_data.issuperset(left)):
                 return False
         return True
 

@@ -170,7 +170,7 @@ class OrderService:
 
         An order never changes once it is committed, so any committed prefix may answer.
         """
-        if number < 1:
+        if number < 1:  # no order has it, whoever leads
             return None
         if number <= self._state_or_raise().last_number:
             recent = self._state.order(number)

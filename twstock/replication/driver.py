@@ -11,7 +11,6 @@ from twisted.python.failure import Failure
 from twstock.errors import InvalidRequest, NotLeader, OutcomeUnknown, TwstockError, Unavailable
 from twstock.replication.database import Database
 from twstock.replication.messages import (
-    TERMS_AHEAD_MAX,
     AppendEntries,
     Applied,
     Committed,
@@ -33,6 +32,11 @@ from twstock.tally import SIZES, Histogram
 
 DIGESTS_MAX = 4096
 """Of how many applied indices the digest is remembered, to compare it with the leader's."""
+
+TERMS_AHEAD_MAX = 2**32
+"""How far the term of a message may be above the own one. Elections ten times a second would
+take thirteen years for it; a wrong number that is believed is kept by all members for good, and
+near the largest that a message can carry it ends them at every election, restarted or not."""
 
 
 class StateMachine(Protocol):

@@ -8,12 +8,6 @@ first". Times are seconds of the sender's clock.
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-TERMS_AHEAD_MAX = 2**32
-"""How far a term that somebody tells of may be above the known one. Elections ten times a second
-would take thirteen years for it; a wrong number that is believed is kept for good, by all members
-and by the catalog as its fence, and near the largest that a message can carry it ends members at
-every election, restarted or not."""
-
 
 class EntryKind(IntEnum):
     """What an entry's payload is."""

@@ -5,7 +5,7 @@ can have taken effect: ``none``, or ``unknown`` (ask again with the same key).
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -98,6 +98,9 @@ class Answer:
         status = b"HTTP/1.1 %d %b\r\n" % (self.status, self.reason)
         return status + b"".join(lines) + b"\r\n" + self.body
 
+
+TellAnswer = Callable[[Answer], None]
+"""Who waits for an answer: told when it is there."""
 
 _PLAIN_TAIL = (
     b"Content-Type: application/json\r\nContent-Length: %d\r\nCache-Control: no-store\r\n"

@@ -16,9 +16,9 @@ from twstock.errors import TwstockError
 from twstock.market import Stock, Trade
 from twstock.rpc.calls import Lookup, Orders, Page, Placement, PlaceOrder, StockPage, Stocks
 from twstock.web import answers, bodies, operations
-from twstock.web.answers import Answer
+from twstock.web.answers import Answer, TellAnswer
 from twstock.web.cache import Cache
-from twstock.web.orders import Told
+from twstock.web.orders import Tell
 from twstock.web.respond import body, failed, segment
 from twstock.web.routes import Route, mount
 
@@ -42,7 +42,7 @@ class OrderBook(Protocol):
     def place(self, order: PlaceOrder) -> "Deferred[Placement]":
         """What became of an order; cancelling it does not take it back."""
 
-    def put(self, order: PlaceOrder, tell: Told) -> None:
+    def put(self, order: PlaceOrder, tell: Tell) -> None:
         """The same for a function, which is told later; TwstockError: the order is not taken."""
 
     def order(self, number: int) -> Awaitable[Trade | None]:
@@ -156,7 +156,7 @@ class Api:
         self,
         content: bytes,
         keys: Sequence[bytes] | None,
-        tell: Callable[[Answer], None],
+        tell: TellAnswer,
         request_id: bytes,
     ) -> Answer | None:
         """An order as the body of a request has it, under the key that came with it. If it has no
@@ -177,7 +177,7 @@ class Api:
         self,
         name: str,
         keyed: bool,
-        tell: Callable[[Answer], None],
+        tell: TellAnswer,
         request_id: bytes,
         became: Placement | TwstockError,
     ) -> None:

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from twstock import origin
 from twstock.config import Limits
 from twstock.market import Stock
-from twstock.web.answers import Answer, stock_found
+from twstock.web.answers import Answer, TellAnswer, stock_found
 from twstock.web.recognition import KEPT_MAX, Recognition
 from twstock.web.requestids import RequestIds
 from twstock.web.respond import Answering, failed, outcome
@@ -27,9 +27,8 @@ from twstock.web.traffic import LOOKUP, ORDER, TRADE, Traffic
 _OK = b"HTTP/1.1 200 OK\r\nDate: %b\r\nX-Request-Id: %b\r\n%b"
 
 Tell = Callable[[str, bytes, Answer], None]
-"""Who waits for an answer: told what the request counts as, its id, and the answer."""
-_Told = Callable[[Answer], None]
-_Ask = Callable[[_Told, bytes], Answer | None]
+"""The connection that waits for an answer: told what the request counts as, its id, the answer."""
+_Ask = Callable[[TellAnswer, bytes], Answer | None]
 """Asks for the answer to the request of an id; one that is not there yet is told."""
 COMING = b""
 """The answer is told when it is there, which may be at once."""
@@ -54,7 +53,7 @@ class Hot(Protocol):
         self,
         content: bytes,
         keys: list[bytes] | None,
-        tell: Callable[[Answer], None],
+        tell: TellAnswer,
         request_id: bytes,
     ) -> Answer | None:
         """The answer to an order, which ``tell`` gets if there is none yet."""
@@ -157,16 +156,16 @@ class Lane:
         return self.whole(answer, request_id)
 
     def _place(
-        self, what: tuple[bytes, list[bytes] | None], told: _Told, request_id: bytes
+        self, what: tuple[bytes, list[bytes] | None], tell: TellAnswer, request_id: bytes
     ) -> Answer | None:
-        return self._api.place_order(*what, told, request_id)
+        return self._api.place_order(*what, tell, request_id)
 
 
 def _answer(
-    find: Callable[[Any], Answering], what: Any, told: _Told, request_id: bytes
+    find: Callable[[Any], Answering], what: Any, tell: TellAnswer, request_id: bytes
 ) -> Answer | None:
     answer = outcome(partial(find, what), request_id, shield=False)
     if isinstance(answer, Answer):
         return answer
-    answer.addCallback(told)
+    answer.addCallback(tell)
     return None

@@ -33,7 +33,7 @@ from twstock.rpc.wire.methods import PLACE_ORDERS
 from twstock.web.leader import Caller, Leader, LeaderWatch
 from twstock.web.pace import Pace
 
-Told = Callable[[Placement | TwstockError], None]
+Tell = Callable[[Placement | TwstockError], None]
 """Who waits for an order: told once what became of it, or why nobody knows."""
 
 _NO_EFFECT = (NotLeader, Unavailable)
@@ -47,7 +47,7 @@ class _Pending:
 
     order: PlaceOrder
     deadline: float
-    tell: Told
+    tell: Tell
     origin: Ids
     doubtful: bool = False
     in_call: bool = False
@@ -100,7 +100,7 @@ class OrderQueue:
         """How many orders have no answer yet."""
         return self._count
 
-    def put(self, order: PlaceOrder, tell: Told) -> None:
+    def put(self, order: PlaceOrder, tell: Tell) -> None:
         """Take an order; ``tell`` is told what became of it, later, within ``request_budget_s``:
         KeyReused, InvalidRequest, Overloaded, DiskFull or Unavailable (nothing happened), or
         OutcomeUnknown. Raises Overloaded or Unavailable, and then ``tell`` hears nothing.

@@ -41,7 +41,7 @@ from twstock.rpc.calls import (
 from twstock.rpc.wire import methods
 from twstock.web.gather import Gathering
 from twstock.web.leader import Caller, Leader, LeaderWatch
-from twstock.web.orders import OrderQueue, Told
+from twstock.web.orders import OrderQueue, Tell
 from twstock.web.tier import ELSEWHERE, Tier
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ class OrderTier(Tier):
         super().__init__(watch, callers, clock, limits, random)
         self.queue = OrderQueue(watch, callers, clock, limits, random)
 
-    def put(self, order: PlaceOrder, tell: Told) -> None:
+    def put(self, order: PlaceOrder, tell: Tell) -> None:
         """Take an order, and tell what became of it; see ``OrderQueue.put``."""
         self.queue.put(order, tell)
 
