@@ -34,7 +34,7 @@ START_S = 8.0
 CALM_S = 3.0
 """After a start: the replica that was down still saves what it got."""
 ORDERS_PER_START_S = 100_000.0
-ROUNDS_MAX = 3
+ROUNDS_MAX = 5
 NEVER_S = 1e6
 
 
