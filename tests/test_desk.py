@@ -4,7 +4,7 @@ import pytest
 
 from twstock.errors import BrokenInvariant
 from twstock.market import BatchResult, Order, Outcome, Refusal, Side, Trade
-from twstock.order.desk import Desk, Place
+from twstock.order.desk import Admission, Desk
 
 
 def order(key: str, quantity: int = 1) -> Order:
@@ -21,22 +21,22 @@ def desk_with(*keys: str) -> Desk:
     """A desk on which these orders wait."""
     desk = Desk(epoch=7, known=10, batch_max=3, waiting_max=5)
     for key in keys:
-        assert desk.place(order(key)) is Place.QUEUED
+        assert desk.place(order(key)) is Admission.QUEUED
     return desk
 
 
 def test_key_in_flight_joins() -> None:
     """The same key and body joins the order that is on the desk already."""
     desk = desk_with("a")
-    assert desk.place(order("a")) is Place.JOINED
+    assert desk.place(order("a")) is Admission.JOINED
     assert desk.take() == (order("a"),)
-    assert desk.place(order("a")) is Place.JOINED
+    assert desk.place(order("a")) is Admission.JOINED
 
 
 def test_key_with_another_body_is_a_conflict() -> None:
     """A key names one order; another body under it changes nothing."""
     desk = desk_with("a")
-    assert desk.place(order("a", quantity=2)) is Place.BEHIND
+    assert desk.place(order("a", quantity=2)) is Admission.BEHIND
     assert desk.take() == (order("a"),)
 
 
@@ -44,20 +44,20 @@ def test_desk_is_bounded() -> None:
     """Orders beyond the limit are refused, also while others are with the catalog."""
     desk = desk_with(*"abcde")
     desk.send(desk.take(), 0, 0)
-    assert desk.place(order("f")) is Place.FULL
+    assert desk.place(order("f")) is Admission.FULL
 
 
 def test_those_who_join_are_bounded() -> None:
     """Asking again and again for one order fills no memory; its answer makes room."""
     desk = desk_with("a", "b")
     for key in "ababa":
-        assert desk.place(order(key)) is Place.JOINED
-    assert desk.place(order("b")) is Place.CROWDED
+        assert desk.place(order(key)) is Admission.JOINED
+    assert desk.place(order("b")) is Admission.CROWDED
     desk.close(("b",))
     assert [desk.place(order("a")) for _ in range(3)] == [
-        Place.JOINED,
-        Place.JOINED,
-        Place.CROWDED,
+        Admission.JOINED,
+        Admission.JOINED,
+        Admission.CROWDED,
     ]
 
 
@@ -89,10 +89,10 @@ def test_refused_orders_are_settled_and_leave() -> None:
     learnt = desk.learn(BatchResult((refused, Outcome(trade(11, "b")))))
     assert learnt.settled == {"a": refused}
     assert learnt.trades == (trade(11, "b"),)
-    assert desk.place(order("a")) is Place.JOINED
+    assert desk.place(order("a")) is Admission.JOINED
     desk.close(learnt.settled)
-    assert desk.place(order("a")) is Place.QUEUED
-    assert desk.place(order("b")) is Place.JOINED
+    assert desk.place(order("a")) is Admission.QUEUED
+    assert desk.place(order("b")) is Admission.JOINED
 
 
 def test_trades_of_others_are_recorded_in_sequence() -> None:
@@ -127,7 +127,7 @@ def test_a_batch_can_be_taken_back() -> None:
     batch = desk.send(desk.take(), 0, 0)
     assert desk.withdraw() == ("a",)
     assert not desk.may_have_traded("a")
-    assert desk.place(order("a")) is Place.QUEUED
+    assert desk.place(order("a")) is Admission.QUEUED
     assert desk.send(desk.take(), 0, 0) == batch
     desk.withdraw()
     with pytest.raises(BrokenInvariant):
@@ -148,6 +148,6 @@ def test_what_was_answered_while_it_waited_is_not_taken() -> None:
     first, second = order("a"), order("a", quantity=2)
     desk.place(first)
     desk.close(("a",))
-    assert desk.place(second) is Place.QUEUED
+    assert desk.place(second) is Admission.QUEUED
     assert desk.take() == (second,)
     assert not desk.holds(first)

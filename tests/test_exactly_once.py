@@ -37,7 +37,7 @@ from twstock.market import (
     Stock,
     Trade,
 )
-from twstock.order.desk import Desk, Place
+from twstock.order.desk import Admission, Desk
 from twstock.order.state import OrderState
 from twstock.order.unpublished import Question, Unpublished
 from twstock.replication.messages import Applied
@@ -389,7 +389,7 @@ class World:
     def asked(self, state: State, i: int, leader: Leader, ask: tuple[Order, int]) -> State:
         """An order is put on the desk."""
         desk, order = thaw(leader.desk), ask[0]
-        assert desk.place(order) in (Place.QUEUED, Place.JOINED)
+        assert desk.place(order) in (Admission.QUEUED, Admission.JOINED)
         rest = list(state.asks)
         rest.remove(ask)
         state = state._replace(asks=tuple(rest))

@@ -15,7 +15,7 @@ from twstock.errors import BrokenInvariant, CorruptStorage
 from twstock.market import Batch, BatchResult, Order, Outcome, Trade
 
 
-class Place(Enum):
+class Admission(Enum):
     """What became of an order that was put on the desk. BEHIND: another order has its key there,
     and whose key it is shows when that one is answered. CROWDED: so many have joined orders, or
     wait behind them, that whoever asks now is not told what becomes of it.
@@ -59,25 +59,26 @@ class Desk:
         """How many orders are open."""
         return len(self._open)
 
-    def place(self, order: Order) -> Place:
+    def place(self, order: Order) -> Admission:
         """Put an order on the desk; one whose key is there already joins it, or waits behind it.
         The bound on orders is one on those, too.
         """
         known = self._open.get(order.key)
         if known is not None:
-            return self._join(order.key, Place.JOINED if known.same_body(order) else Place.BEHIND)
+            same = known.same_body(order)
+            return self._join(order.key, Admission.JOINED if same else Admission.BEHIND)
         if len(self._open) >= self._waiting_max:
-            return Place.FULL
+            return Admission.FULL
         self._open[order.key] = order
         self._queue.append(order)
-        return Place.QUEUED
+        return Admission.QUEUED
 
-    def _join(self, key: str, place: Place) -> Place:
+    def _join(self, key: str, admission: Admission) -> Admission:
         if self._joins >= self._waiting_max:
-            return Place.CROWDED
+            return Admission.CROWDED
         self._joins += 1
         self._joined[key] = self._joined.get(key, 0) + 1
-        return place
+        return admission
 
     def take(self) -> tuple[Order, ...]:
         """Up to a batch of waiting orders, off the queue; look their keys up, then ``send``

@@ -24,7 +24,7 @@ from twstock.errors import (
 from twstock.market import Batch, BatchResult, BeginEpoch, Order, Outcome, Trade
 from twstock.order.askers import Askers, Asking, Tell, answer
 from twstock.order.counts import OrderCounts
-from twstock.order.desk import Desk, Place
+from twstock.order.desk import Admission, Desk
 from twstock.order.neighbours import Ledger, Market
 from twstock.order.telling import Telling
 from twstock.order.unpublished import Question, Unpublished
@@ -105,15 +105,15 @@ class Leading:
             raise Unavailable(self.reason or "leadership was lost")
         asking = Asking(order, tell, until)
         match self._desk.place(order):
-            case Place.BEHIND:
+            case Admission.BEHIND:
                 self._askers.wait(asking)
-            case Place.FULL:
+            case Admission.FULL:
                 raise Overloaded("too many orders wait")
-            case Place.CROWDED:
+            case Admission.CROWDED:
                 raise OutcomeUnknown("too many wait for orders under way")
-            case Place.JOINED:
+            case Admission.JOINED:
                 self._askers.join(asking)
-            case Place.QUEUED:
+            case Admission.QUEUED:
                 self._askers.open(asking)
 
     def go(self) -> None:
