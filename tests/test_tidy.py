@@ -36,7 +36,8 @@ PURE = words("""
     rpc.wire.observe rpc.wire.replicas rpc.wire.streams rpc.wire.trading rpc.wire.administration
     catalog.state catalog.sessions catalog.changes catalog.administration catalog.rules
     catalog.requests
-    order.state order.older order.desk order.askers order.counts order.unpublished order.telling
+    order.state order.keyfilter order.desk order.askers order.counts order.unpublished
+    order.watermark
     web.cache web.answers web.bodies web.pace web.ring web.traffic web.cursor web.subscription
     web.events web.recent web.rhythm web.adminspec web.conditional web.problems web.requestids
     web.operations web.openapi web.manual web.fields web.recognition web.quality web.gzipstream

@@ -26,8 +26,8 @@ from twstock.order.askers import Askers, Asking, Tell, answer
 from twstock.order.counts import OrderCounts
 from twstock.order.desk import Admission, Desk
 from twstock.order.neighbours import Ledger, Market
-from twstock.order.telling import Telling
 from twstock.order.unpublished import Question, Unpublished
+from twstock.order.watermark import RecordedWatermark
 from twstock.origin import Ids, OriginLogger
 from twstock.rpc.calls import ExecutedTrades, Placement
 from twstock.rpc.wire.commands import encode_order_record
@@ -64,7 +64,7 @@ class Leading:
         self._unpublished: Unpublished[tuple[Order, Outcome]] = Unpublished(
             limits.publication_questions_max, limits.page_max
         )
-        self._telling = Telling(limits.unrecorded_trades_max, clock.seconds())
+        self._watermark = RecordedWatermark(limits.unrecorded_trades_max, clock.seconds())
         self._askers = Askers()
         self._origin: Ids = ()
         self._woken: Deferred[None] | None = None
@@ -171,7 +171,7 @@ class Leading:
             return  # nothing is lost: the next batch or reconciliation lists them again
         else:
             await self._record(self._desk.learn_trades(listed.trades))
-            if self._telling.is_due(self._ledger.last_number(), self._clock.seconds()):
+            if self._watermark.is_due(self._ledger.last_number(), self._clock.seconds()):
                 await self._send(())
         finally:
             self._told_of_all()
@@ -204,7 +204,7 @@ class Leading:
         if new:
             self._counts.batch_orders.observe(len(new))
             self._counts.batch_s.observe(now - began)
-        self._telling.told(batch.recorded, now)
+        self._watermark.told(batch.recorded, now)
         self._reconcile_at = now + self._limits.reconcile_every_s  # direct trades came with it
         learnt = self._desk.learn(result)
         # The caches are waited for while a majority records the trades, and the next batch goes.

@@ -9,7 +9,7 @@ from hashlib import blake2b
 
 from twstock.errors import BrokenInvariant
 from twstock.market import Trade
-from twstock.order.older import OlderKeys
+from twstock.order.keyfilter import KeyFilter
 from twstock.replication.messages import Applied
 from twstock.rpc.wire.commands import decode_order_record
 
@@ -30,7 +30,7 @@ class OrderState:
         self._unsaved: deque[tuple[int, int]] = deque()
         self._saved_number = last_number
         self._first_recent = last_number + 1
-        self._older: OlderKeys | None = None
+        self._older: KeyFilter | None = None
 
     @property
     def last_transaction(self) -> int:
@@ -85,12 +85,12 @@ class OrderState:
         """The order of an idempotency key, if it is in memory."""
         return self._by_key.get(key)
 
-    def keep_older_keys(self) -> OlderKeys:
+    def keep_older_keys(self) -> KeyFilter:
         """From now on the keys of orders that are forgotten are kept. Those of the orders before
         have to be learnt, in sequence, as long as it ``has_unread_keys``.
         """
         if self._older is None:
-            self._older = OlderKeys()
+            self._older = KeyFilter()
         return self._older
 
     @property

@@ -1,7 +1,7 @@
 """Which keys may belong to orders that are only in the tables: pure.
 
 Nearly every key is new, and asking the tables is a trip to their thread. A Bloom filter says no
-without it; it never does so wrongly, and what it takes for possible is looked up. All bits of a key
+without that trip, and never wrongly; a key that may be there is looked up. All bits of a key
 are in one word, a bit in each byte (Putze, Sanders, Singler, 2007: Cache-, hash- and
 space-efficient Bloom filters), so that a key is one access to memory.
 """
@@ -26,8 +26,8 @@ each process, so that nobody can choose keys that collide.
 """
 
 
-class OlderKeys:
-    """The keys of the orders 1 to ``through``."""
+class KeyFilter:
+    """A Bloom filter of the keys of the orders 1 to ``through``."""
 
     def __init__(self) -> None:
         # Memory that the kernel gives, and clears, as it is touched.

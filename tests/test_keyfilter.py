@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from twstock.errors import BrokenInvariant
 from twstock.market import Order, Side, Trade
-from twstock.order.older import OlderKeys
+from twstock.order.keyfilter import KeyFilter
 from twstock.order.state import OrderState
 from twstock.rpc.wire.commands import encode_order_record
 
@@ -26,7 +26,7 @@ def record(number: int) -> bytes:
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=200))
 def test_no_key_is_missed(keys: Sequence[str]) -> None:
     """Whatever the keys are."""
-    older = OlderKeys()
+    older = KeyFilter()
     older.learn(0, keys)
     assert older.through == len(keys)
     assert all(older.may_have(key) for key in keys)
@@ -36,7 +36,7 @@ def test_hardly_any_key_is_taken_for_another() -> None:
     """The filter is worth its memory: with 20,000 keys, all of which it knows, it says no to
     nearly all others.
     """
-    older = OlderKeys()
+    older = KeyFilter()
     keys = [key_of(number) for number in range(20_000)]
     older.learn(0, keys)
     assert all(older.may_have(key) for key in keys)
@@ -46,7 +46,7 @@ def test_hardly_any_key_is_taken_for_another() -> None:
 @pytest.mark.parametrize(("after", "keys"), [(0, ("c",)), (3, ("c",)), (2, ())])
 def test_no_order_is_left_out(after: int, keys: Sequence[str]) -> None:
     """Keys follow those before them without a gap, and there are some."""
-    older = OlderKeys()
+    older = KeyFilter()
     older.learn(0, ("a", "b"))
     with pytest.raises(BrokenInvariant):
         older.learn(after, keys)
