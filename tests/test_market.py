@@ -24,12 +24,9 @@ class Scene:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        threads: Any = None
-        addresses = {number: f"catalog-{number}" for number in (1, 2, 3)}
-        self.market = CatalogMarket(addresses, threads, self.clock, lambda *_: None, Limits())
-        self.catalogs = {number: FakeMember(self.clock) for number in addresses}
+        self.catalogs = {number: FakeMember(self.clock) for number in (1, 2, 3)}
         clients: Any = self.catalogs
-        self.market._clients = clients
+        self.market = CatalogMarket(clients, Limits().trade_deadline_s)
 
     def replies(self, number: int, **replies: Any) -> None:
         """What a catalog answers."""

@@ -102,7 +102,7 @@ MAY_IMPORT = {
     "web": "errors market config clocks threads keys rpc web tally exposition observatory access "
     "tokens origin repeating",
     "*.tap": "errors market config process clocks threads keys systemd doorbell "
-    "replication.assembly rpc.server rpc.wire rpc.health",
+    "replication.assembly rpc.client rpc.server rpc.wire rpc.health",
     "access": "errors",
     "tomltext": "config",
     "tokens": "access errors",

@@ -1,12 +1,9 @@
 """The catalog as the order leader reaches it: over gRPC, wherever the catalog's leader is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from twisted.application.service import Service
-from twisted.python.threadpool import ThreadPool
 
-from twstock.clocks import Clock
-from twstock.config import Limits
 from twstock.errors import InvalidRequest, NotLeader, OutcomeUnknown, TwstockError
 from twstock.market import Batch, BatchResult, BeginEpoch
 from twstock.rpc.calls import AtOnce, AwaitPublished, ExecutedTrades, Verdicts
@@ -19,23 +16,15 @@ class CatalogMarket(Service):
     """Implements ``Market``: calls go to the catalog that answered last.
 
     After a failure the next call goes to the leader that the answer names, or else to the
-    next catalog in turn; the caller repeats the call.
+    next catalog in turn; the caller repeats the call. ``clients`` are by the catalogs' ids, and
+    ``deadline_s`` is how long each call may take.
     """
 
-    def __init__(
-        self,
-        addresses: Mapping[int, str],
-        threads: ThreadPool,
-        clock: Clock,
-        deliver: Callable[..., None],
-        limits: Limits,
-    ) -> None:
-        self._clients = {
-            i: Client(a, threads, clock, deliver, limits) for i, a in addresses.items()
-        }
-        self._ids = sorted(addresses, reverse=True)
+    def __init__(self, clients: Mapping[int, Client], deadline_s: float) -> None:
+        self._clients = clients
+        self._ids = sorted(clients, reverse=True)
         self._leader = self._ids[0]
-        self._deadline_s = limits.trade_deadline_s
+        self._deadline_s = deadline_s
 
     async def execute(self, batch: Batch) -> BatchResult:
         """Send a batch to the catalog's leader."""
@@ -45,8 +34,8 @@ class CatalogMarket(Service):
         try:
             pairs = zip(answer.verdicts, batch.orders, strict=True)
             outcomes = tuple(verdict.on(order) for verdict, order in pairs)
-        except ValueError as error:  # whoever answers does not speak our protocol, or a newer one
-            raise OutcomeUnknown(f"the catalog's answer is none: {error}") from None
+        except ValueError as error:  # whoever answers speaks another protocol, or a newer one
+            raise OutcomeUnknown(f"the catalog's answer cannot be understood: {error}") from None
         return BatchResult(outcomes, answer.others, answer.unpublished)
 
     async def await_published(self, versions: Mapping[str, int]) -> None:

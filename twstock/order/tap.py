@@ -43,6 +43,7 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
     from twstock.order.tables import OrderTables  # noqa: PLC0415
     from twstock.order.views import OrderLogView  # noqa: PLC0415
     from twstock.replication.assembly import assemble, served  # noqa: PLC0415
+    from twstock.rpc.client import Client  # noqa: PLC0415
     from twstock.rpc.server import Endpoint  # noqa: PLC0415
     from twstock.rpc.wire import methods  # noqa: PLC0415
 
@@ -51,17 +52,14 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
     parts = assemble(cluster, "order", number, tables, tables.load, reactor)
     calls_max = len(cluster.catalogs) + CALLS_MAX + limits.publication_questions_max
     trading, viewing = Pool("trading", calls_max), Pool("views")
-    addresses = {replica.id: str(replica.grpc) for replica in cluster.catalogs}
-    market = CatalogMarket(addresses, trading.threads, reactor, reactor.callFromThread, limits)
+    deliver = reactor.callFromThread
+    catalogs = {
+        replica.id: Client(str(replica.grpc), trading.threads, reactor, deliver, limits)
+        for replica in cluster.catalogs
+    }
+    market = CatalogMarket(catalogs, limits.trade_deadline_s)
     orders = OrderService(
-        parts.member,
-        parts.database,
-        market,
-        reactor,
-        limits,
-        wall_ms,
-        key_maker(),
-        panic,
+        parts.member, parts.database, market, reactor, limits, wall_ms, key_maker(), panic
     )
     view = OrderLogView(
         cluster.data_of("order", number) / f"order_log_{number}.csv",
