@@ -389,36 +389,36 @@ MUTANTS = (
     ),
     Mutant(
         "an order is answered when it is recorded",
-        ORDER + "leading.py",
-        "                self._settle(order, self._desk.outcome_of(trade), trade.version)\n",
-        "                self._answer(order, self._desk.outcome_of(trade))\n",
+        ORDER + "reception.py",
+        "self._settle(order, self._desk.outcome_of(trade), order.name, trade.version)\n",
+        "self._answer(order, self._desk.outcome_of(trade))\n",
         ("tests/test_leading.py",),
     ),
     Mutant(
         "a key from the records is answered at once",
-        ORDER + "leading.py",
-        "                self._settle(order, outcome, trade.version, trade.order.name)\n",
-        "                self._answer(order, outcome)\n",
+        ORDER + "reception.py",
+        "self._settle(order, outcome, trade.order.name, trade.version)\n",
+        "self._answer(order, outcome)\n",
         ("tests/test_leading.py",),
     ),
     Mutant(
         "an order leaves the desk when it is recorded",
-        ORDER + "leading.py",
-        "                self._settle(order, self._desk.outcome_of(trade), trade.version)\n",
-        "                self._settle(order, self._desk.outcome_of(trade), trade.version)\n"
+        ORDER + "reception.py",
+        "self._settle(order, self._desk.outcome_of(trade), order.name, trade.version)\n",
+        "self._settle(order, self._desk.outcome_of(trade), order.name, trade.version)\n"
         "                self._desk.close((order.key,))\n",
         ("tests/test_leading.py",),
     ),
     Mutant(
         "a refusal is answered at once",
-        ORDER + "leading.py",
-        "unpublished.get(orders[key].name))\n",
+        ORDER + "reception.py",
+        "unpublished.get(order.name))\n",
         "None)\n",
         ("tests/test_leading.py",),
     ),
     Mutant(
         "whoever asks again is told that nothing happened",
-        ORDER + "leading.py",
+        ORDER + "reception.py",
         "(key in held or self._desk.may_have_traded(key))\n",
         "self._desk.may_have_traded(key)\n",
         ("tests/test_leading.py",),
@@ -434,8 +434,8 @@ MUTANTS = (
     Mutant(
         "what gathers is not asked",
         ORDER + "leading.py",
-        "                    self._answer(order, outcome)\n                self._ask_caches()\n",
-        "                    self._answer(order, outcome)\n",
+        "                    self.go()\n                self._ask_caches()\n",
+        "                    self.go()\n",
         ("tests/test_leading.py",),
     ),
     Mutant(
@@ -946,8 +946,8 @@ MUTANTS = (
     Mutant(
         "orders are taken before fence and list",
         ORDER + "leading.py",
-        "        return not self._ended and not self.reason\n",
-        "        return not self._ended\n",
+        "        if self._ended or self.reason:",
+        "        if self._ended:",
         ("tests/test_leading.py",),
     ),
     Mutant(
@@ -1052,7 +1052,7 @@ MUTANTS = (
     ),
     Mutant(
         "what a lost leader sent is called without effect",
-        ORDER + "leading.py",
+        ORDER + "reception.py",
         "(key in held or self._desk.may_have_traded(key))\n",
         "key in held\n",
         ("tests/test_leading.py",),
@@ -1512,17 +1512,24 @@ MUTANTS = (
     ),
     Mutant(
         "a wrong order that waits has the key",
-        ORDER + "leading.py",
+        ORDER + "reception.py",
         "                if isinstance(result, Placement):\n                    raise KeyReused\n"
         "                self.place(order, tell, until)\n",
         "                raise KeyReused\n",
         ("tests/test_leading.py",),
     ),
     Mutant(
+        "what waited for a key is asked for on nobody's behalf",
+        ORDER + "leading.py",
+        "                if self._reception.withdraw(full):\n                    self.go()\n",
+        "                self._reception.withdraw(full)\n",
+        ("tests/test_origin.py",),
+    ),
+    Mutant(
         "who waits for a key is looked at when somebody else comes",
         ORDER + "leading.py",
-        "        if behind:\n            self.go()\n",
-        "",
+        "                if self._reception.published(question):\n                    self.go()\n",
+        "                self._reception.published(question)\n",
         ("tests/test_leading.py",),
     ),
     Mutant(

@@ -87,10 +87,10 @@ def test_refused_orders_are_settled_and_leave() -> None:
     desk.send(desk.take(), 0, 0)
     refused = Outcome(refusal=Refusal.NOT_ENOUGH)
     learnt = desk.learn(BatchResult((refused, Outcome(trade(11, "b")))))
-    assert learnt.settled == {"a": refused}
+    assert learnt.settled == ((order("a"), refused),)
     assert learnt.trades == (trade(11, "b"),)
     assert desk.place(order("a")) is Admission.JOINED
-    desk.close(learnt.settled)
+    desk.close(("a",))
     assert desk.place(order("a")) is Admission.QUEUED
     assert desk.place(order("b")) is Admission.JOINED
 

@@ -12,7 +12,7 @@ was halted, shares add up, answers are true, and nobody is told what a cache may
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -37,7 +37,7 @@ from twstock.market import (
     Stock,
     Trade,
 )
-from twstock.order.desk import Admission, Desk
+from twstock.order.desk import Admission, Desk, Settled
 from twstock.order.state import OrderState
 from twstock.order.unpublished import Question, Unpublished
 from twstock.replication.messages import Applied
@@ -479,12 +479,12 @@ class World:
         return put(state, i, **leader._replace(proposed=proposed)._asdict())
 
     def refuse_orders(
-        self, state: State, leader: Leader, answer: BatchResult, settled: dict[str, Outcome]
+        self, state: State, leader: Leader, answer: BatchResult, settled: Iterable[Settled]
     ) -> tuple[State, Leader]:
         """Clients are told of refusals."""
         version = None if self.rules.refuses_unpublished else answer.unpublished.get("S")
-        for key in settled:
-            told = Told("refused", key, 0, dict(state.refused_at)[key])
+        for order, _ in settled:
+            told = Told("refused", order.key, 0, dict(state.refused_at)[order.key])
             state, leader = self.settle(state, leader, told, version)
         return state, leader
 

@@ -840,8 +840,8 @@ def test_no_question_is_larger_than_every_catalog_takes(desk: Desk) -> None:
     """Whatever a page may have here."""
     desk.limits = replace(desk.limits, page_max=2 * CALL_ITEMS_MAX)
     leading = hiding(desk)
-    leading._unpublished.learn({f"S{number}": 1 for number in range(CALL_ITEMS_MAX + 1)})
-    asked = leading._unpublished.ask(), leading._unpublished.ask()
+    leading._reception.learn_unpublished({f"S{number}": 1 for number in range(CALL_ITEMS_MAX + 1)})
+    asked = leading._reception.question(), leading._reception.question()
     assert [len(question.versions) for question in asked if question] == [CALL_ITEMS_MAX, 1]
 
 

@@ -19,7 +19,7 @@ from tests.test_leading import order as new_order
 from tests.test_tiers import Group, order
 from twstock import origin
 from twstock.config import Limits
-from twstock.errors import Unavailable
+from twstock.errors import DiskFull, Unavailable
 from twstock.order.leading import Leading
 from twstock.origin import IDS_MAX, OriginLogger
 from twstock.rpc.calls import Lookup, Placement, PlaceOrder
@@ -178,6 +178,26 @@ def test_the_leader_asks_the_catalog_on_behalf_of_the_clients() -> None:
             leading.place(new_order(key), lambda _: None)
             leading.go()
     assert told == [("one",), (), ("two", "three")]
+    leading.end()
+
+
+def test_an_order_that_waited_for_a_key_is_asked_for_on_behalf_of_the_clients() -> None:
+    """The one before it was taken back; the next batch is for the same requests."""
+    told: list[origin.Ids] = []
+
+    class Full(Catalog):
+        async def execute(self, batch: Any) -> Any:
+            told.append(origin.current())
+            raise DiskFull("full")
+
+    clock = Clock()
+    leading = Leading(1, Ledger(), Full(), clock, Limits(), lambda: 0, Failure.raiseException)
+    leading.start()
+    with origin.on_behalf_of(("mine",)):
+        leading.place(new_order("a"), lambda _: None)
+        leading.place(new_order("a", 2), lambda _: None)
+        leading.go()
+    assert told == [("mine",), ("mine",)]
     leading.end()
 
 

@@ -37,7 +37,7 @@ PURE = words("""
     catalog.state catalog.sessions catalog.changes catalog.administration catalog.rules
     catalog.requests
     order.state order.keyfilter order.desk order.askers order.counts order.unpublished
-    order.watermark
+    order.watermark order.reception
     web.cache web.answers web.bodies web.pace web.ring web.traffic web.cursor web.subscription
     web.events web.recent web.rhythm web.adminspec web.conditional web.problems web.requestids
     web.operations web.openapi web.manual web.fields web.recognition web.quality web.gzipstream

@@ -8,11 +8,14 @@ a batch keeps its number until its outcome is known, and trades are recorded wit
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from twstock.errors import BrokenInvariant, CorruptStorage
 from twstock.market import Batch, BatchResult, Order, Outcome, Trade
+
+Settled = tuple[Order, Outcome]
+"""An order about which all is decided, and what was."""
 
 
 class Admission(Enum):
@@ -30,10 +33,12 @@ class Admission(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """What a batch's result means: trades to record, in sequence, and what needs no record."""
+    """What a batch's result means: trades to record, in sequence, and the orders that need no
+    record, with their outcomes.
+    """
 
     trades: tuple[Trade, ...]
-    settled: dict[str, Outcome] = field(default_factory=dict)
+    settled: tuple[Settled, ...]
 
 
 class Desk:
@@ -109,13 +114,13 @@ class Desk:
         if batch is None or len(batch.orders) != len(result.outcomes):
             raise BrokenInvariant("the catalog answered a batch that was not asked")
         trades = {trade.number: trade for trade in result.others}
-        settled = {}
+        settled = []
         for order, outcome in zip(batch.orders, result.outcomes, strict=True):
             if outcome.trade is None:
-                settled[order.key] = outcome
+                settled.append((order, outcome))
             else:
                 trades[outcome.trade.number] = outcome.trade
-        return Learnt(self.learn_trades(trades.values()), settled)
+        return Learnt(self.learn_trades(trades.values()), tuple(settled))
 
     def withdraw(self) -> tuple[str, ...]:
         """Take back the batch under way, of which no copy has reached or can reach the

@@ -1,6 +1,6 @@
 """One term of leading the order group: fence and list, then batches, until the term ends."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from math import inf
 from typing import TypeVar
 
@@ -14,22 +14,22 @@ from twstock.config import Limits
 from twstock.errors import (
     DiskFull,
     InvalidRequest,
-    KeyReused,
     OutcomeUnknown,
     Overloaded,
     StaleEpoch,
     TwstockError,
     Unavailable,
 )
-from twstock.market import Batch, BatchResult, BeginEpoch, Order, Outcome, Trade
-from twstock.order.askers import Askers, Asking, Tell, answer
+from twstock.market import Batch, BatchResult, BeginEpoch, Order, Trade
+from twstock.order.askers import Tell
 from twstock.order.counts import OrderCounts
-from twstock.order.desk import Admission, Desk
+from twstock.order.desk import Desk, Settled
 from twstock.order.neighbours import Ledger, Market
-from twstock.order.unpublished import Question, Unpublished
+from twstock.order.reception import Reception
+from twstock.order.unpublished import Question
 from twstock.order.watermark import RecordedWatermark
 from twstock.origin import Ids, OriginLogger
-from twstock.rpc.calls import ExecutedTrades, Placement
+from twstock.rpc.calls import ExecutedTrades
 from twstock.rpc.wire.commands import encode_order_record
 
 T = TypeVar("T")
@@ -61,11 +61,8 @@ class Leading:
         self._desk = Desk(
             epoch, ledger.last_number(), limits.batch_orders_max, limits.orders_waiting_max
         )
-        self._unpublished: Unpublished[tuple[Order, Outcome]] = Unpublished(
-            limits.publication_questions_max, limits.page_max
-        )
+        self._reception = Reception(self._desk, limits, self._counts)
         self._watermark = RecordedWatermark(limits.unrecorded_trades_max, clock.seconds())
-        self._askers = Askers()
         self._origin: Ids = ()
         self._woken: Deferred[None] | None = None
         self._is_idle = False
@@ -81,10 +78,7 @@ class Leading:
         """Stop; whoever waits learns whether anything may have happened."""
         self._ended = True
         self._wake()
-        held = {order.key for order, _ in self._unpublished.held()}
-        for key, tell, is_behind in self._askers.end():
-            in_doubt = not is_behind and (key in held or self._desk.may_have_traded(key))
-            tell((OutcomeUnknown if in_doubt else Unavailable)("leadership was lost"))
+        self._reception.end()
 
     @property
     def is_serving(self) -> bool:
@@ -97,24 +91,12 @@ class Leading:
         return len(self._desk)
 
     def place(self, order: Order, tell: Tell, until: float = inf) -> None:
-        """Put an order on the desk, or join it. Raises Unavailable, Overloaded, or OutcomeUnknown
-        when too many have joined. It waits there until ``go`` is called, so that those of one
-        request go together; after ``until`` nobody waits for it: it does not begin.
+        """Put an order on the desk (see ``Reception.place``), where it waits until ``go`` is
+        called, so that those of one request go together. Raises Unavailable when none are taken.
         """
-        if not self.is_serving:
+        if self._ended or self.reason:  # ``is_serving``, without a call for each order
             raise Unavailable(self.reason or "leadership was lost")
-        asking = Asking(order, tell, until)
-        match self._desk.place(order):
-            case Admission.BEHIND:
-                self._askers.wait(asking)
-            case Admission.FULL:
-                raise Overloaded("too many orders wait")
-            case Admission.CROWDED:
-                raise OutcomeUnknown("too many wait for orders under way")
-            case Admission.JOINED:
-                self._askers.join(asking)
-            case Admission.QUEUED:
-                self._askers.open(asking)
+        self._reception.place(order, tell, until)
 
     def go(self) -> None:
         """Begin with what waits on the desk, unless a batch is under way. A pause after a failure
@@ -182,10 +164,10 @@ class Leading:
 
     async def _trade(self) -> None:
         """One batch, from the queue to the proposal of its orders."""
-        taken = self._desk.take()
+        taken = self._reception.take(self._clock.seconds())
         if not self._desk.has_waiting:
             self._origin = ()
-        new = await self._new_orders(self._in_time(taken))
+        new = await self._new_orders(taken)
         if new:
             await self._send(new)
 
@@ -208,28 +190,11 @@ class Leading:
         self._reconcile_at = now + self._limits.reconcile_every_s  # direct trades came with it
         learnt = self._desk.learn(result)
         # The caches are waited for while a majority records the trades, and the next batch goes.
-        self._unpublished.learn(result.unpublished)
+        self._reception.learn_unpublished(result.unpublished)
         self._ask_caches()
-        self._settle_untraded(batch, result.unpublished, learnt.settled)
+        if self._reception.settle(learnt.settled, result.unpublished):
+            self.go()
         await self._record(learnt.trades)
-
-    def _settle_untraded(
-        self, batch: Batch, unpublished: Mapping[str, int], settled: Mapping[str, Outcome]
-    ) -> None:
-        """Answer what has not traded; a refusal, too, tells of the state it was decided in."""
-        orders = {order.key: order for order in batch.orders} if settled else {}
-        for key, outcome in settled.items():
-            self._counts.refused(KeyReused() if outcome.key_reused else None)
-            self._settle(orders[key], outcome, unpublished.get(orders[key].name))
-
-    def _in_time(self, taken: Sequence[Order]) -> Sequence[Order]:
-        """Those that somebody still waits for; the others have done nothing, and never will."""
-        late = self._askers.begin(taken, self._clock.seconds())
-        if not late:
-            return taken
-        self._desk.close(late)
-        self._refuse(late, Unavailable("the deadline passed before the order was begun"))
-        return [order for order in taken if order.key not in late]
 
     async def _execute(self, batch: Batch) -> BatchResult | None:
         """Send a batch until its outcome is known; None: it was taken back, or the term is over. It
@@ -246,7 +211,8 @@ class Leading:
                 if doubtful:
                     raise
                 full = error if isinstance(error, DiskFull) else Overloaded(str(error))
-                self._refuse(self._desk.withdraw(), full)
+                if self._reception.withdraw(full):
+                    self.go()
                 return None
             except OutcomeUnknown:
                 doubtful = True
@@ -257,15 +223,8 @@ class Leading:
     async def _new_orders(self, taken: Sequence[Order]) -> list[Order]:
         """The orders whose keys no recorded order has; the others are answered from there."""
         recorded = await self._ledger.find_keys([order.key for order in taken])
-        for order in taken:
-            trade = recorded.get(order.key)
-            if trade is not None:
-                same = trade.order.same_body(order)
-                outcome = Outcome(trade=trade, replayed=True) if same else Outcome(key_reused=True)
-                if not same:
-                    self._counts.refused(KeyReused())
-                # It may have become an order a moment ago, and a cache may hide its trade yet.
-                self._settle(order, outcome, trade.version, trade.order.name)
+        if self._reception.replay(taken, recorded):
+            self.go()
         return [order for order in taken if order.key not in recorded]
 
     async def _record(self, trades: tuple[Trade, ...]) -> None:
@@ -285,14 +244,9 @@ class Leading:
             except TwstockError:  # no room on the disk, or giving way: nothing was proposed
                 await self._sleep(self._limits.retry_s)
             else:
-                recording.addCallbacks(self._recorded, self._lost).addErrback(self._panic)
+                answered = recording.addCallbacks(self._reception.recorded, self._lost)
+                answered.addErrback(self._panic)
                 return
-
-    def _recorded(self, trades: tuple[Trade, ...]) -> None:
-        for trade in trades:
-            order = self._desk.traded(trade)
-            if order is not None:
-                self._settle(order, self._desk.outcome_of(trade), trade.version)
 
     def _lost(self, failure: Failure) -> None:
         failure.trap(TwstockError)  # the term is over; ``end`` answers whoever waits
@@ -328,11 +282,11 @@ class Leading:
 
     def _ask_caches(self) -> None:
         """Ask the catalog to tell when what is unpublished is not any more."""
-        while (question := self._unpublished.ask()) is not None:
+        while (question := self._reception.question()) is not None:
             asking = Deferred.fromCoroutine(self._await_published(question))
             asking.addErrback(self._panic)
 
-    async def _await_published(self, question: Question[tuple[Order, Outcome]]) -> None:
+    async def _await_published(self, question: Question[Settled]) -> None:
         """Ask until it is so, whichever catalog leads by then; what waits for it is told."""
         while not self._ended:
             try:
@@ -341,48 +295,12 @@ class Leading:
                 await deferLater(self._clock, self._limits.retry_s)  # type: ignore[arg-type]
                 continue
             if not self._ended:
-                for order, outcome in self._unpublished.published(question):
-                    self._answer(order, outcome)
+                if self._reception.published(question):
+                    self.go()
                 self._ask_caches()
             return
 
-    # --- who waits -------------------------------------------------------------------------
-
-    def _settle(self, order: Order, outcome: Outcome, version: int | None, name: str = "") -> None:
-        """Answer an order of which all is decided as soon as no cache hides the version of the
-        stock that this rests on (None: any); ``name`` is the stock's if it is not the order's.
-        Until then it is on the desk, where it is joined.
-        """
-        held = (order, outcome)
-        if version is None or not self._unpublished.hold(name or order.name, version, held):
-            self._answer(order, outcome)
-
-    def _answer(self, order: Order, outcome: Outcome) -> None:
-        """It may have been answered already, and another be there under its key: see ``traded``."""
-        if self._desk.holds(order):
-            self._desk.close((order.key,))
-            self._tell(order.key, answer(outcome))
-
-    def _refuse(self, keys: Iterable[str], error: TwstockError) -> None:
-        for key in keys:
-            self._counts.refused(error)
-            self._tell(key, error)
-
-    def _tell(self, key: str, result: Placement | TwstockError) -> None:
-        """Tell who waits for an order that is off the desk. Who asked for another one under its key
-        is next, unless the key is this one's.
-        """
-        behind = self._askers.tell(key, result)
-        for order, tell, until in behind:
-            try:
-                if isinstance(result, Placement):
-                    raise KeyReused
-                self.place(order, tell, until)
-            except TwstockError as error:
-                self._counts.refused(error)
-                tell(error)
-        if behind:
-            self.go()
+    # --- time --------------------------------------------------------------------------------
 
     async def _sleep(self, seconds: float) -> None:
         """Wait for an order to come or for the time to pass."""
