@@ -10,7 +10,7 @@ from twstock.market import Order, Outcome
 from twstock.rpc.calls import Placement
 
 BEHIND_MAX = 64
-"""How many wait for one key. Each may be looked at as often as there are different orders."""
+"""How many may wait for one key. Each is placed again once for each different order at most."""
 
 Tell = Callable[[Placement | TwstockError], None]
 """How whoever placed an order is told what became of it: called once, with a Placement, KeyReused,
@@ -28,8 +28,8 @@ class Asking(NamedTuple):
 
 class Askers:
     """Those who wait for the open orders, by their keys, and those who asked for another order
-    under such a key. Whose key it is the records tell, not who came first: they wait until it is
-    off the desk, and are then looked at anew.
+    under such a key. The records tell whose key it is, not who came first: so the latter wait until
+    the key is off the desk, and are then placed again.
     """
 
     def __init__(self) -> None:
@@ -59,17 +59,21 @@ class Askers:
         behind.append(asking)
 
     def begin(self, orders: Collection[Order], now: float) -> set[str]:
-        """These orders begin, if they are not too late: the keys of those that are."""
+        """These orders begin unless they are too late; returns the keys of those that are."""
         return {order.key for order in orders if self._until.pop(order.key, inf) <= now}
 
     def tell(self, key: str, result: Placement | TwstockError) -> Collection[Asking]:
-        """The order is off the desk: tell all who wait for it. Returns who waited for its key."""
+        """The order is off the desk: tell all who wait for it. Returns those who waited for its
+        key.
+        """
         for tell in self._tells.pop(key, ()):
             tell(result)
         return self._behind.pop(key, ()) if self._behind else ()
 
     def end(self) -> Iterator[tuple[str, Tell, bool]]:
-        """Forget all: the key of each, whom to tell, and whether it waited for the key alone."""
+        """Forget everybody, yielding for each the key, whom to tell, and whether they waited only
+        for the key.
+        """
         tells, self._tells = self._tells, {}
         behind, self._behind = self._behind, {}
         for key, waiting in tells.items():
@@ -79,7 +83,7 @@ class Askers:
 
 
 def answer(outcome: Outcome) -> Placement | TwstockError:
-    """What whoever placed an order is told of its outcome."""
+    """What those who placed an order are told of its outcome."""
     return KeyReused() if outcome.key_reused else placement(outcome)
 
 

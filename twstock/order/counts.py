@@ -26,11 +26,11 @@ class OrderCounts:
         self.batch_orders, self.batch_s = Histogram(SIZES), Histogram()
         self._refused: Counter[str] = Counter()
 
-    def refused(self, why: TwstockError | None = None, orders: int = 1) -> None:
-        """Orders were refused: by the market (invalid words, no stocks left), or because of an
+    def refused(self, why: TwstockError | None = None) -> None:
+        """An order was refused: by the market (invalid words, no stocks left), or because of an
         error.
         """
-        self._refused[REFUSED if why is None else _REASONS.get(type(why), _OTHER)] += orders
+        self._refused[REFUSED if why is None else _REASONS.get(type(why), _OTHER)] += 1
 
     def families(self, orders_open: int) -> Iterator[Family]:
         """All of it, and how many orders are on the leader's desk now."""

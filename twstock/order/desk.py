@@ -1,10 +1,10 @@
 """What an order leader has on its desk during one term: pure, without a clock or a network.
 
-Orders wait, go to the catalog in batches, one batch under way at a time, and leave the desk
-when they are answered: when their trade is recorded by a majority, or refused, and no
-front-end's cache hides what that rests on. The desk is what makes
-"exactly once" hold on this side: a key that is on the desk joins instead of going out again,
-a batch keeps its number until its outcome is known, and trades are recorded without a gap.
+Orders wait, go to the catalog in batches, one batch under way at a time, and leave the desk when
+they are answered: when they are refused, or a majority has recorded their trade, and no front-end's
+cache hides what that rests on. The desk is what makes "exactly once" hold on this side: a key that
+is on the desk joins instead of going out again, a batch keeps its number until its outcome is
+known, and trades are recorded without a gap.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,9 +19,9 @@ Settled = tuple[Order, Outcome]
 
 
 class Admission(Enum):
-    """What became of an order that was put on the desk. BEHIND: another order has its key there,
-    and whose key it is shows when that one is answered. CROWDED: so many have joined orders, or
-    wait behind them, that whoever asks now is not told what becomes of it.
+    """What became of an order that was put on the desk. BEHIND: another order there has its key,
+    and whose key it is will show when that one is answered. CROWDED: so many have joined orders, or
+    wait behind them, that those who ask now are not told what becomes of it.
     """
 
     QUEUED = auto()
@@ -65,8 +65,8 @@ class Desk:
         return len(self._open)
 
     def place(self, order: Order) -> Admission:
-        """Put an order on the desk; one whose key is there already joins it, or waits behind it.
-        The bound on orders is one on those, too.
+        """Put an order on the desk; if its key is there already, it joins the order that has it, or
+        waits behind it. The bound on orders is also one on how many do.
         """
         known = self._open.get(order.key)
         if known is not None:
@@ -135,8 +135,8 @@ class Desk:
         return keys
 
     def check_listed(self, trades: Sequence[Trade], last_number: int) -> None:
-        """Raise CorruptStorage when the catalog, asked for what follows the last trade known, does
-        not list some because they are recorded: this leader's log is older than that. The catalog
+        """Raise CorruptStorage when the catalog, asked for the trades after the last one known,
+        leaves some out because they are recorded: this leader's log is older than that. The catalog
         cannot tell such a question from a late copy of one, so it may not have noticed.
         """
         first = trades[0].number if trades else last_number + 1
@@ -145,7 +145,7 @@ class Desk:
             raise CorruptStorage(f"the order replicas have lost {lost}, which were recorded")
 
     def learn_trades(self, trades: Iterable[Trade]) -> tuple[Trade, ...]:
-        """The trades that are news, in the sequence of their numbers, to be recorded."""
+        """The trades that are new, in the sequence of their numbers, to be recorded."""
         news = tuple(sorted((t for t in trades if t.number > self.known), key=_number))
         for trade in news:
             if trade.number != self.known + 1:
@@ -158,9 +158,9 @@ class Desk:
         return self._open.get(order.key) is order
 
     def traded(self, trade: Trade) -> Order | None:
-        """The open order that a recorded trade answers. It may be waiting still: an older leader's
-        trade is recorded while it is asked for again. An order with another body has not traded,
-        and learns that from its own look-up or batch.
+        """The open order that a recorded trade answers. It may still wait in the queue: an older
+        leader's trade may be recorded while somebody asks for it again. An order with another body
+        has not traded; that shows in its own look-up or batch.
         """
         waiting = self._open.get(trade.order.key)
         return waiting if waiting is not None and waiting.same_body(trade.order) else None
@@ -170,7 +170,7 @@ class Desk:
         return Outcome(trade=trade, replayed=trade.order.key not in self._sent)
 
     def close(self, keys: Iterable[str]) -> None:
-        """These orders have their answers."""
+        """Take these orders off the desk: they have their answers."""
         for key in keys:
             self._open.pop(key, None)
             self._joins -= self._joined.pop(key, 0)

@@ -75,7 +75,7 @@ class Leading:
         Deferred.fromCoroutine(self._work()).addErrback(self._panic)
 
     def end(self) -> None:
-        """Stop; whoever waits learns whether anything may have happened."""
+        """Stop; those who wait are told whether anything may have happened."""
         self._ended = True
         self._wake()
         self._reception.end()
@@ -92,7 +92,8 @@ class Leading:
 
     def place(self, order: Order, tell: Tell, until: float = inf) -> None:
         """Put an order on the desk (see ``Reception.place``), where it waits until ``go`` is
-        called, so that those of one request go together. Raises Unavailable when none are taken.
+        called, so that those of one request go together. Raises Unavailable when no orders are
+        taken.
         """
         if self._ended or self.reason:  # ``is_serving``, without a call for each order
             raise Unavailable(self.reason or "leadership was lost")
@@ -100,7 +101,7 @@ class Leading:
 
     def go(self) -> None:
         """Begin with what waits on the desk, unless a batch is under way. A pause after a failure
-        goes on: the more orders come, the more often the catalog would be asked.
+        is not cut short: the more orders came, the more often the catalog would be asked.
         """
         if not self._desk.has_waiting:
             return
@@ -128,7 +129,7 @@ class Leading:
                 await self._trade()
 
     async def _begin(self) -> None:
-        """Fence off older leaders, and record what they left, all of it."""
+        """Fence off older leaders, and record everything that they left."""
         left, is_all = 0, False
         while not is_all:
             listed = await self._until_done(self._list)
@@ -172,7 +173,7 @@ class Leading:
             await self._send(new)
 
     async def _send(self, new: Sequence[Order]) -> None:
-        """A batch of these orders; of none, to tell the catalog what is recorded."""
+        """Send a batch of these orders, or an empty one to tell the catalog what is recorded."""
         if self._ended:
             return
         # The number may be newer than the look-up: the catalog decides this batch before it forgets
@@ -189,7 +190,7 @@ class Leading:
         self._watermark.told(batch.recorded, now)
         self._reconcile_at = now + self._limits.reconcile_every_s  # direct trades came with it
         learnt = self._desk.learn(result)
-        # The caches are waited for while a majority records the trades, and the next batch goes.
+        # Caches are waited for while a majority records the trades and the next batch goes out.
         self._reception.learn_unpublished(result.unpublished)
         self._ask_caches()
         if self._reception.settle(learnt.settled, result.unpublished):
@@ -197,9 +198,9 @@ class Leading:
         await self._record(learnt.trades)
 
     async def _execute(self, batch: Batch) -> BatchResult | None:
-        """Send a batch until its outcome is known; None: it was taken back, or the term is over. It
-        is taken back when the catalog's disk is full, or it takes none so large, and no attempt
-        before may have got through. A catalog that is only busy is asked again.
+        """Send a batch until its outcome is known; None when it was taken back, or the term is
+        over. It is taken back when the catalog's disk is full, or the batch is too large for it,
+        and no earlier attempt may have got through. A catalog that is only busy is asked again.
         """
         doubtful = False
 
@@ -221,7 +222,7 @@ class Leading:
         return await self._until_done(attempt)
 
     async def _new_orders(self, taken: Sequence[Order]) -> list[Order]:
-        """The orders whose keys no recorded order has; the others are answered from there."""
+        """The orders whose keys no recorded order has; the others are answered from the records."""
         recorded = await self._ledger.find_keys([order.key for order in taken])
         if self._reception.replay(taken, recorded):
             self.go()
@@ -249,7 +250,7 @@ class Leading:
                 return
 
     def _lost(self, failure: Failure) -> None:
-        failure.trap(TwstockError)  # the term is over; ``end`` answers whoever waits
+        failure.trap(TwstockError)  # the term is over; ``end`` answers those who wait
 
     async def _list(self) -> ExecutedTrades:
         begin = BeginEpoch(self._desk.epoch, self._desk.known)
@@ -273,7 +274,7 @@ class Leading:
         return None
 
     def _note(self, error: TwstockError) -> None:
-        """Tell why no orders are taken yet, once for each reason."""
+        """Log why no orders are taken yet, once for each reason."""
         if self.reason and self.reason != str(error):
             self.reason = str(error)
             self._log.warn("waits for the catalog: {reason}", reason=self.reason)
@@ -281,13 +282,13 @@ class Leading:
     # --- the caches --------------------------------------------------------------------------
 
     def _ask_caches(self) -> None:
-        """Ask the catalog to tell when what is unpublished is not any more."""
+        """Ask the catalog to say when what is unpublished has been published."""
         while (question := self._reception.question()) is not None:
             asking = Deferred.fromCoroutine(self._await_published(question))
             asking.addErrback(self._panic)
 
     async def _await_published(self, question: Question[Settled]) -> None:
-        """Ask until it is so, whichever catalog leads by then; what waits for it is told."""
+        """Ask until it is so, whichever catalog leads by then, and give the answers that waited."""
         while not self._ended:
             try:
                 await self._market.await_published(question.versions)

@@ -13,16 +13,16 @@ class Market(Protocol):
     """The catalog, as the order leader sees it. Any call may be repeated."""
 
     async def execute(self, batch: Batch) -> BatchResult:
-        """Execute a batch, once however often it is sent; StaleEpoch: somebody else leads. It is
-        durable then, but caches may hide what the result says is unpublished.
+        """Execute a batch, once however often it is sent. It is durable then, but caches may hide
+        what the result says is unpublished. Raises StaleEpoch when somebody else leads.
         """
 
     async def await_published(self, versions: Mapping[str, int]) -> None:
         """Wait until no cache hides these versions of stocks, by name."""
 
     async def begin_epoch(self, epoch: BeginEpoch) -> ExecutedTrades:
-        """Raise the fence and list the trades after a number. No cache hides anything then that
-        was traded before.
+        """Raise the fence and list the trades after a number. When this is answered, no cache hides
+        anything that was traded before.
         """
 
 

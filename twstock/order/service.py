@@ -44,8 +44,8 @@ from twstock.tally import Family
 
 KEYS_PAGE = 500
 KEYS_PAUSE_S = 0.01
-"""How many keys of older orders are read at once, and the pause after that: about a
-millisecond of the reactor's, so that nobody waits for it, and half a minute for a million orders.
+"""How many keys of older orders are read at once, and the pause after that: they take about a
+millisecond of the reactor's time, so that nobody waits for it, and half a minute for a million.
 """
 
 
@@ -102,7 +102,7 @@ class OrderService:
         return self._leading.reason if self._leading is not None else ""
 
     def families(self) -> Iterable[Family]:
-        """What this replica counted of orders."""
+        """What this replica has counted of orders."""
         return self._counts.families(0 if self._leading is None else self._leading.orders_open)
 
     # --- placing -----------------------------------------------------------------------------
@@ -115,9 +115,9 @@ class OrderService:
         return result
 
     async def place_orders(self, request: PlaceOrders, until: float = inf) -> Placements:
-        """PlaceOrders: each order has its own outcome. One that cannot be begun until the
-        caller's deadline (seconds of the clock) is not begun at all. Raises InvalidRequest for
-        more than a front-end of any settings sends: they would keep the reactor from all else.
+        """PlaceOrders: each order has its own outcome. One that cannot be begun before the
+        caller's deadline (seconds of the clock) is not begun at all. Raises InvalidRequest for more
+        than any front-end sends, whatever its settings: they would keep the reactor from all else.
         """
         if len(request.orders) > CALL_ITEMS_MAX:
             raise InvalidRequest("orders", f"expected at most {CALL_ITEMS_MAX}")
@@ -125,7 +125,7 @@ class OrderService:
         if leading is None or self._member.is_giving_way():
             raise self._member.not_leading()
         results = _Results(len(request.orders))
-        # What trades has to be recorded: nothing goes out that would wait for room here.
+        # Whatever trades has to be recorded: nothing goes out that would wait for room here.
         full = self._why_full()
         for position, order in enumerate(request.orders):
             tell = partial(results.take, position)
@@ -225,7 +225,7 @@ class OrderService:
             raise Unavailable("the leader has not heard a majority for a while")
 
     def _check_absence(self) -> None:
-        """Only such a leader knows that an order is not there, and only when the catalog has told
+        """Only such a leader knows that an order is not there, and only once the catalog has told
         it of every trade: its group may have lost what the catalog knows to be recorded.
         """
         self._check_reads()
@@ -252,7 +252,7 @@ class OrderService:
         Deferred.fromCoroutine(self._read_older_keys()).addErrback(self._panic)
 
     async def _read_older_keys(self) -> None:
-        """Learn the keys of the orders that only the tables have, beside all else."""
+        """Learn the keys of the orders that only the tables have, beside all other work."""
         state, older = self._state, self._state.keep_older_keys()
         if self._reading_keys:
             return

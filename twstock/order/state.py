@@ -86,8 +86,8 @@ class OrderState:
         return self._by_key.get(key)
 
     def keep_older_keys(self) -> KeyFilter:
-        """From now on the keys of orders that are forgotten are kept. Those of the orders before
-        have to be learnt, in sequence, as long as it ``has_unread_keys``.
+        """From now on keep the keys of the orders that are forgotten. Those of earlier ones have to
+        be learnt from the tables, in sequence, as long as the state ``has_unread_keys``.
         """
         if self._older is None:
             self._older = KeyFilter()

@@ -43,7 +43,7 @@ class OrderTables:
 
     def load(self, connection: sqlite3.Connection, digest: bytes) -> OrderState:
         """The state that the tables hold. Raises CorruptTables when the last order is damaged; the
-        others are looked at when they are read.
+        others are checked when they are read.
         """
         add_checksums(connection, "orders")
         row = connection.execute(f"{_SELECT} ORDER BY number DESC LIMIT 1").fetchone()
@@ -67,7 +67,7 @@ def page(connection: sqlite3.Connection, after: int, limit: int) -> list[Trade]:
 
 def keys_after(connection: sqlite3.Connection, after: int, limit: int) -> list[str]:
     """The keys of up to ``limit`` orders with numbers above ``after``, in sequence. Raises
-    CorruptTables: by a wrong key an order would be taken for new.
+    CorruptTables when one is damaged or missing: without its key, a retry would pass for new.
     """
     return [str(checked(row)[1]) for row in _rows(connection, after, limit)]
 

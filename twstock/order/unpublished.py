@@ -1,13 +1,13 @@
-"""Answers that must not be given yet, because a cache may hide what they tell of: pure.
+"""Answers that must not be given yet, because a cache may hide what they rest on: pure.
 
 The catalog answers a batch when it is committed, and says which versions of its stocks are not
 published: some front-end's cache may still show older ones. The order leader records the batch
-meanwhile and asks the catalog to be told when that is over. Nobody is told an outcome that rests
-on such a version before, however it became known: by the batch itself, by an order of the same
+meanwhile and asks the catalog to say when that is over. Until then nobody is told an outcome that
+rests on such a version, however it became known: by the batch itself, by an order of the same
 key that waits as well, or from the records.
 
 Everything is published when a term begins, because the list that it begins with is not
-answered before. So what has not been learnt here hides nothing.
+answered earlier. So no cache hides a version that has not been learnt here.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ answer then waits for a newer version than it rests on."""
 
 
 class Question(Generic[T]):
-    """What the catalog is asked at once: versions of stocks, by name. ``answers`` are those
+    """What the catalog is asked in one call: versions of stocks, by name. ``answers`` are those
     that wait for it.
     """
 
@@ -34,9 +34,9 @@ class Question(Generic[T]):
 class Unpublished(Generic[T]):
     """The questions of one term, and the answers that wait for them.
 
-    So many are asked at the same time as ``questions_max`` says; what is learnt beyond that
-    gathers in the next ones, of ``names_max`` names each, so that they fit into messages, and no
-    more than any catalog takes. The caller bounds the answers.
+    At most ``questions_max`` are asked at the same time; what is learnt beyond that gathers in the
+    next ones, of ``names_max`` names each, so that they fit into messages, and no more than every
+    catalog takes. The caller bounds the answers.
     """
 
     def __init__(self, questions_max: int, names_max: int) -> None:
@@ -72,8 +72,8 @@ class Unpublished(Generic[T]):
         return question.answers
 
     def hold(self, name: str, version: int, answer: T) -> bool:
-        """Keep an answer that rests on a version of a stock until no cache hides that version;
-        False: none does.
+        """Keep an answer that rests on a version of a stock until no cache hides that version.
+        Returns False when none does: it can be given at once.
         """
         if version <= self._published.get(name, -1):
             return False
