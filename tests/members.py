@@ -17,7 +17,8 @@ from twisted.python.failure import Failure
 from twstock.config import DEFAULT_TIMINGS, Limits
 from twstock.errors import OutcomeUnknown
 from twstock.replication.database import Database
-from twstock.replication.member import Member, Surroundings
+from twstock.replication.equipment import Equipment, Surroundings
+from twstock.replication.member import Member
 from twstock.replication.messages import Applied, Membership
 from twstock.replication.storage import MemoryStorage
 from twstock.rpc.calls import Envelope, Fetch, Probe, ProbeAnswer
@@ -52,19 +53,6 @@ class ClockThreads:
         self.callInThread(run)
 
 
-class NoTables:
-    """Tables that keep nothing."""
-
-    schema = ""
-
-    def save(self, connection: sqlite3.Connection, changes: Sequence[object]) -> None:
-        """Nothing to store."""
-
-    def extent(self, connection: sqlite3.Connection) -> tuple[int | str, ...]:
-        """They go nowhere."""
-        return ()
-
-
 class Words:
     """A state machine that remembers its commands."""
 
@@ -82,6 +70,22 @@ class Words:
         self.words.append(payload)
         self.digest = blake2b(self.digest + payload, digest_size=16).digest()
         return Applied(len(self.words))
+
+
+class NoTables:
+    """Tables that keep nothing; ``load`` makes the state."""
+
+    schema = ""
+
+    def __init__(self, load: Callable[[sqlite3.Connection, bytes], Words]) -> None:
+        self.load = load
+
+    def save(self, connection: sqlite3.Connection, changes: Sequence[object]) -> None:
+        """Nothing to store."""
+
+    def extent(self, connection: sqlite3.Connection) -> tuple[int | str, ...]:
+        """They go nowhere."""
+        return ()
 
 
 class Network:
@@ -175,10 +179,10 @@ class Group:
         self.network.dead.add(number)
         member = self.network.members.pop(number)
         member.running = False
-        if member._ticking.running:
-            member._ticking.stop()
-        if member._driver is not None:
-            member._driver._stopped = True
+        if (part := member._part) is not None:
+            if part._ticking.running:
+                part._ticking.stop()
+            part.driver._stopped = True
 
     def run(self, seconds: float) -> None:
         """Let time pass."""
@@ -215,16 +219,13 @@ class Group:
 
         path = self.directory / f"{number}-{len(self.network.dead)}-{self.clock.seconds()}.sqlite"
         threads: Any = self.threads[number]
-        surroundings = Surroundings(self.clock, Random(number), threads, deliver, panic, refuse)
-        return Member(
-            "order",
-            "test",
+        equipment = Equipment(
             Membership(number, self.ids),
             DEFAULT_TIMINGS,
             self.limits,
             self.storages[number],
-            Database(path, NoTables(), threads, deliver, panic),
-            self.load,
+            Database(path, NoTables(self.load), threads, deliver, panic),
             NetworkTransport(number, self.network),
-            surroundings,
+            Surroundings(self.clock, Random(number), threads, deliver, panic, refuse),
         )
+        return Member("order", "test", equipment)

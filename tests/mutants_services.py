@@ -135,7 +135,7 @@ MUTANTS = (
     Mutant(
         "rows that do not fit together are a bug",
         DISK + "database.py",
-        "            with _telling(self._path):\n                return",
+        "            with _translating_errors(self._path):\n                return",
         "            if True:\n                return",
         ("tests/test_database.py",),
     ),
@@ -156,7 +156,7 @@ MUTANTS = (
     Mutant(
         "a stopping member leaves its database open",
         DISK + "member.py",
-        "        await self._database.stop()\n",
+        "        await self._equipment.database.stop()\n",
         "",
         ("tests/test_member.py",),
     ),
@@ -775,8 +775,8 @@ MUTANTS = (
     ),
     Mutant(
         "what is pulled is written without asking for room",
-        DISK + "member.py",
-        "        self._peer_calls().check(message)\n",
+        DISK + "participant.py",
+        "        self.calls.check(message)\n",
         "",
         ("tests/test_room.py",),
     ),
@@ -810,7 +810,7 @@ MUTANTS = (
     ),
     Mutant(
         "a command that no message can bring is appended",
-        DISK + "member.py",
+        DISK + "participant.py",
         "        check_command(len(payload), self._limits.piece_bytes_max)\n",
         "",
         ("tests/test_member.py",),

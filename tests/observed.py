@@ -38,7 +38,7 @@ class Replicas:
             peers = [peer for peer in self.group.ids if peer != number]
             told = Observatory(f"{self.name}-{number}", self.group.clock)
             member: Any = self.group.member(number)
-            families = replica_families(self.name, member, member._database, peers)
+            families = replica_families(self.name, member, member._equipment.database, peers)
             told.add(lambda families=tuple(families): families)
             yield told
 

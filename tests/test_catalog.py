@@ -3,7 +3,7 @@
 import gc
 import importlib.resources
 import itertools
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -79,8 +79,6 @@ class FakeMember:
 
     def __init__(self) -> None:
         self.machine: Any = CatalogState(1000, 1e9)
-        self.on_leading: Callable[[int], None] = lambda term: None
-        self.on_leading_ended: Callable[[], None] = lambda: None
         self.leads = True
         self.giving_way = False
         self.lease = float("inf")
@@ -164,7 +162,7 @@ class Scene:
 
     def lead(self) -> None:
         """Leadership begins and the wait after it passes."""
-        self.member.on_leading(1)
+        self.catalog.begin(1)
         self.clock.advance(LEASE_S)
 
     def lookup(self, name: str, front_id: int = 0) -> Stock | None:
@@ -677,11 +675,11 @@ def test_a_new_catalog_leader_says_nothing_is_published_during_its_first_lease(
     hiding(scene)
     unpublished = at_once(scene, batch(1, order("a"))).unpublished
     waiting = begun(scene.catalog.await_published(AwaitPublished(unpublished)))
-    scene.member.on_leading_ended()
+    scene.catalog.end()
     assert waiting[0].check(OutcomeUnknown)
     late = begun(scene.catalog.await_published(AwaitPublished(unpublished)))
     assert late[0].check(OutcomeUnknown)
-    scene.member.on_leading(2)
+    scene.catalog.begin(2)
     waiting = begun(scene.catalog.await_published(AwaitPublished(unpublished)))
     everything = begun(scene.catalog.await_published(AwaitPublished()))
     listed = begun(scene.catalog.begin_epoch(BeginEpoch(2, 1)))
@@ -701,7 +699,7 @@ def test_the_end_of_leadership_leaves_no_error_behind(scene: Scene) -> None:
     hiding(scene)
     with capturedLogs() as logged:
         at_once(scene, batch(1, order("a")))
-        scene.member.on_leading_ended()
+        scene.catalog.end()
         gc.collect()
     assert list(logged) == []
 
@@ -756,7 +754,7 @@ def test_a_leader_without_a_lease_answers_no_lookup(scene: Scene) -> None:
 def test_a_new_leader_waits_before_it_shows_anything() -> None:
     """Caches filled under the leader before may still show an older version than the log holds."""
     scene = Scene()
-    scene.member.on_leading(1)
+    scene.catalog.begin(1)
     with pytest.raises(Unavailable):
         scene.lookup("GameStart")
     assert scene.register() == Lease(0.0, False)
@@ -773,7 +771,7 @@ def test_the_end_of_leadership_is_told_to_who_waits(scene: Scene) -> None:
     scene.lookup("GameStart", 1)
     scene.fronts.silent = True
     waiting = begun(scene.catalog.trade(PlaceOrder("", "GameStart", "buy", 1)))
-    scene.member.on_leading_ended()
+    scene.catalog.end()
     assert waiting[0].check(OutcomeUnknown)
     assert scene.clock.getDelayedCalls() == []
 
@@ -838,7 +836,7 @@ def built(limits: Limits) -> Any:
     seed = read_seed(None, limits.message_bytes_max)
     stages = build(default_cluster(limits=limits), 1, seed, reactor)
     (member,) = (stage for stage in stages._stages if isinstance(stage, Member))
-    return member.on_leading.__self__  # type: ignore[attr-defined]
+    return member._tier
 
 
 def test_stocks_come_in_pages(scene: Scene) -> None:

@@ -201,7 +201,7 @@ def test_a_new_leader_lists_all_changes_of_the_time_before(scene: Scene) -> None
         change(scene, ChangeRequest(str(k), RESTOCK, "GameStart", quantity=1))
     other = Scene()
     other.member.machine = scene.member.machine
-    other.member.on_leading(2)
+    other.catalog.begin(2)
     with pytest.raises(Unavailable):
         listed(other)
     other.clock.advance(LEASE_S)

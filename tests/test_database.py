@@ -19,8 +19,9 @@ from tests.disks import SimulatedDisk
 from tests.members import ClockThreads
 from twstock.catalog.tables import CatalogTables
 from twstock.errors import CorruptStorage, CorruptTables, StorageUnavailable, Unavailable
-from twstock.replication.database import FULL_PAUSE_S, SAVE_EVERY_S, Database, Tables
+from twstock.replication.database import FULL_PAUSE_S, SAVE_EVERY_S, Database
 from twstock.replication.disk import has_no_room
+from twstock.replication.tier import Tables
 
 ADVICE = "it can be deleted, the log rebuilds it"
 PAGE_BYTES = 4096
@@ -28,7 +29,7 @@ PAGE_BYTES = 4096
 
 class Rows:
     """Changes are blobs, one row each; ``saves`` counts the attempts, and ``complaint`` names
-    SQLite's error in the midst of one.
+    SQLite's error in the midst of one. ``state`` is what is made of the rows.
     """
 
     schema = "CREATE TABLE IF NOT EXISTS rows (content BLOB) STRICT;"
@@ -36,6 +37,11 @@ class Rows:
     def __init__(self) -> None:
         self.saves = 0
         self.complaint = ""
+        self.state: Callable[[sqlite3.Connection, bytes], Any] = lambda _, digest: digest
+
+    def load(self, connection: sqlite3.Connection, digest: bytes) -> Any:
+        """The digest, unless a test wants something else."""
+        return self.state(connection, digest)
 
     def save(self, connection: sqlite3.Connection, changes: Sequence[object]) -> None:
         """One insert each."""
@@ -105,9 +111,9 @@ class Scene:
         self.clock.pump([0.001] * 10)
         return outcomes[0]
 
-    def load(self, state: Callable[[sqlite3.Connection, bytes], object]) -> Any:
+    def load(self) -> Any:
         """What comes of loading."""
-        return self.outcome(self.database.load(state))
+        return self.outcome(self.database.load())
 
     def stop(self) -> None:
         """Stop, in a moment."""
@@ -242,7 +248,7 @@ def catalog(path: Path) -> Scene:
 
 def refusal_of(scene: Scene) -> str:
     """With which words a file of the catalog is refused as damaged."""
-    failure = scene.load(scene.database._tables.load)  # type: ignore[attr-defined]
+    failure = scene.load()
     scene.database.close()
     assert isinstance(failure, Failure)
     assert failure.check(CorruptStorage)
@@ -253,7 +259,8 @@ def test_the_state_is_loaded_in_the_databases_thread(tmp_path: Path) -> None:
     """The reactor only hears of it: a large state takes a while to be read."""
     scene = Scene(tmp_path / "applied.sqlite")
     digests: list[bytes] = []
-    loading = scene.database.load(lambda _, digest: digests.append(digest))
+    scene.rows.state = lambda _, digest: digests.append(digest)
+    loading = scene.database.load()
     assert digests == []
     assert scene.outcome(loading) == (0, None)
     assert digests == [b""]
@@ -307,12 +314,12 @@ def test_rows_that_do_not_fit_together_are_refused_with_what_helps(
 def test_a_file_that_cannot_be_had_now_is_not_called_damaged(tmp_path: Path) -> None:
     """A disk that fails or is full says nothing about the file: nobody is told to delete it."""
     scene = Scene(tmp_path / "mounted later" / "applied.sqlite")
-    failure = scene.load(lambda _connection, digest: digest)
+    failure = scene.load()
     assert failure.check(StorageUnavailable)
     assert "SQLITE_CANTOPEN" in failure.getErrorMessage()
     assert ADVICE not in failure.getErrorMessage()
     (tmp_path / "mounted later").mkdir()
-    assert scene.load(lambda _connection, digest: digest) == (0, b"")
+    assert scene.load() == (0, b"")
     scene.database.close()
 
 
@@ -322,7 +329,8 @@ def complaint(scene: Scene, name: str) -> Failure:
     def fail(_connection: sqlite3.Connection, _digest: bytes) -> None:
         raise complaint_of(name)
 
-    failure: Failure = scene.load(fail)
+    scene.rows.state = fail
+    failure: Failure = scene.load()
     return failure
 
 
@@ -367,13 +375,13 @@ def applied(path: Path, statement: str) -> None:
 def test_a_wrong_record_of_what_is_applied_is_damage(tmp_path: Path, statement: str) -> None:
     """From a wrong place in the log entries would be applied twice, or never."""
     scene = Scene(tmp_path / "applied.sqlite")
-    scene.load(lambda _connection, digest: digest)
+    scene.load()
     for index in range(1, 4):
         scene.database.record(index, b"digest %d" % index, b"%d" % index)
     scene.run(0.3)
     scene.database.close()
     applied(tmp_path / "applied.sqlite", statement)
-    failure = Scene(tmp_path / "applied.sqlite").load(lambda _connection, digest: digest)
+    failure = Scene(tmp_path / "applied.sqlite").load()
     assert failure.check(CorruptTables)
     assert failure.getErrorMessage().endswith(ADVICE)
 
@@ -386,11 +394,11 @@ def test_a_record_without_a_checksum_is_read_as_it_is(tmp_path: Path) -> None:
         connection.execute(f"CREATE TABLE applied ({columns})")
         connection.execute("INSERT INTO applied VALUES (1, 7, x'0102')")
     scene = Scene(path)
-    assert scene.load(lambda _connection, digest: digest) == (7, b"\1\2")
+    assert scene.load() == (7, b"\1\2")
     scene.database.record(8, b"next", b"row")
     scene.run(0.3)
     scene.database.close()
-    assert Scene(path).load(lambda _connection, digest: digest) == (8, b"next")
+    assert Scene(path).load() == (8, b"next")
 
 
 # --- the end -----------------------------------------------------------------------------------
@@ -411,7 +419,7 @@ def test_a_stop_saves_what_waits_and_closes_the_file(tmp_path: Path) -> None:
     reading = scene.outcome(scene.database.read(lambda connection: connection))
     assert reading.check(Unavailable)
     again = Scene(tmp_path / "applied.sqlite")
-    assert again.load(lambda _, digest: digest) == (3, b"three")
+    assert again.load() == (3, b"three")
     assert again.count() == 2
     again.stop()
 
@@ -426,7 +434,7 @@ def test_a_stop_saves_nothing_behind_what_a_full_disk_refused(tmp_path: Path) ->
     scene.database.record(2, b"two", b"small")
     scene.stop()
     again = Scene(tmp_path / "applied.sqlite")
-    assert again.load(lambda _, digest: digest) == (0, b"")
+    assert again.load() == (0, b"")
     again.stop()
 
 

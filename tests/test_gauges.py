@@ -34,7 +34,9 @@ def told(group: Group, number: int) -> dict[str, float]:
     """What a member tells."""
     member: Any = group.member(number)
     peers = [peer for peer in group.ids if peer != number]
-    return values(replica_families("order", member, member._database, peers), "role", "follower")
+    return values(
+        replica_families("order", member, member._equipment.database, peers), "role", "follower"
+    )
 
 
 @pytest.fixture

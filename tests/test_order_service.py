@@ -125,8 +125,7 @@ class Member:
 
     def __init__(self) -> None:
         self.machine: Any = OrderState(recent_max=3)
-        self.on_leading: Callable[[int], None] = lambda _term: None
-        self.on_leading_ended: Callable[[], None] = lambda: None
+        self.orders: Any = None
         self.ready = True
         self.giving_way = False
         self.full = False
@@ -148,7 +147,7 @@ class Member:
 
     def resign(self) -> None:
         """Stop leading."""
-        self.on_leading_ended()
+        self.orders.end()
 
     def is_ready(self) -> bool:
         """Whether it leads."""
@@ -219,13 +218,18 @@ class Service:
         surroundings = self.clock, limits, lambda: 7, lambda: next(keys), panic
         self.market = Market()
         self._make = lambda: OrderService(self.member, self.database, self.market, *surroundings)
-        self.orders = self._make()
-        self.member.on_leading(1)
+        self._serve()
+        self.orders.begin(1)
 
     def restart(self) -> None:
         """A new process: what was saved is in the tables, and nothing in memory."""
         self.member.machine = OrderTables(3).load(self.database.connection, b"")
-        self.orders = self._make()
+        self._serve()
+
+    def _serve(self) -> None:
+        """As the tap has it."""
+        self.orders = self.member.orders = self._make()
+        self.database.on_saved = self.orders.saved
 
     def count_reads(self) -> list[None]:
         """From now on: one item for each trip to the thread of the tables."""
@@ -303,8 +307,8 @@ def test_a_leader_reads_the_keys_that_the_tables_had_at_the_start(service: Servi
     assert service.ask(find("k3", "new")).keys() == {"k3"}
     reads = service.count_reads()
     for term in (2, 3):
-        service.member.on_leading(term)
-        service.member.on_leading_ended()
+        service.orders.begin(term)
+        service.orders.end()
     assert service.ask(find("k3", "new")).keys() == {"k3"}
     assert len(reads) == 2
     assert service.ask(find("new")) == {}
@@ -318,7 +322,7 @@ def test_keys_are_read_page_by_page(service: Service) -> None:
     OrderTables(3).save(service.database.connection, [orders])
     service.restart()
     reads = service.count_reads()
-    service.member.on_leading(2)
+    service.orders.begin(2)
     for _ in range(4):
         keys = ["key-1", f"key-{KEYS_PAGE + 1}", f"key-{2 * KEYS_PAGE + 1}"]
         found: list[Any] = []
@@ -389,8 +393,8 @@ def test_a_leader_that_the_catalog_has_not_told_of_all_denies_no_order(service: 
     """Its group may have lost orders that were acknowledged. What it has, it tells."""
     service.place(6)
     service.market.refuses = Unavailable("the order replicas have lost orders 7 to 9")
-    service.member.on_leading_ended()
-    service.member.on_leading(2)
+    service.orders.end()
+    service.orders.begin(2)
     assert service.ask(service.orders.details(6)).number == 6
     assert service.ask(service.orders.page(Page(1, 4))).next == 5
     for question in (service.orders.details(7), service.orders.page(Page(2, 4))):
@@ -456,7 +460,7 @@ def test_followers_and_leaders_that_give_way_take_no_orders(service: Service) ->
     with pytest.raises(NotLeader):
         service.ask(service.orders.order(request))
     service.member.giving_way = False
-    service.member.on_leading_ended()
+    service.orders.end()
     with pytest.raises(NotLeader):
         service.ask(service.orders.order(request))
 

@@ -388,8 +388,7 @@ def test_a_member_whose_disk_may_recover_is_started_again(capsys, error, code, w
     """Status 78, which systemd leaves alone for ever, is for data that no start makes better."""
     reactor = ReactorDouble(running=True)
     reactor.callFromThread = lambda call, *arguments: call(*arguments)
-    tables = OrderTables(10)
-    parts = assemble(default_cluster(), "order", 1, tables, tables.load, reactor)
+    parts = assemble(default_cluster(), "order", 1, OrderTables(10), reactor)
     parts.member._around.refuse(error)
     ((_, _, _, arguments),) = reactor.triggers
     assert arguments == (code,)

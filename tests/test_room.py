@@ -121,7 +121,7 @@ def test_a_command_that_does_not_fit_is_refused_whatever_is_free(tmp_path: Path)
 def test_a_follower_refuses_what_does_not_fit_and_takes_what_does(tmp_path: Path) -> None:
     """The largest append is judged by its own size; no-ops take the room that is kept."""
     group = started(tmp_path, disk_1=FOLLOWER_LEAVES_BYTES + APPEND_BYTES_MAX)
-    replica = group.member(1)._running().replica
+    replica = group.member(1)._taking_part().replica
     last, term = replica.last_index, replica.term
     message = AppendEntries(3, 1, term, last, term, last, sequence=7)
     large = replace(message, entries=(command(last + 1, bytes(APPEND_BYTES_MAX), term),))

@@ -17,7 +17,8 @@ from twstock.errors import CorruptTables
 from twstock.market import Batch, BeginEpoch, Order, Seed, Side, Stock, Trade
 from twstock.order import tables as orders
 from twstock.order.tables import OrderTables
-from twstock.replication.database import SAVE_EVERY_S, Database, Tables
+from twstock.replication.database import SAVE_EVERY_S, Database
+from twstock.replication.tier import Tables
 from twstock.rows import checked, checksum, to_trade, trade_row
 from twstock.rpc.wire.commands import encode_catalog_command
 
@@ -142,7 +143,7 @@ def test_an_order_with_a_wrong_bit_ends_the_process(
 ) -> None:
     """Whoever asks gets no answer, and the operator is told what helps."""
     flip(path, QUANTITY, 1)
-    assert service.outcome(service.database.load(OrderTables(1).load))[0] == 1
+    assert service.outcome(service.database.load())[0] == 1
     failure = service.outcome(service.database.read(read))
     assert failure.check(CorruptTables)
     (panic,) = service.panics
@@ -155,7 +156,7 @@ def test_the_last_order_is_looked_at_when_it_is_loaded(path: Path) -> None:
     Scene(path, OrderTables(1)).save([TRADE])
     flip(path, QUANTITY)
     scene = Scene(path, OrderTables(1))
-    failure = scene.outcome(scene.database.load(OrderTables(1).load))
+    failure = scene.outcome(scene.database.load())
     assert failure.check(CorruptTables)
     assert failure.getErrorMessage() == f"{path}: the row of 1 is damaged{ADVICE}"
     scene.database.close()
@@ -178,10 +179,10 @@ def test_a_catalog_with_a_wrong_bit_does_not_start(path: Path, value: int, nth: 
     tables = CatalogTables(10, 10.0)
     Scene(path, tables).save(*of_catalog())
     scene = Scene(path, tables)
-    assert not isinstance(scene.outcome(scene.database.load(tables.load)), Failure)
+    assert not isinstance(scene.outcome(scene.database.load()), Failure)
     scene.database.close()
     flip(path, value, nth)
-    failure = scene.outcome(scene.database.load(tables.load))
+    failure = scene.outcome(scene.database.load())
     assert failure.check(CorruptTables)
     assert f"is damaged{ADVICE}" in failure.getErrorMessage()
     scene.database.close()

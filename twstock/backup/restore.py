@@ -42,9 +42,8 @@ from twstock.order.state import OrderState
 from twstock.order.tables import OrderTables
 from twstock.plan import to_text
 from twstock.process import UNFINISHED_RESTORE
-from twstock.replication.database import Tables
-from twstock.replication.driver import StateMachine
 from twstock.replication.offline import Group, flush
+from twstock.replication.tier import StateMachine, Tables
 from twstock.rpc.wire.commands import encode_catalog_command, encode_order_record
 
 TOML = "cluster.toml"

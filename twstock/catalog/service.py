@@ -109,8 +109,6 @@ class Catalog:
         self._term = self._changes_shown = 0
         self._changing: Counter[str] = Counter()
         self._loss = ""
-        member.on_leading = self._begin
-        member.on_leading_ended = self.stop
 
     @property
     def _state(self) -> CatalogState:
@@ -348,16 +346,17 @@ class Catalog:
 
     # --- leading -----------------------------------------------------------------------------
 
-    def stop(self) -> None:
-        """Leadership is over, or the process is about to end."""
-        self._term = 0
-        self._publisher.stop()
-
-    def _begin(self, term: int) -> None:
+    def begin(self, term: int) -> None:
+        """The member leads (``Tier``): nothing is shown until the leases of before are over."""
         self._term = term
         self._publisher.start(self._published_at_first)
         filling = Deferred.fromCoroutine(self._fill(term))
         filling.addErrback(lambda failure: failure.trap(OutcomeUnknown)).addErrback(self._panic)
+
+    def end(self) -> None:
+        """Leadership is over (``Tier``)."""
+        self._term = 0
+        self._publisher.stop()
 
     def _published_at_first(self) -> Iterable[Stock]:
         """What no cache hides once the leases of earlier leaders are over: everything."""

@@ -61,7 +61,7 @@ def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Stages:
     limits = cluster.limits
     bounds = limits.refused_keys_max, limits.refused_keys_s
     tables = CatalogTables(*bounds)
-    parts = assemble(cluster, "catalog", number, tables, tables.load, reactor)
+    parts = assemble(cluster, "catalog", number, tables, reactor)
     viewing = Pool("views")
     # No member starts with a longer lease than this, and timings change while all are stopped.
     sessions = Sessions(limits.cache_lease_s, any_lease_s=cluster.timings.lease_drain_s)
@@ -78,6 +78,7 @@ def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Stages:
         key_maker(),
         panic,
     )
+    parts.member.serve(catalog)
     parts.observatory.add(publisher.families)
     view = StocksView(
         cluster.data_of("catalog", number) / "stocks.csv",

@@ -87,9 +87,6 @@ class OrderService:
         self._counts = OrderCounts()
         self._leading: Leading | None = None
         self._reading_keys = False
-        member.on_leading = self._begin
-        member.on_leading_ended = self._end
-        database.on_saved = self._saved
 
     @property
     def _state(self) -> OrderState:
@@ -232,12 +229,14 @@ class OrderService:
         if self._leading is None or not self._leading.is_serving:
             raise Unavailable(self.reason or "leadership begins")
 
-    def _saved(self, index: int) -> None:
+    def saved(self, index: int) -> None:
+        """The tables have everything up to this entry (``Database.on_saved``)."""
         self._state.saved(index)
 
     # --- leading -----------------------------------------------------------------------------
 
-    def _begin(self, term: int) -> None:
+    def begin(self, term: int) -> None:
+        """The member leads (``Tier``): orders are taken as soon as the catalog has answered."""
         self._leading = Leading(
             term,
             self,
@@ -264,7 +263,8 @@ class OrderService:
             await deferLater(self._clock, KEYS_PAUSE_S)  # type: ignore[arg-type]
         self._reading_keys = False
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Leadership is over (``Tier``): the outcome of what is under way is unknown."""
         leading, self._leading = self._leading, None
         if leading is not None:
             leading.end()

@@ -48,8 +48,7 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
     from twstock.rpc.wire import methods  # noqa: PLC0415
 
     limits = cluster.limits
-    tables = OrderTables(limits.recent_orders)
-    parts = assemble(cluster, "order", number, tables, tables.load, reactor)
+    parts = assemble(cluster, "order", number, OrderTables(limits.recent_orders), reactor)
     calls_max = len(cluster.catalogs) + CALLS_MAX + limits.publication_questions_max
     trading, viewing = Pool("trading", calls_max), Pool("views")
     deliver = reactor.callFromThread
@@ -61,6 +60,8 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
     orders = OrderService(
         parts.member, parts.database, market, reactor, limits, wall_ms, key_maker(), panic
     )
+    parts.member.serve(orders)
+    parts.database.on_saved = orders.saved
     view = OrderLogView(
         cluster.data_of("order", number) / f"order_log_{number}.csv",
         orders.last_number,

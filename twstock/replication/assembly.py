@@ -1,6 +1,5 @@
 """Puts a member together from its parts; used by the ``tap`` of both groups."""
 
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import SystemRandom
@@ -10,12 +9,13 @@ from twstock.config import Cluster
 from twstock.errors import StorageError, StorageUnavailable
 from twstock.observatory import Observatory
 from twstock.process import EXIT_NOT_NOW, EXIT_REFUSED, panic, stop_with
-from twstock.replication.database import Database, Tables
-from twstock.replication.driver import StateMachine
+from twstock.replication.database import Database
+from twstock.replication.equipment import Equipment, Surroundings
 from twstock.replication.gauges import replica_families
-from twstock.replication.member import Member, Surroundings
+from twstock.replication.member import Member
 from twstock.replication.offline import APPLIED
 from twstock.replication.storage import FileStorage, Owner
+from twstock.replication.tier import Tables
 from twstock.replication.transport import GROUP_METHODS, GrpcTransport
 from twstock.rpc.calls import Envelope, Notified, Notify, Probe, ProbeAnswer
 from twstock.rpc.health import Health
@@ -47,7 +47,6 @@ def assemble(
     group: str,
     number: int,
     tables: Tables,
-    load: Callable[[sqlite3.Connection, bytes], StateMachine],
     reactor: Any,
 ) -> Assembly:
     """One member of a group with its real disk, network and clock; nothing is started yet."""
@@ -70,18 +69,16 @@ def assemble(
         else:
             stop_with(reactor, f"{group}-{number} cannot start now: {error}", EXIT_NOT_NOW)
 
-    member = Member(
-        group,
-        cluster.cluster_id,
+    equipment = Equipment(
         membership,
         cluster.timings,
         limits,
         storage,
         database,
-        load,
         transport,
         Surroundings(reactor, random, disk, deliver, panic, refuse),
     )
+    member = Member(group, cluster.cluster_id, equipment)
     observatory = Observatory(f"{group}-{number}", reactor)
     observatory.add(lambda: replica_families(group, member, database, membership.peers))
     return Assembly(

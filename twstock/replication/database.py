@@ -7,10 +7,10 @@ rows that it speaks of. One connection per file, always (SQLite's WAL-reset defe
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from twstock.errors import CorruptTables, StorageUnavailable, TwstockError, Unavailable
 from twstock.replication.disk import has_no_room
+from twstock.replication.tier import StateMachine, Tables
 from twstock.rows import add_checksums, checksum
 from twstock.threads import Threads, in_thread
 
@@ -49,24 +50,12 @@ CREATE TABLE IF NOT EXISTS applied (
 """
 
 
-class Tables(Protocol):
-    """What a tier keeps in its database."""
-
-    schema: str
-    """Statements that make the tables where they are missing."""
-
-    def save(self, connection: sqlite3.Connection, changes: Sequence[object]) -> None:
-        """Store changes, in order, inside the transaction that is open."""
-
-    def extent(self, connection: sqlite3.Connection) -> tuple[int | str, ...]:
-        """A cheap summary of how far the tables reach; empty or zeros: they hold nothing. It goes
-        into the checksum of the applied record.
-        """
-
-
 class Database:
     """Saves what was applied since it last saved, in one transaction. ``has_no_room`` tells whether
     nothing can be written into a directory for want of space; it blocks.
+
+    ``on_saved`` is called with the index up to which everything is saved; the order tier's
+    ``tap`` sets it.
     """
 
     _log = Logger()
@@ -106,7 +95,7 @@ class Database:
 
         Raises CorruptTables if it is damaged, StorageUnavailable if it cannot be had now.
         """
-        with _telling(self._path):
+        with _translating_errors(self._path):
             connection = self._connection = sqlite3.connect(
                 self._path, check_same_thread=False, isolation_level=None
             )
@@ -134,16 +123,16 @@ class Database:
             raise CorruptTables("the record of what is applied is damaged, or what it speaks of")
         return position, digest
 
-    def load(self, state: Callable[[sqlite3.Connection, bytes], T]) -> "Deferred[tuple[int, T]]":
+    def load(self) -> "Deferred[tuple[int, StateMachine]]":
         """Open the file and read the state, in the database's thread: a large one takes a while,
         and the reactor has others to serve. Fires with the applied index and the state; fails
         like ``open``, also when rows do not fit together.
         """
 
-        def run() -> tuple[int, T]:
+        def run() -> tuple[int, StateMachine]:
             position, digest = self.open()
-            with _telling(self._path):
-                return position, state(self.connection, digest)
+            with _translating_errors(self._path):
+                return position, self._tables.load(self.connection, digest)
 
         return in_thread(self._threads, self._deliver, run)
 
@@ -283,7 +272,7 @@ class Database:
 
 
 @contextmanager
-def _telling(path: Path) -> Iterator[None]:
+def _translating_errors(path: Path) -> Iterator[None]:
     """Say which file cannot be read, and advise to delete it only if it is damaged: what a full
     or failing disk refuses now says nothing about what the file holds. Anything else is damage: of
     a wrong bit in the schema SQLite says that a statement is wrong.

@@ -2,14 +2,14 @@
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twstock.errors import InvalidRequest, NotLeader, OutcomeUnknown, TwstockError, Unavailable
-from twstock.replication.database import Database
+from twstock.replication.equipment import Equipment
 from twstock.replication.messages import (
     AppendEntries,
     Applied,
@@ -25,7 +25,7 @@ from twstock.replication.messages import (
     VoteRequest,
 )
 from twstock.replication.replica import Replica
-from twstock.replication.transport import Transport
+from twstock.replication.tier import StateMachine
 from twstock.replication.writer import Writer
 from twstock.rpc.calls import Envelope, Peer
 from twstock.tally import SIZES, Histogram
@@ -39,26 +39,12 @@ take thirteen years for it; a wrong number that is believed is kept by all membe
 near the largest that a message can carry it ends them at every election, restarted or not."""
 
 
-class StateMachine(Protocol):
-    """What a group replicates: pure, so that it is the same on every replica."""
-
-    @property
-    def digest(self) -> bytes:
-        """A chain hash of everything applied so far."""
-
-    @property
-    def last_transaction(self) -> int:
-        """The highest transaction number that it knows."""
-
-    def apply(self, index: int, payload: bytes) -> Applied:
-        """Apply one command. An error here is a broken invariant: the process stops."""
-
-
 class Driver:
     """A replica at work. ``applied`` is the index up to which ``machine`` stands.
 
     Whatever the replica or the state machine raises goes to ``panic``: half a step must not
-    be followed by another.
+    be followed by another. ``on_leading`` is called with the term when the replica leads and has
+    applied all that any earlier leader acknowledged; ``on_leading_ended`` when that is over.
 
     What it counts: ``commit_s``, how long proposals took until they were applied; entries of
     each append, in ``append_entries``; campaigns for votes, terms that were led, and how often a
@@ -73,20 +59,21 @@ class Driver:
         replica: Replica,
         machine: StateMachine,
         applied: int,
-        database: Database,
-        transport: Transport,
         writer: Writer,
-        seconds: Callable[[], float],
-        panic: Callable[[Failure], None],
+        equipment: Equipment,
+        on_leading: Callable[[int], None],
+        on_leading_ended: Callable[[], None],
     ) -> None:
         self._me = me
         self.replica = replica
         self._machine = machine
-        self._database = database
-        self._transport = transport
         self._writer = writer
-        self._seconds = seconds
-        self._panic = panic
+        self._database = equipment.database
+        self._transport = equipment.transport
+        self._seconds = equipment.surroundings.clock.seconds
+        self._panic = equipment.surroundings.panic
+        self._on_leading = on_leading
+        self._on_leading_ended = on_leading_ended
         self._held: deque[tuple[int, tuple[Message, ...]]] = deque()
         self._written = self._issued = 0
         self._waiting: OrderedDict[int, tuple[int, float, Deferred[Any]]] = OrderedDict()
@@ -98,8 +85,6 @@ class Driver:
         self.applied = applied
         self.commit_s, self.append_entries = Histogram(), Histogram(SIZES)
         self.elections_begun = self.elections_won = self.leaders_found = 0
-        self.on_leading: Callable[[int], None] = lambda _term: None
-        self.on_leading_ended: Callable[[], None] = lambda: None
         replica.set_digest(applied, machine.digest)
 
     @property
@@ -273,12 +258,12 @@ class Driver:
         self._leading_term = term
         if term:
             self.elections_won += 1
-            self.on_leading(term)
+            self._on_leading(term)
 
     def _end_leading(self) -> None:
         if self._leading_term:
             self._leading_term = 0
-            self.on_leading_ended()
+            self._on_leading_ended()
         waiting, self._waiting = self._waiting, OrderedDict()
         for _, _, result in waiting.values():
             result.errback(OutcomeUnknown("leadership was lost"))

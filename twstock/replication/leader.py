@@ -1,6 +1,5 @@
 """What the calls of a tier need of their group's member: to lead, and to know whether it does."""
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -9,13 +8,10 @@ from twstock.errors import TwstockError
 
 
 class LeadingMember(Protocol):
-    """A member of a group, as whoever answers for the group stands on it. ``machine`` is the
-    tier's state machine, None before it is loaded; ``on_leading`` is told the term.
-    """
+    """A member of a group, as whoever answers for the group stands on it."""
 
     machine: Any
-    on_leading: Callable[[int], None]
-    on_leading_ended: Callable[[], None]
+    """The tier's state machine, None before it is loaded."""
 
     def propose(self, payload: bytes) -> "Deferred[Any]":
         """Replicate a command; fires with its result when it is committed and applied here."""

@@ -15,11 +15,11 @@ from twisted.python.failure import Failure
 from twstock.config import Cluster
 from twstock.durable import flush_path
 from twstock.errors import StorageError
-from twstock.replication.database import Database, Tables
+from twstock.replication.database import Database
 from twstock.replication.disk import Files
-from twstock.replication.driver import StateMachine
 from twstock.replication.messages import Entry, EntryKind, HardState, Persist
 from twstock.replication.storage import FileStorage, Owner
+from twstock.replication.tier import StateMachine, Tables
 
 APPLIED = "applied.sqlite"
 TERM = 1

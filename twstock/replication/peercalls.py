@@ -1,27 +1,26 @@
 """What peers ask of a member that takes part: who may ask, and what is looked at first."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twstock.config import Limits
 from twstock.errors import BrokenInvariant, InvalidRequest
 from twstock.replication.driver import Driver
+from twstock.replication.equipment import Equipment
 from twstock.replication.messages import (
     AppendEntries,
     Committed,
     Entry,
     Request,
-    Timings,
     Transfer,
     VoteRequest,
 )
 from twstock.replication.room import check_follower
 from twstock.replication.standing import Role
-from twstock.replication.transport import Transport
+from twstock.replication.writer import Writer
 from twstock.rpc.calls import Envelope, Fetch, Peer
 
 STRANGERS_MAX = 100
@@ -40,20 +39,17 @@ class PeerCalls:
         me: Peer,
         incarnations: Mapping[int, int],
         driver: Driver,
-        transport: Transport,
-        limits: Limits,
-        timings: Timings,
-        room_bytes: Callable[[], int],
-        panic: Callable[[Failure], None],
+        writer: Writer,
+        equipment: Equipment,
     ) -> None:
         self._me = me
         self._incarnations = incarnations
         self._driver = driver
-        self._transport = transport
-        self._limits = limits
-        self._timings = timings
-        self._room_bytes = room_bytes
-        self._panic = panic
+        self._writer = writer
+        self._transport = equipment.transport
+        self._limits = equipment.limits
+        self._timings = equipment.timings
+        self._panic = equipment.surroundings.panic
         self._strangers: set[Peer] = set()
 
     async def receive(self, envelope: Envelope) -> Any:
@@ -77,7 +73,7 @@ class PeerCalls:
         """
         self._driver.check_term(message, message.source)
         if isinstance(message, AppendEntries | Committed):
-            check_follower(message.entries, self._driver.replica.log, self._room_bytes())
+            check_follower(message.entries, self._driver.replica.log, self._writer.room_bytes)
 
     async def nominate(self, nominee: int) -> None:
         """A front-end wants ``nominee`` to lead: campaign if the leader is certainly gone.

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 from twisted.python.failure import Failure
 
+from twstock.replication.equipment import Surroundings
 from twstock.replication.messages import Persist
 from twstock.replication.room import written_bytes
 from twstock.replication.storage import Space, Storage
 from twstock.tally import SIZES, Histogram
-from twstock.threads import Threads
 
 SETTLE_AFTER_S = 0.05
 """An idle disk flushes its high-water mark after this long (it may lag 100 ms at most)."""
@@ -24,26 +24,23 @@ SETTLE_AGAIN_S = 0.1
 class Writer:
     """Makes writes durable in order and reports how far it is.
 
-    ``written`` is called in the reactor with the sequence of the last durable write;
-    ``panic`` when the disk failed, after which nothing is written any more. ``durable_s`` counts
-    how long writes took, ``entries`` how many entries went together.
+    ``written`` is called in the reactor with the sequence of the last durable write; a disk that
+    failed is a panic, after which nothing is written any more. ``durable_s`` counts how long
+    writes took, ``entries`` how many entries went together.
     """
 
     def __init__(
         self,
         storage: Storage,
-        threads: Threads,
-        deliver: Callable[..., None],
-        seconds: Callable[[], float],
+        surroundings: Surroundings,
         written: Callable[[int], None],
-        panic: Callable[[Failure], None],
     ) -> None:
         self._storage = storage
-        self._threads = threads
-        self._deliver = deliver
-        self._seconds = seconds
+        self._threads = surroundings.disk
+        self._deliver = surroundings.deliver
+        self._seconds = surroundings.clock.seconds
+        self._panic = surroundings.panic
         self._written = written
-        self._panic = panic
         self._queue: list[Persist] = []
         self._queued_bytes = self._running_bytes = 0
         self._busy_since: float | None = None
