@@ -347,8 +347,8 @@ MUTANTS = (
     Mutant(
         "anybody says that everything is published",
         CATALOG + "service.py",
-        "        elif self._holds_lease():\n",
-        "        elif True:\n",
+        "            self._member.check_lease()\n            await",
+        "            await",
         ("tests/test_catalog.py",),
     ),
     Mutant(
@@ -548,8 +548,7 @@ MUTANTS = (
     Mutant(
         "a leader that may have been replaced refuses at the bound",
         CATALOG + "service.py",
-        "        if not self._holds_lease():\n"
-        "            raise Unavailable(_NO_LEASE)\n        return full\n",
+        "        self._member.check_lease()\n        return full\n",
         "        return full\n",
         ("tests/test_catalog_admin.py",),
     ),
@@ -756,6 +755,13 @@ MUTANTS = (
         DISK + "driver.py",
         "            self._disbelieved.add(peer)\n",
         "",
+        ("tests/test_member.py",),
+    ),
+    Mutant(
+        "a leader that may have been replaced is read from",
+        DISK + "member.py",
+        "        if self._clock.seconds() >= self.lease_until():\n",
+        "        if False:\n",
         ("tests/test_member.py",),
     ),
     # Room on the disk.

@@ -77,7 +77,8 @@ class FakeMember:
     is called.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self.machine: Any = CatalogState(1000, 1e9)
         self.leads = True
         self.giving_way = False
@@ -103,10 +104,6 @@ class FakeMember:
             payload, result = self.proposed.pop(0)
             result.callback(self.machine.apply(next(self._indices), payload).result)
 
-    def is_ready(self) -> bool:
-        """Whether it leads."""
-        return self.leads
-
     def is_giving_way(self) -> bool:
         """Whether it is handing over."""
         return self.giving_way
@@ -118,6 +115,17 @@ class FakeMember:
     def not_leading(self) -> TwstockError:
         """Somebody else leads."""
         return NotLeader(3)
+
+    def check_leads(self) -> None:
+        """Whether it leads."""
+        if not self.leads:
+            raise self.not_leading()
+
+    def check_lease(self) -> None:
+        """Whether it may read."""
+        self.check_leads()
+        if self._clock.seconds() >= self.lease:
+            raise Unavailable("no lease")
 
 
 class FakeFronts:
@@ -144,7 +152,7 @@ class Scene:
 
     def __init__(self, seed: Seed | None = None) -> None:
         self.clock = Clock()
-        self.member = FakeMember()
+        self.member = FakeMember(self.clock)
         self.fronts = FakeFronts()
         sessions = Sessions(LEASE_S)
         self.catalog = Catalog(

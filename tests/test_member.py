@@ -131,6 +131,21 @@ def test_no_majority_gives_no_result_and_no_lie(group: Group) -> None:
         group.member(3).propose(b"more")
 
 
+def test_only_a_leader_that_nobody_can_have_replaced_may_read(group: Group) -> None:
+    """A follower says who leads; a leader that hears nobody refuses before another may lead."""
+    group.run_until(lambda: group.leader == 3)
+    group.run(0.1)
+    group.member(3).check_lease()
+    with pytest.raises(NotLeader):
+        group.member(2).check_lease()
+    group.network.cut |= {(3, 1), (3, 2)}
+    group.run_until(lambda: group.clock.seconds() >= group.member(3).lease_until())
+    group.member(3).check_leads()
+    with pytest.raises(Unavailable, match="has not heard a majority"):
+        group.member(3).check_lease()
+    assert not group.member(2).is_ready()
+
+
 def test_whole_group_restarts_with_everything(group: Group) -> None:
     """After all members died at once, a restart has all that was acknowledged."""
     group.run_until(lambda: group.leader == 3)

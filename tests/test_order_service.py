@@ -129,7 +129,7 @@ class Member:
         self.ready = True
         self.giving_way = False
         self.full = False
-        self.lease = float("inf")
+        self.has_lease = True
         self.index = 0
         self.database: Any = None
 
@@ -149,21 +149,28 @@ class Member:
         """Stop leading."""
         self.orders.end()
 
-    def is_ready(self) -> bool:
-        """Whether it leads."""
-        return self.ready
-
     def is_giving_way(self) -> bool:
         """Whether it hands over."""
         return self.giving_way
 
     def lease_until(self) -> float:
-        """Its lease."""
-        return self.lease
+        """No call asks for it."""
+        raise AssertionError("orders are read with a lease or without")
 
     def not_leading(self) -> TwstockError:
         """Who leads instead."""
         return NotLeader(2)
+
+    def check_leads(self) -> None:
+        """Whether it leads."""
+        if not self.ready:
+            raise self.not_leading()
+
+    def check_lease(self) -> None:
+        """Whether it may read."""
+        self.check_leads()
+        if not self.has_lease:
+            raise Unavailable("no lease")
 
     async def fetch(self, fetch: Any) -> Any:
         """Log entries."""
@@ -380,7 +387,7 @@ def test_only_a_leader_with_a_lease_says_that_an_order_is_missing(service: Servi
     """404 needs a leader that nobody can have replaced; what is there anybody may tell."""
     service.place(1)
     assert service.ask(service.orders.details(2)) is None
-    service.member.lease = -1.0
+    service.member.has_lease = False
     with pytest.raises(Unavailable):
         service.ask(service.orders.details(2))
     service.member.ready = False

@@ -71,8 +71,6 @@ from twstock.rpc.calls import (
 )
 from twstock.rpc.wire.commands import encode_catalog_command
 
-_NO_LEASE = "the leader has not heard a majority for a while"
-
 
 class Catalog:
     """What front-ends and order leaders ask of one catalog replica.
@@ -172,7 +170,7 @@ class Catalog:
     async def register(self, request: Register) -> Lease:
         """Register: a lease for a front-end's cache, never longer than the leader's own."""
         requests.check_register(request, self._fronts)
-        self._check_leads()
+        self._member.check_leads()
         now = self._clock.seconds()
         # A leader that is giving way lets all leases run out first.
         cap = 0.0 if self._member.is_giving_way() else self._member.lease_until() - now
@@ -198,14 +196,13 @@ class Catalog:
         """AwaitPublished: answers when no cache hides these versions; without any, all that is
         committed now, which only a leader knows that nobody can have replaced.
         """
-        self._check_leads()
+        self._member.check_leads()
         requests.check_committed(request, self._state.stock)
         if request.versions:
             await self._publisher.published(request.versions)
-        elif self._holds_lease():
-            await self._publisher.everything()
         else:
-            raise Unavailable(_NO_LEASE)
+            self._member.check_lease()
+            await self._publisher.everything()
         return Published()
 
     async def begin_epoch(self, request: BeginEpoch) -> ExecutedTrades:
@@ -215,7 +212,7 @@ class Catalog:
         listed because the leader before has recorded them may be at any time: all that was
         committed is published first.
         """
-        self._check_leads()
+        self._member.check_leads()
         requests.check_epoch(request, self._state.fence)
         listed = self._listed(request) or self._accepted(await self._propose(request))
         assert isinstance(listed, ExecutedTrades)
@@ -226,7 +223,8 @@ class Catalog:
         """The list without a log entry, where the fence stands already and this is the leader
         for certain: reconciling once a second does not make the log grow.
         """
-        if request.epoch != self._state.fence or not self._holds_lease():
+        now = self._clock.seconds()
+        if request.epoch != self._state.fence or now >= self._member.lease_until():
             return None
         listed = self._accepted(self._state.list_trades(request.after))
         assert isinstance(listed, ExecutedTrades)
@@ -234,7 +232,7 @@ class Catalog:
 
     async def _trade_batch(self, batch: Batch, at_once: bool = False) -> Verdicts:
         requests.check_batch(batch)
-        self._check_leads()
+        self._member.check_leads()
         result = self._accepted(await self._propose(batch))
         assert isinstance(result, BatchResult)
         # Refusals, too, tell of the state that they were decided in.
@@ -251,7 +249,7 @@ class Catalog:
 
     async def _trade_directly(self, request: PlaceOrder) -> Placement:
         requests.check_direct(request)
-        self._check_leads()
+        self._member.check_leads()
         if self._state.is_empty:
             raise Unavailable(self.reason)
         order = parse_order(self._random_key(), request.name, request.type, request.quantity)
@@ -270,7 +268,7 @@ class Catalog:
     async def change_stock(self, request: ChangeRequest) -> Changed:
         """ChangeStock: one change, which is durable and which no cache hides when this answers."""
         requests.check_change(request)
-        self._check_leads()
+        self._member.check_leads()
         if self._state.is_empty:
             raise Unavailable(self.reason)
         if not request.key:
@@ -304,8 +302,7 @@ class Catalog:
             full = ChangeRefusal.TOO_MANY_STOCKS
         else:
             return None
-        if not self._holds_lease():
-            raise Unavailable(_NO_LEASE)
+        self._member.check_lease()
         return full
 
     def _told(self, request: ChangeRequest, outcome: ChangeOutcome) -> Changed:
@@ -378,17 +375,8 @@ class Catalog:
                 self._log.info("is filled with {stocks} stocks", stocks=len(self._seed.stocks))
                 await self._publish(stock.name for stock in self._seed.stocks)
 
-    def _check_leads(self) -> None:
-        if not self._member.is_ready():
-            raise self._member.not_leading()
-
     def _check_reads(self) -> None:
         """Only a leader that nobody can have replaced, and whose wait is over, may answer."""
-        self._check_leads()
-        if not self._holds_lease():
-            raise Unavailable(_NO_LEASE)
+        self._member.check_lease()
         if self.reason:
             raise Unavailable(self.reason)
-
-    def _holds_lease(self) -> bool:
-        return self._clock.seconds() < self._member.lease_until()

@@ -181,7 +181,7 @@ class OrderService:
         """ListOrders: a page of what is committed, from the leader."""
         limit = page_limit(request.limit, self._limits.page_max)
         if max(request.after, 0) + limit < self.last_number():
-            self._check_reads()
+            self._member.check_lease()
         else:
             self._check_absence()
         orders = await self.orders_after(request.after, limit)
@@ -214,18 +214,12 @@ class OrderService:
             raise self._member.not_leading()
         return self._state
 
-    def _check_reads(self) -> None:
-        """Only a leader that nobody can have replaced may answer."""
-        if not self._member.is_ready():
-            raise self._member.not_leading()
-        if self._clock.seconds() >= self._member.lease_until():
-            raise Unavailable("the leader has not heard a majority for a while")
-
     def _check_absence(self) -> None:
-        """Only such a leader knows that an order is not there, and only once the catalog has told
-        it of every trade: its group may have lost what the catalog knows to be recorded.
+        """Only a leader that nobody can have replaced knows that an order is not there, and only
+        once the catalog has told it of every trade: its group may have lost what the catalog knows
+        to be recorded.
         """
-        self._check_reads()
+        self._member.check_lease()
         if self._leading is None or not self._leading.is_serving:
             raise Unavailable(self.reason or "leadership begins")
 

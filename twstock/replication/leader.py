@@ -16,9 +16,6 @@ class LeadingMember(Protocol):
     def propose(self, payload: bytes) -> "Deferred[Any]":
         """Replicate a command; fires with its result when it is committed and applied here."""
 
-    def is_ready(self) -> bool:
-        """Whether this member leads and has applied all that was acknowledged."""
-
     def is_giving_way(self) -> bool:
         """Whether this leader is handing over: it takes no orders, and grants no more leases."""
 
@@ -27,3 +24,11 @@ class LeadingMember(Protocol):
 
     def not_leading(self) -> TwstockError:
         """The error for what only the ready leader answers."""
+
+    def check_leads(self) -> None:
+        """Raise ``not_leading`` unless this member leads and has applied all that was
+        acknowledged.
+        """
+
+    def check_lease(self) -> None:
+        """Raise the same, or Unavailable, unless nobody can have replaced this leader either."""

@@ -176,6 +176,17 @@ class Member(Service):
             return Unavailable("the leader is not ready" if leader else self._reason)
         return NotLeader(leader)
 
+    def check_leads(self) -> None:
+        """Raise ``not_leading`` unless this member leads and is ready."""
+        if not self.is_ready():
+            raise self.not_leading()
+
+    def check_lease(self) -> None:
+        """Raise the same, or Unavailable, unless nobody can have replaced this leader either."""
+        self.check_leads()
+        if self._clock.seconds() >= self.lease_until():
+            raise Unavailable("the leader has not heard a majority for a while")
+
     def status(self, asker: Peer | None = None, *, serving: str | None = None) -> Status:
         """What this member tells of itself; a formed one tells a peer how it knows that one.
 
