@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred
+
 
 class DelayedCall(Protocol):
     """What ``callLater`` returns."""
@@ -23,6 +25,13 @@ class Clock(Protocol):
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> DelayedCall:
         """Call a function ``delay`` seconds from now."""
+
+
+def pause(clock: Clock, seconds: float) -> "Deferred[None]":
+    """Fires after a while; can be cancelled."""
+    awake: Deferred[None] = Deferred(lambda _: timer.cancel())
+    timer = clock.callLater(max(seconds, 0.0), awake.callback, None)
+    return awake
 
 
 def boottime() -> float:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from twstock.catalog import requests
@@ -14,7 +13,7 @@ from twstock.catalog.changes import Lost, Stale
 from twstock.catalog.invalidation import Publisher
 from twstock.catalog.sessions import Sessions
 from twstock.catalog.state import CatalogState
-from twstock.clocks import Clock
+from twstock.clocks import Clock, pause
 from twstock.config import Limits
 from twstock.errors import (
     CorruptStorage,
@@ -370,7 +369,7 @@ class Catalog:
                 if str(error) != told:
                     self._log.warn("cannot fill the catalog yet: {reason}", reason=str(error))
                 told = str(error)
-                await deferLater(self._clock, self._limits.retry_s)  # type: ignore[arg-type]
+                await pause(self._clock, self._limits.retry_s)
             else:
                 self._log.info("is filled with {stocks} stocks", stocks=len(self._seed.stocks))
                 await self._publish(stock.name for stock in self._seed.stocks)

@@ -18,7 +18,7 @@ from twstock.client.batch import Batch, split
 from twstock.client.feed import MESSAGES_WAITING_MAX, SILENCE_S, Feed
 from twstock.client.fronts import REQUESTS_UNDER_WAY_MAX, Fronts, Http, Request
 from twstock.client.values import BadAnswer, Change, Member, Order, Placed, Stock, Ticket
-from twstock.client.waiting import sleep
+from twstock.clocks import pause
 from twstock.errors import InvalidRequest, OutcomeUnknown, TwstockError, Unavailable, WrongUrl
 from twstock.forms import (
     Answer,
@@ -229,7 +229,7 @@ class Client:
                 batch.give_up(Unavailable("no time left"))
                 break
             if attempt.wait_s:
-                await sleep(attempt.wait_s, clock)
+                await pause(clock, attempt.wait_s)
             headers = {"Content-Type": "application/json"}
             request = Request("POST", "/orders/batch", headers, batch.body())
             try:

@@ -13,7 +13,8 @@ from twisted.python.failure import Failure
 from twstock.client.eventstream import EventStream, Message
 from twstock.client.fronts import Fronts, NoAnswer, Request
 from twstock.client.values import BadAnswer, Event, event
-from twstock.client.waiting import TooLate, sleep, within
+from twstock.client.waiting import TooLate, within
+from twstock.clocks import pause
 
 T = TypeVar("T")
 MESSAGES_WAITING_MAX = 256
@@ -129,7 +130,7 @@ class Feed:
         attempt = self._attempts.next(self._fronts.clock.seconds())
         assert attempt is not None, "there is no deadline"
         if attempt.wait_s:
-            await self._wait_for(sleep(attempt.wait_s, self._fronts.clock))
+            await self._wait_for(pause(self._fronts.clock, attempt.wait_s))
         headers = {"Accept": "text/event-stream"}
         if self._last_id:
             headers["Last-Event-ID"] = self._last_id

@@ -21,8 +21,8 @@ from twisted.web.http import PotentialDataLoss
 
 from twstock.client.answers import problem
 from twstock.client.attempts import Attempts
-from twstock.client.waiting import TooLate, sleep, within
-from twstock.clocks import Clock
+from twstock.client.waiting import TooLate, within
+from twstock.clocks import Clock, pause
 from twstock.errors import OutcomeUnknown, TwstockError, Unavailable
 from twstock.forms import ASK_AGAIN, Answer, may_have_executed, read_answer, retry_after_s
 
@@ -101,7 +101,7 @@ class Fronts:
         doubtful, why = request.doubtful, "no time left"
         while (attempt := attempts.next(self.clock.seconds())) is not None:
             if attempt.wait_s:
-                await sleep(attempt.wait_s, self.clock)
+                await pause(self.clock, attempt.wait_s)
             limit_s = min(self.timeout_s, deadline - self.clock.seconds())
             try:
                 answer = await self._exchange(attempt.front, request, limit_s)

@@ -14,13 +14,6 @@ class TooLate(Exception):
     """What was waited for took too long."""
 
 
-def sleep(duration_s: float, clock: Clock) -> "Deferred[None]":
-    """Fires after a while; can be cancelled."""
-    awake: Deferred[None] = Deferred(lambda _: timer.cancel())
-    timer = clock.callLater(max(duration_s, 0.0), awake.callback, None)
-    return awake
-
-
 def within(work: "Deferred[T]", limit_s: float, clock: Clock) -> "Deferred[T]":
     """What ``work`` comes to, or TooLate; work that is not waited for any more is cancelled.
 

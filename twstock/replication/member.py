@@ -8,9 +8,9 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
+from twstock.clocks import pause
 from twstock.errors import (
     CorruptStorage,
     NotLeader,
@@ -46,7 +46,7 @@ class Member(Service):
         self._membership = membership
         self._equipment = equipment
         self._around = equipment.surroundings
-        self._clock: Any = equipment.surroundings.clock  # twisted wants to see an IReactorTime
+        self._clock = equipment.surroundings.clock
         self._chronicle = Chronicle(group, membership, timings, ROOM_KEPT_BYTES)
         self._incarnations: dict[int, int] = {}
         self._formed = False
@@ -97,7 +97,7 @@ class Member(Service):
         formation = Formation(self._me, self._membership.peers, equipment.transport)
         while self.running and not await formation.ask():
             self._reason = self._chronicle.waits(formation.missing)
-            await deferLater(self._clock, equipment.timings.heartbeat_s)
+            await pause(self._clock, equipment.timings.heartbeat_s)
         if self.running:
             await self._in_thread(lambda: equipment.storage.form(formation.learnt))
             self._incarnations, self._formed = dict(formation.learnt), True

@@ -5,8 +5,9 @@ from dataclasses import replace
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import LoopingCall
 
+from twstock.clocks import pause
 from twstock.errors import Overloaded, TwstockError
 from twstock.replication.chronicle import Chronicle
 from twstock.replication.driver import Driver
@@ -46,7 +47,7 @@ class Participant:
         self._equipment = equipment
         self._limits = equipment.limits
         self._database = equipment.database
-        self._clock = cast(Any, around.clock)  # twisted wants to see an IReactorTime
+        self._clock = around.clock
         self._chronicle = chronicle
         self._tier = tier
         self._stopping = False
@@ -55,7 +56,7 @@ class Participant:
             equipment.timings,
             loaded.log,
             loaded.hard_state,
-            around.clock.seconds(),
+            self._clock.seconds(),
             around.random,
             applied,
         )
@@ -72,7 +73,7 @@ class Participant:
         )
         self.calls = PeerCalls(me, incarnations, self.driver, self.writer, equipment)
         self._ticking = LoopingCall(self._tick)
-        self._ticking.clock = self._clock
+        self._ticking.clock = cast(Any, around.clock)  # twisted wants to see an IReactorTime
 
     # --- life --------------------------------------------------------------------------------
 
@@ -122,7 +123,7 @@ class Participant:
         if heir:
             self.driver.run(lambda now: replica.hand_over(heir, now))
         while heir and replica.role is Role.LEADER and self._clock.seconds() < until:
-            await deferLater(self._clock, self._equipment.timings.heartbeat_s / 3)
+            await pause(self._clock, self._equipment.timings.heartbeat_s / 3)
 
     def _tick(self) -> None:
         replica, driver, writer = self.replica, self.driver, self.writer

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Request
 
-from twstock.clocks import Clock
+from twstock.clocks import Clock, pause
 from twstock.errors import TwstockError
 from twstock.exposition import CONTENT_TYPE, MembersCollector, pieces
 from twstock.observatory import AGAIN_S, Observatory
@@ -75,7 +74,7 @@ class Scrape:
     def __init__(self, own: Observatory, callers: Mapping[str, Caller], clock: Clock) -> None:
         self._own = own
         self._callers = callers
-        self._clock: Any = clock  # twisted wants to see an IReactorTime
+        self._clock = clock
 
     async def answer(self) -> Answer:
         """The text."""
@@ -112,7 +111,7 @@ class Scrape:
         for piece in pieces(collector):
             text.append(piece)
             if self._clock.seconds() >= until:
-                await deferLater(self._clock, 0)
+                await pause(self._clock, 0)
                 until = self._clock.seconds() + TURN_S
         return b"".join(text)
 

@@ -1,9 +1,6 @@
 """What a client missed: read from the logs as fast as it reads, until it is at their end."""
 
-from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
-
-from twstock.clocks import Clock
+from twstock.clocks import Clock, pause
 from twstock.config import Limits
 from twstock.errors import TwstockError, Unavailable
 from twstock.web.cursor import Cursor
@@ -92,7 +89,7 @@ class Replay:
                     None, self._clock.seconds() + self._limits.request_budget_s
                 )
             except TwstockError:
-                await self._pause()
+                await pause(self._clock, self._limits.feed_interval_s)
         return self._position
 
     @property
@@ -128,7 +125,7 @@ class Replay:
                     if self._clock.seconds() >= until:
                         break
         except TwstockError:
-            await self._pause()
+            await pause(self._clock, self._limits.feed_interval_s)
 
     async def _step(self, subscriber: Subscriber) -> None:
         """Replay a page, of trades first; never beyond what everybody has been told."""
@@ -143,6 +140,3 @@ class Replay:
         if not found.trades and not found.changes:
             raise Unavailable("whoever was asked knows less than was told before")
         subscriber.tell(News(at, (), found.stocks, found.trades, found.changes))
-
-    def _pause(self) -> "Deferred[None]":
-        return deferLater(self._clock, self._limits.feed_interval_s)  # type: ignore[arg-type]

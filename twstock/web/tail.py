@@ -4,11 +4,10 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twstock.clocks import Clock, DelayedCall
+from twstock.clocks import Clock, DelayedCall, pause
 from twstock.config import Limits
 from twstock.errors import TwstockError
 from twstock.market import Stock
@@ -140,7 +139,7 @@ class Tail:
                 number = await self._sources.last_transaction()
                 change = await self._sources.last_change()
             except TwstockError:
-                await self._pause(self._limits.feed_interval_s)
+                await pause(self._clock, self._limits.feed_interval_s)
                 continue
             self.told = tuple(self._leaders.now())
             self.position = led(Cursor(number, change), self.told)
@@ -157,7 +156,7 @@ class Tail:
                 self._found.append((found, written))
                 self._wake()
                 await written
-            await self._pause(self.rhythm.interval_s)
+            await pause(self._clock, self.rhythm.interval_s)
 
     async def _try(self, read: Callable[[Cursor], Coroutine[Any, Any, Found]]) -> Found:
         """What cannot be read now is read later."""
@@ -179,9 +178,6 @@ class Tail:
 
     async def _new_changes(self, position: Cursor) -> Found:
         return await self._sources.changes(position.change)
-
-    def _pause(self, seconds: float) -> "Deferred[None]":
-        return deferLater(self._clock, seconds)  # type: ignore[arg-type]
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = Deferred.fromCoroutine(work)
