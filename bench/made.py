@@ -25,7 +25,7 @@ from twstock.market import RefusalBounds
 from twstock.order.state import OrderState
 from twstock.order.tables import OrderTables
 from twstock.plan import to_text
-from twstock.replication.offline import APPLIED, AppliedState, Log, entries, flush
+from twstock.replication.offline import APPLIED, AppliedState, LogWriter, entries, flush
 from twstock.rpc.wire.commands import encode_catalog_command, encode_order_record
 
 TOML = "cluster.toml"
@@ -40,10 +40,12 @@ def incarnation(group: str, number: int) -> int:
     return Random(f"{group}-{number}").getrandbits(63) | 1
 
 
-def open_log(cluster: Cluster, group: str, number: int) -> Log:
+def open_log(cluster: Cluster, group: str, number: int) -> LogWriter:
     """The log of one member, to be written."""
     members = [replica.id for replica in cluster.replicas(group)]
-    return Log(cluster, group, number, {member: incarnation(group, member) for member in members})
+    return LogWriter(
+        cluster, group, number, {member: incarnation(group, member) for member in members}
+    )
 
 
 def make_catalog(cluster: Cluster, of: History) -> None:

@@ -19,7 +19,8 @@ from twstock.replication.messages import (
     VoteReply,
     VoteRequest,
 )
-from twstock.replication.replica import Replica, Role
+from twstock.replication.replica import Replica
+from twstock.replication.standing import Role
 
 ELECTION_S = TIMINGS.election_s
 START = 100.0

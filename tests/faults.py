@@ -9,7 +9,7 @@ from tests.simulation import Node, World
 from twstock.errors import TwstockError
 from twstock.replication.messages import Entry, HardState
 from twstock.replication.rejoin import Kept, most_up_to_date, promised
-from twstock.replication.replica import Role
+from twstock.replication.standing import Role
 
 
 class Weather:

@@ -447,15 +447,15 @@ MUTANTS = (
     Mutant(
         "leases are not waited out",
         REPLICATION + "leadership.py",
-        "elif now >= hand_over.drained_at and self._marks",
-        "elif self._marks",
+        "elif now >= hand_over.drained_at and self._watermarks",
+        "elif self._watermarks",
         HAND_OVER,
     ),
     Mutant(
         "leases are not waited out (simulated)",
         REPLICATION + "leadership.py",
-        "elif now >= hand_over.drained_at and self._marks",
-        "elif self._marks",
+        "elif now >= hand_over.drained_at and self._watermarks",
+        "elif self._watermarks",
         SIMULATION,
     ),
     Mutant(
@@ -475,8 +475,8 @@ MUTANTS = (
     Mutant(
         "a hand-over does not wait for the target",
         REPLICATION + "leadership.py",
-        "self._marks.commit == target.match == last:",
-        "self._marks.commit == last:",
+        "self._watermarks.commit == target.match == last:",
+        "self._watermarks.commit == last:",
         HAND_OVER,
     ),
     Mutant(

@@ -20,7 +20,7 @@ from twstock.replication.messages import (
     VoteReply,
     VoteRequest,
 )
-from twstock.replication.replica import Role
+from twstock.replication.standing import Role
 
 if TYPE_CHECKING:
     from tests.simulation import Node

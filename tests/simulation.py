@@ -31,7 +31,8 @@ from twstock.replication.messages import (
     Ready,
     Timings,
 )
-from twstock.replication.replica import Replica, Role
+from twstock.replication.replica import Replica
+from twstock.replication.standing import Role
 from twstock.replication.storage import ListedEntries
 
 TIMINGS = Timings(

@@ -38,7 +38,8 @@ from twstock.plan import Flags, to_text
 from twstock.process import UNFINISHED_RESTORE
 from twstock.replication.messages import HardState
 from twstock.replication.offline import APPLIED
-from twstock.replication.storage import FileStorage, Owner
+from twstock.replication.promises import Owner
+from twstock.replication.storage import FileStorage
 from twstock.rest import Unreachable
 
 LIMITS = Limits(segment_bytes=4 * 1024 * 1024)

@@ -13,7 +13,8 @@ from twstock.config import Limits
 from twstock.market import RefusalBounds, Side
 from twstock.order.tables import OrderTables, by_keys, page
 from twstock.replication.messages import HardState
-from twstock.replication.storage import FileStorage, Owner
+from twstock.replication.promises import Owner
+from twstock.replication.storage import FileStorage
 from twstock.rpc.wire.commands import encode_catalog_command
 
 LIMITS = Limits()

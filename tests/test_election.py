@@ -12,7 +12,7 @@ from twstock.replication.messages import (
     VoteReply,
     VoteRequest,
 )
-from twstock.replication.replica import Role
+from twstock.replication.standing import Role
 
 
 def test_a_vote_leaves_only_after_it_is_on_disk() -> None:

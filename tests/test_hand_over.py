@@ -12,7 +12,8 @@ from twstock.replication.messages import (
     Ready,
     Transfer,
 )
-from twstock.replication.replica import Replica, Role
+from twstock.replication.replica import Replica
+from twstock.replication.standing import Role
 
 
 def following(

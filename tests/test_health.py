@@ -182,9 +182,9 @@ class Member:
         self._status = SimpleNamespace(role=role, leader_id=leader_id, ready=ready)
         self._giving_way = giving_way
 
-    def status(self, serving):
+    def status(self, why_not_serving):
         """What it tells of itself."""
-        assert serving == "why"
+        assert why_not_serving == "why"
         return self._status
 
     def is_giving_way(self):

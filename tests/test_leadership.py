@@ -28,7 +28,7 @@ from twstock.replication.messages import (
     VoteReply,
     VoteRequest,
 )
-from twstock.replication.replica import Role
+from twstock.replication.standing import Role
 
 
 def test_an_election_needs_a_majority_of_votes() -> None:

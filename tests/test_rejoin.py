@@ -18,7 +18,7 @@ from twstock.replication.messages import (
     VoteReply,
     VoteRequest,
 )
-from twstock.replication.offline import Log as LogWriter
+from twstock.replication.offline import LogWriter
 from twstock.replication.promises import Owner
 from twstock.replication.rejoin import Kept, Rejoined, most_up_to_date, promised, rejoin
 from twstock.replication.replica import Replica

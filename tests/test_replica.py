@@ -14,7 +14,7 @@ from twstock.replication.messages import (
     Ready,
     VoteReply,
 )
-from twstock.replication.replica import Role
+from twstock.replication.standing import Role
 
 
 def test_a_late_duplicate_removes_nothing() -> None:

@@ -15,6 +15,7 @@ from twstock.config import DEFAULT_TIMINGS
 from twstock.errors import DiskFull
 from twstock.replication.log import Log
 from twstock.replication.messages import AppendEntries, Committed, Entry, EntryKind, Persist
+from twstock.replication.promises import Owner
 from twstock.replication.records import HEADER_BYTES
 from twstock.replication.room import (
     FOLLOWER_LEAVES_BYTES,
@@ -23,7 +24,7 @@ from twstock.replication.room import (
     check_follower,
     written_bytes,
 )
-from twstock.replication.storage import FileStorage, MemoryStorage, Owner
+from twstock.replication.storage import FileStorage, MemoryStorage
 from twstock.rpc.calls import Envelope, Peer
 
 APPEND_BYTES_MAX = DEFAULT_TIMINGS.append_bytes_max

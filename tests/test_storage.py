@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tests.disks import SimulatedDisk
 from twstock.errors import BrokenInvariant, DiskFull, StorageError
 from twstock.replication.messages import Entry, EntryKind, HardState, Persist
-from twstock.replication.promises import META_BYTES
+from twstock.replication.promises import META_BYTES, Owner
 from twstock.replication.records import ENTRY_OVERHEAD_BYTES, HEADER_BYTES
-from twstock.replication.storage import FileStorage, Loaded, MemoryStorage, Owner, Storage
+from twstock.replication.storage import FileStorage, Loaded, MemoryStorage, Storage
 
 OWNER = Owner("order", "test", 1, (1, 2, 3))
 SEGMENT_BYTES = HEADER_BYTES + 2048

@@ -11,10 +11,10 @@ from tests.disks import SimulatedDisk
 from tests.test_storage import FIRST, OWNER, append, entry, held, on_disk, promise, settle
 from twstock.errors import CorruptStorage, StorageError
 from twstock.replication.messages import HardState
-from twstock.replication.promises import META_BYTES, SLOT_BYTES
+from twstock.replication.promises import META_BYTES, SLOT_BYTES, Owner
 from twstock.replication.records import HEADER_BYTES
 from twstock.replication.recovery import Ending, Segment, scan
-from twstock.replication.storage import FileStorage, Owner
+from twstock.replication.storage import FileStorage
 
 SECOND = "log-00000002.seg"
 

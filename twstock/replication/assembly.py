@@ -14,7 +14,8 @@ from twstock.replication.equipment import Equipment, Surroundings
 from twstock.replication.gauges import replica_families
 from twstock.replication.member import Member
 from twstock.replication.offline import APPLIED
-from twstock.replication.storage import FileStorage, Owner
+from twstock.replication.promises import Owner
+from twstock.replication.storage import FileStorage
 from twstock.replication.tier import Tables
 from twstock.replication.transport import GROUP_METHODS, GrpcTransport
 from twstock.rpc.calls import Envelope, Notified, Notify, Probe, ProbeAnswer
@@ -120,7 +121,7 @@ def serving(
     service = f"twstock.{GROUP_METHODS[group].heartbeat.service}"
 
     def look() -> dict[str, bool]:
-        status = member.status(serving=why_not_serving())
+        status = member.status(why_not_serving=why_not_serving())
         follows = status.role == "follower" and status.leader_id != 0
         leads = status.ready and not member.is_giving_way()
         return {
@@ -144,7 +145,7 @@ def replication_endpoints(
         append = None
         if probe.append is not None and probe.peer is not None:
             append = await member.receive(Envelope(probe.peer, probe.append))
-        return ProbeAnswer(member.status(probe.peer, serving=why_not_serving()), append)
+        return ProbeAnswer(member.status(probe.peer, why_not_serving=why_not_serving()), append)
 
     async def notify(request: Notify) -> Notified:
         if request.transfer is not None:

@@ -19,7 +19,7 @@ class Ballot:
     votes: set[int] = field(default_factory=set)
 
     def won(self, membership: Membership) -> bool:
-        """Whether a majority is for it; a member that may not vote would not count here."""
+        """Whether a majority is for it."""
         return len(self.votes) >= membership.majority
 
 

@@ -18,7 +18,7 @@ from twstock.replication.progress import Progress
 
 
 @dataclass(slots=True)
-class Marks:
+class Watermarks:
     """How far a replica has got: the log is committed up to ``commit``, and the state machine,
     which has applied it up to ``applied``, has a state with this ``digest``.
     """
@@ -32,8 +32,7 @@ class Leadership:
     """The volatile state of a leader (Raft figure 2): gone when it steps down.
 
     ``first_index`` is where the no-op of the term goes; once that is committed, so is
-    everything before it. A member that may not vote (one that lost what it had promised)
-    would be left out of ``quorum_index`` and ``contact_at``; there is none today.
+    everything before it.
     """
 
     def __init__(
@@ -41,7 +40,7 @@ class Leadership:
         membership: Membership,
         timings: Timings,
         log: Log,
-        marks: Marks,
+        watermarks: Watermarks,
         *,
         term: int,
         sequences: Iterator[int],
@@ -54,7 +53,7 @@ class Leadership:
         self._membership = membership
         self._timings = timings
         self._log = log
-        self._marks = marks
+        self._watermarks = watermarks
         self._sequences = sequences
         self._since = now
 
@@ -155,7 +154,7 @@ class Leadership:
         if now >= hand_over.gives_up_at or not target.keeps_up(now):
             self.hand_over = None
             guard.gave_up(now)
-        elif now >= hand_over.drained_at and self._marks.commit == target.match == last:
+        elif now >= hand_over.drained_at and self._watermarks.commit == target.match == last:
             guard.handed_over(now)
             return Transfer(self._membership.id, hand_over.target, self.term, next(self._sequences))
         return None
@@ -164,7 +163,7 @@ class Leadership:
         """The highest id above the own one that should lead instead; 0 if none should, or as
         long as this leader has not settled what it found in the log.
         """
-        if self._marks.commit < self.first_index:
+        if self._watermarks.commit < self.first_index:
             return 0
         steady = (
             peer
@@ -182,10 +181,10 @@ class Leadership:
             term=self.term,
             prev_index=prev_index,
             prev_term=self._log.term_at(prev_index),
-            commit=self._marks.commit,
+            commit=self._watermarks.commit,
             entries=entries,
             sequence=next(self._sequences),
             sent_at=now,
-            applied=self._marks.applied,
-            digest=self._marks.digest,
+            applied=self._watermarks.applied,
+            digest=self._watermarks.digest,
         )

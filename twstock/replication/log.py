@@ -84,7 +84,7 @@ class Log:
         """
         return 0 <= index <= self.last_index and self.term_at(index) == term
 
-    def is_older_than(self, last_index: int, last_term: int) -> bool:
+    def is_no_newer_than(self, last_index: int, last_term: int) -> bool:
         """Whether a log with such an end is at least as up to date (Raft section 5.4.1)."""
         return (self.last_term, self.last_index) <= (last_term, last_index)
 

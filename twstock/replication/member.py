@@ -187,17 +187,17 @@ class Member(Service):
         if self._clock.seconds() >= self.lease_until():
             raise Unavailable("the leader has not heard a majority for a while")
 
-    def status(self, asker: Peer | None = None, *, serving: str | None = None) -> Status:
+    def status(self, asker: Peer | None = None, *, why_not_serving: str = "") -> Status:
         """What this member tells of itself; a formed one tells a peer how it knows that one.
 
-        ``serving`` is why its tier does not serve although it leads, empty when it does.
+        ``why_not_serving`` tells why its tier does not serve although it leads; empty: it does.
         """
         knows = self._incarnations.get(asker.id, 0) if asker is not None and self._formed else 0
         part = self._part
         replica, driver = (part.replica, part.driver) if part is not None else (None, None)
         reason = "" if self.leader_id() else self._reason
         if self.is_ready():
-            reason = serving or ""
+            reason = why_not_serving
         return Status(
             group=self._me.group,
             id=self._me.id,

@@ -128,7 +128,6 @@ class Committed:
     prev_term: int
     commit: int
     entries: tuple[Entry, ...] = ()
-    sequence: int = 0
 
 
 Request = AppendEntries | VoteRequest | Transfer

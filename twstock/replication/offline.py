@@ -18,7 +18,8 @@ from twstock.errors import StorageError
 from twstock.replication.database import Database
 from twstock.replication.disk import Files
 from twstock.replication.messages import Entry, EntryKind, HardState, Persist
-from twstock.replication.storage import FileStorage, Owner
+from twstock.replication.promises import Owner
+from twstock.replication.storage import FileStorage
 from twstock.replication.tier import StateMachine, Tables
 
 APPLIED = "applied.sqlite"
@@ -51,7 +52,7 @@ class _AtOnce:
         function(*arguments)
 
 
-class Log:
+class LogWriter:
     """One member's directory while its log is written.
 
     ``incarnations`` are those of all members: each knows the others, as after the first start
@@ -174,11 +175,11 @@ class Group:
         numbers = [replica.id for replica in cluster.replicas(group)]
         incarnations = {number: random_incarnation() for number in numbers}
         self._machine = machine
-        self._logs: list[Log] = []
+        self._logs: list[LogWriter] = []
         self._applied: AppliedState | None = None
         try:
             for number in numbers:
-                self._logs.append(Log(cluster, group, number, incarnations))
+                self._logs.append(LogWriter(cluster, group, number, incarnations))
             self._applied = AppliedState(self._logs[0].path / APPLIED, tables)
         except BaseException:
             self.abandon()

@@ -29,8 +29,7 @@ from twstock.errors import StorageError
 from twstock.replication.disk import META
 from twstock.replication.log import Log
 from twstock.replication.messages import HardState
-from twstock.replication.offline import Log as LogWriter
-from twstock.replication.offline import flush
+from twstock.replication.offline import LogWriter, flush
 from twstock.replication.promises import Owner, Promise, read_meta
 from twstock.replication.storage import FileStorage
 

@@ -4,9 +4,7 @@ It is told what happens (``tick``, ``step``, ``propose``, ``persisted`` and a fe
 the transport or the operator brings about) and answers with a ``Ready``. The rules are those
 of figure 2 of the paper (Ongaro and Ousterhout, 2014), with pre-votes, the leader's check of
 its quorum, voters that stay with a leader they hear, and hand-over to higher ids from the
-dissertation ("thesis"). Room is left for a member that may not vote because it has lost what
-it had promised: it would refuse in ``_may_vote`` and ``_campaign``, and ``Ballot`` and
-``Leadership`` would not count it. Today such a member does not start.
+dissertation ("thesis").
 """
 
 from collections.abc import Sequence
@@ -27,19 +25,19 @@ from twstock.replication.messages import (
     VoteReply,
     VoteRequest,
 )
-from twstock.replication.standing import Role, Standing
-
-__all__ = ["Replica", "Role"]
+from twstock.replication.standing import Standing
 
 
 class Replica(Standing):
-    """The rules of figure 2 on that state. Times are seconds of one monotonic clock."""
+    """The rules of figure 2; ``Standing``, its base, holds the state that they act on. Times are
+    seconds of one monotonic clock.
+    """
 
     def set_digest(self, applied: int, digest: bytes) -> None:
         """The state machine has applied so much and its state has this digest: appends carry
         both from now on.
         """
-        self._marks.applied, self._marks.digest = applied, digest
+        self._watermarks.applied, self._watermarks.digest = applied, digest
 
     def tick(self, now: float) -> Ready:
         """Time has passed. A decision is made on ``now``, never on how many ticks there were."""
@@ -178,7 +176,7 @@ class Replica(Standing):
         if request.term > self._term and not request.pre_vote:
             self._follow(request.term, 0, now)
         is_free = self._vote in (0, request.source) and self._leader_id == 0
-        return (request.term > self._term or is_free) and self._log.is_older_than(
+        return (request.term > self._term or is_free) and self._log.is_no_newer_than(
             request.last_index, request.last_term
         )
 
@@ -263,7 +261,7 @@ class Replica(Standing):
             self._membership,
             self._timings,
             self._log,
-            self._marks,
+            self._watermarks,
             term=self._term,
             sequences=self._sequences,
             now=now,
@@ -293,7 +291,7 @@ class Replica(Standing):
     def _learn_commit(self, index: int) -> None:
         if index > self._log.last_index:
             raise BrokenInvariant(f"{index} is committed, the log ends at {self._log.last_index}")
-        self._marks.commit = max(self.commit, index)
+        self._watermarks.commit = max(self.commit, index)
 
     def _ready(self) -> Ready:
         persist = self._writes.start(self._log, HardState(self._term, self._vote))

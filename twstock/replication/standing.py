@@ -7,7 +7,7 @@ from random import Random
 
 from twstock.errors import BrokenInvariant
 from twstock.replication.election import Ballot, ElectionTimer, FlapGuard
-from twstock.replication.leadership import Leadership, Marks
+from twstock.replication.leadership import Leadership, Watermarks
 from twstock.replication.log import Log
 from twstock.replication.messages import HardState, Membership, Message, Timings
 from twstock.replication.writes import Writes
@@ -44,7 +44,7 @@ class Standing:
         self._timings = timings
         self._log = log
         self._term, self._vote = hard_state.term, hard_state.vote
-        self._marks = Marks(commit, applied=commit)
+        self._watermarks = Watermarks(commit, applied=commit)
         self._handed_out = commit
         self._leader_id = 0
         self._ballot: Ballot | None = None
@@ -77,7 +77,7 @@ class Standing:
     @property
     def commit(self) -> int:
         """The highest index known to be committed."""
-        return self._marks.commit
+        return self._watermarks.commit
 
     @property
     def last_index(self) -> int:

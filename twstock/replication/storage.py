@@ -15,17 +15,6 @@ from twstock.replication.promises import Owner
 from twstock.replication.records import ENTRY_OVERHEAD_BYTES, encode_entries
 from twstock.replication.segments import LogFile, Spares
 
-__all__ = [
-    "ENTRY_OVERHEAD_BYTES",
-    "FileStorage",
-    "ListedEntries",
-    "Loaded",
-    "MemoryStorage",
-    "Owner",
-    "Storage",
-    "gather",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
