@@ -143,8 +143,8 @@ def panic(reason: Failure | str, exit_process: Callable[[int], None] = os._exit)
     """End the process at once: something that must never happen did, or a disk write failed.
 
     Nothing is cleaned up on purpose: after a failed fsync no further write may be trusted
-    (SQLite and PostgreSQL learnt this the hard way, "fsyncgate", 2018). Of CorruptTables it is
-    told what helps; another start would not.
+    (SQLite and PostgreSQL learnt this the hard way, "fsyncgate", 2018). For CorruptTables only the
+    advice is printed: no start would help without it.
     """
     code = EXIT_BROKEN
     if isinstance(reason, Failure) and reason.check(CorruptTables):

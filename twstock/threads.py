@@ -63,7 +63,8 @@ class Worker(Service):
     """One thread of its own, for work that has to stay in sequence and is handed over often:
     that takes a third of the time that a ThreadPool needs to find out which thread is free.
 
-    An error that comes out of the work is logged; who cares about it catches it there.
+    An error that comes out of the work is logged; work that must handle its errors catches them
+    itself.
     """
 
     _log = Logger()

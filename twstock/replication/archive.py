@@ -1,4 +1,4 @@
-"""Reads entries back that the log in memory has let go, from the segments they stand in.
+"""Reads back entries that the log no longer has in memory, from the segments that hold them.
 
 In the reactor's thread, while the disk's thread appends to the last segment: DESIGN.md says
 why that is safe. What is read is what was written, or the process must end.

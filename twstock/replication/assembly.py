@@ -31,8 +31,8 @@ the others."""
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """A member, its database, what has to run before it, and what can tell of it; the tier adds
-    its own numbers to ``observatory``.
+    """A member, its database, what has to run before it, and the observatory that reports on it;
+    the tier adds its own numbers there.
     """
 
     group: str
@@ -114,9 +114,9 @@ def serving(
 ) -> Callable[[], dict[str, bool]]:
     """What the health of a member is, for gRPC health checking.
 
-    The member itself (the empty name) is well when it leads or follows a leader. ``Order``
-    serves on followers as well, which have the orders, and refuse new ones without having
-    done anything; a follower of the catalog answers nobody.
+    The member itself (the empty name) is healthy when it leads or follows a leader. Followers
+    serve ``Order`` as well: they have the orders, and refuse new ones without having done
+    anything. A follower of the catalog answers nobody.
     """
     service = f"twstock.{GROUP_METHODS[group].heartbeat.service}"
 

@@ -1,4 +1,4 @@
-"""What a member's log tells of its life in the group: one line for each change of state.
+"""What a member logs about its life in the group: one line for each change of state.
 
 Compared with the last look at every tick, so that no code that decides has to remember to log.
 """

@@ -1,8 +1,8 @@
 """The applied state on disk: SQLite, one connection, in one thread.
 
-SQLite is never the only copy of a promise: the log is, and this file can be rebuilt from it.
-So it runs with ``synchronous=NORMAL``; the applied index is in the same transaction as the
-rows that it speaks of. One connection per file, always (SQLite's WAL-reset defect, fixed in
+SQLite never has the only copy of a promise: the log has it, and this file can be rebuilt from
+that. So it runs with ``synchronous=NORMAL``; the applied index is in the same transaction as
+the rows that it speaks of. One connection per file, always (SQLite's WAL-reset defect, fixed in
 3.51.3, needs two).
 """
 
@@ -26,15 +26,15 @@ T = TypeVar("T")
 FULL_PAUSE_S = 1.0
 """How long to wait between two tries to save on a full disk: each takes all that waits."""
 SAVE_EVERY_S = 0.1
-"""How much time is saved in one transaction. Nobody waits for it: after a crash the log has what
-is missing, and each transaction costs as much as saving ten orders."""
+"""How often what was applied is saved at most. Nobody waits for it: after a crash the log has
+what is missing, and each transaction costs as much as saving ten orders."""
 _MAY_BE_FULL = frozenset(
     {sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP}
 )
-"""As what SQLite reports a quota that is used up, and a full disk when its shared memory has to
-grow. A failed flush is not among them: nothing is tried again after one."""
+"""How SQLite reports a quota that is used up, and a full disk when its shared memory has to grow.
+A failed flush is not among them: nothing is tried again after one."""
 _PRIMARY_CODE = 0xFF
-"""The bits of an extended result code that say of which kind it is."""
+"""The bits of an extended result code that hold the primary one."""
 _MAY_PASS = frozenset(
     {
         sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY,
@@ -158,7 +158,7 @@ class Database:
         return in_thread(self._threads, self._deliver, lambda: self._asked(query))
 
     def _asked(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """In the thread. Nobody is told anything of a damaged file: the process ends."""
+        """In the thread. Nobody is told what a damaged file says: the process ends."""
         try:
             return query(self.connection)
         except (sqlite3.Error, CorruptTables) as error:
@@ -175,8 +175,8 @@ class Database:
             connection.close()
 
     async def stop(self) -> None:
-        """Save what waits, once, and close the file, in its thread. An error is logged and no
-        more: the log has everything, and the stop has to go on.
+        """Save what waits, once, and close the file, in its thread. An error is only
+        logged: the log has everything, and the stop has to go on.
         """
         for step in (self._settled, self._save_the_rest, self.close):
             try:
@@ -185,7 +185,7 @@ class Database:
                 self._log.failure("cannot close {path} in order", path=str(self._path))
 
     def _settled(self) -> None:
-        """In the thread: what was under way is over, and the reactor is told before this is."""
+        """In the thread: what was under way is over, and the reactor hears of that first."""
 
     def _save_the_rest(self) -> None:
         """In the thread, with nothing under way. A disk that was full a moment ago still is."""
@@ -274,8 +274,8 @@ class Database:
 @contextmanager
 def _translating_errors(path: Path) -> Iterator[None]:
     """Say which file cannot be read, and advise to delete it only if it is damaged: what a full
-    or failing disk refuses now says nothing about what the file holds. Anything else is damage: of
-    a wrong bit in the schema SQLite says that a statement is wrong.
+    or failing disk refuses now says nothing about what the file holds. Anything else is damage:
+    SQLite reports a wrong bit in the schema as an error in a statement.
     """
     try:
         yield
@@ -289,8 +289,8 @@ def _translating_errors(path: Path) -> Iterator[None]:
 
 
 def _is_damage(error: Exception) -> bool:
-    """Whether the file is damaged. SQLite finds some of it, and whoever checks a row; Python finds
-    texts that are no UTF-8, without a code of SQLite's.
+    """Whether the file is damaged. SQLite finds some of that, and so do the checks of rows; Python
+    finds texts that are not valid UTF-8, without a code of SQLite's.
     """
     if isinstance(error, CorruptTables):
         return True

@@ -50,7 +50,7 @@ class Files:
         return os.pwrite(fd, content, offset)
 
     def fdatasync(self, fd: int) -> None:
-        """Flush a file of which no metadata changed that matters."""
+        """Flush a file whose metadata has not changed in a way that matters."""
         os.fdatasync(fd)
 
     def fsync(self, fd: int) -> None:
@@ -104,15 +104,15 @@ def is_full(problem: OSError) -> bool:
 
 def has_no_room(path: Path, files: Files | None = None) -> bool:
     """Tell whether writing in the directory ``path`` fails, and only for want of space: what SQLite
-    calls an I/O error may be a quota that is used up. A file of one step of zeros comes and goes,
-    which is more than a little space that is left over.
+    calls an I/O error may be a quota that is used up. It makes and removes a file of one step of
+    zeros, which is more than fits into a little space that is left over.
     """
     files, probe = files or Files(), path / PROBE
     try:
         fd = files.open(probe, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             done = 0
-            while done < len(ZEROS):  # the rest of a short write tells why it was short
+            while done < len(ZEROS):  # writing the rest tells why a write was short
                 done += files.pwrite(fd, ZEROS[done:], done)
             files.fsync(fd)
         finally:
@@ -250,7 +250,7 @@ class Directory:
         self.publish(name + UNFINISHED, name)
 
     def make_optional(self, name: str, content: bytes) -> bool:
-        """Make a file that others can do without, if there is space; tell whether there was."""
+        """Make a file that nothing depends on, if there is space; tell whether there was."""
         unfinished = name + UNFINISHED
         try:
             fd = self.open_file(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC)

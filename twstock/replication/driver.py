@@ -31,12 +31,12 @@ from twstock.rpc.calls import Envelope, Peer
 from twstock.tally import SIZES, Histogram
 
 DIGESTS_MAX = 4096
-"""Of how many applied indices the digest is remembered, to compare it with the leader's."""
+"""For how many applied indices the digest is remembered, to be compared with the leader's."""
 
 TERMS_AHEAD_MAX = 2**32
-"""How far the term of a message may be above the own one. Elections ten times a second would
-take thirteen years for it; a wrong number that is believed is kept by all members for good, and
-near the largest that a message can carry it ends them at every election, restarted or not."""
+"""How far the term of a message may be above one's own. Ten elections a second would take
+thirteen years to get there. A wrong number, once believed, is kept by all members for good; near
+the largest that a message can carry, it ends them at every election, restarted or not."""
 
 
 class Driver:
@@ -241,7 +241,7 @@ class Driver:
     # --- leading -----------------------------------------------------------------------------
 
     def _count_campaign(self, promise: HardState | None) -> None:
-        """A vote for itself in a new term is a campaign; in a group of one, too."""
+        """A vote for itself in a new term is a campaign, also in a group of one."""
         if promise is None or promise.vote != self._me.id or promise.term <= self._campaign_term:
             return
         self._campaign_term = promise.term

@@ -8,7 +8,7 @@ from twstock.errors import TwstockError
 
 
 class LeadingMember(Protocol):
-    """A member of a group, as whoever answers for the group stands on it."""
+    """A member of a group, as the tier sees it that answers for the group."""
 
     machine: Any
     """The tier's state machine, None before it is loaded."""

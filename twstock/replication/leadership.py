@@ -63,9 +63,9 @@ class Leadership:
             self.followers[reply.source].answered(reply, now)
 
     def quorum_index(self, durable_index: int) -> int:
-        """Up to where a majority has the log on disk; ``durable_index`` is the own disk's.
+        """Up to where a majority has the log on disk; ``durable_index`` is for this replica's disk.
 
-        The own one counts only what its disk has, like any other (thesis 10.2.1; etcd 14370).
+        It counts itself only with what its disk has, like any other (thesis 10.2.1; etcd 14370).
         """
         held = [durable_index, *(progress.match for progress in self.followers.values())]
         return sorted(held, reverse=True)[self._membership.majority - 1]
@@ -160,7 +160,7 @@ class Leadership:
         return None
 
     def _preferred(self, guard: FlapGuard, now: float) -> int:
-        """The highest id above the own one that should lead instead; 0 if none should, or as
+        """The highest id above its own that should lead instead; 0 if none should, or as
         long as this leader has not settled what it found in the log.
         """
         if self._watermarks.commit < self.first_index:

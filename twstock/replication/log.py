@@ -12,8 +12,8 @@ from twstock.errors import BrokenInvariant
 from twstock.replication.messages import Entry, EntryKind
 
 WINDOW_BYTES = 8 * 1024 * 1024
-"""How much memory entries may take that could be read back as well: some 25,000 of 150 bytes,
-so that a follower which is a little behind costs the disk nothing."""
+"""How much memory may go to entries that could also be read back: some 25,000 of 150 bytes, so
+that a follower which is a little behind costs the disk nothing."""
 
 ENTRY_MEMORY_BYTES = 160
 """About what an entry takes in memory besides its payload."""

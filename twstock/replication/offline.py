@@ -143,7 +143,7 @@ class AppliedState:
             raise StorageError(f"{self.path}: {self._database.backlog} entries are not saved")
 
     def copy(self, directory: Path) -> None:
-        """Another member is in the same state."""
+        """Give another member the same state."""
         self.save()
         shutil.copyfile(self.path, directory / APPLIED)
 

@@ -1,4 +1,4 @@
-"""What peers ask of a member that takes part: who may ask, and what is looked at first."""
+"""What peers ask of a member that takes part: who may ask, and what is checked first."""
 
 from collections.abc import Mapping
 from dataclasses import replace

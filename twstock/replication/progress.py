@@ -1,4 +1,4 @@
-"""What a leader knows of one follower, and what it has under way to it."""
+"""What a leader knows of one follower, and what is on its way there."""
 
 from collections import deque
 from dataclasses import dataclass

@@ -59,7 +59,7 @@ class Promise:
     """Everything that a member must never forget, except its log.
 
     ``origin`` is the incarnation with which the directory was made, ``incarnation`` the
-    present one: they differ once a member may be healed. ``sequence`` counts promises.
+    present one; nothing changes it yet. ``sequence`` counts promises.
     """
 
     owner: Owner
@@ -86,7 +86,7 @@ class Mark:
 class Meta:
     """What ``meta`` holds.
 
-    ``slot`` is where the newest promise stands; ``in_both``: the other slot has it, too.
+    ``slot`` is where the newest promise stands; ``in_both``: the other slot has it as well.
     ``mark_damaged``: no mark can be read although one was written.
     """
 

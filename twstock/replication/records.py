@@ -115,7 +115,7 @@ class SegmentHeader:
 
 
 class Place(NamedTuple):
-    """From byte ``offset`` on stand the entries from index ``first`` on, of ``term``."""
+    """The entries from index ``first`` on, of ``term``, begin at byte ``offset``."""
 
     first: int
     offset: int
@@ -124,8 +124,8 @@ class Place(NamedTuple):
 
 class Batch(NamedTuple):
     """What one write left in a segment, from byte ``start`` to ``end``: where its entries
-    stand and the index of the last. ``gap`` is that of an entry that does not follow the one
-    before it in the batch; 0: all do.
+    stand and the index of the last. ``gap`` is the index of an entry that does not follow the
+    one before it in the batch; 0: there is none.
     """
 
     start: int
@@ -141,7 +141,7 @@ class Content:
     """What a segment's bytes hold: good batches up to ``end``, and what follows them.
 
     ``damaged``: not only zeros follow. ``later``: the last marker of a batch that was
-    written after the damaged one, so the damage is no torn write. ``chain_broken``: a batch
+    written after the damaged one, so this is not a torn write. ``chain_broken``: a batch
     is whole and yet not the successor of the one before it.
     """
 
@@ -204,8 +204,8 @@ def decode_run(content: bytes, index: int, term: int, first: int, stop: int, roo
 
     It ends before index ``stop``, when payloads exceed ``room``, and at the first frame that
     is not whole or not the entry that has to be there, by index, term and checksum. Entries
-    before ``first`` are passed by, markers by their size: a scan looks at no marker's length
-    either, only its chain hash counts.
+    before ``first`` are skipped, and so are markers, by their fixed size: a scan does not look at
+    a marker's length either, only its chain hash counts.
     """
     entries: list[Entry] = []
     size, offset = len(content), 0
@@ -311,7 +311,7 @@ def used_end(content: bytes, start: int) -> int:
 def _read_batch(content: bytes, start: int, chain: bytes) -> Batch | None:
     """Return the batch at ``start`` if it is intact and follows ``chain``.
 
-    The chain hash covers all that matters, so the checksums need no look here; nor are the
+    The chain hash covers all that matters, so the checksums are not looked at here; nor are the
     entries made, for most of them stay on disk. Both shorten the scan of a long log.
     """
     places: list[Place] = []
@@ -352,7 +352,7 @@ def _is_whole(content: bytes, start: int, salt: int) -> bool:
 
 
 def _read_end(content: bytes, offset: int, salt: int) -> BatchEnd | None:
-    """Return the marker at ``offset``, None if there is none of this segment."""
+    """Return the marker at ``offset``, None if no marker of this segment is there."""
     if offset + END_BYTES > len(content):
         return None
     length, crc, frame, found, *rest = _END_FRAME.unpack_from(content, offset)

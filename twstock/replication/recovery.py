@@ -266,8 +266,8 @@ class _Found:
         return self._lost(reason, segment.name, 0, len(segment.content), lost_to)
 
     def _lost(self, reason: str, name: str, first: int, end: int, lost_to: int) -> Damage:
-        """Name what is lost: entries after the last good one, or below, when the highest index
-        known of is lower, because the lost batch replaced what stood there.
+        """Name what is lost: entries after the last good one, or earlier ones, when the highest
+        index known of is lower, because the lost batch replaced what stood there.
         """
         if self.mark is not None and not self.mark_found:
             lost_to = max(lost_to, self.mark.last_index)

@@ -9,8 +9,8 @@ on its own disk.)
 
 - A committed entry is on a majority, so at least one of the others has it, and then so has the one
   whose log is the most up to date (Raft section 5.4: leader completeness, and log matching).
-- No term in which it voted for another is higher than the highest of theirs; its vote of that
-  term is spent, and it votes in newer ones alone.
+- No term in which it voted for another is higher than the highest of theirs; its vote in that
+  term is taken as given, and it votes only in newer ones.
 
 What it never promised it need not have: it catches up like any member that was down.
 """
@@ -51,13 +51,13 @@ class Kept(NamedTuple):
 
 
 def most_up_to_date(others: Sequence[Kept]) -> int:
-    """The place of the one whose log the lost member goes on with."""
+    """The position of the one whose log the lost member continues."""
     ends = [(kept.last_term, kept.last_index) for kept in others]
     return ends.index(max(ends))
 
 
 def promised(member: int, others: Sequence[Kept]) -> HardState:
-    """The term that the lost member may have reached, with its vote spent: on nobody else."""
+    """The term that the lost member may have reached, with its vote given to itself alone."""
     return HardState(max(kept.state.term for kept in others), member)
 
 
@@ -161,7 +161,7 @@ def _opened(cluster: Cluster, group: str, path: Path) -> Iterator[_Source]:
 def _incarnations(
     cluster: Cluster, group: str, member: int, found: Sequence[_Source]
 ) -> dict[int, int]:
-    """Those of all members, about which all others have to agree."""
+    """Those of all members; the others have to agree on the lost one's."""
     others = {replica.id for replica in cluster.replicas(group)} - {member}
     given = [source.promise.owner.member_id for source in found]
     if not others or sorted(given) != sorted(others):

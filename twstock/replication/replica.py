@@ -34,8 +34,8 @@ class Replica(Standing):
     """
 
     def set_digest(self, applied: int, digest: bytes) -> None:
-        """The state machine has applied so much and its state has this digest: appends carry
-        both from now on.
+        """The state machine has applied entries up to ``applied``, and its state has this digest:
+        appends carry both from now on.
         """
         self._watermarks.applied, self._watermarks.digest = applied, digest
 
@@ -106,9 +106,7 @@ class Replica(Standing):
         return self._ready()
 
     def resign(self, now: float) -> Ready:
-        """Stop leading, in the same term: a newer leader exists somewhere, or the own disk
-        hangs.
-        """
+        """Stop leading, in the same term: a newer leader exists somewhere, or its disk hangs."""
         if self._lead is not None:
             self._follow(self._term, 0, now)
         return self._ready()
@@ -165,7 +163,7 @@ class Replica(Standing):
             self._vote = request.source
             self._writes.state_changed()
             self._timer.reset(now)
-        # The own term in a refusal lets a candidate with an older one catch up (etcd 10355).
+        # Its own term in a refusal lets a candidate with an older one catch up (etcd 10355).
         term = request.term if granted else self._term
         own, peer = self._membership.id, request.source
         self._outbox.append(VoteReply(own, peer, term, granted, request.pre_vote, request.sequence))
@@ -205,8 +203,8 @@ class Replica(Standing):
         settled = pulled.entries[: max(0, pulled.commit - pulled.prev_index)]
         if not settled or not self._log.matches(pulled.prev_index, pulled.prev_term):
             return
-        # Whoever knew that these are committed had reached the term of the leader that did
-        # it. So must this replica, or an older leader could still replace them.
+        # Whoever knew that these are committed had reached the term of the leader that committed
+        # them. So must this replica, or an older leader could still replace them.
         term = max(pulled.term, settled[-1].term)
         if term > self._term:
             self._follow(term, 0, now)
@@ -218,7 +216,7 @@ class Replica(Standing):
     # Terms and elections.
 
     def _follow(self, term: int, leader_id: int, now: float) -> None:
-        """Be a follower in ``term``; who led until now stays loyal to the leases it gave."""
+        """Be a follower in ``term``; whoever led until now stays loyal to the leases it gave."""
         if self._lead is not None:
             self._timer.heard(self._membership.id, min(self._lead.contact_at, now))
             self._timer.reset(now)
@@ -242,7 +240,7 @@ class Replica(Standing):
             )
             for peer in self._membership.peers
         )
-        if pre_vote:  # the own vote proper counts when it is on disk
+        if pre_vote:  # its vote proper counts once it is on disk
             ballot.votes.add(own)
             self._count(ballot, now)
 
@@ -275,7 +273,7 @@ class Replica(Standing):
         if lead.is_out_of_touch(now):
             return self._follow(self._term, 0, now)
         index = lead.quorum_index(self._writes.durable_index)
-        # Only an entry of the own term settles those before it (Raft section 5.4.2, figure 8).
+        # Only an entry of its own term settles those before it (Raft section 5.4.2, figure 8).
         if index > self.commit and self._log.term_at(index) == self._term:
             self._learn_commit(index)
         if transfer := lead.give_way(self._flap_guard, now):

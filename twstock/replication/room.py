@@ -1,8 +1,8 @@
 """Room in the log and in messages: what a write takes, and what commands leave for elections.
 
 A full disk refuses commands and nothing else. A write that finds no room ends the process, and an
-entry that no message can bring to the others stops the group for good, so whether entries fit is
-asked of their own size before they are stepped or proposed.
+entry that no message can bring to the others stops the group for good, so entries are measured
+before they are stepped or proposed.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def written_bytes(entries: Sequence[Entry]) -> int:
 
 
 def command_bytes(payload_bytes: int, entries: int = 1) -> int:
-    """As ``written_bytes``, from the size of all payloads and the number of entries; 0 for none."""
+    """The same, from the size of all payloads and the number of entries; 0 for none."""
     return payload_bytes + entries * ENTRY_OVERHEAD_BYTES + END_BYTES if entries else 0
 
 

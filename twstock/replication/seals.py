@@ -25,7 +25,7 @@ _DIGEST_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """What is in a segment that is written no more.
+    """What is in a segment that is no longer written to.
 
     ``end`` is where its last batch ends, ``checksum`` the CRC-32 of all bytes before that,
     ``places`` tells where its entries stand.

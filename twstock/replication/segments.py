@@ -50,7 +50,7 @@ class Spare(NamedTuple):
 
 class Spares:
     """Segments made ahead: filled with zeros, because a flush of a block that was never
-    written has to change metadata (``posix_fallocate`` would leave it at that).
+    written has to change metadata (``posix_fallocate`` alone writes nothing).
     """
 
     def __init__(self, directory: Directory, segment_bytes: int, wanted: int) -> None:
@@ -65,8 +65,8 @@ class Spares:
     def adopt(self) -> None:
         """Take over the spares of an earlier process; remove what is unfinished or was used.
 
-        A spare is all zeros unless a crash came before its renaming to a segment. Adopting
-        needs no space, so a restart on a full disk does not lose the room there was.
+        A spare is all zeros unless a crash came when it was about to be renamed to a segment.
+        Adopting needs no space, so a restart on a full disk does not lose the room there was.
         """
         self._ready, self._making, self._number = [], None, 0
         for name in self._directory.names():
@@ -179,7 +179,7 @@ class LogFile:
 
     A new segment appears with its header and its first batch in it, both durable before it
     gets its name; so a segment without an intact header never comes from a crash. The one
-    before is then sealed, which is no condition for anything.
+    before is then sealed, but nothing depends on that.
     """
 
     def __init__(
@@ -256,7 +256,7 @@ class LogFile:
     def append(self, entries: Sequence[Entry], frames: bytes, spare: Spare | None) -> bool:
         """Write a batch, ``entries`` as ``frames``; durable on return.
 
-        Tells whether the log grew into another megabyte or segment: then ``seal``, too.
+        Tells whether the log grew into another megabyte or segment: if so, call ``seal``.
         """
         before = self._position
         first, last = min([entry.index for entry in entries]), entries[-1].index
@@ -280,7 +280,7 @@ class LogFile:
 
     def seal(self) -> None:
         """Seal the segments that have a successor and no good seal. Without space they stay
-        without: the next start scans them, and tries again.
+        unsealed: the next start scans them, and tries again.
         """
         unsealed, self._unsealed = self._unsealed, []
         for seal in unsealed:

@@ -14,7 +14,7 @@ from twstock.replication.writes import Writes
 
 
 class Role(Enum):
-    """What a replica is in its term; who only asks for pre-votes is a candidate too."""
+    """What a replica is in its term; one that only asks for pre-votes is a candidate."""
 
     FOLLOWER = "follower"
     CANDIDATE = "candidate"
@@ -118,12 +118,14 @@ class Standing:
         return self._lead.heir(now) if self._lead is not None else 0
 
     def matched(self, peer: int) -> int:
-        """Up to where ``peer`` is known to have the log on disk; 0 if this is no leader."""
+        """Up to where ``peer`` is known to have the log on disk; 0 if this is not the leader."""
         progress = self._lead.followers.get(peer) if self._lead is not None else None
         return progress.match if progress is not None else 0
 
     def silent_s(self, peer: int, now: float) -> float:
-        """For how long ``peer`` has not answered this leader; inf: never, or this is none."""
+        """For how long ``peer`` has not answered this leader; inf: it never has, or this does not
+        lead.
+        """
         progress = self._lead.followers.get(peer) if self._lead is not None else None
         return progress.silent_s(now) if progress is not None else inf
 

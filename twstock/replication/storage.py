@@ -182,7 +182,7 @@ class FileStorage:
 
     ``segment_bytes`` is the size of a segment, ``spares`` how many are made ahead,
     ``random_incarnation`` gives 63 random bits, ``files`` the system calls. ``window_bytes``
-    is how much memory entries may take that could be read from the disk as well.
+    is how much memory may go to entries that could also be read from the disk.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a tier brings to its group's member: a state machine, tables for it, and who serves."""
+"""What a tier brings to its group's member: a state machine, its tables, and what serves."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -43,10 +43,10 @@ class Tables(Protocol):
 
 
 class Tier(Protocol):
-    """Who serves while the member leads."""
+    """What serves while the member leads."""
 
     def begin(self, term: int) -> None:
         """The member leads ``term`` and has applied all that any earlier leader acknowledged."""
 
     def end(self) -> None:
-        """It leads that term no more."""
+        """It no longer leads that term."""

@@ -119,7 +119,7 @@ class GrpcTransport:
         def knocked(success: bool, result: Any) -> None:
             self._deliver(answer.callback if success else answer.errback, result)
 
-        # Whoever wants to know answers a call with such a deadline: leave half of it for that.
+        # Whoever asks has a call with such a deadline to answer: leave half of it for that.
         self._threads.callInThreadWithCallback(
             knocked, _refuses, self._addresses[peer], self._limits.control_deadline_s / 2
         )
@@ -143,12 +143,12 @@ class GrpcTransport:
 
 
 def _refuses(address: Address, timeout_s: float) -> bool:
-    """In a thread: whether a connection to the address is refused, to all that its name means."""
+    """In a thread: whether connections are refused by all that the address names."""
     try:
         socket.create_connection((address.host, address.port), timeout_s, all_errors=True).close()
     except ExceptionGroup as group:
         return all(isinstance(error, ConnectionRefusedError) for error in group.exceptions)
-    except OSError:  # the name means nothing now
+    except OSError:  # the name does not resolve now
         return False
     return False
 
