@@ -20,12 +20,12 @@ from typing import Any, ClassVar, TextIO
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ReactorNotRunning
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 
 from twstock.catalog.seed import read_seed
-from twstock.clocks import use_boottime
+from twstock.clocks import pause, use_boottime
 from twstock.config import Address, Cluster, Limits
 from twstock.durable import flush_path
 from twstock.errors import ConfigError, TwstockError
@@ -236,7 +236,7 @@ class LocalCluster(Service):
             while (reason := why_taken(address)) is not None:
                 if self.reactor.seconds() > deadline:
                     raise TwstockError(f"{owner} cannot listen on {address}: {reason}")
-                await deferLater(self.reactor, POLL_S)
+                await pause(self.reactor, POLL_S)
 
     async def _await_members(self, cluster: Cluster) -> None:
         told = self.reactor.seconds()
@@ -244,7 +244,7 @@ class LocalCluster(Service):
             if self.reactor.seconds() - told > TELL_EVERY_S:
                 told = self.reactor.seconds()
                 self._tell(f"still waiting for {', '.join(missing)}")
-            await deferLater(self.reactor, POLL_S)
+            await pause(self.reactor, POLL_S)
 
     async def _missing(self, cluster: Cluster) -> list[str]:
         """What keeps the cluster from being ready, as its front-ends tell, but for members that

@@ -5,11 +5,10 @@ from math import inf
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from twstock import origin
-from twstock.clocks import Clock
+from twstock.clocks import Clock, pause
 from twstock.config import Limits
 from twstock.errors import (
     DiskFull,
@@ -293,7 +292,7 @@ class Leading:
             try:
                 await self._market.await_published(question.versions)
             except TwstockError:
-                await deferLater(self._clock, self._limits.retry_s)  # type: ignore[arg-type]
+                await pause(self._clock, self._limits.retry_s)
                 continue
             if not self._ended:
                 if self._reception.published(question):

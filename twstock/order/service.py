@@ -6,10 +6,9 @@ from math import inf
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from twstock.clocks import Clock
+from twstock.clocks import Clock, pause
 from twstock.config import Limits
 from twstock.errors import InvalidRequest, TwstockError, Unavailable
 from twstock.market import (
@@ -254,7 +253,7 @@ class OrderService:
             after = older.through
             read = partial(tables.keys_after, after=after, limit=KEYS_PAGE)
             older.learn(after, await self._database.read(read))
-            await deferLater(self._clock, KEYS_PAUSE_S)  # type: ignore[arg-type]
+            await pause(self._clock, KEYS_PAUSE_S)
         self._reading_keys = False
 
     def end(self) -> None:
