@@ -11,10 +11,10 @@ from twisted.internet.task import Clock
 
 from tests.feed_fixture import NAMES, Client, FrontEnd, Market, Wire, error_of, unchunked
 from tests.sse import Reader
+from twstock.web.channel import WRITE_STALLED_S
 from twstock.web.feed import RETRY_MS, Counters
 from twstock.web.leader import Leader
 from twstock.web.rhythm import SHARE
-from twstock.web.site import WRITE_STALLED_S
 from twstock.web.tail import REST_FACTOR, SLICE_WRITES_MIN
 
 QUOTED = "?names=a%2Cb%26c%3D%C3%BC+%2B%25"

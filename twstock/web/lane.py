@@ -2,7 +2,7 @@
 
 Only a complete, well-formed request of a kind that is known here (``recognition``), alone on an
 idle connection (``lanechannel``), takes it. Everything else, and everything that the lane is not
-sure about, goes the ordinary way (``site``, then Klein) and gets the same answer there: the lane
+sure about, goes the ordinary way (``channel``, then Klein) and gets the same answer there: the lane
 never refuses anything. What it takes a request for is what the ordinary way takes it for, byte
 by byte, because it admits only header fields that mean nothing to either, and one spelling of the
 rest.

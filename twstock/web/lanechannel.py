@@ -2,7 +2,7 @@
 request of them.
 
 Only what is alone on an idle connection is shown to the lane. Everything else, and everything
-that the lane is not sure about, goes the ordinary way (``site``, then Klein) and gets the same
+that the lane is not sure about, goes the ordinary way (``channel``, then Klein) and gets the same
 answer there.
 """
 
@@ -13,9 +13,9 @@ from twisted.python.failure import Failure
 
 from twstock.config import Limits
 from twstock.web.answers import CLOSE, Answer
+from twstock.web.channel import ApiChannel
 from twstock.web.lane import COMING, Lane
 from twstock.web.poll import write_now
-from twstock.web.site import ApiChannel
 
 _HELD_BYTES_MAX = 16 * 1024
 
@@ -71,7 +71,7 @@ class LaneChannel(ApiChannel):
             self.requests
             or self._buffer
             or self._arriving
-            or self._refused
+            or self._is_ending
             or self._waitingForTransport
             or self.site.draining
             or self.transport.disconnecting

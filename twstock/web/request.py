@@ -29,7 +29,7 @@ class ApiRequest(server.Request):
     ``request_id`` is the name that it has in its answer and in the log.
     """
 
-    channel: Any  # the ApiChannel (module site) that it came on
+    channel: Any  # the ApiChannel (module channel) that it came on
     content: BytesIO
     request_id = b""
     traffic = OTHER
