@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -71,7 +71,9 @@ class Wire(StringTransport):
 class Server:
     """A site on a fake clock, whose one resource echoes."""
 
-    def __init__(self, limits: Limits = LIMITS) -> None:
+    def __init__(
+        self, limits: Limits = LIMITS, larger_bodies: Mapping[bytes, int] | None = None
+    ) -> None:
         self.clock = Clock()
         self.held: list[Deferred[Answer]] = []
         app = new_app()
@@ -80,7 +82,8 @@ class Server:
             add_route(app, "/held", method, self.hold)
         add_route(app, "/", "GET", self.echo)
         add_route(app, "/broken", "GET", lambda _: 1 / 0)  # type: ignore[arg-type, return-value]
-        self.site = ApiSite(app.resource(), self.clock, limits, limits.body_bytes_max)
+        usual, larger = limits.body_bytes_max, larger_bodies
+        self.site = ApiSite(app.resource(), self.clock, limits, usual, larger_bodies=larger)
 
     def echo(self, request: Request) -> Answer:
         """Answers what it got."""
@@ -322,8 +325,8 @@ def large(server: Server, length: int) -> Connection:
 
 def test_a_path_may_take_larger_bodies() -> None:
     """That path alone, up to its own limit, and not too many of them at once."""
-    server = Server(Limits(body_bytes_max=10, batches_max=2, connections_max=9))
-    server.site.larger_bodies = {b"/echo": 20}
+    limits = Limits(body_bytes_max=10, batches_max=2, connections_max=9)
+    server = Server(limits, {b"/echo": 20})
     refused(large(server, 21), 413)
     clients = [large(server, 11) for _ in range(2)]
     busy = large(server, 11)
@@ -346,8 +349,7 @@ def test_a_path_may_take_larger_bodies() -> None:
 @pytest.mark.parametrize("target", [b"/echo", b"http://h/echo?y"])
 def test_a_larger_body_may_come_in_chunks(target: bytes) -> None:
     """Nobody says how large it will be: it counts as a large one."""
-    server = Server(Limits(body_bytes_max=10))
-    server.site.larger_bodies = {b"/echo": 20}
+    server = Server(Limits(body_bytes_max=10), {b"/echo": 20})
     client = server.connect()
     head = b"POST " + target + b" HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
     client.send(head + b"14\r\n" + b"x" * 20 + b"\r\n")

@@ -132,8 +132,9 @@ class FrontEnd(Service):
         internal = self._site(Internal(cache, roster.own_row).app(), BODY_BYTES_MAX)
         self._internal = self._listen(internal, self._front.internal), internal
         routes = described((api, batches, feed, admin, history, metrics, Console(load())))
-        public = self._site(mount(routes), self._limits.body_bytes_max)
-        public.larger_bodies, public.traffic = larger_bodies(routes), traffic
+        public = self._site(
+            mount(routes), self._limits.body_bytes_max, larger_bodies(routes), traffic
+        )
         self._public = self._open(public), public
         Poll(self._reactor).serve(self._public[0])
         lane = Lane(api, public.date, public.ids, self._limits, traffic)
@@ -224,10 +225,22 @@ class FrontEnd(Service):
         asked = Deferred.fromCoroutine(get()).addTimeout(ROW_DEADLINE_S, self._reactor)
         return asked.addErrback(_unavailable, url)
 
-    def _site(self, app: Klein, body_bytes_max: int) -> ApiSite:
-        site = ApiSite(app.resource(), self._reactor, self._limits, body_bytes_max)
-        site.ids = RequestIds(f"{self._front.id}-{secrets.token_hex(4)}-")
-        return site
+    def _site(
+        self,
+        app: Klein,
+        body_bytes_max: int,
+        larger: Mapping[bytes, int] | None = None,
+        traffic: Traffic | None = None,
+    ) -> ApiSite:
+        return ApiSite(
+            app.resource(),
+            self._reactor,
+            self._limits,
+            body_bytes_max,
+            larger_bodies=larger,
+            traffic=traffic,
+            ids=RequestIds(f"{self._front.id}-{secrets.token_hex(4)}-"),
+        )
 
     def _open(self, site: ApiSite) -> Any:
         """Serve the public on a socket that was passed, or else on one of our own."""

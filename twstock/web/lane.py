@@ -63,7 +63,8 @@ class Lane:
     """Answers hot requests. ``date`` gives the Date header's value, ``ids`` the id of a
     request that has none.
 
-    ``counted_in`` is where the request that was answered last is counted.
+    ``counted_in`` is where the request that was answered last is counted. ``take`` leaves it
+    there because returning it beside the answer was measured to cost 25 ns more a request.
     """
 
     def __init__(

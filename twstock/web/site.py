@@ -18,12 +18,25 @@ from twstock.web.traffic import Traffic
 
 
 class ApiSite(server.Site):
-    """The connections of one listener; no access log. ``traffic`` counts what was answered."""
+    """The connections of one listener; no access log. ``larger_bodies`` has the paths where a body
+    may have more than ``body_bytes_max`` bytes, and how many; ``traffic`` counts what was answered;
+    ``ids`` names the requests that came without a name.
+
+    ``make_channel`` may be replaced before the first connection, by what needs the site itself.
+    """
 
     noisy = False
 
     def __init__(
-        self, resource: IResource, clock: Clock, limits: Limits, body_bytes_max: int
+        self,
+        resource: IResource,
+        clock: Clock,
+        limits: Limits,
+        body_bytes_max: int,
+        *,
+        larger_bodies: Mapping[bytes, int] | None = None,
+        traffic: Traffic | None = None,
+        ids: RequestIds | None = None,
     ) -> None:
         super().__init__(
             resource,
@@ -34,10 +47,9 @@ class ApiSite(server.Site):
         )
         self.body_bytes_max = body_bytes_max
         self.draining = False
-        self.traffic = Traffic()
-        self.ids = RequestIds()
-        self.larger_bodies: Mapping[bytes, int] = {}
-        """By path: where a body may have more than ``body_bytes_max`` bytes."""
+        self.larger_bodies = larger_bodies or {}
+        self.traffic = traffic or Traffic()
+        self.ids = ids or RequestIds()
         self.large_bodies: set[ApiChannel] = set()
         self.channels: set[ApiChannel] = set()
         self._limits = limits
