@@ -59,7 +59,7 @@ def hit_rate(demand: str, size: int, requests: int = REQUESTS, stocks: int = STO
 
 def _look(cache: Cache, name: str) -> bool:
     """A look-up as the front-end does it; tells whether it was a hit."""
-    if cache.lookup(name, 1.0) is not None:
+    if cache.hit(name, 1.0) is not None:
         return True
     cache.fill(cache.ticket(1.0), Stock(name, 1599, 100, 0, 0))
     return False

@@ -1467,7 +1467,7 @@ MUTANTS = (
         ("tests/test_lookups.py",),
     ),
     Mutant(
-        "a miss of the lane is not counted",
+        "a miss is not counted",
         WEB + "api.py",
         "        self._cache.missed()\n",
         "",

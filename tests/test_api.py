@@ -24,6 +24,7 @@ from twstock.web.internal import Internal
 from twstock.web.leader import LeaderWatch
 from twstock.web.orders import Tell
 from twstock.web.roster import Roster
+from twstock.web.routes import mount
 
 TRADE = Trade(1, Order("k", "GOOGL", Side.BUY, 5), 1, 1599, 1234)
 GOOD = {"name": "GOOGL", "quantity": 5, "type": "buy"}
@@ -133,7 +134,7 @@ class Site:
             lambda: "made-key",
             Limits(),
         )
-        self.treq = StubTreq(resource or self.api.app().resource())
+        self.treq = StubTreq(resource or mount(self.api.routes()).resource())
 
     def ask(self, method: str, path: str, **rest: Any) -> Reply:
         """One request; every answer is JSON with a length."""
@@ -435,7 +436,7 @@ def test_orders_are_listed_in_pages(site: Site) -> None:
 def test_a_client_that_hangs_up_does_not_cancel_its_order(site: Site) -> None:
     """Klein cancels the handler; the order goes on, and is remembered as traded."""
     site.tiers.hold = True
-    agent = RequestTraversalAgent(site.api.app().resource())
+    agent = RequestTraversalAgent(mount(site.api.routes()).resource())
     request = agent.request(b"POST", b"http://localhost/orders", None, body_of(GOOD))
     request.addErrback(lambda _: None)
     agent.flush()

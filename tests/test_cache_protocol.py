@@ -25,7 +25,6 @@ from twstock.catalog.sessions import Snapshot as SessionsSnapshot
 from twstock.market import Stock
 from twstock.rpc.calls import Lease
 from twstock.web.cache import Cache
-from twstock.web.cache import Snapshot as CacheSnapshot
 
 V = TypeVar("V", bound=Hashable)
 NOW, LEASE_S, OVER = 1.0, 1.0, 0.0
@@ -221,6 +220,39 @@ class Catalogs:
         return self.snapshots.number(replace(snapshot, sessions=sessions))
 
 
+@dataclass(frozen=True, slots=True)
+class CacheSnapshot:
+    """All of a cache's state but its counters; ``stocks`` from the last used to the first."""
+
+    stocks: tuple[Stock, ...]
+    minimums: tuple[tuple[str, int], ...]
+    floor: int
+    generation: int
+    lease_until: float
+
+    @classmethod
+    def of(cls, cache: Cache) -> "CacheSnapshot":
+        """The state as a value."""
+        return cls(
+            tuple(stock for _, stock in cache._stocks.items()),
+            tuple(cache._minimums.items()),
+            cache._floor,
+            cache._generation,
+            cache._lease_until,
+        )
+
+    def restored(self, kind: type[Cache]) -> Cache:
+        """A cache of one stock in this state."""
+        made = kind(1)
+        for stock in reversed(self.stocks):
+            made._stocks[stock.name] = stock
+        made._minimums = dict(self.minimums)
+        made._floor = self.floor
+        made._generation = self.generation
+        made._lease_until = self.lease_until
+        return made
+
+
 class Caches:
     """The states of ``Cache`` and the steps between them, each computed once."""
 
@@ -232,10 +264,10 @@ class Caches:
         self.holds = cache(lambda number: self._at(number).holds_lease(NOW))
         self.ticket = cache(lambda number: self._at(number).ticket(NOW))
         self.changed = cache(self._changed)
-        self.start = self.snapshots.number(rules.cache(1).snapshot())
+        self.start = self.snapshots.number(CacheSnapshot.of(rules.cache(1)))
 
     def _at(self, number: int) -> Cache:
-        return self._rules.cache.restored(1, self.snapshots[number])
+        return self.snapshots[number].restored(self._rules.cache)
 
     def _step(self, number: int, method: str, *args: Any) -> tuple[int, int]:
         """Call a method; returns the new state and how often the cache was emptied by it.
@@ -247,13 +279,13 @@ class Caches:
             made.fill(args[0], stock(args[1]))
         else:
             getattr(made, method)(*args)
-        after = made.snapshot()
+        after = CacheSnapshot.of(made)
         until = NOW + LEASE_S if made.holds_lease(NOW) else OVER
         normal = replace(after, generation=0, lease_until=until)
         return self.snapshots.number(normal), after.generation
 
     def _shown(self, number: int) -> int:
-        found = self._at(number).lookup("A", NOW)
+        found = self._at(number).hit("A", NOW)
         return -1 if found is None else found.version
 
     def _changed(self, number: int, **fields: Any) -> int:
@@ -501,9 +533,9 @@ class NoMinimum(Cache):
 class ServesWithoutLease(Cache):
     """Shows what it has at any time."""
 
-    def lookup(self, name: str, now: float) -> Stock | None:
+    def hit(self, name: str, now: float) -> Stock | None:
         """Break the rule."""
-        return super().lookup(name, -1e9)
+        return super().hit(name, -1e9)
 
 
 class KeepsStocks(Cache):

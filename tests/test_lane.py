@@ -34,6 +34,7 @@ from twstock.web.lane import Lane
 from twstock.web.lanechannel import LaneChannel
 from twstock.web.poll import write_now
 from twstock.web.recognition import KEPT_BYTES_MAX, KEPT_MAX, Recognition
+from twstock.web.routes import mount
 from twstock.web.site import ApiSite
 
 HOST = b"Host: h\r\n"
@@ -102,7 +103,9 @@ class End:
         members = (self.tiers, self.tiers, self.tiers)
         limits = limits or Limits(body_bytes_max=200)
         api = Api(self.cache, *members, (1, "s"), lambda: 1.0, lambda: "made", limits)
-        site = self.site = ApiSite(api.app().resource(), self.clock, limits, limits.body_bytes_max)
+        site = self.site = ApiSite(
+            mount(api.routes()).resource(), self.clock, limits, limits.body_bytes_max
+        )
         lane = self.lane = CountingLane(api, site.date, site.ids, limits, site.traffic)
         if fast:
             site.make_channel = lambda: LaneChannel(limits, lane)

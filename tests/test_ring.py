@@ -82,8 +82,8 @@ def test_the_history_has_a_row_for_each_second() -> None:
     assert watched.rows() == []
     watched.cache.renew(0.0, 100.0, 1.0, True)
     watched.cache.fill(watched.cache.ticket(1.0), stock(0))
-    watched.cache.lookup("GOOGL", 1.0)
-    watched.cache.lookup("none", 1.0)
+    watched.cache.hit("GOOGL", 1.0)
+    watched.cache.missed()
     for route, status in ((LOOKUP, 200), (LOOKUP, 404), (TRADE, 200), (TRADE, 503), (OTHER, 503)):
         watched.traffic.of(route, status).observe(LATENCY_S[3])
     watched.lag_s = 0.25

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, Protocol
 
-from klein import Klein
 from pylru import lrucache
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -20,7 +19,7 @@ from twstock.web.answers import Answer, TellAnswer
 from twstock.web.cache import Cache
 from twstock.web.orders import Tell
 from twstock.web.respond import body, failed, segment
-from twstock.web.routes import Route, mount
+from twstock.web.routes import Route
 
 ORDERS_REMEMBERED = 10_000
 """How many answers to queries for orders a front-end keeps: a committed order never changes."""
@@ -88,10 +87,6 @@ class Api:
         self._limits = limits
         self._found = lrucache(ORDERS_REMEMBERED)
 
-    def app(self) -> Klein:
-        """The routes of this part alone."""
-        return mount(self.routes())
-
     def routes(self) -> tuple[Route, ...]:
         """What is served where."""
         return (
@@ -111,13 +106,12 @@ class Api:
 
     def stock(self, request: Request) -> "Answer | Deferred[Answer]":
         """``GET /stocks/NAME``: from the cache while the lease holds, else from the catalog."""
-        now = self._boottime()
         encoded = segment(request, 2)
         name = bodies.parse_name(encoded) if encoded is not None else ""
         if not name:
             return answers.NO_SUCH_STOCK
-        stock = self._cache.lookup(name, now)
-        return self._look_up(name, now) if stock is None else answers.stock_found(stock)
+        stock = self.hit(name)
+        return self.miss(name) if stock is None else answers.stock_found(stock)
 
     def hit(self, name: str) -> Stock | None:
         """A stock from the cache, counted as a hit; a miss is not counted."""
@@ -126,10 +120,7 @@ class Api:
     def miss(self, name: str) -> "Deferred[Answer]":
         """The catalog's answer for a stock that has just been no ``hit``."""
         self._cache.missed()
-        return self._look_up(name, self._boottime())
-
-    def _look_up(self, name: str, now: float) -> "Deferred[Answer]":
-        ticket = self._cache.ticket(now)
+        ticket = self._cache.ticket(self._boottime())
         # Who does not store the answer must not be waited for when the stock changes.
         session = (0, "") if ticket is None else self._session
         return self._catalog.lookup(Lookup(name, *session)).addCallback(self._looked_up, ticket)

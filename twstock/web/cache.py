@@ -39,17 +39,6 @@ class Counters:
     invalidations: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """All of a cache's state but its counters; ``stocks`` from the last used to the first."""
-
-    stocks: tuple[Stock, ...]
-    minimums: tuple[tuple[str, int], ...]
-    floor: int
-    generation: int
-    lease_until: float
-
-
 class Cache:
     """Up to ``size`` stocks; size 0 remembers nothing.
 
@@ -85,25 +74,18 @@ class Cache:
         """Whether the catalog still waits for this cache before it acknowledges a trade."""
         return now < self._lease_until
 
-    def lookup(self, name: str, now: float) -> Stock | None:
+    def hit(self, name: str, now: float) -> Stock | None:
         """The stock, if it is remembered and may be shown at ``now``, which must have been
         read after the request arrived.
         """
-        stock = self.hit(name, now)
-        if stock is None:
-            self.missed()
-        return stock
-
-    def missed(self) -> None:
-        """Count a lookup that is asked of the catalog."""
-        self._misses += 1
-
-    def hit(self, name: str, now: float) -> Stock | None:
-        """The same, for somebody who counts with ``missed`` when there is none."""
         stock: Stock | None = self._stocks.get(name) if now < self._lease_until else None
         if stock is not None:
             self._hits += 1
         return stock
+
+    def missed(self) -> None:
+        """Count a lookup that was no ``hit`` and is asked of the catalog."""
+        self._misses += 1
 
     def ticket(self, now: float) -> int | None:
         """Taken before a lookup is sent, handed back with its answer; None: do not store it."""
@@ -165,28 +147,6 @@ class Cache:
         """Forget all stocks, and store no answer to a lookup that is under way."""
         self._stocks.clear()
         self._generation += 1
-
-    def snapshot(self) -> Snapshot:
-        """The state as a value."""
-        return Snapshot(
-            tuple(stock for _, stock in self._stocks.items()),
-            tuple(self._minimums.items()),
-            self._floor,
-            self._generation,
-            self._lease_until,
-        )
-
-    @classmethod
-    def restored(cls, size: int, snapshot: Snapshot, minimums_max: int = MINIMUMS_MAX) -> "Cache":
-        """A cache in the state that ``snapshot`` tells of."""
-        cache = cls(size, minimums_max)
-        for stock in reversed(snapshot.stocks):
-            cache._stocks[stock.name] = stock
-        cache._minimums = dict(snapshot.minimums)
-        cache._floor = snapshot.floor
-        cache._generation = snapshot.generation
-        cache._lease_until = snapshot.lease_until
-        return cache
 
     def _evicted(self, _name: str, _stock: Stock) -> None:
         self._evictions += 1
