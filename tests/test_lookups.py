@@ -15,7 +15,6 @@ from twstock.errors import (
     NotLeader,
     OutcomeUnknown,
     Overloaded,
-    StaleEpoch,
     Unavailable,
 )
 from twstock.rpc.calls import LOOKUPS_MAX, LookedUp, LookupMany
@@ -221,7 +220,7 @@ def test_a_lookup_survives_a_restart_of_the_only_catalog() -> None:
 
 @pytest.mark.parametrize(
     "problem",
-    [NotLeader(0), Unavailable("no"), OutcomeUnknown("lost"), StaleEpoch("x"), LookedUp(())],
+    [NotLeader(0), Unavailable("no"), OutcomeUnknown("lost"), LookedUp(())],
 )
 def test_what_may_go_better_a_moment_later_is_asked_again(problem: Any) -> None:
     """For everybody who waited for that call; an answer that does not fit counts as none."""

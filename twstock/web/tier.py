@@ -14,7 +14,6 @@ from twstock.errors import (
     NotLeader,
     OutcomeUnknown,
     Overloaded,
-    StaleEpoch,
     TwstockError,
     Unavailable,
 )
@@ -24,7 +23,7 @@ from twstock.web.leader import LATE_SHARE, Caller, Leader, LeaderWatch
 Q = TypeVar("Q")
 A = TypeVar("A")
 
-ELSEWHERE = (NotLeader, Unavailable, OutcomeUnknown, StaleEpoch)
+ELSEWHERE = (NotLeader, Unavailable, OutcomeUnknown)
 """What may go better with another member, or a moment later: questions have no effects."""
 
 
