@@ -58,7 +58,7 @@ class Doorbell:
         return self._descriptor
 
     def logPrefix(self) -> str:
-        """Who it is in Twisted's older log."""
+        """The name in Twisted's legacy log."""
         return "doorbell"
 
 

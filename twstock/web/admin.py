@@ -36,7 +36,7 @@ class Catalog(Protocol):
 
 
 class Administration:
-    """The handlers. ``token`` is what an administrator knows, empty: there is none; ``new_key``
+    """The handlers. ``token`` is what an administrator knows, empty for none; ``new_key``
     makes an idempotency key.
     """
 

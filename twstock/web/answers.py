@@ -30,7 +30,7 @@ _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 JSON = b"application/json"
 REVALIDATED = b"no-cache"
-"""May be kept, and used when the server has said that it is still so."""
+"""May be stored, but only used once the server has confirmed that it is still current."""
 RETRY: tuple[Header, ...] = ((b"Retry-After", b"1"),)
 CLOSE: Header = (b"Connection", b"close")
 HIT: tuple[Header, ...] = ((b"X-Cache", b"hit"),)
@@ -71,7 +71,7 @@ class Answer:
 
     def fields(self) -> tuple[Header, ...]:
         """All header fields that belong to the answer, in the sequence in which they are sent."""
-        if self.status == 304:  # it has no body, of which anything could be said
+        if self.status == 304:  # it has no body that the other fields could describe
             return ((b"Cache-Control", self.caching), *self.headers)
         return (
             (b"Content-Type", self.media_type),
@@ -100,7 +100,7 @@ class Answer:
 
 
 TellAnswer = Callable[[Answer], None]
-"""Who waits for an answer: told when it is there."""
+"""What waits for an answer: called with it when it is there."""
 
 _PLAIN_TAIL = (
     b"Content-Type: application/json\r\nContent-Length: %d\r\nCache-Control: no-store\r\n"
@@ -167,7 +167,7 @@ def body_too_large(limit: int) -> Answer:
 
 
 def not_allowed(methods: Iterable[str]) -> Answer:
-    """The path is known, the method is not one of its."""
+    """The path is known, but does not take this method."""
     allowed = ", ".join(sorted(methods))
     return error(405, f"expected {allowed}", headers=((b"Allow", allowed.encode("ascii")),))
 
@@ -185,8 +185,8 @@ def stock_fields(stock: Stock) -> dict[str, Any]:
 
 
 def stock_found(stock: Stock, cached: tuple[Header, ...] = HIT) -> Answer:
-    """A stock, from the cache or from the catalog; whoever keeps it has to ask whether it is
-    still so, by its version.
+    """A stock, from the cache or from the catalog; whoever stores it has to ask by its
+    version whether it is still current.
     """
     body = _encode({"data": stock_fields(stock)}).encode("ascii")
     return Answer(200, body, ((ETAG, b'"%d"' % stock.version), *cached), caching=REVALIDATED)

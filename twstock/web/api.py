@@ -121,7 +121,8 @@ class Api:
         """The catalog's answer for a stock that has just been no ``hit``."""
         self._cache.missed()
         ticket = self._cache.ticket(self._boottime())
-        # Who does not store the answer must not be waited for when the stock changes.
+        # Name the session only if the answer will be cached: the catalog waits for every
+        # session it names.
         session = (0, "") if ticket is None else self._session
         return self._catalog.lookup(Lookup(name, *session)).addCallback(self._looked_up, ticket)
 

@@ -215,8 +215,8 @@ class ApiChannel(http.HTTPChannel):
         return bool(self.requests) and not (self._arriving or self._is_ending)
 
     def loseConnection(self) -> None:
-        """Close; at the end of everything so that no answer can be destroyed by a request that
-        comes behind it, and is thrown away.
+        """Close; while the site drains, so that a request that comes behind the last answer is
+        thrown away and cannot destroy it.
         """
         if self.site.draining and not self._has_ended:
             self.part()

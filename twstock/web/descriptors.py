@@ -1,6 +1,6 @@
 """Room for connections: each takes a file descriptor, and a process may have only so many.
 
-Debian lets a process begin with 1,024, and raise that by itself: a front-end that does not would
+Under Debian a process begins with 1,024, and may raise that itself: a front-end that did not would
 refuse connections long before ``connections_max``.
 """
 

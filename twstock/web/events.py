@@ -17,11 +17,11 @@ EVENT_TRADES_MAX = 1000
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _quoted = lru_cache(maxsize=4096)(_encode)
 COMMENT = b": \n\n"
-"""Nothing, which keeps a connection open through everything between here and there."""
+"""Says nothing, and so keeps the connection open through whatever is in between."""
 
 
 class Leadership(NamedTuple):
-    """Who leads a group, None: nobody that can be reached; the term is the last that is known."""
+    """Who leads a group (None: nobody that can be reached); the term is the last known one."""
 
     group: str
     leader_id: int | None
@@ -74,7 +74,7 @@ def line(trade: Trade) -> Line:
 
 
 def chunk(body: bytes) -> bytes:
-    """Bytes as a chunk; none are no chunk, for an empty one would be the end."""
+    """Bytes as a chunk; no bytes make no chunk, because an empty one would end the body."""
     return b"%x\r\n%b\r\n" % (len(body), body) if body else b""
 
 
@@ -114,7 +114,7 @@ class News:
     """What one writing tells: everything after the cursor ``before``, up to ``after``.
 
     The stocks come before the trades and changes that made them what they are, and with the id
-    that was before: who is cut off between the two asks for those trades again, and with
+    that was before: whoever is cut off between the two asks for those trades again, and with
     them for the stocks. Every later event has the id of what the client knows when it has it.
     """
 
@@ -126,7 +126,7 @@ class News:
 
     @cached_property
     def after(self) -> Cursor:
-        """Where a reader stands who has read all of it."""
+        """Where a reader stands after reading all of it."""
         at = led(self.before, self.leaders)
         if self.trades:
             at = at._replace(transaction=self.trades[-1].number)

@@ -33,10 +33,10 @@ from twstock.web.turns import Turns
 
 EVENT_STREAM = b"text/event-stream"
 RETRY_MS = (500, 1500)
-"""Between these a client waits before it connects again; not all of them equally long."""
+"""A client waits a random time between these before it reconnects: not all come back at once."""
 KEEP_ALIVE_S_MIN = 1.0
 _HEADERS: tuple[Header, ...] = ((b"X-Accel-Buffering", b"no"), (b"Vary", b"Accept-Encoding"))
-"""The first is for an nginx in between, which would hold events back until it has many."""
+"""The first keeps an nginx in between from buffering events."""
 _PACKED: Header = (b"Content-Encoding", b"gzip")
 
 _OPERATION: Mapping[str, Any] = {
@@ -145,7 +145,8 @@ class Feed:
         ids = request.requestHeaders.getRawHeaders(subscription.LAST_EVENT_ID.encode()) or ()
         asked = subscription.parse(request.uri, ids, self._limits.feed_names_max)
         if self._is_stopping:
-            # An end: browsers come back after that, and give up after an error.
+            # End the stream normally: EventSource reconnects after that, but not after an error
+            # status.
             return Answer(200, self._retry(), _HEADERS, EVENT_STREAM)
         if len(self._subscribers) >= self._limits.feed_subscribers_max:
             self._refused += 1
@@ -189,7 +190,7 @@ class Feed:
         self._resets += is_reset
 
     def _not_replayed(self, failure: Failure, stream: Stream) -> None:
-        """Nobody expected it: the client connects again."""
+        """An unexpected error: end the stream, so that the client reconnects."""
         if not failure.check(CancelledError):
             self._log.failure("a replay failed", failure)
             stream.end()

@@ -8,7 +8,7 @@ other programs send neither field, and are not asked for it.
 from collections.abc import Sequence
 
 SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
-"""What changes nothing (RFC 9110 section 9.2.1), so that anybody may ask for it."""
+"""These change nothing (RFC 9110 section 9.2.1), so any page may use them."""
 _OWN_SITES = frozenset({b"same-origin", b"none"})
 """``none``: the user began the request, and no page did."""
 
@@ -25,6 +25,6 @@ def is_foreign(
         return not _OWN_SITES.issuperset(sites)
     if not origins:
         return False
-    # "null", which stands for an origin that is not told, has no "://" and is nobody's Host.
+    # "null" stands for an origin that is not told: it has no "://" and is nobody's Host.
     _, _, named = origins[0].partition(b"://")
     return len(origins) > 1 or not hosts or not named or named.lower() != hosts[0].lower()

@@ -105,7 +105,7 @@ class History:
         self._loop.start(ring.STEP_S, now=False)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         if self._loop.running:
             self._loop.stop()
 

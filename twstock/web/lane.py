@@ -27,9 +27,9 @@ from twstock.web.traffic import LOOKUP, ORDER, TRADE, Traffic
 _OK = b"HTTP/1.1 200 OK\r\nDate: %b\r\nX-Request-Id: %b\r\n%b"
 
 Tell = Callable[[str, bytes, Answer], None]
-"""The connection that waits for an answer: told what the request counts as, its id, the answer."""
+"""Called for the connection that waits: what the request counts as, its id, the answer."""
 _Ask = Callable[[TellAnswer, bytes], Answer | None]
-"""Asks for the answer to the request of an id; one that is not there yet is told."""
+"""Asks for the answer to the request of an id; an answer that takes time is told later."""
 COMING = b""
 """The answer is told when it is there, which may be at once."""
 

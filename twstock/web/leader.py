@@ -71,7 +71,7 @@ class _Member:
 
     @property
     def reachable(self) -> bool:
-        """Whether calls to the member make sense: a late answer is no reason against it."""
+        """Whether calls to the member make sense: a late answer is no reason not to."""
         return not self.suspected and self.timeouts < _TIMEOUTS_MAX
 
     @property

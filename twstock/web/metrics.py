@@ -1,7 +1,7 @@
 """``GET /metrics``: what this front-end and all replicas count, in Prometheus' text format.
 
 The replicas are asked over gRPC, all at once and with a short deadline. There is one such scrape
-at a time; who asks meanwhile gets the same answer, so any number of them costs as much as one.
+at a time; whoever asks meanwhile gets the same answer, so any number of them costs as much as one.
 """
 
 from collections.abc import Mapping
@@ -99,7 +99,7 @@ class Scrape:
         return answer.families if answer.member == name else ()
 
     def _lost(self, failure: Failure, name: str) -> tuple[Family, ...]:
-        """Any failure: what the others tell is wanted all the more."""
+        """Any failure: one member that fails must not cost the answers of the others."""
         if not failure.check(TwstockError):
             self._log.failure("{name} could not be asked what it counts", failure, name=name)
         return ()

@@ -34,7 +34,7 @@ from twstock.web.leader import Caller, Leader, LeaderWatch
 from twstock.web.pace import Pace
 
 Tell = Callable[[Placement | TwstockError], None]
-"""Who waits for an order: told once what became of it, or why nobody knows."""
+"""What waits for an order: called once with what became of it, or why nobody knows."""
 
 _NO_EFFECT = (NotLeader, Unavailable)
 _REFUSED_NOW = (Overloaded, DiskFull)

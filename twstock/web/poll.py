@@ -49,7 +49,7 @@ class Poll:
                 self._reactor.addReader(self)
 
     def discard(self, member: Connection) -> None:
-        """Read from a connection no more, if anybody did."""
+        """Stop reading from a connection, if this poll did read from it."""
         descriptor = member.fileno()
         if self._members.get(descriptor) is member:
             del self._members[descriptor]
@@ -59,7 +59,7 @@ class Poll:
 
     def doRead(self) -> None:
         """Serve whoever is ready, and look again: a client that has its answer may have sent its
-        next request. Who is not served now is ready in the reactor's next turn, too.
+        next request. Whatever is not served now is still ready in the reactor's next turn.
         """
         left = READY_MAX
         while left > 0 and (ready := self._epoll.poll(0, left)):
@@ -93,7 +93,7 @@ class Poll:
         return self._epoll.fileno()
 
     def logPrefix(self) -> str:
-        """Who it is in Twisted's older log."""
+        """The name in Twisted's legacy log."""
         return "poll"
 
 

@@ -1,9 +1,9 @@
-"""Errors as problem details (RFC 9457), for who asks for them.
+"""Errors as problem details (RFC 9457), for clients that ask for them.
 
 The form of all errors is ``{"error": {"code", "message"}}``. A client whose Accept prefers
 ``application/problem+json`` to ``application/json`` gets the same as a problem; only errors
 have this form, so the quality of one is compared with that of the other (RFC 9110 section
-12.5.1) and of two that are equal the usual one is sent.
+12.5.1) and if both are equal the usual form is sent.
 """
 
 import json
@@ -42,7 +42,7 @@ def as_problem(answer: Answer) -> Answer:
 
 
 def is_preferred(accept: bytes) -> bool:
-    """Whether Accept names problem details and likes them better than JSON."""
+    """Whether Accept names problem details and prefers them to JSON."""
     ranges = qualities(accept)
     anything = ranges.get(b"*/*", 0.0)
     usual = ranges.get(JSON, ranges.get(b"application/*", anything))

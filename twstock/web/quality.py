@@ -1,4 +1,4 @@
-"""What a client likes, and how much: content negotiation (RFC 9110 section 12). Pure."""
+"""What a client accepts, and prefers: content negotiation (RFC 9110 section 12). Pure."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -23,13 +23,13 @@ def qualities(field: bytes) -> Mapping[bytes, float]:
 
 
 def accepts_gzip(fields: Sequence[bytes]) -> bool:
-    """Whether the fields of Accept-Encoding name gzip, and like it no less than no coding."""
+    """Whether the fields of Accept-Encoding name gzip, and rank it no lower than no coding."""
     codings = qualities(b",".join(fields))
     return codings.get(b"gzip", 0.0) > 0 and codings[b"gzip"] >= codings.get(b"identity", 0.0)
 
 
 def _quality(parameters: Sequence[bytes]) -> float:
-    """The weight among the parameters, 1 without one, 0 for one that is none."""
+    """The weight among the parameters, 1 without one, 0 for one that is not valid."""
     for parameter in parameters:
         if parameter[:2].lower() == b"q=":
             value = parameter[2:]

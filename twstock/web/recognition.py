@@ -32,7 +32,7 @@ class Wanted(NamedTuple):
     route: str
     what: Any
     request_id: bytes = b""
-    """The one that the client gave it; empty if there is none, or none that is good."""
+    """The id that the client gave it; empty if it gave none, or one that is not valid."""
 
 
 class Recognition:

@@ -32,7 +32,7 @@ class Subscriber:
         self.told: tuple[Leadership, ...] = ()
 
     def tell(self, news: News) -> None:
-        """Write news; at least where they bring the client."""
+        """Write news; if none are for this client, at least how far they bring it."""
         self.stream.write(Frame(news.body(self.names) or mark(news.after)))
         self.at = news.after
 
@@ -48,12 +48,13 @@ class Replay:
         self._turns = turns
         self._clock = clock
         self._limits = limits
-        # Who connects while others do shares their question; nobody gets an older answer.
+        # Subscribers that connect together share one question; none gets an answer older than
+        # its own question.
         self._ends: Gathering[None, Cursor] = Gathering(self._find_ends, clock, 1)
 
     async def run(self, subscriber: Subscriber, after: Cursor | None, opening: bytes) -> bool:
-        """Begin with ``opening``; then comes all that is after the cursor (None: all that is to
-        come), live in the end. Returns whether the cursor was of another log, and all is lost.
+        """Begin with ``opening``, then everything after the cursor (None: only what is to come),
+        live in the end. Returns whether the cursor was of another log, which is a reset.
         """
         stream, tail = subscriber.stream, self._tail
         at = await self._start(stream, after)
@@ -76,7 +77,7 @@ class Replay:
         return is_reset
 
     async def _start(self, stream: Stream, after: Cursor | None) -> Cursor:
-        """The cursor to begin with, once it can be known."""
+        """The cursor to begin with, as soon as it can be known."""
         while self._tail.position is None:
             await self._tail.moved()
             if after is None:
@@ -116,7 +117,7 @@ class Replay:
         return not subscriber.at.has(self._position)
 
     async def _advance(self, subscriber: Subscriber) -> None:
-        """Replay as much as one turn is for; when the logs cannot be read, wait a moment."""
+        """Replay what fits into one turn; wait a moment if the logs cannot be read."""
         try:
             async with self._turns.turn() as until:
                 stream = subscriber.stream

@@ -21,7 +21,7 @@ class RequestIds:
         return b"%b%d" % (self.prefix, self.count())
 
     def of(self, values: Sequence[bytes] | None) -> bytes:
-        """The one good name that the header X-Request-Id gives, or else one that is made."""
+        """The name that the header X-Request-Id gives if it is one valid name, else a new one."""
         given = values[0] if values is not None and len(values) == 1 else b""
         return given if is_good(given) else self.make()
 

@@ -34,7 +34,7 @@ class Streamed(Answer):
     begin: "Callable[[Request], Deferred[None]]"
 
     def fields(self) -> tuple[Header, ...]:
-        """As of every answer; nobody knows the length."""
+        """As for any answer, but without Content-Length, which nobody knows yet."""
         return tuple(field for field in Answer.fields(self) if field[0] != b"Content-Length")
 
 
@@ -90,7 +90,7 @@ def outcome(
     respond: Callable[[], Answering], request_id: bytes, *, shield: bool = True
 ) -> "Answer | Deferred[Answer]":
     """What ``respond`` comes to, errors included, which are logged with the request's id;
-    cancelling it stops nothing, if it is shielded: who never cancels can do without.
+    cancelling it stops nothing if it is shielded; callers that never cancel need no shield.
     """
     try:
         answer = respond()

@@ -4,7 +4,7 @@ SHARE = 0.03
 """The part of the time that writing to the subscribers may take."""
 LONGEST_S = 1.0
 SHORTEST_S = 0.01
-"""More often nobody is written to, whatever the configuration says."""
+"""Nobody is written to more often than this, whatever the configuration says."""
 
 
 class Rhythm:

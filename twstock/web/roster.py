@@ -147,14 +147,14 @@ class Roster:
         return seen.addErrback(self._lost, f"front-{front.id}", dead)
 
     def _lost(self, failure: Failure, whose: str, dead: list[Row]) -> list[Row]:
-        """Any failure: what the others tell is wanted all the more."""
+        """Any failure: one member that fails must not cost the rows of the others."""
         if not failure.check(TwstockError):
             self._log.failure("the rows of {whose} could not be made", failure, whose=whose)
         return dead
 
 
 def _row_of(body: bytes, front: Front) -> Row:
-    """The row that a front-end told; raises Unavailable when it is another member's or none."""
+    """The row that a front-end told; raises Unavailable if it is not one, or another member's."""
     with suppress(ValueError, LookupError, TypeError):
         told: Row = json.loads(body[:_ANSWER_BYTES_MAX])["data"]
         if (told["service"], told["id"]) == ("front", front.id):

@@ -105,9 +105,9 @@ class Leaders:
 
 
 class Sources:
-    """Reads trades and changes together with the states of their stocks: who is told of a
-    trade is told the stock's state, or neither. An order can be read a moment before its trade
-    is published: then it is not told yet. All methods raise errors of ``errors``.
+    """Reads trades and changes together with the states of their stocks: whoever is told of a
+    trade is told the stock's state too, or of neither. An order can be read a moment before its
+    trade is published: then it is not told yet. All methods raise errors of ``errors``.
     """
 
     def __init__(

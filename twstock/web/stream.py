@@ -15,7 +15,7 @@ from twstock.web.events import Frame, chunk
 from twstock.web.poll import write_now
 
 SILENT_MS_MAX = 30_000
-"""How long a client's machine may leave what was sent unacknowledged: longer, it is gone."""
+"""After this long without an acknowledgement of what was sent, a client counts as gone."""
 
 _GZIP_HEADER = chunk(gzipstream.HEADER)
 

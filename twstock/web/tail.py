@@ -29,7 +29,7 @@ class Writable(Protocol):
     """The connection of a subscriber."""
 
     def write(self, frame: Frame) -> None:
-        """Send bytes, or drop the subscriber who does not read."""
+        """Send bytes, or drop a subscriber that does not read."""
 
 
 class Live(Protocol):
@@ -96,7 +96,7 @@ class Tail:
         self._begin(self._run())
 
     def stop(self) -> None:
-        """Read no more; nobody listens."""
+        """Stop reading: nobody listens any more."""
         self._stopped = True
         self._leaders.changed = None
         self._sources.forget()
@@ -106,7 +106,7 @@ class Tail:
             task.cancel()
 
     def moved(self) -> "Deferred[None]":
-        """Fires when the position is another one."""
+        """Fires at the next change of the position."""
         waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)
         return waiting
@@ -116,7 +116,7 @@ class Tail:
         self._live[subscriber] = None
 
     def leave(self, subscriber: Live) -> None:
-        """Write to a subscriber no more."""
+        """Stop writing to a subscriber."""
         self._live.pop(subscriber, None)
 
     def has(self, subscriber: Live) -> bool:

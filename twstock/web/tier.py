@@ -163,8 +163,8 @@ class Tier:
             self._under_way.pop(given_up, None)
 
     def _note(self, number: int, error: TwstockError, is_late: bool) -> None:
-        """What a failure tells about the leader; that others do not lead is no news. A leader that
-        is slow to answer one question may answer others: that one is gone the probes find out.
+        """What a failure tells about the leader; it is no news that others do not lead. A leader
+        that is slow to answer one question may answer others: if it is gone, the probes find out.
         """
         if self.watch.leader is None or self.watch.leader.id != number:
             return

@@ -193,7 +193,7 @@ class CatalogTier(Tier):
         return made
 
     async def lookup_many(self, names: Sequence[str]) -> list[Stock | None]:
-        """The published states of many stocks, for somebody who does not keep them."""
+        """The published states of many stocks, for a caller that does not cache them."""
         found: list[Stock | None] = []
         names_max = min(LOOKUPS_MAX, self._limits.page_max)
         for first in range(0, len(names), names_max):
@@ -226,7 +226,7 @@ class CatalogTier(Tier):
                 except OutcomeUnknown:
                     doubtful = True
                 except (DiskFull, InvalidRequest, Overloaded):
-                    # Of this attempt it tells that nothing happened, not of one before.
+                    # It says that this attempt did nothing, not that an earlier one did not.
                     if not doubtful:
                         raise
                 await self._pause(deadline - self._clock.seconds())

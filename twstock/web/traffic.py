@@ -10,7 +10,7 @@ LOOKUP, TRADE, BATCH, ORDER, PAGE, OTHER = ROUTES = (
 """A stock; an order that is placed, and many of them; one that is asked for; a page of stocks or
 orders; all else."""
 STREAM = ""
-"""What has no latency: it is answered as long as the client listens, and not counted here."""
+"""A stream has no latency: it is answered as long as the client listens. Not counted here."""
 _ROUTE_OF = {
     ("GET", "/stocks/<rest:name>"): LOOKUP,
     ("POST", "/orders"): TRADE,
