@@ -47,6 +47,9 @@ setup(
         "twstock.rpc",
         "twstock.rpc.wire",
         "twstock.web",
+        "twstock.web.feed",
+        "twstock.web.http",
+        "twstock.web.upstream",
         "twisted.plugins",
     ],
     package_data={

@@ -31,6 +31,7 @@ cd "$work"
 "$bin/python" -m zipfile --list "$work"/twstock-*.whl >names
 for name in twstock/catalog.csv twstock/py.typed twstock/pb/order_pb2.py twstock/web/tap.py \
     twstock/web/static/index.html twstock/web/static/vendor/uplot-1.6.32/uPlot.esm.js \
+    twstock/web/feed/feed.py twstock/web/http/site.py twstock/web/upstream/leader.py \
     twstock/client/client.py \
     twisted/plugins/twstock_plugins.py; do
     contains names "^$name " "the wheel lacks $name"

@@ -16,11 +16,11 @@ from twstock.config import Limits
 from twstock.errors import Unavailable
 from twstock.market import ChangeKind, Order, Side, Stock, StockChange, Trade
 from twstock.rpc.calls import Orders, Page
-from twstock.web.feed import Feed
-from twstock.web.leader import Leader
-from twstock.web.routes import mount
-from twstock.web.site import ApiSite
-from twstock.web.sources import Leaders, Sources
+from twstock.web.feed.feed import Feed
+from twstock.web.feed.sources import Leaders, Sources
+from twstock.web.http.routes import mount
+from twstock.web.http.site import ApiSite
+from twstock.web.upstream.leader import Leader
 
 NAMES = ("AAPL", "GOOGL", "a,b&c=ü +%")
 

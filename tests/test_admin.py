@@ -39,7 +39,7 @@ from twstock.web.adminspec import SCHEMAS
 from twstock.web.answers import NO_ADMINISTRATOR
 from twstock.web.bodies import parse_add
 from twstock.web.cache import Cache
-from twstock.web.routes import mount
+from twstock.web.http.routes import mount
 
 ADD, RESTOCK, PRICE, HALT, RESUME = ChangeKind
 TOKEN = "a-token-of-this-test"

@@ -20,11 +20,11 @@ from twstock.rpc.calls import Lookup, Orders, Page, Placement, PlaceOrder, Stock
 from twstock.web import answers
 from twstock.web.api import Api
 from twstock.web.cache import Cache
+from twstock.web.http.routes import mount
 from twstock.web.internal import Internal
-from twstock.web.leader import LeaderWatch
-from twstock.web.orders import Tell
-from twstock.web.roster import Roster
-from twstock.web.routes import mount
+from twstock.web.upstream.leader import LeaderWatch
+from twstock.web.upstream.orders import Tell
+from twstock.web.upstream.roster import Roster
 
 TRADE = Trade(1, Order("k", "GOOGL", Side.BUY, 5), 1, 1599, 1234)
 GOOD = {"name": "GOOGL", "quantity": 5, "type": "buy"}

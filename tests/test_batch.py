@@ -18,7 +18,7 @@ from twstock.market import NAME_CHARS_MAX, QUANTITY_MAX, Refusal
 from twstock.rpc.calls import Placement, PlaceOrder
 from twstock.web.batch import Batches
 from twstock.web.bodies import BATCH_ORDERS_MAX
-from twstock.web.routes import larger_bodies, mount
+from twstock.web.http.routes import larger_bodies, mount
 
 BAD_KEY = "orders[1].idempotency_key: expected one of 1 to 255 visible ASCII characters"
 

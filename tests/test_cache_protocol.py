@@ -436,7 +436,7 @@ class World:
             yield "its lease is over at the catalog, too", state.late().at(over)
 
     def granted(self, state: State, front: Front, grant: Grant) -> tuple[str, State]:
-        """The answer to a registration arrives (``twstock.web.lease`` does the same)."""
+        """The answer to a registration arrives (``twstock.web.upstream.lease`` does the same)."""
         number, emptied = front.cache, 0
         if grant.missed >= 0:
             number, emptied = self.caches.step(number, "invalidate", "A", grant.missed)

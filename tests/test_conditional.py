@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from tests.test_cache import stock
 from twstock.web import answers
-from twstock.web.conditional import is_held
-from twstock.web.problems import PROBLEM, as_problem, is_preferred, suited
-from twstock.web.requestids import RequestIds, is_good
+from twstock.web.http.conditional import is_held
+from twstock.web.http.problems import PROBLEM, as_problem, is_preferred, suited
+from twstock.web.http.requestids import RequestIds, is_good
 
 TAG = b'"7"'
 

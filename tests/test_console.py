@@ -10,7 +10,7 @@ from treq.testing import StubTreq
 from twisted.internet.defer import Deferred
 
 from twstock.web.console import MEDIA_TYPES, Console, load
-from twstock.web.routes import mount
+from twstock.web.http.routes import mount
 
 STATIC = Path(__file__).resolve().parent.parent / "twstock/web/static"
 FOR_THE_TESTS = "package.json"

@@ -13,8 +13,8 @@ from twisted.internet.task import Clock
 
 from tests.observed import front_end, replicas
 from tests.test_metrics import Scraped, families, members_of
+from twstock.web.http.routes import mount
 from twstock.web.metrics import Metrics
-from twstock.web.routes import mount
 
 ROOT = Path(__file__).resolve().parent.parent
 MEMBERS = {"front-1", "catalog-1", "order-1", "order-2", "order-3"}

@@ -11,7 +11,7 @@ import pytest
 
 from twstock.config import default_cluster, parse
 from twstock.plan import member_names
-from twstock.web import sockets
+from twstock.web.http import sockets
 from twstock.web.tap import pool_sizes
 
 ROOT = Path(__file__).resolve().parent.parent

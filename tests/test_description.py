@@ -18,8 +18,8 @@ from twstock.market import ORDER_NOT_FOUND, STOCK_NOT_FOUND, Refusal
 from twstock.threads import Pool
 from twstock.web import answers, manual, openapi, operations
 from twstock.web.front import FrontEnd
-from twstock.web.respond import Respond
-from twstock.web.routes import Route
+from twstock.web.http.respond import Respond
+from twstock.web.http.routes import Route
 
 UNDOCUMENTED = {
     ("GET", "/orders/"): "the same as /orders",

@@ -13,10 +13,10 @@ from tests.feed_fixture import unchunked
 from tests.sse import Reader
 from twstock.errors import InvalidRequest
 from twstock.market import ChangeKind, Order, Side, Stock, StockChange, Trade
-from twstock.web import cursor, gzipstream, subscription
 from twstock.web.answers import order_fields, stock_fields
-from twstock.web.cursor import Cursor
-from twstock.web.events import (
+from twstock.web.feed import cursor, gzipstream, subscription
+from twstock.web.feed.cursor import Cursor
+from twstock.web.feed.events import (
     EVENT_TRADES_MAX,
     Frame,
     Leadership,
@@ -26,8 +26,8 @@ from twstock.web.events import (
     reset,
     retry,
 )
-from twstock.web.recent import Recent
-from twstock.web.rhythm import LONGEST_S, SHARE, SHORTEST_S, Rhythm
+from twstock.web.feed.recent import Recent
+from twstock.web.feed.rhythm import LONGEST_S, SHARE, SHORTEST_S, Rhythm
 
 NUMBERS = st.integers(0, 2**63 - 1)
 CURSORS = st.builds(Cursor, NUMBERS, NUMBERS, NUMBERS, NUMBERS)

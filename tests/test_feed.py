@@ -11,11 +11,11 @@ from twisted.internet.task import Clock
 
 from tests.feed_fixture import NAMES, Client, FrontEnd, Market, Wire, error_of, unchunked
 from tests.sse import Reader
-from twstock.web.channel import WRITE_STALLED_S
-from twstock.web.feed import RETRY_MS, Counters
-from twstock.web.leader import Leader
-from twstock.web.rhythm import SHARE
-from twstock.web.tail import REST_FACTOR, SLICE_WRITES_MIN
+from twstock.web.feed.feed import RETRY_MS, Counters
+from twstock.web.feed.rhythm import SHARE
+from twstock.web.feed.tail import REST_FACTOR, SLICE_WRITES_MIN
+from twstock.web.http.channel import WRITE_STALLED_S
+from twstock.web.upstream.leader import Leader
 
 QUOTED = "?names=a%2Cb%26c%3D%C3%BC+%2B%25"
 """The last of ``NAMES``, in a query."""

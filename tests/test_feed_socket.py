@@ -17,7 +17,7 @@ from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
 
 from tests.feed_fixture import FrontEnd, unchunked
 from tests.sse import Reader
-from twstock.web.poll import Poll
+from twstock.web.http.poll import Poll
 
 TRADES = 20_000
 

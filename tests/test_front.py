@@ -16,8 +16,8 @@ from twstock.errors import ConfigError
 from twstock.threads import Pool
 from twstock.tomltext import render
 from twstock.web import tap
-from twstock.web.descriptors import OTHERS
 from twstock.web.front import FrontEnd
+from twstock.web.http.descriptors import OTHERS
 
 
 class FullReactor(Clock):

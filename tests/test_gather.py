@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from twstock.errors import OutcomeUnknown, Unavailable
-from twstock.web.gather import Gathering
-from twstock.web.pace import CALLS_MAX, LINGER_MAX_S, LINGER_SHARE, PATIENCE_S
+from twstock.web.upstream.gather import Gathering
+from twstock.web.upstream.pace import CALLS_MAX, LINGER_MAX_S, LINGER_SHARE, PATIENCE_S
 
 SIZE = 3
 NEVER_S = 100.0

@@ -29,13 +29,13 @@ from twstock.market import Stock
 from twstock.rpc.calls import Placement
 from twstock.web.api import Api
 from twstock.web.cache import Cache
-from twstock.web.channel import ApiChannel
+from twstock.web.http.channel import ApiChannel
+from twstock.web.http.poll import write_now
+from twstock.web.http.routes import mount
+from twstock.web.http.site import ApiSite
 from twstock.web.lane import Lane
 from twstock.web.lanechannel import LaneChannel
-from twstock.web.poll import write_now
 from twstock.web.recognition import KEPT_BYTES_MAX, KEPT_MAX, Recognition
-from twstock.web.routes import mount
-from twstock.web.site import ApiSite
 
 HOST = b"Host: h\r\n"
 ORDER = b'{"name":"GOOGL","quantity":5,"type":"buy"}'

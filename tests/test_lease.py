@@ -11,8 +11,8 @@ from tests.test_tiers import LIMITS, Group
 from twstock.errors import NotLeader, OutcomeUnknown
 from twstock.rpc.calls import Lease, Register
 from twstock.web.cache import Cache
-from twstock.web.lease import APART_S, Clocks, LeaseSession
 from twstock.web.tiers import CatalogTier
+from twstock.web.upstream.lease import APART_S, Clocks, LeaseSession
 
 
 class Session:

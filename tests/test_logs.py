@@ -149,8 +149,8 @@ def test_a_value_of_any_length_and_kind_makes_a_line():
 @pytest.mark.parametrize(
     ("namespace", "level", "shown"),
     [
-        ("twstock.web.site.ApiSite", LogLevel.info, True),
-        ("twstock.web.site.ApiSite", LogLevel.debug, False),
+        ("twstock.web.http.site.ApiSite", LogLevel.info, True),
+        ("twstock.web.http.site.ApiSite", LogLevel.debug, False),
         ("stderr", LogLevel.error, True),
         ("twisted.web.http.HTTPChannel", LogLevel.info, False),
         ("twisted.internet.defer", LogLevel.critical, True),

@@ -21,9 +21,9 @@ from twstock.rpc.calls import LOOKUPS_MAX, LookedUp, LookupMany
 from twstock.web import answers
 from twstock.web.api import Api
 from twstock.web.cache import Cache
-from twstock.web.leader import LeaderWatch
-from twstock.web.pace import CALLS_MAX, PATIENCE_S
 from twstock.web.tiers import CatalogTier
+from twstock.web.upstream.leader import LeaderWatch
+from twstock.web.upstream.pace import CALLS_MAX, PATIENCE_S
 
 LIMITS = Limits(requests_waiting_max=1000, calls_under_way_max=8)
 SESSION = (1, "mine")

@@ -14,8 +14,8 @@ from twstock.errors import OutcomeUnknown
 from twstock.observatory import AGAIN_S, Observatory
 from twstock.rpc.calls import Observe, Observed
 from twstock.tally import Family, gauge
+from twstock.web.http.routes import mount
 from twstock.web.metrics import DEADLINE_S, Metrics
-from twstock.web.routes import mount
 
 
 def told(name: str) -> Observed:

@@ -16,7 +16,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
-from twstock.web.poll import READY_MAX, Poll, PolledServer, write_now
+from twstock.web.http.poll import READY_MAX, Poll, PolledServer, write_now
 
 
 class Reactor(Clock):

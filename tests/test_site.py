@@ -23,11 +23,11 @@ from twisted.web.server import Request
 from twstock.config import Limits
 from twstock.web import answers
 from twstock.web.answers import Answer
-from twstock.web.channel import LINGER_S, WRITE_STALLED_S, ApiChannel
-from twstock.web.drain import PART_S, QUIET_S
-from twstock.web.poll import Poll
-from twstock.web.respond import add_route, body, new_app
-from twstock.web.site import ApiSite
+from twstock.web.http.channel import LINGER_S, WRITE_STALLED_S, ApiChannel
+from twstock.web.http.drain import PART_S, QUIET_S
+from twstock.web.http.poll import Poll
+from twstock.web.http.respond import add_route, body, new_app
+from twstock.web.http.site import ApiSite
 
 LIMITS = Limits(connections_max=3)
 GET = b"GET /echo?x=1 HTTP/1.1\r\nHost: h\r\n\r\n"

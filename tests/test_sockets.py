@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from twstock.errors import ConfigError
-from twstock.web.sockets import passed_listener
+from twstock.web.http.sockets import passed_listener
 
 
 def passed(*sockets, names=()):

@@ -44,9 +44,9 @@ from twstock.rpc.calls import (
     SyncedUp,
     SyncUp,
 )
-from twstock.web.leader import Leader, LeaderWatch
-from twstock.web.pace import CALLS_MAX, LINGER_MAX_S, LINGER_SHARE, PATIENCE_S
 from twstock.web.tiers import CatalogTier, OrderTier
+from twstock.web.upstream.leader import Leader, LeaderWatch
+from twstock.web.upstream.pace import CALLS_MAX, LINGER_MAX_S, LINGER_SHARE, PATIENCE_S
 
 LIMITS = Limits(batch_orders_max=4, requests_waiting_max=20, calls_under_way_max=8)
 Placed = list[Placement | Exception]

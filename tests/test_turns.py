@@ -3,7 +3,7 @@
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from twstock.web.turns import REST_FACTOR, REST_MAX_S, TURN_S, Turns
+from twstock.web.feed.turns import REST_FACTOR, REST_MAX_S, TURN_S, Turns
 
 
 class Work:

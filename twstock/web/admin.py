@@ -19,8 +19,8 @@ from twstock.web import answers, bodies
 from twstock.web.adminspec import ADD, CHANGES, LIST
 from twstock.web.answers import Answer
 from twstock.web.cache import Cache
-from twstock.web.respond import body
-from twstock.web.routes import Route
+from twstock.web.http.respond import body
+from twstock.web.http.routes import Route
 
 _log = Logger()
 

@@ -17,9 +17,9 @@ from twstock.rpc.calls import Lookup, Orders, Page, Placement, PlaceOrder, Stock
 from twstock.web import answers, bodies, operations
 from twstock.web.answers import Answer, TellAnswer
 from twstock.web.cache import Cache
-from twstock.web.orders import Tell
-from twstock.web.respond import body, failed, segment
-from twstock.web.routes import Route
+from twstock.web.http.respond import body, failed, segment
+from twstock.web.http.routes import Route
+from twstock.web.upstream.orders import Tell
 
 ORDERS_REMEMBERED = 10_000
 """How many answers to queries for orders a front-end keeps: a committed order never changes."""

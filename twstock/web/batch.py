@@ -17,8 +17,8 @@ from twstock.web import answers, bodies, operations
 from twstock.web.answers import Answer, Fault
 from twstock.web.api import OrderBook
 from twstock.web.cache import Cache
-from twstock.web.respond import body
-from twstock.web.routes import Route
+from twstock.web.http.respond import body
+from twstock.web.http.routes import Route
 
 Row = dict[str, Any]
 

@@ -14,7 +14,7 @@ from twisted.web.server import Request
 
 from twstock.web import answers
 from twstock.web.answers import Answer, Header
-from twstock.web.routes import Route
+from twstock.web.http.routes import Route
 
 PAGE = "index.html"
 MEDIA_TYPES = {

@@ -13,8 +13,8 @@ from twisted.web.server import Request
 
 from twstock.web import adminspec, history, manual, openapi, operations
 from twstock.web.answers import ETAG, REVALIDATED, Answer, Header
+from twstock.web.http.routes import Route
 from twstock.web.operations import Spec
-from twstock.web.routes import Route
 
 _POLICY: Header = (b"Content-Security-Policy", b"default-src 'self'")
 

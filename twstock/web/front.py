@@ -40,27 +40,27 @@ from twstock.web.batch import Batches
 from twstock.web.cache import Cache
 from twstock.web.console import Console, load
 from twstock.web.description import described
-from twstock.web.descriptors import make_room
-from twstock.web.drain import QUIET_S
-from twstock.web.feed import Feed
+from twstock.web.feed.feed import Feed
+from twstock.web.feed.sources import Leaders, Sources
 from twstock.web.gauges import front_families
 from twstock.web.history import History
+from twstock.web.http.descriptors import make_room
+from twstock.web.http.drain import QUIET_S
+from twstock.web.http.poll import Poll
+from twstock.web.http.requestids import RequestIds
+from twstock.web.http.routes import larger_bodies, mount
+from twstock.web.http.site import ApiSite
+from twstock.web.http.sockets import Find, passed_listener
 from twstock.web.internal import BODY_BYTES_MAX, Internal
 from twstock.web.lane import Lane
 from twstock.web.lanechannel import LaneChannel
-from twstock.web.leader import LeaderWatch
-from twstock.web.lease import Clocks, LeaseSession
 from twstock.web.metrics import Metrics
-from twstock.web.poll import Poll
-from twstock.web.requestids import RequestIds
-from twstock.web.roster import Roster
-from twstock.web.routes import larger_bodies, mount
-from twstock.web.site import ApiSite
-from twstock.web.sockets import Find, passed_listener
-from twstock.web.sources import Leaders, Sources
-from twstock.web.tier import Tier
 from twstock.web.tiers import CatalogTier, OrderTier
 from twstock.web.traffic import Traffic
+from twstock.web.upstream.leader import LeaderWatch
+from twstock.web.upstream.lease import Clocks, LeaseSession
+from twstock.web.upstream.roster import Roster
+from twstock.web.upstream.tier import Tier
 
 T = TypeVar("T", bound=Tier)
 ROW_DEADLINE_S = 0.3

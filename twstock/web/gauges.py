@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from twstock.tally import Family, counter, gauge
 from twstock.web.cache import Cache
-from twstock.web.roster import Roster
-from twstock.web.site import ApiSite
+from twstock.web.http.site import ApiSite
 from twstock.web.tiers import CatalogTier, OrderTier
+from twstock.web.upstream.roster import Roster
 
 
 def front_families(

@@ -10,9 +10,9 @@ from twstock.repeating import repeating
 from twstock.web import answers, ring
 from twstock.web.answers import Answer
 from twstock.web.cache import Cache
+from twstock.web.http.routes import Route
 from twstock.web.operations import COUNT
 from twstock.web.ring import Ring, Totals
-from twstock.web.routes import Route
 from twstock.web.traffic import ERROR, LOOKUP, OTHER, OUTCOMES, REFUSED, ROUTES, TRADE, Traffic
 
 _OF_THE_API = tuple(route for route in ROUTES if route != OTHER)

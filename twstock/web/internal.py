@@ -9,8 +9,8 @@ from twisted.web.server import Request
 from twstock.web import answers, bodies
 from twstock.web.answers import Answer
 from twstock.web.cache import Cache
-from twstock.web.respond import body, segment
-from twstock.web.routes import Route, mount
+from twstock.web.http.respond import body, segment
+from twstock.web.http.routes import Route, mount
 
 BODY_BYTES_MAX = 1024 * 1024
 """A batch of invalidations can be longer than any order."""

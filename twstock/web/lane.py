@@ -19,9 +19,9 @@ from twstock import origin
 from twstock.config import Limits
 from twstock.market import Stock
 from twstock.web.answers import Answer, TellAnswer, stock_found
+from twstock.web.http.requestids import RequestIds
+from twstock.web.http.respond import Answering, failed, outcome
 from twstock.web.recognition import KEPT_MAX, Recognition
-from twstock.web.requestids import RequestIds
-from twstock.web.respond import Answering, failed, outcome
 from twstock.web.traffic import LOOKUP, ORDER, TRADE, Traffic
 
 _OK = b"HTTP/1.1 200 OK\r\nDate: %b\r\nX-Request-Id: %b\r\n%b"

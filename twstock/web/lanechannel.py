@@ -13,9 +13,9 @@ from twisted.python.failure import Failure
 
 from twstock.config import Limits
 from twstock.web.answers import CLOSE, Answer
-from twstock.web.channel import ApiChannel
+from twstock.web.http.channel import ApiChannel
+from twstock.web.http.poll import write_now
 from twstock.web.lane import COMING, Lane
-from twstock.web.poll import write_now
 
 _HELD_BYTES_MAX = 16 * 1024
 

@@ -21,9 +21,9 @@ from twstock.rpc.wire.methods import OBSERVE
 from twstock.tally import Family, gauge
 from twstock.web import bodies
 from twstock.web.answers import Answer
-from twstock.web.leader import Caller
-from twstock.web.routes import Route
-from twstock.web.shared import Shared
+from twstock.web.http.routes import Route
+from twstock.web.upstream.leader import Caller
+from twstock.web.upstream.shared import Shared
 
 DEADLINE_S = 0.5
 """How long a replica may take to tell what it counts: it is not worth waiting for a dead one."""

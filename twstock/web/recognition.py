@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from twstock.config import Limits
-from twstock.web.fields import END, FETCH_SITE, ORIGIN, REQUEST_ID, read_fields
-from twstock.web.requestids import is_good
+from twstock.web.http.fields import END, FETCH_SITE, ORIGIN, REQUEST_ID, read_fields
+from twstock.web.http.requestids import is_good
 from twstock.web.traffic import LOOKUP, ORDER, TRADE
 
 KEPT_MAX = 4096

@@ -39,10 +39,10 @@ from twstock.rpc.calls import (
     SyncUp,
 )
 from twstock.rpc.wire import methods
-from twstock.web.gather import Gathering
-from twstock.web.leader import Caller, Leader, LeaderWatch
-from twstock.web.orders import OrderQueue, Tell
-from twstock.web.tier import ELSEWHERE, Tier
+from twstock.web.upstream.gather import Gathering
+from twstock.web.upstream.leader import Caller, Leader, LeaderWatch
+from twstock.web.upstream.orders import OrderQueue, Tell
+from twstock.web.upstream.tier import ELSEWHERE, Tier
 
 T = TypeVar("T")
 

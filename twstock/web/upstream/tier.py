@@ -18,7 +18,7 @@ from twstock.errors import (
     Unavailable,
 )
 from twstock.rpc.wire.methods import Method
-from twstock.web.leader import LATE_SHARE, Caller, Leader, LeaderWatch
+from twstock.web.upstream.leader import LATE_SHARE, Caller, Leader, LeaderWatch
 
 Q = TypeVar("Q")
 A = TypeVar("A")

@@ -18,18 +18,18 @@ from twstock.clocks import Clock, DelayedCall
 from twstock.config import Limits
 from twstock.errors import Unavailable
 from twstock.tally import Family, counter, gauge
-from twstock.web import subscription
 from twstock.web.answers import Answer, Header
-from twstock.web.events import COMMENT, Frame, retry
-from twstock.web.quality import accepts_gzip
-from twstock.web.replay import Replay, Subscriber
-from twstock.web.respond import Streamed
-from twstock.web.routes import Route
-from twstock.web.sources import Leaders, Sources
-from twstock.web.stream import Stream
-from twstock.web.subscription import Subscription
-from twstock.web.tail import Tail
-from twstock.web.turns import Turns
+from twstock.web.feed import subscription
+from twstock.web.feed.events import COMMENT, Frame, retry
+from twstock.web.feed.replay import Replay, Subscriber
+from twstock.web.feed.sources import Leaders, Sources
+from twstock.web.feed.stream import Stream
+from twstock.web.feed.subscription import Subscription
+from twstock.web.feed.tail import Tail
+from twstock.web.feed.turns import Turns
+from twstock.web.http.quality import accepts_gzip
+from twstock.web.http.respond import Streamed
+from twstock.web.http.routes import Route
 
 EVENT_STREAM = b"text/event-stream"
 RETRY_MS = (500, 1500)

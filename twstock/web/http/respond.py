@@ -17,7 +17,7 @@ from twstock.errors import TwstockError
 from twstock.origin import OriginLogger
 from twstock.web import answers
 from twstock.web.answers import Answer, Header
-from twstock.web.request import ApiRequest, begin
+from twstock.web.http.request import ApiRequest, begin
 from twstock.web.traffic import route_of
 
 Answering = Answer | Coroutine[Any, Any, Answer] | Deferred[Answer]

@@ -14,9 +14,9 @@ from twstock import origin
 from twstock.origin import OriginLogger
 from twstock.web import answers
 from twstock.web.answers import Answer
-from twstock.web.conditional import is_held
-from twstock.web.foreign import SAFE_METHODS, is_foreign
-from twstock.web.problems import suited
+from twstock.web.http.conditional import is_held
+from twstock.web.http.foreign import SAFE_METHODS, is_foreign
+from twstock.web.http.problems import suited
 from twstock.web.traffic import OTHER, STREAM, Traffic
 
 REQUEST_ID = b"X-Request-Id"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from twstock.web.answers import JSON, Answer
-from twstock.web.quality import qualities
+from twstock.web.http.quality import qualities
 
 PROBLEM = b"application/problem+json"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from klein import Klein
 
-from twstock.web.respond import Respond, add_route, new_app
+from twstock.web.http.respond import Respond, add_route, new_app
 
 
 @dataclass(frozen=True, slots=True)

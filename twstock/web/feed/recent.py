@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from twstock.web.events import Line
+from twstock.web.feed.events import Line
 
 
 class Recent:

@@ -10,9 +10,9 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.web.server import Request
 from zope.interface import implementer
 
-from twstock.web import gzipstream
-from twstock.web.events import Frame, chunk
-from twstock.web.poll import write_now
+from twstock.web.feed import gzipstream
+from twstock.web.feed.events import Frame, chunk
+from twstock.web.http.poll import write_now
 
 SILENT_MS_MAX = 30_000
 """After this long without an acknowledgement of what was sent, a client counts as gone."""

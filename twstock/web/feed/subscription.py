@@ -6,8 +6,8 @@ from urllib.parse import unquote_to_bytes
 
 from twstock.errors import InvalidRequest
 from twstock.market import NAME_CHARS_MAX
-from twstock.web import cursor
-from twstock.web.cursor import Cursor
+from twstock.web.feed import cursor
+from twstock.web.feed.cursor import Cursor
 
 LAST_EVENT_ID = "Last-Event-ID"
 _PARAMETER = "last_event_id"

@@ -8,9 +8,9 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from twstock.market import Stock, StockChange, Trade, decimal_price
-from twstock.web import gzipstream
 from twstock.web.answers import change_fields, stock_fields
-from twstock.web.cursor import Cursor
+from twstock.web.feed import gzipstream
+from twstock.web.feed.cursor import Cursor
 
 EVENT_TRADES_MAX = 1000
 """How many trades one event tells of: a line of about 120 kB."""

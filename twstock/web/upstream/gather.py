@@ -19,7 +19,7 @@ from twstock import origin
 from twstock.clocks import Clock, DelayedCall
 from twstock.errors import OutcomeUnknown, Unavailable
 from twstock.origin import Ids
-from twstock.web.pace import Pace
+from twstock.web.upstream.pace import Pace
 
 Q = TypeVar("Q")
 A = TypeVar("A")

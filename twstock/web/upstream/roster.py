@@ -18,8 +18,8 @@ from twstock.clocks import Clock
 from twstock.config import Cluster, Front
 from twstock.errors import TwstockError, Unavailable
 from twstock.rpc.calls import Status
-from twstock.web.leader import LeaderWatch
-from twstock.web.shared import Shared
+from twstock.web.upstream.leader import LeaderWatch
+from twstock.web.upstream.shared import Shared
 
 Row = dict[str, Any]
 _ANSWER_BYTES_MAX = 16 * 1024

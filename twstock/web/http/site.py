@@ -10,10 +10,10 @@ from twisted.web.resource import IResource
 
 from twstock.clocks import Clock
 from twstock.config import Limits
-from twstock.web.channel import ApiChannel
-from twstock.web.drain import PART_S, QUIET_S, Drain
-from twstock.web.request import ApiRequest
-from twstock.web.requestids import RequestIds
+from twstock.web.http.channel import ApiChannel
+from twstock.web.http.drain import PART_S, QUIET_S, Drain
+from twstock.web.http.request import ApiRequest
+from twstock.web.http.requestids import RequestIds
 from twstock.web.traffic import Traffic
 
 

@@ -19,7 +19,7 @@ from twstock.errors import TwstockError
 from twstock.repeating import repeating
 from twstock.rpc.calls import Lease, Register
 from twstock.web.cache import Cache
-from twstock.web.leader import Leader
+from twstock.web.upstream.leader import Leader
 
 APART_S = 0.05
 """If wall clock and CLOCK_BOOTTIME move apart by more than this between two renewals, one of them

@@ -30,8 +30,8 @@ from twstock.errors import (
 from twstock.origin import Ids, OriginLogger
 from twstock.rpc.calls import Placement, Placements, PlaceOrder, PlaceOrders
 from twstock.rpc.wire.methods import PLACE_ORDERS
-from twstock.web.leader import Caller, Leader, LeaderWatch
-from twstock.web.pace import Pace
+from twstock.web.upstream.leader import Caller, Leader, LeaderWatch
+from twstock.web.upstream.pace import Pace
 
 Tell = Callable[[Placement | TwstockError], None]
 """What waits for an order: called once with what became of it, or why nobody knows."""

@@ -11,10 +11,10 @@ from twstock.clocks import Clock, DelayedCall, pause
 from twstock.config import Limits
 from twstock.errors import TwstockError
 from twstock.market import Stock
-from twstock.web.cursor import Cursor
-from twstock.web.events import Frame, Leadership, News, led, mark
-from twstock.web.rhythm import Rhythm
-from twstock.web.sources import Found, Leaders, Sources
+from twstock.web.feed.cursor import Cursor
+from twstock.web.feed.events import Frame, Leadership, News, led, mark
+from twstock.web.feed.rhythm import Rhythm
+from twstock.web.feed.sources import Found, Leaders, Sources
 
 SLICE_S = 0.001
 SLICE_WRITES_MIN = 25

@@ -25,13 +25,13 @@ from twstock.config import Limits
 from twstock.errors import Overloaded
 from twstock.web import answers
 from twstock.web.answers import Answer
-from twstock.web.drain import PART_S
-from twstock.web.fields import HOST
-from twstock.web.request import REQUEST_ID, form_of, without_authority
+from twstock.web.http.drain import PART_S
+from twstock.web.http.fields import HOST
+from twstock.web.http.request import REQUEST_ID, form_of, without_authority
 from twstock.web.traffic import OTHER, STREAM
 
 if TYPE_CHECKING:
-    from twstock.web.site import ApiSite
+    from twstock.web.http.site import ApiSite
 
 HEADERS_MAX = 64
 LINGER_S = 2.0

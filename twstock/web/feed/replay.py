@@ -3,8 +3,8 @@
 from twstock.clocks import Clock, pause
 from twstock.config import Limits
 from twstock.errors import TwstockError, Unavailable
-from twstock.web.cursor import Cursor
-from twstock.web.events import (
+from twstock.web.feed.cursor import Cursor
+from twstock.web.feed.events import (
     EVENT_TRADES_MAX,
     Frame,
     Leadership,
@@ -13,11 +13,11 @@ from twstock.web.events import (
     mark,
     reset,
 )
-from twstock.web.gather import Gathering
-from twstock.web.sources import Sources
-from twstock.web.stream import Stream
-from twstock.web.tail import Tail
-from twstock.web.turns import Turns
+from twstock.web.feed.sources import Sources
+from twstock.web.feed.stream import Stream
+from twstock.web.feed.tail import Tail
+from twstock.web.feed.turns import Turns
+from twstock.web.upstream.gather import Gathering
 
 
 class Subscriber:

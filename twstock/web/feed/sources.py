@@ -9,9 +9,9 @@ from pylru import lrucache
 from twstock.config import Limits
 from twstock.market import Stock, StockChange, Trade
 from twstock.rpc.calls import Orders, Page
-from twstock.web.events import Leadership, Line, line
-from twstock.web.leader import Leader
-from twstock.web.recent import Recent
+from twstock.web.feed.events import Leadership, Line, line
+from twstock.web.feed.recent import Recent
+from twstock.web.upstream.leader import Leader
 
 STOCKS_REMEMBERED = 10_000
 """Of how many stocks the newest state that was seen is kept, for those who reconnect."""
