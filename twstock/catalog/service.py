@@ -1,27 +1,23 @@
 """The catalog's calls: lookups and leases as the leader, trades and changes through the log."""
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from twstock.catalog import requests
-from twstock.catalog.changes import Lost, Stale
 from twstock.catalog.invalidation import Publisher
+from twstock.catalog.proposals import Proposals
 from twstock.catalog.sessions import Sessions
 from twstock.catalog.state import CatalogState
+from twstock.catalog.stockchanges import StockChanges
 from twstock.clocks import Clock, pause
 from twstock.config import Limits
 from twstock.errors import (
-    CorruptStorage,
     InvalidRequest,
-    KeyReused,
     OutcomeUnknown,
     Overloaded,
-    StaleEpoch,
     TwstockError,
     Unavailable,
 )
@@ -29,12 +25,6 @@ from twstock.market import (
     Batch,
     BatchResult,
     BeginEpoch,
-    CatalogCommand,
-    ChangeKind,
-    ChangeOutcome,
-    ChangeRefusal,
-    ChangeRequest,
-    ChangeStock,
     DirectTrade,
     Outcome,
     Refusal,
@@ -49,14 +39,11 @@ from twstock.rpc.calls import (
     LOOKUPS_MAX,
     AtOnce,
     AwaitPublished,
-    Changed,
-    Changes,
     ExecutedTrades,
     Lease,
     LookedUp,
     Lookup,
     LookupMany,
-    Page,
     Placement,
     PlaceOrder,
     Published,
@@ -68,7 +55,6 @@ from twstock.rpc.calls import (
     fitting,
     page_limit,
 )
-from twstock.rpc.wire.commands import encode_catalog_command
 
 
 class Catalog:
@@ -103,9 +89,18 @@ class Catalog:
         self._wall_ms = wall_ms
         self._random_key = random_key
         self._panic = panic
-        self._term = self._changes_shown = 0
-        self._changing: Counter[str] = Counter()
-        self._loss = ""
+        self._term = 0
+        self._proposals = Proposals(member)
+        self.changes = StockChanges(
+            member,
+            self,
+            self._proposals,
+            sessions,
+            publisher,
+            limits,
+            wall_ms,
+            random_key,
+        )
 
     @property
     def _state(self) -> CatalogState:
@@ -123,7 +118,7 @@ class Catalog:
 
     async def lookup(self, request: Lookup) -> Stock | None:
         """Lookup: the published stock; None if there is none of that name."""
-        self._check_reads()
+        self.check_reads()
         now = self._clock.seconds()
         return self._sessions.looked_up(request.front_id, request.session, request.name, now)
 
@@ -132,39 +127,19 @@ class Catalog:
         names_max = max(self._limits.page_max, LOOKUPS_MAX)
         if len(request.names) > names_max:
             raise InvalidRequest("stock_names", f"expected at most {names_max}")
-        self._check_reads()
+        self.check_reads()
         now = self._clock.seconds()
         front_id, session, look_up = request.front_id, request.session, self._sessions.looked_up
         return LookedUp(tuple(look_up(front_id, session, name, now) for name in request.names))
 
     async def list_stocks(self, request: StockPage) -> Stocks:
         """ListStocks: a page of published stocks."""
-        self._check_reads()
+        self.check_reads()
         limit = page_limit(request.limit, self._limits.page_max)
         page = self._state.page(request.after, limit + 1)
         published = (self._sessions.shown(stock.name) for stock in page[:limit])
         stocks = tuple(stock for stock in published if stock is not None)
         return Stocks(stocks, page[limit - 1].name if len(page) > limit else "")
-
-    async def list_changes(self, request: Page) -> Changes:
-        """ListChanges: a page of changes. One is listed when its stock is shown as it left it,
-        for who has read of a halt must not see the stock traded as before.
-        """
-        self._check_reads()
-        after, last = max(0, request.after), self._last_shown_change()
-        limit = page_limit(request.limit, self._limits.page_max)
-        rows = self._state.stock_changes(after, max(0, min(limit, last - after)))
-        more = bool(rows) and rows[-1].number < last
-        return Changes(rows, rows[-1].number if more else 0, last, self._state.last_change)
-
-    def _last_shown_change(self) -> int:
-        """The number up to which every change is published."""
-        for change in self._state.stock_changes(self._changes_shown, self._limits.page_max):
-            shown = self._sessions.shown(change.name)
-            if shown is None or shown.version < change.version:
-                break
-            self._changes_shown = change.number
-        return self._changes_shown
 
     async def register(self, request: Register) -> Lease:
         """Register: a lease for a front-end's cache, never longer than the leader's own."""
@@ -213,7 +188,7 @@ class Catalog:
         """
         self._member.check_leads()
         requests.check_epoch(request, self._state.fence)
-        listed = self._listed(request) or self._accepted(await self._propose(request))
+        listed = self._listed(request) or await self._proposals.propose(request)
         assert isinstance(listed, ExecutedTrades)
         await self._publisher.everything()
         return replace(listed, trades=tuple(fitting(listed.trades, self._limits.message_bytes_max)))
@@ -225,14 +200,14 @@ class Catalog:
         now = self._clock.seconds()
         if request.epoch != self._state.fence or now >= self._member.lease_until():
             return None
-        listed = self._accepted(self._state.list_trades(request.after))
+        listed = self._proposals.accepted(self._state.list_trades(request.after))
         assert isinstance(listed, ExecutedTrades)
         return listed
 
     async def _trade_batch(self, batch: Batch, at_once: bool = False) -> Verdicts:
         requests.check_batch(batch)
         self._member.check_leads()
-        result = self._accepted(await self._propose(batch))
+        result = await self._proposals.propose(batch)
         assert isinstance(result, BatchResult)
         # Refusals, too, tell of the state that they were decided in.
         names = {order.name for order in batch.orders}
@@ -257,81 +232,12 @@ class Catalog:
         if self._state.last_number - self._state.recorded >= self._limits.unrecorded_trades_max:
             # All of them have to fit into one listing for the next order leader.
             raise Overloaded("too many trades wait to be recorded as orders")
-        outcome = self._accepted(await self._propose(DirectTrade(order, self._wall_ms())))
+        outcome = await self._proposals.propose(DirectTrade(order, self._wall_ms()))
         assert isinstance(outcome, Outcome)
         await self._publish([order.name])
         if outcome.trade is None:
             return Placement(refusal=str(outcome.refusal))
         return Placement(outcome.trade.number, version=outcome.trade.version)
-
-    async def change_stock(self, request: ChangeRequest) -> Changed:
-        """ChangeStock: one change, which is durable and which no cache hides when this answers."""
-        requests.check_change(request)
-        self._member.check_leads()
-        if self._state.is_empty:
-            raise Unavailable(self.reason)
-        if not request.key:
-            request = request._replace(key=self._random_key())
-        full = self._why_full(request)
-        if full is not None:
-            return Changed(refusal=full)
-        self._changing[request.key] += 1
-        try:
-            outcome = self._accepted(await self._propose(ChangeStock(request, self._wall_ms())))
-        finally:
-            self._changing[request.key] -= 1
-            self._changing += Counter()  # forget what is not under way
-        assert isinstance(outcome, ChangeOutcome)
-        # A refusal, too, tells of the state that it was decided in.
-        await self._publish([request.name])
-        return self._told(request, outcome)
-
-    def _why_full(self, request: ChangeRequest) -> ChangeRefusal | None:
-        """Why nothing new is taken any more. Not asked by the log: bounds may differ there.
-
-        A key that is known, or whose change is under way, is not new: the log has its outcome, and
-        gives it to each copy. There may be others only under another leader: Unavailable.
-        """
-        if self._changing[request.key] or self._state.known_change(request) is not None:
-            return None
-        is_new = request.kind is ChangeKind.ADD and self._state.stock(request.name) is None
-        if self._state.last_change >= self._limits.changes_max:
-            full = ChangeRefusal.TOO_MANY_CHANGES
-        elif is_new and len(self._state) >= self._limits.stocks_max:
-            full = ChangeRefusal.TOO_MANY_STOCKS
-        else:
-            return None
-        self._member.check_lease()
-        return full
-
-    def _told(self, request: ChangeRequest, outcome: ChangeOutcome) -> Changed:
-        """The answer that an outcome makes; raises KeyReused."""
-        if outcome.key_reused:
-            raise KeyReused("change")
-        change, replayed = outcome.change, outcome.replayed
-        if change is None:
-            return Changed(refusal=str(outcome.refusal), replayed=replayed)
-        if not replayed:
-            kind, name = str(change.kind), change.name
-            self._log.info(
-                "change {number}: {kind} {name}", number=change.number, kind=kind, name=name
-            )
-        # As everybody is shown it: a newer version may still be hidden by a cache.
-        return Changed(change.number, self._sessions.shown(request.name), replayed=replayed)
-
-    async def _propose(self, command: CatalogCommand) -> Any:
-        return await self._member.propose(encode_catalog_command(command))
-
-    def _accepted(self, result: Any) -> Any:
-        """A command's result, unless it tells that the command did not execute."""
-        if isinstance(result, Stale):
-            raise StaleEpoch(result.reason)
-        if isinstance(result, Lost):
-            if result.reason != self._loss:  # the order leader asks again and again
-                self._log.critical("committed data is lost: {reason}", reason=result.reason)
-            self._loss = result.reason
-            raise CorruptStorage(result.reason)
-        return result
 
     async def _publish(self, names: Iterable[str]) -> None:
         """Wait until lookups show these stocks as they are now, or newer."""
@@ -356,7 +262,7 @@ class Catalog:
 
     def _published_at_first(self) -> Iterable[Stock]:
         """What no cache hides once the leases of earlier leaders are over: everything."""
-        self._changes_shown = self._state.last_change
+        self.changes.all_shown()
         return self._state.stocks()
 
     async def _fill(self, term: int) -> None:
@@ -364,7 +270,7 @@ class Catalog:
         told = ""
         while self._state.is_empty and self._term == term:
             try:
-                await self._propose(self._seed)
+                await self._proposals.propose(self._seed)
             except TwstockError as error:
                 if str(error) != told:
                     self._log.warn("cannot fill the catalog yet: {reason}", reason=str(error))
@@ -374,7 +280,7 @@ class Catalog:
                 self._log.info("is filled with {stocks} stocks", stocks=len(self._seed.stocks))
                 await self._publish(stock.name for stock in self._seed.stocks)
 
-    def _check_reads(self) -> None:
+    def check_reads(self) -> None:
         """Only a leader that nobody can have replaced, and whose wait is over, may answer."""
         self._member.check_lease()
         if self.reason:

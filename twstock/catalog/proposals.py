@@ -1,0 +1,37 @@
+"""Commands that the catalog's calls put into the log, and what their results mean to a caller."""
+
+from typing import Any
+
+from twstock.catalog.changes import Lost, Stale
+from twstock.errors import CorruptStorage, StaleEpoch
+from twstock.market import CatalogCommand
+from twstock.origin import OriginLogger
+from twstock.replication.leader import LeadingMember
+from twstock.rpc.wire.commands import encode_catalog_command
+
+
+class Proposals:
+    """What is proposed to the catalog's group through one ``member``."""
+
+    _log = OriginLogger()
+
+    def __init__(self, member: LeadingMember) -> None:
+        self._member = member
+        self._loss = ""
+
+    async def propose(self, command: CatalogCommand) -> Any:
+        """Replicate a command; its result when it is applied here, if it is ``accepted``."""
+        return self.accepted(await self._member.propose(encode_catalog_command(command)))
+
+    def accepted(self, result: Any) -> Any:
+        """A command's result. Raises StaleEpoch or CorruptStorage when it tells that the command
+        did not execute.
+        """
+        if isinstance(result, Stale):
+            raise StaleEpoch(result.reason)
+        if isinstance(result, Lost):
+            if result.reason != self._loss:  # the order leader asks again and again
+                self._log.critical("committed data is lost: {reason}", reason=result.reason)
+            self._loss = result.reason
+            raise CorruptStorage(result.reason)
+        return result
