@@ -269,7 +269,7 @@ MUTANTS = (
         "keys are forgotten before the batch is decided",
         CATALOG + "state.py",
         "        outcomes = tuple(self._decide(order, draft) for order in batch.orders)\n",
-        "        self._forget(batch.recorded)\n"
+        "        self._remembered.forget(batch.recorded)\n"
         "        outcomes = tuple(self._decide(order, draft) for order in batch.orders)\n",
         ("tests/test_exactly_once.py",),
     ),

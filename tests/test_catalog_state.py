@@ -261,7 +261,7 @@ def test_recorded_trades_are_forgotten_and_the_others_kept() -> None:
     log = started()
     log.apply(batch(1, buy("a", 1), buy("b", 1)))
     log.apply(batch(2, buy("c", 1), recorded=1, known=2))
-    assert [t.order.key for t in log.state.kept_trades(0)] == ["b", "c"]
+    assert [t.order.key for t in log.state.dump().kept] == ["b", "c"]
     assert log.state.recorded == 1
 
 
@@ -532,7 +532,7 @@ class Model:
         """Compare the stocks with the ledger."""
         state = self.log.state
         assert len(self.executed) == state.last_number
-        kept = [trade.number for trade in state.kept_trades(0)]
+        kept = [trade.number for trade in state.dump().kept]
         assert kept == list(range(state.recorded + 1, state.last_number + 1))
         made = sorted(self.changes.values())
         assert [change.number for change in made] == list(range(1, len(made) + 1))

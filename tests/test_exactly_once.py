@@ -684,9 +684,9 @@ def test_every_order_trades_once_and_is_recorded(rules: Rules, states_min: int) 
 class NoKeys(CatalogState):
     """Does not know a key that comes again in a new batch."""
 
-    def _known(self, order: Order) -> Outcome | None:
-        """Break the rule."""
-        return None
+    def __init__(self, *start: Any) -> None:
+        super().__init__(*start)
+        self._remembered.known = lambda order: None  # type: ignore[method-assign]
 
 
 class NoFence(CatalogState):
@@ -704,8 +704,8 @@ class TakesLateQuestionsForLosses(CatalogState):
 
     def _begin_epoch(self, entry: bytes, begin: BeginEpoch) -> Any:
         """Break the rule."""
-        if begin.epoch == self._fence and begin.after < self._recorded:
-            return Applied(Lost(f"orders {begin.after + 1} to {self._recorded}"))
+        if begin.epoch == self._fence and begin.after < self._remembered.recorded:
+            return Applied(Lost(f"orders {begin.after + 1} to {self._remembered.recorded}"))
         return super()._begin_epoch(entry, begin)
 
 
@@ -727,7 +727,7 @@ class ForgetsTooEarly(CatalogState):
     def _trade(self, entry: bytes, batch: Batch) -> Any:
         """Break the rule."""
         if batch.epoch == self._fence and batch.number == self._batch.number + 1:
-            self._forget(batch.recorded)
+            self._remembered.forget(batch.recorded)
         return super()._trade(entry, batch)
 
 
@@ -737,7 +737,7 @@ class ForgetsRefusals(CatalogState):
     def _decide(self, order: Order, draft: Any) -> Outcome:
         """Break the rule."""
         outcome = super()._decide(order, draft)
-        self._refused.clear()
+        self._remembered.refused.clear()
         draft.refused.clear()
         return outcome
 

@@ -35,7 +35,7 @@ PURE = words("""
     rpc.calls rpc.status rpc.wire.base rpc.wire.columns rpc.wire.commands rpc.wire.methods
     rpc.wire.observe rpc.wire.replicas rpc.wire.streams rpc.wire.trading rpc.wire.administration
     catalog.state catalog.sessions catalog.changes catalog.administration catalog.rules
-    catalog.requests
+    catalog.remembered catalog.requests
     order.state order.keyfilter order.desk order.askers order.counts order.unpublished
     order.watermark order.reception
     web.cache web.answers web.bodies web.ring web.traffic web.recognition

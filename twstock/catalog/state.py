@@ -6,15 +6,8 @@ bounds on refused keys decide what executes, too: they come with the first comma
 age is by the log's own time, the latest stamp of any command: a leader's clock that is ahead makes
 the log forget refusals early, on all replicas alike, and its time is kept until others reach it.
 
-**Why no straggler executes twice**, although the key of an executed trade is forgotten once
-its order is recorded: a batch executes only with the fence's epoch and the very next number,
-so each copy of a batch executes at most once, and none of an epoch that has been replaced.
-That leaves a key that comes again in a *new* batch of the present epoch. Keys are forgotten
-only up to ``recorded``, which an order leader takes from committed orders; the leader of the
-present epoch has them all (checked when its epoch begins), and looks for a key among its
-orders before it puts it into a batch. A direct trade's key is made by the catalog for that
-one command and never comes again, so its refusal is not remembered either. How changes
-of stocks are done once is told in ``administration``.
+Why no straggler executes twice is told in ``remembered``, and how changes of stocks are done once
+in ``administration``.
 """
 
 from bisect import bisect_right, insort
@@ -31,8 +24,8 @@ from twstock.catalog.changes import (
     Snapshot,
     Stale,
 )
-from twstock.catalog.rules import again, check_conserved, evict, refusal_of
-from twstock.errors import CorruptStorage
+from twstock.catalog.remembered import Remembered
+from twstock.catalog.rules import check_conserved, evict, refusal_of
 from twstock.market import (
     Batch,
     BatchResult,
@@ -65,7 +58,7 @@ class CatalogState:
     def __init__(
         self, refused_keys_max: int, refused_keys_s: float, snapshot: Snapshot | None = None
     ) -> None:
-        """Start from a snapshot, or from nothing. Raises CorruptStorage if the snapshot is none.
+        """Start from a snapshot, or from nothing. Raises CorruptStorage if the snapshot has gaps.
 
         The configured bounds are for logs whose Seed has none.
         """
@@ -74,18 +67,12 @@ class CatalogState:
         self._bounds = start.bounds
         self._stocks = {stock.name: stock for stock in start.stocks}
         self._names = sorted(self._stocks)
-        self._kept = {trade.number: trade for trade in start.kept}
-        self._executed_keys = {trade.order.key: trade for trade in start.kept}
-        self._refused = {refused.order.key: refused for refused in start.refused}
+        self._remembered = Remembered(start.kept, start.refused, start.recorded, start.last_number)
         self._fence = start.fence
         self._batch = start.batch
-        self._recorded = start.recorded
-        self._last_number = start.last_number
         self._last_at_ms = start.last_at_ms
         self._digest = start.digest
         self._administration = Administration(start.changes, start.refused_changes)
-        if list(self._kept) != list(range(self._recorded + 1, self._last_number + 1)):
-            raise CorruptStorage(f"trades {self._recorded + 1} to {self._last_number} have gaps")
 
     @property
     def digest(self) -> bytes:
@@ -100,17 +87,17 @@ class CatalogState:
     @property
     def recorded(self) -> int:
         """The highest transaction number that is known to be in the order log."""
-        return self._recorded
+        return self._remembered.recorded
 
     @property
     def last_number(self) -> int:
         """How many trades have executed: the number of the last one."""
-        return self._last_number
+        return self._remembered.last_number
 
     @property
     def last_transaction(self) -> int:
         """The highest transaction number."""
-        return self._last_number
+        return self._remembered.last_number
 
     @property
     def last_change(self) -> int:
@@ -153,21 +140,16 @@ class CatalogState:
         """How many stocks there are."""
         return len(self._stocks)
 
-    def kept_trades(self, after: int) -> tuple[Trade, ...]:
-        """The executed trades after a number that no order is known to record, by number."""
-        first = max(after, self._recorded) + 1
-        return tuple(self._kept[number] for number in range(first, self._last_number + 1))
-
     def dump(self) -> Snapshot:
         """Everything, as a value that compares and hashes."""
         return Snapshot(
             self.stocks(),
-            tuple(self._kept.values()),
-            tuple(self._refused.values()),
+            tuple(self._remembered.kept.values()),
+            tuple(self._remembered.refused.values()),
             self._fence,
             self._batch,
-            self._recorded,
-            self._last_number,
+            self._remembered.recorded,
+            self._remembered.last_number,
             self._last_at_ms,
             self._digest,
             self._administration.keyed(),
@@ -176,16 +158,8 @@ class CatalogState:
         )
 
     def list_trades(self, after: int) -> ExecutedTrades | Lost:
-        """The executed trades after a number that no order is known to record.
-
-        Whoever knows more trades than there are has seen this catalog lose some.
-        """
-        if after > self._last_number:
-            return Lost(
-                f"the catalog has lost trades {self._last_number + 1} to {after}: "
-                "the order replicas know them"
-            )
-        return ExecutedTrades(self.kept_trades(after), self._last_number)
+        """The executed trades after a number that no order is known to record."""
+        return self._remembered.listed(after)
 
     def apply(self, index: int, payload: bytes) -> Applied:
         """Carry out the command of one committed entry, whoever proposed it.
@@ -220,10 +194,10 @@ class CatalogState:
         """Raise the fence and list what it leaves behind; the fence's own epoch only lists."""
         if begin.epoch < self._fence:
             return Applied(Stale(f"epoch {begin.epoch} is over: the fence is {self._fence}"))
-        listed = self.list_trades(begin.after)
+        recorded, listed = self._remembered.recorded, self._remembered.listed(begin.after)
         if begin.epoch == self._fence or isinstance(listed, Lost):
             return Applied(listed)
-        if begin.after < self._recorded:
+        if begin.after < recorded:
             # A new leader has every committed order, unless a majority of its group lost some.
             # Of the fence's own epoch this is not asked: a late copy of its first question says
             # the same when batches of the epoch have been recorded, and nothing is lost then. A
@@ -231,7 +205,7 @@ class CatalogState:
             # them in the answer to its own question (``Desk.check_listed``).
             return Applied(
                 Lost(
-                    f"the order replicas have lost orders {begin.after + 1} to {self._recorded}: "
+                    f"the order replicas have lost orders {begin.after + 1} to {recorded}: "
                     "the catalog was told that they are recorded"
                 )
             )
@@ -243,7 +217,7 @@ class CatalogState:
         """Execute an order of nobody's order leader. Its refusal need not be remembered: the
         key was made for this command alone.
         """
-        outcome = self._known(order)
+        outcome = self._remembered.known(order)
         stock = self._stocks.get(order.name)
         refusal = refusal_of(order, stock)
         if outcome is None and stock is not None and refusal is None:
@@ -277,8 +251,9 @@ class CatalogState:
         """Execute a batch whose turn it is, or repeat the outcomes of the last one."""
         if not batch.epoch or batch.epoch != self._fence:
             return Applied(Stale(f"epoch {batch.epoch} is over: the fence is {self._fence}"))
-        if max(batch.recorded, batch.known) > self._last_number:
-            return Applied(self.list_trades(max(batch.recorded, batch.known)))
+        known = max(batch.recorded, batch.known)
+        if known > self._remembered.last_number:
+            return Applied(self._remembered.listed(known))
         if self._is_last(batch):
             return Applied(self._result(batch, self._batch.outcomes))
         if batch.number != self._batch.number + 1:
@@ -289,7 +264,7 @@ class CatalogState:
         result = self._result(batch, outcomes)
         self._batch = AppliedBatch(batch.number, batch.orders, outcomes)
         # Not before: one of its keys may have been recorded since the leader looked it up.
-        self._forget(batch.recorded)
+        self._remembered.forget(batch.recorded)
         return Applied(result, self._seal(entry, draft))
 
     def _is_last(self, batch: Batch) -> bool:
@@ -311,22 +286,13 @@ class CatalogState:
 
     def _result(self, batch: Batch, outcomes: tuple[Outcome, ...]) -> BatchResult:
         mine = {outcome.trade.number for outcome in outcomes if outcome.trade}
-        others = (trade for trade in self.kept_trades(batch.known) if trade.number not in mine)
+        kept = self._remembered.trades(batch.known)
+        others = (trade for trade in kept if trade.number not in mine)
         return BatchResult(outcomes, tuple(others))
-
-    def _known(self, order: Order) -> Outcome | None:
-        """What became of the order's key before; None if it is new."""
-        trade = self._executed_keys.get(order.key)
-        if trade is not None:
-            return again(order, trade.order, Outcome(trade=trade, replayed=True))
-        known = self._refused.get(order.key)
-        if known is not None:
-            return again(order, known.order, Outcome(refusal=known.refusal, replayed=True))
-        return None
 
     def _decide(self, order: Order, draft: Draft) -> Outcome:
         """What becomes of one order: what became of its key before, else executed or refused."""
-        before = self._known(order)
+        before = self._remembered.known(order)
         if before is not None:
             return before
         stock = self._stocks.get(order.name)
@@ -334,7 +300,7 @@ class CatalogState:
         if stock is not None and refusal is None:
             return Outcome(trade=self._execute(order, stock, draft))
         refused = RefusedOrder(order, refusal or Refusal.UNKNOWN_STOCK, self._last_at_ms)
-        self._refused[order.key] = draft.refused[order.key] = refused
+        self._remembered.refused[order.key] = draft.refused[order.key] = refused
         return Outcome(refusal=refused.refusal)
 
     def _execute(self, order: Order, stock: Stock, draft: Draft) -> Trade:
@@ -348,18 +314,13 @@ class CatalogState:
             stock.initial_quantity,
         )
         check_conserved(after)
-        number = self._last_number = self._last_number + 1
+        remembered = self._remembered
+        number = remembered.last_number = remembered.last_number + 1
         trade = Trade(number, order, after.version, stock.price_cents, self._last_at_ms)
         self._stocks[stock.name] = draft.stocks[stock.name] = after
-        self._kept[number] = self._executed_keys[order.key] = trade
+        remembered.kept[number] = remembered.executed[order.key] = trade
         draft.executed.append(trade)
         return trade
-
-    def _forget(self, recorded: int) -> None:
-        """Drop trades that the order log has; their keys are known there from now on."""
-        for number in range(self._recorded + 1, recorded + 1):
-            del self._executed_keys[self._kept.pop(number).order.key]
-        self._recorded = max(self._recorded, recorded)
 
     def _evict(self, draft: Draft) -> None:
         """Drop the oldest refused keys beyond the bounds, by the log's own time. What comes
@@ -367,7 +328,7 @@ class CatalogState:
         """
         keys_max, age_ms = self._bounds or self._configured_bounds
         oldest_ms = self._last_at_ms - age_ms
-        for key in evict(self._refused, keys_max, oldest_ms):
+        for key in evict(self._remembered.refused, keys_max, oldest_ms):
             if draft.refused.pop(key, None) is None:
                 draft.evicted.append(key)
         for key in evict(self._administration.refused, keys_max, oldest_ms):
@@ -384,8 +345,8 @@ class CatalogState:
             tuple(draft.evicted),
             self._fence,
             self._batch,
-            self._recorded,
-            self._last_number,
+            self._remembered.recorded,
+            self._remembered.last_number,
             self._last_at_ms,
             draft.administered(),
             draft.bounds,
