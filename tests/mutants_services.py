@@ -62,9 +62,9 @@ MUTANTS = (
     Mutant(
         "a message that nobody understands leaves its stream open",
         RPC + "duplex.py",
-        '            self._log.failure("a stream ends: what came in is no call")\n'
+        '            self._log.failure("a stream ends: what came in is not a call")\n'
         "            self._ended()\n",
-        '            self._log.failure("a stream ends: what came in is no call")\n',
+        '            self._log.failure("a stream ends: what came in is not a call")\n',
         ("tests/test_duplex.py",),
     ),
     Mutant(

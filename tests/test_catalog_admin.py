@@ -91,7 +91,7 @@ def test_a_caller_without_a_key_gets_one(scene: Scene) -> None:
 
 
 def test_a_halted_stock_is_refused_to_everybody(scene: Scene) -> None:
-    """To the order leader and to who trades at the catalog directly."""
+    """To the order leader, and to whoever trades at the catalog directly."""
     change(scene, halt())
     result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
     answer = result_of(scene.catalog.trade(batch(1, order("k"))))
@@ -126,7 +126,7 @@ def test_a_change_waits_for_the_caches_and_nothing_runs_ahead(scene: Scene) -> N
 
 
 def test_a_refusal_waits_for_the_change_that_caused_it(scene: Scene) -> None:
-    """Who was told that the stock is halted does not see afterwards that it is not."""
+    """Whoever was told that the stock is halted does not see afterwards that it is not."""
     scene.register()
     scene.lookup("GameStart", 1)
     scene.fronts.silent = True

@@ -38,7 +38,10 @@ class StaleEpoch(TwstockError):
 
 
 class KeyReused(TwstockError):
-    """An idempotency key came back with another body; nothing happened. ``what`` it names."""
+    """An idempotency key came back with another body; nothing happened.
+
+    ``what`` says whether the key names an order or a change.
+    """
 
     def __init__(self, what: str = "order") -> None:
         super().__init__(f"idempotency key was used with another {what}")
@@ -75,7 +78,7 @@ class CorruptStorage(StorageError):
 
 
 class CorruptTables(CorruptStorage):
-    """SQLite's file is damaged. It is no promise's only copy: the log rebuilds it."""
+    """SQLite's file is damaged. It is never the only copy of a promise: the log rebuilds it."""
 
 
 class StorageUnavailable(TwstockError):

@@ -160,7 +160,7 @@ class Batch:
     ``epoch`` is the order leader's term; ``number`` counts the batches of that epoch from 1;
     ``recorded`` is the highest transaction number that the order log has committed, up to
     which the catalog may forget; ``known`` the highest whose trade the leader has learnt;
-    ``at_ms`` the leader's wall time, which the log's time follows but for going back.
+    ``at_ms`` the leader's wall time, which the log's time follows, though never backwards.
     """
 
     epoch: int
@@ -197,7 +197,7 @@ def price_text(price_cents: int) -> str:
 
 
 def cents_of(text: str) -> int | None:
-    """The cents of a price in digits, with two decimals at most; None: it is none."""
+    """The cents of a price in digits, two decimals at most; None if the text is not a price."""
     return int(Decimal(text) * 100) if _PRICE.fullmatch(text) else None
 
 
@@ -325,7 +325,7 @@ CatalogCommand = Seed | Batch | BeginEpoch | DirectTrade | ChangeStock
 
 
 def parse_order(key: str, name: str, side: str, quantity: int) -> Order | Refusal:
-    """The order that the words of a request mean, or why they mean none.
+    """The order that the words of a request stand for, or why they stand for none.
 
     The checks and their sequence are the original's: type, quantity, name. Whether a stock of that
     name exists is the catalog's to say.
@@ -334,7 +334,7 @@ def parse_order(key: str, name: str, side: str, quantity: int) -> Order | Refusa
 
 
 def refusal_of_words(name: str, side: str, quantity: int) -> Refusal | None:
-    """Why the words of a request mean no order; None: they do."""
+    """Why the words of a request stand for no order; None if they do stand for one."""
     if side not in SIDES:
         return Refusal.UNKNOWN_TYPE
     if quantity < 1:

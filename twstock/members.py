@@ -52,7 +52,7 @@ class Members(ProcessMonitor):
         self._tiers = tiers(cluster)
         self._exited = exited
         self._restart = restart
-        # Who had data when this process began: not of a group that starts for the first time.
+        # Members that had data when this process began, so their group has started before.
         self._with_data = {n for names in self._tiers.values() for n in names if self._has_data(n)}
         self._starts: dict[str, int] = {}
         self._waiting: dict[str, Deferred[None]] = {}

@@ -1,4 +1,4 @@
-"""The lines of a backup: one JSON object each, its first key says what it is.
+"""The lines of a backup: one JSON object each, whose first key says what it is.
 
 ``backup`` begins the file, then one ``stock`` for each that the cluster began with, then orders
 and changes in a sequence in which they can be carried out again, then ``end``. Old formats are
@@ -108,7 +108,7 @@ def _check_format(found: object) -> None:
     if type(found) is int and found > FORMAT:
         raise NewerFormat(f"it has format {found}; this program reads format {FORMAT}")
     if found != FORMAT:
-        raise Damaged(f"{found!r} is no format")
+        raise Damaged(f"{found!r} is not a format")
 
 
 def _check_text(text: str) -> None:
@@ -116,7 +116,7 @@ def _check_text(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Damaged(f"{text!r} is no text") from None
+        raise Damaged(f"{text!r} is not text") from None
     if not text:
         raise Damaged("a text is empty")
 
@@ -163,13 +163,13 @@ def _trade(
     at_ms: int,
 ) -> Trade:
     if side not in SIDES:
-        raise Damaged(f"{side!r} is no type of an order")
+        raise Damaged(f"{side!r} is not a type of order")
     return Trade(number, Order(key, name, SIDES[side], quantity), version, price_cents, at_ms)
 
 
 def _change(number: int, kind: str, *values: Any) -> StockChange:
     if kind not in _KINDS:
-        raise Damaged(f"{kind!r} is no kind of a change")
+        raise Damaged(f"{kind!r} is not a kind of change")
     return StockChange(number, _KINDS[kind], *values)
 
 

@@ -1,7 +1,7 @@
 """What orders and changes make of the stocks, and in which sequence they can be carried out.
 
-The rules are those of the catalog's state machine, which a restored cluster carries them out
-with; a backup that breaks one is never finished, and one that does is refused.
+The rules are those of the catalog's state machine, which carries the orders and changes out again
+in a restored cluster. A backup that would break one is not finished, and one that does is refused.
 """
 
 from collections import deque

@@ -1,8 +1,8 @@
 """A new cluster from a backup: every order and change is carried out again, offline.
 
 The directories are made by the members' own code: their logs, their state machines, their
-tables. Members find them as they left them, only that they are of a new cluster, whose members
-have new incarnations: nobody can mistake one for a member of the old cluster.
+tables. Members find them as if they had left them so. But it is a new cluster, whose members have
+new incarnations: nobody can mistake one for a member of the old cluster.
 
 While it is made, ``restore-unfinished`` stands in the directory, and neither ``twstock up`` nor
 a member starts there; ``cluster.toml`` comes last.
@@ -50,7 +50,7 @@ TOML = "cluster.toml"
 
 
 class CannotRestore(TwstockError):
-    """A backup is whole, and yet this program cannot carry out again what it tells."""
+    """A backup is whole, and yet this program cannot carry out again what is in it."""
 
 
 def restore(path: Path, cluster: Cluster, done: Callable[[], None] = lambda: None) -> Contents:

@@ -80,5 +80,5 @@ def _unpacked(unpacking: "zlib._Decompress", content: bytes) -> Iterator[bytes]:
         try:
             yield unpacking.decompress(content, CHUNK_BYTES)
         except zlib.error as error:
-            raise Damaged(f"it is no gzip file, or a changed one: {error}") from None
+            raise Damaged(f"it is not a gzip file, or was changed: {error}") from None
         content = unpacking.unconsumed_tail

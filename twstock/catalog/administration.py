@@ -105,7 +105,9 @@ def _restocked(stock: Stock, shares: int) -> Stock | ChangeRefusal:
 
 
 def halted_names(changes: Iterable[StockChange]) -> set[str]:
-    """The stocks that are halted after these changes, the first ones that ever were."""
+    """The stocks that are halted after these changes. ``changes`` must begin with the first ever
+    made.
+    """
     halted: set[str] = set()
     for change in changes:
         if change.kind is ChangeKind.HALT:

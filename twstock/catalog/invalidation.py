@@ -40,8 +40,8 @@ class HttpClient(Protocol):
 
 
 class Waiting(NamedTuple):
-    """Somebody who waits until versions are published; ``began``: since when a batch of trades
-    does, None: somebody asks about them.
+    """Somebody who waits until versions are published; ``began`` is since when a batch of trades
+    does, None if somebody only asks about them.
     """
 
     versions: Mapping[str, int]
@@ -195,7 +195,7 @@ class Publisher:
         return published
 
     def proceed(self) -> None:
-        """Do what has become possible: answer who waits, call who has to be told."""
+        """Do what has become possible: answer whoever waits, call whoever has to be told."""
         now = self._clock.seconds()
         self._tell_lapsed()
         waiting, self._waiting, done = self._waiting, [], []
@@ -299,7 +299,7 @@ class Publisher:
 
 
 class _Refused(Exception):
-    """An answer that is none."""
+    """A status other than 200."""
 
 
 def request_of(call: Call, body_bytes_max: int) -> tuple[str, dict[str, int], bytes]:

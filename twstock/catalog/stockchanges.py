@@ -72,7 +72,7 @@ class StockChanges:
 
     async def list_changes(self, request: Page) -> Changes:
         """ListChanges: a page of changes. One is listed when its stock is shown as it left it,
-        for who has read of a halt must not see the stock traded as before.
+        for whoever has read of a halt must not see the stock traded as before.
         """
         self._readiness.check_reads()
         after, last = max(0, request.after), self._last_shown_change()

@@ -19,7 +19,7 @@ would not be the amount that was meant.
 
 
 class Administrator:
-    """Changes stocks for who knows the ``token``; ``Client.administrator`` makes one.
+    """Changes stocks for whoever knows the ``token``; ``Client.administrator`` makes one.
 
     Like an order a change is made at most once, however often it has to be sent. Every method
     gives ``Changed``, and raises ChangeRefused or StockNotFound when it was refused, KeyReused,

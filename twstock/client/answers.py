@@ -1,8 +1,9 @@
 """The one table between what HTTP says and what the client raises; ``twstock.web.answers`` has it
 the other way round.
 
-A refusal is an exception here: who buys wants a number, and every other way out needs a decision
-of its own. Where many orders are placed at once it is a value, beside the outcomes of the others.
+A refusal is an exception here: whoever buys wants a number, and every other way out needs a
+decision of its own. Where many orders are placed at once it is a value, beside the outcomes of
+the others.
 """
 
 from http import HTTPStatus

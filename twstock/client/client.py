@@ -48,7 +48,7 @@ class Client:
     not closed with the client.
 
     Raises WrongUrl. Every request raises Unavailable when nobody could answer it in time and
-    nothing has happened, and BadAnswer when whoever answered is no front-end.
+    nothing has happened, and BadAnswer when whoever answered is not a front-end.
     """
 
     def __init__(

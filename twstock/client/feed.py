@@ -33,7 +33,7 @@ class Feed:
     is the ``after`` of another feed. Nothing is read ahead of a slow reader but
     ``messages_max`` events; whoever is too slow for the server is reconnected.
 
-    Iterating raises InvalidRequest for a cursor that is none, BadAnswer for what is no feed.
+    Iterating raises InvalidRequest for a malformed cursor, BadAnswer for what is not a feed.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Feed:
             raise BadAnswer(f"expected an event stream, got {_media_types(response)}")
 
     async def _more(self, inflow: "_Inflow") -> None:
-        """Wait until something arrives; who is silent for too long is as good as gone."""
+        """Wait until something arrives; whoever is silent for too long is as good as gone."""
         try:
             await self._wait_for(within(inflow.arrival(), self._silence_s, self._fronts.clock))
         except TooLate:
@@ -179,7 +179,7 @@ def _media_types(response: Any) -> list[str]:
 
 class _Inflow(Protocol):
     """What arrives over one connection: ``messages`` that nobody has taken yet; ``over`` at its
-    end, with a ``fault`` if it was no feed; ``heard`` once there was an event.
+    end, with a ``fault`` if it was not a feed; ``heard`` once there was an event.
     """
 
     def __init__(self, stream: EventStream, messages_max: int) -> None:

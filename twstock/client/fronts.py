@@ -161,7 +161,7 @@ class Fronts:
             raise NoAnswer(_words(error), not isinstance(error, _NOT_SENT)) from None
 
     async def _read(self, response: Any) -> Answer:
-        """The answer that a response carries; raises NoAnswer when it breaks off or is no JSON."""
+        """The answer that a response carries; raises NoAnswer when it breaks off or is not JSON."""
         fields = response.headers.getAllRawHeaders()
         headers = {
             name.decode("latin-1").lower(): values[0].decode("latin-1") for name, values in fields

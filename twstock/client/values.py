@@ -14,7 +14,7 @@ from twstock.market import SIDES, Side
 
 
 class BadAnswer(TwstockError):
-    """Whoever answered is no front-end, or one that this client does not understand."""
+    """Whoever answered is not a front-end, or is one that this client does not understand."""
 
 
 class Stock(NamedTuple):

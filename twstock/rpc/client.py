@@ -148,8 +148,8 @@ class Client:
         try:
             return method.decode_answer(answer)
         except Exception as error:
-            # Whoever answers there does not speak our protocol, or a newer one.
-            raise OutcomeUnknown(f"{self.address} answered what is no answer: {error}") from None
+            # Whoever answers there speaks another protocol, or a newer version of ours.
+            raise OutcomeUnknown(f"{self.address} sent a malformed answer: {error}") from None
 
     def _stub(self, path: str) -> Any:
         stub = self._open_channel().unary_unary(path)

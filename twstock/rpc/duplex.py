@@ -265,7 +265,7 @@ class ServerStream:
         try:
             go_on()
         except Exception:
-            self._log.failure("a stream ends: what came in is no call")
+            self._log.failure("a stream ends: what came in is not a call")
             self._ended()
         with self._lock:
             self._under_way -= 1

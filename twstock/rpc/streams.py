@@ -101,8 +101,8 @@ class CallStream:
         except ValueError as error:  # the channel was closed meanwhile
             details = str(error)
         except Exception as error:
-            # Whoever answers there does not speak our protocol, or a newer one.
-            details = f"{self._address} answered what is no answer: {error!r}"
+            # Whoever answers there speaks another protocol, or a newer version of ours.
+            details = f"{self._address} sent a malformed answer: {error!r}"
         self._deliver(self._end, details, refused)
 
     def _encode(self, sending: tuple[int, _Call]) -> bytes | None:
@@ -130,7 +130,7 @@ class CallStream:
         try:
             return call_id, call.method.decode_answer(answer)
         except Exception as error:
-            text = f"{self._address} answered what is no answer: {error}"
+            text = f"{self._address} sent a malformed answer: {error}"
             return call_id, Failure(OutcomeUnknown(text))
 
     def _settle(self, call_id: int, result: Any) -> None:
@@ -256,7 +256,7 @@ class AnswerStream:
         ids = origin.received(told) if told else ()
         answering = self._table.get(path)
         if answering is None:
-            error = InvalidRequest("method", f"{path} is no call of this server")
+            error = InvalidRequest("method", f"{path} is not a call of this server")
             self._outbox.put(_Outgoing(call_id, None, error, ids))
             return
         try:

@@ -21,7 +21,7 @@ def request(q: ChangeRequest) -> Any:
 
 
 def to_request(pb: Any) -> ChangeRequest:
-    """Raises ValueError for a kind that is none."""
+    """Raises ValueError for an unknown kind."""
     kind = ChangeKind(pb.kind)
     return ChangeRequest(pb.idempotency_key, kind, pb.name, pb.price_cents, pb.quantity)
 

@@ -2,7 +2,7 @@
 
 The n-th value of each column belongs to the n-th order. Rows become columns and columns rows
 by ``zip`` and ``map`` over tuples, in C: nothing here is a Python call for each order unless
-it says so. Columns of different lengths are no message: ValueError.
+it says so. Columns of different lengths raise ValueError.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -53,11 +53,11 @@ def orders(rows: Sequence[Order] | Sequence[calls.PlaceOrder]) -> Any:
 
 
 def to_orders(pb: Any) -> tuple[Order, ...]:
-    """Raises ValueError for a type that is none."""
+    """Raises ValueError for an unknown type."""
     try:
         sides = [SIDES[word] for word in pb.types]
     except KeyError as error:
-        raise ValueError(f"{error} is no type of an order") from None
+        raise ValueError(f"{error} is not a type of order") from None
     return tuple(map(_order, _rows(pb.keys, pb.names, sides, pb.quantities)))
 
 

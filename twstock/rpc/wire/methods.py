@@ -34,7 +34,7 @@ class Method(Generic[Q, A]):
         return f"/twstock.{self.service}/{self.name}"
 
     def parse_request(self, data: bytes) -> Q:
-        """The request; raises InvalidRequest for bytes that are none."""
+        """The request; raises InvalidRequest for bytes that are not a valid request."""
         try:
             return self.decode_request(data)
         except TwstockError:
