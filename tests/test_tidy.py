@@ -87,10 +87,12 @@ MAY_IMPORT = {
     "client": "errors rest market forms clocks keys client",
     "verify": "errors market rest rpc.calls rpc.wire",
     "export": "errors market durable verify",
-    "cli": "errors config forms rest cluster verify export admin tabular watch workload "
-    "backup.command rejoin progress",
+    "cli": "errors forms rest cluster admin tabular watch workload backup.command rejoin progress "
+    "replicas",
+    "command": "errors",
+    "replicas": "config rest verify export backup command progress",
     "progress": "",
-    "rejoin": "errors config replication.rejoin backup.command",
+    "rejoin": "config replication.rejoin command progress",
     "replication.CORE": "errors replication.CORE",
     "replication": "errors durable config clocks threads rows replication rpc.calls rpc.client "
     "rpc.wire tally",
@@ -126,7 +128,7 @@ MAY_IMPORT = {
     "backup": "errors market rest verify csvtext durable backup",
     "backup.restore": "errors durable market config plan process backup catalog order replication "
     "rpc.wire",
-    "backup.command": "errors config plan verify backup cluster",
+    "backup.command": "errors config plan backup cluster command progress replicas",
     "follow": "",
     "backup.ledger": "errors market catalog.rules catalog.administration backup",
 }

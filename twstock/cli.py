@@ -11,23 +11,19 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from twstock import __version__, admin, rejoin, tabular
-from twstock.backup.command import Surroundings, add_commands, export_csv
+from twstock import __version__, admin, rejoin, replicas, tabular
+from twstock.backup import command as backup
 from twstock.errors import ConfigError, OutcomeUnknown, TwstockError
 from twstock.forms import is_key
 from twstock.progress import Progress
 from twstock.rest import Answer, Session, Unreachable, WrongUrl
 from twstock.tabular import Row
-
-if TYPE_CHECKING:
-    from twstock.verify import Remote
 
 DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
 INTERRUPTED = 128 + signal.SIGINT
@@ -130,15 +126,10 @@ def _parser() -> argparse.ArgumentParser:
     changes = commands.add_parser("admin", help=words, description=words)
     admin.add_commands(changes, remote, keyed, _admin)
     _add_client(add("client", _client, "trade at random, and compare with what was answered"))
-    verify = add("verify", _verify, "compare the order logs of all replicas and the catalog")
-    export = add("export", _export, "write the stocks and every replica's order log as CSV")
-    export.add_argument("directory", metavar="DIR", type=Path)
-    export.add_argument("--csv", action="store_true", help="as two tables for spreadsheets")
-    for command in (verify, export):
-        command.add_argument("--config", type=Path, help="take addresses from this cluster.toml")
+    replicas.add_commands(add)
     add_offline = partial(add, common=form)
-    add_commands(add, add_offline, Surroundings(_replicas, Progress))
-    rejoin.add_command(add_offline, Progress)
+    backup.add_commands(add, add_offline)
+    rejoin.add_command(add_offline)
     return parser
 
 
@@ -294,72 +285,6 @@ def _client(options: argparse.Namespace) -> int:
             print(problem)
         print(f"{len(tally.mismatches)} mismatches, {len(tally.failures)} failures")
     return REFUSED if tally.mismatches or tally.failures else DONE
-
-
-def _addresses(options: argparse.Namespace, group: str) -> list[tuple[int, str]]:
-    """Id and gRPC address of every replica of a group, from a file or a front-end."""
-    if options.config is not None:
-        from twstock.config import read  # noqa: PLC0415
-
-        return [(replica.id, str(replica.grpc)) for replica in read(options.config).replicas(group)]
-    with Session(options.url) as session:
-        answer = session.get("/cluster")
-    if not answer.ok:
-        raise Unreachable(f"{options.url}: {answer.message}")
-    rows = [row for row in answer.body["data"]["services"] if row["service"] == group]
-    return [(row["id"], row["address"]) for row in rows]
-
-
-@contextmanager
-def _replicas(options: argparse.Namespace) -> "Iterator[dict[str, dict[int, Remote]]]":
-    """Every replica, by group and id, to be asked by gRPC."""
-    from twstock.verify import Remote  # noqa: PLC0415
-
-    with ExitStack() as stack:
-        yield {
-            group: {
-                number: stack.enter_context(Remote(f"{group}-{number}", address))
-                for number, address in _addresses(options, group)
-            }
-            for group in ("order", "catalog")
-        }
-
-
-def _verify(options: argparse.Namespace) -> int:
-    from twstock.verify import verify  # noqa: PLC0415
-
-    with _replicas(options) as found, Progress("orders") as progress:
-        orders, catalogs = list(found["order"].values()), list(found["catalog"].values())
-        finding = verify(orders, catalogs, compared=progress.step)
-    status = finding.exit_status()
-    if options.json:
-        print(json.dumps({"equal": status == DONE, **finding.as_json()}))
-        return status
-    for difference in finding.differences:
-        print(difference)
-    for problem in finding.missing:
-        print(f"cannot reach {problem}")
-    if not finding.differences and finding.replicas:
-        same = "the same " if len(finding.replicas) > 1 else ""
-        print(f"{', '.join(finding.replicas)}: {same}{finding.orders} orders")
-    if status == DONE:
-        made = f"the orders and {finding.changes} changes" if finding.changes else "the orders"
-        print(f"{finding.stocks} stocks: what {made} make them")
-    return status
-
-
-def _export(options: argparse.Namespace) -> int:
-    if options.csv:
-        return export_csv(options, Surroundings(_replicas, Progress))
-    from twstock.export import export  # noqa: PLC0415
-
-    with _replicas(options) as found:
-        try:
-            paths = export(options.directory, found["order"], list(found["catalog"].values()))
-        except OSError as error:
-            return _complain(error, REFUSED)
-    print(json.dumps([str(p) for p in paths]) if options.json else "\n".join(map(str, paths)))
-    return DONE
 
 
 def _finish(options: argparse.Namespace, answer: Answer) -> int:

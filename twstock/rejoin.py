@@ -1,28 +1,18 @@
 """``twstock rejoin``: a directory for a replica that has lost its own."""
 
 import argparse
-import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
-from twstock.backup.command import Steps
-from twstock.errors import TwstockError
+from twstock.command import Add, Options, refusing, tell
+from twstock.progress import Progress
 
 GROUPS = ("catalog", "order")
 
 
-Progress = Callable[[str], "AbstractContextManager[Steps]"]
-"""Shows how far long work is, in the units that it is given."""
-
-
-def add_command(
-    add: Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser],
-    progress: Progress,
-) -> None:
+def add_command(add: Add) -> None:
     """Add ``rejoin`` to the command line."""
     words = "make the directory of a replica that has lost its own, from those of all others"
-    command = add("rejoin", lambda options: _rejoin(options, progress), words)
+    command = add("rejoin", refusing(_rejoin), words)
     command.add_argument("member", metavar="NAME", type=_member, help="such as order-2")
     command.add_argument("--config", type=Path, required=True, help="the cluster.toml")
     command.add_argument(
@@ -41,7 +31,7 @@ def _member(name: str) -> tuple[str, int]:
     return group, int(number)
 
 
-def _rejoin(options: argparse.Namespace, progress: Progress) -> int:
+def _rejoin(options: Options) -> int:
     from twstock.config import read  # noqa: PLC0415
     from twstock.replication.rejoin import rejoin  # noqa: PLC0415
 
@@ -49,14 +39,10 @@ def _rejoin(options: argparse.Namespace, progress: Progress) -> int:
     cluster = read(options.config)
     cluster.check_member(group, number)
     target = options.to or cluster.data_of(group, number)
-    try:
-        with progress("entries of the log") as entries:
-            made = rejoin(cluster, group, number, options.sources, target, entries.step)
-    except OSError as error:
-        raise TwstockError(str(error)) from None
+    with Progress("entries of the log") as entries:
+        made = rejoin(cluster, group, number, options.sources, target, entries.step)
     told = {"directory": str(made.path), "source": str(made.source), "entries": made.last_index}
     words = (
         f"{made.path}: {made.last_index} entries, those of {made.source}; start {group}-{number}"
     )
-    print(json.dumps(told) if options.json else words)
-    return 0
+    return tell(options, told, words)

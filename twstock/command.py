@@ -1,0 +1,30 @@
+"""What commands have in common: how one is added, what it prints, and what it cannot help."""
+
+import argparse
+import json
+from collections.abc import Callable
+
+from twstock.errors import TwstockError
+
+Options = argparse.Namespace
+Run = Callable[[Options], int]
+Add = Callable[[str, Run, str], argparse.ArgumentParser]
+"""Adds a command by its name, what runs it, and a word on it."""
+
+
+def refusing(run: Run) -> Run:
+    """The same command; what the file system refuses is refused."""
+
+    def refused(options: Options) -> int:
+        try:
+            return run(options)
+        except OSError as error:
+            raise TwstockError(str(error)) from None
+
+    return refused
+
+
+def tell(options: Options, value: object, words: str) -> int:
+    """Print what was done, as JSON if asked; returns the exit status."""
+    print(json.dumps(value) if options.json else words)
+    return 0

@@ -1,0 +1,97 @@
+"""``twstock verify`` and ``twstock export``, which ask every replica by itself. What they need is
+imported when they run.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twstock.command import Add, Options, refusing, tell
+from twstock.progress import Progress
+from twstock.rest import Session, Unreachable
+
+if TYPE_CHECKING:
+    from twstock.verify import Remote
+
+
+def add_commands(add: Add) -> None:
+    """Add them to the command line."""
+    verify = add("verify", _verify, "compare the order logs of all replicas and the catalog")
+    words = "write the stocks and every replica's order log as CSV"
+    export = add("export", refusing(_export), words)
+    export.add_argument("directory", metavar="DIR", type=Path)
+    export.add_argument("--csv", action="store_true", help="as two tables for spreadsheets")
+    for command in (verify, export):
+        command.add_argument("--config", type=Path, help="take addresses from this cluster.toml")
+
+
+@contextmanager
+def every_replica(options: Options) -> "Iterator[dict[str, dict[int, Remote]]]":
+    """Every replica, by group and id, to be asked by gRPC."""
+    from twstock.verify import Remote  # noqa: PLC0415
+
+    with ExitStack() as stack:
+        yield {
+            group: {
+                number: stack.enter_context(Remote(f"{group}-{number}", address))
+                for number, address in _addresses(options, group)
+            }
+            for group in ("order", "catalog")
+        }
+
+
+def _addresses(options: Options, group: str) -> list[tuple[int, str]]:
+    """Id and gRPC address of every replica of a group, from a file or a front-end."""
+    if options.config is not None:
+        from twstock.config import read  # noqa: PLC0415
+
+        return [(replica.id, str(replica.grpc)) for replica in read(options.config).replicas(group)]
+    with Session(options.url) as session:
+        answer = session.get("/cluster")
+    if not answer.ok:
+        raise Unreachable(f"{options.url}: {answer.message}")
+    rows = [row for row in answer.body["data"]["services"] if row["service"] == group]
+    return [(row["id"], row["address"]) for row in rows]
+
+
+def _verify(options: Options) -> int:
+    from twstock.verify import verify  # noqa: PLC0415
+
+    with every_replica(options) as found, Progress("orders") as progress:
+        orders, catalogs = list(found["order"].values()), list(found["catalog"].values())
+        finding = verify(orders, catalogs, compared=progress.step)
+    status = finding.exit_status()
+    if options.json:
+        print(json.dumps({"equal": status == 0, **finding.as_json()}))
+        return status
+    for difference in finding.differences:
+        print(difference)
+    for problem in finding.missing:
+        print(f"cannot reach {problem}")
+    if not finding.differences and finding.replicas:
+        same = "the same " if len(finding.replicas) > 1 else ""
+        print(f"{', '.join(finding.replicas)}: {same}{finding.orders} orders")
+    if status == 0:
+        made = f"the orders and {finding.changes} changes" if finding.changes else "the orders"
+        print(f"{finding.stocks} stocks: what {made} make them")
+    return status
+
+
+def _export(options: Options) -> int:
+    with every_replica(options) as found:
+        orders, catalogs = found["order"], list(found["catalog"].values())
+        if options.csv:
+            from twstock.backup.source import look  # noqa: PLC0415
+            from twstock.backup.spreadsheet import export_csv  # noqa: PLC0415
+
+            picture = look(orders, catalogs)
+            with Progress("orders") as progress:
+                paths = export_csv(options.directory, picture, progress.step)
+        else:
+            from twstock.export import export  # noqa: PLC0415
+
+            paths = export(options.directory, orders, catalogs)
+    words = [str(path) for path in paths]
+    return tell(options, words, "\n".join(words))
