@@ -5,15 +5,16 @@ from dataclasses import replace
 
 import pytest
 
+from tests.snapshots import rows_of
 from tests.test_catalog_state import Log, batch, buy, numbers, open_tables, outcomes, sell, started
 from twstock.catalog.administration import halted_names
 from twstock.catalog.changes import (
     NOT_ADMINISTERED,
+    CatalogRows,
     Change,
     KeyedChange,
     RefusedChange,
     RefusedOrder,
-    Snapshot,
 )
 from twstock.catalog.requests import check_change
 from twstock.catalog.rules import evict
@@ -202,9 +203,9 @@ def test_a_key_that_comes_with_another_change_does_nothing(other: ChangeRequest)
     for quantity in (5, QUANTITY_MAX):
         log = started()
         change(log, "k", RESTOCK, quantity=quantity)
-        before = log.state.dump()
+        before = rows_of(log.state)
         assert log.apply(ChangeStock(other, 1)) == ChangeOutcome(key_reused=True)
-        assert log.state.dump() == before
+        assert rows_of(log.state) == before
 
 
 def test_keys_of_orders_and_of_changes_have_nothing_to_do_with_each_other() -> None:
@@ -231,9 +232,9 @@ def test_refused_changes_are_bounded_as_refused_orders_are() -> None:
     log = started(refused_keys_max=2, refused_keys_s=10.0)
     for key in ("a", "b", "c"):
         change(log, key, RESUME)
-    assert [r.request.key for r in log.state.dump().refused_changes] == ["b", "c"]
+    assert [r.request.key for r in rows_of(log.state).refused_changes] == ["b", "c"]
     log.apply(batch(1, at_ms=12_000))
-    assert log.state.dump().refused_changes == ()
+    assert rows_of(log.state).refused_changes == ()
     none = started(refused_keys_max=0)
     change(none, "a", RESUME)
     made = none.changes[-1]
@@ -271,8 +272,8 @@ def busy() -> Log:
 def test_replicas_come_to_the_same_state() -> None:
     """Everything, the digest included, depends on the entries alone."""
     log = busy()
-    assert log.replayed().dump() == log.state.dump()
-    assert log.state.dump().changes[-1].key == "10"
+    assert rows_of(log.replayed()) == rows_of(log.state)
+    assert rows_of(log.state).changes[-1].key == "10"
 
 
 @pytest.mark.parametrize("gathered", [1, 3, 100])
@@ -283,7 +284,7 @@ def test_the_tables_bring_everything_back(gathered: int) -> None:
     for start in range(0, len(log.changes), gathered):
         tables.save(connection, log.changes[start : start + gathered])
     loaded = tables.load(connection, log.state.digest)
-    assert loaded.dump() == log.state.dump()
+    assert rows_of(loaded) == rows_of(log.state)
     lemon = loaded.stock("Lemon")
     assert lemon is not None
     assert lemon.halted
@@ -296,7 +297,7 @@ def test_the_digest_tells_what_was_decided() -> None:
     when what stocks became is the same.
     """
     log = started()
-    start = log.state.dump()
+    start = rows_of(log.state)
     made = KeyedChange("k", StockChange(1, PRICE, "FishCo", 2550, 0, 0, 0))
     request = ChangeRequest("h", HALT, "GameStart")
     refused = RefusedChange(request, ChangeRefusal.HALTED, 0)
@@ -317,7 +318,7 @@ def test_a_change_that_is_missing_is_noticed() -> None:
     """The numbers of a loaded state have no gap."""
     gap = KeyedChange("k", StockChange(2, HALT, "S", 0, 0, 1, 0))
     with pytest.raises(CorruptStorage, match="gaps"):
-        CatalogState(10, 10.0, Snapshot(changes=(gap,)))
+        CatalogState(10, 10.0, CatalogRows(changes=(gap,)))
 
 
 def test_which_stocks_are_halted_follows_from_the_changes() -> None:
@@ -414,13 +415,13 @@ def test_a_database_of_before_is_opened_and_goes_on() -> None:
     tables = CatalogTables(*log.bounds)
     connection.executescript(tables.schema)
     state = tables.load(connection, OLD_DIGEST)
-    assert state.dump() == log.state.dump()
+    assert rows_of(state) == rows_of(log.state)
     saved = len(log.changes)
     change(log, "h", HALT)
     change(log, "h2", HALT)
     change(log, "l", ADD, "Lemon", quantity=1)
     tables.save(connection, log.changes[saved:])
-    assert tables.load(connection, log.state.digest).dump() == log.state.dump()
+    assert rows_of(tables.load(connection, log.state.digest)) == rows_of(log.state)
     connection.close()
 
 

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 
 from tests.cluster_fixture import Cluster, free_ports, wait_until
 from tests.histories import History, backup_of, histories
+from tests.snapshots import rows_of
 from twstock.backup import restore as restoring
 from twstock.backup.files import Contents, Exists, check, write
 from twstock.backup.journal import NewerFormat
@@ -328,7 +329,7 @@ class TestRestore:
             assert list(state.stocks()) == history.ledger.stocks()
             assert (state.last_number, state.fence) == (300, 1)
             bounds = RefusalBounds.of(LIMITS.refused_keys_max, LIMITS.refused_keys_s)
-            assert state.dump().bounds == bounds
+            assert rows_of(state).bounds == bounds
         for group in ("catalog", "order"):
             numbers = [replica.id for replica in cluster.replicas(group)]
             found = {number: opened(cluster, group, number) for number in numbers}

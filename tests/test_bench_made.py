@@ -7,6 +7,7 @@ import pytest
 from bench import history, made
 from bench.history import History, long
 from tests.cluster_fixture import Cluster
+from tests.snapshots import rows_of
 from twstock.catalog.state import CatalogState
 from twstock.catalog.tables import CatalogTables
 from twstock.config import Limits
@@ -114,7 +115,7 @@ def test_the_tables_hold_what_was_applied(cluster):
     connection.close()
     assert (catalog.fence, catalog.last_number, catalog.recorded) == (1, ORDERS, ORDERS - 20)
     bounds = RefusalBounds.of(LIMITS.refused_keys_max, LIMITS.refused_keys_s)
-    assert catalog.dump().bounds == bounds
+    assert rows_of(catalog).bounds == bounds
 
 
 @pytest.mark.processes

@@ -20,8 +20,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import pytest
 
+from tests.snapshots import SessionsSnapshot, restored, sessions_snapshot
 from twstock.catalog.sessions import Sessions
-from twstock.catalog.sessions import Snapshot as SessionsSnapshot
 from twstock.market import Stock
 from twstock.rpc.calls import Lease
 from twstock.web.cache import Cache
@@ -165,10 +165,10 @@ class Catalogs:
         sessions = rules.sessions(LEASE_S)
         sessions.started(OVER)
         sessions.opened([stock(0)])
-        self.start = self.snapshots.number(sessions.snapshot())
+        self.start = self.snapshots.number(sessions_snapshot(sessions))
 
     def _at(self, number: int) -> Sessions:
-        return self._rules.sessions.restored(LEASE_S, self.snapshots[number])
+        return restored(self._rules.sessions(LEASE_S), self.snapshots[number])
 
     def _step(self, number: int, method: str, front_or_version: int, version: int = 0) -> Stepped:
         """Call a method; returns the new state's number and the result."""
@@ -190,7 +190,7 @@ class Catalogs:
                 sessions.started(NOW)
             case "expired":
                 sessions.expired(NOW)
-        return self.snapshots.number(sessions.snapshot()), result
+        return self.snapshots.number(sessions_snapshot(sessions)), result
 
     def _newest(self, number: int) -> int:
         snapshot = self.snapshots[number]

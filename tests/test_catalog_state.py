@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
-from twstock.catalog.changes import Change, Lost, Seeded, Snapshot, Stale
+from tests.snapshots import rows_of
+from twstock.catalog.changes import CatalogRows, Change, Lost, Seeded, Stale
 from twstock.catalog.rules import check_conserved
 from twstock.catalog.state import CatalogState
 from twstock.catalog.tables import CatalogTables
@@ -180,12 +181,12 @@ def test_the_last_batch_repeats_its_outcomes_and_changes_nothing() -> None:
     sent = batch(1, buy("a", 1), buy("b", 1000))
     first = log.apply(sent)
     log.apply(DirectTrade(buy("direct", 1), 2000))
-    before = log.state.dump()
+    before = rows_of(log.state)
     again = log.apply(sent)
     assert outcomes(again) == outcomes(first)
     assert isinstance(again, BatchResult)
     assert [t.number for t in again.others] == [2]
-    assert log.state.dump() == before
+    assert rows_of(log.state) == before
 
 
 @pytest.mark.parametrize(
@@ -204,9 +205,9 @@ def test_a_batch_out_of_turn_does_not_execute(wrong: Batch) -> None:
     log = started()
     log.apply(batch(1, buy("a", 1)))
     log.apply(batch(2, buy("b", 1)))
-    before = log.state.dump()
+    before = rows_of(log.state)
     assert isinstance(log.apply(wrong), Stale)
-    assert log.state.dump() == before
+    assert rows_of(log.state) == before
 
 
 def test_no_batch_executes_before_an_epoch_begins() -> None:
@@ -233,11 +234,11 @@ def test_the_fence_s_own_epoch_only_lists() -> None:
     """A repeated BeginEpoch does not reset the batch number: the last batch stays the last."""
     log = started()
     log.apply(batch(1, buy("a", 1)))
-    before = log.state.dump()
+    before = rows_of(log.state)
     listed = log.apply(BeginEpoch(1, 0))
     assert isinstance(listed, ExecutedTrades)
     assert [t.number for t in listed.trades] == [1]
-    assert log.state.dump() == before
+    assert rows_of(log.state) == before
 
 
 def test_losses_are_noticed() -> None:
@@ -245,7 +246,7 @@ def test_losses_are_noticed() -> None:
     log = started()
     log.apply(batch(1, buy("a", 1)))
     log.apply(batch(2, recorded=1, known=1))
-    before = log.state.dump()
+    before = rows_of(log.state)
     for command in (
         BeginEpoch(2, 2),
         BeginEpoch(2, 0),
@@ -253,7 +254,7 @@ def test_losses_are_noticed() -> None:
         batch(3, recorded=1, known=2),
     ):
         assert isinstance(log.apply(command), Lost), command
-    assert log.state.dump() == before
+    assert rows_of(log.state) == before
 
 
 def test_recorded_trades_are_forgotten_and_the_others_kept() -> None:
@@ -261,7 +262,7 @@ def test_recorded_trades_are_forgotten_and_the_others_kept() -> None:
     log = started()
     log.apply(batch(1, buy("a", 1), buy("b", 1)))
     log.apply(batch(2, buy("c", 1), recorded=1, known=2))
-    assert [t.order.key for t in log.state.dump().kept] == ["b", "c"]
+    assert [t.order.key for t in rows_of(log.state).kept] == ["b", "c"]
     assert log.state.recorded == 1
 
 
@@ -279,10 +280,10 @@ def test_others_lists_the_trades_that_the_leader_has_not_learnt() -> None:
 def test_a_refused_direct_trade_leaves_no_trace() -> None:
     """Its key was made for it alone, so nobody can fill the table of refused keys with it."""
     log = started()
-    before = log.state.dump()
+    before = rows_of(log.state)
     assert log.apply(DirectTrade(buy("d", 500), 1)) == Outcome(refusal=Refusal.NOT_ENOUGH)
     assert log.apply(DirectTrade(buy("e", 1, "X"), 1)) == Outcome(refusal=Refusal.UNKNOWN_STOCK)
-    assert log.state.dump() == before
+    assert rows_of(log.state) == before
 
 
 def test_time_never_goes_back() -> None:
@@ -299,7 +300,7 @@ def test_refused_keys_are_bounded_by_number() -> None:
     log = started(refused_keys_max=2)
     log.apply(batch(1, *(buy(f"k{n}", 1000) for n in range(3))))
     log.apply(batch(2, buy("k3", 1000)))
-    assert [r.order.key for r in log.state.dump().refused] == ["k2", "k3"]
+    assert [r.order.key for r in rows_of(log.state).refused] == ["k2", "k3"]
 
 
 def test_refused_keys_are_bounded_by_age() -> None:
@@ -307,9 +308,9 @@ def test_refused_keys_are_bounded_by_age() -> None:
     log = started(refused_keys_s=10.0)
     log.apply(batch(1, buy("old", 1000), at_ms=0))
     log.apply(batch(2, buy("new", 1000), at_ms=10_000))
-    assert [r.order.key for r in log.state.dump().refused] == ["old", "new"]
+    assert [r.order.key for r in rows_of(log.state).refused] == ["old", "new"]
     log.apply(batch(3, at_ms=10_001))
-    assert [r.order.key for r in log.state.dump().refused] == ["new"]
+    assert [r.order.key for r in rows_of(log.state).refused] == ["new"]
 
 
 def test_the_time_of_a_clock_that_jumped_ahead_is_kept() -> None:
@@ -321,7 +322,7 @@ def test_the_time_of_a_clock_that_jumped_ahead_is_kept() -> None:
     assert again[0].trade is not None
     assert (again[0].trade.at_ms, again[0].replayed) == (10_001, False)
     assert again[1].replayed
-    assert log.replayed().dump() == log.state.dump()
+    assert rows_of(log.replayed()) == rows_of(log.state)
 
 
 BOUNDED = Seed(SEED.stocks, RefusalBounds(2, 10_000))
@@ -343,17 +344,17 @@ def test_the_bounds_of_refused_keys_are_the_logs(other: tuple[int, float]) -> No
     """
     log = bounded(Log())
     assert log.state.last_number == 1  # k0 had been forgotten
-    assert [r.order.key for r in log.state.dump().refused] == ["new"]
+    assert [r.order.key for r in rows_of(log.state).refused] == ["new"]
     again = bounded(Log(*other))
-    assert (again.state.dump(), again.state.digest) == (log.state.dump(), log.state.digest)
+    assert (rows_of(again.state), again.state.digest) == (rows_of(log.state), log.state.digest)
     connection, tables = open_tables(other)
     tables.save(connection, log.changes)
     loaded = tables.load(connection, log.state.digest)
-    assert loaded.dump() == log.state.dump()
+    assert rows_of(loaded) == rows_of(log.state)
     payload = encode_catalog_command(batch(3, *(buy(f"l{n}", 1000) for n in range(5))))
     for state in (loaded, log.state):
         state.apply(len(log.payloads) + 1, payload)
-    assert loaded.dump() == log.state.dump()
+    assert rows_of(loaded) == rows_of(log.state)
     connection.close()
 
 
@@ -388,9 +389,9 @@ def test_a_log_without_bounds_follows_the_configuration() -> None:
     connection.executescript(tables.schema)
     tables.save(connection, log.changes)
     loaded = tables.load(connection, log.state.digest)
-    assert [r.order.key for r in loaded.dump().refused] == ["k2", "k3"]
+    assert [r.order.key for r in rows_of(loaded).refused] == ["k2", "k3"]
     loaded.apply(9, encode_catalog_command(batch(2, buy("k4", 1000))))
-    assert [r.order.key for r in loaded.dump().refused] == ["k4"]
+    assert [r.order.key for r in rows_of(loaded).refused] == ["k4"]
     connection.close()
 
 
@@ -426,7 +427,7 @@ def test_a_stock_that_lost_or_won_shares_stops_the_process(stock: Stock) -> None
 def test_a_snapshot_with_a_gap_is_refused() -> None:
     """Every executed trade that is not recorded must be there."""
     with pytest.raises(CorruptStorage):
-        CatalogState(10, 10.0, Snapshot(last_number=1))
+        CatalogState(10, 10.0, CatalogRows(last_number=1))
 
 
 def test_tables_refuse_a_negative_quantity_and_foreign_changes() -> None:
@@ -451,7 +452,7 @@ def test_a_key_evicted_and_refused_again_in_one_transaction_is_saved() -> None:
     log.apply(batch(3, buy("a", 1000)))
     connection, tables = open_tables(log.bounds)
     tables.save(connection, log.changes)
-    assert tables.load(connection, log.state.digest).dump() == log.state.dump()
+    assert rows_of(tables.load(connection, log.state.digest)) == rows_of(log.state)
     connection.close()
 
 
@@ -462,7 +463,7 @@ def test_trades_executed_and_recorded_in_one_transaction_are_saved() -> None:
     log.apply(batch(2, buy("c", 1), recorded=2, known=2))
     connection, tables = open_tables(log.bounds)
     tables.save(connection, log.changes)
-    assert tables.load(connection, log.state.digest).dump() == log.state.dump()
+    assert rows_of(tables.load(connection, log.state.digest)) == rows_of(log.state)
     connection.close()
 
 
@@ -532,7 +533,7 @@ class Model:
         """Compare the stocks with the ledger."""
         state = self.log.state
         assert len(self.executed) == state.last_number
-        kept = [trade.number for trade in state.dump().kept]
+        kept = [trade.number for trade in rows_of(state).kept]
         assert kept == list(range(state.recorded + 1, state.last_number + 1))
         made = sorted(self.changes.values())
         assert [change.number for change in made] == list(range(1, len(made) + 1))
@@ -592,7 +593,7 @@ COMMANDS = st.one_of(
 def concrete(model: Model, symbol: tuple[object, ...]) -> CatalogCommand:
     """A command near the state: mostly in turn, sometimes late, early, or of another epoch."""
     state = model.log.state
-    dump = state.dump()
+    dump = rows_of(state)
     match symbol:
         case ("batch", list() as orders, int(step), int(epoch), int(behind)):
             # The order leader answers keys that its orders have; it asks for all others.
@@ -634,10 +635,10 @@ def test_any_sequence_of_commands(
         if position == saved_at:
             _save(tables, connection, model.log.changes, gathered)
             loaded = tables.load(connection, model.log.state.digest)
-            assert loaded.dump() == model.log.state.dump()
+            assert rows_of(loaded) == rows_of(model.log.state)
             model.log.state = loaded
         model.run(concrete(model, symbol))
-    assert model.log.replayed().dump() == model.log.state.dump()
+    assert rows_of(model.log.replayed()) == rows_of(model.log.state)
     connection.close()
 
 

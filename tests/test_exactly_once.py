@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from twstock.catalog.changes import Lost, Snapshot, Stale
+from tests.snapshots import rows_of
+from twstock.catalog.changes import CatalogRows, Lost, Stale
 from twstock.catalog.state import CatalogState
 from twstock.errors import BrokenInvariant, CorruptStorage
 from twstock.market import (
@@ -114,7 +115,7 @@ class State(NamedTuple):
     ``shown`` is the version that no cache hides, ``refused_at`` the one of each refused key.
     """
 
-    catalog: Snapshot
+    catalog: CatalogRows
     leaders: tuple[Leader, Leader]
     asks: tuple[tuple[Order, int], ...]
     directs: int
@@ -212,15 +213,15 @@ class World:
     """All steps from a state."""
 
     rules: Rules
-    _applied: dict[tuple[Snapshot, Command], tuple[Snapshot, Any, tuple[str, ...], bool]] = field(
-        default_factory=dict
+    _applied: dict[tuple[CatalogRows, Command], tuple[CatalogRows, Any, tuple[str, ...], bool]] = (
+        field(default_factory=dict)
     )
 
     def start(self) -> State:
         """Nobody leads yet; the catalog has one stock."""
         stock = Stock("S", 1, SHARES, 0, 0, SHARES)
         leaders, rules = (Leader(), Leader()), self.rules
-        return State(Snapshot((stock,)), leaders, rules.asks, rules.directs, rules.refusals)
+        return State(CatalogRows((stock,)), leaders, rules.asks, rules.directs, rules.refusals)
 
     def steps(self, state: State) -> Iterator[tuple[str, State]]:
         """Everything that can happen next. Raises Violation."""
@@ -253,7 +254,7 @@ class World:
             catalog = self.rules.catalog(100, 1e9, state.catalog)
             applied = catalog.apply(1, encode_catalog_command(command))
             executed = getattr(applied.change, "executed", ())
-            after = replace(catalog.dump(), digest=b"")
+            after = replace(rows_of(catalog), digest=b"")
             keys = tuple(trade.order.key for trade in executed)
             made = applied.change is not None and bool(applied.change.administered.made)
             self._applied[key] = (after, applied.result, keys, made)

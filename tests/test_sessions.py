@@ -4,6 +4,7 @@ from math import inf
 
 import pytest
 
+from tests.snapshots import restored, sessions_snapshot
 from twstock.catalog.sessions import Sessions
 from twstock.market import Stock
 from twstock.rpc.calls import Lease
@@ -262,8 +263,8 @@ def test_a_snapshot_holds_everything(scene: Scene) -> None:
     for version in (1, 2):
         scene.trade(version)
     scene.answer(1)
-    snapshot = scene.sessions.snapshot()
-    restored = Sessions.restored(LEASE_S, snapshot)
-    assert restored.snapshot() == snapshot
-    assert len({snapshot, restored.snapshot()}) == 1
-    assert restored.calls(0.0) == scene.sessions.calls(0.0)
+    snapshot = sessions_snapshot(scene.sessions)
+    again = restored(Sessions(LEASE_S), snapshot)
+    assert sessions_snapshot(again) == snapshot
+    assert len({snapshot, sessions_snapshot(again)}) == 1
+    assert again.calls(0.0) == scene.sessions.calls(0.0)

@@ -44,10 +44,6 @@ class Administration:
         """Up to ``limit`` changes after a number."""
         return tuple(self._made[after : after + limit])
 
-    def keyed(self) -> tuple[KeyedChange, ...]:
-        """All changes with their keys, by number."""
-        return tuple(KeyedChange(key, change) for key, change in self._keys.items())
-
     def known(self, request: ChangeRequest) -> ChangeOutcome | None:
         """What became of a request's key before; None if it is new."""
         change = self._keys.get(request.key)

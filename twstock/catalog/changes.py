@@ -133,8 +133,8 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The whole state as one value; what was refused from the oldest to the newest."""
+class CatalogRows:
+    """The whole state, as the tables hold it; what was refused from the oldest to the newest."""
 
     stocks: tuple[Stock, ...] = ()
     kept: tuple[Trade, ...] = ()

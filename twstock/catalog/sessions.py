@@ -26,12 +26,9 @@ All times are readings of CLOCK_BOOTTIME in seconds, given by the caller.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, TypeVar
 
 from twstock.market import Stock
 from twstock.rpc.calls import Lease
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +87,6 @@ class Call:
     session: str
     url: str
     versions: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """All of the sessions' state; a session is its front-end's id and its fields."""
-
-    opens_at: float
-    is_open: bool
-    sessions: tuple[tuple[Any, ...], ...]
-    published: tuple[Stock, ...]
-    pending: tuple[tuple[Stock, ...], ...]
 
 
 class Sessions:
@@ -271,34 +257,6 @@ class Sessions:
             return inf
         return min((s.lease_until for s in self._sessions.values() if s.owed), default=inf)
 
-    # --- exploring ---------------------------------------------------------------------------
-
-    def snapshot(self) -> Snapshot:
-        """The state as a value."""
-        sessions = (
-            (f, s.name, s.url, s.lease_until, _sorted(s.held), _sorted(s.owed), _sorted(s.told))
-            for f, s in self._sessions.items()
-        )
-        pending = (tuple(stocks) for stocks in self._pending.values())
-        return Snapshot(
-            self._opens_at,
-            self._is_open,
-            tuple(sorted(sessions)),
-            tuple(sorted(self._published.values(), key=_name)),
-            tuple(sorted(pending, key=lambda stocks: stocks[0].name)),
-        )
-
-    @classmethod
-    def restored(cls, lease_s: float, snapshot: Snapshot) -> "Sessions":
-        """Sessions in the state that ``snapshot`` tells of."""
-        made = cls(lease_s)
-        made._opens_at, made._is_open = snapshot.opens_at, snapshot.is_open
-        for front_id, name, url, until, held, owed, told in snapshot.sessions:
-            made._sessions[front_id] = Session(name, url, until, dict(held), dict(owed), dict(told))
-        made._published = {stock.name: stock for stock in snapshot.published}
-        made._pending = {stocks[0].name: list(stocks) for stocks in snapshot.pending}
-        return made
-
     def _publish(self, name: str) -> None:
         waiting = self._pending[name]
         sessions = self._sessions.values()
@@ -308,11 +266,3 @@ class Sessions:
             del self._pending[name]
             for session in sessions:
                 session.told.pop(name, None)
-
-
-def _sorted(table: Mapping[str, T]) -> tuple[tuple[str, T], ...]:
-    return tuple(sorted(table.items(), key=lambda item: item[0]))
-
-
-def _name(stock: Stock) -> str:
-    return stock.name

@@ -16,12 +16,12 @@ from hashlib import blake2b
 from twstock.catalog.administration import Administration, changed
 from twstock.catalog.changes import (
     AppliedBatch,
+    CatalogRows,
     Change,
     Draft,
     Lost,
     RefusedOrder,
     Seeded,
-    Snapshot,
     Stale,
 )
 from twstock.catalog.remembered import Remembered
@@ -56,13 +56,13 @@ class CatalogState:
     """Stocks and trades after some prefix of the catalog's log."""
 
     def __init__(
-        self, refused_keys_max: int, refused_keys_s: float, snapshot: Snapshot | None = None
+        self, refused_keys_max: int, refused_keys_s: float, rows: CatalogRows | None = None
     ) -> None:
-        """Start from a snapshot, or from nothing. Raises CorruptStorage if the snapshot has gaps.
+        """Start from what the tables hold, or from nothing. Raises CorruptStorage if it has gaps.
 
         The configured bounds are for logs whose Seed has none.
         """
-        start = snapshot or Snapshot()
+        start = rows or CatalogRows()
         self._configured_bounds = RefusalBounds.of(refused_keys_max, refused_keys_s)
         self._bounds = start.bounds
         self._stocks = {stock.name: stock for stock in start.stocks}
@@ -139,23 +139,6 @@ class CatalogState:
     def __len__(self) -> int:
         """How many stocks there are."""
         return len(self._stocks)
-
-    def dump(self) -> Snapshot:
-        """Everything, as a value that compares and hashes."""
-        return Snapshot(
-            self.stocks(),
-            tuple(self._remembered.kept.values()),
-            tuple(self._remembered.refused.values()),
-            self._fence,
-            self._batch,
-            self._remembered.recorded,
-            self._remembered.last_number,
-            self._last_at_ms,
-            self._digest,
-            self._administration.keyed(),
-            tuple(self._administration.refused.values()),
-            self._bounds,
-        )
 
     def list_trades(self, after: int) -> ExecutedTrades | Lost:
         """The executed trades after a number that no order is known to record."""

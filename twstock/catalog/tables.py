@@ -9,11 +9,11 @@ from twstock.catalog.administration import halted_names
 from twstock.catalog.changes import (
     NOT_ADMINISTERED,
     AppliedBatch,
+    CatalogRows,
     Change,
     KeyedChange,
     RefusedChange,
     RefusedOrder,
-    Snapshot,
 )
 from twstock.catalog.state import CatalogState
 from twstock.errors import BrokenInvariant, CorruptTables
@@ -162,7 +162,7 @@ class CatalogTables:
         halted = halted_names(keyed.change for keyed in changes)
         stocks = connection.execute(f"{_STOCKS} ORDER BY name")
         refused = connection.execute("SELECT * FROM refused_orders ORDER BY position")
-        snapshot = Snapshot(
+        rows = CatalogRows(
             tuple(Stock._make((*checked(row), row[0] in halted)) for row in stocks),
             tuple(to_trade(row) for row in connection.execute(_KEPT)),
             tuple(_refused(row) for row in refused),
@@ -172,7 +172,7 @@ class CatalogTables:
             _refused_changes(connection),
             self._bounds(connection),
         )
-        return CatalogState(self._refused_keys_max, self._refused_keys_s, snapshot)
+        return CatalogState(self._refused_keys_max, self._refused_keys_s, rows)
 
     def _bounds(self, connection: sqlite3.Connection) -> RefusalBounds | None:
         """Those of the log, if it has any. Whoever has configured others since is told."""
