@@ -27,7 +27,7 @@ MUTANTS = (
     Mutant(
         "an answer does not give its room back",
         RPC + "streams.py",
-        "        self.answering.leave()\n",
+        "        self.endpoint.leave()\n",
         "",
         ("tests/test_rpc.py",),
     ),
@@ -382,7 +382,7 @@ MUTANTS = (
     ),
     Mutant(
         "a late failure leaves the catalog that was found meanwhile",
-        ORDER + "market.py",
+        ORDER + "catalogmarket.py",
         "            if asked == self._leader:",
         "            if True:",
         ("tests/test_market.py",),

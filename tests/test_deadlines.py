@@ -17,7 +17,7 @@ from twstock.errors import OutcomeUnknown, Unavailable
 from twstock.rpc.calls import Placement
 from twstock.rpc.client import Client
 from twstock.rpc.server import Endpoint, Server
-from twstock.rpc.streams import WAIT_MAX_S, Answering, AnswerStream
+from twstock.rpc.streams import WAIT_MAX_S, AnswerStream, StreamEndpoint
 from twstock.rpc.wire import methods, streams
 
 
@@ -86,10 +86,10 @@ async def test_the_function_is_told_the_callers_deadline(wire):
 def test_a_streams_waiting_is_bounded_by_what_is_left(left_s, waits_s):
     """By the caller's deadline, and by the server's own; a caller that tells none has the last."""
     clock, answers = Clock(), []
-    answering = Answering(
+    endpoint = StreamEndpoint(
         methods.ORDER, lambda *_: None, lambda: None, lambda: answers.append(clock.seconds())
     )
-    table = {methods.ORDER.path: answering}
+    table = {methods.ORDER.path: endpoint}
     stream = AnswerStream(table, clock, lambda call, *arguments: call(*arguments), Limits())
     request = methods.ORDER.encode_request(REQUEST)
     data = streams.call(1, methods.ORDER.path, request, 1.0 if left_s == inf else left_s)

@@ -11,7 +11,7 @@ from tests.fakes import HANG, FakeMember
 from twstock.config import Limits
 from twstock.errors import NotLeader, OutcomeUnknown, Unavailable
 from twstock.market import Batch, BatchResult, Order, Outcome, Side, Trade, Verdict
-from twstock.order.market import CatalogMarket
+from twstock.order.catalogmarket import CatalogMarket
 from twstock.rpc.calls import AtOnce, Published, Verdicts
 
 ORDER = Order("k", "A", Side.BUY, 1)

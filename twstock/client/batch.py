@@ -34,7 +34,7 @@ def split(tickets: Iterable[Ticket]) -> Iterator[list[Ticket]]:
         yield part
 
 
-class Batch:
+class TicketBatch:
     """Tickets and their ``keys``, and what became of each. ``doubtful``: those that may have been
     executed, because they came with a key, or an attempt ended without a word of them.
     """

@@ -14,7 +14,7 @@ from twstock.client import values
 from twstock.client.admin import Administrator
 from twstock.client.answers import OrderNotFound, StockNotFound, problem, refused
 from twstock.client.attempts import Attempts
-from twstock.client.batch import Batch, split
+from twstock.client.batch import TicketBatch, split
 from twstock.client.feed import MESSAGES_WAITING_MAX, SILENCE_S, Feed
 from twstock.client.fronts import REQUESTS_UNDER_WAY_MAX, Fronts, Http, Request
 from twstock.client.values import BadAnswer, Change, Member, Order, Placed, Stock, Ticket
@@ -158,7 +158,7 @@ class Client:
         results: list[Placed | TwstockError] = []
         for part in split(tickets):
             keys = [self._new_key() if ticket.key is None else ticket.key for ticket in part]
-            results += await self._place_batch(Batch(part, keys))
+            results += await self._place_batch(TicketBatch(part, keys))
         return results
 
     async def order(self, number: int) -> Order:
@@ -219,7 +219,7 @@ class Client:
             if after == before:
                 raise BadAnswer(f"{path}: the page after {after!r} is followed by itself")
 
-    async def _place_batch(self, batch: Batch) -> "list[Placed | TwstockError]":
+    async def _place_batch(self, batch: TicketBatch) -> "list[Placed | TwstockError]":
         clock = self._fronts.clock
         deadline = clock.seconds() + self._patience_s
         rounds = Attempts(1, 0, deadline, self._random)

@@ -38,7 +38,7 @@ def makeService(options: Options) -> Service:
 
 def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
     """Wire one order replica together; nothing runs yet."""
-    from twstock.order.market import CatalogMarket  # noqa: PLC0415 - grpc, only when run
+    from twstock.order.catalogmarket import CatalogMarket  # noqa: PLC0415 - grpc, only when run
     from twstock.order.service import OrderService  # noqa: PLC0415
     from twstock.order.tables import OrderTables  # noqa: PLC0415
     from twstock.order.views import OrderLogView  # noqa: PLC0415

@@ -24,7 +24,7 @@ from twstock.origin import Ids, OriginLogger
 from twstock.rpc.duplex import Unsupported
 from twstock.rpc.health import Health
 from twstock.rpc.status import REQUEST_ID, code_of, metadata_of
-from twstock.rpc.streams import WAIT_MAX_S, Answering, AnswerStream
+from twstock.rpc.streams import WAIT_MAX_S, AnswerStream, StreamEndpoint
 from twstock.rpc.wire import streams
 from twstock.rpc.wire.methods import Method
 
@@ -71,7 +71,7 @@ class Server(Service):
         self._client_calls = threading.BoundedSemaphore(limits.rpc_client_calls_max)
         self._stream_room = threading.BoundedSemaphore(limits.rpc_streams_max)
         self._streams: set[grpc.ServicerContext] = set()
-        self._answering = {e.method.path: self._streamed(e) for e in endpoints}
+        self._stream_endpoints = {e.method.path: self._streamed(e) for e in endpoints}
         self._server: grpc.Server | None = None
 
     def startService(self) -> None:
@@ -142,7 +142,7 @@ class Server(Service):
             error = Overloaded("too many streams")
             context.set_trailing_metadata(metadata_of(error))
             context.abort(code_of(error), str(error))
-        stream = AnswerStream(self._answering, self._clock, self._deliver, self._limits)
+        stream = AnswerStream(self._stream_endpoints, self._clock, self._deliver, self._limits)
         self._streams.add(context)
         try:
             stream.serve(context)
@@ -153,12 +153,12 @@ class Server(Service):
             self._stream_room.release()
         yield from ()
 
-    def _streamed(self, endpoint: Endpoint[Any, Any]) -> Answering:
+    def _streamed(self, endpoint: Endpoint[Any, Any]) -> StreamEndpoint:
         """How a call on a stream is answered."""
         start = partial(self._start, endpoint)
         if endpoint.internal:
-            return Answering(endpoint.method, start, _nothing, _nothing)
-        return Answering(endpoint.method, start, self._admit, self._client_calls.release)
+            return StreamEndpoint(endpoint.method, start, _nothing, _nothing)
+        return StreamEndpoint(endpoint.method, start, self._admit, self._client_calls.release)
 
     def _admit(self) -> None:
         if not self._client_calls.acquire(blocking=False):

@@ -166,10 +166,10 @@ def _is_refusal(end: StreamEnded) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Answering:
-    """How a server answers a call: ``start`` runs it in the reactor, given its deadline in seconds
-    of the clock, and passes its answer, or an exception, on; ``admit`` raises Overloaded when
-    there is no room for one more, which ``leave`` makes again.
+class StreamEndpoint:
+    """How a call on a stream is answered: ``start`` runs it in the reactor, given its deadline in
+    seconds of the clock, and passes its answer, or an exception, on; ``admit`` raises Overloaded
+    when there is no room for one more, which ``leave`` makes again.
     """
 
     method: Method[Any, Any]
@@ -182,7 +182,7 @@ class Answering:
 class _Answer:
     """An answer that is to come, until ``settle`` or its time is up."""
 
-    answering: Answering
+    endpoint: StreamEndpoint
     send: Callable[[Any], None]
     timer: DelayedCall | None = None
     is_settled: bool = False
@@ -194,7 +194,7 @@ class _Answer:
         self.is_settled = True
         if self.timer is not None and self.timer.active():
             self.timer.cancel()
-        self.answering.leave()
+        self.endpoint.leave()
         self.send(result)
 
     def expire(self) -> None:
@@ -212,7 +212,7 @@ class AnswerStream:
     _log = OriginLogger()
 
     def __init__(
-        self, table: Mapping[str, Answering], clock: Clock, deliver: Deliver, limits: Limits
+        self, table: Mapping[str, StreamEndpoint], clock: Clock, deliver: Deliver, limits: Limits
     ) -> None:
         self._table = table
         self._clock = clock
@@ -254,33 +254,33 @@ class AnswerStream:
         call_id, path, content, left_s, told = streams.to_call(data)
         until = self._clock.seconds() + left_s
         ids = origin.received(told) if told else ()
-        answering = self._table.get(path)
-        if answering is None:
+        endpoint = self._table.get(path)
+        if endpoint is None:
             error = InvalidRequest("method", f"{path} is not a call of this server")
             self._outbox.put(_Outgoing(call_id, None, error, ids))
             return
         try:
-            request = answering.method.parse_request(content)
-            answering.admit()
+            request = endpoint.method.parse_request(content)
+            endpoint.admit()
         except TwstockError as problem:
-            self._outbox.put(_Outgoing(call_id, answering.method, problem, ids))
+            self._outbox.put(_Outgoing(call_id, endpoint.method, problem, ids))
         else:
-            self._deliver(self._start, call_id, answering, request, ids, until)
+            self._deliver(self._start, call_id, endpoint, request, ids, until)
 
     def _start(
-        self, call_id: int, answering: Answering, request: Any, ids: Ids, until: float
+        self, call_id: int, endpoint: StreamEndpoint, request: Any, ids: Ids, until: float
     ) -> None:
         """In the reactor."""
-        method, put = answering.method, self._outbox.put
-        answer = _Answer(answering, lambda result: put(_Outgoing(call_id, method, result, ids)))
+        method, put = endpoint.method, self._outbox.put
+        answer = _Answer(endpoint, lambda result: put(_Outgoing(call_id, method, result, ids)))
         wait_s = min(until - self._clock.seconds(), WAIT_MAX_S)
         if wait_s > 0:
             answer.timer = self._clock.callLater(wait_s, answer.expire)
         if ids:
             with origin.on_behalf_of(ids):
-                answering.start(request, answer.settle, until)
+                endpoint.start(request, answer.settle, until)
         else:
-            answering.start(request, answer.settle, until)
+            endpoint.start(request, answer.settle, until)
 
     def _encode(self, sending: "_Outgoing") -> bytes:
         """In the thread that sends."""
