@@ -41,6 +41,7 @@ setup(
         "twstock.backup",
         "twstock.catalog",
         "twstock.client",
+        "twstock.commands",
         "twstock.order",
         "twstock.pb",
         "twstock.replication",

@@ -1984,7 +1984,7 @@ MUTANTS = (
     ),
     Mutant(
         "a busy front-end contradicts what was placed",
-        "twstock/workload.py",
+        "twstock/commands/workload.py",
         "        is_silent = answer.status == TOO_MANY or answer.status >= 500\n",
         "        is_silent = False\n",
         ("tests/test_cli.py",),

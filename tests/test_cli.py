@@ -13,9 +13,9 @@ import pytest
 from tests.cluster_fixture import free_ports
 from twstock import __version__, cli
 from twstock.cli import DONE, INTERRUPTED, REFUSED, UNREACHABLE, USAGE, main
+from twstock.commands.progress import Progress
 from twstock.config import Address, default_cluster
 from twstock.errors import OutcomeUnknown
-from twstock.progress import Progress
 from twstock.rest import Session, Unreachable
 from twstock.tomltext import render
 

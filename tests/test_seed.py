@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from tests.cluster_fixture import Cluster, wait_until
-from twstock.export import export
+from twstock.commands.export import export
 from twstock.pb import catalog_pb2, catalog_pb2_grpc, order_pb2, order_pb2_grpc, replication_pb2
 
 pytestmark = pytest.mark.processes

@@ -27,7 +27,7 @@ def words(text):
 
 
 PURE = words("""
-    errors market config consistency tomltext csvtext plan tally access tabular forms
+    errors market config consistency tomltext csvtext plan tally access forms
     replication.messages replication.log replication.replica replication.election
     replication.leadership replication.standing replication.progress replication.writes
     replication.records replication.recovery replication.promises replication.places
@@ -47,6 +47,7 @@ PURE = words("""
     web.upstream.pace
     client.answers client.attempts client.batch client.eventstream client.values
     backup.journal backup.ledger backup.playback backup.replay backup.sealed
+    commands.tabular
 """)
 
 HARMLESS = words("""
@@ -86,13 +87,15 @@ MAY_IMPORT = {
     "rest": "errors forms",
     "client": "errors rest market forms clocks keys client",
     "verify": "errors market rest rpc.calls rpc.wire",
-    "export": "errors market durable verify",
-    "cli": "errors forms rest cluster admin tabular watch workload backup.command rejoin progress "
-    "replicas",
-    "command": "errors",
-    "replicas": "config rest verify export backup command progress",
-    "progress": "",
-    "rejoin": "config replication.rejoin command progress",
+    "cli": "errors forms rest cluster commands",
+    "commands": "errors",
+    "commands.admin": "errors forms rest tokens",
+    "commands.backup": "errors config plan backup cluster commands",
+    "commands.export": "errors market durable verify",
+    "commands.rejoin": "config replication.rejoin commands",
+    "commands.replicas": "config rest verify backup commands",
+    "commands.watch": "rest commands.tabular",
+    "commands.workload": "errors rest tally",
     "replication.CORE": "errors replication.CORE",
     "replication": "errors durable config clocks threads rows replication rpc.calls rpc.client "
     "rpc.wire tally",
@@ -117,18 +120,13 @@ MAY_IMPORT = {
     "access": "errors",
     "tomltext": "config",
     "tokens": "access errors",
-    "admin": "errors forms rest tokens",
     "logs": "",
-    "tabular": "",
     "durable": "",
-    "watch": "rest tabular",
     "forms": "errors market",
-    "workload": "errors rest tally",
     "origin": "market",
     "backup": "errors market rest verify csvtext durable backup",
     "backup.restore": "errors durable market config plan process backup catalog order replication "
     "rpc.wire",
-    "backup.command": "errors config plan backup cluster command progress replicas",
     "follow": "",
     "backup.ledger": "errors market catalog.rules catalog.administration backup",
 }
@@ -141,7 +139,9 @@ PACKAGES = ["", *words("catalog order web web.http web.feed web.upstream rpc rpc
 FORBIDDEN_NAMES = re.compile(
     r"(Manager|Handler|Processor|Engine|Component|Helper|Utils?|Data|Info)$"
 )
-BLOCKING_COMMANDS = words("verify workload rest export cli watch backup.source")
+BLOCKING_COMMANDS = words(
+    "verify rest cli commands.export commands.watch commands.workload backup.source"
+)
 PAUSING_THREADS = words("catalog.views")
 
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from twstock.export import Behind, export
+from twstock.commands.export import Behind, export
 from twstock.market import ChangeKind, Order, Side, Stock, StockChange, Trade
 from twstock.rest import Unreachable
 from twstock.verify import DIFFERENCES_MAX, Line, verify
@@ -252,7 +252,7 @@ def test_export_waits_for_a_replica_that_lags(tmp_path, monkeypatch):
 
     export(tmp_path, dict(enumerate(remotes, start=1)), catalogs, catch_up)
     assert (tmp_path / "order_log_2.csv").read_text().count("\n") == 4
-    monkeypatch.setattr("twstock.export.PATIENCE_S", 0.0)
+    monkeypatch.setattr("twstock.commands.export.PATIENCE_S", 0.0)
     behind = dict(enumerate(replicas(LOG, LOG[:1], LOG), start=1))
     with pytest.raises(Behind, match="order-2 has orders up to 1 of 3"):
         export(tmp_path, behind, catalogs, lambda _: None)

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from tests.cluster_fixture import TWSTOCK, free_ports, wait_until
 from tests.test_cli import Answers
+from twstock.commands.watch import View, changes, uptime, watch
 from twstock.rest import Answer, Unreachable
-from twstock.watch import View, changes, uptime, watch
 
 
 def row(name, role="follower", **known):

@@ -17,13 +17,13 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
-from twstock import __version__, admin, rejoin, replicas, tabular
-from twstock.backup import command as backup
+from twstock import __version__
+from twstock.commands import admin, backup, rejoin, replicas, tabular
+from twstock.commands.progress import Progress
+from twstock.commands.tabular import Row
 from twstock.errors import ConfigError, OutcomeUnknown, TwstockError
 from twstock.forms import is_key
-from twstock.progress import Progress
 from twstock.rest import Answer, Session, Unreachable, WrongUrl
-from twstock.tabular import Row
 
 DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
 INTERRUPTED = 128 + signal.SIGINT
@@ -199,7 +199,7 @@ def _share(text: str) -> float:
 def _status(options: argparse.Namespace) -> int:
     with Session(options.url) as session:
         if options.watch:
-            from twstock.watch import watch  # noqa: PLC0415
+            from twstock.commands.watch import watch  # noqa: PLC0415
 
             watch(session, sys.stdout, options.every, as_json=options.json)
             return DONE
@@ -268,7 +268,7 @@ def _list(options: argparse.Namespace, path: str, show: Callable[[Sequence[Row]]
 
 
 def _client(options: argparse.Namespace) -> int:
-    from twstock.workload import Load, run  # noqa: PLC0415
+    from twstock.commands.workload import Load, run  # noqa: PLC0415
 
     load = Load(options.url, options.clients, options.requests, options.p, options.seed)
     with Progress("requests", load.clients * load.requests) as progress:

@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twstock.command import Add, Options, refusing, tell
-from twstock.progress import Progress
+from twstock.commands.command import Add, Options, refusing, tell
+from twstock.commands.progress import Progress
 from twstock.rest import Session, Unreachable
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _export(options: Options) -> int:
             with Progress("orders") as progress:
                 paths = export_csv(options.directory, picture, progress.step)
         else:
-            from twstock.export import export  # noqa: PLC0415
+            from twstock.commands.export import export  # noqa: PLC0415
 
             paths = export(options.directory, orders, catalogs)
     words = [str(path) for path in paths]

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from twstock.command import Add, Options, refusing, tell
-from twstock.progress import Progress
+from twstock.commands.command import Add, Options, refusing, tell
+from twstock.commands.progress import Progress
 
 GROUPS = ("catalog", "order")
 

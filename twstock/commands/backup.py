@@ -5,10 +5,10 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twstock.command import Add, Options, refusing, tell
+from twstock.commands.command import Add, Options, refusing, tell
+from twstock.commands.progress import Progress
+from twstock.commands.replicas import every_replica
 from twstock.errors import ConfigError
-from twstock.progress import Progress
-from twstock.replicas import every_replica
 
 if TYPE_CHECKING:
     from twstock.config import Cluster

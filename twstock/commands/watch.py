@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TextIO
 
-from twstock import tabular
+from twstock.commands import tabular
 from twstock.rest import Answer, Unreachable
 
 Row = Mapping[str, Any]

@@ -1,0 +1,1 @@
+"""The commands of ``twstock``, and what nothing but the command line needs."""
