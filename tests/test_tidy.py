@@ -85,7 +85,7 @@ MAY_IMPORT = {
     "cluster": "errors durable config plan members process clocks systemd tokens follow "
     "catalog.seed",
     "rest": "errors forms",
-    "client": "errors rest market forms clocks keys client",
+    "client": "errors market forms clocks keys client",
     "verify": "errors market rest rpc.calls rpc.wire",
     "cli": "errors forms rest cluster commands",
     "commands": "errors",
