@@ -20,7 +20,7 @@ _FOREVER_S = 1e9
 
 @dataclass(frozen=True, slots=True)
 class HitRate:
-    """Share of look-ups that a cache of some size answered.
+    """Share of lookups that a cache of some size answered.
 
     ``best`` is the share of one that always holds the most wanted stocks.
     """
@@ -39,7 +39,7 @@ def weights(demand: str, stocks: int = STOCKS) -> list[float]:
 
 
 def hit_rate(demand: str, size: int, requests: int = REQUESTS, stocks: int = STOCKS) -> HitRate:
-    """Run look-ups through a cache that has been in use for a while."""
+    """Run lookups through a cache that has been in use for a while."""
     random = Random(1)
     wanted = weights(demand, stocks)
     cumulative = list(itertools.accumulate(wanted))
@@ -58,7 +58,7 @@ def hit_rate(demand: str, size: int, requests: int = REQUESTS, stocks: int = STO
 
 
 def _look(cache: Cache, name: str) -> bool:
-    """A look-up as the front-end does it; tells whether it was a hit."""
+    """A lookup as the front-end does it; tells whether it was a hit."""
     if cache.hit(name, 1.0) is not None:
         return True
     cache.fill(cache.ticket(1.0), Stock(name, 1599, 100, 0, 0))

@@ -97,13 +97,13 @@ def trade_curves(drawing: Any, found: Found) -> bool:
 
 
 def lookup_curves(drawing: Any, found: Found) -> bool:
-    """Look-ups against connections."""
-    return _curves(drawing, found, Work.LOOKUP, 64, "Cached look-ups")
+    """Lookups against connections."""
+    return _curves(drawing, found, Work.LOOKUP, 64, "Cached lookups")
 
 
 def original_evaluation(drawing: Any, found: Found) -> bool:
     """Mean latencies of five clients, beside what the original design reported."""
-    titles = {"lookup": "look-up", "trade": "trade", "order": "order query"}
+    titles = {"lookup": "lookup", "trade": "trade", "order": "order query"}
     panels = drawing.subplots(1, len(KINDS))
     for axes, kind in zip(panels, KINDS, strict=True):
         for cache, color in ((True, COLORS[OURS]), (False, COLORS["FastAPI"])):
@@ -124,7 +124,7 @@ def original_evaluation(drawing: Any, found: Found) -> bool:
     panels[0].set_ylabel("mean latency (ms)")
     drawing.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     drawing.suptitle(
-        f"Five clients, cache on: look-up {_span(found, 'lookup')} ms, "
+        f"Five clients, cache on: lookup {_span(found, 'lookup')} ms, "
         f"trade {_span(found, 'trade')} ms, order query {_span(found, 'order')} ms",
         fontweight="bold",
     )
@@ -151,7 +151,7 @@ def hit_rates(drawing: Any, found: Found) -> bool:
     axes.set_ylim(0, 100)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlabel("stocks cached, of 10,000")
-    axes.set_ylabel("look-ups answered from the cache (%)")
+    axes.set_ylabel("lookups answered from the cache (%)")
     axes.legend()
     at = {r["demand"]: r["rate"] for r in found["hit_rates"] if r["size"] == 1000}
     drawing.suptitle(

@@ -32,9 +32,9 @@ SHOWN = (
 )
 """The rows of the table that the figure shows, from the top down."""
 WORKS = {
-    Work.LOOKUP: "cached look-up",
+    Work.LOOKUP: "cached lookup",
     Work.ORDER: "recent order",
-    Work.MISS: "look-up that misses",
+    Work.MISS: "lookup that misses",
     Work.TRADE: "durable trade",
 }
 PEERS = {

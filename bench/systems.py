@@ -75,12 +75,12 @@ def order(name: str, side: str, quantity: int = 1) -> Request:
 
 
 def lookups() -> list[Request]:
-    """Look-ups of one stock, which stays in a cache."""
+    """Lookups of one stock, which stays in a cache."""
     return [Request("GET", f"/stocks/{LOOKUP_STOCK}")]
 
 
 def misses() -> list[Request]:
-    """Look-ups of all stocks in turn."""
+    """Lookups of all stocks in turn."""
     return [Request("GET", f"/stocks/{name}") for name in STOCKS]
 
 

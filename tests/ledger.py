@@ -1,7 +1,7 @@
 """Judges a history of what clients were told against the order log.
 
 Pure, O(n log n). A history is a list of attempts to trade, several of which may carry the
-same key, and a list of look-ups. The promises have these names:
+same key, and a list of lookups. The promises have these names:
 
 - S1 conservation: what is left of a stock is what its orders make it.
 - S2 no quantity is ever negative.
@@ -9,8 +9,8 @@ same key, and a list of look-ups. The promises have these names:
 - S4 transaction numbers are 1, 2, 3, ... in real time.
 - S5 a key trades once, with the same answer each time.
 - S6 what was refused has no effect.
-- S7 fresh look-ups: a trade that was acknowledged before is seen, and what was seen stays.
-- S8 true look-ups: what is seen was so after some order, and that order had been asked for.
+- S7 fresh lookups: a trade that was acknowledged before is seen, and what was seen stays.
+- S8 true lookups: what is seen was so after some order, and that order had been asked for.
 
 Administrators may change stocks meanwhile. Trades and changes of a stock count its versions up,
 and each change tells which version it made, so both together are one sequence:
@@ -54,7 +54,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look-up of a stock and its answer."""
+    """One lookup of a stock and its answer."""
 
     name: str
     started: float
@@ -320,7 +320,7 @@ def _times(attempts: Iterable[Attempt]) -> tuple[dict[int, float], dict[int, flo
 
 
 def _fresh(looks: Sequence[Look], acknowledged: Iterable[tuple[float, int]]) -> list[str]:
-    """A look-up shows what was acknowledged, or shown to anybody, before it began."""
+    """A lookup shows what was acknowledged, or shown to anybody, before it began."""
     told = sorted([*acknowledged, *((look.ended, look.version) for look in looks)])
     found, newest, position = [], 0, 0
     for look in sorted(looks, key=lambda look: look.started):
@@ -335,7 +335,7 @@ def _fresh(looks: Sequence[Look], acknowledged: Iterable[tuple[float, int]]) -> 
 def _true(
     looks: Iterable[Look], first: int, sequence: Sequence[Step], starts: Sequence[float]
 ) -> list[str]:
-    """What a look-up shows was so after an order that had been asked for by then."""
+    """What a lookup shows was so after an order that had been asked for by then."""
     found = []
     for look in looks:
         k = look.version - first

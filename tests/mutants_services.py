@@ -1647,7 +1647,7 @@ MUTANTS = (
         ("tests/test_lane.py",),
     ),
     Mutant(
-        "an answer that the lane waited for counts as a look-up",
+        "an answer that the lane waited for counts as a lookup",
         WEB + "lane.py",
         "        told = partial(tell, route, request_id)\n",
         "        told = partial(tell, LOOKUP, request_id)\n",

@@ -163,7 +163,7 @@ def test_the_summary_shows_what_was_measured():
         {"work": "trade", "connections": 64, "peer": "etcd", "figure": "requests/s"},
     ]
     lookup, trade = summary.bars({"rows": rows})
-    assert (lookup.work, lookup.connections, lookup.peer) == ("cached look-up", 64, "FastAPI")
+    assert (lookup.work, lookup.connections, lookup.peer) == ("cached lookup", 64, "FastAPI")
     assert (lookup.ratio, lookup.figures) == (2.0, "20.0/s beside 10.0/s")
     assert (trade.peer, trade.figures) == ("FastAPI + PostgreSQL", "20.0 ms beside 10.0 ms")
 

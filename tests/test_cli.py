@@ -283,7 +283,7 @@ def test_client(run, front):
 
 
 def test_a_busy_front_end_contradicts_nothing(run, front):
-    """A look-up that it does not answer now is a failure; a stock that it does not know of is not
+    """A lookup that it does not answer now is a failure; a stock that it does not know of is not
     what it said before.
     """
     front.lookup_faults = [429, 503, 404]

@@ -446,7 +446,7 @@ def test_an_order_that_is_answered_while_it_waits_answers_nobody_else(desk: Desk
 
 
 def test_a_wrong_order_that_waits_while_the_trade_is_recorded(desk: Desk) -> None:
-    """It learns so from its own look-up, and whoever waits behind it gets the trade."""
+    """It learns so from its own lookup, and whoever waits behind it gets the trade."""
     new = lead_after_a_trade(desk)
     busy(desk, new)
     wrong, right = place(new, order("a", 2)), place(new, order("a"))

@@ -71,7 +71,7 @@ LOOKS = [
 
 
 def looked(*looks, attempts=GOOD):
-    """The rules that these look-ups break."""
+    """The rules that these lookups break."""
     return {words[:2] for words in check_looks(looks, attempts, LOG, {"X": (7, 10)})}
 
 
@@ -182,7 +182,7 @@ def test_false_words_about_changes_are_found(told, changes):
 
 
 def test_a_change_that_was_answered_is_seen():
-    """By every look-up that begins later."""
+    """By every lookup that begins later."""
     stale, told = Look("X", 3.5, 3.6, 2, 13), [replace(TOLD[3], ended=3.4)]
     looks = check_looks([stale], GOOD, LOG, {"X": (0, 10)}, CHANGES, told)
     assert {words[:2] for words in looks} == {"S7"}

@@ -58,6 +58,8 @@ HARMLESS = words("""
 """What a pure module may import from outside: the *type* Random, codes, an error, and data
 structures, memory of no file among them (mmap)."""
 
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
 DICE_AND_DOORS = {"open", "print", "input", "exec", "eval", "breakpoint", "__import__"}
 
 CORE = [name.split(".")[1] for name in PURE if name.startswith("replication.")]
@@ -184,10 +186,10 @@ def is_under(name, prefix):
 
 def rule_of(name):
     """What a module may import."""
-    room, _, module = name.rpartition(".")
+    package, _, module = name.rpartition(".")
     if module == "tap":
-        return [*MAY_IMPORT["*.tap"].split(), room]
-    if room == "replication" and module in CORE:
+        return [*MAY_IMPORT["*.tap"].split(), package]
+    if package == "replication" and module in CORE:
         return ["errors", *(f"replication.{core}" for core in CORE)]
     return MAY_IMPORT[max((k for k in MAY_IMPORT if is_under(name, k)), key=len)].split()
 
@@ -196,14 +198,14 @@ def functions():
     """Every function of ours: where it is, and its node."""
     for name, (_, tree) in MODULES.items():
         for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            if isinstance(node, FUNCTIONS):
                 yield f"{name}.{node.name}", node
 
 
 def public(tree, name):
     """Every class, function and method that others may use, by its full name."""
     for node in tree.body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        if isinstance(node, (ast.ClassDef, *FUNCTIONS)):
             if node.name.startswith("_"):
                 continue
             yield f"{name}.{node.name}", node
@@ -245,7 +247,7 @@ def test_pure_modules_call_nothing_that_can_leave_the_process():
     )
 
 
-def test_a_module_imports_only_what_its_room_may_know():
+def test_a_module_imports_only_what_its_package_may_know():
     """The table of who may import whom."""
     problems = []
     for name, (_, tree) in MODULES.items():
@@ -376,10 +378,10 @@ def test_no_text_names_a_place_of_somebodys_machine():
     place = re.compile(r"/(?:root|home|Users|work)/\w")
     suffixes = ["py", "md", "sh", "toml", "yaml", "proto", "svg", "js", "json", "html", "css"]
     texts = [ROOT / "Makefile", ROOT / "setup.py", *ROOT.glob("*.md"), *ROOT.glob("*.toml")]
-    for room in ("twstock", "twisted", "tests", "docs", "deploy", "proto", ".ci"):
+    for top in ("twstock", "twisted", "tests", "docs", "deploy", "proto", ".ci"):
         texts += [
             path
-            for path in (ROOT / room).rglob("*")
+            for path in (ROOT / top).rglob("*")
             if path.suffix in ("", *(f".{suffix}" for suffix in suffixes)) and path.is_file()
         ]
     found(
@@ -430,15 +432,15 @@ def test_every_pure_module_exists_and_none_is_forgotten():
         assert not (tree.body[1:] and harmless and ours), f"{name} is pure: list it"
 
 
-def test_every_module_has_its_place_in_the_table_of_rooms():
+def test_every_module_has_its_place_in_the_table_of_packages():
     """ARCHITECTURE.md names each of them once, and none that is gone; the pure ones as such.
 
     The codecs stand there together, as ``wire/``.
     """
     row = re.compile(r"^\| `([\w/]+)/` \| (.*) \| (.*) \|$", re.MULTILINE)
     named = []
-    for room, *columns in row.findall((ROOT / "ARCHITECTURE.md").read_text()):
-        prefix = "" if room == "twstock" else f"{room.replace('/', '.')}."
+    for package, *columns in row.findall((ROOT / "ARCHITECTURE.md").read_text()):
+        prefix = "" if package == "twstock" else f"{package.replace('/', '.')}."
         for column, kind in zip(columns, ("pure", "doing"), strict=True):
             named += [f"{kind}: {prefix}{name}" for name in re.findall(r"`(\w+/?)`", column)]
     wanted = ["pure: rpc.wire/"] + [
@@ -447,6 +449,23 @@ def test_every_module_has_its_place_in_the_table_of_rooms():
         if path.name != "__init__.py" and not is_under(name, "rpc.wire")
     ]
     assert sorted(named) == sorted(wanted)
+
+
+def test_what_the_ways_through_the_code_name_is_there():
+    """ARCHITECTURE.md names methods by their class, and functions, that exist."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    (ways,) = re.findall(r"## Through the code\n(.*?)\n## ", text, re.DOTALL)
+    named = set(re.findall(r"`(\w+(?:\.\w+)?)`", ways)) - {"tap"}
+    defined = set()
+    for _, tree in MODULES.values():
+        for node in ast.walk(tree):
+            if isinstance(node, FUNCTIONS):
+                defined.add(node.name)
+            elif isinstance(node, ast.ClassDef):
+                methods = (each for each in node.body if isinstance(each, FUNCTIONS))
+                defined |= {f"{node.name}.{method.name}" for method in methods}
+    assert len(named) > 40
+    assert named <= defined
 
 
 def test_every_planted_bug_has_its_place():

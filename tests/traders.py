@@ -121,7 +121,7 @@ class _Looker(_Client):
     """Looks at one stock after the other."""
 
     def act(self):
-        """One look-up; what is not answered is no look-up."""
+        """One lookup; what is not answered is no lookup."""
         time.sleep(LOOK_PAUSE_S)
         name, started = self._chance.choice(self._names), time.monotonic()
         try:

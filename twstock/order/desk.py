@@ -160,7 +160,7 @@ class Desk:
     def traded(self, trade: Trade) -> Order | None:
         """The open order that a recorded trade answers. It may still wait in the queue: an older
         leader's trade may be recorded while somebody asks for it again. An order with another body
-        has not traded; that shows in its own look-up or batch.
+        has not traded; that shows in its own lookup or batch.
         """
         waiting = self._open.get(trade.order.key)
         return waiting if waiting is not None and waiting.same_body(trade.order) else None

@@ -175,8 +175,8 @@ class Leading:
         """Send a batch of these orders, or an empty one to tell the catalog what is recorded."""
         if self._ended:
             return
-        # The number may be newer than the look-up: the catalog decides this batch before it forgets
-        # keys up to there, and no earlier batch named more than was recorded before the look-up.
+        # The number may be newer than the lookup: the catalog decides this batch before it forgets
+        # keys up to there, and no earlier batch named more than was recorded before the lookup.
         batch = self._desk.send(new, self._ledger.last_number(), self._wall_ms())
         began = self._clock.seconds()
         result = await self._execute(batch)

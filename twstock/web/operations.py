@@ -180,7 +180,7 @@ _NEXT = {"Link": _header("Link")}
 GET_STOCK: Spec = {
     "operationId": "getStock",
     "summary": "Look a stock up",
-    "description": "As it is now, wherever it is asked for: no look-up is stale.",
+    "description": "As it is now, wherever it is asked for: no lookup is stale.",
     "tags": ["stocks"],
     "parameters": [
         {**_parameter("path", "name", NAME, "The stock's name."), "example": "GameStart"},

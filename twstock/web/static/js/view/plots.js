@@ -24,7 +24,7 @@ const PLOTS = [
     title: "Throughput",
     show: perSecond,
     lines: [
-      { name: "look-ups", colour: "--line-1", fill: "--line-1-wash", value: (row) => row.lookups },
+      { name: "lookups", colour: "--line-1", fill: "--line-1-wash", value: (row) => row.lookups },
       { name: "orders", colour: "--line-2", value: (row) => row.orders },
     ],
   },
@@ -40,7 +40,7 @@ const PLOTS = [
     title: "Cache hits",
     show: percent,
     max: 100,
-    lines: [{ name: "of look-ups", colour: "--line-1", fill: "--line-1-wash", value: ratio }],
+    lines: [{ name: "of lookups", colour: "--line-1", fill: "--line-1-wash", value: ratio }],
   },
 ];
 
