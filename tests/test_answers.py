@@ -241,6 +241,26 @@ def test_what_is_wrong_with_a_page_is_named(field: str, values: list[bytes]) -> 
         bodies.parse_order_page({field.encode(): values}, 1000)
 
 
+class CountedName(str):
+    """A name that counts how often it is compared with another."""
+
+    __slots__ = ()
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        CountedName.compared += 1
+        return str.__eq__(self, other)  # type: ignore[no-any-return]
+
+
+def test_finding_a_name_that_appears_twice_takes_as_long_as_reading() -> None:
+    """Not a comparison of each name with each: one body would stop the front-end for seconds."""
+    names = [CountedName(f"n{number}") for number in range(2000)]
+    with pytest.raises(InvalidRequest, match=r"^n1999: appears twice"):
+        bodies._members([(name, 1) for name in (*names, CountedName("n1999"))])
+    assert CountedName.compared < 2 * len(names)
+
+
 def test_a_stock_name_that_is_not_utf8_is_refused() -> None:
     """Percent-encoded bytes are UTF-8 or a 400."""
     assert bodies.parse_name(b"a%2Fb%20%C3%9C") == "a/b Ü"

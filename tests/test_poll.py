@@ -16,7 +16,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
-from twstock.web.http.poll import READY_MAX, Poll, PolledServer, write_now
+from twstock.web.http.poll import READY_MAX, TURN_S, Poll, PolledServer, write_now
 
 
 class Reactor(Clock):
@@ -132,6 +132,31 @@ def test_who_sends_again_at_once_is_read_again_but_not_for_ever(room: Room) -> N
     for _ in range(2):
         room.poll.doRead()
     assert all(each.received == [b"z"] for each in crowd)
+
+
+def test_the_reactor_has_its_turn_after_much_work(room: Room) -> None:
+    """However few connections it was for; the others are served in its next turns."""
+    crowd = room.connect(3)
+    for each in crowd:
+        each.then = lambda: room.reactor.advance(TURN_S)
+    room.send(b"x")
+    for turn in (1, 2, 3):
+        room.poll.doRead()
+        assert sum(len(each.received) for each in crowd) == turn
+    assert all(each.received == [b"x"] for each in crowd)
+
+
+def test_what_a_lost_connection_did_not_send_is_dropped(room: Room) -> None:
+    """Its requests may be kept until cycles are collected, and with them the connection."""
+    (lost,) = room.connect()
+    (transport,) = room.made
+    transport.write(b"x" * 10_000_000)
+    transport.doWrite()
+    transport.write(b"y")
+    assert len(transport.dataBuffer) == 10_000_000
+    transport.connectionLost(Failure(ConnectionDone()))
+    assert lost.lost == [ConnectionDone]
+    assert (transport.dataBuffer, transport._tempDataBuffer) == (b"", [])
 
 
 def test_who_is_lost_while_another_is_served_is_not_read(room: Room) -> None:

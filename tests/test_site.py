@@ -654,6 +654,87 @@ def test_a_client_that_does_not_read_is_dropped(client: Connection) -> None:
     assert client.wire.aborted
 
 
+def numbered(first: int, last: int) -> bytes:
+    """Requests with these numbers, one behind the other."""
+    return b"".join(GET.replace(b"x=1", b"x=%d" % n) for n in range(first, last + 1))
+
+
+def echoed(client: Connection) -> list[str]:
+    """What was echoed so far."""
+    return [content["data"][1] for _, _, content in client.replies()]
+
+
+def test_nothing_is_begun_for_a_client_that_does_not_read(client: Connection) -> None:
+    """What has come waits, or its answers would fill the memory; then it is answered in order."""
+    client.channel.pauseProducing()
+    client.send(numbered(1, 3) + numbered(4, 4)[:9])
+    assert client.wire.producerState == "paused"
+    client.server.clock.advance(LIMITS.header_timeout_s + 1.0)
+    assert client.replies() == []
+    assert not client.channel.is_idle
+    client.channel.resumeProducing()
+    assert client.wire.producerState == "producing"
+    assert echoed(client) == [f"/echo?x={n}" for n in (1, 2, 3)]
+    client.send(numbered(4, 4)[9:])
+    assert echoed(client)[-1] == "/echo?x=4"
+    assert client.channel.is_idle
+
+
+def test_an_answer_that_fills_the_buffers_holds_up_those_behind_it() -> None:
+    """As the transport does it: in the middle of writing, with more requests in hand."""
+    client = Server().connect()
+    write = client.wire.write
+
+    def full(data: bytes) -> None:
+        write(data)
+        client.channel.pauseProducing()
+
+    client.wire.write = full  # type: ignore[method-assign]
+    client.send(numbered(1, 3))
+    for count in (1, 2, 3):
+        assert len(echoed(client)) == count
+        client.channel.resumeProducing()
+    assert echoed(client) == [f"/echo?x={n}" for n in (1, 2, 3)]
+
+
+def test_what_came_before_a_pause_is_answered_before_what_came_in_it(client: Connection) -> None:
+    """Behind a request that takes its time: some of it came earlier, some while nothing is read."""
+    client.send(b"GET /held HTTP/1.1\r\nHost: h\r\n\r\n" + numbered(1, 2)[:-5])
+    client.channel.pauseProducing()
+    assert client.wire.producerState == "paused"
+    client.send(numbered(2, 2)[-5:] + numbered(3, 3))
+    client.server.held[0].callback(answers.data(["", "held"]))
+    assert echoed(client) == ["held"]
+    client.channel.resumeProducing()
+    assert echoed(client) == ["held", *(f"/echo?x={n}" for n in (1, 2, 3))]
+
+
+def test_reading_goes_on_behind_a_request_that_takes_its_time(client: Connection) -> None:
+    """A subscriber of the feed that was slow for a moment is heard when it leaves."""
+    client.send(b"GET /held HTTP/1.1\r\nHost: h\r\n\r\n")
+    client.channel.pauseProducing()
+    assert client.wire.producerState == "paused"
+    client.channel.resumeProducing()
+    assert client.wire.producerState == "producing"
+
+
+def test_who_half_closes_and_reads_late_gets_all_answers(client: Connection) -> None:
+    """What came whole waits for the client, and the end of the connection for it."""
+    client.channel.pauseProducing()
+    client.send(numbered(1, 2))
+    client.end()
+    assert client.open
+    client.channel.resumeProducing()
+    assert echoed(client) == ["/echo?x=1", "/echo?x=2"]
+    assert client.wire.lost is None
+
+
+def test_a_path_is_utf8_in_each_of_its_segments(client: Connection) -> None:
+    """Two halves of a character on both sides of a slash are none."""
+    client.send(b"GET /echo/%C2/%A9 HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert client.statuses() == [400]
+
+
 # --- a client that has sent all it wants ------------------------------------------------------
 
 HELD = b"GET /held HTTP/1.1\r\nHost: h\r\n\r\n"

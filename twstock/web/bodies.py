@@ -61,9 +61,11 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object whose names are all different (RFC 8259 section 4 only recommends it)."""
     members = dict(pairs)
     if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InvalidRequest(_shown(twice), "appears twice")
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise InvalidRequest(_shown(name), "appears twice")
+            seen.add(name)
     for name, value in pairs:
         if _contains_no_number(value):
             raise InvalidRequest(_shown(name), "NaN and Infinity are not JSON")

@@ -96,8 +96,8 @@ class ApiChannel(http.HTTPChannel):
         if self._is_ending:
             return
         LineReceiver.dataReceived(self, data)
-        # What came after the end of a request is the beginning of the next.
-        if self._buffer and self.line_mode:
+        # What came after the end of a request is the beginning of the next, unless it waits here.
+        if self._buffer and self.line_mode and not self.paused:
             self._begin_headers()
 
     def lineReceived(self, line: bytes) -> None:
@@ -163,6 +163,9 @@ class ApiChannel(http.HTTPChannel):
         """The answer is written: wait for the next request as long as for the first."""
         self.site.large_bodies.discard(self)
         self._savedTimeOut = self._limits.idle_timeout_s
+        if self.paused:  # what came before the pause stands in front of what came since
+            self._buffer = b"".join((*self._dataBuffer, self._buffer))
+            self._dataBuffer = []
         super().requestDone(request)
         if self._has_ended:
             self._close_if_done()
@@ -187,17 +190,28 @@ class ApiChannel(http.HTTPChannel):
         self.transport.abortConnection()
 
     def pauseProducing(self) -> None:
-        """The client does not read: it may do so for a while."""
+        """The client does not read: it may do so for a while. Meanwhile nothing more is read, and
+        no request that has come is begun, or their answers would pile up here.
+        """
         if self._stalled is None:
             self._stalled = self.callLater(WRITE_STALLED_S, self.transport.abortConnection)
+        self.paused = True
         super().pauseProducing()
+        self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """The client reads again."""
+        """The client reads again: go on with what has come."""
         if self._stalled is not None and self._stalled.active():
             self._stalled.cancel()
         self._stalled = None
+        self.paused = False
         super().resumeProducing()
+        if self._handlingRequest:
+            self.transport.resumeProducing()
+        if self._buffer and not self._busyReceiving:
+            self.dataReceived(b"")
+        if self._has_ended:
+            self._close_if_done()
 
     def drain(self) -> None:
         """End with the answer that is under way; a request to come is told so by its own."""
@@ -207,7 +221,7 @@ class ApiChannel(http.HTTPChannel):
     @property
     def is_idle(self) -> bool:
         """Whether no request is under way or has begun to come."""
-        return not (self.requests or self._arriving or self._is_ending)
+        return not (self.requests or self._arriving or self._is_ending or self._holds_back)
 
     @property
     def is_asked(self) -> bool:
@@ -223,11 +237,16 @@ class ApiChannel(http.HTTPChannel):
         else:
             super().loseConnection()
 
+    @property
+    def _holds_back(self) -> bool:
+        """Whether something has come that waits until the client reads."""
+        return self.paused and bool(self._buffer)
+
     def _close_if_done(self) -> None:
         """Close after the last answer to a client that sends no more. A stream has no end to wait
         for, and most who close while they read one are gone.
         """
-        if self._busyReceiving or self.transport.disconnecting:
+        if self._busyReceiving or self.transport.disconnecting or self._holds_back:
             return
         if self.is_asked and not (self.requests and self.requests[0].traffic == STREAM):
             return

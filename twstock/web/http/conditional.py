@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 
 _ELEMENT = re.compile(rb'[ \t]*(?:(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")[ \t]*)?(,|$)')
 """An entity tag, or nothing, and what follows it: lists may have empty elements."""
@@ -17,7 +16,6 @@ def is_held(etag: bytes, if_none_match: Sequence[bytes]) -> bool:
     return value == b"*" or etag in _tags(value)
 
 
-@lru_cache(maxsize=256)
 def _tags(value: bytes) -> frozenset[bytes]:
     """The tags of a list, without the marks of weakness; none if it is malformed."""
     try:

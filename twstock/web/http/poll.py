@@ -20,6 +20,8 @@ from zope.interface import implementer
 
 READY_MAX = 64
 """How many connections are served before the reactor has its turn: a millisecond's worth."""
+TURN_S = 0.005
+"""For how long they are, if one request is much more work than most."""
 
 
 @implementer(IReadDescriptor)
@@ -61,13 +63,16 @@ class Poll:
         """Serve whoever is ready, and look again: a client that has its answer may have sent its
         next request. Whatever is not served now is still ready in the reactor's next turn.
         """
-        left = READY_MAX
+        left, seconds = READY_MAX, self._reactor.seconds
+        until = seconds() + TURN_S
         while left > 0 and (ready := self._epoll.poll(0, left)):
             left -= len(ready)
             for descriptor, _ in ready:
                 member = self._members.get(descriptor)
                 if member is not None:  # it may have been lost while another was served
                     self._read(member)
+                    if seconds() >= until:
+                        return
 
     def _read(self, member: Connection) -> None:
         end: BaseException | None
@@ -111,6 +116,14 @@ class PolledServer(Server):
     def stopReading(self) -> None:
         """Leave what comes where it is."""
         self._poll.discard(self)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Drop what was not sent: requests and their connection refer to each other, and such
+        cycles are collected seldom.
+        """
+        super().connectionLost(reason)
+        self.dataBuffer, self.offset = b"", 0
+        self._tempDataBuffer, self._tempDataLen = [], 0
 
 
 def write_now(transport: Any, data: bytes) -> None:

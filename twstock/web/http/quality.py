@@ -8,18 +8,26 @@ _PIECE = rb'(?:[^%b"]|"(?:[^"\\]|\\.)*"?)+'
 _ELEMENT = re.compile(_PIECE % b",", re.DOTALL)
 _PARAMETER = re.compile(_PIECE % b";", re.DOTALL)
 _QUALITY = re.compile(rb"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
+_REMEMBERED_BYTES_MAX = 256
+"""Longer fields are read anew each time: whoever sends many would fill the memory with them."""
 
 
-@lru_cache(maxsize=256)
 def qualities(field: bytes) -> Mapping[bytes, float]:
     """Each media range, or coding, of a field like Accept, in lower case, with its quality;
     parameters make no difference here.
     """
+    return _remembered(field) if len(field) <= _REMEMBERED_BYTES_MAX else _read(field)
+
+
+def _read(field: bytes) -> Mapping[bytes, float]:
     found = {}
     for element in _ELEMENT.findall(field):
         name, *parameters = _PARAMETER.findall(element) or [b""]
         found[name.strip(b" \t").lower()] = _quality([each.strip(b" \t") for each in parameters])
     return found
+
+
+_remembered = lru_cache(maxsize=256)(_read)
 
 
 def accepts_gzip(fields: Sequence[bytes]) -> bool:

@@ -69,7 +69,7 @@ class ApiRequest(server.Request):
         self.request_id = site.ids.of(self.requestHeaders.getRawHeaders(REQUEST_ID))
         self.responseHeaders.setRawHeaders(REQUEST_ID, [self.request_id])
         with origin.on_behalf_of((self.request_id.decode("ascii"),)):
-            if not _is_utf8(b"".join(postpath)):
+            if not _is_utf8(b"/".join(postpath)):
                 self.send(answers.NOT_UTF8)
             elif self.method not in SAFE_METHODS and self._is_foreign():
                 self.send(answers.OF_ANOTHER_ORIGIN)
