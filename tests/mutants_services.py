@@ -1307,7 +1307,21 @@ MUTANTS = (
     Mutant(
         "requests are begun for a client that does not read",
         WEB + "http/channel.py",
-        "        self.paused = True\n",
+        "        self.paused = True\n        super().pauseProducing()\n",
+        "        super().pauseProducing()\n",
+        ("tests/test_site.py",),
+    ),
+    Mutant(
+        "pipelined requests are all begun at once",
+        WEB + "http/channel.py",
+        "            if self._begun == PIPELINED_MAX:\n",
+        "            if False:\n",
+        ("tests/test_site.py",),
+    ),
+    Mutant(
+        "a new turn begins requests for a client that does not read",
+        WEB + "http/channel.py",
+        "        if self._waitingForTransport:\n            return\n",
         "",
         ("tests/test_site.py",),
     ),

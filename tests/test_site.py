@@ -23,7 +23,12 @@ from twisted.web.server import Request
 from twstock.config import Limits
 from twstock.web import answers
 from twstock.web.answers import Answer
-from twstock.web.http.channel import LINGER_S, WRITE_STALLED_S, ApiChannel
+from twstock.web.http.channel import (
+    LINGER_S,
+    PIPELINED_MAX,
+    WRITE_STALLED_S,
+    ApiChannel,
+)
 from twstock.web.http.drain import PART_S, QUIET_S
 from twstock.web.http.poll import Poll
 from twstock.web.http.respond import add_route, body, new_app
@@ -214,9 +219,9 @@ def test_a_request_may_come_byte_by_byte() -> None:
 
 def test_pipelined_requests_are_answered_in_order(client: Connection) -> None:
     """Thousands in one segment; a slow one holds up those behind it, and none is lost."""
-    client.send(b"".join(GET.replace(b"x=1", b"x=%d" % n) for n in range(2000)))
-    echoed = [content["data"][1] for _, _, content in client.replies()]
-    assert echoed == [f"/echo?x={n}" for n in range(2000)]
+    client.send(numbered(1, 2000))
+    client.server.clock.advance(0.0)
+    assert echoed(client) == [f"/echo?x={n}" for n in range(1, 2001)]
     client.wire.clear()
     client.send(b"GET /held HTTP/1.1\r\nHost: h\r\n\r\n" + POST + GET)
     assert client.replies() == []
@@ -678,6 +683,28 @@ def test_nothing_is_begun_for_a_client_that_does_not_read(client: Connection) ->
     client.send(numbered(4, 4)[9:])
     assert echoed(client)[-1] == "/echo?x=4"
     assert client.channel.is_idle
+
+
+def test_pipelined_requests_leave_others_their_turn(client: Connection) -> None:
+    """A bounded number of them is begun in each; what waits keeps the connection from closing."""
+    client.send(numbered(1, 2 * PIPELINED_MAX + 1) + numbered(2, 2)[:9])
+    client.end()
+    assert len(echoed(client)) == PIPELINED_MAX
+    assert client.open
+    client.server.clock.advance(0.0)
+    assert echoed(client) == [f"/echo?x={n}" for n in range(1, 2 * PIPELINED_MAX + 2)]
+    assert client.wire.lost is None
+    assert client.server.clock.getDelayedCalls() == []
+
+
+def test_a_turn_does_not_begin_what_nobody_reads(client: Connection) -> None:
+    """The client stops reading while the rest of its requests waits for the next turn."""
+    client.send(numbered(1, PIPELINED_MAX + 1))
+    client.channel.pauseProducing()
+    client.server.clock.advance(0.0)
+    assert len(echoed(client)) == PIPELINED_MAX
+    client.channel.resumeProducing()
+    assert len(echoed(client)) == PIPELINED_MAX + 1
 
 
 def test_an_answer_that_fills_the_buffers_holds_up_those_behind_it() -> None:

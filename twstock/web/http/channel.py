@@ -38,6 +38,8 @@ LINGER_S = 2.0
 """How long a refused connection is read from before it is closed."""
 WRITE_STALLED_S = 10.0
 """How long a client may leave answers unread once they fill all buffers."""
+PIPELINED_MAX = 32
+"""How many requests that came together are begun in one turn of the reactor: others wait, too."""
 _LENGTH_DIGITS_MAX = 18
 
 
@@ -57,6 +59,9 @@ class ApiChannel(http.HTTPChannel):
     _has_ended = False
     _stalled: DelayedCall | None = None
     _linger: DelayedCall | None = None
+    _next_turn: DelayedCall | None = None
+    _begun = 0
+    """How many requests were begun in this turn."""
 
     def __init__(self, limits: Limits) -> None:
         super().__init__()
@@ -76,7 +81,7 @@ class ApiChannel(http.HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget the connection and its timers."""
         self.site.forget(self)
-        for timer in (self._stalled, self._linger):
+        for timer in (self._stalled, self._linger, self._next_turn):
             if timer is not None and timer.active():
                 timer.cancel()
         super().connectionLost(reason)
@@ -95,6 +100,8 @@ class ApiChannel(http.HTTPChannel):
         """Take bytes in; unlike Twisted's own, this gives no byte more time than the others."""
         if self._is_ending:
             return
+        if not self._busyReceiving:
+            self._begun = 0
         LineReceiver.dataReceived(self, data)
         # What came after the end of a request is the beginning of the next, unless it waits here.
         if self._buffer and self.line_mode and not self.paused:
@@ -148,6 +155,10 @@ class ApiChannel(http.HTTPChannel):
         """The request is complete."""
         if not self._is_ending:
             self._arriving = False
+            self._begun += 1
+            if self._begun == PIPELINED_MAX:
+                self.paused = True
+                self._next_turn = self.callLater(0.0, self._go_on)
             super().allContentReceived()
 
     def checkPersistence(self, request: http.Request, version: bytes) -> bool:
@@ -204,10 +215,16 @@ class ApiChannel(http.HTTPChannel):
         if self._stalled is not None and self._stalled.active():
             self._stalled.cancel()
         self._stalled = None
-        self.paused = False
         super().resumeProducing()
         if self._handlingRequest:
             self.transport.resumeProducing()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Take what has come and waits, unless the client does not read."""
+        if self._waitingForTransport:
+            return
+        self.paused = False
         if self._buffer and not self._busyReceiving:
             self.dataReceived(b"")
         if self._has_ended:
@@ -239,7 +256,7 @@ class ApiChannel(http.HTTPChannel):
 
     @property
     def _holds_back(self) -> bool:
-        """Whether something has come that waits until the client reads."""
+        """Whether something has come that waits for a turn, or until the client reads."""
         return self.paused and bool(self._buffer)
 
     def _close_if_done(self) -> None:
