@@ -39,12 +39,12 @@ def halt(name: str = "GameStart", key: str = "h") -> ChangeRequest:
 
 def change(scene: Scene, request: ChangeRequest) -> Changed:
     """The answer to a change."""
-    return result_of(scene.catalog.changes.change_stock(request))
+    return result_of(scene.catalog.stock_changes.change_stock(request))
 
 
 def listed(scene: Scene, after: int = 0, limit: int = 0) -> Changes:
     """A page of changes."""
-    return result_of(scene.catalog.changes.list_changes(Page(after, limit)))
+    return result_of(scene.catalog.stock_changes.list_changes(Page(after, limit)))
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_change_waits_for_the_caches_and_nothing_runs_ahead(scene: Scene) -> N
     scene.register()
     scene.lookup("GameStart", 1)
     scene.fronts.silent = True
-    waiting = begun(scene.catalog.changes.change_stock(halt()))
+    waiting = begun(scene.catalog.stock_changes.change_stock(halt()))
     assert waiting == []
     assert scene.fronts.told == ["http://front1/delete/GameStart?version=1"]
     shown = scene.lookup("GameStart")
@@ -130,8 +130,8 @@ def test_a_refusal_waits_for_the_change_that_caused_it(scene: Scene) -> None:
     scene.register()
     scene.lookup("GameStart", 1)
     scene.fronts.silent = True
-    halted = begun(scene.catalog.changes.change_stock(halt()))
-    again = begun(scene.catalog.changes.change_stock(halt(key="again")))
+    halted = begun(scene.catalog.stock_changes.change_stock(halt()))
+    again = begun(scene.catalog.stock_changes.change_stock(halt(key="again")))
     assert (halted, again) == ([], [])
     scene.clock.advance(LEASE_S)
     assert again == [Changed(refusal="already halted")]
@@ -148,8 +148,8 @@ def test_an_answer_shows_no_version_that_a_cache_hides(scene: Scene) -> None:
     scene.fronts.request = request  # type: ignore[method-assign]
     scene.register()
     scene.lookup("GameStart", 1)
-    first = begun(scene.catalog.changes.change_stock(halt()))
-    later = begun(scene.catalog.changes.change_stock(ChangeRequest("r", RESUME, "GameStart")))
+    first = begun(scene.catalog.stock_changes.change_stock(halt()))
+    later = begun(scene.catalog.stock_changes.change_stock(ChangeRequest("r", RESUME, "GameStart")))
     answers[0].callback(scene.fronts)
     assert (len(first), len(later)) == (1, 0)
     assert first[0].stock.version == 1
@@ -176,7 +176,7 @@ def test_changes_are_listed_in_pages(scene: Scene) -> None:
 
 def test_pages_are_bounded(scene: Scene) -> None:
     """Whatever is asked for."""
-    most = scene.catalog.changes._limits = replace(LIMITS, page_max=3)
+    most = scene.catalog.stock_changes._limits = replace(LIMITS, page_max=3)
     for k in range(5):
         change(scene, ChangeRequest(str(k), RESTOCK, "GameStart", quantity=1))
     assert len(listed(scene, limit=9).changes) == most.page_max
@@ -188,7 +188,7 @@ def test_no_change_is_listed_before_one_with_a_lower_number(scene: Scene) -> Non
     scene.register()
     scene.lookup("GameStart", 1)
     scene.fronts.silent = True
-    begun(scene.catalog.changes.change_stock(halt()))
+    begun(scene.catalog.stock_changes.change_stock(halt()))
     assert change(scene, halt("FishCo", "f")).number == 2
     assert listed(scene) == Changes((), made=2)
     scene.clock.advance(LEASE_S)
@@ -205,7 +205,7 @@ def test_a_new_leader_lists_all_changes_of_the_time_before(scene: Scene) -> None
     with pytest.raises(Unavailable):
         listed(other)
     other.clock.advance(LEASE_S)
-    assert (listed(other).last, other.catalog.changes._changes_shown) == (3, 3)
+    assert (listed(other).last, other.catalog.stock_changes._changes_shown) == (3, 3)
 
 
 # --- bounds and errors ----------------------------------------------------------------------------
@@ -213,7 +213,7 @@ def test_a_new_leader_lists_all_changes_of_the_time_before(scene: Scene) -> None
 
 def test_stocks_and_changes_are_bounded(scene: Scene) -> None:
     """What is known already is answered all the same, and what exists is told to exist."""
-    scene.catalog.changes._limits = replace(LIMITS, stocks_max=13, changes_max=2)
+    scene.catalog.stock_changes._limits = replace(LIMITS, stocks_max=13, changes_max=2)
     first = ChangeRequest("a", ADD, "Lemon", 1, 1)
     assert change(scene, first).number == 1
     full = change(scene, ChangeRequest("b", ADD, "Melon", 1, 1)).refusal
@@ -229,16 +229,16 @@ def test_a_change_under_way_is_not_refused_at_the_bound(
     scene: Scene, limits: dict[str, int]
 ) -> None:
     """Whoever asks again before it is made is told what becomes of it: it is in the log."""
-    scene.catalog.changes._limits = replace(LIMITS, **limits)
+    scene.catalog.stock_changes._limits = replace(LIMITS, **limits)
     lemon, melon = ChangeRequest("a", ADD, "Lemon", 1, 1), ChangeRequest("b", ADD, "Melon", 1, 1)
     scene.member.holds_back = True
     answers = [
-        begun(scene.catalog.changes.change_stock(lemon)),
-        begun(scene.catalog.changes.change_stock(melon)),
+        begun(scene.catalog.stock_changes.change_stock(lemon)),
+        begun(scene.catalog.stock_changes.change_stock(melon)),
     ]
     held, scene.member.proposed = scene.member.proposed[1:], scene.member.proposed[:1]
     scene.member.commit()
-    answers.append(begun(scene.catalog.changes.change_stock(melon)))
+    answers.append(begun(scene.catalog.stock_changes.change_stock(melon)))
     assert [len(answer) for answer in answers] == [1, 0, 0]
     scene.member.proposed = held + scene.member.proposed
     scene.member.commit()
@@ -248,16 +248,16 @@ def test_a_change_under_way_is_not_refused_at_the_bound(
 
 def test_a_copy_that_fails_leaves_another_under_way(scene: Scene) -> None:
     """A third one is not refused either, because the first will be made."""
-    scene.catalog.changes._limits = replace(LIMITS, changes_max=1)
+    scene.catalog.stock_changes._limits = replace(LIMITS, changes_max=1)
     scene.member.holds_back = True
-    answers = [begun(scene.catalog.changes.change_stock(halt(key=key))) for key in ("a", "b")]
+    answers = [begun(scene.catalog.stock_changes.change_stock(halt(key=key))) for key in ("a", "b")]
     scene.member.error = DiskFull("full")
     with pytest.raises(DiskFull):
         change(scene, halt(key="b"))
     scene.member.error = None
     held, scene.member.proposed = scene.member.proposed[1:], scene.member.proposed[:1]
     scene.member.commit()
-    answers.append(begun(scene.catalog.changes.change_stock(halt(key="b"))))
+    answers.append(begun(scene.catalog.stock_changes.change_stock(halt(key="b"))))
     assert [len(answer) for answer in answers] == [1, 0, 0]
     scene.member.proposed = held + scene.member.proposed
     scene.member.commit()
@@ -266,7 +266,7 @@ def test_a_copy_that_fails_leaves_another_under_way(scene: Scene) -> None:
 
 def test_a_change_whose_proposal_failed_is_not_under_way(scene: Scene) -> None:
     """At the bound it is refused like any other."""
-    scene.catalog.changes._limits = replace(LIMITS, changes_max=1)
+    scene.catalog.stock_changes._limits = replace(LIMITS, changes_max=1)
     scene.member.error = DiskFull("full")
     with pytest.raises(DiskFull):
         change(scene, halt())
@@ -277,7 +277,7 @@ def test_a_change_whose_proposal_failed_is_not_under_way(scene: Scene) -> None:
 
 def test_only_a_leader_that_nobody_can_have_replaced_refuses_at_a_bound(scene: Scene) -> None:
     """Another one may have made the very change, which the log would tell."""
-    scene.catalog.changes._limits = replace(LIMITS, changes_max=1)
+    scene.catalog.stock_changes._limits = replace(LIMITS, changes_max=1)
     assert change(scene, halt()).number == 1
     scene.member.lease = scene.clock.seconds()
     with pytest.raises(Unavailable):

@@ -13,9 +13,10 @@ import pytest
 from tests.cluster_fixture import free_ports
 from twstock import __version__, cli
 from twstock.cli import DONE, INTERRUPTED, REFUSED, UNREACHABLE, USAGE, main
+from twstock.commands.command import refusing
 from twstock.commands.progress import Progress
 from twstock.config import Address, default_cluster
-from twstock.errors import OutcomeUnknown
+from twstock.errors import OutcomeUnknown, TwstockError
 from twstock.rest import Session, Unreachable
 from twstock.tomltext import render
 
@@ -369,6 +370,21 @@ def test_wrong_usage_exits_2(words, capsys):
         status = error.code
     assert status == USAGE
     assert capsys.readouterr().err != ""
+
+
+def test_what_the_file_system_refuses_is_a_refusal_but_a_reader_that_is_gone_is_not():
+    """``twstock export | head`` is no failure."""
+
+    def command(error):
+        def run(_options):
+            raise error
+
+        return refusing(run)
+
+    with pytest.raises(TwstockError, match="no room"):
+        command(OSError("no room"))(None)
+    with pytest.raises(BrokenPipeError):
+        command(BrokenPipeError())(None)
 
 
 @pytest.mark.parametrize("words", [("--version",), ("up", "--version")])

@@ -1,4 +1,6 @@
-"""The catalog's calls: lookups and leases as the leader, trades and changes through the log."""
+"""The catalog's calls: lookups and leases as the leader, trades through the log. Changes of stocks
+are in ``stockchanges``.
+"""
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
@@ -91,7 +93,7 @@ class Catalog:
         self._panic = panic
         self._term = 0
         self._proposals = Proposals(member)
-        self.changes = StockChanges(
+        self.stock_changes = StockChanges(
             member,
             self,
             self._proposals,
@@ -262,7 +264,7 @@ class Catalog:
 
     def _published_at_first(self) -> Iterable[Stock]:
         """What no cache hides once the leases of earlier leaders are over: everything."""
-        self.changes.all_shown()
+        self.stock_changes.all_shown()
         return self._state.stocks()
 
     async def _fill(self, term: int) -> None:

@@ -1,1 +1,1 @@
-"""The commands of ``twstock``, and what nothing but the command line needs."""
+"""Commands of ``twstock`` beyond single requests, which are in ``cli``, and what only they need."""

@@ -13,11 +13,13 @@ Add = Callable[[str, Run, str], argparse.ArgumentParser]
 
 
 def refusing(run: Run) -> Run:
-    """The same command; what the file system refuses is refused."""
+    """The same command; what the file system refuses is refused, but for a reader that is gone."""
 
     def refused(options: Options) -> int:
         try:
             return run(options)
+        except BrokenPipeError:
+            raise
         except OSError as error:
             raise TwstockError(str(error)) from None
 
