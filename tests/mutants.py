@@ -480,6 +480,20 @@ MUTANTS = (
         HAND_OVER,
     ),
     Mutant(
+        "a follower that was away is sent the whole log",
+        REPLICATION + "progress.py",
+        "self._probe_after(max(self.match, begun))",
+        "self._probe_after(self.match)",
+        LEADERSHIP,
+    ),
+    Mutant(
+        "of streamed appends that are lost only the last is sent again",
+        REPLICATION + "progress.py",
+        "begun = self._flights[0].prev_index if self._flights else self.next - 1",
+        "begun = self.next - 1",
+        LEADERSHIP,
+    ),
+    Mutant(
         "no flap guard",
         REPLICATION + "election.py",
         "self._timings.stable_s * 2 ** len(self._hand_overs)",

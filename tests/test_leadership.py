@@ -9,6 +9,7 @@ from tests.bench import (
     ELECTION_S,
     START,
     accept,
+    answer,
     append,
     appends,
     campaign,
@@ -180,6 +181,38 @@ def test_an_append_that_is_lost_is_sent_again() -> None:
     assert [m.target for m in appends(subject.tick(now + 0.01))] == []
     heartbeat_reply = AppendReply(1, 3, 1, True, 1, 1, sequence=5, sent_at=now)
     assert [m.target for m in appends(subject.step(heartbeat_reply, now + 0.02))] == [1]
+
+
+def test_a_follower_that_was_away_when_its_leader_was_elected_gets_what_it_lacks() -> None:
+    """However often it could not be reached, or did not answer, is no news of its log: it may have
+    all of it, so it is not sent from its first entry.
+    """
+    for timed_out in (False, True):
+        subject = replica(3, terms=(1, 1, 1))
+        lead(subject, voters=(2,))
+        now, sent = START + 1, []
+        for _ in range(3):
+            if not timed_out:
+                subject.unreachable(1, now)
+            now += TIMINGS.append_timeout_s + 0.001
+            ready = subject.tick(now)
+            answer(subject, ready, now, (2,))
+            sent += [(m.target, m.prev_index, len(m.entries)) for m in appends(ready)]
+        assert sent == [(1, 3, 1)] * 3
+
+
+def test_streamed_appends_that_are_lost_are_all_sent_again() -> None:
+    """What followed in the hope that the first arrives goes back to where that began."""
+    subject = replica(3)
+    lead(subject)
+    payloads = [b"x"] * (TIMINGS.append_entries_max * TIMINGS.append_window)
+    now = START + 1
+    first, *others = [m for m in appends(subject.propose(payloads, now)) if m.target == 1]
+    assert len(others) == TIMINGS.append_window - 1
+    subject.unreachable(1, now)
+    subject.unreachable(1, now)
+    again = appends(subject.tick(now + TIMINGS.append_timeout_s + 0.001))
+    assert first.entries in [m.entries for m in again if m.target == 1]
 
 
 def test_a_broken_promise_of_a_follower_starts_no_storm() -> None:

@@ -12,6 +12,7 @@ class Flight:
     """One append that has not been answered yet."""
 
     sequence: int
+    prev_index: int
     last_index: int
     sent_at: float
 
@@ -46,7 +47,7 @@ class Progress:
 
     def sent(self, sequence: int, last_index: int, now: float) -> None:
         """An append with entries up to ``last_index`` goes out."""
-        self._flights.append(Flight(sequence, last_index, now))
+        self._flights.append(Flight(sequence, self.next - 1, last_index, now))
         self.next = last_index + 1
         self._waits_since = now if self._waits_since is None else self._waits_since
 
@@ -78,13 +79,13 @@ class Progress:
         """An append could not be delivered: probe again, when the follower shows up in the
         answer to a heartbeat or after the append time-out.
         """
-        self._probe_after(self.match)
+        self._probe_again()
         self._quiet_until = now + self._timings.append_timeout_s
 
     def expire(self, now: float) -> None:
         """Forget flights that have not been answered for too long, and probe again."""
         if self._flights and now - self._flights[0].sent_at >= self._timings.append_timeout_s:
-            self._probe_after(self.match)
+            self._probe_again()
 
     def keeps_up(self, now: float) -> bool:
         """Whether it answers, and has not let appends wait for an election time-out: a follower
@@ -124,6 +125,12 @@ class Progress:
         # the time-out, or the two would exchange messages as fast as the network can.
         if reply.index > self.match:
             self._probe_after(max(self.match, min(reply.hint, reply.index - 1)))
+
+    def _probe_again(self) -> None:
+        # From where the oldest flight began: that nothing came of it says nothing of the follower's
+        # log. Its first entry would do, too, but after an election a whole log would follow.
+        begun = self._flights[0].prev_index if self._flights else self.next - 1
+        self._probe_after(max(self.match, begun))
 
     def _probe_after(self, index: int) -> None:
         self._flights.clear()
