@@ -494,6 +494,13 @@ MUTANTS = (
         LEADERSHIP,
     ),
     Mutant(
+        "each tick begins a new term while the vote is on its way to disk",
+        REPLICATION + "replica.py",
+        "elif self._timer.has_expired(now) and self._writes.state_is_durable:",
+        "elif self._timer.has_expired(now):",
+        ("tests/test_member.py",),
+    ),
+    Mutant(
         "no flap guard",
         REPLICATION + "election.py",
         "self._timings.stable_s * 2 ** len(self._hand_overs)",

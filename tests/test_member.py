@@ -206,6 +206,16 @@ def test_single_member_leads_after_its_own_write(tmp_path: Path) -> None:
     assert results == [1]
 
 
+@pytest.mark.parametrize("flush_s", [0.019, 0.021, 0.1, 0.45])
+def test_single_member_leads_however_slow_its_disk_is(tmp_path: Path, flush_s: float) -> None:
+    """It campaigns at a tick, and not again before its own vote is on disk."""
+    group = Group(tmp_path, size=1)
+    group.threads[1].delay_s = flush_s
+    group.start()
+    group.run_until(lambda: group.leader == 1)
+    assert group.member(1).term() == 1
+
+
 def test_acknowledgement_waits_for_a_followers_disk(group: Group) -> None:
     """An entry is committed when a second disk has it, however fast the network is."""
     group.run_until(lambda: group.leader == 3)

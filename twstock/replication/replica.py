@@ -43,7 +43,8 @@ class Replica(Standing):
         """Time has passed. A decision is made on ``now``, never on how many ticks there were."""
         if self._lead is not None:
             self._drive(self._lead, now)
-        elif self._timer.has_expired(now):
+        elif self._timer.has_expired(now) and self._writes.state_is_durable:
+            # Before that nothing of a campaign would leave, and it would void the one under way.
             self._campaign(now, pre_vote=True)
         return self._ready()
 
