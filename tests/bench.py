@@ -92,7 +92,7 @@ def appends(ready: Ready) -> list[AppendEntries]:
 
 
 def accept(request: AppendEntries) -> AppendReply:
-    """The answer of a follower that took ``request`` over."""
+    """The answer of a follower that took ``request`` over, and could serve."""
     index = request.prev_index + len(request.entries)
     return AppendReply(
         request.target,
@@ -103,6 +103,8 @@ def accept(request: AppendEntries) -> AppendReply:
         index,
         request.sequence,
         request.sent_at,
+        request.commit,
+        True,
     )
 
 

@@ -412,14 +412,14 @@ MUTANTS = (
     Mutant(
         "a lease counts from the answer",
         REPLICATION + "progress.py",
-        "self.answered_at = max(self.answered_at, reply.sent_at)",
+        "self.answered_at = reply.sent_at",
         "self.answered_at = now",
         LEADERSHIP,
     ),
     Mutant(
         "a lease counts from the answer (simulated)",
         REPLICATION + "progress.py",
-        "self.answered_at = max(self.answered_at, reply.sent_at)",
+        "self.answered_at = reply.sent_at",
         "self.answered_at = now",
         SIMULATION,
     ),
@@ -447,15 +447,15 @@ MUTANTS = (
     Mutant(
         "leases are not waited out",
         REPLICATION + "leadership.py",
-        "elif now >= hand_over.drained_at and self._watermarks",
-        "elif self._watermarks",
+        "elif now >= hand_over.drained_at and commit",
+        "elif commit",
         HAND_OVER,
     ),
     Mutant(
         "leases are not waited out (simulated)",
         REPLICATION + "leadership.py",
-        "elif now >= hand_over.drained_at and self._watermarks",
-        "elif self._watermarks",
+        "elif now >= hand_over.drained_at and commit",
+        "elif commit",
         SIMULATION,
     ),
     Mutant(
@@ -475,8 +475,8 @@ MUTANTS = (
     Mutant(
         "a hand-over does not wait for the target",
         REPLICATION + "leadership.py",
-        "self._watermarks.commit == target.match == last:",
-        "self._watermarks.commit == last:",
+        "elif now >= hand_over.drained_at and commit == target.applied == last:",
+        "elif now >= hand_over.drained_at and commit == last:",
         HAND_OVER,
     ),
     Mutant(
@@ -496,8 +496,64 @@ MUTANTS = (
     Mutant(
         "each tick begins a new term while the vote is on its way to disk",
         REPLICATION + "replica.py",
-        "elif self._timer.has_expired(now) and self._writes.state_is_durable:",
-        "elif self._timer.has_expired(now):",
+        "self._could_serve) and self._writes.state_is_durable:",
+        "self._could_serve):",
+        ("tests/test_member.py",),
+    ),
+    Mutant(
+        "a hand-over to a member without tables",
+        REPLICATION + "progress.py",
+        "and has_log and has_tables and",
+        "and has_log and",
+        HAND_OVER,
+    ),
+    Mutant(
+        "a hand-over to a member whose disk is full",
+        REPLICATION + "progress.py",
+        "has_tables and self._has_room",
+        "has_tables",
+        HAND_OVER,
+    ),
+    Mutant(
+        "a hand-over does not wait until its target has applied the log",
+        REPLICATION + "leadership.py",
+        "commit == target.applied == last:",
+        "commit == target.match == last:",
+        HAND_OVER,
+    ),
+    Mutant(
+        "an old answer tells how far a follower is",
+        REPLICATION + "progress.py",
+        "if reply.sent_at >= self.answered_at:",
+        "if True:",
+        HAND_OVER,
+    ),
+    Mutant(
+        "who could not serve campaigns first",
+        REPLICATION + "election.py",
+        "if others and not could_serve:",
+        "if False:",
+        ELECTION,
+    ),
+    Mutant(
+        "a single replica waits for others",
+        REPLICATION + "election.py",
+        "if others and not could_serve:",
+        "if not could_serve:",
+        ELECTION,
+    ),
+    Mutant(
+        "a replica without tables seems to be able to serve",
+        REPLICATION + "standing.py",
+        "return self._has_room and unapplied",
+        "return self._has_room or unapplied",
+        ELECTION,
+    ),
+    Mutant(
+        "nobody tells a replica that its disk is full",
+        REPLICATION + "participant.py",
+        "        replica.set_room(takes_commands(writer.room_bytes))\n",
+        "",
         ("tests/test_member.py",),
     ),
     Mutant(
@@ -582,9 +638,9 @@ MUTANTS = (
     Mutant(
         "an append under way is as good as a heartbeat",
         REPLICATION + "progress.py",
-        "        self._flights.append(Flight(sequence, last_index, now))\n",
+        "        self._flights.append(Flight(sequence, self.next - 1, last_index, now))\n",
         "        self._heartbeat_at = now\n"
-        "        self._flights.append(Flight(sequence, last_index, now))\n",
+        "        self._flights.append(Flight(sequence, self.next - 1, last_index, now))\n",
         LEADERSHIP,
     ),
     Mutant(

@@ -12,6 +12,7 @@ from twstock.replication.messages import (
     VoteReply,
     VoteRequest,
 )
+from twstock.replication.replica import Replica
 from twstock.replication.standing import Role
 
 
@@ -193,6 +194,51 @@ def test_higher_ids_campaign_first() -> None:
     assert within(1, False, 2)
     assert within(2, True, 0)
     assert within(1, True, 1)
+
+
+@pytest.mark.parametrize("lack", ["tables", "room"])
+@pytest.mark.parametrize("gone", [False, True])
+def test_who_could_not_serve_lets_the_others_campaign_first(lack: str, gone: bool) -> None:
+    """After the turns of all members and an election it campaigns all the same: nobody else may be
+    left. It needs to wait no longer when it has caught up.
+    """
+
+    def followed(own: int) -> Replica:
+        subject = replica(own, (4,) * (TIMINGS.unapplied_max + 1), term=4)
+        last = subject.last_index
+        subject.step(append(3, own, 4, (last, 4), commit=1), CALM)
+        if own == 2 and lack == "room":
+            subject.set_room(False)
+        if own == 1 or lack == "room":
+            subject.set_digest(last, b"")
+        return subject
+
+    def tries(subject: Replica, now: float = CALM) -> float:
+        ready = subject.leader_lost(now) if gone else subject.tick(now)
+        while not out(ready):
+            now += 0.001
+            ready = subject.tick(now)
+        return now - CALM
+
+    late, other = tries(followed(2)), tries(followed(1))
+    assert ELECTION_S < late - other < 2 * ELECTION_S
+    caught_up = followed(2)
+    caught_up.set_room(True)
+    caught_up.set_digest(caught_up.last_index, b"")
+    assert tries(caught_up) < other
+
+
+def test_a_replica_that_keeps_up_under_load_waits_for_nobody() -> None:
+    """What it has not applied yet is on its way, or has just been committed."""
+    subject = replica(3, (1,) * TIMINGS.unapplied_max)
+    patience_s = ELECTION_S + TIMINGS.election_grace_s + TIMINGS.jitter_s
+    assert out(subject.tick(START + patience_s + 0.001)) != []
+
+
+def test_a_single_replica_waits_for_nobody() -> None:
+    """There is no other that could serve."""
+    subject = replica(1, (1,) * (TIMINGS.unapplied_max + 1), of=1)
+    assert subject.tick(START).persist is not None
 
 
 def test_news_that_the_leader_is_gone_starts_a_campaign_at_once() -> None:

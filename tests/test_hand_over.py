@@ -3,7 +3,9 @@
 from dataclasses import replace
 from math import inf
 
-from tests.bench import ELECTION_S, START, accept, answer, appends, lead, out, replica
+import pytest
+
+from tests.bench import ELECTION_S, START, accept, answer, append, appends, lead, out, replica
 from tests.simulation import TIMINGS
 from twstock.errors import NotLeader
 from twstock.replication.messages import (
@@ -106,7 +108,9 @@ def test_a_drain_longer_than_the_lease_is_waited_for() -> None:
 
 
 def test_a_hand_over_waits_for_the_target() -> None:
-    """A target that lacks an entry, even a committed one, could not win."""
+    """A target that lacks an entry, even a committed one, could not win; one that has not applied
+    all of them could not serve.
+    """
     subject = replica(2)
     lead(subject, voters=(1, 3))
     ready = subject.propose([b"a"], START + 1.01)
@@ -117,6 +121,9 @@ def test_a_hand_over_waits_for_the_target() -> None:
     assert subject.commit == subject.last_index
     assert not any(isinstance(m, Transfer) for m in out(ready))
     ready = subject.step(accept(missing), START + 1.295)
+    assert not any(isinstance(m, Transfer) for m in out(ready))
+    heartbeat = append(2, 3, 1, (2, 1), commit=2)
+    ready = subject.step(replace(accept(heartbeat), sent_at=START + 1.3), START + 1.301)
     assert any(isinstance(m, Transfer) for m in out(ready))
 
 
@@ -178,6 +185,42 @@ def test_nobody_hands_over_to_a_member_that_lags_or_is_unknown() -> None:
         subject.hand_over(target, START + 1.01)
         assert subject.handing_over_to == 0
     assert subject.heir(START + 1.01) == 1
+
+
+@pytest.mark.parametrize("lack", ["tables", "room"])
+def test_nobody_hands_over_to_a_member_that_could_not_serve(lack: str) -> None:
+    """With the whole log it could win, and orders would stand still: until it has applied that,
+    or for as long as its disk is full. Only its newest answer counts.
+    """
+    far = TIMINGS.unapplied_max + 1
+    subject = replica(2)
+    lead(subject, voters=(1, 3))
+    now = START + 1.01
+    answer(subject, subject.propose([b"x"] * (far - 1), now), now, (1, 3))
+    assert subject.commit == far
+    newest = append(2, 3, 1, (far, 1), commit=far)
+    heartbeat = replace(newest, sent_at=now)
+    bad, good = accept(heartbeat), accept(replace(heartbeat, sent_at=now + 0.01))
+    bad = replace(bad, applied=0) if lack == "tables" else replace(bad, has_room=False)
+    subject.step(bad, now)
+    subject.hand_over(3, now)
+    assert (subject.heir(now), subject.handing_over_to) == (1, 0)
+    subject.step(good, now)
+    subject.step(bad, now)
+    assert subject.heir(now) == 3
+    subject.hand_over(3, now)
+    assert subject.handing_over_to == 3
+
+
+def test_a_member_that_keeps_up_under_load_can_take_over() -> None:
+    """Its answers tell of what it had applied when it was asked."""
+    subject = replica(2)
+    lead(subject, voters=(1, 3))
+    now = START + 1.01
+    answer(subject, subject.propose([b"x"] * TIMINGS.unapplied_max, now), now, (1, 3))
+    heartbeat = replace(append(2, 3, 1, (subject.commit, 1), commit=1), sent_at=now)
+    subject.step(accept(heartbeat), now)
+    assert subject.heir(now) == 3
 
 
 def test_frequent_hand_overs_become_rarer() -> None:

@@ -10,8 +10,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
-from tests.members import Group, Words
-from twstock.config import Limits
+from tests import members
+from tests.members import STEP_S, Group, Words
+from twstock.config import DEFAULT_TIMINGS, Limits
 from twstock.errors import (
     BrokenInvariant,
     CorruptTables,
@@ -247,6 +248,53 @@ def test_full_disk_refuses_commands_and_keeps_the_lead(tmp_path: Path) -> None:
         group.member(3).propose(b"x")
     group.run(1.0)
     assert group.leader == 3
+
+
+def test_member_whose_disk_is_full_gets_no_lead(tmp_path: Path) -> None:
+    """Another that has room goes on taking commands, after an election, too."""
+    group = Group(tmp_path)
+    group.start()
+    group.run_until(lambda: group.leader == 3)
+    group.kill(3)
+    group.run_until(lambda: group.leader == 2)
+    group.storages[3]._room = ROOM_KEPT_BYTES - 1
+    group.start(3)
+    group.run(5.0)
+    assert propose(group, b"taken by 2") == 1
+    group.kill(2)
+    group.run_until(lambda: group.leader != 0, 1.0)
+    assert propose(group, b"taken by 1") == 2
+    group.storages[3]._room = 2 * ROOM_KEPT_BYTES
+    propose(group, b"written, and room is found")
+    group.run_until(lambda: group.leader == 3)
+
+
+@pytest.mark.parametrize("way", ["hand-over", "election"])
+def test_member_without_tables_leads_when_it_has_applied_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Orders do not wait for that: another serves meanwhile."""
+    few = replace(DEFAULT_TIMINGS, append_entries_max=2)  # as many are applied at once, too
+    monkeypatch.setattr(members, "DEFAULT_TIMINGS", few)
+    group = Group(tmp_path)
+    group.start()
+    group.run_until(lambda: group.leader == 3)
+    results: list[object] = []
+    for number in range(1000):
+        group.member(3).propose(b"%d" % number).addBoth(results.append)
+    group.run_until(lambda: len(results) == 1000, 10.0)
+    group.run(0.5)
+    group.kill(3)
+    group.run_until(lambda: group.leader == 2)
+    group.start(3)
+    if way == "election":
+        group.run(1.0)
+        group.kill(2)
+        group.run_until(lambda: group.leader == 1, 1.0)
+    while group.leader != 3:
+        group.run(STEP_S)
+        assert group.run_until(lambda: group.leader != 0, 10.0) < 0.1
+    assert group.member(3).machine.words == group.member(1).machine.words
 
 
 def test_a_command_that_no_message_could_bring_to_the_others_is_refused(group: Group) -> None:

@@ -1,5 +1,7 @@
 """What a follower does with what it is sent, and what it keeps."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.bench import CALM, START, accept, append, ask, campaign, entries, lead, out, replica
@@ -71,6 +73,7 @@ def test_a_write_does_not_claim_what_has_been_replaced() -> None:
     assert subject.step(new, CALM).send_now == ()
     applied = subject.persisted(replaced.persist.sequence, CALM).apply
     assert applied == tuple(entries(3, 3, first=2))
+    subject.set_digest(3, b"")
     assert subject.step(new, CALM).send_now == (accept(new),)
 
 
@@ -112,7 +115,17 @@ def test_each_append_is_answered_once_also_from_an_old_term() -> None:
     """The refusal has the own term, the request's sequence and its time of sending."""
     subject = replica(1, term=6)
     (reply,) = out(subject.step(append(3, 1, 5, sequence=77), CALM))
-    assert reply == AppendReply(1, 3, 6, False, 0, 0, 77, 50.0)
+    assert reply == AppendReply(1, 3, 6, False, 0, 0, 77, 50.0, 0, True)
+
+
+def test_each_answer_tells_how_far_its_sender_is() -> None:
+    """What is applied, and whether there is room: a leader hands over to nobody who lacks it."""
+    subject = replica(1, term=2)
+    request = append(3, 1, 2, new=entries(1, 2), commit=2)
+    subject.set_digest(1, b"state")
+    subject.set_room(False)
+    (reply,) = out(subject.step(request, CALM))
+    assert reply == replace(accept(request), applied=1, has_room=False)
 
 
 def test_pulled_entries_replace_an_uncommitted_suffix() -> None:

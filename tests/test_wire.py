@@ -85,7 +85,9 @@ REFUSALS = st.sampled_from(Refusal).map(str)
 REFUSED = st.builds(calls.Placement, st.just(0), REFUSALS, YES, st.just(0))
 PEERS = st.builds(calls.Peer, TEXT, TEXT, INT32, UINT64)
 ENTRIES = st.builds(Entry, INT64, INT64, st.sampled_from(EntryKind), st.binary(max_size=20))
-APPEND_REPLIES = st.builds(AppendReply, INT32, INT32, INT64, YES, INT64, INT64, INT64, DOUBLE)
+APPEND_REPLIES = st.builds(
+    AppendReply, INT32, INT32, INT64, YES, INT64, INT64, INT64, DOUBLE, INT64, YES
+)
 
 
 def connected(message):

@@ -59,9 +59,14 @@ class ElectionTimer:
         self._heard_at = -inf
         self._campaign_at = min(self._campaign_at, now + self._turn_s())
 
-    def has_expired(self, now: float) -> bool:
-        """Whether it is time to campaign."""
-        return now >= self._campaign_at
+    def has_expired(self, now: float, could_serve: bool) -> bool:
+        """Whether it is time to campaign. Who could not serve lets all others have their turns,
+        and time for an election; if nobody is elected its own turn comes.
+        """
+        campaign_at, others = self._campaign_at, len(self._membership.peers)
+        if others and not could_serve:
+            campaign_at += others * self._timings.stagger_s + self._timings.election_s
+        return now >= campaign_at
 
     def is_loyal(self, now: float) -> bool:
         """Whether there is, or before a restart may have been, a leader that relies on this

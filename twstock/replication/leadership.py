@@ -126,9 +126,11 @@ class Leadership:
             progress.expire(now)
 
     def can_take_over(self, peer: int, now: float) -> bool:
-        """Whether ``peer`` is another member, answers, and is caught up within one window."""
-        progress = self.followers.get(peer)
-        return progress is not None and progress.can_take_over(self._log.last_index, now)
+        """Whether ``peer`` is another member, answers, is caught up within one window, and could
+        serve.
+        """
+        progress, last = self.followers.get(peer), self._log.last_index
+        return progress is not None and progress.can_take_over(last, self._watermarks.commit, now)
 
     def heir(self, now: float) -> int:
         """The highest other id that could take over; 0 if none can."""
@@ -143,9 +145,10 @@ class Leadership:
         """Go on with giving way to a higher id: begin if one should lead, stop if waiting is
         in vain, and return the message after which this replica must not lead any more.
 
-        It is sent once all leases are over and the target has the whole log, all committed.
+        It is sent once all leases are over and the target has the whole log, all committed, and
+        has applied it: until then it would lead, and not serve.
         """
-        hand_over, last = self.hand_over, self._log.last_index
+        hand_over, last, commit = self.hand_over, self._log.last_index, self._watermarks.commit
         if hand_over is None:
             if heir := self._preferred(guard, now):
                 self.begin_hand_over(heir, now)
@@ -154,7 +157,7 @@ class Leadership:
         if now >= hand_over.gives_up_at or not target.keeps_up(now):
             self.hand_over = None
             guard.gave_up(now)
-        elif now >= hand_over.drained_at and self._watermarks.commit == target.match == last:
+        elif now >= hand_over.drained_at and commit == target.applied == last:
             guard.handed_over(now)
             return Transfer(self._membership.id, hand_over.target, self.term, next(self._sequences))
         return None

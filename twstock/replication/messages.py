@@ -64,6 +64,9 @@ class AppendReply:
 
     Not ok: nothing matched at ``index`` (the request's ``prev_index``), and the next try
     should go no further than ``hint``.
+
+    ``applied`` and ``has_room`` tell whether the sender could serve if it led: how far its state
+    machine is, and whether its log has room for commands.
     """
 
     source: int
@@ -74,6 +77,8 @@ class AppendReply:
     hint: int = 0
     sequence: int = 0
     sent_at: float = 0.0
+    applied: int = 0
+    has_room: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +199,21 @@ class Timings:
     append_entries_max: int
     append_bytes_max: int
     append_window: int
+
+    @property
+    def window_entries(self) -> int:
+        """How many entries may be on their way to one follower."""
+        return self.append_window * self.append_entries_max
+
+    @property
+    def unapplied_max(self) -> int:
+        """How many entries of its log a replica that could lead may still have to apply.
+
+        One that keeps up under the heaviest load has two windows of them: when it answers an
+        append, it learns only with the next one that those entries are committed, and has just
+        learnt it of those before. So many are applied within a few ticks.
+        """
+        return 2 * self.window_entries
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from twstock.replication.driver import Driver
 from twstock.replication.equipment import Equipment
 from twstock.replication.peercalls import PeerCalls
 from twstock.replication.replica import Replica
-from twstock.replication.room import check_command, check_leader, command_bytes
+from twstock.replication.room import check_command, check_leader, command_bytes, takes_commands
 from twstock.replication.standing import Role
 from twstock.replication.storage import Loaded
 from twstock.replication.tier import StateMachine, Tier
@@ -130,6 +130,7 @@ class Participant:
         if replica.role is Role.LEADER and writer.waited_s() > self._limits.disk_hung_s:
             self._chronicle.because("its disk hangs")
             driver.run(replica.resign)
+        replica.set_room(takes_commands(writer.room_bytes))
         driver.run(replica.tick)
         self._look()
         writer.settle_when_idle()

@@ -28,9 +28,10 @@ class Progress:
     """
 
     def __init__(self, next_index: int, timings: Timings) -> None:
-        self.match = 0
+        self.match = self.applied = 0
         self.next = next_index
         self.answered_at = -inf
+        self._has_room = False
         self._timings = timings
         self._heartbeat_at = -inf
         self._heard_at = -inf
@@ -68,7 +69,9 @@ class Progress:
             self._steady_since = now
         self._heard_at = now
         self._quiet_until = -inf
-        self.answered_at = max(self.answered_at, reply.sent_at)
+        if reply.sent_at >= self.answered_at:  # no straggler: less is applied after a restart
+            self.answered_at = reply.sent_at
+            self.applied, self._has_room = reply.applied, reply.has_room
         known = any(flight.sequence == reply.sequence for flight in self._flights)
         if reply.ok:
             self._accepted(reply.index, now, known=known)
@@ -98,10 +101,13 @@ class Progress:
         """For how long it has not answered; inf: it never has."""
         return now - self._heard_at
 
-    def can_take_over(self, last_index: int, now: float) -> bool:
-        """Whether it keeps up and is less than a window behind."""
-        window = self._timings.append_window * self._timings.append_entries_max
-        return self.keeps_up(now) and last_index - self.match <= window
+    def can_take_over(self, last_index: int, commit: int, now: float) -> bool:
+        """Whether it keeps up, is less than a window behind, and could serve: its tables are not
+        far behind its log, and that has room for commands.
+        """
+        has_log = last_index - self.match <= self._timings.window_entries
+        has_tables = commit - self.applied <= self._timings.unapplied_max
+        return self.keeps_up(now) and has_log and has_tables and self._has_room
 
     def steady_s(self, now: float) -> float:
         """For how long it has answered without a gap."""

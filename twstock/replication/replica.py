@@ -39,11 +39,17 @@ class Replica(Standing):
         """
         self._watermarks.applied, self._watermarks.digest = applied, digest
 
+    def set_room(self, has_room: bool) -> None:
+        """Whether the log has room for commands: a leader without refuses them, so this replica
+        lets others lead that have some.
+        """
+        self._has_room = has_room
+
     def tick(self, now: float) -> Ready:
         """Time has passed. A decision is made on ``now``, never on how many ticks there were."""
         if self._lead is not None:
             self._drive(self._lead, now)
-        elif self._timer.has_expired(now) and self._writes.state_is_durable:
+        elif self._timer.has_expired(now, self._could_serve) and self._writes.state_is_durable:
             # Before that nothing of a campaign would leave, and it would void the one under way.
             self._campaign(now, pre_vote=True)
         return self._ready()
@@ -84,7 +90,7 @@ class Replica(Standing):
     def leader_lost(self, now: float, term: int | None = None) -> Ready:
         """The process of the leader that this replica follows is certainly gone: its host
         refuses connections. Forget having heard it, and campaign without waiting for the
-        time-out: at once if no higher id should, else after its share of the stagger.
+        time-out: at once if this replica could serve and no higher id should, else in its turn.
 
         ``term`` is the one in which that leader was known. If it is over the news is stale,
         and forgetting the new leader would break that one's lease.
@@ -97,7 +103,8 @@ class Replica(Standing):
 
     def hand_over(self, target: int, now: float) -> Ready:
         """Begin to give way to ``target``. Nothing happens unless this replica leads, is ready
-        and does not give way already, and the target answers and is caught up within a window.
+        and does not give way already, and the target answers, is caught up within a window, and
+        could serve.
         """
         lead = self._lead
         if lead is not None and self.is_ready and not lead.hand_over:
@@ -148,7 +155,18 @@ class Replica(Standing):
         hint = index if ok else self._log.hint(request.prev_index, request.prev_term, self.commit)
         own, peer = self._membership.id, request.source
         self._outbox.append(
-            AppendReply(own, peer, self._term, ok, index, hint, request.sequence, request.sent_at)
+            AppendReply(
+                own,
+                peer,
+                self._term,
+                ok,
+                index,
+                hint,
+                request.sequence,
+                request.sent_at,
+                self._watermarks.applied,
+                self._has_room,
+            )
         )
 
     def _on_append_reply(self, reply: AppendReply, now: float) -> None:

@@ -42,6 +42,11 @@ def check_command(payload_bytes: int, piece_bytes_max: int) -> None:
         raise InvalidRequest("command", f"expected at most {piece_bytes_max} bytes")
 
 
+def takes_commands(room_bytes: int) -> bool:
+    """Whether a leader with so much room takes a small command."""
+    return room_bytes >= ROOM_KEPT_BYTES
+
+
 def check_leader(bytes_more: int, room_bytes: int) -> None:
     """Raise DiskFull if a command that takes so many bytes leaves too little room."""
     if room_bytes < max(ROOM_KEPT_BYTES, bytes_more + LEADER_LEAVES_BYTES):

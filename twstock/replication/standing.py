@@ -46,6 +46,7 @@ class Standing:
         self._term, self._vote = hard_state.term, hard_state.vote
         self._watermarks = Watermarks(commit, applied=commit)
         self._handed_out = commit
+        self._has_room = True
         self._leader_id = 0
         self._ballot: Ballot | None = None
         self._lead: Leadership | None = None
@@ -114,7 +115,9 @@ class Standing:
         return hand_over.target if hand_over is not None else 0
 
     def heir(self, now: float) -> int:
-        """The highest other id that answers and is caught up within one window; 0 for none."""
+        """The highest other id that could take over: it answers, is caught up within one window,
+        and could serve; 0 for none.
+        """
         return self._lead.heir(now) if self._lead is not None else 0
 
     def matched(self, peer: int) -> int:
@@ -128,6 +131,14 @@ class Standing:
         """
         progress = self._lead.followers.get(peer) if self._lead is not None else None
         return progress.silent_s(now) if progress is not None else inf
+
+    @property
+    def _could_serve(self) -> bool:
+        """Whether it would soon serve if it led. How much of its log is committed it may not know
+        before there is a leader, so it counts all that is not applied.
+        """
+        unapplied = self._log.last_index - self._watermarks.applied
+        return self._has_room and unapplied <= self._timings.unapplied_max
 
     def _enter_term(self, term: int, vote: int = 0) -> None:
         self._term, self._vote, self._leader_id = term, vote, 0

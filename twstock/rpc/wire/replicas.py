@@ -97,12 +97,23 @@ def append_reply(m: AppendReply) -> Any:
         hint=m.hint,
         sequence=m.sequence,
         sent_at=m.sent_at,
+        applied=m.applied,
+        has_room=m.has_room,
     )
 
 
 def to_append_reply(pb: Any) -> AppendReply:
     return AppendReply(
-        pb.peer.id, pb.target, pb.term, pb.ok, pb.index, pb.hint, pb.sequence, pb.sent_at
+        pb.peer.id,
+        pb.target,
+        pb.term,
+        pb.ok,
+        pb.index,
+        pb.hint,
+        pb.sequence,
+        pb.sent_at,
+        pb.applied,
+        pb.has_room,
     )
 
 
