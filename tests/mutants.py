@@ -557,6 +557,13 @@ MUTANTS = (
         ("tests/test_member.py",),
     ),
     Mutant(
+        "a hand-over gives up before the leases are over",
+        REPLICATION + "leadership.py",
+        "HandOver(target, drained_at, drained_at + 3",
+        "HandOver(target, drained_at, now + 3",
+        HAND_OVER,
+    ),
+    Mutant(
         "no flap guard",
         REPLICATION + "election.py",
         "self._timings.stable_s * 2 ** len(self._hand_overs)",

@@ -107,6 +107,17 @@ def test_a_drain_longer_than_the_lease_is_waited_for() -> None:
     assert len(following(subject, 3, now + 0.5, now + 0.6)[0]) == 1
 
 
+def test_a_drain_longer_than_all_patience_is_waited_for() -> None:
+    """Patience begins where the drain ends, or no hand-over would ever come about."""
+    drain_s = 4 * ELECTION_S
+    subject = replica(2, timings=replace(TIMINGS, lease_drain_s=drain_s))
+    lead(subject, voters=(1, 3))
+    now = START + 1.01
+    subject.hand_over(3, now)
+    assert following(subject, 3, now, now + drain_s - 0.01)[0] == []
+    assert len(following(subject, 3, now + drain_s, now + drain_s + 0.1)[0]) == 1
+
+
 def test_a_hand_over_waits_for_the_target() -> None:
     """A target that lacks an entry, even a committed one, could not win; one that has not applied
     all of them could not serve.
@@ -137,8 +148,8 @@ def test_a_hand_over_gives_up() -> None:
     for message in out(subject.propose([b"a"], begin)):
         if message.target == 3 and isinstance(message, AppendEntries):
             subject.step(accept(message), begin)
+    patience_s = subject.lease_until - begin + 3 * ELECTION_S
     subject.hand_over(3, begin)
-    patience_s = 3 * ELECTION_S
     assert following(subject, 3, begin, begin + patience_s - 0.02)[0] == []
     assert subject.handing_over_to == 3
     assert following(subject, 3, begin + patience_s - 0.02, begin + patience_s + 0.02)[0] == []

@@ -139,7 +139,7 @@ class Leadership:
     def begin_hand_over(self, target: int, now: float) -> None:
         """Stop proposals and leases in favour of ``target``."""
         drained_at = max(now + self._timings.lease_drain_s, self.lease_until)
-        self.hand_over = HandOver(target, drained_at, now + 3 * self._timings.election_s)
+        self.hand_over = HandOver(target, drained_at, drained_at + 3 * self._timings.election_s)
 
     def give_way(self, guard: FlapGuard, now: float) -> Transfer | None:
         """Go on with giving way to a higher id: begin if one should lead, stop if waiting is
