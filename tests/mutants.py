@@ -398,8 +398,8 @@ MUTANTS = (
     Mutant(
         "no window",
         REPLICATION + "progress.py",
-        "return now >= self._quiet_until and len(self._flights) < window",
-        "return now >= self._quiet_until and len(self._flights) <= window + 99",
+        "and len(self._flights) < window",
+        "and len(self._flights) <= window + 99",
         LEADERSHIP,
     ),
     Mutant(
@@ -564,6 +564,20 @@ MUTANTS = (
         HAND_OVER,
     ),
     Mutant(
+        "a full follower is sent everything again for each heartbeat",
+        REPLICATION + "progress.py",
+        "            self._full_until = self._quiet_until\n",
+        "            self._full_until = now\n",
+        LEADERSHIP,
+    ),
+    Mutant(
+        "a leader does not notice that a follower's disk is full",
+        REPLICATION + "driver.py",
+        "failure.check(DiskFull) is not None",
+        "False",
+        ("tests/test_member.py",),
+    ),
+    Mutant(
         "no flap guard",
         REPLICATION + "election.py",
         "self._timings.stable_s * 2 ** len(self._hand_overs)",
@@ -631,7 +645,7 @@ MUTANTS = (
     Mutant(
         "an unreachable follower is streamed to",
         REPLICATION + "replica.py",
-        "            self._lead.followers[peer].lost(now)\n",
+        "            self._lead.followers[peer].lost(now, full=full)\n",
         "            pass\n",
         LEADERSHIP,
     ),

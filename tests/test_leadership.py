@@ -201,6 +201,25 @@ def test_a_follower_that_was_away_when_its_leader_was_elected_gets_what_it_lacks
         assert sent == [(1, 3, 1)] * 3
 
 
+def test_a_follower_without_room_is_asked_again_after_the_time_out_only() -> None:
+    """Its heartbeats say that it is there, not that it has room: each would bring all that was
+    refused again.
+    """
+    subject = replica(3)
+    lead(subject)
+    now = START + 1
+    subject.propose([b"a"], now)
+    for _ in range(2):
+        assert appends(subject.unreachable(1, now, full=True)) == []
+        end = now + TIMINGS.append_timeout_s
+        while now < end - 0.02:
+            now += 0.01
+            heard = replace(accept(append(3, 1, 1, (1, 1), sequence=1)), sent_at=now)
+            assert [m for m in appends(subject.step(heard, now)) if m.target == 1] == []
+        now = end
+        assert [m.prev_index for m in appends(subject.tick(now)) if m.target == 1] == [1]
+
+
 def test_streamed_appends_that_are_lost_are_all_sent_again() -> None:
     """What followed in the hope that the first arrives goes back to where that began."""
     subject = replica(3)

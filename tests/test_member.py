@@ -250,6 +250,31 @@ def test_full_disk_refuses_commands_and_keeps_the_lead(tmp_path: Path) -> None:
     assert group.leader == 3
 
 
+def test_full_follower_is_not_flooded(group: Group) -> None:
+    """It is asked once in an append time-out whether it has room again, and then catches up."""
+    group.run_until(lambda: group.leader == 3)
+    group.run(0.5)
+    part = group.member(1)._part
+    assert part is not None
+    part.writer._room_bytes = group.storages[1]._room = 0
+    appends: list[AppendEntries] = []
+    real = group.member(1).receive
+
+    async def receive(envelope: Envelope) -> object:
+        if isinstance(message := envelope.message, AppendEntries) and message.entries:
+            appends.append(message)
+        return await real(envelope)
+
+    group.member(1).receive = receive  # type: ignore[method-assign]
+    assert propose(group, b"refused by 1") == 1
+    group.run(5.0)
+    assert 4 <= len(appends) <= 6
+    part.writer._room_bytes = group.storages[1]._room = ROOM_KEPT_BYTES
+    group.run(2 * DEFAULT_TIMINGS.append_timeout_s)
+    assert group.member(1).machine.words == [b"refused by 1"]
+    assert group.panics == []
+
+
 def test_member_whose_disk_is_full_gets_no_lead(tmp_path: Path) -> None:
     """Another that has room goes on taking commands, after an election, too."""
     group = Group(tmp_path)

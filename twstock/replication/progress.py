@@ -37,14 +37,14 @@ class Progress:
         self._heard_at = -inf
         self._steady_since = inf
         self._probing = True
-        self._quiet_until = -inf
+        self._quiet_until = self._full_until = -inf
         self._waits_since: float | None = None
         self._flights: deque[Flight] = deque()
 
     def may_send(self, now: float) -> bool:
         """Whether another append may go out."""
         window = 1 if self._probing else self._timings.append_window
-        return now >= self._quiet_until and len(self._flights) < window
+        return now >= max(self._quiet_until, self._full_until) and len(self._flights) < window
 
     def sent(self, sequence: int, last_index: int, now: float) -> None:
         """An append with entries up to ``last_index`` goes out."""
@@ -78,12 +78,15 @@ class Progress:
         elif known:
             self._rejected(reply)
 
-    def lost(self, now: float) -> None:
+    def lost(self, now: float, *, full: bool = False) -> None:
         """An append could not be delivered: probe again, when the follower shows up in the
-        answer to a heartbeat or after the append time-out.
+        answer to a heartbeat or after the append time-out. If its disk is ``full`` it does answer
+        heartbeats, and would be sent for each what it has no room for: only after the time-out.
         """
         self._probe_again()
         self._quiet_until = now + self._timings.append_timeout_s
+        if full:
+            self._full_until = self._quiet_until
 
     def expire(self, now: float) -> None:
         """Forget flights that have not been answered for too long, and probe again."""

@@ -81,10 +81,12 @@ class Replica(Standing):
             self._drive(self._lead, now)
         return self._ready()
 
-    def unreachable(self, peer: int, now: float) -> Ready:
-        """An append to ``peer`` could not be delivered."""
+    def unreachable(self, peer: int, now: float, *, full: bool = False) -> Ready:
+        """An append to ``peer`` could not be delivered, or was refused because its disk is
+        ``full``.
+        """
         if self._lead is not None and peer in self._lead.followers:
-            self._lead.followers[peer].lost(now)
+            self._lead.followers[peer].lost(now, full=full)
         return self._ready()
 
     def leader_lost(self, now: float, term: int | None = None) -> Ready:
