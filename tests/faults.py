@@ -30,6 +30,7 @@ class Weather:
             self._cut_link,
             self._bad_network,
             self._slow_disk,
+            self._full_disk,
             self._resign,
             self._hand_over,
             self._calm,
@@ -128,6 +129,15 @@ class Weather:
         node.disk.slow_until = self._world.now + self._random.random() * 1.5
         if self._random.random() < 0.3:
             self._world.after(0.5, self._resign_from, node)
+
+    def _full_disk(self) -> None:
+        """A disk has no room for commands for a while; that may outlast the other faults."""
+        node = self._any()
+        node.has_room = False
+        self._world.after(self._random.random() * 5, self._make_room, node)
+
+    def _make_room(self, node: Node) -> None:
+        node.has_room = True
 
     def _resign(self) -> None:
         self._resign_from(self._leader())
@@ -257,6 +267,7 @@ def _all_recover(world: World) -> None:
     highest = world.nodes[max(world.members)]
     world.cut.clear()
     for node in world.nodes.values():
+        node.has_room = True
         node.start()
     led = world.run(8.0, lambda: highest.replica.role is Role.LEADER and highest.replica.is_ready)  # type: ignore[union-attr]
     require(led, "{} does not lead in the end", highest)

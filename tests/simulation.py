@@ -121,7 +121,7 @@ class Node:
         self.replica: Replica | None = None
         self.incarnation = 0
         self.paused = False
-        self.has_disk = True
+        self.has_disk = self.has_room = True
         self.hashes: list[int] = []
         self.commit_seen = 0
         self.applied = 0
@@ -222,6 +222,8 @@ class Node:
                 self.run(self._ticked)
 
     def _ticked(self) -> None:
+        assert self.replica is not None
+        self.replica.set_room(self.has_room)
         self.tell(lambda replica, now: replica.tick(now))
 
     def receive(self, message: Message) -> None:
