@@ -72,6 +72,26 @@ class Words:
         return Applied(len(self.words))
 
 
+class Seat:
+    """A tier that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.saved_index = 0
+
+    def begin(self, term: int) -> None:
+        """Leadership began."""
+        self.told.append(f"leads {term}")
+
+    def end(self) -> None:
+        """Leadership is over."""
+        self.told.append("leads no more")
+
+    def saved(self, index: int) -> None:
+        """The tables have more."""
+        self.saved_index = index
+
+
 class NoTables:
     """Tables that keep nothing; ``load`` makes the state."""
 
@@ -164,6 +184,7 @@ class Group:
         self.storages = {i: MemoryStorage(incarnation=100 + i, window_bytes=0) for i in self.ids}
         self.threads = {i: ClockThreads(self.clock) for i in self.ids}
         self.load: Callable[[sqlite3.Connection, bytes], Words] = Words
+        self.seats = {i: Seat() for i in self.ids}
         self.panics: list[tuple[int, Failure]] = []
         self.refusals: list[tuple[int, Exception]] = []
 
@@ -228,4 +249,6 @@ class Group:
             NetworkTransport(number, self.network),
             Surroundings(self.clock, Random(number), threads, deliver, panic, refuse),
         )
-        return Member("order", "test", equipment)
+        member = Member("order", "test", equipment)
+        member.serve(self.seats[number])
+        return member

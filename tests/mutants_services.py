@@ -1312,6 +1312,13 @@ MUTANTS = (
         ("tests/test_site.py",),
     ),
     Mutant(
+        "a tier is not told what is saved",
+        "twstock/replication/member.py",
+        "        self._equipment.database.on_saved = tier.saved\n",
+        "",
+        ("tests/test_member.py",),
+    ),
+    Mutant(
         "pipelined requests are all begun at once",
         WEB + "http/channel.py",
         "            if self._begun == PIPELINED_MAX:\n",

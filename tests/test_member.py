@@ -89,6 +89,18 @@ def test_highest_survivor_leads_and_nothing_is_lost(group: Group) -> None:
     assert group.member(2).machine.words == [b"kept"]
 
 
+def test_a_tier_is_told_when_it_leads_and_what_is_saved(group: Group) -> None:
+    """It serves from one to the other, and forgets what the tables have."""
+    group.run_until(lambda: group.leader == 3)
+    first, follower = group.member(3).term(), group.seats[1]
+    propose(group, b"kept")
+    group.run(0.3)
+    assert [seat.saved_index for seat in group.seats.values()] == [2, 2, 2]
+    group.member(3).resign()
+    assert group.seats[3].told == [f"leads {first}", "leads no more"]
+    assert follower.told == []
+
+
 def test_nomination_of_a_dead_leader_elects_at_once(group: Group) -> None:
     """A nominee that finds the leader's process gone campaigns without waiting."""
     group.run_until(lambda: group.leader == 3)

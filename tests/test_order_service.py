@@ -234,7 +234,7 @@ class Service:
         self._serve()
 
     def _serve(self) -> None:
-        """As the tap has it."""
+        """As the tap and the member have it."""
         self.orders = self.member.orders = self._make()
         self.database.on_saved = self.orders.saved
 

@@ -262,6 +262,9 @@ class Catalog:
         self._term = 0
         self._publisher.stop()
 
+    def saved(self, index: int) -> None:
+        """The tables have everything up to this entry (``Tier``): all stocks stay in memory."""
+
     def _published_at_first(self) -> Iterable[Stock]:
         """What no cache hides once the leases of earlier leaders are over: everything."""
         self.stock_changes.all_shown()

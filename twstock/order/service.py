@@ -223,7 +223,7 @@ class OrderService:
             raise Unavailable(self.reason or "leadership begins")
 
     def saved(self, index: int) -> None:
-        """The tables have everything up to this entry (``Database.on_saved``)."""
+        """The tables have everything up to this entry (``Tier``)."""
         self._state.saved(index)
 
     # --- leading -----------------------------------------------------------------------------

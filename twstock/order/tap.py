@@ -61,7 +61,6 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
         parts.member, parts.database, market, reactor, limits, wall_ms, key_maker(), panic
     )
     parts.member.serve(orders)
-    parts.database.on_saved = orders.saved
     view = OrderLogView(
         cluster.data_of("order", number) / f"order_log_{number}.csv",
         orders.last_number,

@@ -54,8 +54,7 @@ class Database:
     """Saves what was applied since it last saved, in one transaction. ``has_no_room`` tells whether
     nothing can be written into a directory for want of space; it blocks.
 
-    ``on_saved`` is called with the index up to which everything is saved; the order tier's
-    ``tap`` sets it.
+    ``on_saved`` is called with the index up to which everything is saved; ``Member.serve`` sets it.
     """
 
     _log = Logger()

@@ -57,10 +57,11 @@ class Member(Service):
         self.machine: Any = None
 
     def serve(self, tier: Tier) -> None:
-        """Tell ``tier`` when this member begins to lead, and when that is over. To be called
-        before the start.
+        """Tell ``tier`` when this member begins to lead, when that is over, and what is saved. To
+        be called before the start.
         """
         self._tier = tier
+        self._equipment.database.on_saved = tier.saved
 
     # --- life ------------------------------------------------------------------------------
 
@@ -104,6 +105,7 @@ class Member(Service):
             self._chronicle.formed()
 
     async def _take_part(self, loaded: Loaded, applied: int) -> None:
+        assert self._tier is not None, "a member serves a tier"
         part = self._part = Participant(
             self._me,
             self._incarnations,

@@ -28,7 +28,7 @@ BACKLOG_MAX = 20_000
 class Participant:
     """A member at work: it ticks, catches up with the others, and hands over when it stops.
 
-    ``machine`` stands at the index ``applied``; ``tier`` is told of leadership, if there is one.
+    ``machine`` stands at the index ``applied``; ``tier`` is told of leadership.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Participant:
         machine: StateMachine,
         applied: int,
         chronicle: Chronicle,
-        tier: Tier | None,
+        tier: Tier,
     ) -> None:
         around = equipment.surroundings
         self._me = me
@@ -159,13 +159,11 @@ class Participant:
 
     def _leads(self, term: int) -> None:
         self._look()
-        if self._tier is not None:
-            self._tier.begin(term)
+        self._tier.begin(term)
 
     def _leads_no_more(self) -> None:
         self._look()
-        if self._tier is not None:
-            self._tier.end()
+        self._tier.end()
 
     def _look(self) -> None:
         self._chronicle.look(self.replica, self.writer.room_bytes, self._clock.seconds())

@@ -43,10 +43,13 @@ class Tables(Protocol):
 
 
 class Tier(Protocol):
-    """What serves while the member leads."""
+    """What serves while the member leads, and holds what its tables do not have yet."""
 
     def begin(self, term: int) -> None:
         """The member leads ``term`` and has applied all that any earlier leader acknowledged."""
 
     def end(self) -> None:
         """It no longer leads that term."""
+
+    def saved(self, index: int) -> None:
+        """The tables have everything up to the entry at ``index``."""
