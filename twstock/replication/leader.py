@@ -31,4 +31,6 @@ class LeadingMember(Protocol):
         """
 
     def check_lease(self) -> None:
-        """Raise the same, or Unavailable, unless nobody can have replaced this leader either."""
+        """Raise ``not_leading``, or Unavailable, unless this member leads and nobody can have
+        replaced it.
+        """

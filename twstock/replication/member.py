@@ -184,7 +184,9 @@ class Member(Service):
             raise self.not_leading()
 
     def check_lease(self) -> None:
-        """Raise the same, or Unavailable, unless nobody can have replaced this leader either."""
+        """Raise ``not_leading``, or Unavailable, unless this member leads and nobody can have
+        replaced it.
+        """
         self.check_leads()
         if self._clock.seconds() >= self.lease_until():
             raise Unavailable("the leader has not heard a majority for a while")

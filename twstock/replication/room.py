@@ -30,7 +30,9 @@ def written_bytes(entries: Sequence[Entry]) -> int:
 
 
 def command_bytes(payload_bytes: int, entries: int = 1) -> int:
-    """The same, from the size of all payloads and the number of entries; 0 for none."""
+    """How many bytes a batch takes in the log, given the size of all its payloads and the number
+    of its entries; 0 for none.
+    """
     return payload_bytes + entries * ENTRY_OVERHEAD_BYTES + END_BYTES if entries else 0
 
 
