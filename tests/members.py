@@ -20,7 +20,7 @@ from twstock.replication.database import Database
 from twstock.replication.equipment import Equipment, Surroundings
 from twstock.replication.member import Member
 from twstock.replication.messages import Applied, Membership
-from twstock.replication.storage import MemoryStorage
+from twstock.replication.storage import MemoryStorage, Storage
 from twstock.rpc.calls import Envelope, Fetch, Probe, ProbeAnswer
 
 STEP_S = 0.005
@@ -181,7 +181,9 @@ class Group:
         self.directory = directory
         self.limits = limits or Limits()
         self.ids = tuple(range(1, size + 1))
-        self.storages = {i: MemoryStorage(incarnation=100 + i, window_bytes=0) for i in self.ids}
+        self.storages: dict[int, Storage] = {
+            i: MemoryStorage(incarnation=100 + i, window_bytes=0) for i in self.ids
+        }
         self.threads = {i: ClockThreads(self.clock) for i in self.ids}
         self.load: Callable[[sqlite3.Connection, bytes], Words] = Words
         self.seats = {i: Seat() for i in self.ids}

@@ -772,6 +772,13 @@ MUTANTS = (
         ("tests/test_room.py",),
     ),
     Mutant(
+        "a member that has written nothing makes no room",
+        DISK + "writer.py",
+        "        self._settle_at: float | None = self._seconds()  # ",
+        "        self._settle_at: float | None = None  # ",
+        ("tests/test_room.py",),
+    ),
+    Mutant(
         "the marker of a batch takes no room",
         DISK + "room.py",
         " + END_BYTES if entries else 0\n",

@@ -48,6 +48,12 @@ def started(tmp_path: Path, **capacities: int) -> Group:
     return group
 
 
+def on_disk(disk: SimulatedDisk) -> FileStorage:
+    """The storage of member 1 on a disk: segments of a megabyte, one of them spare."""
+    owner = Owner("order", "test", 1, (1, 2, 3))
+    return FileStorage(Path("/data"), owner, 1 << 20, 1, lambda: 101, files=disk, window_bytes=0)
+
+
 def propose(group: Group, payload: bytes) -> list[Any]:
     """Propose at the leader; what comes of it is put into the list."""
     results: list[Any] = []
@@ -176,3 +182,26 @@ def test_a_member_without_room_for_what_it_missed_goes_on_without(tmp_path: Path
     assert group.panics == []
     assert group.member(1).machine.words == []
     assert group.member(1).leader_id() == 3
+
+
+def test_a_member_started_on_a_full_disk_takes_entries_when_there_is_space(tmp_path: Path) -> None:
+    """Nothing that it is sent finds room, so nothing is written; it makes room all the same."""
+    group, disk = Group(tmp_path), SimulatedDisk()
+    group.storages[1] = on_disk(disk)
+    group.start()
+    group.run_until(lambda: group.leader == 3)
+    group.run(0.5)
+    disk.capacity = 0
+    for _ in range(30):
+        propose(group, WORD)
+        group.run(0.05)
+    assert len(group.member(1).machine.words) < 30
+    group.kill(1)
+    disk.kill()
+    group.storages[1] = on_disk(disk)
+    group.start(1)
+    group.run(2.0)
+    assert len(group.member(1).machine.words) < 30
+    disk.capacity = 1 << 30
+    group.run_until(lambda: len(group.member(1).machine.words) == 30, 10.0)
+    assert group.panics == []

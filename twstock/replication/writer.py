@@ -44,7 +44,7 @@ class Writer:
         self._queue: list[Persist] = []
         self._queued_bytes = self._running_bytes = 0
         self._busy_since: float | None = None
-        self._settle_at: float | None = None
+        self._settle_at: float | None = self._seconds()  # on a full disk no write may come
         self._stopped = False
         self._room_bytes = storage.room_bytes()
         self.space = storage.space()
