@@ -124,6 +124,13 @@ MUTANTS = (
         "self._slot, False",
         ("tests/test_storage_faults.py",),
     ),
+    Mutant(
+        "a new directory on a full disk ends in a traceback",
+        DISK + "storage.py",
+        "            if full or isinstance(problem, DiskFull):\n",
+        "            if full:\n",
+        ("tests/test_room.py", "tests/test_storage.py"),
+    ),
     # Applied state.
     Mutant(
         "a full disk is called damage",
@@ -250,6 +257,13 @@ MUTANTS = (
         DISK + "transport.py",
         "        return all(isinstance(error, ConnectionRefusedError) for",
         "        return all(isinstance(error, OSError) for",
+        ("tests/test_transport.py",),
+    ),
+    Mutant(
+        "a pull that brings nothing ends the member",
+        DISK + "transport.py",
+        "        raise OutcomeUnknown(",
+        "        raise AssertionError(",
         ("tests/test_transport.py",),
     ),
     Mutant(

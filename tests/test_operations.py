@@ -65,7 +65,11 @@ def test_every_refusal_is_told():
         "replication/database.py": ["it can be deleted, the log rebuilds it"],
         "replication/meta.py": ["has lost promised data", "neither copy of the term and the vote"],
         "replication/promises.py": ["this program reads format"],
-        "replication/storage.py": ["is gone", "every log-*.seg is gone"],
+        "replication/storage.py": [
+            "is gone",
+            "every log-*.seg is gone",
+            "has no room for a new log",
+        ],
         "replication/recovery.py": ["damaged, although a later write is intact"],
         "config.py": ["is not in the configuration"],
         "tokens.py": ["there is no token in the file"],

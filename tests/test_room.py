@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from tests.disks import SimulatedDisk
 from tests.members import Group
 from twstock.config import DEFAULT_TIMINGS
-from twstock.errors import DiskFull
+from twstock.errors import DiskFull, StorageUnavailable
 from twstock.replication.log import Log
 from twstock.replication.messages import AppendEntries, Committed, Entry, EntryKind, Persist
 from twstock.replication.promises import Owner
@@ -182,6 +182,17 @@ def test_a_member_without_room_for_what_it_missed_goes_on_without(tmp_path: Path
     assert group.panics == []
     assert group.member(1).machine.words == []
     assert group.member(1).leader_id() == 3
+
+
+def test_a_new_member_on_a_full_disk_tells_the_operator(tmp_path: Path) -> None:
+    """It cannot start now, in words and without a traceback."""
+    group = Group(tmp_path)
+    group.storages[1] = on_disk(SimulatedDisk(capacity=1 << 19))
+    group.start(1)
+    group.run(0.1)
+    ((number, refused),) = group.refusals
+    assert (number, type(refused), group.panics) == (1, StorageUnavailable, [])
+    assert str(refused) == "/data has no room for a new log"
 
 
 def test_a_member_started_on_a_full_disk_takes_entries_when_there_is_space(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.disks import SimulatedDisk
-from twstock.errors import BrokenInvariant, DiskFull, StorageError
+from twstock.errors import BrokenInvariant, DiskFull, StorageError, StorageUnavailable
 from twstock.replication.messages import Entry, EntryKind, HardState, Persist
 from twstock.replication.promises import META_BYTES, Owner
 from twstock.replication.records import ENTRY_OVERHEAD_BYTES, HEADER_BYTES
@@ -344,7 +344,7 @@ def test_a_new_log_needs_room() -> None:
     for capacity in (100, META_BYTES + 100):
         disk = SimulatedDisk(capacity)
         storage = on_disk(disk)
-        with pytest.raises(DiskFull):
+        with pytest.raises(StorageUnavailable, match="has no room for a new log"):
             storage.open()
         disk.capacity = 1 << 30
         assert held(storage.open()) == []

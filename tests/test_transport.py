@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred, succeed
 from twisted.python.threadpool import ThreadPool
 
 from tests.cluster_fixture import free_ports
@@ -13,7 +14,7 @@ from tests.rpc_fixture import fails
 from twstock.config import Address, Limits
 from twstock.errors import OutcomeUnknown
 from twstock.replication.transport import GrpcTransport
-from twstock.rpc.calls import Probe
+from twstock.rpc.calls import Fetch, Peer, Probe, SyncedUp
 
 LIMITS = Limits(control_deadline_s=0.2)
 
@@ -76,3 +77,14 @@ async def test_silence_is_no_proof(ends: Ends) -> None:
     for _ in range(4):
         ends.connect()
     assert not await ends.transport.is_gone(3)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_pull_without_entries_is_a_failed_call(ends: Ends) -> None:
+    """What a peer leaves out must not end the member that asks: another peer may have it."""
+
+    def answers(*_: object) -> "Deferred[SyncedUp]":
+        return succeed(SyncedUp())
+
+    ends.transport._bulk[3].call = answers  # type: ignore[method-assign, assignment]
+    await fails(ends.transport.fetch(3, Fetch(Peer("order", "test", 1, 101), 0)), OutcomeUnknown)

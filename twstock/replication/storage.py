@@ -6,7 +6,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
-from twstock.errors import BrokenInvariant, CorruptStorage, DiskFull, TwstockError
+from twstock.errors import (
+    BrokenInvariant,
+    CorruptStorage,
+    DiskFull,
+    StorageUnavailable,
+    TwstockError,
+)
 from twstock.replication.disk import META, Directory, Files, is_full
 from twstock.replication.log import WINDOW_BYTES, Log
 from twstock.replication.messages import Entry, HardState, Persist
@@ -50,7 +56,9 @@ class Storage(Protocol):
     """
 
     def open(self) -> Loaded:
-        """Return what is on disk. Raises StorageError when it must not be used as it is."""
+        """Return what is on disk. Raises StorageError when it must not be used as it is, and
+        StorageUnavailable when that may pass.
+        """
 
     def form(self, peers: Mapping[int, int]) -> None:
         """Note that the member has joined its group; durable on return."""
@@ -208,8 +216,8 @@ class FileStorage:
         """Lock the directory, make it if it is new, and return what it holds.
 
         Raises StorageError when another process uses it or it belongs to somebody else,
-        CorruptStorage when something that was promised is damaged or gone, and DiskFull when
-        there is no space for a new one.
+        CorruptStorage when something that was promised is damaged or gone, and
+        StorageUnavailable when there is no space for a new one.
         """
         directory = self._directory
         try:
@@ -217,8 +225,10 @@ class FileStorage:
             log = self._open_files()
         except BaseException as problem:
             self.close()
-            if isinstance(problem, OSError) and is_full(problem):
-                raise DiskFull(f"{directory.path} has no room for a new log") from problem
+            full = isinstance(problem, OSError) and is_full(problem)
+            if full or isinstance(problem, DiskFull):
+                text = f"{directory.path} has no room for a new log"
+                raise StorageUnavailable(text) from problem
             raise
         self._usable = True
         promise = self._meta.promise

@@ -10,6 +10,7 @@ from twisted.python.threadpool import ThreadPool
 
 from twstock.clocks import Clock
 from twstock.config import Address, Limits
+from twstock.errors import OutcomeUnknown
 from twstock.replication.messages import (
     AppendEntries,
     AppendReply,
@@ -154,5 +155,6 @@ def _refuses(address: Address, timeout_s: float) -> bool:
 
 
 def _fetched(answer: SyncedUp) -> Committed:
-    assert answer.fetched is not None
+    if answer.fetched is None:
+        raise OutcomeUnknown("a peer answered SyncUp without entries of the log")
     return answer.fetched
