@@ -125,6 +125,13 @@ MUTANTS = (
         ("tests/test_storage_faults.py",),
     ),
     Mutant(
+        "a directory that is in use is refused for good",
+        DISK + "disk.py",
+        '            raise StorageUnavailable(f"{self.path} is in use',
+        '            raise StorageError(f"{self.path} is in use',
+        ("tests/test_storage.py",),
+    ),
+    Mutant(
         "a new directory on a full disk ends in a traceback",
         DISK + "storage.py",
         "            if full or isinstance(problem, DiskFull):\n",

@@ -82,8 +82,8 @@ class CorruptTables(CorruptStorage):
 
 
 class StorageUnavailable(TwstockError):
-    """A file cannot be used now, on a disk that is full or fails, say: it is not known to be
-    damaged, and a later try may do.
+    """A file or directory cannot be used now, on a disk that is full or fails, say, or because
+    another process has it: it is not known to be damaged, and a later try may do.
     """
 
 

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from zlib import crc32
 
-from twstock.errors import StorageError
+from twstock.errors import StorageError, StorageUnavailable
 
 META = "meta"
 LOCK = "lock"
@@ -143,14 +143,18 @@ class Directory:
         self._fd = -1
 
     def open(self) -> None:
-        """Make the directory if need be, and lock it. Raises StorageError when it is in use."""
+        """Make the directory if need be, and lock it.
+
+        Raises StorageUnavailable when another process has it, which may be this member's last
+        one, killed but not gone before a hanging disk lets it; StorageError when nobody can.
+        """
         try:
             self._make(self.path)
             self.files.protect(self.path)
             self._fd = self.open_file(".", os.O_RDONLY | os.O_DIRECTORY)
             self.files.lock(self.open_file(LOCK, os.O_RDWR | os.O_CREAT))
         except BlockingIOError:
-            raise StorageError(f"{self.path} is in use by another process") from None
+            raise StorageUnavailable(f"{self.path} is in use by another process") from None
         except OSError as problem:
             if problem.errno not in _UNUSABLE:
                 raise

@@ -95,7 +95,7 @@ def rejoin(
 
     ``sources`` are the directories of all other members of its group, or copies, each as the
     stopped member left it after the lost one was used last. ``copied`` is called for each entry.
-    Raises StorageError, having filled nothing.
+    Raises StorageError or StorageUnavailable, having filled nothing.
     """
     target = target.resolve()  # systemd has a link where a member's data is
     if target.exists() and not (target.is_dir() and {p.name for p in target.iterdir()} <= FRESH):

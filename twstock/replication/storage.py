@@ -215,9 +215,9 @@ class FileStorage:
     def open(self) -> Loaded:
         """Lock the directory, make it if it is new, and return what it holds.
 
-        Raises StorageError when another process uses it or it belongs to somebody else,
-        CorruptStorage when something that was promised is damaged or gone, and
-        StorageUnavailable when there is no space for a new one.
+        Raises StorageError when it belongs to somebody else, CorruptStorage when something that
+        was promised is damaged or gone, and StorageUnavailable when another process uses it or
+        there is no space for a new one.
         """
         directory = self._directory
         try:
