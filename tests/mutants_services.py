@@ -816,9 +816,16 @@ MUTANTS = (
     Mutant(
         "a follower takes whatever is appended",
         DISK + "peercalls.py",
-        "        if isinstance(message, AppendEntries | Committed):\n            check_follower(",
-        "        if isinstance(message, Committed):\n            check_follower(",
+        "        if isinstance(message, AppendEntries | Committed) and message.entries:\n",
+        "        if isinstance(message, Committed) and message.entries:\n",
         ("tests/test_room.py",),
+    ),
+    Mutant(
+        "a follower whose disk hangs takes whatever is appended",
+        DISK + "peercalls.py",
+        "            if self._writer.waited_s() > self._limits.disk_hung_s:\n",
+        "            if False:\n",
+        ("tests/test_member.py",),
     ),
     Mutant(
         "no-ops leave room for elections",

@@ -1,6 +1,7 @@
 """A member: a replica with a clock, a disk and a network."""
 
 import sqlite3
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -248,6 +249,30 @@ def test_hung_disk_makes_the_leader_step_down(group: Group) -> None:
     failure_of(group.member(3).propose(b"stuck"))
     group.run_until(lambda: group.leader == 2, 2.0)
     assert propose(group, b"goes on") is not None
+
+
+def test_a_follower_whose_disk_hangs_keeps_no_more_entries(group: Group) -> None:
+    """It goes on answering heartbeats, so its leader sends them again and again; what it had
+    taken before it catches up with when the disk returns.
+    """
+    group.run_until(lambda: group.leader == 3)
+    group.run(0.3)
+    driver, writer = group.member(1)._taking_part().driver, group.member(1)._taking_part().writer
+    stuck: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+    group.threads[1].callInThread = lambda *call: stuck.append((call[0], call[1:]))  # type: ignore[method-assign]
+    waiting = []
+    for _ in range(20):
+        failure_of(group.member(3).propose(bytes(20_000)))
+        group.run(0.5)
+        waiting.append(len(driver._answers))
+    assert max(waiting[2:]) <= max(waiting[:2]) <= 2
+    assert group.member(1).leader_id() == 3
+    assert len(group.member(3).machine.words) == 20
+    del group.threads[1].callInThread
+    for function, arguments in stuck:
+        function(*arguments)
+    group.run_until(lambda: len(group.member(1).machine.words) == 20)
+    assert (writer.waited_s(), group.panics) == (0.0, [])
 
 
 def test_full_disk_refuses_commands_and_keeps_the_lead(tmp_path: Path) -> None:

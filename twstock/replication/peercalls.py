@@ -7,7 +7,7 @@ from typing import Any
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twstock.errors import BrokenInvariant, InvalidRequest
+from twstock.errors import BrokenInvariant, InvalidRequest, Unavailable
 from twstock.replication.driver import Driver
 from twstock.replication.equipment import Equipment
 from twstock.replication.messages import (
@@ -68,11 +68,16 @@ class PeerCalls:
         return await driver.answer(message)
 
     def check(self, message: Request | Committed) -> None:
-        """Raise InvalidRequest or DiskFull for what must not be stepped: a term that is too far
-        ahead, entries that may not fit into the log.
+        """Raise InvalidRequest, Unavailable or DiskFull for what must not be stepped: a term that
+        is too far ahead, entries that the disk does not take now or that may not fit into the log.
+
+        A leader hears its heartbeats answered and sends entries again and again; what is taken
+        of them while the disk hangs stays in memory until it returns.
         """
         self._driver.check_term(message, message.source)
-        if isinstance(message, AppendEntries | Committed):
+        if isinstance(message, AppendEntries | Committed) and message.entries:
+            if self._writer.waited_s() > self._limits.disk_hung_s:
+                raise Unavailable("the disk hangs")
             check_follower(message.entries, self._driver.replica.log, self._writer.room_bytes)
 
     async def nominate(self, nominee: int) -> None:
