@@ -24,6 +24,7 @@ from twstock.replication.room import (
     check_follower,
     written_bytes,
 )
+from twstock.replication.segments import Upkeep
 from twstock.replication.storage import FileStorage, MemoryStorage
 from twstock.rpc.calls import Envelope, Peer
 
@@ -83,7 +84,7 @@ def test_no_write_takes_more_than_is_said() -> None:
         owner = Owner("order", "test", 1, (1, 2, 3))
         storage = FileStorage(Path("/data"), owner, segment_bytes, 2, lambda: 77, files=disk)
         storage.open()
-        while storage.settle():
+        while storage.settle() is Upkeep.GOES_ON:
             pass
         disk.capacity = 0  # no segment more
         index, room = 0, storage.room_bytes()

@@ -15,6 +15,7 @@ from twstock.errors import BrokenInvariant, DiskFull, StorageError, StorageUnava
 from twstock.replication.messages import Entry, EntryKind, HardState, Persist
 from twstock.replication.promises import META_BYTES, Owner
 from twstock.replication.records import ENTRY_OVERHEAD_BYTES, HEADER_BYTES
+from twstock.replication.segments import Upkeep
 from twstock.replication.storage import FileStorage, Loaded, MemoryStorage, Storage
 
 OWNER = Owner("order", "test", 1, (1, 2, 3))
@@ -67,7 +68,7 @@ def held(loaded: Loaded) -> list[Entry]:
 def settle(storage: Storage) -> None:
     """Do everything that waits."""
     for _ in range(20):
-        if not storage.settle():
+        if storage.settle() is not Upkeep.GOES_ON:
             return
 
 
@@ -328,7 +329,7 @@ def test_a_full_disk_clears_by_itself() -> None:
         index += 1
     with pytest.raises(DiskFull):
         storage.write([append(index, index, payload=b"x" * 400)])
-    assert storage.settle()
+    assert storage.settle() is Upkeep.NO_SPACE
     assert storage.room_bytes() < 400
     storage.write([promise(7)])
     disk.capacity *= 2

@@ -19,6 +19,7 @@ from twstock.replication.database import Database
 from twstock.replication.disk import Files
 from twstock.replication.messages import Entry, EntryKind, HardState, Persist
 from twstock.replication.promises import Owner
+from twstock.replication.segments import Upkeep
 from twstock.replication.storage import FileStorage
 from twstock.replication.tier import StateMachine, Tables
 
@@ -95,7 +96,7 @@ class LogWriter:
         """Write what waits, and everything that an idle member writes."""
         self._write()
         for _ in range(SETTLES_MAX):
-            if not self._storage.settle():
+            if self._storage.settle() is not Upkeep.GOES_ON:
                 break
         self.abandon()
 

@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Iterator, Sequence
+from enum import Enum
 from threading import Lock
 from typing import NamedTuple
 from zlib import crc32
@@ -38,6 +39,16 @@ from twstock.replication.seals import Seal, decode_seal, encode_seal
 
 _SPARE = "spare-"
 _UPKEEP = len(ZEROS)
+
+
+class Upkeep(Enum):
+    """What a step of the upkeep has left to do: nothing, more at once, or a spare segment for
+    which there is no space now.
+    """
+
+    DONE = "done"
+    GOES_ON = "goes on"
+    NO_SPACE = "no space"
 
 
 class Spare(NamedTuple):
@@ -102,23 +113,24 @@ class Spares:
             raise DiskFull(f"{self._directory.path} has no room for {size} bytes more") from None
         return spare
 
-    def settle(self, pieces: int) -> bool:
+    def settle(self, pieces: int) -> Upkeep:
         """Do ``pieces`` steps towards the next spare; tell whether one is still wanted.
 
-        Without space nothing happens and the answer stays yes: ask again after a pause.
+        Without space ask again after a pause: what there was may have been filled in vain,
+        because not every quota shows before it is used up.
         """
         if len(self._ready) >= self._wanted:
-            return False
+            return Upkeep.DONE
         spare = None
         try:
             while spare is None and pieces > 0:
                 spare, pieces = self._step(self._segment_bytes), pieces - 1
         except OSError as problem:
             self._give_up(problem)
-            return True
+            return Upkeep.NO_SPACE
         if spare is not None:
             self._ready.append(spare)
-        return len(self._ready) < self._wanted
+        return Upkeep.GOES_ON if len(self._ready) < self._wanted else Upkeep.DONE
 
     def _adopt(self, name: str) -> bool:
         number = name.removeprefix(_SPARE)

@@ -19,7 +19,7 @@ from twstock.replication.messages import Entry, HardState, Persist
 from twstock.replication.meta import MetaFile
 from twstock.replication.promises import Owner
 from twstock.replication.records import ENTRY_OVERHEAD_BYTES, encode_entries
-from twstock.replication.segments import LogFile, Spares
+from twstock.replication.segments import LogFile, Spares, Upkeep
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,10 @@ class Storage(Protocol):
     def write(self, writes: Sequence[Persist]) -> None:
         """Make ``writes`` durable, in order. Raises DiskFull before touching anything."""
 
-    def settle(self) -> bool:
-        """Do what can wait for an idle moment; tell whether something is left to do."""
+    def settle(self, *, grow: bool = True) -> Upkeep:
+        """Do one step of what can wait for an idle moment, so short that a write can wait for it.
+        Without ``grow`` do nothing that needs space.
+        """
 
     def room_bytes(self) -> int:
         """How many bytes of entries can certainly still be appended."""
@@ -79,8 +81,9 @@ class Storage(Protocol):
         """Let go of the directory; another ``open`` may follow."""
 
 
-IDLE_PIECES = 8
-"""How many megabytes of a spare segment one idle moment fills with zeros."""
+IDLE_PIECES = 1
+"""How many megabytes of a spare segment one idle step fills with zeros: a write may have to wait
+for it, and a leader whose disk takes longer than ``disk_hung_s`` for it steps down."""
 
 BUSY_PIECES = 2
 """How many a write fills once in a megabyte: a spare is ready before it is needed."""
@@ -169,9 +172,9 @@ class MemoryStorage:
         for entry in entries:
             self._entries[entry.index - 1 :] = [entry]
 
-    def settle(self) -> bool:
+    def settle(self, *, grow: bool = True) -> Upkeep:  # noqa: ARG002 (nothing grows)
         """Do nothing: nothing ever waits."""
-        return False
+        return Upkeep.DONE
 
     def room_bytes(self) -> int:
         """Return what is left of the capacity that the constructor was given."""
@@ -270,16 +273,15 @@ class FileStorage:
             self._spares.settle(BUSY_PIECES)
         self._usable = True
 
-    def settle(self) -> bool:
-        """Flush the mark, and do one short step towards a spare segment.
+    def settle(self, *, grow: bool = True) -> Upkeep:
+        """Flush the mark, and if ``grow`` do one short step towards a spare segment.
 
-        Tells whether something is left to do. On a full disk that stays true, and each call
-        costs little: ask again after a pause.
+        Where that finds no space, ask for it again after a pause.
         """
         self._begin()
         if not self._meta.is_settled:
             self._meta.settle()
-        left = self._spares.settle(IDLE_PIECES)
+        left = self._spares.settle(IDLE_PIECES) if grow else Upkeep.DONE
         self._usable = True
         return left
 

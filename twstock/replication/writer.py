@@ -5,20 +5,23 @@ queues up, and goes to the disk together when it returns.
 """
 
 from collections.abc import Callable
+from math import inf
 
 from twisted.python.failure import Failure
 
 from twstock.replication.equipment import Surroundings
 from twstock.replication.messages import Persist
 from twstock.replication.room import written_bytes
+from twstock.replication.segments import Upkeep
 from twstock.replication.storage import Space, Storage
 from twstock.tally import SIZES, Histogram
 
 SETTLE_AFTER_S = 0.05
 """An idle disk flushes its high-water mark after this long (it may lag 100 ms at most)."""
 
-SETTLE_AGAIN_S = 0.1
-"""How soon what is left to do goes on; a full disk is asked again as often, which is cheap."""
+SPACE_AGAIN_S = 2.0
+"""How soon a full disk is asked for space again. Where a quota does not show, asking writes up to
+a segment in vain."""
 
 
 class Writer:
@@ -44,7 +47,8 @@ class Writer:
         self._queue: list[Persist] = []
         self._queued_bytes = self._running_bytes = 0
         self._busy_since: float | None = None
-        self._settle_at: float | None = self._seconds()  # on a full disk no write may come
+        # At once, and not after a first write: on a full disk there may never be one.
+        self._settle_at = self._space_at = self._seconds()
         self._stopped = False
         self._room_bytes = storage.room_bytes()
         self.space = storage.space()
@@ -74,12 +78,12 @@ class Writer:
         return 0.0 if self._busy_since is None else self._seconds() - self._busy_since
 
     def settle_when_idle(self) -> None:
-        """Do what can wait, if nothing else is to be done; called now and then."""
-        idle = self._busy_since is None and not self._stopped
-        if idle and self._settle_at is not None and self._seconds() >= self._settle_at:
-            self._busy_since = self._seconds()
-            self._settle_at = None
-            self._threads.callInThread(self._settle)
+        """Do a step of what can wait, if nothing else is to be done; called now and then."""
+        now = self._seconds()
+        if self._busy_since is None and not self._stopped and now >= self._settle_at:
+            grow = now >= self._space_at
+            self._busy_since, self._settle_at = now, inf if grow else self._space_at
+            self._threads.callInThread(self._settle, grow)
 
     def _start(self) -> None:
         if self._busy_since is None and self._queue and not self._stopped:
@@ -106,24 +110,26 @@ class Writer:
         self.durable_s.observe(took_s)
         self.entries.observe(sum(len(persist.entries) for persist in batch))
         self._busy_since = None
-        if self._settle_at is None:
-            self._settle_at = self._seconds() + SETTLE_AFTER_S
+        self._settle_at = min(self._settle_at, self._seconds() + SETTLE_AFTER_S)
         self._start()
         self._written(batch[-1].sequence)
 
-    def _settle(self) -> None:
+    def _settle(self, grow: bool) -> None:
         """In the thread."""
         try:
-            more = self._storage.settle()
+            left = self._storage.settle(grow=grow)
             room, space = self._storage.room_bytes(), self._storage.space()
         except Exception:
             self._deliver(self._panic, Failure())
         else:
-            self._deliver(self._settled, more, room, space)
+            self._deliver(self._settled, left, room, space)
 
-    def _settled(self, more: bool, room: int, space: Space) -> None:
+    def _settled(self, left: Upkeep, room: int, space: Space) -> None:
         self._room_bytes, self.space = room, space
         self._busy_since = None
-        if more:
-            self._settle_at = self._seconds() + SETTLE_AGAIN_S
-        self._start()
+        if left is Upkeep.NO_SPACE:
+            self._settle_at = self._space_at = self._seconds() + SPACE_AGAIN_S
+        self._start()  # a write goes first
+        if left is Upkeep.GOES_ON:
+            self._settle_at = self._seconds()
+            self.settle_when_idle()
