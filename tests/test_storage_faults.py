@@ -9,7 +9,7 @@ import pytest
 
 from tests.disks import PowerCut, SimulatedDisk
 from tests.test_storage import entry, held, on_disk, promise, settle
-from twstock.errors import DiskFull
+from twstock.errors import DiskFull, StorageUnavailable
 from twstock.replication.messages import Entry, HardState, Persist
 from twstock.replication.storage import FileStorage, Loaded
 
@@ -113,7 +113,7 @@ def lives(failure: int | str) -> Iterator[tuple[int, Caller]]:
         caller.disk.fail_at, caller.disk.failure = turn, failure
         try:
             life(caller)
-        except (OSError, DiskFull, PowerCut):
+        except (OSError, DiskFull, StorageUnavailable, PowerCut):
             pass
         else:
             if caller.disk.calls < turn:
