@@ -25,6 +25,13 @@ MUTANTS = (
         ("tests/test_rpc.py",),
     ),
     Mutant(
+        "a call that was given up waits to be sent for ever",
+        RPC + "streams.py",
+        "        self._outbox.drop((call_id, self._calls[call_id]))\n",
+        "",
+        ("tests/test_rpc.py",),
+    ),
+    Mutant(
         "an answer does not give its room back",
         RPC + "streams.py",
         "        self.endpoint.leave()\n",

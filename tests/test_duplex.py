@@ -116,6 +116,13 @@ def test_an_outbox_sends_one_at_a_time_and_in_sequence():
     outbox.put(b"needless")
     outbox.put(b"4")
     assert sent == [b"1", b"2", b"3", b"4"]
+    for data in (b"5", b"6"):
+        outbox.put(data)
+    for data in (b"5", b"4"):  # the latter is on its way, and no business of the outbox any more
+        outbox.drop(data)
+    outbox.go_on()
+    outbox.go_on()
+    assert sent == [b"1", b"2", b"3", b"4", b"6"]
 
 
 @pytest.mark.logs_failures

@@ -14,8 +14,9 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from tests.cluster_fixture import free_ports
@@ -39,6 +40,7 @@ from twstock.rpc.calls import Placement, PlaceOrder
 from twstock.rpc.client import Client
 from twstock.rpc.duplex import Unsupported
 from twstock.rpc.server import Endpoint, Server
+from twstock.rpc.streams import CallStream
 from twstock.rpc.wire import methods, streams
 
 
@@ -297,6 +299,25 @@ async def test_garbage_on_a_stream_ends_it() -> None:
         assert methods.ORDER.decode_answer(content) == Placement(1)
     finally:
         server.stopService()
+
+
+def test_a_peer_that_takes_nothing_keeps_no_calls() -> None:
+    """A call whose time is up is gone, and its request with it, although the stream goes on."""
+    clock, sent, failures = Clock(), list[bytes](), list[Failure]()
+
+    def nothing(*_: object) -> None:
+        pass
+
+    stream = CallStream("peer", clock, nothing, nothing, nothing)
+    stream._outbox.open(sent.append, nothing)  # it takes one message, and never says so
+    for _ in range(20):
+        answer: Deferred[Placement] = Deferred()
+        answer.addErrback(failures.append)
+        stream.call(methods.ORDER, REQUEST, 1.0, answer)
+        clock.advance(0.3)
+    assert (len(sent), len(failures)) == (1, 17)
+    assert len(stream._outbox._waiting) == len(stream._calls) == 3
+    assert all(failure.check(OutcomeUnknown) for failure in failures)
 
 
 @pytest_twisted.ensureDeferred

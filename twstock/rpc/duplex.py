@@ -76,6 +76,11 @@ class Outbox(Generic[T]):
             self._is_busy = True
         self.go_on()
 
+    def drop(self, message: T) -> None:
+        """Let go of a message that need not be sent any more, if it still waits."""
+        with self._lock, suppress(ValueError):
+            self._waiting.remove(message)
+
     def go_on(self) -> None:
         """The message before has left: send the next."""
         while True:

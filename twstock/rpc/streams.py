@@ -143,6 +143,8 @@ class CallStream:
             call.answer.callback(result)
 
     def _expire(self, call_id: int) -> None:
+        # A peer that is alive but takes nothing would have it wait for ever, with its request.
+        self._outbox.drop((call_id, self._calls[call_id]))
         self._settle(call_id, Failure(OutcomeUnknown(f"{self._address} did not answer in time")))
 
     def _end(self, details: str, refused: bool) -> None:
