@@ -74,7 +74,9 @@ class Writer:
         self._stopped = True
 
     def waited_s(self) -> float:
-        """How long the write under way has taken so far; 0 when the disk is idle."""
+        """How long the write or the step of upkeep under way has taken so far; 0 when the disk is
+        idle.
+        """
         return 0.0 if self._busy_since is None else self._seconds() - self._busy_since
 
     def settle_when_idle(self) -> None:
