@@ -510,7 +510,7 @@ MUTANTS = (
     Mutant(
         "a hand-over to a member whose disk is full",
         REPLICATION + "progress.py",
-        "has_tables and self._has_room",
+        "has_tables and self._takes_commands",
         "has_tables",
         HAND_OVER,
     ),
@@ -545,14 +545,14 @@ MUTANTS = (
     Mutant(
         "a replica without tables seems to be able to serve",
         REPLICATION + "standing.py",
-        "return self._has_room and unapplied",
-        "return self._has_room or unapplied",
+        "return self._takes_commands and unapplied",
+        "return self._takes_commands or unapplied",
         ELECTION,
     ),
     Mutant(
         "nobody tells a replica that its disk is full",
         REPLICATION + "participant.py",
-        "        replica.set_room(takes_commands(writer.room_bytes))\n",
+        "        replica.set_takes_commands(takes_commands(writer.room_bytes) and not hangs)\n",
         "",
         ("tests/test_member.py",),
     ),
@@ -566,15 +566,15 @@ MUTANTS = (
     Mutant(
         "a full follower is sent everything again for each heartbeat",
         REPLICATION + "progress.py",
-        "            self._full_until = self._quiet_until\n",
-        "            self._full_until = now\n",
+        "        if reply.takes_commands:\n            self._quiet_until = -inf\n",
+        "        self._quiet_until = -inf\n",
         LEADERSHIP,
     ),
     Mutant(
-        "a leader does not notice that a follower's disk is full",
-        REPLICATION + "driver.py",
-        "failure.check(DiskFull) is not None",
-        "False",
+        "a follower whose disk hangs says that it takes commands",
+        REPLICATION + "participant.py",
+        "takes_commands(writer.room_bytes) and not hangs",
+        "takes_commands(writer.room_bytes)",
         ("tests/test_member.py",),
     ),
     Mutant(
@@ -645,7 +645,7 @@ MUTANTS = (
     Mutant(
         "an unreachable follower is streamed to",
         REPLICATION + "replica.py",
-        "            self._lead.followers[peer].lost(now, full=full)\n",
+        "            self._lead.followers[peer].lost(now)\n",
         "            pass\n",
         LEADERSHIP,
     ),

@@ -223,7 +223,7 @@ class Node:
 
     def _ticked(self) -> None:
         assert self.replica is not None
-        self.replica.set_room(self.has_room)
+        self.replica.set_takes_commands(self.has_room)
         self.tell(lambda replica, now: replica.tick(now))
 
     def receive(self, message: Message) -> None:

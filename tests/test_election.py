@@ -208,7 +208,7 @@ def test_who_could_not_serve_lets_the_others_campaign_first(lack: str, gone: boo
         last = subject.last_index
         subject.step(append(3, own, 4, (last, 4), commit=1), CALM)
         if own == 2 and lack == "room":
-            subject.set_room(False)
+            subject.set_takes_commands(False)
         if own == 1 or lack == "room":
             subject.set_digest(last, b"")
         return subject
@@ -223,7 +223,7 @@ def test_who_could_not_serve_lets_the_others_campaign_first(lack: str, gone: boo
     late, other = tries(followed(2)), tries(followed(1))
     assert ELECTION_S < late - other < 2 * ELECTION_S
     caught_up = followed(2)
-    caught_up.set_room(True)
+    caught_up.set_takes_commands(True)
     caught_up.set_digest(caught_up.last_index, b"")
     assert tries(caught_up) < other
 

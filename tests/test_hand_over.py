@@ -212,7 +212,7 @@ def test_nobody_hands_over_to_a_member_that_could_not_serve(lack: str) -> None:
     newest = append(2, 3, 1, (far, 1), commit=far)
     heartbeat = replace(newest, sent_at=now)
     bad, good = accept(heartbeat), accept(replace(heartbeat, sent_at=now + 0.01))
-    bad = replace(bad, applied=0) if lack == "tables" else replace(bad, has_room=False)
+    bad = replace(bad, applied=0) if lack == "tables" else replace(bad, takes_commands=False)
     subject.step(bad, now)
     subject.hand_over(3, now)
     assert (subject.heir(now), subject.handing_over_to) == (1, 0)

@@ -179,7 +179,7 @@ def test_an_append_that_is_lost_is_sent_again() -> None:
     now += 0.26
     assert appends(subject.unreachable(1, now)) == []
     assert [m.target for m in appends(subject.tick(now + 0.01))] == []
-    heartbeat_reply = AppendReply(1, 3, 1, True, 1, 1, sequence=5, sent_at=now)
+    heartbeat_reply = AppendReply(1, 3, 1, True, 1, 1, sequence=5, sent_at=now, takes_commands=True)
     assert [m.target for m in appends(subject.step(heartbeat_reply, now + 0.02))] == [1]
 
 
@@ -210,11 +210,12 @@ def test_a_follower_without_room_is_asked_again_after_the_time_out_only() -> Non
     now = START + 1
     subject.propose([b"a"], now)
     for _ in range(2):
-        assert appends(subject.unreachable(1, now, full=True)) == []
+        assert appends(subject.unreachable(1, now)) == []
         end = now + TIMINGS.append_timeout_s
         while now < end - 0.02:
             now += 0.01
-            heard = replace(accept(append(3, 1, 1, (1, 1), sequence=1)), sent_at=now)
+            answer_ = accept(append(3, 1, 1, (1, 1), sequence=1))
+            heard = replace(answer_, sent_at=now, takes_commands=False)
             assert [m for m in appends(subject.step(heard, now)) if m.target == 1] == []
         now = end
         assert [m.prev_index for m in appends(subject.tick(now)) if m.target == 1] == [1]

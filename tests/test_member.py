@@ -26,6 +26,7 @@ from twstock.errors import (
     WipedStorage,
 )
 from twstock.replication.driver import TERMS_AHEAD_MAX
+from twstock.replication.member import Member
 from twstock.replication.messages import (
     AppendEntries,
     AppendReply,
@@ -287,6 +288,31 @@ def test_full_disk_refuses_commands_and_keeps_the_lead(tmp_path: Path) -> None:
     assert group.leader == 3
 
 
+def appends_to(member: Member) -> list[AppendEntries]:
+    """The appends with entries that come to a member from now on."""
+    appends: list[AppendEntries] = []
+    real = member.receive
+
+    async def receive(envelope: Envelope) -> object:
+        if isinstance(message := envelope.message, AppendEntries) and message.entries:
+            appends.append(message)
+        return await real(envelope)
+
+    member.receive = receive  # type: ignore[method-assign]
+    return appends
+
+
+def test_a_follower_whose_disk_hangs_is_not_flooded(group: Group) -> None:
+    """It is sent what it does not take once in an append time-out, not for each heartbeat."""
+    group.run_until(lambda: group.leader == 3)
+    group.run(0.5)
+    appends = appends_to(group.member(1))
+    group.threads[1].callInThread = lambda *_: None  # type: ignore[method-assign]
+    assert propose(group, b"kept by 2 and 3") == 1
+    group.run(5.0)
+    assert 4 <= len(appends) <= 7
+
+
 def test_full_follower_is_not_flooded(group: Group) -> None:
     """It is asked once in an append time-out whether it has room again, and then catches up."""
     group.run_until(lambda: group.leader == 3)
@@ -294,15 +320,7 @@ def test_full_follower_is_not_flooded(group: Group) -> None:
     part = group.member(1)._part
     assert part is not None
     part.writer._room_bytes = group.storages[1]._room = 0
-    appends: list[AppendEntries] = []
-    real = group.member(1).receive
-
-    async def receive(envelope: Envelope) -> object:
-        if isinstance(message := envelope.message, AppendEntries) and message.entries:
-            appends.append(message)
-        return await real(envelope)
-
-    group.member(1).receive = receive  # type: ignore[method-assign]
+    appends = appends_to(group.member(1))
     assert propose(group, b"refused by 1") == 1
     group.run(5.0)
     assert 4 <= len(appends) <= 6

@@ -123,9 +123,9 @@ def test_each_answer_tells_how_far_its_sender_is() -> None:
     subject = replica(1, term=2)
     request = append(3, 1, 2, new=entries(1, 2), commit=2)
     subject.set_digest(1, b"state")
-    subject.set_room(False)
+    subject.set_takes_commands(False)
     (reply,) = out(subject.step(request, CALM))
-    assert reply == replace(accept(request), applied=1, has_room=False)
+    assert reply == replace(accept(request), applied=1, takes_commands=False)
 
 
 def test_pulled_entries_replace_an_uncommitted_suffix() -> None:

@@ -57,7 +57,7 @@ class AppendEntries(_message.Message):
     def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ..., target: _Optional[int] = ..., term: _Optional[int] = ..., prev_index: _Optional[int] = ..., prev_term: _Optional[int] = ..., commit: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., sequence: _Optional[int] = ..., sent_at: _Optional[float] = ..., applied: _Optional[int] = ..., digest: _Optional[bytes] = ...) -> None: ...
 
 class AppendReply(_message.Message):
-    __slots__ = ("peer", "target", "term", "ok", "index", "hint", "sequence", "sent_at", "applied", "has_room")
+    __slots__ = ("peer", "target", "term", "ok", "index", "hint", "sequence", "sent_at", "applied", "takes_commands")
     PEER_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
@@ -67,7 +67,7 @@ class AppendReply(_message.Message):
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     SENT_AT_FIELD_NUMBER: _ClassVar[int]
     APPLIED_FIELD_NUMBER: _ClassVar[int]
-    HAS_ROOM_FIELD_NUMBER: _ClassVar[int]
+    TAKES_COMMANDS_FIELD_NUMBER: _ClassVar[int]
     peer: Peer
     target: int
     term: int
@@ -77,8 +77,8 @@ class AppendReply(_message.Message):
     sequence: int
     sent_at: float
     applied: int
-    has_room: bool
-    def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ..., target: _Optional[int] = ..., term: _Optional[int] = ..., ok: bool = ..., index: _Optional[int] = ..., hint: _Optional[int] = ..., sequence: _Optional[int] = ..., sent_at: _Optional[float] = ..., applied: _Optional[int] = ..., has_room: bool = ...) -> None: ...
+    takes_commands: bool
+    def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ..., target: _Optional[int] = ..., term: _Optional[int] = ..., ok: bool = ..., index: _Optional[int] = ..., hint: _Optional[int] = ..., sequence: _Optional[int] = ..., sent_at: _Optional[float] = ..., applied: _Optional[int] = ..., takes_commands: bool = ...) -> None: ...
 
 class VoteRequest(_message.Message):
     __slots__ = ("peer", "target", "term", "last_index", "last_term", "pre_vote", "transfer", "sequence")

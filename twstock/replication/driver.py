@@ -8,14 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twstock.errors import (
-    DiskFull,
-    InvalidRequest,
-    NotLeader,
-    OutcomeUnknown,
-    TwstockError,
-    Unavailable,
-)
+from twstock.errors import InvalidRequest, NotLeader, OutcomeUnknown, TwstockError, Unavailable
 from twstock.replication.equipment import Equipment
 from twstock.replication.messages import (
     AppendEntries,
@@ -218,8 +211,7 @@ class Driver:
     def _lost(self, failure: Failure, message: Message) -> None:
         failure.trap(TwstockError)
         if isinstance(message, AppendEntries) and message.entries:
-            peer, full = message.target, failure.check(DiskFull) is not None
-            self.run(lambda now: self.replica.unreachable(peer, now, full=full))
+            self.run(lambda now: self.replica.unreachable(message.target, now))
 
     # --- applying ----------------------------------------------------------------------------
 

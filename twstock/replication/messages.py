@@ -65,8 +65,8 @@ class AppendReply:
     Not ok: nothing matched at ``index`` (the request's ``prev_index``), and the next try
     should go no further than ``hint``.
 
-    ``applied`` and ``has_room`` tell whether the sender could serve if it led: how far its state
-    machine is, and whether its log has room for commands.
+    ``applied`` and ``takes_commands`` tell whether the sender could serve if it led: how far its
+    state machine is, and whether its log has room for commands and its disk does not hang.
     """
 
     source: int
@@ -78,7 +78,7 @@ class AppendReply:
     sequence: int = 0
     sent_at: float = 0.0
     applied: int = 0
-    has_room: bool = False
+    takes_commands: bool = False
 
 
 @dataclass(frozen=True, slots=True)

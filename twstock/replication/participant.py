@@ -127,10 +127,11 @@ class Participant:
 
     def _tick(self) -> None:
         replica, driver, writer = self.replica, self.driver, self.writer
-        if replica.role is Role.LEADER and writer.waited_s() > self._limits.disk_hung_s:
+        hangs = writer.waited_s() > self._limits.disk_hung_s
+        if replica.role is Role.LEADER and hangs:
             self._chronicle.because("its disk hangs")
             driver.run(replica.resign)
-        replica.set_room(takes_commands(writer.room_bytes))
+        replica.set_takes_commands(takes_commands(writer.room_bytes) and not hangs)
         driver.run(replica.tick)
         self._look()
         writer.settle_when_idle()

@@ -31,20 +31,20 @@ class Progress:
         self.match = self.applied = 0
         self.next = next_index
         self.answered_at = -inf
-        self._has_room = False
+        self._takes_commands = False
         self._timings = timings
         self._heartbeat_at = -inf
         self._heard_at = -inf
         self._steady_since = inf
         self._probing = True
-        self._quiet_until = self._full_until = -inf
+        self._quiet_until = -inf
         self._waits_since: float | None = None
         self._flights: deque[Flight] = deque()
 
     def may_send(self, now: float) -> bool:
         """Whether another append may go out."""
         window = 1 if self._probing else self._timings.append_window
-        return now >= max(self._quiet_until, self._full_until) and len(self._flights) < window
+        return now >= self._quiet_until and len(self._flights) < window
 
     def sent(self, sequence: int, last_index: int, now: float) -> None:
         """An append with entries up to ``last_index`` goes out."""
@@ -68,25 +68,24 @@ class Progress:
         if now - self._heard_at > self._timings.election_s:
             self._steady_since = now
         self._heard_at = now
-        self._quiet_until = -inf
+        if reply.takes_commands:
+            self._quiet_until = -inf
         if reply.sent_at >= self.answered_at:  # no straggler: less is applied after a restart
             self.answered_at = reply.sent_at
-            self.applied, self._has_room = reply.applied, reply.has_room
+            self.applied, self._takes_commands = reply.applied, reply.takes_commands
         known = any(flight.sequence == reply.sequence for flight in self._flights)
         if reply.ok:
             self._accepted(reply.index, now, known=known)
         elif known:
             self._rejected(reply)
 
-    def lost(self, now: float, *, full: bool = False) -> None:
+    def lost(self, now: float) -> None:
         """An append could not be delivered: probe again, when the follower shows up in the
-        answer to a heartbeat or after the append time-out. If its disk is ``full`` it does answer
-        heartbeats, and would be sent for each what it has no room for: only after the time-out.
+        answer to a heartbeat or after the append time-out. One whose disk is full or hangs does
+        answer heartbeats, and would be sent for each what it does not take: after the time-out.
         """
         self._probe_again()
         self._quiet_until = now + self._timings.append_timeout_s
-        if full:
-            self._full_until = self._quiet_until
 
     def expire(self, now: float) -> None:
         """Forget flights that have not been answered for too long, and probe again."""
@@ -110,7 +109,7 @@ class Progress:
         """
         has_log = last_index - self.match <= self._timings.window_entries
         has_tables = commit - self.applied <= self._timings.unapplied_max
-        return self.keeps_up(now) and has_log and has_tables and self._has_room
+        return self.keeps_up(now) and has_log and has_tables and self._takes_commands
 
     def steady_s(self, now: float) -> float:
         """For how long it has answered without a gap."""

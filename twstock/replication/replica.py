@@ -39,11 +39,11 @@ class Replica(Standing):
         """
         self._watermarks.applied, self._watermarks.digest = applied, digest
 
-    def set_room(self, has_room: bool) -> None:
-        """Whether the log has room for commands: a leader without refuses them, so this replica
-        lets others lead that have some.
+    def set_takes_commands(self, takes_commands: bool) -> None:
+        """Whether the log has room for commands, and its disk does not hang: if not, this replica
+        lets others lead, and is sent no entries for a while.
         """
-        self._has_room = has_room
+        self._takes_commands = takes_commands
 
     def tick(self, now: float) -> Ready:
         """Time has passed. A decision is made on ``now``, never on how many ticks there were."""
@@ -81,12 +81,10 @@ class Replica(Standing):
             self._drive(self._lead, now)
         return self._ready()
 
-    def unreachable(self, peer: int, now: float, *, full: bool = False) -> Ready:
-        """An append to ``peer`` could not be delivered, or was refused because its disk is
-        ``full``.
-        """
+    def unreachable(self, peer: int, now: float) -> Ready:
+        """An append to ``peer`` could not be delivered, or was refused."""
         if self._lead is not None and peer in self._lead.followers:
-            self._lead.followers[peer].lost(now, full=full)
+            self._lead.followers[peer].lost(now)
         return self._ready()
 
     def leader_lost(self, now: float, term: int | None = None) -> Ready:
@@ -167,7 +165,7 @@ class Replica(Standing):
                 request.sequence,
                 request.sent_at,
                 self._watermarks.applied,
-                self._has_room,
+                self._takes_commands,
             )
         )
 

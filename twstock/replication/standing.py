@@ -46,7 +46,7 @@ class Standing:
         self._term, self._vote = hard_state.term, hard_state.vote
         self._watermarks = Watermarks(commit, applied=commit)
         self._handed_out = commit
-        self._has_room = True
+        self._takes_commands = True
         self._leader_id = 0
         self._ballot: Ballot | None = None
         self._lead: Leadership | None = None
@@ -138,7 +138,7 @@ class Standing:
         before there is a leader, so it counts all that is not applied.
         """
         unapplied = self._log.last_index - self._watermarks.applied
-        return self._has_room and unapplied <= self._timings.unapplied_max
+        return self._takes_commands and unapplied <= self._timings.unapplied_max
 
     def _enter_term(self, term: int, vote: int = 0) -> None:
         self._term, self._vote, self._leader_id = term, vote, 0

@@ -98,7 +98,7 @@ def append_reply(m: AppendReply) -> Any:
         sequence=m.sequence,
         sent_at=m.sent_at,
         applied=m.applied,
-        has_room=m.has_room,
+        takes_commands=m.takes_commands,
     )
 
 
@@ -113,7 +113,7 @@ def to_append_reply(pb: Any) -> AppendReply:
         pb.sequence,
         pb.sent_at,
         pb.applied,
-        pb.has_room,
+        pb.takes_commands,
     )
 
 
