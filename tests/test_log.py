@@ -1,6 +1,7 @@
 """The log of a replica: like a plain list, with little of it in memory."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -234,6 +235,9 @@ def test_a_follower_far_behind_gets_what_is_only_on_disk() -> None:
     whole = (*disk, subject.log.entry(31))
     late = START + 1 + TIMINGS.append_timeout_s
     (request,) = [m for m in appends(subject.tick(late)) if m.target == 3]
+    assert request.prev_index == 30
+    empty = replace(accept(request), ok=False, index=30, hint=0)
+    (request,) = [m for m in appends(subject.step(empty, late)) if m.target == 3]
     assert (request.prev_index, request.entries) == (0, tuple(disk[:8]))
     ready = subject.step(accept(request), late)
     sent = [m for m in appends(ready) if m.target == 3]
