@@ -11,7 +11,7 @@ Installs twstock from this source tree: OS packages (apt or dnf), a virtual envi
 the wheel and its pinned requirements, the systemd units, and an example cluster.toml if there
 is none. Needs root unless --root is given. Running it again upgrades; data is never touched.
 
-  --prefix DIR    where twstock goes (default: /opt/twstock)
+  --prefix DIR    where twstock goes, in a directory of its own (default: /opt/twstock)
   --root DIR      install into the tree under DIR and leave this machine alone
   --python FILE   the Python to use (default: the newest python3 in /usr/bin, 3.11 or later)
   --no-systemd    install no units
@@ -96,6 +96,14 @@ install_packages() {
     fi
 }
 
+# Whoever means /usr/local by "where programs go" must not lose what is there, and a Python that
+# is there is not ours to install into.
+refuse_used_prefix() {
+    [[ ! -e $environment || -f $environment/pyvenv.cfg ]] && return
+    [[ -d $environment && -z $(ls -A "$environment") ]] ||
+        fail "$environment is neither empty nor a virtual environment; give twstock a directory of its own, for example --prefix ${prefix%/}/twstock"
+}
+
 is_recent() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
 # The system's own Python comes first: one in somebody's home cannot be reached by a service.
@@ -132,8 +140,10 @@ settle_in_prefix() {
 install_environment() {
     say "installing into $root$prefix with $python"
     if ! is_recent "$environment/bin/python"; then
+        local clear=()
+        [[ ! -f $environment/pyvenv.cfg ]] || clear=(--clear)
         mkdir -p "$environment"
-        "$python" -m venv --clear "$environment" ||
+        "$python" -m venv "${clear[@]}" "$environment" ||
             fail "$python has no venv; on Debian: python3-venv"
     fi
     local pip=("$environment/bin/python" -m pip --disable-pip-version-check install --quiet
@@ -212,6 +222,7 @@ TEXT
 # --- what happens ----------------------------------------------------------------------------
 
 environment=$root$prefix
+refuse_used_prefix
 if [[ $with_packages == yes && -z $root ]]; then
     install_packages
 fi

@@ -4,6 +4,7 @@ import configparser
 import os
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -110,6 +111,34 @@ def test_simulate_crashes_tells_that_it_cannot_reach_the_cluster():
     done = run(CRASHES, "--url", "http://127.0.0.1:9", "1")
     assert done.returncode == 3
     assert "cannot reach the cluster" in done.stderr
+
+
+@pytest.mark.parametrize("kept", ["share/precious.txt", "bin/python"])
+def test_what_is_no_environment_is_left_alone(tmp_path, kept):
+    """A prefix that others use is neither emptied nor installed into, whatever Python is there."""
+    file = tmp_path / "usr/local" / kept
+    file.parent.mkdir(parents=True)
+    file.symlink_to(sys.executable)
+    done = run(BUILD, "--root", tmp_path, "--prefix", "/usr/local", limit_s=BUILD_S)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "neither empty nor a virtual environment" in done.stderr
+    assert "--prefix /usr/local/twstock" in done.stderr
+    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == [file]
+
+
+@pytest.mark.parametrize(("made", "arguments"), [(False, "-m venv"), (True, "-m venv --clear")])
+def test_only_an_environment_is_emptied(tmp_path, made, arguments):
+    """An empty directory is used as it is; an environment without a Python is made anew."""
+    environment = tmp_path / "opt/twstock"
+    environment.mkdir(parents=True)
+    if made:
+        (environment / "pyvenv.cfg").touch()
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\ncase "$*" in *venv*) echo "asked: $*"; exit 1 ;; esac\n')
+    python.chmod(0o755)
+    done = run(BUILD, "--root", tmp_path, "--python", python)
+    assert done.returncode == 1
+    assert f"asked: {arguments} {environment}\n" in done.stdout
 
 
 @pytest.mark.timeout(BUILD_S)
