@@ -2151,4 +2151,25 @@ MUTANTS = (
         "            if False:\n",
         ("tests/test_views.py",),
     ),
+    Mutant(
+        "a service waits for a systemd that does not read",
+        "twstock/systemd.py",
+        " | socket.SOCK_NONBLOCK",
+        "",
+        ("tests/test_process_module.py",),
+    ),
+    Mutant(
+        "a systemd that is not there is told of again and again",
+        "twstock/systemd.py",
+        "        except OSError as error:\n",
+        "        except BlockingIOError as error:\n",
+        ("tests/test_process_module.py",),
+    ),
+    Mutant(
+        "readiness that was not heard is not told again",
+        "twstock/systemd.py",
+        '            told = notifier.tell("READY=1")\n',
+        '            notifier.tell("READY=1")\n            told = True\n',
+        ("tests/test_process_module.py",),
+    ),
 )

@@ -4,6 +4,8 @@ import os
 import socket
 import threading
 import time
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +13,7 @@ import pytest
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs
+from twisted.logger import LogLevel, capturedLogs
 from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 from twisted.scripts.twistd import ServerOptions
@@ -131,23 +133,25 @@ def test_what_names_no_member_of_the_tier_is_an_error(name):
 # --- systemd -----------------------------------------------------------------------------------
 
 
+def drain(sock):
+    """Every state that is there to be read."""
+    sock.setblocking(False)
+    states = []
+    while True:
+        try:
+            states.append(sock.recv(1024).decode())
+        except BlockingIOError:
+            return states
+
+
 @pytest.fixture(params=["path", "abstract"])
 def systemd(request, tmp_path):
     """The end of systemd of the notification socket: its address, and what it has been told."""
     address = str(tmp_path / "notify") if request.param == "path" else f"@twstock-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(address.replace("@", "\0", 1))
-        sock.setblocking(False)
-
-        def told():
-            states = []
-            while True:
-                try:
-                    states.append(sock.recv(1024).decode())
-                except BlockingIOError:
-                    return states
-
-        yield SimpleNamespace(environ={"NOTIFY_SOCKET": address}, told=told)
+        environ = {"NOTIFY_SOCKET": address}
+        yield SimpleNamespace(environ=environ, told=partial(drain, sock), sock=sock)
 
 
 def test_systemd_hears_every_state(systemd):
@@ -186,6 +190,47 @@ def test_the_watchdog_hears_three_times_within_its_patience(systemd):
         watch(clock, SystemdNotifier({**systemd.environ, **environ}), lambda: False)
         assert [call.getTime() for call in clock.getDelayedCalls()] == [pytest.approx(interval)]
         systemd.told()
+
+
+def refused(sock):
+    """Nobody has the address; returns what makes it somebody's again, and reads what is told."""
+    address = sock.getsockname()
+    sock.close()
+    if isinstance(address, str):
+        Path(address).unlink()
+
+    def again(stack):
+        heard = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        heard.bind(address)
+        return heard
+
+    return again
+
+
+def full(sock):
+    """Nobody reads; returns the same for reading what is there."""
+    kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
+    with socket.socket(socket.AF_UNIX, kind) as other, suppress(BlockingIOError):
+        while True:
+            other.sendto(b"FULL", sock.getsockname())
+    return lambda stack: sock
+
+
+@pytest.mark.parametrize("silence", [refused, full])
+def test_a_systemd_that_does_not_listen_stops_nothing(systemd, silence):
+    """Beats go on without waiting, one line tells of it, and READY is told once it is heard."""
+    clock, notifier = Clock(), SystemdNotifier(systemd.environ)
+    again = silence(systemd.sock)
+    with capturedLogs() as logged, ExitStack() as stack:
+        watch(clock, notifier, lambda: True)
+        clock.pump([0.25] * 3)
+        assert not notifier.tell("STOPPING=1")
+        heard = again(stack)
+        drain(heard)
+        clock.pump([0.25] * 2)
+        assert drain(heard) == ["READY=1", "WATCHDOG=1", "WATCHDOG=1"]
+    (event,) = logged
+    assert (event["log_level"], event["state"]) == (LogLevel.warn, "READY=1")
 
 
 def test_nobody_listening_costs_nothing():

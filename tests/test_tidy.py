@@ -79,7 +79,7 @@ MAY_IMPORT = {
     "clocks": "",
     "threads": "",
     "keys": "clocks",
-    "systemd": "clocks",
+    "systemd": "clocks repeating",
     "doorbell": "",
     "repeating": "clocks",
     "plan": "errors config access tomltext",
