@@ -2172,4 +2172,18 @@ MUTANTS = (
         '            notifier.tell("READY=1")\n            told = True\n',
         ("tests/test_process_module.py",),
     ),
+    Mutant(
+        "a restore claims its directory when the backup was read",
+        "twstock/backup/restore.py",
+        "    with _claimed(directory):\n        found = check(path, done)\n",
+        "    found = check(path, done)\n    with _claimed(directory):\n        pass\n",
+        ("tests/test_backup.py::TestRestore",),
+    ),
+    Mutant(
+        "a restore does not look again when it has marked its directory",
+        "twstock/backup/restore.py",
+        "        _refuse_used(directory, mark)\n        yield\n",
+        "        yield\n",
+        ("tests/test_backup.py::TestRestore",),
+    ),
 )

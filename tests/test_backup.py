@@ -21,7 +21,7 @@ from tests.cluster_fixture import Cluster, free_ports, wait_until
 from tests.histories import History, backup_of, histories
 from tests.snapshots import rows_of
 from twstock.backup import restore as restoring
-from twstock.backup.files import Contents, Exists, check, write
+from twstock.backup.files import Contents, Exists, check, write, write_text
 from twstock.backup.journal import NewerFormat
 from twstock.backup.ledger import Contradiction
 from twstock.backup.restore import CannotRestore, restore
@@ -397,6 +397,39 @@ class TestRestore:
                 restore(path, cluster)
             assert not cluster.data.exists()
 
+    def test_a_directory_is_claimed_before_the_backup_is_read(self, tmp_path):
+        """No cluster comes to life in it meanwhile, and no other restore begins."""
+        path, cluster = backed_up(happened(), tmp_path), cluster_in(tmp_path / "new")
+        restore(path, cluster, lambda: assert_refused(cluster))
+        assert len(orders_of(cluster, 1)) == 40
+
+    @pytest.mark.parametrize("name", ["order-1", UNFINISHED_RESTORE])
+    def test_a_directory_that_others_begin_to_use_at_the_same_time_is_refused(
+        self, tmp_path, monkeypatch, name
+    ):
+        """Between the look and the mark: what the others have there stays, and nothing else."""
+        cluster = cluster_in(tmp_path / "new")
+
+        def meanwhile(path, text):
+            (cluster.data / name).touch()
+            write_text(path, text)
+
+        monkeypatch.setattr(restoring, "write_text", meanwhile)
+        with pytest.raises(Exists):
+            restore(backed_up(happened(), tmp_path), cluster)
+        assert os.listdir(cluster.data) == [name]
+
+    @pytest.mark.parametrize("steps", [1, 40])
+    def test_one_that_ends_while_it_reads_leaves_nothing(self, tmp_path, steps):
+        """The mark is taken away, and a directory that was not there before."""
+        cluster = cluster_in(tmp_path / "new")
+        for is_new in (True, False):
+            with pytest.raises(KeyboardInterrupt):
+                restore(backed_up(happened(), tmp_path), cluster, ends_at(steps))
+            assert cluster.data.exists() != is_new
+            cluster.data.mkdir(exist_ok=True)
+            assert os.listdir(cluster.data) == []
+
     @pytest.mark.parametrize("recent_orders", [10_000, 5])
     def test_a_key_that_comes_twice_is_refused(self, tmp_path, recent_orders):
         """No cluster has taken such orders, and none may begin with them."""
@@ -428,14 +461,9 @@ class TestRestore:
     @pytest.mark.parametrize("steps", [41, 60, 80])
     def test_a_restore_that_ends_early_leaves_nothing_that_starts(self, tmp_path, steps):
         """Wherever it ends, neither all together nor a member by itself take it for a cluster."""
-        cluster, left = cluster_in(tmp_path / "new"), iter(range(steps - 1))
-
-        def die():
-            if next(left, None) is None:
-                raise KeyboardInterrupt
-
+        cluster = cluster_in(tmp_path / "new")
         with pytest.raises(KeyboardInterrupt):
-            restore(backed_up(happened(), tmp_path), cluster, die)
+            restore(backed_up(happened(), tmp_path), cluster, ends_at(steps))
         assert_refused(cluster)
 
     @pytest.mark.parametrize("call", ["flush", "to_text", "flush_path"])
@@ -454,6 +482,17 @@ class TestRestore:
         assert marked == [call != "flush_path"]
         if marked[0]:
             assert_refused(cluster)
+
+
+def ends_at(steps):
+    """What a restore calls after each step, which Ctrl-C ends at one of them."""
+    left = iter(range(steps - 1))
+
+    def die():
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+
+    return die
 
 
 def assert_refused(cluster):

@@ -110,7 +110,8 @@ def check_restored(data: Path) -> None:
     """
     if (data / UNFINISHED_RESTORE).exists():
         raise ConfigError(
-            f"{data} is of a restore that did not finish: remove it, and restore again"
+            f"{data} is of a restore that did not finish: unless it is still under way, remove "
+            "the directory, and restore again"
         )
 
 

@@ -4,13 +4,13 @@ The directories are made by the members' own code: their logs, their state machi
 tables. Members find them as if they had left them so. But it is a new cluster, whose members have
 new incarnations: nobody can mistake one for a member of the old cluster.
 
-While it is made, ``restore-unfinished`` stands in the directory, and neither ``twstock up`` nor
-a member starts there; ``cluster.toml`` comes last.
+From before the backup is read, ``restore-unfinished`` stands in the directory, and neither
+``twstock up`` nor a member starts there; ``cluster.toml`` comes last.
 """
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from random import SystemRandom
 from uuid import uuid4
@@ -58,14 +58,11 @@ def restore(path: Path, cluster: Cluster, done: Callable[[], None] = lambda: Non
     change twice: when it was checked, and when it was carried out.
 
     Raises Exists when the directory is not empty, Damaged, NewerFormat, CannotRestore, OSError.
-    Nothing is written before the backup was read to its end.
+    Nothing but the mark is written before the backup was read to its end.
     """
     directory = cluster.data
-    _refuse_used(directory)
-    found = check(path, done)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    unfinished = directory / UNFINISHED_RESTORE
-    write_text(unfinished, "Remove this directory, and restore again.\n")
+    with _claimed(directory):
+        found = check(path, done)
     with path.open("rb") as file:
         playback = Playback(iter(lambda: file.read(CHUNK_BYTES), b""))
         _make(cluster, playback, done)
@@ -73,13 +70,39 @@ def restore(path: Path, cluster: Cluster, done: Callable[[], None] = lambda: Non
         raise Damaged(f"{path}: it was changed while it was read")
     flush(directory)
     write_text(directory / TOML, to_text(cluster))
-    unfinished.unlink()
+    (directory / UNFINISHED_RESTORE).unlink()
     flush_path(directory)
     return found
 
 
-def _refuse_used(directory: Path) -> None:
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+@contextmanager
+def _claimed(directory: Path) -> Iterator[None]:
+    """Mark a new or empty directory as that of a restore, and look again: whoever begins to use it
+    later sees the mark. An error takes both away. Raises Exists.
+    """
+    _refuse_used(directory)
+    is_new = not directory.exists()
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    mark = directory / UNFINISHED_RESTORE
+    try:
+        write_text(
+            mark, "Unless a restore is under way, remove this directory, and restore again.\n"
+        )
+    except FileExistsError:
+        raise Exists(f"another backup is being restored into {directory}") from None
+    try:
+        _refuse_used(directory, mark)
+        yield
+    except BaseException:
+        mark.unlink(missing_ok=True)
+        if is_new:
+            with suppress(OSError):  # a cluster that has seen the mark left its lock
+                directory.rmdir()
+        raise
+
+
+def _refuse_used(directory: Path, mark: Path | None = None) -> None:
+    if directory.exists() and (not directory.is_dir() or {*directory.iterdir()} - {mark}):
         raise Exists(f"{directory} is not empty; a backup is restored into a new directory")
 
 
