@@ -2186,4 +2186,25 @@ MUTANTS = (
         "        yield\n",
         ("tests/test_backup.py::TestRestore",),
     ),
+    Mutant(
+        "all who write a file at the same time have one draft",
+        "twstock/durable.py",
+        ".{token_hex(4)}.new",
+        ".new",
+        ("tests/test_backup.py::TestSpreadsheets",),
+    ),
+    Mutant(
+        "a draft that fails is left behind",
+        "twstock/durable.py",
+        "        aside.unlink(missing_ok=True)\n",
+        "",
+        ("tests/test_backup.py::TestSpreadsheets",),
+    ),
+    Mutant(
+        "exported keys are readable by all",
+        "twstock/backup/spreadsheet.py",
+        "quoting, PRIVATE)",
+        "quoting)",
+        ("tests/test_backup.py::TestSpreadsheets",),
+    ),
 )

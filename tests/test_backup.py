@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import sqlite3
 import stat
 import threading
@@ -29,7 +30,7 @@ from twstock.backup.sealed import Damaged, sealed
 from twstock.backup.source import OrderLog, Picture, look
 from twstock.backup.spreadsheet import export_csv
 from twstock.catalog.tables import CatalogTables
-from twstock.cli import main
+from twstock.cli import INTERRUPTED, main
 from twstock.cluster import Directory
 from twstock.config import Limits, default_cluster, parse
 from twstock.errors import ConfigError
@@ -430,6 +431,16 @@ class TestRestore:
             cluster.data.mkdir(exist_ok=True)
             assert os.listdir(cluster.data) == []
 
+    def test_one_that_is_terminated_takes_away_what_it_began(self, tmp_path, monkeypatch, capsys):
+        """As by Ctrl-C; SIGTERM ends a program at once otherwise."""
+        path, before = backed_up(happened(), tmp_path), signal.getsignal(signal.SIGTERM)
+        end = lambda _: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+        monkeypatch.setattr("twstock.commands.progress.Progress.step", end)
+        assert main(["restore", str(path), "--data", str(tmp_path / "new")]) == INTERRUPTED
+        assert capsys.readouterr().err == "twstock: interrupted\n"
+        assert not (tmp_path / "new").exists()
+        assert signal.getsignal(signal.SIGTERM) is before
+
     @pytest.mark.parametrize("recent_orders", [10_000, 5])
     def test_a_key_that_comes_twice_is_refused(self, tmp_path, recent_orders):
         """No cluster has taken such orders, and none may begin with them."""
@@ -556,6 +567,44 @@ class TestSpreadsheets:
         picture = Picture("x", 0, [Stock(text, 5, 1)], [], OrderLog([Replica("order-1", [])]))
         _, stocks = map(rows, export_csv(tmp_path, picture, lambda: None))
         assert (stocks[0]["name"], stocks[0]["price"]) == (text, "0.05")
+
+    def test_keys_are_for_their_owner_alone(self, tmp_path):
+        """Like a backup, and although the file was readable by all before; stocks are."""
+        (tmp_path / "orders.csv").touch(0o644)
+        before = os.umask(0o022)
+        try:
+            paths = export_csv(tmp_path, pictured(happened()), lambda: None)
+        finally:
+            os.umask(before)
+        assert [stat.S_IMODE(path.stat().st_mode) for path in paths] == [0o600, 0o644]
+
+    def test_two_exports_at_once_do_not_disturb_each_other(self, tmp_path):
+        """Each has files of its own until they are whole; the last one's stay."""
+        history, inner = happened(), []
+
+        def another():
+            if not inner:
+                inner.append(None)
+                inner[:] = export_csv(tmp_path, pictured(history), lambda: None)
+                assert len(rows(inner[0])) == 40
+
+        outer = export_csv(tmp_path, pictured(history), another)
+        assert outer == inner
+        assert len(rows(outer[0])) == 40
+        assert sorted(os.listdir(tmp_path)) == ["orders.csv", "stocks.csv"]
+
+    @pytest.mark.parametrize("error", [OSError("full"), KeyboardInterrupt()])
+    def test_one_that_fails_changes_nothing(self, tmp_path, error):
+        """What was there stays as it was, and no draft beside it."""
+
+        def fail():
+            raise error
+
+        (tmp_path / "orders.csv").write_text("old")
+        with pytest.raises(type(error)):
+            export_csv(tmp_path, pictured(happened()), fail)
+        assert os.listdir(tmp_path) == ["orders.csv"]
+        assert (tmp_path / "orders.csv").read_text() == "old"
 
 
 @contextlib.contextmanager

@@ -96,7 +96,7 @@ MAY_IMPORT = {
     "commands.export": "errors market durable verify",
     "commands.rejoin": "config replication.rejoin commands",
     "commands.replicas": "config rest verify backup commands",
-    "commands.watch": "rest commands.tabular",
+    "commands.watch": "rest commands.command commands.tabular",
     "commands.workload": "errors rest tally",
     "replication.CORE": "errors replication.CORE",
     "replication": "errors durable config clocks threads rows replication rpc.calls rpc.client "

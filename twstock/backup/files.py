@@ -1,7 +1,6 @@
 """Backups as files: written aside and put in place when they are whole, read in chunks."""
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from twstock.backup.ledger import Ledger, merge
 from twstock.backup.playback import Playback
 from twstock.backup.sealed import CHUNK_BYTES, Damaged, sealed
 from twstock.backup.source import Picture
-from twstock.durable import flush_path
+from twstock.durable import draft, flush_path
 from twstock.errors import TwstockError
 
 
@@ -59,18 +58,8 @@ def write(
     refuse_existing(path, force)
     header, ledger = Header(picture.cluster_id, at_ms, picture.last), Ledger(picture.began)
     events = merge(ledger, picture.trades(), picture.changes)
-    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
-    try:
-        with open(handle, "wb") as file:
-            file.writelines(sealed(_lines(header, picture, events, ledger, done)))
-            file.flush()
-            os.fsync(file.fileno())
-        refuse_existing(path, force)
-        Path(draft).replace(path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
-    flush_path(path.parent)
+    with draft(path, when_whole=lambda: refuse_existing(path, force)) as file:
+        file.writelines(sealed(_lines(header, picture, events, ledger, done)))
     return Contents.of(header, ledger)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from twstock.backup.ledger import Ledger, merge
 from twstock.backup.source import Picture
 from twstock.csvtext import harmless_cell
-from twstock.durable import write_csv
+from twstock.durable import PRIVATE, write_csv
 from twstock.market import Trade
 
 ORDER_COLUMNS = ("order_num", "time", "name", "type", "quantity", "price", "version", "key")
@@ -24,6 +24,7 @@ STOCK_COLUMNS = (
 def export_csv(directory: Path, picture: Picture, done: Callable[[], None]) -> list[Path]:
     """Write ``orders.csv`` and, of the moment of the last order in it, ``stocks.csv``.
 
+    The orders are for their owner's eyes, because the keys of all requests are among them.
     Calls ``done`` after each order. Raises Unreachable, OSError, and Contradiction when the
     cluster does not agree with itself.
     """
@@ -38,7 +39,7 @@ def export_csv(directory: Path, picture: Picture, done: Callable[[], None]) -> l
 
     quoting = csv.QUOTE_NONNUMERIC
     return [
-        write_csv(directory / "orders.csv", ORDER_COLUMNS, orders(), quoting),
+        write_csv(directory / "orders.csv", ORDER_COLUMNS, orders(), quoting, PRIVATE),
         write_csv(directory / "stocks.csv", STOCK_COLUMNS, _stock_rows(ledger), quoting),
     ]
 

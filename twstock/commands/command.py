@@ -2,7 +2,9 @@
 
 import argparse
 import json
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from twstock.errors import TwstockError
 
@@ -13,17 +15,35 @@ Add = Callable[[str, Run, str], argparse.ArgumentParser]
 
 
 def refusing(run: Run) -> Run:
-    """The same command; what the file system refuses is refused, but for a reader that is gone."""
+    """The same command; what the file system refuses is refused, but for a reader that is gone.
+
+    Ended by SIGTERM it takes away what is not finished, as it does by Ctrl-C.
+    """
 
     def refused(options: Options) -> int:
         try:
-            return run(options)
+            with terminated():
+                return run(options)
         except BrokenPipeError:
             raise
         except OSError as error:
             raise TwstockError(str(error)) from None
 
     return refused
+
+
+@contextmanager
+def terminated() -> Iterator[None]:
+    """A SIGTERM ends the block as Ctrl-C does, so that what it has begun is put right."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def tell(options: Options, value: object, words: str) -> int:

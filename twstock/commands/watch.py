@@ -6,14 +6,13 @@
 import json
 import os
 import shutil
-import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TextIO
 
 from twstock.commands import tabular
+from twstock.commands.command import terminated
 from twstock.rest import Answer, Unreachable
 
 Row = Mapping[str, Any]
@@ -210,7 +209,7 @@ def watch(
     """Look every ``every_s`` seconds until the terminal or a signal says that it is enough."""
     view = View(front.url)
     try:
-        with _terminated():
+        with terminated():
             if as_json:
                 _each(front, every_s, sleep, lambda *seen: _print_json(out, *seen), view)
             elif out.isatty() and os.environ.get("TERM", "dumb") != "dumb":
@@ -266,17 +265,3 @@ def _draw(screen: Screen, view: View) -> None:
 
 def _clock() -> str:
     return time.strftime("%H:%M:%S")
-
-
-@contextmanager
-def _terminated() -> Iterator[None]:
-    """A SIGTERM ends the watching as Ctrl-C does, so that the terminal is put back."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
