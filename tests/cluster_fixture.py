@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 from twstock.config import Address, Limits, default_cluster, parse
@@ -19,7 +20,6 @@ from twstock.verify import Remote, verify
 
 TWSTOCK = [sys.executable, "-c", "import sys; from twstock.cli import main; sys.exit(main())"]
 START_S = 60.0
-STOP_S = 12.0
 WAIT_S = 40.0
 POLL_S = 0.02
 SMALL = {"segment_bytes": 4 * 1024 * 1024}
@@ -114,11 +114,11 @@ class Cluster:
                 os.kill(pid, signal.SIGCONT)
         for process in self._own.values():
             process.terminate()
-            process.wait(STOP_S)
+            process.wait(WAIT_S)
         self._own = {}
         if self.process is not None:
             self.process.terminate()
-            status = self.process.wait(STOP_S)
+            status = self.process.wait(WAIT_S)
             self.process.stdout.close()
             self.process = None
             assert status == 0, f"twstock up ended with {status}: {self.errors()}"
@@ -180,7 +180,7 @@ class Cluster:
     def start(self, name):
         """Start a member that ``--no-restart`` left dead."""
         if name in self._own:
-            self._own[name].wait(STOP_S)
+            self._own[name].wait(WAIT_S)
         tier = name.partition("-")[0].replace("front", "frontend")
         twistd = Path(sys.executable).with_name("twistd")
         command = [sys.executable, str(twistd), "-n", "--pidfile=", f"stock-{tier}"]
@@ -261,16 +261,30 @@ class Cluster:
         """POST a JSON value."""
         return self.request("POST", path, body, headers, front)
 
+    def answered(self, method, path, body=None, headers=None, front=1):
+        """The JSON of a request that is to succeed. It is made again as long as nobody can answer
+        it: members come and go, and how long an election or a start takes depends on the machine.
+        """
+
+        def answer():
+            try:
+                status, _, told = self.request(method, path, body, headers, front)
+            except (OSError, http.client.HTTPException):
+                return None
+            assert status in (200, 429, 503), told
+            return status == 200 and told
+
+        return wait_until(answer, f"{method} {path} to be answered")
+
     def stock(self, name, front=1):
         """One stock."""
-        return self.get(f"/stocks/{name}", front)[2]["data"]
+        return self.answered("GET", f"/stocks/{name}", front=front)["data"]
 
     def trade(self, name, quantity, side, **headers):
         """Place an order that must be executed; returns its number."""
         body = {"name": name, "quantity": quantity, "type": side}
-        status, _, answer = self.post("/orders", body, headers)
-        assert status == 200, answer
-        return answer["data"]["transaction_number"]
+        headers = {"Idempotency-Key": uuid.uuid4().hex, **headers}
+        return self.answered("POST", "/orders", body, headers)["data"]["transaction_number"]
 
     # what is true behind them
 
@@ -288,7 +302,7 @@ class Cluster:
         """All order replicas hold the same, and it is what the catalog says."""
         orders, catalogs = self.remotes("order"), self.remotes("catalog")
         try:
-            finding = verify(orders, catalogs, patience_s=10.0)
+            finding = verify(orders, catalogs, patience_s=WAIT_S)
         finally:
             for remote in (*orders, *catalogs):
                 remote.close()

@@ -75,20 +75,26 @@ def trading(cluster, count=8):
 
 def stocks(cluster):
     """Every stock by its name."""
-    return {row["name"]: row for row in cluster.get("/stocks?limit=1000")[2]["data"]}
+    return {row["name"]: row for row in cluster.answered("GET", "/stocks?limit=1000")["data"]}
 
 
 def assert_readable(cluster, history):
     """Every acknowledged order is answered with the fields it was placed with."""
     fronts = [front.id for front in cluster.config.fronts]
-    connections = [HTTPConnection(*cluster.address(front), timeout=5) for front in fronts]
+    connections = [HTTPConnection(*cluster.address(front), timeout=WAIT_S) for front in fronts]
     acknowledged = {a.number: a for a in history if a.outcome == "ok"}
     with contextlib.ExitStack() as stack:
         for connection in connections:
             stack.callback(connection.close)
         for number, told in acknowledged.items():
             connection = connections[number % len(connections)]
-            status, _, body = ask(connection, "GET", f"/orders/{number}")
+            # Without a leader an order may be unknown for a moment.
+            status, _, body = wait_until(
+                lambda c=connection, path=f"/orders/{number}": (
+                    (told := ask(c, "GET", path))[0] != 503 and told
+                ),
+                f"order {number} to be told",
+            )
             assert status == 200, (number, body)
             found = body["data"]
             assert (found["name"], found["type"], found["quantity"]) == told.body, (told, found)
@@ -175,7 +181,7 @@ def test_a_stopped_front_end_wakes_up_without_its_cache(cluster):
     """What it has cached may be old by then: its lease is over, and trades did not wait for it."""
     cluster.await_healthy()
     cluster.stock("GameStart", front=2)
-    connection = HTTPConnection(*cluster.address(2), timeout=10)
+    connection = HTTPConnection(*cluster.address(2), timeout=WAIT_S)
     with contextlib.closing(connection):
         wait_until(lambda: look(connection)[1] == "hit", "front-2 to have it cached")
         cluster.signal("front-2", signal.SIGSTOP)
@@ -259,7 +265,7 @@ def traced(pid, path):
         yield
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(WAIT_S)
 
 
 FLUSH = re.compile(
@@ -282,14 +288,14 @@ def test_a_restart_serves_the_same(cluster):
     applied state was deleted and is rebuilt from the log.
     """
     numbers = [cluster.trade("FishCo", 1, "sell") for _ in range(3)]
-    before = {n: cluster.get(f"/orders/{n}")[2] for n in (1, *numbers)}
+    before = {n: cluster.answered("GET", f"/orders/{n}") for n in (1, *numbers)}
     were = stocks(cluster)
     cluster.down()
     for name in ("order-3", "catalog-1"):  # what was applied can always be made again
         for file in (cluster.directory / name).glob("applied.sqlite*"):
             file.unlink()
     cluster.up()
-    assert {n: cluster.get(f"/orders/{n}")[2] for n in before} == before
+    assert {n: cluster.answered("GET", f"/orders/{n}") for n in before} == before
     assert stocks(cluster) == were
     assert cluster.trade("FishCo", 1, "buy") == max(before) + 1
     cluster.await_healthy()
@@ -358,7 +364,7 @@ def test_a_wiped_replica_refuses_to_start(cluster):
     shutil.rmtree(directory)
     aside.rename(directory)
     cluster.up()
-    assert cluster.get(f"/orders/{number}")[0] == 200
+    assert cluster.answered("GET", f"/orders/{number}")
     cluster.await_healthy()
     cluster.assert_verified()
 
@@ -413,7 +419,7 @@ def look_up(catalog):
 
 def scrape(cluster, query=""):
     """The families of ``GET /metrics`` by name, as Prometheus reads them."""
-    with urlopen(f"{cluster.url}/metrics{query}", timeout=5) as response:
+    with urlopen(f"{cluster.url}/metrics{query}", timeout=WAIT_S) as response:
         text = response.read().decode()
     return {family.name: family for family in text_string_to_metric_families(text)}
 
@@ -433,14 +439,18 @@ def test_the_metrics_of_a_cluster_are_those_that_are_documented(cluster):
     for _ in range(5):
         cluster.trade("GameStart", 1, "buy")
         cluster.trade("GameStart", 1, "sell")
-    found = scrape(cluster)
+    replicas = {"catalog-1", "order-1", "order-2", "order-3"}
+    every = dict.fromkeys({"front-1", *replicas}, 1)
+    # A member has a quarter of a second to tell.
+    found = wait_until(
+        lambda: by_member((now := scrape(cluster))["twstock_member_up"]) == every and now,
+        "every member to tell its metrics",
+    )
     document = (Path(__file__).parent.parent / "docs/metrics.md").read_text()
     told = re.findall(r"^\| `(twstock_\w+)` \| (\w+) \|", document, re.MULTILINE)
     assert {(name.removesuffix("_total"), kind) for name, kind in told} == {
         (family.name, family.type) for family in found.values()
     }
-    replicas = {"catalog-1", "order-1", "order-2", "order-3"}
-    assert by_member(found["twstock_member_up"]) == dict.fromkeys({"front-1", *replicas}, 1)
     leader = cluster.leader("order")
     assert by_member(found["twstock_batch_orders"], "_sum")[leader] >= 10
     assert by_member(found["twstock_durable_seconds"], "_count").keys() == replicas

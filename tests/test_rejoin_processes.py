@@ -4,7 +4,6 @@ import json
 import shutil
 import signal
 import subprocess
-import uuid
 
 import pytest
 
@@ -18,21 +17,6 @@ def rejoin(cluster, name, sources):
     words = [word for source in sources for word in ("--from", str(source))]
     command = [*TWSTOCK, "rejoin", name, "--config", str(cluster.toml), *words, "--json"]
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-
-
-def trade(cluster, side):
-    """Place an order, and ask again under its key until it is executed; its number. Members come
-    and go, so there may be no majority for a while; how long depends on the machine.
-    """
-    body = {"name": "FishCo", "quantity": 1, "type": side}
-    headers = {"Idempotency-Key": uuid.uuid4().hex}
-
-    def number():
-        status, _, answer = cluster.post("/orders", body, headers)
-        assert status in (200, 503), answer
-        return status == 200 and answer["data"]["transaction_number"]
-
-    return wait_until(number, f"an order to {side} to be executed")
 
 
 def copied(cluster, name):
@@ -50,12 +34,12 @@ def test_a_replica_whose_disk_is_lost_rejoins(tmp_path):
     other: with it, and without one of those that it was made from, all that was answered is there.
     """
     with Cluster(tmp_path, "--no-restart") as cluster:
-        numbers = [trade(cluster, "sell") for _ in range(5)]
+        numbers = [cluster.trade("FishCo", 1, "sell") for _ in range(5)]
         cluster.signal("order-1")
         shutil.rmtree(cluster.directory / "order-1")
-        numbers += [trade(cluster, "sell") for _ in range(5)]
+        numbers += [cluster.trade("FishCo", 1, "sell") for _ in range(5)]
         second = copied(cluster, "order-2")
-        numbers += [trade(cluster, "buy") for _ in range(5)]
+        numbers += [cluster.trade("FishCo", 1, "buy") for _ in range(5)]
         in_use = rejoin(cluster, "order-1", [second, cluster.directory / "order-3"])
         assert (in_use.returncode, in_use.stdout) == (1, ""), in_use
         third = copied(cluster, "order-3")
@@ -65,7 +49,7 @@ def test_a_replica_whose_disk_is_lost_rejoins(tmp_path):
         cluster.start("order-1")
         cluster.await_healthy()
         cluster.signal("order-2")
-        numbers.append(trade(cluster, "buy"))
+        numbers.append(cluster.trade("FishCo", 1, "buy"))
         assert numbers == list(range(1, 17))
         assert [order.number for order in cluster.log("order-1")][:15] == numbers[:15]
         cluster.start("order-2")
