@@ -1771,6 +1771,13 @@ MUTANTS = (
         "",
         ("tests/test_cli.py",),
     ),
+    Mutant(
+        "an answer of somebody else ends the doubt about an order",
+        "twstock/rest.py",
+        "answer.decides or (",
+        "answer.status not in ASK_AGAIN or (",
+        ("tests/test_cli.py",),
+    ),
     # The configuration.
     Mutant(
         "settings under which no message holds an entry are taken",

@@ -205,6 +205,18 @@ def test_an_order_whose_connection_broke_is_in_doubt(front):
         session.trade("GameStart", "buy", 1, patience_s=0.1, sleep=sleep)
 
 
+def test_an_answer_that_decides_nothing_leaves_an_earlier_doubt(front):
+    """A later attempt that somebody turned away says nothing of the one before."""
+    front.faults = [0, 403]
+    with Session(front.url) as session, pytest.raises(OutcomeUnknown, match="not now") as caught:
+        session.trade("GameStart", "buy", 1, sleep=lambda _: None)
+    assert [caught.value.key] * 2 == front.keys
+    front.faults = [403, 0, 404]
+    with Session(front.url) as session:
+        assert session.trade("GameStart", "buy", 1).status == 403
+        assert session.trade("GameStart", "buy", 1, sleep=lambda _: None).status == 404
+
+
 def test_an_order_that_reached_nobody_is_in_no_doubt():
     """Unless its key is the caller's, who may have placed it before."""
     url = f"http://127.0.0.1:{free_ports(1)}"

@@ -314,6 +314,32 @@ def test_under_a_key_of_ones_own_nothing_is_certain(world):
     assert unknown.value.key == "mine"
 
 
+@pytest.mark.parametrize("fault", [HANG, LOSE, (503, LOST)])
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 405, 413, 501])
+def test_an_answer_that_decides_nothing_leaves_an_earlier_doubt(fault, status):
+    """A later attempt that somebody turned away says nothing of the one before."""
+    world = World(2, timeout_s=1.0)
+    world.fronts[0].replies = [fault]
+    world.fronts[1].replies = [(status, error(status, "not here"))]
+    with pytest.raises(OutcomeUnknown, match=f"^{status} not here") as unknown:
+        world.run(world.client.buy("AAPL", 1))
+    assert unknown.value.key == "key-1"
+    world.fronts[1].replies = [(status, error(status, "not here"))]
+    with pytest.raises(OutcomeUnknown) as unknown:
+        world.run(world.client.buy("AAPL", 1, key="mine"))
+    assert unknown.value.key == "mine"
+
+
+def test_an_answer_that_decides_ends_an_earlier_doubt():
+    """The order was executed, refused, its key is another's, or no front-end takes it."""
+    answers = ((404, "invalid stock name", Refused), (422, "used with another order", KeyReused))
+    for status, words, kind in (*answers, (400, "quantity: too large", InvalidRequest)):
+        world = World(1, timeout_s=1.0)
+        world.front.replies = [HANG, (status, error(status, words))]
+        with pytest.raises(kind):
+            world.run(world.client.buy("AAPL", 1))
+
+
 def test_an_answer_to_an_order_that_makes_no_sense_leaves_it_unknown(world):
     """It said 200."""
     world.front.replies = [(200, {"data": {}})]
@@ -409,6 +435,36 @@ def test_when_patience_ends_each_order_is_told_what_is_certain(world):
     assert (type(unknown), unknown.key) == (OutcomeUnknown, "key-1")
     assert type(unavailable) is Unavailable
     assert (type(own), own.key) == (OutcomeUnknown, "mine")
+
+
+def test_an_earlier_doubt_about_a_batch_is_about_each_of_its_orders():
+    """Whether a later attempt is turned away as a whole, or each order of it, or until patience
+    ends.
+    """
+    row, busy = {"status": 403, **error(403, "not here")}, {"status": 429, **BUSY}
+    for replies in (
+        [(403, error(403, "not here"))],
+        [(200, {"data": [row, row]})],
+        [(200, {"data": [busy, busy]}), *[REFUSE] * 1000],
+        [(200, {"data": [busy, busy]}), (200, {"data": [row, row]})],
+    ):
+        world = World(1, timeout_s=1.0)
+        world.front.replies = [HANG, *replies]
+        results = world.run(world.client.place_many([Ticket.buy("AAPL", 1)] * 2))
+        assert [type(result) for result in results] == [OutcomeUnknown] * 2
+        assert [result.key for result in results] == ["key-1", "key-2"]
+
+
+def test_a_doubt_about_an_order_of_a_batch_outlives_an_answer_that_decides_nothing(world):
+    """One that may have been executed, and one that cannot have been."""
+    row = {"status": 403, **error(403, "not here")}
+    world.front.replies = [
+        (200, {"data": [{"status": 503, **LOST}, {"status": 429, **BUSY}]}),
+        (200, {"data": [row, row]}),
+    ]
+    unknown, certain = world.run(world.client.place_many([Ticket.buy("AAPL", 1)] * 2))
+    assert (type(unknown), unknown.key) == (OutcomeUnknown, "key-1")
+    assert type(certain) is BadAnswer
 
 
 @pytest.mark.parametrize(

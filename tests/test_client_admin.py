@@ -18,7 +18,6 @@ from twstock.client import (
     StockNotFound,
     Unavailable,
 )
-from twstock.client.answers import not_changed
 
 STOCK = {"name": "A/B", "price": 2.5, "quantity": 10, "volume": 0, "version": 3}
 DONE = {"data": {"change_number": 7, "stock": STOCK}}
@@ -114,10 +113,38 @@ def test_a_change_that_was_refused_is_an_error_in_the_words_of_the_api(
     assert len(world.front.requests) == 1
 
 
-def test_a_refusal_tells_which_change_it_was():
+@pytest.mark.parametrize(
+    ("status", "message", "raised"),
+    [
+        (401, "expected the admin token", OutcomeUnknown),
+        (403, "not from here", OutcomeUnknown),
+        (404, "no such path", OutcomeUnknown),
+        (404, "stock not found", StockNotFound),
+        (409, "already halted", ChangeRefused),
+        (422, "idempotency key was used with another change", KeyReused),
+        (400, "price: missing", InvalidRequest),
+    ],
+)
+def test_a_change_that_may_have_been_made_is_told_not_to_be_only_by_who_knows(
+    world, status, message, raised
+):
+    """An earlier attempt may have made it, though a later one is turned away."""
+    world.front.replies = [HANG, (status, error(status, message))]
+    with pytest.raises(raised) as problem:
+        world.run(do(world, "restock"))
+    if raised is OutcomeUnknown:
+        assert problem.value.key == "key-1"
+
+
+def test_a_refusal_tells_which_change_it_was(world):
     """A stock by its name, a change by its key."""
-    assert not_changed(404, "stock not found", "A", "k").name == "A"  # type: ignore[attr-defined]
-    assert not_changed(409, "not halted", "A", "k").key == "k"  # type: ignore[attr-defined]
+    for status, message in ((404, "stock not found"), (409, "not halted")):
+        world.front.replies.append((status, error(status, message)))
+    with pytest.raises(StockNotFound) as missing:
+        world.run(do(world, "halt"))
+    with pytest.raises(ChangeRefused) as refused:
+        world.run(do(world, "halt"))
+    assert (missing.value.name, refused.value.key) == ("A/B", "key-2")
 
 
 def test_an_answer_that_makes_no_sense_leaves_the_outcome_unknown(world):

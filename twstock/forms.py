@@ -38,6 +38,15 @@ _NOT_EXECUTED = {
 """The statuses of a request that was turned away before it could have an effect, whatever became
 of earlier ones with its key."""
 
+_DECIDED = {
+    HTTPStatus.OK,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.CONFLICT,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+}
+"""The statuses that tell what becomes of a request with a key, whatever became of earlier attempts
+at it."""
+
 ADD_PATH = "/admin/stocks"
 """Where an administrator adds a stock."""
 
@@ -46,16 +55,27 @@ _RETRY_AFTER_DIGITS_MAX = 6
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A status, its headers with lower-case names, and the JSON of the body."""
+    """A status, its headers with lower-case names, and the JSON of the body. ``doubtful``: an
+    earlier attempt at the same request may have been done.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: Any
+    doubtful: bool = False
 
     @property
     def ok(self) -> bool:
         """Whether the request was done."""
         return self.status == HTTPStatus.OK
+
+    @property
+    def decides(self) -> bool:
+        """Whether it tells what becomes of a request with a key, whatever became of earlier
+        attempts. That a field is malformed it would have told each of them.
+        """
+        is_malformed = self.status == HTTPStatus.BAD_REQUEST and ": " in self.message
+        return self.status in _DECIDED or is_malformed
 
     @property
     def replayed(self) -> bool:

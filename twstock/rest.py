@@ -131,9 +131,11 @@ class Session:
                 self._connect()
                 sent = True
                 answer = self._request("POST", path, body, headers, once=True)
-                sent = may_have_executed(answer.status, answer.outcome)
+                sent = answer.status in ASK_AGAIN and may_have_executed(
+                    answer.status, answer.outcome
+                )
                 is_final = answer.status not in AGAIN
-                if answer.status not in ASK_AGAIN or (is_final and not (doubtful or sent)):
+                if answer.decides or (is_final and not (doubtful or sent)):
                     return answer
                 problem = Unreachable(f"{self.url}: {answer.message}")
             except Unreachable as error:

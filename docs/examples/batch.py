@@ -5,7 +5,7 @@ from typing import Any
 
 from twisted.internet.task import react
 
-from twstock.client import Client, OutcomeUnknown, Placed, Refused, Ticket
+from twstock.client import BadAnswer, Client, OutcomeUnknown, Placed, Refused, Ticket
 
 
 async def main(reactor: Any, *urls: str) -> None:
@@ -21,6 +21,8 @@ async def main(reactor: Any, *urls: str) -> None:
                 print(f"{ticket.side} {ticket.name}: {result}")
             case OutcomeUnknown(key=key):
                 print(f"{ticket.side} {ticket.name}: ask again with the key {key}")
+            case BadAnswer():
+                print(f"{ticket.side} {ticket.name}: that was no front-end ({result})")
             case _:
                 print(f"{ticket.side} {ticket.name}: nothing happened ({result})")
 

@@ -24,8 +24,9 @@ class Administrator:
     Like an order a change is made at most once, however often it has to be sent. Every method
     gives ``Changed``, and raises ChangeRefused or StockNotFound when it was refused, KeyReused,
     InvalidRequest, NotAdministrator: none of these is done later. Raises Unavailable when nothing
-    has happened, and OutcomeUnknown, with the key, when nobody could say in time; a change that
-    comes with a key is never Unavailable.
+    has happened, and OutcomeUnknown, with the key, when nobody could say in time. That is so, too,
+    when an earlier attempt may have made the change and the token is not taken now; so a change
+    that comes with a key raises neither Unavailable nor NotAdministrator.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Administrator:
         doubtful = own_key is not None
         answer = await self._ask(Request("POST", path, headers, body, key, doubtful=doubtful))
         if not answer.ok:
-            raise not_changed(answer.status, answer.message, name, key)
+            raise not_changed(answer, name, key)
         try:
             return values.changed(values.member_of(answer.body, "data"), answer.replayed, key)
         except BadAnswer as error:

@@ -9,7 +9,8 @@ the others.
 from http import HTTPStatus
 
 from twstock.client.values import BadAnswer
-from twstock.errors import InvalidRequest, KeyReused, TwstockError
+from twstock.errors import InvalidRequest, KeyReused, OutcomeUnknown, TwstockError
+from twstock.forms import Answer
 from twstock.market import STOCK_NOT_FOUND, Refusal
 
 _REFUSALS = {str(refusal): refusal for refusal in Refusal}
@@ -58,27 +59,37 @@ class NotAdministrator(TwstockError):
     """The token is not that of the cluster, or the cluster has none."""
 
 
-def refused(status: int, message: str, key: str) -> TwstockError:
-    """Why an order was not executed and will not be."""
-    if status == HTTPStatus.NOT_FOUND:
-        return Refused(message, key)
-    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+def refused(answer: Answer, key: str) -> TwstockError:
+    """Why an order was not executed and will not be, or that this is not known."""
+    if answer.status == HTTPStatus.NOT_FOUND:
+        return Refused(answer.message, key)
+    if answer.status == HTTPStatus.UNPROCESSABLE_ENTITY:
         return KeyReused()
-    return problem(status, message)
+    return _turned_away(answer, key)
 
 
-def not_changed(status: int, message: str, name: str, key: str) -> TwstockError:
-    """Why a change of a stock was not made and will not be."""
-    match status:
-        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
-            return NotAdministrator(message)
-        case HTTPStatus.NOT_FOUND if message == STOCK_NOT_FOUND:
+def not_changed(answer: Answer, name: str, key: str) -> TwstockError:
+    """Why a change of a stock was not made and will not be, or that this is not known."""
+    match answer.status:
+        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN if not answer.doubtful:
+            return NotAdministrator(answer.message)
+        case HTTPStatus.NOT_FOUND if answer.message == STOCK_NOT_FOUND:
             return StockNotFound(name)
         case HTTPStatus.CONFLICT:
-            return ChangeRefused(message, key)
+            return ChangeRefused(answer.message, key)
         case HTTPStatus.UNPROCESSABLE_ENTITY:
             return KeyReused("change")
-    return problem(status, message)
+    return _turned_away(answer, key)
+
+
+def _turned_away(answer: Answer, key: str) -> TwstockError:
+    """What an answer means that nobody gives who knows what became of earlier attempts. That a
+    field is malformed it would have told each of them.
+    """
+    error = problem(answer.status, answer.message)
+    if answer.doubtful and not isinstance(error, InvalidRequest):
+        return OutcomeUnknown(str(error), key)
+    return error
 
 
 def problem(status: int, message: str) -> TwstockError:

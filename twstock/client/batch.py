@@ -66,11 +66,14 @@ class TicketBatch:
 
     def learn(self, answer: Answer) -> None:
         """Take in the answer to ``body()``."""
+        asked = self.open
+        if answer.doubtful:
+            self._doubtful.update(asked)
         if not answer.ok:
             self.give_up(problem(answer.status, answer.message))
             return
         try:
-            found, asked = rows(answer.body, "data"), self.open
+            found = rows(answer.body, "data")
             if len(found) != len(asked):
                 raise BadAnswer(f"data: expected {len(asked)} outcomes, got {len(found)}")
             for k, row in zip(asked, found, strict=True):
@@ -91,8 +94,8 @@ class TicketBatch:
         if status == 200:
             self._results[k] = Placed(placed_number(row), row.get("replayed") is True, key)
             return
-        answer = Answer(status, {}, row)
+        answer = Answer(status, {}, row, k in self._doubtful)
         if status not in ASK_AGAIN:
-            self._results[k] = refused(status, answer.message, key)
+            self._results[k] = refused(answer, key)
         elif may_have_executed(status, answer.outcome):
             self._doubtful.add(k)

@@ -48,7 +48,8 @@ class Client:
     not closed with the client.
 
     Raises WrongUrl. Every request raises Unavailable when nobody could answer it in time and
-    nothing has happened, and BadAnswer when whoever answered is not a front-end.
+    nothing has happened, and BadAnswer when whoever answered is not a front-end and no earlier
+    attempt may have had an effect.
     """
 
     def __init__(
@@ -126,8 +127,8 @@ class Client:
         InvalidRequest when it makes no sense: none of these takes effect later. Raises Unavailable
         when nothing has happened, and OutcomeUnknown, with the key, when nobody could say in time:
         place it again with that key and learn what became of it. An order that comes with a key
-        is never Unavailable: an earlier request with that key may have executed it. Cancelling
-        does not take the order back.
+        is never Unavailable, nor is there a BadAnswer to it: an earlier request with that key may
+        have executed it. Cancelling does not take the order back.
         """
         key = self._new_key() if ticket.key is None else ticket.key
         terms = order_terms(ticket.name, ticket.side, ticket.quantity)
@@ -143,7 +144,7 @@ class Client:
             self._patience_s,
         )
         if not answer.ok:
-            raise refused(answer.status, answer.message, key)
+            raise refused(answer, key)
         try:
             number = values.placed_number(_data(answer))
         except BadAnswer as error:

@@ -1,6 +1,7 @@
 """The front-ends that a client may ask: a request goes from one to the next until one answers."""
 
 from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from http import HTTPStatus
 from random import Random
@@ -83,7 +84,8 @@ class Fronts:
         return Attempts(len(self.urls), self._first, deadline, self._random)
 
     async def ask(self, request: Request, patience_s: float) -> Answer:
-        """The first answer that settles the request, within ``patience_s``.
+        """The first answer that settles the request, within ``patience_s``; it is doubtful if an
+        earlier attempt may have had an effect.
 
         Raises Unavailable when nobody could answer and nothing has happened, OutcomeUnknown when
         something may have. What changes something and has no key must not go through here.
@@ -111,7 +113,7 @@ class Fronts:
                 attempts.failed(self.clock.seconds(), error.pause_s)
             else:
                 self._first = attempt.front
-                return answer
+                return replace(answer, doubtful=True) if doubtful else answer
         if doubtful and request.method != "GET":
             raise OutcomeUnknown(why, request.key)
         raise Unavailable(why)
