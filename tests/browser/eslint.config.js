@@ -1,7 +1,7 @@
 /** What `npm run lint` holds the console and its tests to. */
 
 const BROWSER = [
-  ..."AbortSignal Element EventSource Intl MutationObserver ResizeObserver URL URLSearchParams".split(
+  ..."AbortController AbortSignal Element EventSource Intl MutationObserver ResizeObserver URL URLSearchParams".split(
     " ",
   ),
   ..."addEventListener cancelAnimationFrame clearTimeout crypto document fetch".split(" "),

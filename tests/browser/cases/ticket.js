@@ -122,6 +122,32 @@ test("who stops asking is told that the order may have traded", async () => {
   assert.equal(await page.evaluate(() => sessionStorage.length), 0);
 });
 
+test("a new order is sent only when the attempt that was given up has ended", async () => {
+  const page = await stage.visit("#/ticket/AAPL");
+  await ready(page);
+  const before = await stage.cluster.last();
+  const keys = keysOf(page);
+  let [held, ended, endedBefore] = [0, 0, 0];
+  page.on("requestfailed", (request) => (ended += Number(request.method() === "POST")));
+  await page.route("**/orders", (route) => {
+    if (route.request().method() !== "POST") return route.continue();
+    if (keys.length === 1) return route.abort("connectionreset");
+    if (keys.length === 2) return (held += 1);
+    endedBefore = ended;
+    return route.continue();
+  });
+  await fill(page, { name: "AAPL", quantity: "7" });
+  await submit(page).click();
+  await until(() => held, "the second attempt");
+  await page.getByRole("button", { name: "Stop asking" }).click();
+  await submit(page).click({ force: true });
+  await says(outcome(page), "Bought 7 AAPL");
+  assert.equal(endedBefore, 2);
+  assert.deepEqual([keys.length, new Set(keys).size], [3, 2]);
+  assert.equal(await stage.cluster.last(), before + 1);
+  assert.equal(await page.evaluate(() => sessionStorage.length), 0);
+});
+
 const REFUSALS = [
   ["name", { name: "Nobody", quantity: "1" }, "invalid stock name"],
   ["name", { name: "", quantity: "1" }, "invalid stock name"],

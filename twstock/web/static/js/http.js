@@ -16,10 +16,21 @@ export class Refused extends Error {
 /** Nothing answered, or nothing that could be read. */
 export class Unreachable extends Error {}
 
+/** A signal for when an answer has taken too long, or `stop` is given. @param {AbortSignal} stop */
+function limited(stop) {
+  const limit = AbortSignal.timeout(TIMEOUT_MS);
+  if (!stop) return limit;
+  // As AbortSignal.any, which is younger than the browsers that the console is for.
+  const either = new AbortController();
+  if (stop.aborted) either.abort();
+  for (const signal of [limit, stop]) signal.addEventListener("abort", () => either.abort());
+  return either.signal;
+}
+
 /**
  * The JSON of a 200 answer.
  * @param {string} path
- * @param {RequestInit} [options]
+ * @param {RequestInit} [options] - its `signal` gives the request up
  * @returns {Promise<any>}
  * @throws {Refused | Unreachable}
  */
@@ -27,7 +38,7 @@ export async function ask(path, options = {}) {
   let response;
   let body;
   try {
-    response = await fetch(path, { signal: AbortSignal.timeout(TIMEOUT_MS), ...options });
+    response = await fetch(path, { ...options, signal: limited(options.signal) });
     body = await response.json();
   } catch (problem) {
     if (response && !response.ok) throw new Refused(response.status, response.statusText);

@@ -50,12 +50,15 @@ export function flawOf({ kind, name }, token) {
   return null;
 }
 
-/** Ask for a change under a key. @param {Draft} draft @param {string} token @param {string} key */
-export function makeChange(draft, token, key) {
+/**
+ * Ask for a change under a key.
+ * @param {Draft} draft @param {string} token @param {string} key @param {AbortSignal} signal
+ */
+export function makeChange(draft, token, key, signal) {
   const body = bodyOf(draft);
   const headers = { Authorization: `Bearer ${token}`, "Idempotency-Key": key };
   if (body) headers["Content-Type"] = "application/json";
-  return ask(pathOf(draft), { method: "POST", headers, body: body || undefined });
+  return ask(pathOf(draft), { method: "POST", headers, body: body || undefined, signal });
 }
 
 /** The field that a refusal is about: token, name, price or quantity; empty: none of them. */

@@ -13,10 +13,10 @@ export function bodyOf({ name, quantity, type }) {
   return `{${terms},"type":${JSON.stringify(type)}}`;
 }
 
-/** Place an order under a key. @param {Draft} draft @param {string} key */
-export function placeOrder(draft, key) {
+/** Place an order under a key. @param {Draft} draft @param {string} key @param {AbortSignal} signal */
+export function placeOrder(draft, key, signal) {
   const headers = { "Content-Type": "application/json", "Idempotency-Key": key };
-  return ask("/orders", { method: "POST", headers, body: bodyOf(draft) });
+  return ask("/orders", { method: "POST", headers, body: bodyOf(draft), signal });
 }
 
 /** The field that a refusal is about: name, quantity or type; empty: none of them. */
@@ -37,10 +37,10 @@ export function keep(draft, key) {
   }
 }
 
-/** Its outcome is known, or nobody asks any more. */
-export function forget() {
+/** Its outcome is known, or nobody asks any more; another order is kept. @param {string} key */
+export function forget(key) {
   try {
-    sessionStorage.removeItem(STORED);
+    if (kept()?.key === key) sessionStorage.removeItem(STORED);
   } catch {
     // As above.
   }

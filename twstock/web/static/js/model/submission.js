@@ -31,10 +31,12 @@ function isOpen(problem) {
 /**
  * One request. `state` is "asking", "answered", "refused" or "stopped"; `attempt` counts from 1;
  * `trouble` has the words of the attempt before. When it is answered `answer` is the data, when
- * it is refused `status` and `message` tell why.
+ * it is refused `status` and `message` tell why. `isOver`: no attempt is under way any more, nor
+ * will one be.
  */
 export class Submission {
   state = "asking";
+  isOver = false;
   attempt = 1;
   trouble = "";
   /** @type {any} */
@@ -43,10 +45,11 @@ export class Submission {
   message = "";
   #send;
   #tell;
-  #wake = () => {};
+  #stopping = new AbortController();
 
   /**
-   * @param {() => Promise<any>} send - makes the request, each time under the same key
+   * @param {(stop: AbortSignal) => Promise<any>} send - makes the request, each time under the
+   *   same key, until it is told to stop
    * @param {(submission: Submission) => void} tell - is called whenever something changes
    */
   constructor(send, tell) {
@@ -61,19 +64,22 @@ export class Submission {
       const waitS = await this.#attemptOnce();
       if (waitS) await this.#pause(waitS);
     }
+    this.isOver = true;
     this.#tell(this);
   }
 
-  /** Give up; what was asked for may have happened all the same. */
+  /** Give up, also an attempt under way; what was asked for may have happened all the same. */
   stop() {
-    if (this.state === "asking") this.state = "stopped";
-    this.#wake();
+    if (this.state !== "asking") return;
+    this.state = "stopped";
+    this.#stopping.abort();
+    this.#tell(this);
   }
 
   /** @returns {Promise<number>} seconds to wait before asking again; 0: the outcome is known */
   async #attemptOnce() {
     try {
-      this.answer = (await this.#send()).data;
+      this.answer = (await this.#send(this.#stopping.signal)).data;
       this.state = "answered";
       return 0;
     } catch (problem) {
@@ -83,6 +89,7 @@ export class Submission {
         this.state = "refused";
         return 0;
       }
+      if (this.state === "stopped") return 0;
       this.trouble = problem instanceof Refused ? problem.message : "no connection";
       this.attempt += 1;
       this.#tell(this);
@@ -93,8 +100,11 @@ export class Submission {
   #pause(seconds) {
     if (this.state !== "asking") return undefined;
     return new Promise((resolve) => {
-      this.#wake = resolve;
-      setTimeout(resolve, seconds * 1000);
+      const timer = setTimeout(resolve, seconds * 1000);
+      this.#stopping.signal.addEventListener("abort", () => {
+        clearTimeout(timer);
+        resolve();
+      });
     });
   }
 }

@@ -71,7 +71,7 @@ export class AdminPage {
   }
 
   get #isBusy() {
-    return this.#submission?.state === "asking";
+    return this.#submission !== null && !this.#submission.isOver;
   }
 
   get #draft() {
@@ -129,8 +129,8 @@ export class AdminPage {
     const flaw = flawOf(draft, token);
     if (flaw) this.#complain(flaw.field, flaw.message);
     else {
-      const tell = (submission) => this.#show(draft, submission);
-      this.#submission = new Submission(() => makeChange(draft, token, key), tell);
+      const tell = (submission) => submission === this.#submission && this.#show(draft, submission);
+      this.#submission = new Submission((stop) => makeChange(draft, token, key, stop), tell);
       this.#submission.run();
     }
   }
@@ -143,7 +143,7 @@ export class AdminPage {
     else {
       const text = "Stopped asking. The change may have been made all the same: see below.";
       this.#outcome.replaceChildren(text);
-      this.#changes.refresh();
+      if (submission.isOver) this.#changes.refresh();
     }
     this.#label();
   }

@@ -59,7 +59,7 @@ export class Ticket {
   }
 
   get #isBusy() {
-    return this.#submission?.state === "asking";
+    return this.#submission !== null && !this.#submission.isOver;
   }
 
   get #draft() {
@@ -128,9 +128,9 @@ export class Ticket {
   #send(draft, key) {
     for (const field of FIELDS) complain(byId(`ticket-${field}`), "");
     keep(draft, key);
-    const tell = (submission) => this.#show(draft, submission);
-    this.#submission = new Submission(() => placeOrder(draft, key), tell);
-    this.#submission.run().finally(forget);
+    const tell = (submission) => submission === this.#submission && this.#show(draft, submission);
+    this.#submission = new Submission((stop) => placeOrder(draft, key, stop), tell);
+    this.#submission.run().finally(() => forget(key));
   }
 
   #show(draft, submission) {
