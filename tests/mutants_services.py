@@ -1778,6 +1778,20 @@ MUTANTS = (
         "answer.status not in ASK_AGAIN or (",
         ("tests/test_cli.py",),
     ),
+    Mutant(
+        "what was done is lost with standard output",
+        "twstock/commands/command.py",
+        "        yield\n        flush()\n    except BrokenPipeError:\n        raise\n",
+        "        yield\n    except BrokenPipeError:\n        raise\n",
+        ("tests/test_cli.py",),
+    ),
+    Mutant(
+        "an order that was placed with a stranger is not in doubt",
+        "twstock/rest.py",
+        "                if answer.ok and not has_fields(answer.data, told):\n",
+        "                if False:\n",
+        ("tests/test_cli.py",),
+    ),
     # The configuration.
     Mutant(
         "settings under which no message holds an entry are taken",

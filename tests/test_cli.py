@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 
 from tests.cluster_fixture import free_ports
 from twstock import __version__, cli
-from twstock.cli import DONE, INTERRUPTED, REFUSED, UNREACHABLE, USAGE, main
+from twstock.cli import DONE, INTERRUPTED, REFUSED, UNREACHABLE, UNWRITTEN, USAGE, main
 from twstock.commands.command import refusing
 from twstock.commands.progress import Progress
 from twstock.config import Address, default_cluster
@@ -96,6 +97,9 @@ class Answers(BaseHTTPRequestHandler):
 
     def reply(self, status, body):
         """Send JSON."""
+        strange = getattr(self.server, "strange", ())
+        if strange != ():
+            status, body = 200, strange
         content = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -111,6 +115,7 @@ def front():
     server.lock = threading.Lock()
     server.orders, server.faults, server.keys, server.asked = {}, [], [], []
     server.services, server.changes, server.lookup_faults = [], [], []
+    server.strange = ()
     server.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -313,6 +318,104 @@ def test_what_cannot_be_printed_is_printed_escaped(run, monkeypatch):
     assert run("stocks")[0] == DONE
     ascii_only.flush()
     assert ascii_only.buffer.getvalue().startswith(b"n\\xe4me\n")
+
+
+@pytest.fixture
+def full(monkeypatch):
+    """A standard output that takes nothing, as Python finds out at once, or at the end."""
+
+    def begin(buffered):
+        raw = open("/dev/full", "wb", buffering=-1 if buffered else 0)  # noqa: SIM115
+        output = io.TextIOWrapper(raw, write_through=not buffered)
+        monkeypatch.setattr(sys, "stdout", output)
+        opened.append(output)
+
+    opened = []
+    yield begin
+    for output in opened:
+        output.close()
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_what_was_done_is_told_though_standard_output_takes_nothing(
+    run, front, token, full, buffered, form
+):
+    """With a status of its own: 1 would say that it was refused."""
+    full(buffered)
+    status, _, err = run("buy", "GameStart", "3", *form)
+    assert (status, len(front.orders)) == (UNWRITTEN, 1)
+    assert err.startswith("twstock: transaction number 1; it was done, but standard output: ")
+    full(buffered)
+    status, _, err = run("admin", "halt", "GameStart", "--token-file", token, *form)
+    assert (status, len(front.changes)) == (UNWRITTEN, 1)
+    assert err.startswith("twstock: change number 1; it was done, but standard output: ")
+    full(buffered)
+    status, _, err = run("stocks", *form)
+    assert (status, err[:26]) == (UNWRITTEN, "twstock: standard output: ")
+    full(buffered)
+    front.faults = [500]
+    status, _, err = run("buy", "GameStart", "3", *form)
+    assert f"--key {front.keys[-1]} " in err
+    assert status == (UNWRITTEN if form else UNREACHABLE)
+
+
+@pytest.mark.parametrize(("fault", "status"), [(0, DONE), (403, REFUSED), (500, UNREACHABLE)])
+def test_a_reader_that_is_gone_changes_no_status(run, front, monkeypatch, fault, status):
+    """Whoever reads the output has seen enough; what became of the order is not its business."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    front.faults = [fault] if fault else []
+    with open(writing, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        assert run("buy", "GameStart", "1", "--json")[0] == status
+        assert run("stocks")[0] == DONE
+
+
+STRANGE = ({"hello": []}, [], {"data": None}, {"data": []}, {"data": {}, "next": None}, 7)
+
+
+@pytest.mark.parametrize("body", STRANGE)
+def test_an_answer_to_an_order_that_makes_no_sense_leaves_it_unknown(run, front, token, body):
+    """It said 200."""
+    for words in (("buy", "X", "1"), ("admin", "halt", "X", "--token-file", token)):
+        front.strange = body
+        status, _, err = run(*words)
+        assert status == UNREACHABLE
+        assert f"{front.url} is not a front-end" in err
+        assert f"--key {front.keys[-1]} " in err
+
+
+@pytest.mark.parametrize("body", STRANGE)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status",),
+        ("lookup", "X"),
+        ("order", "1"),
+        ("stocks",),
+        ("orders",),
+        ("client",),
+        ("verify",),
+        ("admin", "changes"),
+    ],
+)
+def test_who_answers_in_another_form_is_no_front_end(run, front, words, body):
+    """It is named, as one that nobody can reach is."""
+    front.strange = body
+    status, out, err = run(*words)
+    assert (status, out) == (UNREACHABLE, "")
+    assert f"{front.url} is not a front-end" in err
+
+
+@pytest.mark.parametrize("row", [7, {"service": "order"}, {"service": "order", "id": "one"}])
+def test_members_of_another_form_are_none(run, front, row):
+    """Each row has to be one."""
+    front.services = [row]
+    for words in (("status",), ("verify",)):
+        assert run(*words)[0] == UNREACHABLE
+    front.services = []
+    assert run("status")[0] == DONE
 
 
 def test_ctrl_c_tells_the_key_of_an_order_that_was_sent(front, monkeypatch, capsys):

@@ -129,9 +129,8 @@ class Front:
     def __init__(self, *answers):
         self.answers = list(answers)
 
-    def get(self, path):
+    def cluster(self):
         """The next answer."""
-        assert path == "/cluster"
         if not self.answers:
             raise KeyboardInterrupt
         answer = self.answers.pop(0)

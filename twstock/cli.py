@@ -1,5 +1,6 @@
 """The ``twstock`` command. Exit status: 0 done, 1 refused or not equal, 2 wrong usage,
-3 the service cannot be reached, or could not say in time what became of a request, 130 Ctrl-C.
+3 the service cannot be reached, or could not say in time what became of a request, 74 standard
+output takes nothing, 130 Ctrl-C.
 
 What a subcommand needs is imported by that subcommand: asking for one stock is not to wait
 for gRPC or Twisted.
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from twstock import __version__
 from twstock.commands import admin, backup, rejoin, replicas, tabular
+from twstock.commands.command import Unwritten, flush, telling
 from twstock.commands.progress import Progress
 from twstock.commands.tabular import Row
 from twstock.errors import ConfigError, OutcomeUnknown, TwstockError
@@ -26,6 +28,7 @@ from twstock.forms import is_key
 from twstock.rest import Answer, Session, Unreachable, WrongUrl
 
 DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
+UNWRITTEN = os.EX_IOERR
 INTERRUPTED = 128 + signal.SIGINT
 DEFAULT_URL = "http://127.0.0.1:8080"
 STOCK_COLUMNS = ("name", "price", "quantity", "volume", "version")
@@ -49,7 +52,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # what cannot be printed is no reason to fail
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        status = _run(options)
+        flush()
+        return status
+    except BrokenPipeError:  # whoever read our output has seen enough
+        _drop_output()
+        return DONE
+    except Unwritten as error:
+        _drop_output()
+        return _complain(error, UNWRITTEN)
+    except OSError as error:
+        _drop_output()
+        return _complain(TwstockError(f"standard output: {error}"), UNWRITTEN)
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run one command whose options are read. Raises Unwritten or OSError if what it has to say
+    cannot be written.
+    """
+    try:
         return int(options.run(options))
+    except Unwritten:
+        raise
     except OutcomeUnknown as error:
         return _doubt(options, error)
     except (WrongUrl, ConfigError) as error:
@@ -60,10 +84,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, REFUSED)
     except KeyboardInterrupt:
         return _complain(TwstockError("interrupted"), INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough, and nothing is left to be flushed to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+
+
+def _drop_output() -> None:
+    """Have nothing left that Python would try to write when it ends, and fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _bench(words: Sequence[str]) -> int:
@@ -78,19 +103,20 @@ def _bench(words: Sequence[str]) -> int:
 
 
 def _complain(error: Exception, status: int) -> int:
-    print(f"twstock: {error}", file=sys.stderr)
+    with suppress(OSError):  # the status stands, whether or not there is room for the words
+        print(f"twstock: {error}", file=sys.stderr)
     return status
 
 
 def _doubt(options: argparse.Namespace, error: OutcomeUnknown) -> int:
     """Tell the key, without which a second try could be a second trade; returns the status."""
+    again = f"the same command with --key {error.key} asks again, and does it at most once"
+    words = TwstockError(f"{error}; whether it was done is not known: {again}")
+    status = _complain(words, UNREACHABLE)  # first: standard output may fail
     if options.json:
         told = {"message": str(error), "outcome": "unknown", "idempotency_key": error.key}
-        print(json.dumps({"error": told}))
-    again = f"the same command with --key {error.key} asks again, and does it at most once"
-    return _complain(
-        TwstockError(f"{error}; whether it was done is not known: {again}"), UNREACHABLE
-    )
+        _print_json({"error": told})
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -203,9 +229,9 @@ def _status(options: argparse.Namespace) -> int:
 
             watch(session, sys.stdout, options.every, as_json=options.json)
             return DONE
-        answer = session.get("/cluster")
+        answer = session.cluster()
     if answer.ok and not options.json:
-        _table(MEMBER_COLUMNS, answer.body["data"]["services"])
+        _table(MEMBER_COLUMNS, answer.data["services"])
     return _finish(options, answer)
 
 
@@ -213,7 +239,7 @@ def _lookup(options: argparse.Namespace) -> int:
     with Session(options.url) as session:
         answer = session.lookup(options.name)
     if answer.ok and not options.json:
-        _print_stocks([answer.body["data"]])
+        _print_stocks([answer.data])
     return _finish(options, answer)
 
 
@@ -227,25 +253,33 @@ def _admin(options: argparse.Namespace) -> int:
     if options.change == "changes":
         return _list(options, "/admin/changes", partial(_table, admin.CHANGE_COLUMNS))
     answer = admin.change(options)
-    if answer.ok and not options.json:
-        print(f"change number {answer.body['data']['change_number']}")
-        _print_stocks([answer.body["data"]["stock"]])
-    return _finish(options, answer)
+    if not answer.ok:
+        return _finish(options, answer)
+    done = f"change number {answer.data['change_number']}"
+    with telling(done):
+        if not options.json:
+            print(done)
+            _print_stocks([answer.data["stock"]])
+        return _finish(options, answer)
 
 
 def _trade(options: argparse.Namespace) -> int:
     with Session(options.url) as session:
         answer = session.trade(options.name, options.command, options.quantity, options.key)
-    if answer.ok and not options.json:
-        print(f"transaction number {answer.body['data']['transaction_number']}")
-    return _finish(options, answer)
+    if not answer.ok:
+        return _finish(options, answer)
+    done = f"transaction number {answer.data['transaction_number']}"
+    with telling(done):
+        if not options.json:
+            print(done)
+        return _finish(options, answer)
 
 
 def _order(options: argparse.Namespace) -> int:
     with Session(options.url) as session:
         answer = session.order(options.number)
     if answer.ok and not options.json:
-        _table(ORDER_COLUMNS, [answer.body["data"]])
+        _table(ORDER_COLUMNS, [answer.data])
     return _finish(options, answer)
 
 
@@ -290,12 +324,21 @@ def _client(options: argparse.Namespace) -> int:
 def _finish(options: argparse.Namespace, answer: Answer) -> int:
     """Print the answer as JSON if asked, else a refusal in words; returns the exit status."""
     if options.json:
-        print(json.dumps(answer.body))
+        _print_json(answer.body)
     elif not answer.ok:
-        print(f"twstock: {answer.message}", file=sys.stderr)
+        _complain(TwstockError(answer.message), REFUSED)
     if answer.ok:
         return DONE
     return UNREACHABLE if answer.status >= 500 else REFUSED
+
+
+def _print_json(value: object) -> None:
+    """Print what a request came to. A reader that is gone does not change what the status says."""
+    try:
+        print(json.dumps(value))
+        flush()
+    except BrokenPipeError:
+        _drop_output()
 
 
 def _table(columns: Sequence[str], rows: Iterable[Row], note: str = "") -> None:

@@ -50,6 +50,15 @@ at it."""
 ADD_PATH = "/admin/stocks"
 """Where an administrator adds a stock."""
 
+Fields = Mapping[str, type]
+"""Fields of an object, and the type of each."""
+
+STOCK_FIELDS: Fields = {"name": str, "quantity": int}
+ORDER_FIELDS: Fields = {"order_num": int}
+PLACED_FIELDS: Fields = {"transaction_number": int}
+CHANGED_FIELDS: Fields = {"change_number": int, "stock": dict}
+MEMBER_FIELDS: Fields = {"service": str, "id": int, "address": str}
+
 _RETRY_AFTER_DIGITS_MAX = 6
 
 
@@ -68,6 +77,11 @@ class Answer:
     def ok(self) -> bool:
         """Whether the request was done."""
         return self.status == HTTPStatus.OK
+
+    @property
+    def data(self) -> Any:
+        """What was asked for; None in an error, or where the body has another form."""
+        return self.body.get("data") if self.ok and isinstance(self.body, dict) else None
 
     @property
     def decides(self) -> bool:
@@ -91,6 +105,18 @@ class Answer:
     def outcome(self) -> str:
         """What an error says of the request: ``none``, ``unknown``, or nothing."""
         return str(_error(self.body).get("outcome", ""))
+
+
+def has_fields(value: Any, fields: Fields) -> bool:
+    """Whether a part of an answer is an object with these fields; it may have more."""
+    return isinstance(value, dict) and all(
+        isinstance(value.get(name), kind) for name, kind in fields.items()
+    )
+
+
+def has_rows(value: Any, fields: Fields) -> bool:
+    """Whether a part of an answer is a list of such objects."""
+    return isinstance(value, list) and all(has_fields(row, fields) for row in value)
 
 
 def _error(body: Any) -> Mapping[str, Any]:

@@ -12,8 +12,16 @@ from twstock.errors import OutcomeUnknown, TwstockError, WrongUrl
 from twstock.forms import (
     AGAIN,
     ASK_AGAIN,
+    CHANGED_FIELDS,
+    MEMBER_FIELDS,
+    ORDER_FIELDS,
+    PLACED_FIELDS,
+    STOCK_FIELDS,
     Answer,
+    Fields,
     authorization,
+    has_fields,
+    has_rows,
     may_have_executed,
     order_headers,
     order_path,
@@ -36,7 +44,10 @@ class Unreachable(TwstockError):
 
 
 class Session:
-    """One client of one front-end. Not for more than one thread."""
+    """One client of one front-end. Not for more than one thread.
+
+    What reads raises Unreachable when nobody answers, or somebody who is no front-end.
+    """
 
     def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
         parts = split_url(url)
@@ -56,26 +67,32 @@ class Session:
         """Close the connection."""
         self._connection.close()
 
-    def get(self, path: str) -> Answer:
-        """GET a path. Raises Unreachable."""
-        return self._request("GET", path)
+    def cluster(self) -> Answer:
+        """Every member of the cluster, in a list that is named ``services``."""
+        answer = self._request("GET", "/cluster")
+        self._check(answer, {"services": list})
+        if answer.ok and not has_rows(answer.data["services"], MEMBER_FIELDS):
+            raise self._stranger()
+        return answer
 
     def lookup(self, name: str) -> Answer:
         """One stock."""
-        return self.get(stock_path(name))
+        return self._check(self._request("GET", stock_path(name)), STOCK_FIELDS)
 
     def order(self, number: int) -> Answer:
         """One order."""
-        return self.get(order_path(number))
+        return self._check(self._request("GET", order_path(number)), ORDER_FIELDS)
 
     def pages(self, path: str) -> Iterator[list[Mapping[str, Any]]]:
-        """Every page of ``/stocks`` or ``/orders``. Raises Unreachable."""
+        """Every page of a list. Raises Unreachable."""
         after = None
         while True:
-            answer = self.get(page_path(path, after))
+            answer = self._request("GET", page_path(path, after))
             if not answer.ok:
                 raise Unreachable(f"{self.url}{path}: {answer.message}")
-            yield answer.body["data"]
+            if not has_rows(answer.data, {"name": str}) or "next" not in answer.body:
+                raise self._stranger()
+            yield answer.data
             after = answer.body["next"]
             if after is None:
                 return
@@ -94,7 +111,7 @@ class Session:
         ``patience_s`` seconds what became of it, or Unreachable, when nothing has.
         """
         fields = order_terms(name, side, quantity)
-        return self._insist("/orders", fields, {}, key, patience_s, sleep)
+        return self._insist("/orders", fields, {}, PLACED_FIELDS, key, patience_s, sleep)
 
     def change(
         self,
@@ -106,18 +123,22 @@ class Session:
         sleep: Callable[[float], None] = time.sleep,
     ) -> Answer:
         """Change a stock as an administrator; asked again with the same key, as for ``trade``."""
-        return self._insist(path, fields, authorization(token), key, patience_s, sleep)
+        headers = authorization(token)
+        return self._insist(path, fields, headers, CHANGED_FIELDS, key, patience_s, sleep)
 
     def _insist(
         self,
         path: str,
         fields: Mapping[str, Any],
         headers: Mapping[str, str],
+        told: Fields,
         key: str | None,
         patience_s: float,
         sleep: Callable[[float], None],
     ) -> Answer:
-        """POST under one key until there is an answer that tells what happened."""
+        """POST under one key until there is an answer that tells what happened; ``told`` is what
+        it has if that was done.
+        """
         doubtful = key is not None  # an earlier request with the caller's key may have been done
         key = key or uuid.uuid4().hex
         body, headers = json.dumps(fields), {**headers, **order_headers(key)}
@@ -135,6 +156,8 @@ class Session:
                     answer.status, answer.outcome
                 )
                 is_final = answer.status not in AGAIN
+                if answer.ok and not has_fields(answer.data, told):
+                    raise OutcomeUnknown(str(self._stranger()), key)
                 if answer.decides or (is_final and not (doubtful or sent)):
                     return answer
                 problem = Unreachable(f"{self.url}: {answer.message}")
@@ -155,6 +178,15 @@ class Session:
                 self._connection.connect()
             except OSError as error:
                 raise self._lost(error) from None
+
+    def _check(self, answer: Answer, fields: Fields) -> Answer:
+        """The answer, if it is an error or has data with these fields. Raises Unreachable."""
+        if answer.ok and not has_fields(answer.data, fields):
+            raise self._stranger()
+        return answer
+
+    def _stranger(self) -> Unreachable:
+        return Unreachable(f"{self.url} is not a front-end: it answers in another form")
 
     def _lost(self, error: Exception) -> Unreachable:
         return Unreachable(f"{self.url}: {error or type(error).__name__}")

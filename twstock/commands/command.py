@@ -3,6 +3,7 @@
 import argparse
 import json
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,30 @@ Options = argparse.Namespace
 Run = Callable[[Options], int]
 Add = Callable[[str, Run, str], argparse.ArgumentParser]
 """Adds a command by its name, what runs it, and a word on it."""
+
+
+class Unwritten(TwstockError):
+    """Standard output takes nothing; the message says what was done all the same."""
+
+
+@contextmanager
+def telling(done: str) -> Iterator[None]:
+    """Print what was done. Raises Unwritten with it, in words, when standard output takes nothing;
+    a reader that is gone wants nothing.
+    """
+    try:
+        yield
+        flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Unwritten(f"{done}; it was done, but standard output: {error}") from None
+
+
+def flush() -> None:
+    """Have everything written that was printed."""
+    if sys.stdout is not None:  # Python's own way to say that it was closed
+        sys.stdout.flush()
 
 
 def refusing(run: Run) -> Run:
@@ -47,6 +72,7 @@ def terminated() -> Iterator[None]:
 
 
 def tell(options: Options, value: object, words: str) -> int:
-    """Print what was done, as JSON if asked; returns the exit status."""
-    print(json.dumps(value) if options.json else words)
+    """Print what was done, as JSON if asked; returns the exit status. Raises Unwritten."""
+    with telling(words):
+        print(json.dumps(value) if options.json else words)
     return 0

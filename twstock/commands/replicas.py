@@ -49,10 +49,10 @@ def _addresses(options: Options, group: str) -> list[tuple[int, str]]:
 
         return [(replica.id, str(replica.grpc)) for replica in read(options.config).replicas(group)]
     with Session(options.url) as session:
-        answer = session.get("/cluster")
+        answer = session.cluster()
     if not answer.ok:
         raise Unreachable(f"{options.url}: {answer.message}")
-    rows = [row for row in answer.body["data"]["services"] if row["service"] == group]
+    rows = [row for row in answer.data["services"] if row["service"] == group]
     return [(row["id"], row["address"]) for row in rows]
 
 

@@ -33,8 +33,8 @@ class Front(Protocol):
 
     url: str
 
-    def get(self, path: str) -> Answer:
-        """GET a path; raises Unreachable."""
+    def cluster(self) -> Answer:
+        """Every member of the cluster; raises Unreachable."""
 
 
 def name_of(row: Row) -> str:
@@ -238,9 +238,9 @@ def _each(
 def _look(front: Front, view: View) -> tuple[Mapping[str, Any], Sequence[str]]:
     """Ask once; what the front-end answered, or an error in the same form."""
     try:
-        answer = front.get("/cluster")
+        answer = front.cluster()
         if answer.ok:
-            return answer.body, view.see(answer.body["data"]["services"], _clock())
+            return answer.body, view.see(answer.data["services"], _clock())
         problem = answer.message
     except Unreachable as error:
         problem = str(error).removeprefix(f"{front.url}: ")

@@ -104,7 +104,7 @@ class Client:
         if not answer.ok:
             self._note(answer, f"lookup of {name}: {answer.status} {answer.message}")
             return
-        if answer.body["data"]["quantity"] > 0 and self._random.random() < trade_probability:
+        if answer.data["quantity"] > 0 and self._random.random() < trade_probability:
             self._trade(name)
 
     def _trade(self, name: str) -> None:
@@ -113,14 +113,14 @@ class Client:
         answer = self._timed("trade", lambda: self._session.trade(name, side, quantity))
         self.tally.outcomes["executed" if answer.ok else answer.message] += 1
         if answer.ok:
-            number = answer.body["data"]["transaction_number"]
+            number = answer.data["transaction_number"]
             if number in self._placed:
                 self.tally.mismatches.append(f"transaction number {number} was given twice")
             self._placed[number] = {"name": name, "type": side, "quantity": quantity}
 
     def _compare(self, number: int, placed: dict[str, Any]) -> None:
         answer = self._timed("order", lambda: self._session.order(number))
-        found = answer.body.get("data", {})
+        found = answer.data or {}
         wanted = {"order_num": number, **placed}
         if not answer.ok or wanted != {key: found.get(key) for key in wanted}:
             self._note(answer, f"placed {wanted}, found {answer.body}")
