@@ -1792,6 +1792,20 @@ MUTANTS = (
         "                if False:\n",
         ("tests/test_cli.py",),
     ),
+    Mutant(
+        "a host that nobody can look up is looked up",
+        "twstock/forms.py",
+        '        (parts.hostname or "").encode("idna")',
+        "        ",
+        ("tests/test_cli.py",),
+    ),
+    Mutant(
+        "a blank in a host is left to others",
+        "twstock/forms.py",
+        ' or " " in parts.netloc',
+        "",
+        ("tests/test_cli.py",),
+    ),
     # The configuration.
     Mutant(
         "settings under which no message holds an entry are taken",

@@ -465,6 +465,15 @@ def test_client_finds_what_is_not_as_placed(run, front):
         ("client", "--clients", "0"),
         ("lookup", "GameStart", "--url", "ftp://here"),
         ("lookup", "GameStart", "--url", "http://here:port"),
+        ("status", "--url", "http://a..b:80"),
+        ("status", "--url", f"http://{'a' * 64}:80"),
+        ("status", "--url", "http://host name:80"),
+        ("status", "--url", "http://host\tname:80"),
+        ("status", "--url", "http://host:80/\x1b[2J"),
+        ("status", "--url", "http://host:80/\udcff"),
+        ("status", "--url", "http://\udcff:80"),
+        ("status", "--url", "http://host:80\n"),
+        ("buy", "GameStart", "1", "--url", "http://a..b:80"),
         ("verify", "--config", "/nowhere/cluster.toml"),
         ("restore", "FILE", "--data", "DIR", "--url", "http://here"),
         ("rejoin", "order-1", "--config", "c", "--from", "d", "--url", "http://here"),
@@ -484,7 +493,9 @@ def test_wrong_usage_exits_2(words, capsys):
     except SystemExit as error:
         status = error.code
     assert status == USAGE
-    assert capsys.readouterr().err != ""
+    err = capsys.readouterr().err
+    assert err != ""
+    assert err.replace("\n", "").isprintable()
 
 
 def test_what_the_file_system_refuses_is_a_refusal_but_a_reader_that_is_gone_is_not():

@@ -523,7 +523,10 @@ def test_requests_wait_for_room(world):
     assert {world.finish(result).name for result in results} == {"AAPL"}
 
 
-@pytest.mark.parametrize("url", ["ftp://a", "front:80", "http://", "http://a:port", "http://a:0"])
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://a", "front:80", "http://", "http://a:port", "http://a:0", "http://a..b", "http://a b"],
+)
 def test_a_url_that_is_none_is_refused(url):
     """When the client is made, not when it is first used."""
     with pytest.raises(WrongUrl):

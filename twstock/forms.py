@@ -136,12 +136,15 @@ def is_key(text: str) -> bool:
 
 def split_url(url: str, schemes: tuple[str, ...] = ("http",)) -> SplitResult:
     """The parts of a front-end's URL; raises WrongUrl."""
+    if not url.isprintable():  # urlsplit drops line ends and tabs
+        raise WrongUrl(f"{url!r}: expected no control characters")
     try:
         parts = urlsplit(url)
         named = parts.scheme in schemes and parts.hostname and parts.port != 0
+        (parts.hostname or "").encode("idna")  # as it is looked up
     except ValueError as error:
         raise WrongUrl(f"{url}: {error}") from None
-    if not named:
+    if not named or " " in parts.netloc:
         raise WrongUrl(f"expected {schemes[0]}://HOST:PORT, got {url!r}")
     return parts
 
