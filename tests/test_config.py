@@ -101,6 +101,7 @@ def with_room(limits):
         segment_bytes=max(limits.segment_bytes, SEGMENT_BYTES_MIN),
         message_bytes_max=max(limits.message_bytes_max, 2**52),
         batch_orders_max=min(limits.batch_orders_max, CALL_ITEMS_MAX),
+        fetch_entries_max=min(limits.fetch_entries_max, CALL_ITEMS_MAX),
         cache_lease_s=Limits().cache_lease_s,
     )
 
@@ -113,6 +114,7 @@ def with_lease(timings):
         lease_fraction=min(timings.lease_fraction, 0.9),
         lease_drain_s=max(timings.lease_drain_s, Limits().cache_lease_s),
         append_bytes_max=min(timings.append_bytes_max, SEGMENT_BYTES_MIN // 4),
+        append_entries_max=min(timings.append_entries_max, CALL_ITEMS_MAX),
     )
 
 
@@ -307,8 +309,14 @@ def test_nothing_that_is_needed_can_be_switched_off(defaults) -> None:
     ("lines", "words"),
     [
         ("[timings]\nappend_bytes_max = 2097152", r"append_bytes_max: 2097152 .* is 4194304$"),
-        ("[timings]\nappend_entries_max = 50000", r"append_bytes_max: 524288 bytes in 50000 "),
-        ("[limits]\nfetch_entries_max = 50000", r"append_bytes_max: 524288 bytes in 50000 "),
+        (
+            "[timings]\nappend_entries_max = 4000\nappend_bytes_max = 2000000",
+            r"append_bytes_max: 2000000 bytes in 4000 ",
+        ),
+        (
+            "[limits]\nfetch_entries_max = 4000\n[timings]\nappend_bytes_max = 2000000",
+            r"append_bytes_max: 2000000 bytes in 4000 ",
+        ),
         ("[limits]\nmessage_bytes_max = 262144", r"append_bytes_max: 524288 .* is 262144$"),
         ("[limits]\nmessage_bytes_max = 1", r"append_bytes_max: 524288 .* is 1$"),
         ("[limits]\nbatch_orders_max = 2000", r"limits\.batch_orders_max: 2000 orders .* 2710000"),
@@ -321,11 +329,16 @@ def test_what_no_message_could_hold_is_refused(lines: str, words: str) -> None:
         parse(f"{GOOD}{lines}")
 
 
-def test_a_batch_is_no_larger_than_every_member_takes() -> None:
+@pytest.mark.parametrize(
+    "name", ["limits.batch_orders_max", "limits.fetch_entries_max", "timings.append_entries_max"]
+)
+def test_no_call_brings_more_than_every_member_takes(name: str) -> None:
     """Whatever the others' settings are at the moment."""
-    wide = f"{GOOD}[limits]\nmessage_bytes_max = 16777216\nbatch_orders_max = "
-    assert parse(f"{wide}{CALL_ITEMS_MAX}").limits.batch_orders_max == CALL_ITEMS_MAX
-    with pytest.raises(ConfigError, match=r"limits\.batch_orders_max: expected at most 4096"):
+    table, key = name.split(".")
+    wide = f"{GOOD}[limits]\nmessage_bytes_max = 16777216\n"
+    wide += f"{key} = " if table == "limits" else f"[{table}]\n{key} = "
+    assert getattr(getattr(parse(f"{wide}{CALL_ITEMS_MAX}"), table), key) == CALL_ITEMS_MAX
+    with pytest.raises(ConfigError, match=rf"{name}: expected at most 4096"):
         parse(f"{wide}{CALL_ITEMS_MAX + 1}")
 
 

@@ -5,8 +5,10 @@
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain
 from queue import Queue
+from threading import Event
 from typing import Any
 
 import grpc
@@ -26,6 +28,7 @@ from tests.rpc_fixture import (
     fails,
     serve,  # noqa: F401
 )
+from twstock.config import Limits
 from twstock.errors import (
     CannotListen,
     InvalidRequest,
@@ -39,7 +42,7 @@ from twstock.pb import order_pb2
 from twstock.rpc.calls import Placement, PlaceOrder
 from twstock.rpc.client import Client
 from twstock.rpc.duplex import Unsupported
-from twstock.rpc.server import Endpoint, Server
+from twstock.rpc.server import LARGE_AT_ONCE_MAX, LARGE_BYTES, Endpoint, Server
 from twstock.rpc.streams import CallStream
 from twstock.rpc.wire import methods, streams
 
@@ -356,6 +359,48 @@ async def test_garbage_is_the_callers_fault(serve: Callable[[Any], Client]) -> N
             await deferLater(reactor, 0.01)  # type: ignore[arg-type]
     assert call.exception().code() is grpc.StatusCode.INVALID_ARGUMENT
     assert reached == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_large_requests_are_decoded_few_at_a_time() -> None:
+    """Each takes many times its size meanwhile; small ones do not wait for them."""
+    decoding, most, go_on = [], [], Event()
+
+    def decode(data: bytes) -> PlaceOrder:
+        if len(data) > LARGE_BYTES:
+            decoding.append(data)
+            most.append(len(decoding))
+            go_on.wait(10)
+            decoding.pop()
+        return methods.ORDER.decode_request(data)
+
+    async def answer(request: PlaceOrder) -> Placement:
+        return Placement(len(request.key))
+
+    limits = Limits(rpc_threads=8, rpc_client_calls_max=7, rpc_streams_max=0)
+    address, deliver = f"127.0.0.1:{free_ports(1)}", reactor.callFromThread  # type: ignore[attr-defined]
+    endpoint = Endpoint(replace(methods.ORDER, decode_request=decode), answer)
+    server = Server(address, [endpoint], reactor, deliver, limits)  # type: ignore[arg-type]
+    server.startService()
+    try:
+        with grpc.insecure_channel(address) as channel:
+            call = channel.unary_unary(
+                methods.ORDER.path, methods.ORDER.encode_request, methods.ORDER.decode_answer
+            )
+            large = REQUEST._replace(key="k" * LARGE_BYTES)
+            calls = [call.future(large, timeout=20) for _ in range(5)]
+            while len(decoding) < LARGE_AT_ONCE_MAX:
+                await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+            small = await deferToThread(call, REQUEST, timeout=20)
+            await deferLater(reactor, 0.1)  # type: ignore[arg-type]
+            go_on.set()
+            answers = [await deferToThread(each.result) for each in calls]
+    finally:
+        go_on.set()
+        server.stopService()
+    assert small == Placement(1)
+    assert answers == [Placement(LARGE_BYTES)] * 5
+    assert max(most) == LARGE_AT_ONCE_MAX
 
 
 def test_taken_port_is_refused() -> None:

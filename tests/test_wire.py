@@ -1,5 +1,7 @@
 """Values on the wire: every call there and back, numbers and names of the original, and garbage."""
 
+import tracemalloc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from twstock import errors
 from twstock.market import (
+    CALL_ITEMS_MAX,
     Batch,
     BeginEpoch,
     ChangeKind,
@@ -624,6 +627,111 @@ def test_entries_that_no_log_can_hold_are_refused(entries):
     data = methods.ORDER_APPEND.encode_request(calls.Envelope(peer, append))
     with pytest.raises(errors.InvalidRequest, match="entries"):
         methods.ORDER_APPEND.decode_request(data)
+
+
+def _columns(count, column):
+    """Columns of orders, of which one has so many values and the others none."""
+    word = 7 if column == "quantities" else "buy"
+    return catalog_pb2.OrderColumns(**{column: [word] * count})
+
+
+def _append(count):
+    return replication_pb2.AppendEntries(term=1, entries=[replication_pb2.Entry()] * count)
+
+
+def _versions(count):
+    return catalog_pb2.AwaitPublishedRequest(versions={f"S{n}": 1 for n in range(count)})
+
+
+_COLUMNS = ("keys", "names", "types", "quantities")
+MANY = {
+    "stock_names": (
+        methods.LOOKUP_MANY,
+        lambda count: catalog_pb2.LookupManyRequest(stock_names=["A"] * count),
+    ),
+    "versions": (methods.AWAIT_PUBLISHED, _versions),
+    "entries": (
+        methods.ORDER_APPEND,
+        lambda count: order_pb2.ReplicateOrderRequest(append=_append(count)),
+    ),
+    "entries of a heartbeat": (
+        methods.CATALOG_HEARTBEAT,
+        lambda count: replication_pb2.Empty(append=_append(count)),
+    ),
+    "batch of the first format": (
+        methods.TRADE,
+        lambda count: catalog_pb2.TradeRequest(
+            batch=catalog_pb2.TradeBatch(items=[catalog_pb2.OrderItem(type="buy")] * count)
+        ),
+    ),
+    **{
+        f"orders' {column}": (
+            methods.PLACE_ORDERS,
+            lambda count, column=column: order_pb2.PlaceOrdersRequest(
+                orders=_columns(count, column)
+            ),
+        )
+        for column in _COLUMNS
+    },
+    **{
+        f"batch's {column}": (
+            methods.TRADE,
+            lambda count, column=column: catalog_pb2.TradeRequest(
+                batch=catalog_pb2.TradeBatch(orders=_columns(count, column))
+            ),
+        )
+        for column in _COLUMNS
+    },
+}
+
+
+@pytest.mark.parametrize("what", MANY)
+def test_a_request_of_too_many_items_is_refused_before_they_are_made(what):
+    """Two bytes are an item: a message of megabytes would be gigabytes of values."""
+    method, make = MANY[what]
+    data = make(100_000).SerializeToString()
+    tracemalloc.start()
+    try:
+        with pytest.raises(errors.InvalidRequest, match="expected at most 4096") as caught:
+            method.parse_request(data)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+    assert caught.value.field == what.split()[0].removesuffix("'").removesuffix("'s")
+    with pytest.raises(errors.InvalidRequest, match="expected at most 4096"):
+        method.parse_request(make(CALL_ITEMS_MAX + 1).SerializeToString())
+
+
+@pytest.mark.parametrize("what", MANY)
+def test_as_many_items_as_one_call_brings_are_taken(what):
+    """Any member may send so many, whatever the settings here."""
+    method, make = MANY[what]
+    problem = ""
+    try:
+        method.parse_request(make(CALL_ITEMS_MAX).SerializeToString())
+    except errors.InvalidRequest as error:  # the columns differ, and the entries follow nothing
+        problem = str(error)
+    assert "expected at most" not in problem
+
+
+@pytest.mark.parametrize("error", [lambda: errors.InvalidRequest("a", "b"), ValueError])
+def test_a_refusal_keeps_no_message(error):
+    """Whoever reads no answers would have as many messages kept as it has calls."""
+    kept = []
+
+    class Message:
+        """What was decoded so far."""
+
+    def decode(_):
+        message = Message()
+        kept.append(weakref.ref(message))
+        raise error()
+
+    method = replace(methods.LOOKUP, decode_request=decode)
+    with pytest.raises(errors.InvalidRequest) as caught:
+        method.parse_request(b"")
+    assert caught.value.__traceback__ is not None
+    assert kept[0]() is None
 
 
 def test_no_member_tells_more_than_anybody_counts():

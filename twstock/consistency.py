@@ -46,8 +46,13 @@ def _check_messages(cluster: "Cluster") -> None:
     often that is tried. ``Member.propose`` holds every command to the same bound.
     """
     limits, timings = cluster.limits, cluster.timings
-    if limits.batch_orders_max > CALL_ITEMS_MAX:
-        raise ConfigError(f"limits.batch_orders_max: expected at most {CALL_ITEMS_MAX}")
+    for name, items in (
+        ("limits.batch_orders_max", limits.batch_orders_max),
+        ("limits.fetch_entries_max", limits.fetch_entries_max),
+        ("timings.append_entries_max", timings.append_entries_max),
+    ):
+        if items > CALL_ITEMS_MAX:
+            raise ConfigError(f"{name}: expected at most {CALL_ITEMS_MAX}")
     entries = max(timings.append_entries_max, limits.fetch_entries_max)
     half = f"half of limits.message_bytes_max, which is {limits.message_bytes_max}"
     needed = {

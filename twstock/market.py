@@ -20,9 +20,9 @@ PRICE_CENTS_MAX = 10**15 - 1
 """The highest price: thirteen digits and two decimals, exact as a float with two decimals."""
 
 CALL_ITEMS_MAX = 4096
-"""The most orders, or versions of stocks, that one call brings. Whoever is called refuses more. Not
-a setting: members take what the others send while their settings are changed one by one, so no
-member's own ``batch_orders_max`` can be the bound for others."""
+"""The most orders, names or versions of stocks, or log entries, that one call brings. Whoever is
+called refuses more. Not a setting: members take what the others send while their settings are
+changed one by one, so no member's own ``batch_orders_max`` can be the bound for others."""
 
 KEY_CHARS_MAX = 255
 NAME_CHARS_MAX = 255

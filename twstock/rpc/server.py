@@ -31,6 +31,12 @@ from twstock.rpc.wire.methods import Method
 Q = TypeVar("Q")
 A = TypeVar("A")
 _TOO_LATE = "the deadline passed before the call was begun"
+LARGE_BYTES = 16 * 1024
+"""A request of more bytes is decoded only when few others are: while that lasts, it may take forty
+times as much memory, before it can be refused for having too many items."""
+LARGE_AT_ONCE_MAX = 2
+"""How many large requests of clients are decoded at once, and as many of members. More would not be
+faster: the interpreter runs one at a time. What comes on streams is decoded one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,9 @@ class Server(Service):
         self._health = health
         self._client_calls = threading.BoundedSemaphore(limits.rpc_client_calls_max)
         self._stream_room = threading.BoundedSemaphore(limits.rpc_streams_max)
+        self._large = {
+            internal: threading.BoundedSemaphore(LARGE_AT_ONCE_MAX) for internal in (False, True)
+        }
         self._streams: set[grpc.ServicerContext] = set()
         self._stream_endpoints = {e.method.path: self._streamed(e) for e in endpoints}
         self._server: grpc.Server | None = None
@@ -191,7 +200,8 @@ class Server(Service):
         if left_s is not None and left_s <= 0:
             raise Unavailable(_TOO_LATE)
         until = inf if left_s is None else self._clock.seconds() + left_s
-        request = endpoint.method.parse_request(data)
+        request = self._parse(endpoint, data, until)
+        del data  # nobody needs it while the answer is made
         answer: Future[A] = Future()
         settle = partial(_settle, answer)
         self._deliver(self._start_for, _ids_of(context), endpoint, request, settle, until)
@@ -200,6 +210,17 @@ class Server(Service):
             return endpoint.method.encode_answer(answer.result(max(wait_s, 0.0)))
         except TimeoutError:
             raise OutcomeUnknown("no answer within the deadline") from None
+
+    def _parse(self, endpoint: Endpoint[Q, A], data: bytes, until: float) -> Q:
+        if len(data) <= LARGE_BYTES:
+            return endpoint.method.parse_request(data)
+        room, wait_s = self._large[endpoint.internal], until - self._clock.seconds()
+        if not room.acquire(timeout=max(0.0, min(wait_s, WAIT_MAX_S))):
+            raise Overloaded("too many large requests under way")
+        try:
+            return endpoint.method.parse_request(data)
+        finally:
+            room.release()
 
     def _start_for(self, ids: Ids, *call: Any) -> None:
         with origin.on_behalf_of(ids):

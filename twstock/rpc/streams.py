@@ -255,7 +255,7 @@ class AnswerStream:
     def _take(self, data: bytes) -> None:
         call_id, path, content, left_s, told = streams.to_call(data)
         until = self._clock.seconds() + left_s
-        ids = origin.received(told) if told else ()
+        ids = origin.received(told[: origin.IDS_MAX]) if told else ()
         endpoint = self._table.get(path)
         if endpoint is None:
             error = InvalidRequest("method", f"{path} is not a call of this server")
@@ -265,7 +265,9 @@ class AnswerStream:
             request = endpoint.method.parse_request(content)
             endpoint.admit()
         except TwstockError as problem:
-            self._outbox.put(_Outgoing(call_id, endpoint.method, problem, ids))
+            # Without its traceback, which would keep the message until the answer is sent.
+            refusal = problem.with_traceback(None)
+            self._outbox.put(_Outgoing(call_id, endpoint.method, refusal, ids))
         else:
             self._deliver(self._start, call_id, endpoint, request, ids, until)
 

@@ -1,7 +1,10 @@
 """What every codec uses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any, TypeVar
+
+from twstock.errors import InvalidRequest
+from twstock.market import CALL_ITEMS_MAX
 
 A = TypeVar("A")
 OK = 200
@@ -11,6 +14,14 @@ NOT_FOUND = 404
 def to_bytes(pb: Any) -> bytes:
     data: bytes = pb.SerializeToString()
     return data
+
+
+def check_count(field: str, *columns: Sized) -> None:
+    """Refuse a request with more items than one call brings. To be asked before a value is made of
+    any: two bytes are enough for an item of a message, and a value takes many times as much.
+    """
+    if max(map(len, columns)) > CALL_ITEMS_MAX:
+        raise InvalidRequest(field, f"expected at most {CALL_ITEMS_MAX}")
 
 
 def decoder(pb: Any, convert: Callable[[Any], A]) -> Callable[[bytes], A]:

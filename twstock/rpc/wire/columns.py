@@ -18,6 +18,7 @@ from twstock.pb import catalog_pb2 as catalog
 from twstock.pb import order_pb2 as order
 from twstock.rpc import calls
 from twstock.rpc.status import CERTAIN, CODE_OF_INT, OUTCOME, code_of, error_of
+from twstock.rpc.wire.base import check_count
 
 _DISK_FULL = "disk full"
 
@@ -61,7 +62,13 @@ def to_orders(pb: Any) -> tuple[Order, ...]:
     return tuple(map(_order, _rows(pb.keys, pb.names, sides, pb.quantities)))
 
 
+def check_orders(field: str, pb: Any) -> None:
+    """Refuse more orders than a call brings, before any is made."""
+    check_count(field, pb.keys, pb.names, pb.types, pb.quantities)
+
+
 def to_place_orders(pb: Any) -> tuple[calls.PlaceOrder, ...]:
+    check_orders("orders", pb)
     columns = (pb.keys, pb.names, pb.types, pb.quantities)
     return tuple(map(_place_order, _rows(*columns)))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from twstock.errors import InvalidRequest, TwstockError
 from twstock.market import BeginEpoch, ChangeRequest, Stock, Trade
@@ -11,7 +11,7 @@ from twstock.pb import order_pb2 as order
 from twstock.replication.messages import AppendReply, Committed, VoteReply
 from twstock.rpc import calls
 from twstock.rpc.wire import administration, columns, observe, replicas, trading
-from twstock.rpc.wire.base import OK, decoder, encoder
+from twstock.rpc.wire.base import OK, check_count, decoder, encoder
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -37,11 +37,13 @@ class Method(Generic[Q, A]):
         """The request; raises InvalidRequest for bytes that are not a valid request."""
         try:
             return self.decode_request(data)
-        except TwstockError:
-            raise
+        except TwstockError as error:
+            # Until it is answered, a traceback would keep the message, of any size, in memory.
+            refusal = error.with_traceback(None)
         except Exception as error:
             # Whatever protobuf or our own types object to is the sender's fault; nothing ran.
-            raise InvalidRequest("request", str(error) or type(error).__name__) from None
+            refusal = InvalidRequest("request", str(error) or type(error).__name__)
+        raise refusal
 
 
 def _heartbeat(service: str) -> Method[calls.Probe, calls.ProbeAnswer]:
@@ -75,6 +77,16 @@ def _notify_replica(service: str) -> Method[calls.Notify, calls.Notified]:
         replicas.notified,
         replicas.to_notified,
     )
+
+
+def _to_lookup_many(pb: Any) -> calls.LookupMany:
+    check_count("stock_names", pb.stock_names)
+    return calls.LookupMany(tuple(pb.stock_names), pb.front_id, pb.session)
+
+
+def _to_await_published(pb: Any) -> calls.AwaitPublished:
+    check_count("versions", pb.versions)
+    return calls.AwaitPublished(dict(pb.versions))
 
 
 ORDER_HEARTBEAT = _heartbeat("Order")
@@ -167,10 +179,7 @@ LOOKUP_MANY: Method[calls.LookupMany, calls.LookedUp] = Method(
             stock_names=q.names, front_id=q.front_id, session=q.session
         )
     ),
-    decoder(
-        catalog.LookupManyRequest,
-        lambda pb: calls.LookupMany(tuple(pb.stock_names), pb.front_id, pb.session),
-    ),
+    decoder(catalog.LookupManyRequest, _to_lookup_many),
     encoder(lambda a: catalog.LookupManyResponse(stocks=[trading.stock(s) for s in a.stocks])),
     decoder(
         catalog.LookupManyResponse,
@@ -189,7 +198,7 @@ AWAIT_PUBLISHED: Method[calls.AwaitPublished, calls.Published] = Method(
     "Catalog",
     "AwaitPublished",
     encoder(lambda q: catalog.AwaitPublishedRequest(versions=q.versions)),
-    decoder(catalog.AwaitPublishedRequest, lambda pb: calls.AwaitPublished(dict(pb.versions))),
+    decoder(catalog.AwaitPublishedRequest, _to_await_published),
     encoder(lambda _: catalog.AwaitPublishedResponse()),
     decoder(catalog.AwaitPublishedResponse, lambda _: calls.Published()),
 )

@@ -18,7 +18,7 @@ from twstock.replication.messages import (
     VoteRequest,
 )
 from twstock.rpc import calls
-from twstock.rpc.wire.base import OK, to_bytes
+from twstock.rpc.wire.base import OK, check_count, to_bytes
 
 
 def peer(peer: calls.Peer) -> Any:
@@ -39,6 +39,7 @@ def entries(entries: Iterable[Entry]) -> list[Any]:
 
 
 def to_entries(pb: Any) -> tuple[Entry, ...]:
+    check_count("entries", pb)
     return tuple(Entry(e.index, e.term, EntryKind(e.kind), e.payload) for e in pb)
 
 

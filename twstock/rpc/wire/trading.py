@@ -17,7 +17,7 @@ from twstock.pb import catalog_pb2 as catalog
 from twstock.pb import order_pb2 as order
 from twstock.rpc import calls
 from twstock.rpc.wire import columns
-from twstock.rpc.wire.base import NOT_FOUND, OK, to_bytes
+from twstock.rpc.wire.base import NOT_FOUND, OK, check_count, to_bytes
 from twstock.rpc.wire.replicas import fetch, fetched, to_fetch, to_fetched
 
 
@@ -79,6 +79,8 @@ def trade_call(q: calls.TradeCall) -> bytes:
 def to_trade_call(data: bytes) -> calls.TradeCall:
     pb = catalog.TradeRequest.FromString(data)
     if pb.HasField("batch"):
+        check_count("batch", pb.batch.items)
+        columns.check_orders("batch", pb.batch.orders)
         asked = to_batch(pb.batch)
         return calls.AtOnce(asked) if pb.at_once else asked
     return calls.PlaceOrder(pb.idempotency_key, pb.name, pb.type, pb.number_of_items)
