@@ -1424,6 +1424,27 @@ MUTANTS = (
         ("tests/test_member.py",),
     ),
     Mutant(
+        "any number of SyncUps waits for the tables",
+        ORDER + "service.py",
+        "        if self._syncing >= SYNCS_MAX:\n",
+        "        if False:\n",
+        ("tests/test_order_service.py",),
+    ),
+    Mutant(
+        "who asked by SyncUp keeps a place for good",
+        ORDER + "service.py",
+        "            self._syncing -= 1\n",
+        "            pass\n",
+        ("tests/test_order_service.py",),
+    ),
+    Mutant(
+        "members reach each other through a proxy",
+        "twstock/rpc/client.py",
+        '    ("grpc.enable_http_proxy", 0),\n',
+        "",
+        ("tests/test_rpc.py",),
+    ),
+    Mutant(
         "pipelined requests are all begun at once",
         WEB + "http/channel.py",
         "            if self._begun == PIPELINED_MAX:\n",

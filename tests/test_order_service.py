@@ -21,6 +21,7 @@ from twstock.errors import (
     DiskFull,
     InvalidRequest,
     NotLeader,
+    Overloaded,
     TwstockError,
     Unavailable,
 )
@@ -35,7 +36,7 @@ from twstock.market import (
     Side,
     Trade,
 )
-from twstock.order.service import KEYS_PAGE, KEYS_PAUSE_S, OrderService
+from twstock.order.service import KEYS_PAGE, KEYS_PAUSE_S, SYNCS_MAX, OrderService
 from twstock.order.state import OrderState
 from twstock.order.tables import OrderTables, by_keys, by_number, page
 from twstock.replication.database import Database
@@ -367,6 +368,20 @@ def test_sync_up_answers_from_any_replica(service: Service) -> None:
         answer = service.ask(service.orders.sync_up(SyncUp(1, limit=limit)))
         assert [t.number for t in answer.orders] == numbers
         assert answer.more
+
+
+def test_a_bounded_number_of_sync_ups_waits_for_the_tables(service: Service) -> None:
+    """They are read one after the other, and saving waits in the same queue."""
+    service.place(6)
+    results: list[Any] = []
+    for _ in range(SYNCS_MAX + 1):
+        asking = Deferred.fromCoroutine(service.orders.sync_up(SyncUp(0)))
+        asking.addCallbacks(lambda answer: answer.orders[0].number, lambda f: f.type)
+        asking.addCallback(results.append)
+    assert results == [Overloaded]
+    service.clock.advance(1.0)
+    assert results == [Overloaded, *[1] * SYNCS_MAX]
+    assert service.ask(service.orders.sync_up(SyncUp(0))).orders[0].number == 1
 
 
 def test_sync_up_answers_no_more_than_a_message_takes(

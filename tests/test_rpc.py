@@ -73,6 +73,20 @@ async def test_error_crosses_the_wire(serve: Callable[[Any], Client], error: Exc
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_proxy_in_the_environment_is_not_for_members(
+    serve: Callable[[Any], Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a company's proxy the members of a cluster reach each other all the same."""
+
+    async def answer(request: PlaceOrder) -> Placement:
+        return Placement(request.quantity)
+
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_ports(1)}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert (await serve(answer).call(methods.ORDER, REQUEST, 2.0)).number == REQUEST.quantity
+
+
+@pytest_twisted.ensureDeferred
 async def test_deadline_is_an_unknown_outcome(serve: Callable[[Any], Client]) -> None:
     """No answer in time: nobody knows whether the call took effect."""
 

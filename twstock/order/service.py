@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from twstock.clocks import Clock, pause
 from twstock.config import Limits
-from twstock.errors import InvalidRequest, TwstockError, Unavailable
+from twstock.errors import InvalidRequest, Overloaded, TwstockError, Unavailable
 from twstock.market import (
     CALL_ITEMS_MAX,
     KEY_CHARS_MAX,
@@ -41,6 +41,9 @@ from twstock.rpc.calls import (
 )
 from twstock.tally import Family
 
+SYNCS_MAX = 16
+"""How many SyncUps may wait for the tables at a time, which answer one after the other, and save
+in between."""
 KEYS_PAGE = 500
 KEYS_PAUSE_S = 0.01
 """How many keys of older orders are read at once, and the pause after that: they take about a
@@ -86,6 +89,7 @@ class OrderService:
         self._counts = OrderCounts()
         self._leading: Leading | None = None
         self._reading_keys = False
+        self._syncing = 0
 
     @property
     def _state(self) -> OrderState:
@@ -188,12 +192,20 @@ class OrderService:
         return Orders(tuple(orders), orders[-1].number if more else 0)
 
     async def sync_up(self, request: SyncUp) -> SyncedUp:
-        """SyncUp: committed orders after a number, from any replica; with ``fetch``, entries."""
+        """SyncUp: committed orders after a number, from any replica; with ``fetch``, entries.
+        Raises Overloaded when too many wait for orders from the tables.
+        """
         if request.fetch is not None:
             return SyncedUp(fetched=await self._member.fetch(request.fetch))
         limit_max = self._limits.sync_orders_max
         limit = min(request.limit, limit_max) if request.limit > 0 else limit_max
-        known = await self.orders_after(request.transaction_number, limit)
+        if self._syncing >= SYNCS_MAX:
+            raise Overloaded("too many ask for old orders")
+        self._syncing += 1
+        try:
+            known = await self.orders_after(request.transaction_number, limit)
+        finally:
+            self._syncing -= 1
         orders = fitting(known, self._limits.message_bytes_max)
         more = bool(orders) and orders[-1].number < self.last_number()
         return SyncedUp(tuple(orders), more, whole=request.whole)

@@ -45,6 +45,8 @@ _OPTIONS = (
     # A channel of its own connection: bulk on another channel cannot delay this one.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
+    # A proxy that the environment names for the web is none for members.
+    ("grpc.enable_http_proxy", 0),
 )
 
 
