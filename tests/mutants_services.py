@@ -1445,6 +1445,13 @@ MUTANTS = (
         ("tests/test_rpc.py",),
     ),
     Mutant(
+        "a refusal keeps its request until cycles are collected",
+        "twstock/rpc/wire/methods.py",
+        "            del refusal  # or it and this frame would keep each other, and the data\n",
+        "            pass\n",
+        ("tests/test_wire.py",),
+    ),
+    Mutant(
         "pipelined requests are all begun at once",
         WEB + "http/channel.py",
         "            if self._begun == PIPELINED_MAX:\n",

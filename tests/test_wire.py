@@ -1,7 +1,9 @@
 """Values on the wire: every call there and back, numbers and names of the original, and garbage."""
 
+import gc
 import tracemalloc
 import weakref
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -732,6 +734,29 @@ def test_a_refusal_keeps_no_message(error):
         method.parse_request(b"")
     assert caught.value.__traceback__ is not None
     assert kept[0]() is None
+
+
+@pytest.mark.parametrize("error", [lambda: errors.InvalidRequest("a", "b"), ValueError])
+def test_a_refusal_that_was_answered_keeps_no_request(error):
+    """Without waiting for the collector of cycles, which comes seldom."""
+
+    class Data:
+        """Stands for the bytes of a request, of which nobody can tell whether they are kept."""
+
+    def decode(_):
+        raise error()
+
+    def refused():
+        data = Data()
+        with suppress(errors.InvalidRequest):
+            replace(methods.LOOKUP, decode_request=decode).parse_request(data)
+        return weakref.ref(data)
+
+    gc.disable()
+    try:
+        assert refused()() is None
+    finally:
+        gc.enable()
 
 
 def test_no_member_tells_more_than_anybody_counts():

@@ -60,7 +60,7 @@ class ElectionTimer:
         self._campaign_at = min(self._campaign_at, now + self._turn_s())
 
     def has_expired(self, now: float, could_serve: bool) -> bool:
-        """Whether it is time to campaign. Who could not serve lets all others have their turns,
+        """Whether it is time to campaign. One that could not serve gives all others their turns,
         and time for an election; if nobody is elected its own turn comes.
         """
         campaign_at, others = self._campaign_at, len(self._membership.peers)

@@ -43,7 +43,10 @@ class Method(Generic[Q, A]):
         except Exception as error:
             # Whatever protobuf or our own types object to is the sender's fault; nothing ran.
             refusal = InvalidRequest("request", str(error) or type(error).__name__)
-        raise refusal
+        try:
+            raise refusal
+        finally:
+            del refusal  # or it and this frame would keep each other, and the data
 
 
 def _heartbeat(service: str) -> Method[calls.Probe, calls.ProbeAnswer]:
