@@ -1,15 +1,20 @@
 """What holds for all tests."""
 
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import settings
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import globalLogPublisher
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("twstock", deadline=None)
 settings.load_profile("twstock")
+
+UNWINDING_S = 5.0
 
 
 @pytest.fixture(autouse=True)
@@ -28,3 +33,35 @@ def _no_failure_is_logged(request: pytest.FixtureRequest) -> Iterator[None]:
     globalLogPublisher.removeObserver(observe)
     if request.node.get_closest_marker("logs_failures") is None:
         assert not found, "\n".join(found)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
+    """A test that the reactor runs is cancelled ``UNWINDING_S`` before its time is up. What
+    pytest-timeout raises then, the reactor would only log, and the test would never end.
+    """
+    marker = pyfuncitem.get_closest_marker("timeout")
+    limit_s = float(marker.args[0] if marker else pyfuncitem.config.getini("timeout"))
+    test = pyfuncitem.obj
+    if not hasattr(test, "hypothesis"):
+        pyfuncitem.obj = _cancelled_after(test, limit_s - UNWINDING_S)
+    result = yield
+    pyfuncitem.obj = test
+    return result
+
+
+def _cancelled_after(test: Callable[..., Any], limit_s: float) -> Callable[..., Any]:
+    """The test, whose Deferred or coroutine, if it returns one, may take ``limit_s``."""
+
+    @functools.wraps(test)
+    def limited(**fixtures: Any) -> Any:
+        from twisted.internet import reactor  # pytest-twisted installs it
+
+        result = test(**fixtures)
+        if inspect.iscoroutine(result):
+            result = ensureDeferred(result)
+        if isinstance(result, Deferred):
+            result.addTimeout(limit_s, reactor)  # type: ignore[arg-type]
+        return result
+
+    return limited

@@ -70,6 +70,34 @@ def test_waiting_for_a_connection_counts_as_well(world):
     assert world.run(world.client.lookup("AAPL")).name == "AAPL"
 
 
+def test_a_closed_client_asks_nobody(world):
+    """Nobody trades on with a client that was let go."""
+    client, asked = world.client, list(world.front.requests)
+    world.run(client.close())
+    calls = [
+        lambda: client.lookup("AAPL"),
+        lambda: client.buy("AAPL", 1),
+        lambda: client.place_many([Ticket.buy("AAPL", 1)]),
+        lambda: client.order(1),
+        lambda: listed(client.orders()),
+        lambda: client.administrator("a token").halt("AAPL"),
+    ]
+    for call in calls:
+        with pytest.raises(RuntimeError, match="the client is closed"):
+            world.run(call())
+    with pytest.raises(RuntimeError, match="the client is closed"):
+        client.events()
+    assert world.front.requests == asked
+
+
+def test_a_request_under_way_ends_well_though_the_client_is_closed(world):
+    """An order is not left in doubt."""
+    world.front.replies = [(503, IDLE)]
+    placing = world.begin(world.client.buy("AAPL", 1))
+    world.run(world.client.close())
+    assert world.finish(placing, PATIENCE_S).number == 1
+
+
 # --- reading ---------------------------------------------------------------------------------
 
 

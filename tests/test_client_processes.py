@@ -1,5 +1,6 @@
 """The typed client, and the examples of docs/client.md, against a real cluster."""
 
+import contextlib
 import itertools
 import os
 import re
@@ -53,6 +54,24 @@ async def trade(client, index, placed, ended):
         placed.append((await client.place(ticket), ticket))
 
 
+@contextlib.asynccontextmanager
+async def traders(client):
+    """Gives what traders have placed so far; they have ended with the block, however it ends."""
+    placed, ended = [], threading.Event()
+    trading = [Deferred.fromCoroutine(trade(client, k, placed, ended)) for k in range(TRADERS)]
+    try:
+        yield placed
+    finally:
+        ended.set()
+        await gatherResults(trading)
+
+
+async def await_more(placed, count, what):
+    """Wait until ``count`` more orders are placed."""
+    enough = len(placed) + count
+    await deferToThread(wait_until, lambda: len(placed) >= enough, what)
+
+
 async def assert_kept(client, placed, known):
     """Every number that was given is found by it, as it was placed, once; there are no others."""
     numbers = [result.number for result, _ in placed]
@@ -75,18 +94,13 @@ async def test_whoever_is_killed_every_placed_order_is_found_once(cluster, victi
     """Traders go on without an error, and no order is lost, doubled or renumbered."""
     await deferToThread(cluster.await_healthy)
     leader = await deferToThread(cluster.await_leader)
-    placed, ended = [], threading.Event()
+    killed = leader if victim == "the order leader" else "front-1"
     async with Client(urls(cluster), patience_s=30.0) as client:
         known = await last_number(client)
-        traders = [
-            Deferred.fromCoroutine(trade(client, index, placed, ended)) for index in range(TRADERS)
-        ]
-        await deferToThread(wait_until, lambda: len(placed) >= ORDERS_MIN, "the first trades")
-        await deferToThread(cluster.signal, leader if victim == "the order leader" else "front-1")
-        enough = len(placed) + ORDERS_MIN
-        await deferToThread(wait_until, lambda: len(placed) >= enough, "trades to go on")
-        ended.set()
-        await gatherResults(traders)
+        async with traders(client) as placed:
+            await await_more(placed, ORDERS_MIN, "the first trades")
+            await deferToThread(cluster.signal, killed)
+            await await_more(placed, ORDERS_MIN, "trades to go on")
         await assert_kept(client, placed, known)
         assert {row.service for row in await client.cluster()} == {"front", "catalog", "order"}
     await deferToThread(cluster.await_healthy)
@@ -97,15 +111,10 @@ async def test_whoever_is_killed_every_placed_order_is_found_once(cluster, victi
 async def test_logs_and_stocks_are_compared_while_all_goes_on(cluster):
     """Orders and trades that came meanwhile are no difference."""
     await deferToThread(cluster.await_healthy)
-    placed, ended = [], threading.Event()
-    async with Client(urls(cluster)) as client:
-        traders = [Deferred.fromCoroutine(trade(client, k, placed, ended)) for k in range(TRADERS)]
+    async with Client(urls(cluster)) as client, traders(client) as placed:
         for _ in range(3):
-            before = len(placed)
+            await await_more(placed, 1, "a trade")
             await deferToThread(cluster.assert_verified)
-            assert len(placed) > before
-        ended.set()
-        await gatherResults(traders)
 
 
 @pytest_twisted.ensureDeferred
@@ -136,7 +145,7 @@ async def test_a_feed_goes_on_through_the_other_front_end(cluster):
                 elif len(placed) == 10:
                     await deferToThread(cluster.signal, "front-1")
                     placed += [await client.buy("NFLX", 1) for _ in range(10)]
-                if len(numbers) == 20:
+                if len(numbers) >= 20:
                     break
     assert numbers == list(range(known + 1, known + 21)) == [result.number for result in placed]
     await deferToThread(cluster.await_healthy)

@@ -49,7 +49,7 @@ class Client:
 
     Raises WrongUrl. Every request raises Unavailable when nobody could answer it in time and
     nothing has happened, and BadAnswer when whoever answered is not a front-end and no earlier
-    attempt may have had an effect.
+    attempt may have had an effect. A client that was closed raises RuntimeError.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class Client:
         self._messages_max = messages_max
         self._new_key = key_maker() if new_key is None else new_key
         self._feeds: set[Feed] = set()
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -85,7 +86,8 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """End all feeds and let go of the connections."""
+        """End all feeds and let go of the connections; requests under way go on to their end."""
+        self._closed = True
         for feed in tuple(self._feeds):
             feed.close()
         if self._pool is not None:
@@ -132,7 +134,7 @@ class Client:
         """
         key = self._new_key() if ticket.key is None else ticket.key
         terms = order_terms(ticket.name, ticket.side, ticket.quantity)
-        answer = await self._fronts.ask(
+        answer = await self._ask(
             Request(
                 "POST",
                 "/orders",
@@ -140,8 +142,7 @@ class Client:
                 json.dumps(terms).encode("ascii"),
                 key,
                 doubtful=ticket.key is not None,
-            ),
-            self._patience_s,
+            )
         )
         if not answer.ok:
             raise refused(answer, key)
@@ -156,6 +157,7 @@ class Client:
         sequence: Placed, or the error that ``place`` would have raised. No error of one order
         hides the outcome of another, so none is raised.
         """
+        self._assert_open()
         results: list[Placed | TwstockError] = []
         for part in split(tickets):
             keys = [self._new_key() if ticket.key is None else ticket.key for ticket in part]
@@ -181,9 +183,7 @@ class Client:
 
     def administrator(self, token: str) -> Administrator:
         """Who changes stocks: whoever knows the cluster's admin token."""
-        return Administrator(
-            lambda request: self._fronts.ask(request, self._patience_s), token, self._new_key
-        )
+        return Administrator(self._ask, token, self._new_key)
 
     async def cluster(self) -> list[Member]:
         """Every member of the cluster, as one front-end sees them."""
@@ -194,6 +194,7 @@ class Client:
         """The events that happen from now on, or ``after`` the cursor of an earlier event; of all
         stocks, or of those with these names.
         """
+        self._assert_open()
         wanted = (names,) if isinstance(names, str) else tuple(names)
         query = ",".join(quote(name, safe="") for name in wanted)
         path = f"/events?names={query}" if wanted else "/events"
@@ -204,7 +205,15 @@ class Client:
         return feed
 
     async def _get(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
-        return await self._fronts.ask(Request("GET", path, headers or {}), self._patience_s)
+        return await self._ask(Request("GET", path, headers or {}))
+
+    async def _ask(self, request: Request) -> Answer:
+        self._assert_open()
+        return await self._fronts.ask(request, self._patience_s)
+
+    def _assert_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the client is closed")
 
     async def _rows(self, path: str, after: str | int | None) -> AsyncIterator[Any]:
         """The rows of a list, page by page."""
