@@ -103,6 +103,9 @@ class NoTables:
     def save(self, connection: sqlite3.Connection, changes: Sequence[object]) -> None:
         """Nothing to store."""
 
+    def upkeep(self, connection: sqlite3.Connection) -> None:
+        """Nothing."""
+
     def extent(self, connection: sqlite3.Connection) -> tuple[int | str, ...]:
         """They go nowhere."""
         return ()

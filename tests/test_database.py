@@ -32,11 +32,14 @@ class Rows:
     SQLite's error in the midst of one. ``state`` is what is made of the rows.
     """
 
-    schema = "CREATE TABLE IF NOT EXISTS rows (content BLOB) STRICT;"
+    schema = """
+    CREATE TABLE IF NOT EXISTS rows (content BLOB) STRICT;
+    CREATE TABLE IF NOT EXISTS others (content BLOB) STRICT;
+    """
 
     def __init__(self) -> None:
-        self.saves = 0
-        self.complaint = ""
+        self.saves = self.others = 0
+        self.complaint = self.complaint_of_others = ""
         self.state: Callable[[sqlite3.Connection, bytes], Any] = lambda _, digest: digest
 
     def load(self, connection: sqlite3.Connection, digest: bytes) -> Any:
@@ -49,6 +52,12 @@ class Rows:
         connection.executemany("INSERT INTO rows VALUES (?)", [(change,) for change in changes])
         if self.complaint:
             raise complaint_of(self.complaint)
+
+    def upkeep(self, connection: sqlite3.Connection) -> None:
+        """As many other rows as a test wants."""
+        connection.executemany("INSERT INTO others VALUES (?)", [(bytes(1000),)] * self.others)
+        if self.complaint_of_others:
+            raise complaint_of(self.complaint_of_others)
 
     def extent(self, connection: sqlite3.Connection) -> tuple[int | str, ...]:
         """How many there are."""
@@ -119,9 +128,9 @@ class Scene:
         """Stop, in a moment."""
         assert self.outcome(Deferred.fromCoroutine(self.database.stop())) is None
 
-    def count(self) -> int:
+    def count(self, table: str = "rows") -> int:
         """How many changes are in the tables."""
-        (found,) = self.database.connection.execute("SELECT count(*) FROM rows").fetchone()
+        (found,) = self.database.connection.execute(f"SELECT count(*) FROM {table}").fetchone()
         return int(found)
 
 
@@ -155,6 +164,41 @@ def test_a_full_disk_postpones(scene: Scene) -> None:
     scene.run(FULL_PAUSE_S + 0.1)
     assert (scene.database.full, scene.database.backlog, scene.count()) == (False, 0, 10)
     assert scene.saved[-1] == 10
+
+
+def test_upkeep_is_done_after_each_save(scene: Scene) -> None:
+    """Not when nothing is saved."""
+    scene.rows.others = 1
+    scene.run(1.0)
+    assert scene.count("others") == 0
+    for index in (1, 2):
+        scene.database.record(index, b"", b"a change")
+        scene.run(0.2)
+        assert (scene.database.saved_index, scene.count("others")) == (index, index)
+
+
+def test_upkeep_that_has_no_room_is_left_out(scene: Scene) -> None:
+    """What was saved stays saved; nothing waits for room, and the next time it is done."""
+    scene.limit_pages(10)
+    for index, others, expected in ((1, 100, 0), (2, 100, 0), (3, 1, 1)):
+        scene.rows.others = others
+        scene.database.record(index, b"", b"a change")
+        scene.run(0.2)
+        assert (scene.database.full, scene.database.saved_index) == (False, index)
+        assert (scene.count(), scene.count("others")) == (index, expected)
+    scene.rows.complaint_of_others, scene.room = "SQLITE_IOERR_WRITE", False
+    scene.database.record(4, b"", b"a change")
+    scene.run(0.2)
+    assert (scene.database.full, scene.count(), scene.count("others")) == (False, 4, 1)
+
+
+def test_upkeep_that_fails_ends_the_process(scene: Scene) -> None:
+    """As any other error of the file."""
+    scene.rows.complaint_of_others = "SQLITE_IOERR_WRITE"
+    scene.database.record(1, b"", b"a change")
+    with pytest.raises(sqlite3.OperationalError, match="as it is"):
+        scene.run(0.2)
+    assert scene.database.saved_index == 1
 
 
 MAY_BE_FULL = ["SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_SHMMAP"]

@@ -219,19 +219,23 @@ class Service:
 
         limits = Limits(page_max=4, sync_orders_max=4)
         path = directory / "applied.sqlite"
-        self.database = Database(path, OrderTables(3), threads, deliver, panic)
+        self.tables = OrderTables(3)
+        self.database = Database(path, self.tables, threads, deliver, panic)
         self.database.open()
+        self.member.machine = self.tables.load(self.database.connection, b"")
         self.member.database = self.database
         keys = iter(f"made-{n}" for n in range(1000))
         surroundings = self.clock, limits, lambda: 7, lambda: next(keys), panic
         self.market = Market()
-        self._make = lambda: OrderService(self.member, self.database, self.market, *surroundings)
+        self._make = lambda: OrderService(
+            self.member, self.database, self.tables.old_keys, self.market, *surroundings
+        )
         self._serve()
         self.orders.begin(1)
 
     def restart(self) -> None:
         """A new process: what was saved is in the tables, and nothing in memory."""
-        self.member.machine = OrderTables(3).load(self.database.connection, b"")
+        self.member.machine = self.tables.load(self.database.connection, b"")
         self._serve()
 
     def _serve(self) -> None:

@@ -143,6 +143,9 @@ class CatalogTables:
             _save_epoch(connection, made[-1])
             _save_bounds(connection, made)
 
+    def upkeep(self, connection: sqlite3.Connection) -> None:
+        """Nothing."""
+
     def extent(self, connection: sqlite3.Connection) -> tuple[int | str, ...]:
         """The epoch, how many trades are kept, and the last change."""
         epoch = connection.execute(_EPOCH).fetchone() or ()

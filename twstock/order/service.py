@@ -24,6 +24,7 @@ from twstock.order.askers import Tell
 from twstock.order.counts import OrderCounts
 from twstock.order.leading import Leading
 from twstock.order.neighbours import Market
+from twstock.order.oldkeys import OldKeys
 from twstock.order.state import OrderState
 from twstock.replication.database import Database
 from twstock.replication.leader import LeadingMember
@@ -46,9 +47,8 @@ SYNCS_MAX = 16
 in between."""
 KEYS_PAGE = 500
 KEYS_PAUSE_S = 0.01
-"""How many keys of older orders are read at once, and the pause after that: they take about a
-millisecond of the reactor's time, so that nobody waits for it, and half a minute for a million.
-"""
+"""How many keys of old orders are read at once, and the pause after that, so that nobody waits for
+it: half a minute for a million."""
 
 
 class OrderMember(LeadingMember, Protocol):
@@ -71,6 +71,7 @@ class OrderService:
         self,
         member: OrderMember,
         database: Database,
+        old_keys: OldKeys,
         market: Market,
         clock: Clock,
         limits: Limits,
@@ -80,6 +81,7 @@ class OrderService:
     ) -> None:
         self._member = member
         self._database = database
+        self._old_keys = old_keys
         self._market = market
         self._clock = clock
         self._limits = limits
@@ -253,18 +255,17 @@ class OrderService:
             self._counts,
         )
         self._leading.start()
-        Deferred.fromCoroutine(self._read_older_keys()).addErrback(self._panic)
+        Deferred.fromCoroutine(self._read_old_keys()).addErrback(self._panic)
 
-    async def _read_older_keys(self) -> None:
-        """Learn the keys of the orders that only the tables have, beside all other work."""
-        state, older = self._state, self._state.keep_older_keys()
+    async def _read_old_keys(self) -> None:
+        """Read the keys that the filter lacks, beside all other work: a leader looks every key up
+        until it has them.
+        """
         if self._reading_keys:
             return
         self._reading_keys = True
-        while state.has_unread_keys and self._leading is not None:
-            after = older.through
-            read = partial(tables.keys_after, after=after, limit=KEYS_PAGE)
-            older.learn(after, await self._database.read(read))
+        while not self._old_keys.is_complete and self._leading is not None:
+            await self._database.read(partial(self._old_keys.read, limit=KEYS_PAGE))
             await pause(self._clock, KEYS_PAUSE_S)
         self._reading_keys = False
 

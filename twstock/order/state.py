@@ -5,11 +5,11 @@ so that every order and every key is always found in one place or the other.
 """
 
 from collections import deque
+from collections.abc import Callable
 from hashlib import blake2b
 
 from twstock.errors import BrokenInvariant
 from twstock.market import Trade
-from twstock.order.keyfilter import KeyFilter
 from twstock.replication.messages import Applied
 from twstock.rpc.wire.commands import decode_order_record
 
@@ -18,10 +18,17 @@ class OrderState:
     """What all committed entries together say.
 
     ``last_number`` and ``digest`` are what the tables had; ``recent_max`` bounds how many
-    saved orders stay in memory.
+    saved orders stay in memory. ``may_be_saved`` says of a key that no order in the tables has it
+    (False), or that one may.
     """
 
-    def __init__(self, last_number: int = 0, digest: bytes = b"", recent_max: int = 10_000) -> None:
+    def __init__(
+        self,
+        last_number: int = 0,
+        digest: bytes = b"",
+        recent_max: int = 10_000,
+        may_be_saved: Callable[[str], bool] = lambda _key: True,
+    ) -> None:
         self.last_number = last_number
         self.digest = digest
         self._recent_max = recent_max
@@ -30,7 +37,7 @@ class OrderState:
         self._unsaved: deque[tuple[int, int]] = deque()
         self._saved_number = last_number
         self._first_recent = last_number + 1
-        self._older: KeyFilter | None = None
+        self._may_be_saved = may_be_saved
 
     @property
     def last_transaction(self) -> int:
@@ -68,13 +75,8 @@ class OrderState:
     def _forget(self, last: int) -> None:
         """The orders up to a number are in the tables alone."""
         numbers = range(self._first_recent, last + 1)
-        keys = [self._by_number.pop(number).order.key for number in numbers]
-        for key in keys:
-            self._by_key.pop(key, None)
-        older = self._older
-        # The keys of the first of these may have been learnt from the tables already.
-        if older is not None and numbers.start - 1 <= older.through < last:
-            older.learn(older.through, keys[older.through - numbers.start + 1 :])
+        for number in numbers:
+            self._by_key.pop(self._by_number.pop(number).order.key, None)
         self._first_recent = last + 1
 
     def order(self, number: int) -> Trade | None:
@@ -85,22 +87,9 @@ class OrderState:
         """The order of an idempotency key, if it is in memory."""
         return self._by_key.get(key)
 
-    def keep_older_keys(self) -> KeyFilter:
-        """From now on keep the keys of the orders that are forgotten. Those of earlier ones have to
-        be learnt from the tables, in sequence, as long as the state ``has_unread_keys``.
-        """
-        if self._older is None:
-            self._older = KeyFilter()
-        return self._older
-
-    @property
-    def has_unread_keys(self) -> bool:
-        """Whether an order has been forgotten whose key was not kept."""
-        return (0 if self._older is None else self._older.through) < self._first_recent - 1
-
     def may_have_forgotten(self, key: str) -> bool:
         """False: no order that is not in memory has this key."""
-        return self.has_unread_keys or (self._older is not None and self._older.may_have(key))
+        return self._first_recent > 1 and self._may_be_saved(key)
 
     def between(self, first: int, last: int) -> list[Trade]:
         """The orders in memory with numbers from ``first`` to ``last``."""

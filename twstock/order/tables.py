@@ -1,17 +1,17 @@
 """The orders in SQLite: by number, and by key for retries that come years later."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from twstock.errors import CorruptTables
 from twstock.market import Trade
+from twstock.order import oldkeys
+from twstock.order.oldkeys import OldKeys
 from twstock.order.state import OrderState
 from twstock.rows import (
     TRADE_COLUMNS,
     TRADE_MARKS,
     add_checksums,
-    checked,
     to_trade,
     trade_row,
     trades_table,
@@ -22,19 +22,26 @@ _KEYS_PER_QUERY = 500
 
 
 class OrderTables:
-    """Implements the database's ``Tables``."""
+    """Implements the database's ``Tables``. ``old_keys`` are those of the orders in them."""
 
-    schema = trades_table("orders")
+    schema = trades_table("orders") + oldkeys.SCHEMA
 
     def __init__(self, recent_max: int) -> None:
         self._recent_max = recent_max
+        self.old_keys = OldKeys()
 
     def save(self, connection: sqlite3.Connection, changes: Sequence[object]) -> None:
         """Insert the orders of some entries; each number and key is inserted once ever."""
+        trades = [trade for some in changes for trade in some]  # type: ignore[attr-defined]
         connection.executemany(
             f"INSERT INTO orders ({TRADE_COLUMNS}) VALUES ({TRADE_MARKS})",  # noqa: S608
-            (trade_row(trade) for trades in changes for trade in trades),  # type: ignore[attr-defined]
+            map(trade_row, trades),
         )
+        self.old_keys.add(trades)
+
+    def upkeep(self, connection: sqlite3.Connection) -> None:
+        """Store the filter of keys for the next start."""
+        self.old_keys.store(connection)
 
     def extent(self, connection: sqlite3.Connection) -> tuple[int, ...]:
         """The number of the last order."""
@@ -47,7 +54,9 @@ class OrderTables:
         """
         add_checksums(connection, "orders")
         row = connection.execute(f"{_SELECT} ORDER BY number DESC LIMIT 1").fetchone()
-        return OrderState(to_trade(row).number if row else 0, digest, self._recent_max)
+        last = to_trade(row).number if row else 0
+        self.old_keys.load(connection, last)
+        return OrderState(last, digest, self._recent_max, self.old_keys.may_have)
 
 
 def by_number(connection: sqlite3.Connection, number: int) -> Trade:
@@ -62,14 +71,13 @@ def page(connection: sqlite3.Connection, after: int, limit: int) -> list[Trade]:
     """Up to ``limit`` orders with numbers above ``after``, in sequence. Raises CorruptTables when
     one is damaged or missing.
     """
-    return [to_trade(row) for row in _rows(connection, after, limit)]
-
-
-def keys_after(connection: sqlite3.Connection, after: int, limit: int) -> list[str]:
-    """The keys of up to ``limit`` orders with numbers above ``after``, in sequence. Raises
-    CorruptTables when one is damaged or missing: without its key, a retry would pass for new.
-    """
-    return [str(checked(row)[1]) for row in _rows(connection, after, limit)]
+    query = f"{_SELECT} WHERE number > ? ORDER BY number LIMIT ?"
+    rows = connection.execute(query, (after, limit))
+    found = [to_trade(row) for row in rows]
+    for number, trade in enumerate(found, after + 1):
+        if trade.number != number:
+            raise CorruptTables(f"the row of {number} is missing")
+    return found
 
 
 def by_keys(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, Trade]:
@@ -81,12 +89,3 @@ def by_keys(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, Tr
         for row in connection.execute(f"{_SELECT} WHERE key IN ({marks})", some):
             found[row[1]] = to_trade(row)
     return found
-
-
-def _rows(connection: sqlite3.Connection, after: int, limit: int) -> Iterator[tuple[Any, ...]]:
-    """Rows in sequence, which has no gap: one that is not there is damage, too."""
-    query = f"{_SELECT} WHERE number > ? ORDER BY number LIMIT ?"
-    for number, row in enumerate(connection.execute(query, (after, limit)), after + 1):
-        if row[0] != number:
-            raise CorruptTables(f"the row of {number} is missing")
-        yield row

@@ -48,7 +48,9 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
     from twstock.rpc.wire import methods  # noqa: PLC0415
 
     limits = cluster.limits
-    parts = assemble(cluster, "order", number, OrderTables(limits.recent_orders), reactor)
+    tables = OrderTables(limits.recent_orders)
+    old_keys = tables.old_keys
+    parts = assemble(cluster, "order", number, tables, reactor)
     calls_max = len(cluster.catalogs) + CALLS_MAX + limits.publication_questions_max
     trading, viewing = Pool("trading", calls_max), Pool("views")
     deliver = reactor.callFromThread
@@ -58,7 +60,7 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
     }
     market = CatalogMarket(catalogs, limits.trade_deadline_s)
     orders = OrderService(
-        parts.member, parts.database, market, reactor, limits, wall_ms, key_maker(), panic
+        parts.member, parts.database, old_keys, market, reactor, limits, wall_ms, key_maker(), panic
     )
     parts.member.serve(orders)
     view = OrderLogView(

@@ -223,32 +223,40 @@ class Database:
         connection.execute("COMMIT")
 
     def _save(self, latest: tuple[int, bytes], changes: list[object]) -> None:
-        """In the thread: store, and tell the reactor what became of it."""
+        """In the thread: store, and tell the reactor what became of it. Then, when nobody waits any
+        more, the upkeep of the tables, of which a full disk may leave something out.
+        """
         connection = self.connection
         try:
             self._store(latest, changes)
-        except sqlite3.Error as error:
-            self._not_stored(connection, error, changes)
-        except Exception:
-            self._deliver(self._panic, Failure())
-        else:
-            self._deliver(self._saved, latest[0])
-
-    def _not_stored(
-        self, connection: sqlite3.Connection, error: sqlite3.Error, changes: list[object]
-    ) -> None:
-        """In the thread: what a full disk refused waits, anything else ends the process."""
+        except Exception as error:
+            if self._has_undone(connection, error):
+                self._deliver(self._postpone, changes)
+            return
+        self._deliver(self._saved, latest[0])
         try:
-            if _is_damage(error):
-                raise _damaged(self._path, error) from error
-            if not self._is_full(error):
-                raise error
+            self._look_after(connection)
+        except Exception as error:
+            self._has_undone(connection, error)
+
+    def _look_after(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN")
+        self._tables.upkeep(connection)
+        connection.execute("COMMIT")
+
+    def _has_undone(self, connection: sqlite3.Connection, error: Exception) -> bool:
+        """In the thread: whether what failed is undone, because the disk is full. Anything else
+        ends the process.
+        """
+        try:
+            if not (isinstance(error, sqlite3.Error) and self._is_full(error)):
+                raise _damaged(self._path, error) if _is_damage(error) else error
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
         except Exception:
             self._deliver(self._panic, Failure())
-        else:
-            self._deliver(self._postpone, changes)
+            return False
+        return True
 
     def _is_full(self, error: sqlite3.Error) -> bool:
         """In the thread: whether the disk is full, which may pass."""

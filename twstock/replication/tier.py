@@ -36,6 +36,11 @@ class Tables(Protocol):
     def save(self, connection: sqlite3.Connection, changes: Sequence[object]) -> None:
         """Store changes, in order, inside the transaction that is open."""
 
+    def upkeep(self, connection: sqlite3.Connection) -> None:
+        """What is to be done beside saving, once in a while and in a transaction of its own, and
+        can be done without: there may be no room for it.
+        """
+
     def extent(self, connection: sqlite3.Connection) -> tuple[int | str, ...]:
         """A cheap summary of how far the tables reach; empty or zeros: they hold nothing. It goes
         into the checksum of the applied record.
