@@ -7,18 +7,17 @@ import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench import cluster, load, wrk
 from bench.history import History, long, names
-from bench.made import BYTES_PER_ORDER, TOML, settle
+from bench.made import BYTES_PER_ORDER, settle
 from bench.processes import wait_for
 from bench.replica import VIEW_S, has_view
 from bench.rounds import WARM_CONNECTIONS, WARM_S, Effort, Tell
 from bench.systems import Measured, Request, Work, lookups, order, plural
 from twstock.config import Limits
-from twstock.plan import to_text
 
 STOCKS = (10, 1_000, 100_000)
 ORDERS = (1_000, 1_000_000, 5_000_000)
@@ -35,7 +34,6 @@ CALM_S = 3.0
 """After a start: the replica that was down still saves what it got."""
 ORDERS_PER_START_S = 100_000.0
 ROUNDS_MAX = 5
-NEVER_S = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,28 +131,16 @@ def measure(
                 )
 
 
-def _prepare(data: Path, size: Size) -> None:
-    """After a start each replica writes its table of orders anew, which for millions takes
-    minutes; that is measured elsewhere, so these clusters write none.
-    """
-    if size.of == "orders":
-        made = settle(data)
-        limits = replace(made.limits, views_every_s=NEVER_S)
-        (data / TOML).write_text(to_text(replace(made, limits=limits)))
-
-
 def _visit(data: Path, size: Size, seconds: float) -> Iterator[tuple[Work, Measured]]:
     """Start a cluster twice on its data, with and without a cache, and measure each work."""
     stocks = size.history.stocks
-    _prepare(data, size)
     for cache_size, works in (
         (Limits().cache_size, cached_works(stocks)),
         (0, uncached_works(stocks)),
     ):
         with cluster.resumed(data, "--cache-size", str(cache_size)) as running:
             time.sleep(CALM_S)
-            if size.of == "stocks":
-                await_views(data, size.history.orders, running)
+            await_views(data, size.history.orders, running)
             for work, requests in works.items():
                 load.measure(running.address, requests, WARM_CONNECTIONS, WARM_S)
                 generate = wrk.generator()
@@ -162,7 +148,7 @@ def _visit(data: Path, size: Size, seconds: float) -> Iterator[tuple[Work, Measu
 
 
 def await_views(data: Path, orders: int, running: cluster.Cluster) -> None:
-    """Wait until every replica has written its table of orders anew."""
+    """Wait until every replica has all orders in its table."""
     made = settle(data)
 
     def written() -> bool:

@@ -24,6 +24,7 @@ from twstock.config import Cluster, default_cluster, parse
 from twstock.market import RefusalBounds
 from twstock.order.state import OrderState
 from twstock.order.tables import OrderTables
+from twstock.order.views import HEADER, order_lines
 from twstock.plan import to_text
 from twstock.replication.offline import APPLIED, AppliedState, LogWriter, entries, flush
 from twstock.rpc.wire.commands import encode_catalog_command, encode_order_record
@@ -71,10 +72,16 @@ def make_catalog(cluster: Cluster, of: History) -> None:
     applied.close()
 
 
+def view_of(cluster: Cluster, number: int) -> Path:
+    """The table of orders that a replica keeps for people."""
+    return cluster.data_of("order", number) / f"order_log_{number}.csv"
+
+
 def make_orders(cluster: Cluster, of: History) -> None:
     """The directories of all order replicas."""
     logs = [open_log(cluster, "order", replica.id) for replica in cluster.orders]
     first, *others = logs
+    *views, last_view = [view_of(cluster, replica.id) for replica in cluster.orders]
     machine = OrderState(0, b"", cluster.limits.recent_orders)
     tables = OrderTables(cluster.limits.recent_orders)
     applied = AppliedState(others[0].path / APPLIED, tables, CACHE_KIBIBYTES)
@@ -83,18 +90,22 @@ def make_orders(cluster: Cluster, of: History) -> None:
     payloads = (
         encode_order_record(history.trades(batch, of.stocks)) for batch in history.batches(of)
     )
-    for entry in entries(payloads):
-        for log in logs if entry.index <= whole or not of.lacks else others:
-            log.append(entry)
-        applied.apply(machine, entry)
-        machine.saved(entry.index)
-        if of.lacks and entry.index == whole:
-            applied.copy(first.path)
+    with last_view.open("w") as view:
+        view.write(HEADER)
+        for entry in entries(payloads):
+            for log in logs if entry.index <= whole or not of.lacks else others:
+                log.append(entry)
+            view.write(order_lines(applied.apply(machine, entry) or ()))
+            machine.saved(entry.index)
+            if of.lacks and entry.index == whole:
+                applied.copy(first.path)
     for log in logs:
         log.close()
     applied.close()
     for log in others[1:] if of.lacks else [first, *others[1:]]:
         shutil.copyfile(applied.path, log.path / APPLIED)
+    for path in views[1:] if of.lacks else views:
+        shutil.copyfile(last_view, path)
 
 
 GROUPS = {"catalog": make_catalog, "order": make_orders}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.history import History
-from bench.made import TOML, incarnation, settle
+from bench.made import TOML, incarnation, settle, view_of
 from bench.processes import NotStarted, Process, free_ports, running, wait_for
 from bench.rounds import Tell
 from twstock.config import Address, Cluster, default_cluster
@@ -44,7 +44,7 @@ class LongLog:
 
     ``serves_s`` counts from the start of its process to the answer that it has all orders,
     ``rss_mb`` is what it takes then; ``later_mb`` after another start and all the rest.
-    ``view_s``: so long it then writes its table of orders anew.
+    ``view_s``: so long it then writes its table of orders, which was removed.
     ``sync_up_per_s`` are orders that a client gets, ``fetch_per_s`` those in log entries that
     another replica gets; ``catch_up_per_s``: one that ``lacked`` some caught up so fast. None:
     not measured, because the log is too short.
@@ -71,8 +71,8 @@ def rss_mb(pid: int) -> float:
 
 
 def has_view(cluster: Cluster, number: int, orders: int) -> bool:
-    """Whether a replica is done with the table of orders that it writes anew at its start."""
-    path = cluster.data_of("order", number) / f"order_log_{number}.csv"
+    """Whether a replica's table of orders has so many."""
+    path = view_of(cluster, number)
     if not path.exists():
         return False
     with path.open("rb") as file:
@@ -200,6 +200,7 @@ def measure(data: Path, of: History, tell: Tell) -> LongLog:
     """Everything, with a replica of a cluster whose data was made and lacks some."""
     found = start_alone(data, of, tell)
     cluster = on_free_ports(data)
+    view_of(cluster, WHOLE).unlink()
     with serving(cluster, WHOLE, of.orders) as (process, remote, _):
         began = time.monotonic()
         wait_for(lambda: has_view(cluster, WHOLE, of.orders), "the table", [process], VIEW_S)

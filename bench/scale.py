@@ -48,7 +48,7 @@ def long_logs(found: Sequence[LongLog]) -> str:
         ("orders/s in log entries, for another replica", "fetch_per_s", None, True),
         (f"orders/s with which one that lacks {most.lacked:,} catches up", "catch_up_per_s", None,
          True),
-        ("writing the table of orders anew after its start, s", "view_s", None, False),
+        ("writing the table of orders anew, s", "view_s", None, False),
         ("resident memory after all that, MB", "later_mb", None, False),
     ]  # fmt: skip
     lines = []

@@ -13,6 +13,7 @@ from twstock.catalog.tables import CatalogTables
 from twstock.config import Limits
 from twstock.market import RefusalBounds, Side
 from twstock.order.tables import OrderTables, by_keys, page
+from twstock.order.views import HEADER
 from twstock.replication.messages import HardState
 from twstock.replication.promises import Owner
 from twstock.replication.storage import FileStorage
@@ -93,6 +94,16 @@ def test_the_storage_opens_what_was_made(cluster):
     assert last == {1: 1 + 45, 2: 1 + 50, 3: 1 + 50}
     loaded, index = opened(cluster.config, "catalog", 1)
     assert (loaded.formed, loaded.hard_state, index) == (True, HardState(1, 1), 3 + 50)
+
+
+def test_the_tables_for_people_are_there(cluster):
+    """But for the replica that was down, which makes its own."""
+    views = {number: made.view_of(cluster.config, number) for number in (1, 2, 3)}
+    assert not views[1].exists()
+    lines = views[2].read_text().splitlines()
+    assert (len(lines), lines[0]) == (1 + ORDERS, HEADER.strip())
+    assert lines[-1].startswith(f"{ORDERS},")
+    assert views[3].read_bytes() == views[2].read_bytes()
 
 
 def test_the_tables_hold_what_was_applied(cluster):

@@ -3,7 +3,7 @@
 import resource
 import signal
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ from twstock.catalog.views import (
     write_stocks,
 )
 from twstock.csvtext import csv_field, csv_line
+from twstock.errors import TwstockError, Unavailable
 from twstock.market import Order, Side, Stock, Trade, price_text
+from twstock.order import views
 from twstock.order.views import FAILED_PAUSE_S, HEADER, ORDERS_PER_WRITE, OrderLogView
 
 A = Stock("A", 1599, 100, 0, 0, 100)
@@ -379,3 +381,128 @@ def test_an_order_log_that_cannot_be_written_is_logged_once_and_made_anew(tmp_pa
     log.run(FAILED_PAUSE_S + 1)
     assert log.path.read_text() == f"{HEADER}1,A,buy,5\n2,A,buy,5\n"
     log.view.stopService()
+
+
+def lines_of(log: OrderLog) -> bytes:
+    """What the file has to be."""
+    return "".join(
+        [HEADER, *(f"{number},A,buy,5\n" for number in range(1, len(log.trades) + 1))]
+    ).encode()
+
+
+class NextLog(OrderLog):
+    """The next process, which knows the orders of the last one; ``asked`` are the numbers after
+    which it read some.
+    """
+
+    def __init__(self, log: OrderLog, known: int | None = None) -> None:
+        log.view.stopService()
+        self.asked: list[int] = []
+        super().__init__(log.path.parent)
+        self.trades = log.trades[:known]
+
+    async def after(self, number: int, limit: int) -> list[Trade]:
+        """The order replica's."""
+        self.asked.append(number)
+        return await super().after(number, limit)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> OrderLog:
+    """Three orders, written."""
+    log = OrderLog(tmp_path)
+    for _ in range(3):
+        log.trade()
+    log.run(1.0)
+    assert log.path.read_bytes() == lines_of(log)
+    return log
+
+
+def test_the_next_process_goes_on_with_the_file(log: OrderLog) -> None:
+    """It reads one order to see that it is right, and then those that are missing."""
+    again = NextLog(log)
+    again.trade()
+    again.run(1.0)
+    assert again.asked == [2, 3]
+    assert again.path.read_bytes() == lines_of(again)
+    again.view.stopService()
+
+
+@pytest.mark.parametrize("cut", range(len(HEADER) + 3 * len("1,A,buy,5\n")))
+def test_a_torn_file_is_mended(log: OrderLog, cut: int) -> None:
+    """Wherever it ends, and also when more follows than this process would write."""
+    content = log.path.read_bytes()
+    for torn in (content[:cut], content[:cut] + bytes(100)):
+        log.path.write_bytes(torn)
+        log = NextLog(log)
+        log.trade()
+        log.run(1.0)
+        assert log.path.read_bytes() == lines_of(log)
+    log.view.stopService()
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "another header": lambda content: content.replace(b"type", b"side"),
+    "a line less": lambda content: content.replace(b"1,A,buy,5\n", b""),
+    "a line more": lambda content: content.replace(b"1,A,buy,5\n", b"1,A,buy,5\n\n"),
+    "zeros": lambda content: content.replace(b"1,A,buy,5\n", bytes(10)),
+    "another order": lambda content: content.replace(b"3,A,buy,5", b"3,A,buy,6"),
+    "of another cluster": lambda content: content + b"4,B,sell,1\n",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_file_that_does_not_look_right_is_written_anew(
+    log: OrderLog, damage: Callable[[bytes], bytes]
+) -> None:
+    """Whatever became of it."""
+    log.trade()
+    log.path.write_bytes(damage(log.path.read_bytes()))
+    again = NextLog(log)
+    again.run(1.0)
+    assert again.path.read_bytes() == lines_of(again)
+    again.view.stopService()
+
+
+def test_what_a_process_does_not_know_yet_is_written_again(log: OrderLog) -> None:
+    """After a crash the state is behind the file for a moment."""
+    again = NextLog(log, known=2)
+    again.run(1.0)
+    assert again.path.read_bytes() == lines_of(again)
+    again.trades = log.trades
+    again.run(1.0)
+    assert again.path.read_bytes() == lines_of(log)
+    assert 0 not in again.asked
+    again.view.stopService()
+
+
+def test_a_file_far_ahead_is_written_anew(log: OrderLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a replica whose log begins again."""
+    monkeypatch.setattr(views, "_TAIL_BYTES", 25)  # two lines and a half
+    for known, first in ((2, [1]), (1, [0, 0])):
+        again = NextLog(log, known=known)
+        again.run(1.0)
+        assert again.asked == first
+        assert again.path.read_bytes() == lines_of(again)
+        again.path.write_bytes(lines_of(log))
+    again.view.stopService()
+
+
+def test_the_file_waits_until_the_replica_has_its_state(log: OrderLog) -> None:
+    """It is not taken for one of another cluster."""
+    again = NextLog(log, known=0)
+    after = again.view._orders_after
+    problems: list[TwstockError] = [Unavailable("starting")] * 3
+
+    async def later(number: int, limit: int) -> Sequence[Trade]:
+        if problems:
+            error = problems.pop()
+            again.trades = log.trades if not problems else []
+            raise error
+        return await after(number, limit)
+
+    again.view._orders_after = later
+    again.run(3.0)
+    assert problems == []
+    assert again.asked == [2]
+    again.view.stopService()

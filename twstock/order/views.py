@@ -1,13 +1,16 @@
 """``order_log_<id>.csv``: the committed orders as a table for people, never read back.
 
-It is written off the trade path, and anew at each start, so that it is right whatever became
-of the last process; the bytes are the same on every replica.
+It is written off the trade path; the bytes are the same on every replica. Nobody waits until they
+are on the disk, so a process goes on with the file of the last one only if it looks right: it has a
+line for each number, and the last one says what the order says. Otherwise it is written anew.
 """
 
+import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -21,12 +24,16 @@ from twstock.errors import TwstockError
 from twstock.market import Trade
 from twstock.repeating import repeating
 
+T = TypeVar("T")
 HEADER = "transaction_num,name,type,quantity\n"
 ORDERS_PER_WRITE = 1_000
 """How many orders are read at once: that takes the tables' thread, and most of the time the
 interpreter, for a few milliseconds. A rest of the same length follows, for whoever trades."""
 FAILED_PAUSE_S = 5.0
 """How long a disk that took nothing is left alone."""
+_TAIL_BYTES = 1 << 20
+"""How much a file may have of orders that its process knows only a moment after its start."""
+_CHUNK_BYTES = 1 << 16
 
 
 class OrderLogView(Service):
@@ -55,6 +62,7 @@ class OrderLogView(Service):
         self._every_s = every_s
         self._written = -1
         self._size = 0
+        self._is_first = True
         self._not_before = 0.0
         self._is_failing = False
         self._resting: Deferred[None] = succeed(None)
@@ -77,6 +85,9 @@ class OrderLogView(Service):
         if self._reactor.seconds() < self._not_before:
             return
         try:
+            if self._is_first:
+                await self._resume()
+                self._is_first = False
             while self.running and self._written < self._last_number():
                 began = self._reactor.seconds()
                 await self._write_page()
@@ -91,13 +102,25 @@ class OrderLogView(Service):
             else:
                 self._complain(error)
 
+    async def _resume(self) -> None:
+        """Find out up to which order the file of the last process is right, and go on there."""
+        found = await self._in_thread(partial(_look_at, self._path))
+        if not found.last:
+            return
+        last = min(found.last, self._last_number())
+        orders = await self._orders_after(max(last, 1) - 1, 1)
+        if last and found.line(last) == order_lines(orders).encode():
+            size = found.end(last)
+            await self._in_thread(partial(os.truncate, self._path, size))
+            self._written, self._size = last, size
+
     async def _write_page(self) -> None:
         orders = await self._orders_after(max(self._written, 0), ORDERS_PER_WRITE)
         text = order_lines(orders)
         if self._written < 0:
-            await self._in_thread(self._begin, text)
+            await self._in_thread(partial(self._begin, text.encode()))
         else:
-            await self._in_thread(self._append, text)
+            await self._in_thread(partial(self._append, text.encode()))
         self._written = orders[-1].number if orders else max(self._written, 0)
 
     async def _rest(self, seconds: float) -> None:
@@ -114,8 +137,8 @@ class OrderLogView(Service):
         self._is_failing = True
         self._not_before = self._reactor.seconds() + FAILED_PAUSE_S
 
-    def _in_thread(self, function: Callable[[bytes], None], text: str) -> Awaitable[None]:
-        return deferToThreadPool(self._reactor, self._threads, function, text.encode())
+    def _in_thread(self, function: Callable[[], T]) -> "Deferred[T]":
+        return deferToThreadPool(self._reactor, self._threads, function)
 
     def _begin(self, lines: bytes) -> None:
         aside, content = self._path.with_suffix(".tmp"), HEADER.encode() + lines
@@ -139,6 +162,43 @@ class OrderLogView(Service):
                 file.truncate(self._size)
                 raise
         self._size += len(lines)
+
+
+class Found(NamedTuple):
+    """What a file has: whole lines up to that of the order ``last``, if there is one for each. The
+    newest of them are ``lines``, which end at the byte ``size``.
+    """
+
+    last: int
+    lines: Sequence[bytes]
+    size: int
+
+    def line(self, number: int) -> bytes | None:
+        """The line of an order; None: it is not one of the newest."""
+        place = len(self.lines) - 1 - (self.last - number)
+        return self.lines[place] if place >= 0 else None
+
+    def end(self, number: int) -> int:
+        """Where the line of an order ends, which is one of the newest."""
+        return self.size - sum(map(len, self.lines[len(self.lines) - (self.last - number) :]))
+
+
+def _look_at(path: Path) -> Found:
+    """What a file has that may have been torn anywhere (blocks); nothing if it is another one."""
+    header, count = HEADER.encode(), 0
+    try:
+        with path.open("rb", buffering=0) as file:
+            if file.read(len(header)) != header:
+                return Found(0, (), 0)
+            while chunk := file.read(_CHUNK_BYTES):
+                count += chunk.count(b"\n")
+            end = file.tell()
+            # From the end of some line on: what comes first may be half a line.
+            file.seek(max(len(header) - 1, end - _TAIL_BYTES))
+            _, *lines, torn = file.read().split(b"\n")
+    except FileNotFoundError:
+        return Found(0, (), 0)
+    return Found(count, [line + b"\n" for line in lines], end - len(torn))
 
 
 def order_lines(trades: Iterable[Trade]) -> str:
