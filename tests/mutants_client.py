@@ -45,15 +45,22 @@ MUTANTS = (
     Mutant(
         "an answer that decides nothing ends a doubt",
         CLIENT + "answers.py",
-        "if answer.doubtful and not isinstance(error, InvalidRequest):",
-        "if False:",
+        "OutcomeUnknown(str(error), key) if answer.doubtful else error",
+        "error",
         MEMORY,
+    ),
+    Mutant(
+        "whoever answers in another form ends a doubt",
+        "twstock/forms.py",
+        '_error(self.body).get("code") != self.status or self.message == NO_SUCH_PATH',
+        "False",
+        (*MEMORY, "tests/test_cli.py"),
     ),
     Mutant(
         "a wrong token ends the doubt about a change",
         CLIENT + "answers.py",
-        "HTTPStatus.FORBIDDEN if not answer.doubtful:",
-        "HTTPStatus.FORBIDDEN:",
+        "if answer.status in _TURNS_AWAY and not answer.doubtful:",
+        "if answer.status in _TURNS_AWAY:",
         ("tests/test_client_admin.py",),
     ),
     Mutant(

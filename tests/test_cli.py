@@ -99,7 +99,7 @@ class Answers(BaseHTTPRequestHandler):
         """Send JSON."""
         strange = getattr(self.server, "strange", ())
         if strange != ():
-            status, body = 200, strange
+            status, body = self.server.strange_status, strange
         content = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -115,7 +115,7 @@ def front():
     server.lock = threading.Lock()
     server.orders, server.faults, server.keys, server.asked = {}, [], [], []
     server.services, server.changes, server.lookup_faults = [], [], []
-    server.strange = ()
+    server.strange, server.strange_status = (), 200
     server.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -216,6 +216,10 @@ def test_an_answer_that_decides_nothing_leaves_an_earlier_doubt(front):
     with Session(front.url) as session, pytest.raises(OutcomeUnknown, match="not now") as caught:
         session.trade("GameStart", "buy", 1, sleep=lambda _: None)
     assert [caught.value.key] * 2 == front.keys
+    front.strange, front.strange_status = {"message": "no route"}, 404
+    with Session(front.url) as session, pytest.raises(OutcomeUnknown, match="status 404"):
+        session.trade("GameStart", "buy", 1, "mine")
+    front.strange = ()
     front.faults = [403, 0, 404]
     with Session(front.url) as session:
         assert session.trade("GameStart", "buy", 1).status == 403

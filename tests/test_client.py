@@ -33,6 +33,7 @@ from twstock.client.batch import BODY_BYTES_MAX
 from twstock.client.client import PATIENCE_S
 from twstock.client.fronts import ANSWER_BYTES_MAX, REQUESTS_UNDER_WAY_MAX
 from twstock.client.values import change
+from twstock.web.answers import NO_SUCH_PATH
 
 BUSY = error(429, "too many orders are waiting", outcome="unknown")
 LOST = error(503, "the outcome could not be learnt in time", outcome="unknown")
@@ -356,6 +357,33 @@ def test_an_answer_that_decides_nothing_leaves_an_earlier_doubt(fault, status):
     with pytest.raises(OutcomeUnknown) as unknown:
         world.run(world.client.buy("AAPL", 1, key="mine"))
     assert unknown.value.key == "mine"
+
+
+@pytest.mark.parametrize("status", [400, 404, 409, 422])
+@pytest.mark.parametrize("body", [{"message": "name: no route"}, {}, [], "name: no route"])
+def test_what_decides_in_another_form_decides_nothing(status, body):
+    """A proxy on the way uses the same statuses, and knows nothing of the order."""
+    world = World(1, timeout_s=1.0)
+    strange = error(status, "name: no route")
+    strange["error"].pop("code")
+    for form in (body, strange):
+        world.front.replies = [HANG, (status, form)]
+        with pytest.raises(OutcomeUnknown):
+            world.run(world.client.buy("AAPL", 1))
+        row = {"status": status, **(form if isinstance(form, dict) else {})}
+        world.front.replies = [HANG, (200, {"data": [row]})]
+        (unknown,) = world.run(world.client.place_many([Ticket.buy("AAPL", 1)]))
+        assert type(unknown) is OutcomeUnknown
+
+
+def test_a_path_that_is_none_decides_nothing(world):
+    """An earlier attempt may have found the right one."""
+    nothing = json.loads(NO_SUCH_PATH.body)
+    world.front.replies = [HANG, (404, nothing), (404, nothing)]
+    with pytest.raises(OutcomeUnknown, match="no such path"):
+        world.run(world.client.buy("AAPL", 1))
+    with pytest.raises(BadAnswer, match="no such path"):
+        world.run(world.client.buy("AAPL", 1))
 
 
 def test_an_answer_that_decides_ends_an_earlier_doubt():

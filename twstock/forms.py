@@ -38,14 +38,12 @@ _NOT_EXECUTED = {
 """The statuses of a request that was turned away before it could have an effect, whatever became
 of earlier ones with its key."""
 
-_DECIDED = {
-    HTTPStatus.OK,
-    HTTPStatus.NOT_FOUND,
-    HTTPStatus.CONFLICT,
-    HTTPStatus.UNPROCESSABLE_ENTITY,
-}
-"""The statuses that tell what becomes of a request with a key, whatever became of earlier attempts
-at it."""
+_DECIDING = {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY}
+"""The statuses of errors that tell what becomes of a request with a key, whatever became of earlier
+attempts at it: if they are a front-end's."""
+
+NO_SUCH_PATH = "no such path"
+"""What a front-end says where nothing is: of no request with a key."""
 
 ADD_PATH = "/admin/stocks"
 """Where an administrator adds a stock."""
@@ -86,10 +84,20 @@ class Answer:
     @property
     def decides(self) -> bool:
         """Whether it tells what becomes of a request with a key, whatever became of earlier
-        attempts. That a field is malformed it would have told each of them.
+        attempts: it was done, or is refused, or malformed, as each attempt would have been told.
+        Only a front-end knows that, and it is one by the form of its errors; a proxy on the way
+        does not. ``model/submission.js`` of the console has the same rule.
         """
-        is_malformed = self.status == HTTPStatus.BAD_REQUEST and ": " in self.message
-        return self.status in _DECIDED or is_malformed
+        if self.ok:
+            return True
+        if _error(self.body).get("code") != self.status or self.message == NO_SUCH_PATH:
+            return False
+        return self.status in _DECIDING or self.is_malformed
+
+    @property
+    def is_malformed(self) -> bool:
+        """Whether it names a field of the request that makes no sense."""
+        return self.status == HTTPStatus.BAD_REQUEST and ": " in self.message
 
     @property
     def replayed(self) -> bool:

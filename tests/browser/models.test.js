@@ -1,4 +1,4 @@
-/** What the console decides without a browser: numbers without a gap, versions, keys, addresses. */
+/** What the console decides without a browser: numbers without a gap, versions, addresses. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -9,9 +9,7 @@ const { Trades, TRADES_MAX } = await import(`${STATIC}/model/trades.js`);
 const { Members } = await import(`${STATIC}/model/members.js`);
 const { Changes, CHANGES_MAX } = await import(`${STATIC}/model/changes.js`);
 const change = await import(`${STATIC}/model/change.js`);
-const { bodyOf, fieldOf, forget, keep, kept } = await import(`${STATIC}/model/order.js`);
-const { ask, Refused, Unreachable } = await import(`${STATIC}/http.js`);
-const { newKey, Submission } = await import(`${STATIC}/model/submission.js`);
+const { bodyOf, fieldOf } = await import(`${STATIC}/model/order.js`);
 const { adminLink, parseRoute, ticketLink } = await import(`${STATIC}/route.js`);
 const { duration } = await import(`${STATIC}/format.js`);
 
@@ -267,96 +265,6 @@ test("changes have no gap, and those that are missing are asked for while somebo
   } finally {
     globalThis.fetch = given;
   }
-});
-
-test("who stops asking is told at once, and nothing is over before the attempt under way is", async () => {
-  const told = [];
-  let fail;
-  const send = (stop) =>
-    new Promise((_, reject) => {
-      fail = reject;
-      stop.addEventListener("abort", () => told.push("given up"));
-    });
-  const tell = ({ state, attempt, isOver }) => told.push([state, attempt, isOver]);
-  const submission = new Submission(send, tell);
-  const run = submission.run();
-  submission.stop();
-  submission.stop();
-  assert.deepEqual(told, [["asking", 1, false], "given up", ["stopped", 1, false]]);
-  fail(new Unreachable("given up"));
-  await run;
-  assert.deepEqual(told.slice(3), [["stopped", 1, true]]);
-});
-
-test("what is known when somebody stops asking is said", async () => {
-  const endings = [
-    ["answered", (resolve) => resolve({ data: { transaction_number: 7 } })],
-    ["refused", (_, reject) => reject(new Refused(404, "invalid stock name"))],
-    ["stopped", (_, reject) => reject(new Refused(503, "not now", "unknown"))],
-  ];
-  for (const [state, end] of endings) {
-    const submission = new Submission(
-      () => new Promise(end),
-      () => {},
-    );
-    const run = submission.run();
-    submission.stop();
-    await run;
-    assert.equal(submission.state, state);
-  }
-});
-
-test("a pause ends when somebody stops asking", { timeout: 4000 }, async () => {
-  const submission = new Submission(
-    () => Promise.reject(new Refused(503, "not now", "unknown", 1e9)),
-    ({ attempt, state }) =>
-      attempt === 2 && state === "asking" && setTimeout(() => submission.stop(), 0),
-  );
-  await submission.run();
-  assert.equal(submission.state, "stopped");
-});
-
-test("a request ends when it is given up", async () => {
-  const given = globalThis.fetch;
-  globalThis.fetch = (_, { signal }) =>
-    new Promise((_resolve, reject) => {
-      if (signal.aborted) reject(signal.reason);
-      signal.addEventListener("abort", () => reject(signal.reason));
-    });
-  try {
-    const stop = new AbortController();
-    const asking = ask("/orders", { signal: stop.signal });
-    stop.abort();
-    await assert.rejects(asking, Unreachable);
-    await assert.rejects(ask("/orders", { signal: stop.signal }), Unreachable);
-  } finally {
-    globalThis.fetch = given;
-  }
-});
-
-test("an order whose outcome is known is forgotten, and no other", () => {
-  const items = new Map();
-  globalThis.sessionStorage = {
-    getItem: (name) => items.get(name) ?? null,
-    setItem: (name, value) => items.set(name, value),
-    removeItem: (name) => items.delete(name),
-  };
-  try {
-    forget("one");
-    keep({ name: "A", quantity: "1", type: "buy" }, "two");
-    forget("one");
-    assert.equal(kept().key, "two");
-    forget("two");
-    assert.equal(kept(), null);
-  } finally {
-    delete globalThis.sessionStorage;
-  }
-});
-
-test("keys differ, and fit the API's limits", () => {
-  const keys = new Set(Array.from({ length: 1000 }, newKey));
-  assert.equal(keys.size, 1000);
-  for (const key of keys) assert.match(key, /^[\x21-\x7e]{16,255}$/);
 });
 
 test("any name of a stock survives the address", () => {

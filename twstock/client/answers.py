@@ -14,6 +14,7 @@ from twstock.forms import Answer
 from twstock.market import STOCK_NOT_FOUND, Refusal
 
 _REFUSALS = {str(refusal): refusal for refusal in Refusal}
+_TURNS_AWAY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
 class StockNotFound(TwstockError):
@@ -61,40 +62,41 @@ class NotAdministrator(TwstockError):
 
 def refused(answer: Answer, key: str) -> TwstockError:
     """Why an order was not executed and will not be, or that this is not known."""
-    if answer.status == HTTPStatus.NOT_FOUND:
-        return Refused(answer.message, key)
-    if answer.status == HTTPStatus.UNPROCESSABLE_ENTITY:
-        return KeyReused()
-    return _turned_away(answer, key)
+    if not answer.decides:
+        return _turned_away(answer, key)
+    match answer.status:
+        case HTTPStatus.NOT_FOUND | HTTPStatus.CONFLICT:
+            return Refused(answer.message, key)
+        case HTTPStatus.UNPROCESSABLE_ENTITY:
+            return KeyReused()
+    return problem(answer)
 
 
 def not_changed(answer: Answer, name: str, key: str) -> TwstockError:
     """Why a change of a stock was not made and will not be, or that this is not known."""
-    match answer.status:
-        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN if not answer.doubtful:
+    if not answer.decides:
+        if answer.status in _TURNS_AWAY and not answer.doubtful:
             return NotAdministrator(answer.message)
+        return _turned_away(answer, key)
+    match answer.status:
         case HTTPStatus.NOT_FOUND if answer.message == STOCK_NOT_FOUND:
             return StockNotFound(name)
-        case HTTPStatus.CONFLICT:
+        case HTTPStatus.NOT_FOUND | HTTPStatus.CONFLICT:
             return ChangeRefused(answer.message, key)
         case HTTPStatus.UNPROCESSABLE_ENTITY:
             return KeyReused("change")
-    return _turned_away(answer, key)
+    return problem(answer)
 
 
 def _turned_away(answer: Answer, key: str) -> TwstockError:
-    """What an answer means that nobody gives who knows what became of earlier attempts. That a
-    field is malformed it would have told each of them.
-    """
-    error = problem(answer.status, answer.message)
-    if answer.doubtful and not isinstance(error, InvalidRequest):
-        return OutcomeUnknown(str(error), key)
-    return error
+    """What an answer means that nobody gives who knows what became of earlier attempts."""
+    error = problem(answer)
+    return OutcomeUnknown(str(error), key) if answer.doubtful else error
 
 
-def problem(status: int, message: str) -> TwstockError:
+def problem(answer: Answer) -> TwstockError:
     """What went wrong with a request that was answered."""
-    field, colon, what = message.partition(": ")
-    if status == HTTPStatus.BAD_REQUEST and colon:
+    if answer.is_malformed:
+        field, _, what = answer.message.partition(": ")
         return InvalidRequest(field, what)
-    return BadAnswer(f"{status} {message}")
+    return BadAnswer(f"{answer.status} {answer.message}")

@@ -70,7 +70,7 @@ class TicketBatch:
         if answer.doubtful:
             self._doubtful.update(asked)
         if not answer.ok:
-            self.give_up(problem(answer.status, answer.message))
+            self.give_up(problem(answer))
             return
         try:
             found = rows(answer.body, "data")

@@ -220,7 +220,7 @@ class Client:
         while True:
             answer = await self._get(page_path(path, after))
             if not answer.ok:
-                raise problem(answer.status, answer.message)
+                raise problem(answer)
             for row in values.rows(answer.body, "data"):
                 yield row
             before, after = after, values.member_of(answer.body, "next")
@@ -275,5 +275,5 @@ def _base_urls(urls: str | Iterable[str]) -> list[str]:
 def _data(answer: Answer) -> Any:
     """What a 200 answer holds; raises what another one means."""
     if not answer.ok:
-        raise problem(answer.status, answer.message)
+        raise problem(answer)
     return values.member_of(answer.body, "data")

@@ -137,7 +137,7 @@ class Fronts:
             if response.code == HTTPStatus.OK:
                 return response
             answer = settled(await self._read(response))
-            raise problem(answer.status, answer.message)
+            raise problem(answer)
 
         return await self._within(opened(), self.timeout_s)
 

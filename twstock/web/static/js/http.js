@@ -1,20 +1,56 @@
 /** Requests to the front-end that served this page. */
 
 const TIMEOUT_MS = 5000;
+const DECIDING = [404, 409, 422];
+const NOT_DONE = [408, 429, 507];
 
-/** The front-end answered with an error; `message` has its words. */
+/**
+ * The answer is an error; `message` has its words. A front-end's `code` is the status, and tells
+ * its errors from those of who is none: a proxy on the way, say.
+ */
 export class Refused extends Error {
-  /** @param {number} status @param {string} message @param {string} [outcome] @param {number} [retryS] */
-  constructor(status, message, outcome = "", retryS = 1) {
+  /**
+   * @param {number} status @param {string} message
+   * @param {{outcome?: string, retryS?: number, code?: number}} [more]
+   */
+  constructor(status, message, { outcome = "", retryS = 1, code } = {}) {
     super(message);
     this.status = status;
     this.outcome = outcome;
     this.retryS = retryS;
+    this.code = code;
+  }
+
+  /** Whether the same request may have another answer a little later. */
+  get isForNow() {
+    return this.outcome === "unknown" || [408, 429].includes(this.status) || this.status >= 500;
+  }
+
+  /** Whether the request may have been done all the same. */
+  get isInDoubt() {
+    return this.isForNow && this.outcome !== "none" && !NOT_DONE.includes(this.status);
+  }
+
+  /**
+   * Whether it tells what becomes of a request with a key, whatever became of earlier attempts:
+   * it is refused, or malformed, as each attempt would have been told. The same rule is
+   * `Answer.decides` in `twstock/forms.py`.
+   */
+  get decides() {
+    if (this.code !== this.status || this.message === "no such path") return false;
+    return DECIDING.includes(this.status) || (this.status === 400 && this.message.includes(": "));
   }
 }
 
-/** Nothing answered, or nothing that could be read. */
-export class Unreachable extends Error {}
+/** Nothing answered, or nothing that could be read; `trouble` says so in a few words. */
+export class Unreachable extends Error {
+  trouble = "no connection";
+}
+
+/** Who answered is no front-end: the answer has not the form that it should have. */
+export class Stranger extends Unreachable {
+  trouble = "an answer in another form than a front-end's";
+}
 
 /** A signal for when an answer has taken too long, or `stop` is given. @param {AbortSignal} stop */
 function limited(stop) {
@@ -45,9 +81,9 @@ export async function ask(path, options = {}) {
     throw new Unreachable(problem.message);
   }
   if (response.ok) return body;
-  const { message, outcome } = body.error ?? {};
+  const { message, outcome, code } = body?.error ?? {};
   const retryS = Number(response.headers.get("Retry-After")) || 1;
-  throw new Refused(response.status, message ?? response.statusText, outcome, retryS);
+  throw new Refused(response.status, message ?? response.statusText, { outcome, retryS, code });
 }
 
 /**

@@ -1,6 +1,6 @@
 /** A change of a stock, as an administrator asks for it. */
 
-import { ask } from "../http.js";
+import { ask, Stranger } from "../http.js";
 import { typedInteger } from "./submission.js";
 
 const TOKEN = /^[A-Za-z0-9\-._~+/=]+$/;
@@ -54,11 +54,14 @@ export function flawOf({ kind, name }, token) {
  * Ask for a change under a key.
  * @param {Draft} draft @param {string} token @param {string} key @param {AbortSignal} signal
  */
-export function makeChange(draft, token, key, signal) {
+export async function makeChange(draft, token, key, signal) {
   const body = bodyOf(draft);
   const headers = { Authorization: `Bearer ${token}`, "Idempotency-Key": key };
   if (body) headers["Content-Type"] = "application/json";
-  return ask(pathOf(draft), { method: "POST", headers, body: body || undefined, signal });
+  const request = { method: "POST", headers, body: body || undefined, signal };
+  const made = await ask(pathOf(draft), request);
+  if (!Number.isInteger(made?.data?.change_number) || !made.data.stock) throw new Stranger();
+  return made;
 }
 
 /** The field that a refusal is about: token, name, price or quantity; empty: none of them. */

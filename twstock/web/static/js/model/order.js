@@ -1,6 +1,6 @@
 /** An order as the ticket sends it, and kept over a reload of the page while it is on its way. */
 
-import { ask } from "../http.js";
+import { ask, Stranger } from "../http.js";
 import { typedInteger } from "./submission.js";
 
 const STORED = "twstock.submission";
@@ -14,9 +14,11 @@ export function bodyOf({ name, quantity, type }) {
 }
 
 /** Place an order under a key. @param {Draft} draft @param {string} key @param {AbortSignal} signal */
-export function placeOrder(draft, key, signal) {
+export async function placeOrder(draft, key, signal) {
   const headers = { "Content-Type": "application/json", "Idempotency-Key": key };
-  return ask("/orders", { method: "POST", headers, body: bodyOf(draft), signal });
+  const placed = await ask("/orders", { method: "POST", headers, body: bodyOf(draft), signal });
+  if (!Number.isInteger(placed?.data?.transaction_number)) throw new Stranger();
+  return placed;
 }
 
 /** The field that a refusal is about: name, quantity or type; empty: none of them. */

@@ -22,12 +22,6 @@ export function typedInteger(text) {
   return INTEGER.test(typed) ? typed : JSON.stringify(typed);
 }
 
-/** Whether an error leaves open what became of the request: then the same key is asked again. */
-function isOpen(problem) {
-  if (!(problem instanceof Refused)) return true;
-  return problem.outcome === "unknown" || problem.status === 429 || problem.status >= 500;
-}
-
 /**
  * One request. `state` is "asking", "answered", "refused" or "stopped"; `attempt` counts from 1;
  * `trouble` has the words of the attempt before. When it is answered `answer` is the data, when
@@ -45,16 +39,19 @@ export class Submission {
   message = "";
   #send;
   #tell;
+  #isDoubtful;
   #stopping = new AbortController();
 
   /**
    * @param {(stop: AbortSignal) => Promise<any>} send - makes the request, each time under the
    *   same key, until it is told to stop
    * @param {(submission: Submission) => void} tell - is called whenever something changes
+   * @param {boolean} [isDoubtful] - an earlier request under the key may have been done
    */
-  constructor(send, tell) {
+  constructor(send, tell, isDoubtful = false) {
     this.#send = send;
     this.#tell = tell;
+    this.#isDoubtful = isDoubtful;
   }
 
   /** Ask until the outcome is known, or `stop` is called. */
@@ -83,18 +80,25 @@ export class Submission {
       this.state = "answered";
       return 0;
     } catch (problem) {
-      if (!isOpen(problem)) {
+      if (!this.#isOpen(problem)) {
         this.status = problem.status;
         this.message = problem.message;
         this.state = "refused";
         return 0;
       }
       if (this.state === "stopped") return 0;
-      this.trouble = problem instanceof Refused ? problem.message : "no connection";
+      this.trouble = problem.trouble ?? problem.message;
+      this.#isDoubtful ||= problem.isInDoubt ?? true;
       this.attempt += 1;
       this.#tell(this);
       return Math.min(problem.retryS ?? 1, WAIT_MAX_S);
     }
+  }
+
+  /** Whether an error leaves open what became of the request: then the same key is asked again. */
+  #isOpen(problem) {
+    if (!(problem instanceof Refused) || problem.isForNow) return true;
+    return this.#isDoubtful && !problem.decides;
   }
 
   #pause(seconds) {

@@ -74,7 +74,7 @@ export class Ticket {
     this.#name.value = left.draft.name;
     this.#quantity.value = left.draft.quantity;
     this.#form.elements.namedItem("type").value = left.draft.type;
-    this.#send(left.draft, left.key);
+    this.#send(left.draft, left.key, true);
   }
 
   #edited() {
@@ -122,14 +122,15 @@ export class Ticket {
       this.#quantity.select();
       return;
     }
-    this.#send(this.#draft, newKey());
+    this.#send(this.#draft, newKey(), false);
   }
 
-  #send(draft, key) {
+  #send(draft, key, isDoubtful) {
     for (const field of FIELDS) complain(byId(`ticket-${field}`), "");
     keep(draft, key);
     const tell = (submission) => submission === this.#submission && this.#show(draft, submission);
-    this.#submission = new Submission((stop) => placeOrder(draft, key, stop), tell);
+    const send = (stop) => placeOrder(draft, key, stop);
+    this.#submission = new Submission(send, tell, isDoubtful);
     this.#submission.run().finally(() => forget(key));
   }
 
