@@ -1955,6 +1955,34 @@ MUTANTS = (
     ),
     # The command line.
     Mutant(
+        "a quantity is whatever Python takes for a number",
+        "twstock/commands/command.py",
+        "if not digits.isascii() or not digits.isdigit() or len(digits) > DIGITS_MAX:",
+        "if False:",
+        ("tests/test_cli.py",),
+    ),
+    Mutant(
+        "a terminal is sent what a server says",
+        "twstock/cli.py",
+        '"\\n".join(map(tabular.cell, str(error).split("\\n")))',
+        "str(error)",
+        ("tests/test_cli.py",),
+    ),
+    Mutant(
+        "a process whose log takes nothing goes on after a failed write",
+        "twstock/process.py",
+        "    with suppress(OSError):\n        print(text",
+        "    if True:\n        print(text",
+        ("tests/test_process_module.py",),
+    ),
+    Mutant(
+        "a cluster that nobody reads does not give up",
+        "twstock/cluster.py",
+        "with contextlib.suppress(OSError):  # nobody reads any more; the cluster goes on",
+        "if True:",
+        ("tests/test_cluster.py",),
+    ),
+    Mutant(
         "an order whose outcome is not known is lost with its key",
         "twstock/rest.py",
         "raise OutcomeUnknown(str(problem), key) if doubtful else problem",

@@ -3,13 +3,15 @@
 import io
 import json
 import os
+import socket
 import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
+from twisted.internet.task import Clock
 
 from tests.cluster_fixture import free_ports
 from twstock import __version__, cli
@@ -190,11 +192,13 @@ def test_patience_ends(front):
 
 
 @pytest.mark.parametrize(("fault", "kind"), [(429, Unreachable), (503, OutcomeUnknown)])
-def test_an_order_that_was_turned_away_is_in_no_doubt(front, fault, kind):
+def test_an_order_that_was_turned_away_is_in_no_doubt(front, monkeypatch, fault, kind):
     """Only what was turned away each time has certainly done nothing."""
+    clock = Clock()
+    monkeypatch.setattr("twstock.rest.time", SimpleNamespace(monotonic=clock.seconds))
     front.faults = [fault, 429]
     with Session(front.url) as session, pytest.raises(kind):
-        session.trade("GameStart", "buy", 1, patience_s=0.05, sleep=lambda _: time.sleep(0.06))
+        session.trade("GameStart", "buy", 1, patience_s=0.05, sleep=clock.advance)
     assert len(front.keys) == 2
 
 
@@ -464,6 +468,12 @@ def test_client_finds_what_is_not_as_placed(run, front):
         ("fly",),
         ("buy", "GameStart"),
         ("buy", "GameStart", "many"),
+        ("buy", "GameStart", "1_0"),
+        ("sell", "GameStart", "\u0663"),
+        ("buy", "GameStart", "+1"),
+        ("buy", "GameStart", ""),
+        ("buy", "GameStart", "9" * 5000),
+        ("order", "1_0"),
         ("order", "first"),
         ("client", "-p", "2"),
         ("client", "--clients", "0"),
@@ -486,6 +496,7 @@ def test_client_finds_what_is_not_as_placed(run, front):
         ("admin",),
         ("admin", "explode", "GameStart"),
         ("admin", "restock", "GameStart", "many"),
+        ("admin", "restock", "GameStart", "1_0"),
         ("admin", "halt", "GameStart"),
         ("admin", "halt", "GameStart", "--token-file", "/nowhere/token"),
     ],
@@ -559,6 +570,55 @@ def test_the_url_may_come_from_the_environment(front, monkeypatch, capsys):
 def test_control_characters_of_a_name_are_not_printed(run):
     """A terminal obeys them."""
     assert "\x1b" not in run("lookup", "A\x1b[2J")[1]
+
+
+def test_control_characters_of_an_error_are_not_printed(run, front):
+    """Who answers with them may be anybody."""
+    front.strange = {"error": {"code": 404, "message": "\x1b[2J\x07no"}}
+    front.strange_status = 404
+    assert run("lookup", "A") == (REFUSED, "", "twstock: ?[2J?no\n")
+
+
+def test_what_is_no_http_is_no_front_end(capsys):
+    """A port of the services behind the front-ends, say, which speak gRPC."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"\0\0\x18\x04\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert main(["lookup", "A", "--url", url]) == UNREACHABLE
+        thread.join()
+    said = f"twstock: {url} is not a front-end: it answers in another form\n"
+    assert capsys.readouterr().err == said
+
+
+def test_an_output_that_is_closed_takes_nothing_and_breaks_nothing(run, front, monkeypatch):
+    """``2>&-``: what was for standard error does not come on standard output."""
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stderr", None)
+    assert run("lookup", "Nobody")[:2] == (REFUSED, "")
+    sys.stderr.close()
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr("twstock.rest.Session.cluster", interrupt)
+    assert run("status", "--watch")[0] == DONE
+    sys.stdout.close()
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+def test_help_that_nobody_takes_is_no_traceback(full, capsys, buffered):
+    """Nor is that of commands that read their words themselves."""
+    full(buffered)
+    assert main(["up", "--help"]) == UNWRITTEN
+    assert capsys.readouterr().err.startswith("twstock: standard output: ")
 
 
 def test_progress_is_for_terminals(monkeypatch, capsys):

@@ -284,15 +284,23 @@ class TestMembers:
         assert members.tail("order-1") == ""
 
 
+class Unread(io.StringIO):
+    """What nobody reads any more."""
+
+    def write(self, text):
+        """As a pipe without a reader."""
+        raise BrokenPipeError
+
+
 class Started:
     """A LocalCluster on a fake reactor; ``answers`` is what its front-ends say."""
 
-    def __init__(self, path, **flags):
+    def __init__(self, path, errors=None, **flags):
         port = free_ports(10)
         http = Address("127.0.0.1", port)
         self.flags = Flags(path, http=http, base_port=port + 2, **flags)
         self.reactor, self.failures = FakeReactor(), []
-        self.output, self.errors = io.StringIO(), io.StringIO()
+        self.output, self.errors = io.StringIO(), errors or io.StringIO()
         self.answers, self.waiting = None, []
         self.cluster = LocalCluster(
             self.reactor,
@@ -465,6 +473,19 @@ class TestLocalCluster:
         case.cluster.startService()
         case.reactor.live("order-1").end(code=1)
         assert len(case.failures) == 1
+        case.stop()
+
+    def test_it_goes_on_though_nobody_reads_what_it_says(self, tmp_path):
+        """``twstock up --logs 2>&1 | head``; and it gives up where it would give up."""
+        case = Started(tmp_path, Unread(), logs=True)
+        case.cluster.startService()
+        (tmp_path / "order-1/service.log").write_text("a line\n")
+        case.reactor.advance(1)
+        case.reactor.live("order-1").end(code=70)
+        case.reactor.advance(1)
+        assert (case.failures, len(case.reactor.spawned["order-1"])) == ([], 2)
+        case.reactor.live("order-2").end(code=EXIT_REFUSED)
+        assert case.failures[0].startswith("order-2 does not start")
         case.stop()
 
     def test_a_taken_port_is_named(self, tmp_path):

@@ -1,7 +1,9 @@
 """What the services' processes share: options, readiness, stages, panic."""
 
+import io
 import os
 import socket
+import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -405,6 +407,18 @@ def test_tables_that_turn_out_damaged_are_no_bug(capsys):
     panic(Failure(CorruptTables("applied.sqlite: it can be deleted")), codes.append)
     assert codes == [EXIT_REFUSED]
     assert capsys.readouterr().err == "twstock stops: applied.sqlite: it can be deleted\n"
+
+
+def test_what_has_to_end_ends_though_nobody_can_be_told(monkeypatch):
+    """A process that went on after a failed write, because the disk of its log is full, would break
+    promises.
+    """
+    codes, reactor = [], ReactorDouble(True)
+    with open("/dev/full", "wb", buffering=0) as full:
+        monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(full, write_through=True))
+        panic("the disk", codes.append)
+        stop_with(reactor, "why", 3)
+    assert (codes, reactor.stopped) == ([EXIT_BROKEN], 1)
 
 
 @pytest.mark.parametrize("running", [True, False])

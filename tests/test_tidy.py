@@ -91,7 +91,7 @@ MAY_IMPORT = {
     "verify": "errors market rest rpc.calls rpc.wire",
     "cli": "errors forms rest cluster commands",
     "commands": "errors",
-    "commands.admin": "errors forms rest tokens",
+    "commands.admin": "errors forms rest tokens commands.command",
     "commands.backup": "errors config plan backup cluster commands",
     "commands.export": "errors market durable verify",
     "commands.rejoin": "config replication.rejoin commands",

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from twstock import __version__
 from twstock.commands import admin, backup, rejoin, replicas, tabular
-from twstock.commands.command import Unwritten, flush, telling
+from twstock.commands.command import Unwritten, flush, integer, telling
 from twstock.commands.progress import Progress
 from twstock.commands.tabular import Row
 from twstock.errors import ConfigError, OutcomeUnknown, TwstockError
@@ -41,18 +41,15 @@ MEMBER_COLUMNS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    if words[:1] == ["up"]:
-        from twstock.cluster import up  # noqa: PLC0415
-
-        return up(words[1:])
-    if words[:1] == ["bench"]:
-        return _bench(words[1:])
-    options = _parser().parse_args(words)
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    _replace_closed_output()
     if isinstance(sys.stdout, io.TextIOWrapper):  # what cannot be printed is no reason to fail
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        status = _run(options)
+        try:
+            status = _begin(words)
+        except SystemExit:  # the words asked for help, or are wrong
+            flush()
+            raise
         flush()
         return status
     except BrokenPipeError:  # whoever read our output has seen enough
@@ -64,6 +61,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         _drop_output()
         return _complain(TwstockError(f"standard output: {error}"), UNWRITTEN)
+
+
+def _replace_closed_output() -> None:
+    """Have somewhere to write where whoever started this closed an output. Else what is said to it
+    would go to the other one, or into the connection that gets its number.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process
+
+
+def _begin(words: list[str]) -> int:
+    """Run the command that the words name. Raises Unwritten or OSError, as ``_run``."""
+    if words[:1] == ["up"]:
+        from twstock.cluster import up  # noqa: PLC0415
+
+        return up(words[1:])
+    if words[:1] == ["bench"]:
+        return _bench(words[1:])
+    options = _parser().parse_args(words)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    return _run(options)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -103,8 +122,9 @@ def _bench(words: Sequence[str]) -> int:
 
 
 def _complain(error: Exception, status: int) -> int:
+    words = "\n".join(map(tabular.cell, str(error).split("\n")))  # some are a server's
     with suppress(OSError):  # the status stands, whether or not there is room for the words
-        print(f"twstock: {error}", file=sys.stderr)
+        print(f"twstock: {words}", file=sys.stderr)
     return status
 
 
@@ -144,8 +164,8 @@ def _parser() -> argparse.ArgumentParser:
     for side in ("buy", "sell"):
         command = add(side, _trade, f"{side} N shares of a stock", keyed)
         command.add_argument("name", metavar="NAME")
-        command.add_argument("quantity", metavar="N", type=int)
-    add("order", _order, "one order").add_argument("number", metavar="N", type=int)
+        command.add_argument("quantity", metavar="N", type=integer)
+    add("order", _order, "one order").add_argument("number", metavar="N", type=integer)
     add("stocks", _stocks, "every stock")
     add("orders", _orders, "every order")
     words = "add and change stocks, for whoever has the token"
@@ -188,12 +208,13 @@ def _add_status(status: argparse.ArgumentParser) -> None:
 
 
 def _add_client(client: argparse.ArgumentParser) -> None:
-    client.add_argument("--clients", type=_positive, default=5, metavar="N")
-    client.add_argument(
-        "--requests", type=_positive, default=100, metavar="N", help="of each client"
-    )
-    client.add_argument("-p", type=_share, default=0.6, metavar="P", help="how likely a trade is")
-    client.add_argument("--seed", type=int, help="makes the same choices again")
+    words = "how many trade at the same time (default: %(default)s)"
+    client.add_argument("--clients", type=_positive, default=5, metavar="N", help=words)
+    words = "of each client (default: %(default)s)"
+    client.add_argument("--requests", type=_positive, default=100, metavar="N", help=words)
+    words = "how likely it is that a stock is traded after it was looked up (default: %(default)s)"
+    client.add_argument("-p", type=_share, default=0.6, metavar="P", help=words)
+    client.add_argument("--seed", type=integer, metavar="N", help="makes the same choices again")
 
 
 def _key(text: str) -> str:

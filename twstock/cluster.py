@@ -214,7 +214,8 @@ class LocalCluster(Service):
             follower = Follower(self._members.logs(), self._errors)
             self._following = LoopingCall(follower.look)
             self._following.clock = self.reactor
-            self._following.start(FOLLOW_EVERY_S).addErrback(self._failed)
+            unread = self._following.start(FOLLOW_EVERY_S)
+            unread.addErrback(lambda failure: failure.trap(OSError)).addErrback(self._failed)
         self._members.startService()
         await self._await_members(cluster)
         self.ready = True
@@ -283,7 +284,8 @@ class LocalCluster(Service):
             self._give_up(last)
 
     def _tell(self, line: str) -> None:
-        print(f"twstock: {line}", file=self._errors, flush=True)
+        with contextlib.suppress(OSError):  # nobody reads any more; the cluster goes on
+            print(f"twstock: {line}", file=self._errors, flush=True)
 
 
 def why_taken(address: Address) -> str | None:

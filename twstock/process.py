@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -152,8 +153,7 @@ def panic(reason: Failure | str, exit_process: Callable[[int], None] = os._exit)
         reason, code = reason.getErrorMessage(), EXIT_REFUSED
     text = reason if isinstance(reason, str) else reason.getTraceback()
     if not isinstance(sys.stderr, LoggingFile):
-        sys.stderr.write(f"twstock stops: {text}\n")
-        sys.stderr.flush()
+        _say(f"twstock stops: {text}")
     elif isinstance(reason, str):
         _log.critical("twstock stops: {reason}", reason=reason)
     else:
@@ -163,13 +163,20 @@ def panic(reason: Failure | str, exit_process: Callable[[int], None] = os._exit)
 
 def stop_with(reactor: Any, message: str, code: int = EXIT_NOT_NOW) -> None:
     """Refuse to serve: say why on standard error, stop the reactor, exit with ``code``."""
-    sys.stderr.write(f"{message}\n")
-    sys.stderr.flush()
+    _say(message)
     reactor.addSystemEventTrigger("after", "shutdown", os._exit, code)
     if getattr(reactor, "running", False):
         reactor.stop()
     else:
         reactor.callWhenRunning(reactor.stop)
+
+
+def _say(text: str) -> None:
+    """Tell people, if they can be told: a full disk, or a reader that is gone, keeps nothing that
+    has to end from ending.
+    """
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 class Stages(Service):

@@ -206,6 +206,8 @@ class Session:
             return self._ask(method, path, body, headers or {})
         except (OSError, http.client.HTTPException) as error:
             self.close()
+            if _is_foreign(error):
+                raise self._stranger() from None
             if not kept or isinstance(error, TimeoutError):
                 raise self._lost(error) from None
         return self._request(method, path, body, headers)
@@ -218,3 +220,11 @@ class Session:
             return read_answer(response.status, dict(response.getheaders()), content)
         except ValueError:
             raise http.client.HTTPException(f"status {response.status}, not JSON") from None
+
+
+def _is_foreign(error: Exception) -> bool:
+    """Whether something else than HTTP was answered. That a connection was closed instead is, to
+    ``http.client``, of the same kind.
+    """
+    is_closed = isinstance(error, http.client.RemoteDisconnected)
+    return isinstance(error, http.client.BadStatusLine) and not is_closed

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from twstock.commands.command import integer
 from twstock.errors import ConfigError
 from twstock.forms import ADD_PATH, change_path
 from twstock.rest import Answer, Session
@@ -49,7 +50,7 @@ def add_commands(
         change.set_defaults(run=run)
         for argument in _ARGUMENTS.get(kind, ()):
             whole = argument in ("N", "QUANTITY")
-            change.add_argument(_field(argument), metavar=argument, type=int if whole else str)
+            change.add_argument(_field(argument), metavar=argument, type=integer if whole else str)
         if kind in _ARGUMENTS:
             change.add_argument(
                 "--token-file",

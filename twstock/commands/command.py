@@ -14,6 +14,9 @@ Run = Callable[[Options], int]
 Add = Callable[[str, Run, str], argparse.ArgumentParser]
 """Adds a command by its name, what runs it, and a word on it."""
 
+DIGITS_MAX = 100
+"""More than any number has that the API takes; it says itself what is too large."""
+
 
 class Unwritten(TwstockError):
     """Standard output takes nothing; the message says what was done all the same."""
@@ -35,8 +38,17 @@ def telling(done: str) -> Iterator[None]:
 
 def flush() -> None:
     """Have everything written that was printed."""
-    if sys.stdout is not None:  # Python's own way to say that it was closed
-        sys.stdout.flush()
+    sys.stdout.flush()
+
+
+def integer(text: str) -> int:
+    """A whole number in plain digits: whoever mistypes one is not to trade another, as with
+    ``1_0``, which Python takes for 10.
+    """
+    digits = text.removeprefix("-")
+    if not digits.isascii() or not digits.isdigit() or len(digits) > DIGITS_MAX:
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
+    return int(text)
 
 
 def refusing(run: Run) -> Run:
