@@ -78,6 +78,13 @@ MUTANTS = (
         MEMORY,
     ),
     Mutant(
+        "a front-end that is not there is waited for",
+        CLIENT + "client.py",
+        "        if isIPAddress(host):\n",
+        "        if False:\n",
+        MEMORY,
+    ),
+    Mutant(
         "a cancelled request is asked again",
         CLIENT + "waiting.py",
         "lambda _: give_up(CancelledError())",

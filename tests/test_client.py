@@ -8,6 +8,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+from twisted.web.client import URI
 
 from tests.front_ends import CUT, HANG, LOSE, REFUSE, World, error
 from tests.test_api import Site
@@ -30,7 +35,7 @@ from twstock.client import (
     WrongUrl,
 )
 from twstock.client.batch import BODY_BYTES_MAX
-from twstock.client.client import PATIENCE_S
+from twstock.client.client import CONNECT_TIMEOUT_S, NEXT_ADDRESS_S, PATIENCE_S, Endpoints
 from twstock.client.fronts import ANSWER_BYTES_MAX, REQUESTS_UNDER_WAY_MAX
 from twstock.client.values import change
 from twstock.web.answers import NO_SUCH_PATH
@@ -333,6 +338,21 @@ def test_when_the_outcome_is_unknown_it_can_be_asked_for_again(fault):
     placed = world.run(world.client.buy("AAPL", 1, unknown.value.key))
     assert placed == Placed(1, fault in (LOSE, CUT), "key-1")
     assert len(world.ledger.orders) == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "front-1"])
+def test_a_front_end_that_is_not_there_is_passed_over_at_once(host):
+    """Not after the third of a second that Twisted waits for another address that there is not."""
+    reactor = MemoryReactorClock()
+    uri = URI.fromBytes(f"http://{host}:8080".encode())
+    connecting = Endpoints(reactor).endpointForURI(uri).connect(Factory.forProtocol(Protocol))
+    reactor.advance(0)
+    ((*_, factory, timeout_s, _),) = reactor.tcpClients
+    assert timeout_s == CONNECT_TIMEOUT_S
+    factory.clientConnectionFailed(None, Failure(ConnectionRefusedError()))
+    reactor.advance(0 if host != "front-1" else NEXT_ADDRESS_S)
+    assert isinstance(connecting.result.value, ConnectionRefusedError)
+    connecting.addErrback(lambda _: None)
 
 
 def test_under_a_key_of_ones_own_nothing_is_certain(world):

@@ -13,7 +13,6 @@ import socket
 import sys
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
@@ -33,6 +32,7 @@ from twstock.follow import Follower
 from twstock.members import Members
 from twstock.plan import Flags, addresses, parse_flags, plan, to_text, unready
 from twstock.process import (
+    EXIT_NOT_NOW,
     EXIT_REFUSED,
     EXIT_USAGE,
     VersionedOptions,
@@ -225,7 +225,7 @@ class LocalCluster(Service):
         if failure.check(CancelledError):
             return
         if failure.check(ConfigError):
-            self._give_up(f"twstock: {failure.getErrorMessage()}", EXIT_USAGE)
+            self._give_up(failure.getErrorMessage(), EXIT_USAGE)
             return
         expected = failure.check(TwstockError, OSError)
         self._give_up(failure.getErrorMessage() if expected else failure.getTraceback())
@@ -326,7 +326,10 @@ def makeService(options: Options) -> LocalCluster:
 
     use_boottime(reactor)
     clock: Any = reactor
-    give_up = partial(stop_with, reactor)
+
+    def give_up(message: str, code: int = EXIT_NOT_NOW) -> None:
+        stop_with(reactor, f"twstock: {message}", code)
+
     service = LocalCluster(clock, options.flags, web_ask(clock), give_up, output=sys.stdout)
     watch(clock, SystemdNotifier(os.environ), lambda: service.ready)
     # Behind the reactor's own handlers, which it installs when it starts.

@@ -8,7 +8,16 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from treq.client import HTTPClient
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    wrapClientTLS,
+)
+from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
+from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface import implementer
 
 from twstock.client import values
 from twstock.client.admin import Administrator
@@ -33,6 +42,10 @@ from twstock.keys import key_maker
 from twstock.market import Side
 
 CONNECT_TIMEOUT_S = 2.0
+NEXT_ADDRESS_S = 0.05
+"""How long the first address of a name is waited for before the next is tried, too; and how long
+``HostnameEndpoint`` takes to say that nobody could be reached, however soon that was known.
+"""
 TIMEOUT_S = 5.0
 PATIENCE_S = 10.0
 IDLE_CONNECTION_S = 30
@@ -67,7 +80,7 @@ class Client:
     ) -> None:
         clock = _installed_reactor() if reactor is None else reactor
         self._pool = None if http is not None else _pool(clock)
-        agent = Agent(clock, connectTimeout=CONNECT_TIMEOUT_S, pool=self._pool)
+        agent = Agent.usingEndpointFactory(clock, Endpoints(clock), self._pool)
         self._random = Random() if random is None else random
         self._fronts = Fronts(
             _base_urls(urls), http or HTTPClient(agent), clock, self._random, timeout_s
@@ -248,6 +261,33 @@ class Client:
                 batch.give_up(error)
             rounds.failed(clock.seconds())
         return batch.results
+
+
+@implementer(IAgentEndpointFactory)
+class Endpoints:
+    """How front-ends are connected to. That one is not there is told at once, or for a name after
+    ``NEXT_ADDRESS_S``, so that the next one is asked; by Twisted's own after 0.3 s.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._policy = BrowserLikePolicyForHTTPS()
+
+    def endpointForURI(self, uri: URI) -> Any:
+        """The endpoint of a URL's host and port."""
+        endpoint = self._endpoint(uri.host.decode("ascii"), uri.port)
+        if uri.scheme == b"http":
+            return endpoint
+        return wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
+
+    def _endpoint(self, host: str, port: int) -> Any:
+        if isIPAddress(host):
+            return TCP4ClientEndpoint(self._reactor, host, port, CONNECT_TIMEOUT_S)
+        if isIPv6Address(host):
+            return TCP6ClientEndpoint(self._reactor, host, port, CONNECT_TIMEOUT_S)
+        return HostnameEndpoint(
+            self._reactor, host, port, CONNECT_TIMEOUT_S, attemptDelay=NEXT_ADDRESS_S
+        )
 
 
 def _installed_reactor() -> Any:
