@@ -544,7 +544,7 @@ def test_nobody_there_exits_3(words, capsys):
     """The address is named."""
     url = f"http://127.0.0.1:{free_ports(1)}"
     assert main([*words, "--url", url]) == UNREACHABLE
-    assert url in capsys.readouterr().err
+    assert capsys.readouterr().err == f"twstock: {url}: Connection refused\n"
 
 
 def test_nobody_behind_the_front_end_exits_3(tmp_path, capsys):

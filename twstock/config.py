@@ -261,7 +261,7 @@ def read(path: Path) -> Cluster:
     try:
         return parse(path.read_text(encoding="utf-8"), path.parent)
     except (OSError, UnicodeDecodeError, ConfigError) as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def parse(text: str, base: Path = Path()) -> Cluster:

@@ -189,7 +189,8 @@ class Session:
         return Unreachable(f"{self.url} is not a front-end: it answers in another form")
 
     def _lost(self, error: Exception) -> Unreachable:
-        return Unreachable(f"{self.url}: {error or type(error).__name__}")
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return Unreachable(f"{self.url}: {why}")
 
     def _request(
         self,
