@@ -63,6 +63,7 @@ setup(
         "Twisted>=24.11",
         "klein>=24.8",
         "treq>=24.9",
+        "hyperlink>=21.0",
         "grpcio>=1.75.1",
         "protobuf>=6.31.1",
         "prometheus_client>=0.22",

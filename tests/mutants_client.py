@@ -78,6 +78,13 @@ MUTANTS = (
         MEMORY,
     ),
     Mutant(
+        "an IPv6 address is taken for a name",
+        CLIENT + "fronts.py",
+        'return _Uri.from_text(url) if "://[" in url else url',
+        "return url",
+        MEMORY,
+    ),
+    Mutant(
         "a front-end that is not there is waited for",
         CLIENT + "client.py",
         "        if isIPAddress(host):\n",

@@ -482,6 +482,8 @@ def test_client_finds_what_is_not_as_placed(run, front):
         ("status", "--url", "http://a..b:80"),
         ("status", "--url", f"http://{'a' * 64}:80"),
         ("status", "--url", "http://host name:80"),
+        ("status", "--url", "http://user:password@host:80"),
+        ("status", "--url", "http://host:80?x=y"),
         ("status", "--url", "http://host\tname:80"),
         ("status", "--url", "http://host:80/\x1b[2J"),
         ("status", "--url", "http://host:80/\udcff"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.web.client import URI
 
@@ -601,7 +601,10 @@ def test_requests_wait_for_room(world):
 
 @pytest.mark.parametrize(
     "url",
-    ["ftp://a", "front:80", "http://", "http://a:port", "http://a:0", "http://a..b", "http://a b"],
+    [
+        *("ftp://a", "front:80", "http://", "http://a:port", "http://a:0", "http://a..b"),
+        *("http://a b", "http://user:password@a", "http://a?b=c", "http://a#b"),
+    ],
 )
 def test_a_url_that_is_none_is_refused(url):
     """When the client is made, not when it is first used."""
@@ -609,6 +612,22 @@ def test_a_url_that_is_none_is_refused(url):
         Client(url, reactor=World().clock)
     with pytest.raises(WrongUrl):
         Client([], reactor=World().clock)
+
+
+def test_a_front_end_may_have_an_address_of_ipv6():
+    """It is connected to as it is written."""
+    reactor = MemoryReactorClock()
+    looking = Deferred.fromCoroutine(Client("http://[::1]:8080", reactor=reactor).lookup("A/B"))
+    ((host, port, factory, *_),) = reactor.tcpClients
+    assert (host, port) == ("::1", 8080)
+    protocol, transport = factory.buildProtocol(None), StringTransport()
+    protocol.makeConnection(transport)
+    assert transport.value().startswith(b"GET /stocks/A%2FB HTTP/1.1\r\n")
+    assert b"\r\nHost: [::1]:8080\r\n" in transport.value()
+    stock = {"name": "A/B", "price": 1.5, "quantity": 1, "volume": 0, "version": 0}
+    body = json.dumps({"data": stock}).encode()
+    protocol.dataReceived(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    assert looking.result.name == "A/B"
 
 
 def test_a_front_end_may_be_behind_a_path(world):

@@ -149,10 +149,11 @@ def split_url(url: str, schemes: tuple[str, ...] = ("http",)) -> SplitResult:
     try:
         parts = urlsplit(url)
         named = parts.scheme in schemes and parts.hostname and parts.port != 0
+        more = "@" in parts.netloc or parts.query or parts.fragment  # who would be told of it?
         (parts.hostname or "").encode("idna")  # as it is looked up
     except ValueError as error:
         raise WrongUrl(f"{url}: {error}") from None
-    if not named or " " in parts.netloc:
+    if not named or more or " " in parts.netloc:
         raise WrongUrl(f"expected {schemes[0]}://HOST:PORT, got {url!r}")
     return parts
 

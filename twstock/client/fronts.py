@@ -7,6 +7,7 @@ from http import HTTPStatus
 from random import Random
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from hyperlink import EncodedURL
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.protocol import Protocol as TwistedProtocol
@@ -39,7 +40,7 @@ _LOST = (ConnectionClosed, RequestTransmissionFailed, ResponseFailed, TooLate)
 class Http(Protocol):
     """The part of ``treq.client.HTTPClient`` that is used."""
 
-    def request(self, method: str, url: str, **options: Any) -> "Deferred[Any]":
+    def request(self, method: str, url: str | EncodedURL, **options: Any) -> "Deferred[Any]":
         """Fires with a response whose body has not been read."""
 
 
@@ -152,7 +153,7 @@ class Fronts:
         try:
             return await self._http.request(
                 request.method,
-                self.urls[front] + request.path,
+                _target(self.urls[front] + request.path),
                 headers=dict(request.headers),
                 data=request.body,
                 allow_redirects=False,
@@ -178,6 +179,20 @@ class Fronts:
             return read_answer(response.code, headers, content, Decimal)
         except ValueError:
             raise NoAnswer(f"status {response.code}, not JSON", True) from None
+
+
+class _Uri(EncodedURL):
+    """A URL in which nothing has to be encoded. treq has each encoded by hyperlink, which takes an
+    IPv6 address for the name of a host, and refuses it.
+    """
+
+    def to_uri(self) -> EncodedURL:
+        return self
+
+
+def _target(url: str) -> str | EncodedURL:
+    """A URL as treq is given it."""
+    return _Uri.from_text(url) if "://[" in url else url
 
 
 def settled(answer: Answer) -> Answer:
