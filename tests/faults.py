@@ -210,6 +210,7 @@ class LostDisk:
         disk.hashes = []
         extend(disk.hashes, tuple(disk.entries))
         self._lost.has_disk = True
+        self._world.oracle.lost_disk(self._lost)
         self._lost.start()
 
 

@@ -165,6 +165,34 @@ MUTANTS = (
         LEADERSHIP,
     ),
     Mutant(
+        "pre-votes void the votes of the present term",
+        REPLICATION + "replica.py",
+        "        if pre_vote:\n            self._timer.reset(now)\n",
+        "        self._ballots.clear()\n        if pre_vote:\n            self._timer.reset(now)\n",
+        ELECTION,
+    ),
+    Mutant(
+        "a candidate's patience begins before its own vote is on disk",
+        REPLICATION + "election.py",
+        "        self.reset(now + (now - self._votes_since))\n",
+        "",
+        SIMULATION,
+    ),
+    Mutant(
+        "a candidate's patience takes no account of slow disks",
+        REPLICATION + "election.py",
+        "        self.reset(now + (now - self._votes_since))\n",
+        "        self.reset(now)\n",
+        ELECTION,
+    ),
+    Mutant(
+        "a term without a vote puts a campaign off",
+        REPLICATION + "replica.py",
+        "        if self._vote:\n            self._timer.voted(now)\n",
+        "        self._timer.voted(now)\n",
+        ELECTION,
+    ),
+    Mutant(
         "a majority is half",
         REPLICATION + "election.py",
         "return len(self.votes) >= membership.majority",
@@ -174,7 +202,7 @@ MUTANTS = (
     Mutant(
         "a candidate keeps its votes when its log changes",
         REPLICATION + "replica.py",
-        "            self._ballot = None  # votes were asked for with another log\n",
+        "            self._ballots.clear()  # votes were asked for with another log\n",
         "",
         REPLICA,
     ),
@@ -610,8 +638,8 @@ MUTANTS = (
     Mutant(
         "a pre-vote counts as a vote",
         REPLICATION + "replica.py",
-        "and (reply.term, reply.pre_vote) == (ballot.term, ballot.pre_vote):",
-        "and reply.term == ballot.term:",
+        "ballot = self._ballots.get(reply.pre_vote)",
+        "ballot = self._ballots.get(reply.pre_vote) or self._ballots.get(False)",
         SIMULATION,
     ),
     Mutant(

@@ -107,6 +107,14 @@ class Oracle:
         first = self._votes.setdefault((node.id, term), candidate)
         require(first == candidate, "{} votes for {} and {} in {}", node, first, candidate, term)
 
+    def lost_disk(self, node: Node) -> None:
+        """A node rejoins without what only its own disk had: that it had voted for itself, which
+        counts only together with the vote of another, who has that term on disk.
+        """
+        own = [vote for vote, candidate in self._votes.items() if vote[0] == node.id == candidate]
+        for vote in own:
+            del self._votes[vote]
+
     def _holds(self, node: Node, reply: AppendReply) -> None:
         disk = node.disk
         require(disk.state.term >= reply.term, "{} answers before its term is on disk", node)

@@ -75,7 +75,7 @@ class Disk:
     def _start(self) -> None:
         world = self.node.world
         self._batch, self._queue = self._queue, []
-        takes_s = 0.0002 + world.random.random() ** 4 * world.disk_s
+        takes_s = world.flush_s + world.random.random() ** 4 * world.disk_s
         if self.slow_until > world.now:
             takes_s += world.random.random() * (self.slow_until - world.now)
         world.after(takes_s, self._done, self.node.incarnation)
@@ -287,6 +287,7 @@ class World:
         self.now = 0.0
         self.members = tuple(range(1, size + 1))
         self.disk_s = self.random.choice((0.002, 0.01, 0.05))
+        self.flush_s = 0.0002
         self.loss = self.doubles = self.strays = 0.0
         self.window_bytes = (0, 600, WINDOW_BYTES)[seed % 3]
         # One append under way at a time is how services are set up; more find more mistakes.

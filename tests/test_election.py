@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.bench import CALM, ELECTION_S, START, append, ask, lead, out, replica
+from tests.bench import CALM, ELECTION_S, START, append, ask, campaign, lead, out, replica
 from tests.simulation import TIMINGS
 from twstock.replication.messages import (
     HardState,
@@ -100,6 +100,47 @@ def test_the_longest_log_is_elected_from_a_lower_term() -> None:
                 queue += out(receiver.persisted(ready.persist.sequence, now))
         now += 0.5
     assert (candidate.role, candidate.term) == (Role.LEADER, 8)
+
+
+def test_a_vote_counts_that_comes_while_the_next_pre_votes_are_asked_for() -> None:
+    """A voter's disk may take longer than the candidate's patience, which has not begun anything
+    new before it has pre-votes: it is elected in the term that it asked for.
+    """
+    subject = replica(3)
+    campaign(subject)
+    subject.persisted(1, START + 1)
+    requests = out(subject.tick(START + 3))
+    assert [m.pre_vote for m in requests if isinstance(m, VoteRequest)] == [True, True]
+    subject.step(VoteReply(2, 3, 1, True), START + 3)
+    assert (subject.role, subject.term) == (Role.LEADER, 1)
+
+
+def test_a_candidate_waits_once_more_as_long_as_its_own_disk_took() -> None:
+    """Nobody hears of its vote before that is on disk, and the disks of others may be as slow."""
+    subject, took_s = replica(3), 5.0
+    campaign(subject)
+    asked_at = START + 1 + took_s
+    assert out(subject.persisted(1, asked_at)) == []
+    assert out(subject.tick(asked_at + took_s + ELECTION_S)) == []
+    assert out(subject.tick(asked_at + took_s + 2 * ELECTION_S)) != []
+
+
+def test_a_voter_waits_for_its_candidate_from_when_it_can_hear_of_the_vote() -> None:
+    """Or it would campaign against it while its own reply is on the way."""
+    subject, took_s = replica(2), 5.0
+    ready = subject.step(ask(3, 2, 1), START + 1)
+    assert ready.persist is not None
+    subject.persisted(ready.persist.sequence, START + 1 + took_s)
+    assert out(subject.tick(START + 1 + took_s + ELECTION_S)) == []
+
+
+def test_a_term_without_a_vote_puts_off_no_campaign() -> None:
+    """Who only learns of a newer term may be the one who should lead it."""
+    subject = replica(3)
+    ready = subject.step(VoteReply(1, 3, 7, False), START + 0.9)
+    assert ready.persist is not None
+    subject.persisted(ready.persist.sequence, START + 1)
+    assert out(subject.tick(START + 1)) != []
 
 
 def test_voters_stay_with_a_leader_they_hear() -> None:

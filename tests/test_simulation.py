@@ -3,6 +3,7 @@
 import pytest
 
 from tests.faults import simulate
+from tests.simulation import World
 
 
 @pytest.mark.parametrize("chunk", range(40))
@@ -25,3 +26,17 @@ def test_a_seed_gives_the_same_run_again() -> None:
     """A failure can be replayed: the same seed has the same events."""
     one, other = simulate(7, 3), simulate(7, 3)
     assert (one.events, one.now, one.acknowledged) == (other.events, other.now, other.acknowledged)
+
+
+@pytest.mark.parametrize("flush_s", [0.2, 0.3, 0.45, 1.0])
+def test_slow_disks_make_a_slow_group_and_not_none(flush_s: float) -> None:
+    """Also when each flush takes longer than an election time-out: a leader is found in the first
+    term or in the second, and serves.
+    """
+    for seed in range(10):
+        world = World(seed, 3)
+        world.flush_s = flush_s
+        world.asked_every_s = 0.1
+        world.ask()
+        assert world.run(10 * flush_s, lambda world=world: len(world.acknowledged) > 0)
+        assert max(node.replica.term for node in world.nodes.values() if node.replica) <= 2

@@ -13,8 +13,9 @@ from tests.cluster_fixture import free_ports
 from tests.rpc_fixture import fails
 from twstock.config import Address, Limits
 from twstock.errors import OutcomeUnknown
+from twstock.replication.messages import VoteRequest
 from twstock.replication.transport import GrpcTransport
-from twstock.rpc.calls import Fetch, Peer, Probe, SyncedUp
+from twstock.rpc.calls import Envelope, Fetch, Peer, Probe, SyncedUp
 
 LIMITS = Limits(control_deadline_s=0.2)
 
@@ -77,6 +78,20 @@ async def test_silence_is_no_proof(ends: Ends) -> None:
     for _ in range(4):
         ends.connect()
     assert not await ends.transport.is_gone(3)
+
+
+def test_a_vote_is_waited_for_as_long_as_entries_are(ends: Ends) -> None:
+    """The voter's disk has to have it first, and may be as slow as with entries."""
+    deadlines: list[float] = []
+
+    def call(_method: object, _request: object, deadline_s: float) -> "Deferred[None]":
+        deadlines.append(deadline_s)
+        return Deferred()
+
+    ends.transport._control[3].call = call  # type: ignore[method-assign, assignment]
+    request = VoteRequest(1, 3, 1, 0, 0)
+    ends.transport.send(3, Envelope(Peer("order", "test", 1, 101), request))
+    assert deadlines == [LIMITS.append_deadline_s]
 
 
 @pytest_twisted.ensureDeferred

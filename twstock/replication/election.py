@@ -34,6 +34,7 @@ class ElectionTimer:
         self._random = random
         self._dead_leader = 0
         self._heard_at = -inf
+        self._votes_since = now
         self._loyal_until = now + timings.election_s
         self._campaign_at = -inf
         self.reset(now)
@@ -51,6 +52,17 @@ class ElectionTimer:
         if self._membership.peers:
             self._campaign_at += timings.election_s + timings.election_grace_s
             self._campaign_at += self._turn_s() + self._random.uniform(0, timings.jitter_s)
+
+    def votes(self, now: float) -> None:
+        """A vote, its own or for another, goes to its disk."""
+        self._votes_since = now
+        self.reset(now)
+
+    def voted(self, now: float) -> None:
+        """That vote is on disk. Only now others hear of it, and their disks may take as long for
+        theirs: or on slow disks every candidate would be given up before it has its votes.
+        """
+        self.reset(now + (now - self._votes_since))
 
     def shorten(self, now: float) -> None:
         """The leader is certainly gone: forget having heard it, and wait for no more than the

@@ -73,10 +73,10 @@ class Replica(Standing):
 
     def persisted(self, sequence: int, now: float) -> Ready:
         """All writes up to ``sequence`` are on disk."""
+        was_durable = self._writes.state_is_durable
         self._writes.finish(sequence)
-        if self._ballot is not None and not self._ballot.pre_vote and self._writes.state_is_durable:
-            self._ballot.votes.add(self._membership.id)
-            self._count(self._ballot, now)
+        if self._writes.state_is_durable and not was_durable:
+            self._vote_kept(now)
         if self._lead is not None:
             self._drive(self._lead, now)
         return self._ready()
@@ -181,7 +181,7 @@ class Replica(Standing):
         if granted and not request.pre_vote:
             self._vote = request.source
             self._writes.state_changed()
-            self._timer.reset(now)
+            self._timer.votes(now)
         # Its own term in a refusal lets a candidate with an older one catch up (etcd 10355).
         term = request.term if granted else self._term
         own, peer = self._membership.id, request.source
@@ -203,12 +203,20 @@ class Replica(Standing):
             return True
         return self._timer.is_loyal(now)
 
+    def _vote_kept(self, now: float) -> None:
+        """The newest term, and the vote in it if it has one, are on disk: others hear of it now."""
+        if self._vote:
+            self._timer.voted(now)
+        if ballot := self._ballots.get(False):
+            ballot.votes.add(self._membership.id)
+            self._count(ballot, now)
+
     def _on_vote_reply(self, reply: VoteReply, now: float) -> None:
-        ballot = self._ballot
+        ballot = self._ballots.get(reply.pre_vote)
         if not reply.granted:
             if reply.term > self._term:
                 self._follow(reply.term, 0, now)
-        elif ballot is not None and (reply.term, reply.pre_vote) == (ballot.term, ballot.pre_vote):
+        elif ballot is not None and reply.term == ballot.term:
             ballot.votes.add(reply.source)
             self._count(ballot, now)
 
@@ -228,7 +236,7 @@ class Replica(Standing):
         if term > self._term:
             self._follow(term, 0, now)
         if self._lead is None:  # a leader of that term or a newer one has them
-            self._ballot = None  # votes were asked for with another log
+            self._ballots.clear()  # votes were asked for with another log
             self._writes.replaced(self._log.merge(settled, self.commit))
             self._learn_commit(settled[-1].index)
 
@@ -239,7 +247,8 @@ class Replica(Standing):
         if self._lead is not None:
             self._timer.heard(self._membership.id, min(self._lead.contact_at, now))
             self._timer.reset(now)
-        self._lead = self._ballot = None
+        self._lead = None
+        self._ballots.clear()
         if term > self._term:
             self._enter_term(term)
         self._leader_id = leader_id
@@ -247,11 +256,14 @@ class Replica(Standing):
     def _campaign(self, now: float, *, pre_vote: bool, transfer: bool = False) -> None:
         own = self._membership.id
         self._leader_id = 0
-        self._timer.reset(now)
-        if not pre_vote:
+        if pre_vote:
+            self._timer.reset(now)
+        else:
+            self._ballots.clear()
             self._enter_term(self._term + 1, vote=own)
+            self._timer.votes(now)
         term = self._term + 1 if pre_vote else self._term
-        ballot = self._ballot = Ballot(term, pre_vote)
+        ballot = self._ballots[pre_vote] = Ballot(term, pre_vote)
         last_index, last_term = self._log.last_index, self._log.last_term
         self._outbox += (
             VoteRequest(
@@ -272,7 +284,7 @@ class Replica(Standing):
             self._lead_term(now)
 
     def _lead_term(self, now: float) -> None:
-        self._ballot = None
+        self._ballots.clear()
         self._leader_id = self._membership.id
         self._lead = Leadership(
             self._membership,

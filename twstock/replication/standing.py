@@ -48,7 +48,9 @@ class Standing:
         self._handed_out = commit
         self._takes_commands = True
         self._leader_id = 0
-        self._ballot: Ballot | None = None
+        # By whether it is a pre-vote, which leaves the votes proper of this term open: they may be
+        # on their way to a voter's disk.
+        self._ballots: dict[bool, Ballot] = {}
         self._lead: Leadership | None = None
         self._timer = ElectionTimer(membership, timings, random, now)
         self._flap_guard = FlapGuard(timings)
@@ -63,7 +65,7 @@ class Standing:
         """Follower, candidate or leader."""
         if self._lead is not None:
             return Role.LEADER
-        return Role.CANDIDATE if self._ballot is not None else Role.FOLLOWER
+        return Role.CANDIDATE if self._ballots else Role.FOLLOWER
 
     @property
     def term(self) -> int:

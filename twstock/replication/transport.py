@@ -102,8 +102,8 @@ class GrpcTransport:
             notify = Notify(message.target, envelope)
             reply = control.call(self._methods.notify, notify, self._limits.control_deadline_s)
             reply.addCallback(lambda _: None)
-        else:
-            reply = control.call(self._methods.vote, envelope, self._limits.control_deadline_s)
+        else:  # a vote waits for a disk, as entries do
+            reply = control.call(self._methods.vote, envelope, self._limits.append_deadline_s)
         return reply
 
     def probe(self, peer: int, probe: Probe) -> "Deferred[ProbeAnswer]":
