@@ -599,6 +599,20 @@ MUTANTS = (
         LEADERSHIP,
     ),
     Mutant(
+        "a single member gives up the lead that nobody can take",
+        REPLICATION + "participant.py",
+        "if replica.role is Role.LEADER and hangs and others:",
+        "if replica.role is Role.LEADER and hangs:",
+        ("tests/test_member.py",),
+    ),
+    Mutant(
+        "a disk that finishes flushes hangs",
+        REPLICATION + "writer.py",
+        "        if flushes != self._flushes:\n",
+        "        if False:\n",
+        ("tests/test_writer.py",),
+    ),
+    Mutant(
         "a follower whose disk hangs says that it takes commands",
         REPLICATION + "participant.py",
         "takes_commands(writer.room_bytes) and not hangs",

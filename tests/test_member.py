@@ -252,6 +252,21 @@ def test_hung_disk_makes_the_leader_step_down(group: Group) -> None:
     assert propose(group, b"goes on") is not None
 
 
+def test_a_single_member_leads_on_while_its_disk_hangs(tmp_path: Path) -> None:
+    """Nobody could take over, and what is asked of it needs no disk: the catalog's lookups, say."""
+    group = Group(tmp_path, size=1)
+    group.start()
+    group.run_until(lambda: group.leader == 1)
+    group.threads[1].delay_s = 3.0
+    results: list[object] = []
+    group.member(1).propose(b"x").addCallback(results.append)
+    group.run(2.5)
+    assert results == []
+    group.member(1).check_lease()
+    group.run(1.0)
+    assert (results, group.seats[1].told) == ([1], ["leads 1"])
+
+
 def test_a_follower_whose_disk_hangs_keeps_no_more_entries(group: Group) -> None:
     """It goes on answering heartbeats, so its leader sends them again and again; what it had
     taken before it catches up with when the disk returns.

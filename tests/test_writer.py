@@ -51,6 +51,13 @@ class SlowDisk(SimulatedDisk):
         return 1 << 40 if self.hidden_quota else super().free_bytes(path)
 
 
+class Stuck:
+    """Threads in which nothing comes to an end."""
+
+    def callInThread(self, func: Callable[..., object], *args: Any) -> None:
+        """Begin, and be at it for ever."""
+
+
 class Scene:
     """A writer on a disk, and a clock that ticks, a little faster than a member does."""
 
@@ -99,6 +106,18 @@ def test_upkeep_on_a_slow_disk_does_not_look_like_a_hanging_one() -> None:
     assert scene.writer.space.spares == 1
     scene.run(2.0)
     assert scene.writer.space.spares == 2
+
+
+def test_a_write_of_several_flushes_is_as_old_as_the_last_of_them() -> None:
+    """It may rotate segments and seal them: seven flushes, of which none takes long."""
+    scene = Scene()
+    scene.run(0.2)
+    scene.writer._threads = Stuck()
+    scene.promise(1)
+    for _ in range(7):
+        assert scene.run(0.3) < Limits().disk_hung_s
+        scene.storage._directory.flushes += 1
+    assert scene.run(0.6) > Limits().disk_hung_s
 
 
 def test_a_write_comes_between_two_steps_of_upkeep() -> None:

@@ -134,11 +134,14 @@ def seal_name(sequence: int) -> str:
 
 
 class Directory:
-    """A locked data directory and what is open in it."""
+    """A locked data directory and what is open in it. ``flushes`` counts those that are done, for
+    other threads, too.
+    """
 
     def __init__(self, path: Path, files: Files) -> None:
         self.path = path
         self.files = files
+        self.flushes = 0
         self._fds: set[int] = set()
         self._fd = -1
 
@@ -188,7 +191,17 @@ class Directory:
 
     def flush_names(self) -> None:
         """Make creations and renames durable."""
-        self.files.fsync(self._fd)
+        self.flush_new(self._fd)
+
+    def flush(self, fd: int) -> None:
+        """Make what was written into a file durable."""
+        self.files.fdatasync(fd)
+        self.flushes += 1
+
+    def flush_new(self, fd: int) -> None:
+        """The same for a new file, or a directory."""
+        self.files.fsync(fd)
+        self.flushes += 1
 
     def publish(self, old: str, new: str) -> None:
         """Give a finished file its name, durably (etcd #6368: or it is gone after a crash)."""
@@ -249,7 +262,7 @@ class Directory:
         """Make a file with ``content``, whole or not at all."""
         fd = self.open_file(name + UNFINISHED, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         self.pwrite(fd, content, 0)
-        self.files.fsync(fd)
+        self.flush_new(fd)
         self.close_file(fd)
         self.publish(name + UNFINISHED, name)
 
@@ -260,7 +273,7 @@ class Directory:
             fd = self.open_file(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
             whole = self.files.pwrite(fd, content, 0) == len(content)
             if whole:
-                self.files.fsync(fd)
+                self.flush_new(fd)
             self.close_file(fd)
             if whole:
                 self.publish(unfinished, name)

@@ -122,7 +122,7 @@ def _disk(labels: Labels, writer: Writer) -> Iterator[Family]:
     )
     yield _gauge(
         "twstock_write_age_seconds",
-        "How long the write under way has taken so far.",
+        "How long the write under way has taken since it began, or since its last flush.",
         labels,
         writer.waited_s(),
     )

@@ -106,7 +106,7 @@ class MetaFile:
         promise = replace(promise, sequence=self._promise.sequence + 1)
         self._slot, self._in_both = 1 - self._slot, False
         self._write_promise(promise, self._slot)
-        self._directory.files.fdatasync(self._fd)
+        self._directory.flush(self._fd)
         self._promise = promise
 
     def note(self, position: Position) -> None:
@@ -125,7 +125,7 @@ class MetaFile:
 
     def flush(self) -> None:
         """Make the mark durable."""
-        self._directory.files.fdatasync(self._fd)
+        self._directory.flush(self._fd)
         self._flushed = self._in_both
 
     def _write_promise(self, promise: Promise, slot: int) -> None:

@@ -128,7 +128,8 @@ class Participant:
     def _tick(self) -> None:
         replica, driver, writer = self.replica, self.driver, self.writer
         hangs = writer.waited_s() > self._limits.disk_hung_s
-        if replica.role is Role.LEADER and hangs:
+        others = self._equipment.membership.peers  # who could take over
+        if replica.role is Role.LEADER and hangs and others:
             self._chronicle.because("its disk hangs")
             driver.run(replica.resign)
         replica.set_takes_commands(takes_commands(writer.room_bytes) and not hangs)

@@ -151,11 +151,11 @@ class Spares:
         block = ZEROS[: size - self._filled]
         if files.pwrite(fd, block, self._filled) < len(block):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        files.fdatasync(fd)
+        self._directory.flush(fd)
         self._filled += len(block)
         if self._filled < size:
             return None
-        files.fsync(fd)
+        self._directory.flush_new(fd)
         self._directory.publish(name + UNFINISHED, name)
         self._making = None
         return Spare(fd, name, size)
@@ -310,7 +310,7 @@ class LogFile:
         end = end_batch(frames, self._salt, start, first, last)
         content = frames + encode_end(self._salt, start.offset, first, end)
         self._directory.pwrite(self._fd, content, start.offset)
-        self._directory.files.fdatasync(self._fd)
+        self._directory.flush(self._fd)
         self._position, self._checksum = end, crc32(content, self._checksum)
 
     def _begin_segment(
@@ -318,7 +318,7 @@ class LogFile:
     ) -> None:
         content = encode_header(header) + content
         self._directory.pwrite(spare.fd, content, 0)
-        self._directory.files.fdatasync(spare.fd)
+        self._directory.flush(spare.fd)
         self._directory.publish(spare.name, segment_name(header.sequence))
         self._use(spare.fd, spare.size)
         self._salt = self._identity.salt(header.sequence)
@@ -364,4 +364,4 @@ class LogFile:
         for offset in range(self._position.offset, verdict.damage.end, len(ZEROS)):
             block = ZEROS[: verdict.damage.end - offset]
             self._directory.pwrite(self._fd, block, offset)
-        self._directory.files.fdatasync(self._fd)
+        self._directory.flush(self._fd)

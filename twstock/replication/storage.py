@@ -55,6 +55,10 @@ class Storage(Protocol):
     An ``OSError`` of any method ends the process: a disk that failed is never tried again.
     """
 
+    @property
+    def flushes(self) -> int:
+        """How many flushes the disk has done. Any thread may ask, while others are under way."""
+
     def open(self) -> Loaded:
         """Return what is on disk. Raises StorageError when it must not be used as it is, and
         StorageUnavailable when that may pass.
@@ -83,7 +87,7 @@ class Storage(Protocol):
 
 IDLE_PIECES = 1
 """How many megabytes of a spare segment one idle step fills with zeros: a write may have to wait
-for it, and a leader whose disk takes longer than ``disk_hung_s`` for it steps down."""
+for it, and a leader whose disk takes longer than ``disk_hung_s`` to flush it steps down."""
 
 BUSY_PIECES = 2
 """How many a write fills once in a megabyte: a spare is ready before it is needed."""
@@ -149,6 +153,7 @@ class MemoryStorage:
         self._entries: list[Entry] = []
         self._formed = False
         self._peers: dict[int, int] = {}
+        self.flushes = 0
 
     def open(self) -> Loaded:
         """Return copies of what was written so far."""
@@ -214,6 +219,11 @@ class FileStorage:
         self._meta = MetaFile(self._directory)
         self._log = LogFile(self._directory, self._spares, window_bytes)
         self._usable = False
+
+    @property
+    def flushes(self) -> int:
+        """How many flushes the disk has done."""
+        return self._directory.flushes
 
     def open(self) -> Loaded:
         """Lock the directory, make it if it is new, and return what it holds.

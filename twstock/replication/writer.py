@@ -46,7 +46,8 @@ class Writer:
         self._written = written
         self._queue: list[Persist] = []
         self._queued_bytes = self._running_bytes = 0
-        self._busy_since: float | None = None
+        self._moved_at: float | None = None  # when it began, or its last flush was noticed
+        self._flushes = 0
         # At once, and not after a first write: on a full disk there may never be one.
         self._settle_at = self._space_at = self._seconds()
         self._stopped = False
@@ -74,24 +75,30 @@ class Writer:
         self._stopped = True
 
     def waited_s(self) -> float:
-        """How long the write or the step of upkeep under way has taken so far; 0 when the disk is
-        idle.
+        """How long ago the disk was seen to begin with a write or a step of upkeep, or to finish
+        one of its flushes; 0 when it is idle. A write has several now and then, and a disk that
+        goes through them slowly does not hang.
         """
-        return 0.0 if self._busy_since is None else self._seconds() - self._busy_since
+        if self._moved_at is None:
+            return 0.0
+        now, flushes = self._seconds(), self._storage.flushes
+        if flushes != self._flushes:
+            self._flushes, self._moved_at = flushes, now
+        return now - self._moved_at
 
     def settle_when_idle(self) -> None:
         """Do a step of what can wait, if nothing else is to be done; called now and then."""
         now = self._seconds()
-        if self._busy_since is None and not self._stopped and now >= self._settle_at:
+        if self._moved_at is None and not self._stopped and now >= self._settle_at:
             grow = now >= self._space_at
-            self._busy_since, self._settle_at = now, inf if grow else self._space_at
+            self._moved_at, self._settle_at = now, inf if grow else self._space_at
             self._threads.callInThread(self._settle, grow)
 
     def _start(self) -> None:
-        if self._busy_since is None and self._queue and not self._stopped:
+        if self._moved_at is None and self._queue and not self._stopped:
             batch, self._queue = self._queue, []
             self._running_bytes, self._queued_bytes = self._queued_bytes, 0
-            self._busy_since = self._seconds()
+            self._moved_at = self._seconds()
             self._threads.callInThread(self._write, batch)
 
     def _write(self, batch: list[Persist]) -> None:
@@ -111,7 +118,7 @@ class Writer:
         self._running_bytes = 0
         self.durable_s.observe(took_s)
         self.entries.observe(sum(len(persist.entries) for persist in batch))
-        self._busy_since = None
+        self._moved_at = None
         self._settle_at = min(self._settle_at, self._seconds() + SETTLE_AFTER_S)
         self._start()
         self._written(batch[-1].sequence)
@@ -128,7 +135,7 @@ class Writer:
 
     def _settled(self, left: Upkeep, room: int, space: Space) -> None:
         self._room_bytes, self.space = room, space
-        self._busy_since = None
+        self._moved_at = None
         if left is Upkeep.NO_SPACE:
             self._settle_at = self._space_at = self._seconds() + SPACE_AGAIN_S
         self._start()  # a write goes first
