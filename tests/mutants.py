@@ -637,10 +637,24 @@ MUTANTS = (
     Mutant(
         "the highest id does not get its place back (simulated)",
         REPLICATION + "leadership.py",
-        "            if heir := self._preferred(guard, now):\n"
+        "            if heir := self._preferred(guard, now, is_full):\n"
         "                self.begin_hand_over(heir, now)\n",
         "",
         SIMULATION,
+    ),
+    Mutant(
+        "a leader whose disk is full gives way only to a higher id",
+        REPLICATION + "leadership.py",
+        "above = 0 if is_full and",
+        "above = self._membership.id if is_full and",
+        HAND_OVER,
+    ),
+    Mutant(
+        "a leader whose disk is full gives way although no majority has room",
+        REPLICATION + "leadership.py",
+        "        return able >= self._membership.majority\n",
+        "        return able > 0\n",
+        HAND_OVER,
     ),
     Mutant(
         "no pre-vote",

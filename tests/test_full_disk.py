@@ -56,18 +56,19 @@ class SmallDisk:
 
 
 class Writer(threading.Thread):
-    """Sells, each order under a long key, until the disk is full."""
+    """Sells, each order under a long key, until the disk is full or it ``ends``."""
 
     def __init__(self, cluster, history):
         super().__init__()
         self._cluster = cluster
         self._history = history
         self.last_status = 0
+        self.ends = False
 
     def run(self):
         """Place order after order."""
         with contextlib.closing(http.client.HTTPConnection(*self._cluster.address())) as connection:
-            while self.last_status != 507:
+            while self.last_status != 507 and not self.ends:
                 self.last_status = place(connection, self._history)
 
 
@@ -93,7 +94,7 @@ def without_spares(cluster, disk):
     """Start on an empty disk, so that every log exists; stop, and leave no room for spares."""
     cluster.up()
     cluster.down()
-    for spare in disk.path.glob("*/spare-*"):
+    for spare in disk.path.rglob("spare-*"):
         spare.unlink()
     disk.fill(LEFT_BYTES)
     cluster.up()
@@ -130,6 +131,38 @@ def test_a_full_disk_refuses_orders_and_nothing_else(tmp_path):
         disk.free()
         with contextlib.closing(http.client.HTTPConnection(*cluster.address())) as connection:
             wait_until(lambda: place(connection, history) == 200, "orders to go on")
+        cluster.await_healthy()
+        cluster.assert_verified()
+        final = {NAME: cluster.stock(NAME)["quantity"]}
+        assert check(history, cluster.log("order-1"), {NAME: 5}, final) == []
+        cluster.down()
+
+
+def test_a_leader_whose_own_disk_is_full_gives_way(tmp_path):
+    """The other two have room: orders go on without it, and it leads again when it has room."""
+    cluster = Cluster(tmp_path, limits=SMALL)
+    history = []
+    own = tmp_path / "order-3"
+    own.mkdir()
+    with contextlib.ExitStack() as stack:
+        disk = stack.enter_context(contextlib.closing(SmallDisk(own)))
+        stack.callback(cluster.destroy)
+        cluster.prefix = disk.prefix
+        text = f'catalog_csv = "catalog.csv"\n{cluster.toml.read_text()}'
+        cluster.toml.write_text(text)
+        (tmp_path / "catalog.csv").write_text(f"name,price,quantity\n{NAME},1.00,5\n")
+        without_spares(cluster, disk)
+        wait_until(lambda: cluster.leader() == "order-3", "order-3 to lead")
+        writers = [Writer(cluster, history) for _ in range(WRITERS)]
+        for writer in writers:
+            writer.start()
+        cluster.await_leader(but="order-3")
+        for writer in writers:
+            writer.ends = True
+            writer.join(120)
+        with contextlib.closing(http.client.HTTPConnection(*cluster.address())) as connection:
+            wait_until(lambda: place(connection, history) == 200, "orders to go on")
+        disk.free()
         cluster.await_healthy()
         cluster.assert_verified()
         final = {NAME: cluster.stock(NAME)["quantity"]}

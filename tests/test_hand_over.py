@@ -19,11 +19,12 @@ from twstock.replication.standing import Role
 
 
 def following(
-    subject: Replica, peer: int, since: float, until: float
+    subject: Replica, peer: int | tuple[int, ...], since: float, until: float, *, full: int = 0
 ) -> tuple[list[Transfer], float]:
-    """Let time pass while ``peer`` and nobody else answers: the transfers, and the time when
-    ``subject`` stopped leading, or ``until``.
+    """Let time pass while ``peer`` (or these) and nobody else answers; ``full`` has no room. The
+    transfers, and the time when ``subject`` stopped leading, or ``until``.
     """
+    peers = peer if isinstance(peer, tuple) else (peer,)
     sent: list[Message] = []
     now = since
     while now < until and subject.role is Role.LEADER:
@@ -31,8 +32,9 @@ def following(
         while queue:
             message = queue.pop(0)
             sent.append(message)
-            if message.target == peer and isinstance(message, AppendEntries):
-                queue += out(subject.step(accept(message), now))
+            if message.target in peers and isinstance(message, AppendEntries):
+                reply = replace(accept(message), takes_commands=message.target != full)
+                queue += out(subject.step(reply, now))
         now += 0.01
     return [m for m in sent if isinstance(m, Transfer)], now
 
@@ -56,6 +58,28 @@ def test_a_leader_does_not_give_way_to_a_lower_id() -> None:
     subject = replica(3)
     lead(subject)
     following(subject, 2, START + 1, START + 5)
+    assert (subject.role, subject.handing_over_to) == (Role.LEADER, 0)
+
+
+def test_a_leader_whose_disk_is_full_gives_way_to_a_lower_id_with_room() -> None:
+    """Once that has been steady: the others commit without the full disk, and take orders."""
+    subject = replica(3)
+    lead(subject)
+    begin = START + 1
+    subject.set_takes_commands(False)
+    following(subject, (1, 2), begin, begin + TIMINGS.stable_s * 0.95)
+    assert subject.handing_over_to == 0
+    ((transfer,), _) = following(subject, (1, 2), begin + TIMINGS.stable_s * 0.95, begin + 2)
+    assert transfer.target == 2
+
+
+@pytest.mark.parametrize("full", [1, 2])
+def test_a_leader_keeps_the_lead_on_a_full_disk_unless_most_others_have_room(full: int) -> None:
+    """One that would take orders and could not have them on a majority's disks is no better."""
+    subject = replica(3)
+    lead(subject)
+    subject.set_takes_commands(False)
+    following(subject, (1, 2), START + 1, START + 5, full=full)
     assert (subject.role, subject.handing_over_to) == (Role.LEADER, 0)
 
 

@@ -291,16 +291,27 @@ def test_a_follower_whose_disk_hangs_keeps_no_more_entries(group: Group) -> None
     assert (writer.waited_s(), group.panics) == (0.0, [])
 
 
-def test_full_disk_refuses_commands_and_keeps_the_lead(tmp_path: Path) -> None:
+def test_full_disks_refuse_commands_and_the_leader_keeps_the_lead(tmp_path: Path) -> None:
     """With no room left proposals fail with DiskFull, elections and reads go on."""
     group = Group(tmp_path)
-    group.storages[3] = MemoryStorage(103, ROOM_KEPT_BYTES, window_bytes=0)
+    for full in (1, 3):
+        group.storages[full] = MemoryStorage(100 + full, ROOM_KEPT_BYTES, window_bytes=0)
     group.start()
     group.run_until(lambda: group.leader == 3)
     with pytest.raises(DiskFull):
         group.member(3).propose(b"x")
-    group.run(1.0)
+    group.run(5.0)
     assert group.leader == 3
+
+
+def test_a_leader_whose_disk_is_full_lets_another_take_commands(tmp_path: Path) -> None:
+    """The others have room and are a majority, so they commit without it."""
+    group = Group(tmp_path)
+    group.storages[3] = MemoryStorage(103, ROOM_KEPT_BYTES, window_bytes=0)
+    group.start()
+    group.run_until(lambda: group.leader == 3)
+    group.run_until(lambda: group.leader == 2)
+    assert propose(group, b"goes on") is not None
 
 
 def appends_to(member: Member) -> list[AppendEntries]:

@@ -141,16 +141,17 @@ class Leadership:
         drained_at = max(now + self._timings.lease_drain_s, self.lease_until)
         self.hand_over = HandOver(target, drained_at, drained_at + 3 * self._timings.election_s)
 
-    def give_way(self, guard: FlapGuard, now: float) -> Transfer | None:
-        """Go on with giving way to a higher id: begin if one should lead, stop if waiting is
-        in vain, and return the message after which this replica must not lead any more.
+    def give_way(self, guard: FlapGuard, now: float, *, is_full: bool) -> Transfer | None:
+        """Go on with giving way, to a higher id or because this replica's log ``is_full``: begin if
+        another should lead, stop if waiting is in vain, and return the message after which this
+        replica must not lead any more.
 
         It is sent once all leases are over and the target has the whole log, all committed, and
         has applied it: until then it would lead, and not serve.
         """
         hand_over, last, commit = self.hand_over, self._log.last_index, self._watermarks.commit
         if hand_over is None:
-            if heir := self._preferred(guard, now):
+            if heir := self._preferred(guard, now, is_full):
                 self.begin_hand_over(heir, now)
             return None
         target = self.followers[hand_over.target]
@@ -162,18 +163,27 @@ class Leadership:
             return Transfer(self._membership.id, hand_over.target, self.term, next(self._sequences))
         return None
 
-    def _preferred(self, guard: FlapGuard, now: float) -> int:
-        """The highest id above its own that should lead instead; 0 if none should, or as
-        long as this leader has not settled what it found in the log.
+    def _preferred(self, guard: FlapGuard, now: float, is_full: bool) -> int:
+        """The highest id that should lead instead: one above its own, or, if its own log is full,
+        any of a majority that have room. 0 if none should, or as long as this leader has not
+        settled what it found in the log.
         """
         if self._watermarks.commit < self.first_index:
             return 0
+        above = 0 if is_full and self._majority_can_take_over(now) else self._membership.id
         steady = (
             peer
             for peer, progress in self.followers.items()
-            if peer > self._membership.id and guard.allows(progress.steady_s(now), now)
+            if peer > above and guard.allows(progress.steady_s(now), now)
         )
         return max((p for p in steady if self.can_take_over(p, now)), default=0)
+
+    def _majority_can_take_over(self, now: float) -> bool:
+        """Whether others could commit without this replica; or the next leader would take commands
+        and not know what becomes of them.
+        """
+        able = sum(self.can_take_over(peer, now) for peer in self.followers)
+        return able >= self._membership.majority
 
     def _append(
         self, peer: int, prev_index: int, entries: tuple[Entry, ...], now: float

@@ -307,7 +307,7 @@ class Replica(Standing):
         # Only an entry of its own term settles those before it (Raft section 5.4.2, figure 8).
         if index > self.commit and self._log.term_at(index) == self._term:
             self._learn_commit(index)
-        if transfer := lead.give_way(self._flap_guard, now):
+        if transfer := lead.give_way(self._flap_guard, now, is_full=not self._takes_commands):
             self._outbox.append(transfer)
             return self._follow(self._term, 0, now)
         lead.expire(now)
