@@ -643,6 +643,27 @@ MUTANTS = (
         SIMULATION,
     ),
     Mutant(
+        "a leader takes commands that the disks of others do not",
+        REPLICATION + "leadership.py",
+        "others + 1 >= self._membership.majority or not any(p.refuses for p in followers)",
+        "others >= 0",
+        ("tests/test_member.py",),
+    ),
+    Mutant(
+        "followers that are silent have full disks",
+        REPLICATION + "leadership.py",
+        "others + 1 >= self._membership.majority or not any(p.refuses for p in followers)",
+        "others + 1 >= self._membership.majority",
+        LEADERSHIP,
+    ),
+    Mutant(
+        "a follower that is gone has room",
+        REPLICATION + "progress.py",
+        "return not self.refuses and self.silent_s(now) <= 2 * self._timings.election_s",
+        "return not self.refuses",
+        ("tests/test_member.py",),
+    ),
+    Mutant(
         "a leader whose disk is full gives way only to a higher id",
         REPLICATION + "leadership.py",
         "above = 0 if is_full and",

@@ -334,3 +334,10 @@ def test_a_lease_counts_from_the_time_of_sending() -> None:
     for peer, sent_at in ((1, START + 1.2), (2, START + 1.1), (1, START + 1.15)):
         subject.step(AppendReply(peer, 5, 1, True, 1, 1, 1, sent_at), START + 1.25)
     assert subject.lease_until == pytest.approx(START + 1.1 + lease_s)
+
+
+def test_followers_that_are_silent_need_not_have_full_disks() -> None:
+    """The leader may have been paused itself; whether it still leads it decides at its tick."""
+    subject = replica(3)
+    lead(subject)
+    assert subject.has_room_elsewhere(START + 60)

@@ -38,7 +38,7 @@ from twstock.replication.messages import (
     VoteRequest,
 )
 from twstock.replication.peercalls import STRANGER_CHARS_MAX
-from twstock.replication.room import ROOM_KEPT_BYTES
+from twstock.replication.room import FOLLOWER_LEAVES_BYTES, ROOM_KEPT_BYTES
 from twstock.replication.storage import MemoryStorage
 from twstock.rpc.calls import Envelope, Fetch, Peer
 
@@ -302,6 +302,33 @@ def test_full_disks_refuse_commands_and_the_leader_keeps_the_lead(tmp_path: Path
         group.member(3).propose(b"x")
     group.run(5.0)
     assert group.leader == 3
+
+
+def test_a_leader_takes_no_command_that_the_disks_of_others_could_not_have(tmp_path: Path) -> None:
+    """Once they have refused one, of which nobody can say what becomes of it until they have room.
+    One with room is enough, as long as it is there.
+    """
+    group = Group(tmp_path)
+    for full in (1, 2):
+        group.storages[full] = MemoryStorage(100 + full, FOLLOWER_LEAVES_BYTES, window_bytes=0)
+    group.start()
+    group.run_until(lambda: group.leader == 3)
+    results: list[object] = []
+    group.member(3).propose(b"in doubt").addCallback(results.append)
+    for _ in range(30):
+        group.run(0.1)
+        with pytest.raises(DiskFull):
+            group.member(3).propose(b"x")
+    group.storages[1]._room += ROOM_KEPT_BYTES
+    group.member(1)._taking_part().writer._settle_at = 0.0
+    group.run(1.5)
+    assert results == [1]
+    assert propose(group, b"x") == 2
+    group.kill(1)
+    group.run(1.0)
+    with pytest.raises(DiskFull):
+        group.member(3).propose(b"y")
+    assert (group.leader, group.panics) == (3, [])
 
 
 def test_a_leader_whose_disk_is_full_lets_another_take_commands(tmp_path: Path) -> None:

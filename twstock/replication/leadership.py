@@ -120,6 +120,14 @@ class Leadership:
                 messages.append(message)
         return messages
 
+    def has_room_elsewhere(self, now: float) -> bool:
+        """Whether enough others have room for what this leader would commit. That they are silent
+        says nothing of their disks, unless one of the others refuses what it is sent.
+        """
+        followers = self.followers.values()
+        others = sum(progress.has_room(now) for progress in followers)
+        return others + 1 >= self._membership.majority or not any(p.refuses for p in followers)
+
     def expire(self, now: float) -> None:
         """Forget appends that have been under way for too long."""
         for progress in self.followers.values():

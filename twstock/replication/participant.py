@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
 from twstock.clocks import pause
-from twstock.errors import Overloaded, TwstockError
+from twstock.errors import DiskFull, Overloaded, TwstockError
 from twstock.replication.chronicle import Chronicle
 from twstock.replication.driver import Driver
 from twstock.replication.equipment import Equipment
@@ -149,6 +149,8 @@ class Participant:
     def check_room(self, bytes_more: int = 0) -> None:
         """Raise DiskFull or Overloaded when a command of that size would be refused now."""
         check_leader(bytes_more, self.writer.room_bytes)
+        if not self.replica.has_room_elsewhere(self._clock.seconds()):
+            raise DiskFull("the disks of most replicas are full, or hang")
         if self._database.backlog > BACKLOG_MAX:
             raise Overloaded("applied state is saved too slowly")
 

@@ -38,6 +38,7 @@ class Progress:
         self._steady_since = inf
         self._probing = True
         self._quiet_until = -inf
+        self._refused = False  # or what was sent was lost
         self._waits_since: float | None = None
         self._flights: deque[Flight] = deque()
 
@@ -85,6 +86,7 @@ class Progress:
         answer heartbeats, and would be sent for each what it does not take: after the time-out.
         """
         self._probe_again()
+        self._refused = True
         self._quiet_until = now + self._timings.append_timeout_s
 
     def expire(self, now: float) -> None:
@@ -111,6 +113,17 @@ class Progress:
         has_tables = commit - self.applied <= self._timings.unapplied_max
         return self.keeps_up(now) and has_log and has_tables and self._takes_commands
 
+    @property
+    def refuses(self) -> bool:
+        """Whether it has refused entries, has taken none since, and says that it takes no commands:
+        its disk is full, or hangs.
+        """
+        return self._refused and not self._takes_commands
+
+    def has_room(self, now: float) -> bool:
+        """Whether it would have commands on its disk, as far as is known, and is there."""
+        return not self.refuses and self.silent_s(now) <= 2 * self._timings.election_s
+
     def steady_s(self, now: float) -> float:
         """For how long it has answered without a gap."""
         return now - self._steady_since
@@ -124,6 +137,7 @@ class Progress:
         while self._flights and self._flights[0].last_index <= self.match:
             self._flights.popleft()
         if is_news:
+            self._refused = False
             self._waits_since = now if self._flights else None
         if known:
             self._probing = False

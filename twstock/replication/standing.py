@@ -122,6 +122,10 @@ class Standing:
         """
         return self._lead.heir(now) if self._lead is not None else 0
 
+    def has_room_elsewhere(self, now: float) -> bool:
+        """Whether enough others have room for what this replica, which leads, would commit."""
+        return self._lead is None or self._lead.has_room_elsewhere(now)
+
     def matched(self, peer: int) -> int:
         """Up to where ``peer`` is known to have the log on disk; 0 if this is not the leader."""
         progress = self._lead.followers.get(peer) if self._lead is not None else None
