@@ -2377,10 +2377,17 @@ MUTANTS = (
         ("tests/test_cluster.py",),
     ),
     Mutant(
+        "one replica that cannot start now ends the whole cluster",
+        "twstock/cluster.py",
+        "        if can_spare and (refuses or goes_on):\n",
+        "        if can_spare and refuses:\n",
+        ("tests/test_cluster.py",),
+    ),
+    Mutant(
         "one replica that refuses ends the whole cluster",
         "twstock/cluster.py",
-        "        if refuses and (self.ready or self._members.can_spare(self._refusing)):\n",
-        "        if False:\n",
+        "        if can_spare and (refuses or goes_on):\n",
+        "        if can_spare and goes_on:\n",
         ("tests/test_cluster.py",),
     ),
     Mutant(

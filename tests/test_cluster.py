@@ -424,6 +424,25 @@ class TestLocalCluster:
         assert "until all are started again. order-1 does not" in started.errors.getvalue()
         started.stop()
 
+    def test_a_replica_that_cannot_start_now_leaves_the_others_at_work(self, tmp_path):
+        """Its disk is full, say: it is started again and again, and they are ready without it."""
+        for name in ("order-1", "order-3"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "meta").touch()
+        (tmp_path / "cluster.toml").write_text(to_text(default_cluster()))
+        started = Started(tmp_path)
+        started.cluster.startService()
+        for _ in range(2 * DEATHS_MAX):
+            started.reactor.live("order-2").end(code=EXIT_NOT_NOW)
+            started.reactor.advance(2)
+        assert (started.failures, len(started.reactor.spawned["order-2"])) == ([], 7)
+        assert started.errors.getvalue().count("until it starts. order-2 does not start; its") == 1
+        gone = {"alive": False, "role": None}
+        started.answers = (200, rows(default_cluster(), **LED, order_2=gone))
+        started.reactor.advance(1)
+        assert started.output.getvalue().startswith("ready ")
+        started.stop()
+
     @pytest.mark.parametrize("name", ["order-2", "catalog-1", "front-1"])
     def test_a_refusal_at_the_first_start_ends_all(self, started, name):
         """At once, with the end of the log: a group that is new waits for all of its members."""

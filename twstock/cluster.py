@@ -178,7 +178,7 @@ class LocalCluster(Service):
         self._members: Members | None = None
         self._following: LoopingCall | None = None
         self._deaths: dict[str, int] = {}
-        self._refusing: set[str] = set()
+        self._unable: set[str] = set()
         self._work: Deferred[None] = Deferred()
         self.ready = False
 
@@ -249,7 +249,7 @@ class LocalCluster(Service):
 
     async def _missing(self, cluster: Cluster) -> list[str]:
         """What keeps the cluster from being ready, as its front-ends tell, but for members that
-        refuse to start.
+        cannot start and that it can spare.
         """
         for front in cluster.fronts:
             base = url_of(front.http)
@@ -257,7 +257,7 @@ class LocalCluster(Service):
                 status, _ = await self._ask(f"{base}/readyz")
                 _, body = await self._ask(f"{base}/cluster")
                 services = json.loads(body)["data"]["services"]
-                missing = [n for n in unready(cluster, services) if n not in self._refusing]
+                missing = [n for n in unready(cluster, services) if n not in self._unable]
             except CancelledError:
                 raise
             except Exception:  # refused, reset, too slow, half an answer: it is starting
@@ -270,17 +270,20 @@ class LocalCluster(Service):
         assert self._members is not None
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit status {code}"
         refuses = code == EXIT_REFUSED
-        again = "; it is started again" if self._flags.restart and not refuses else ""
-        self._tell(f"{name} {how}{again}")
-        if refuses:
-            self._refusing.add(name)
+        goes_on = self._flags.restart and not refuses
+        self._tell(f"{name} {how}{'; it is started again' if goes_on else ''}")
         if code <= 0 or (self.ready and not refuses):
             return
         self._deaths[name] = self._deaths.get(name, 0) + 1
+        if goes_on and self._deaths[name] != DEATHS_MAX:
+            return
+        self._unable.add(name)
         last = f"{name} does not start; its log ends:\n{self._members.tail(name)}"
-        if refuses and (self.ready or self._members.can_spare(self._refusing)):
-            self._tell(f"the others go on without it until all are started again. {last}")
-        elif refuses or self._deaths[name] >= DEATHS_MAX or not self._flags.restart:
+        can_spare = self.ready or self._members.can_spare(self._unable)
+        if can_spare and (refuses or goes_on):
+            until = "it starts" if goes_on else "all are started again"
+            self._tell(f"the others go on without it until {until}. {last}")
+        else:
             self._give_up(last)
 
     def _tell(self, line: str) -> None:
