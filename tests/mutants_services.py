@@ -886,15 +886,22 @@ MUTANTS = (
     Mutant(
         "a follower takes whatever is appended",
         DISK + "peercalls.py",
-        "        if isinstance(message, AppendEntries | Committed) and message.entries:\n",
-        "        if isinstance(message, Committed) and message.entries:\n",
+        "message.entries if isinstance(message, AppendEntries | Committed) else ()",
+        "message.entries if isinstance(message, Committed) else ()",
         ("tests/test_room.py",),
+    ),
+    Mutant(
+        "a member whose vote hangs keeps what it cannot answer",
+        DISK + "peercalls.py",
+        "if hangs and (entries or replica.is_mute):",
+        "if hangs and entries:",
+        ("tests/test_member.py",),
     ),
     Mutant(
         "a follower whose disk hangs takes whatever is appended",
         DISK + "peercalls.py",
-        "            if self._writer.waited_s() > self._limits.disk_hung_s:\n",
-        "            if False:\n",
+        "if hangs and (entries or replica.is_mute):",
+        "if hangs and replica.is_mute:",
         ("tests/test_member.py",),
     ),
     Mutant(

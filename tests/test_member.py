@@ -291,6 +291,30 @@ def test_a_follower_whose_disk_hangs_keeps_no_more_entries(group: Group) -> None
     assert (writer.waited_s(), group.panics) == (0.0, [])
 
 
+def test_a_member_whose_vote_hangs_keeps_nothing_that_it_cannot_answer(group: Group) -> None:
+    """Heartbeats come sixteen times a second, for as long as the disk hangs."""
+    group.run_until(lambda: group.leader == 3)
+    group.run(0.3)
+    driver = group.member(1)._taking_part().driver
+    stuck: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+    group.threads[1].callInThread = lambda *call: stuck.append((call[0], call[1:]))  # type: ignore[method-assign]
+    group.kill(3)
+    group.run(1.0)
+    group.start(3)
+    group.run_until(lambda: group.leader != 0)
+    waiting = []
+    for _ in range(5):
+        group.run(2.0)
+        waiting.append(len(driver._answers) + len(driver._held))
+    assert waiting == waiting[:1] * 5
+    del group.threads[1].callInThread
+    for function, arguments in stuck:
+        function(*arguments)
+    group.run_until(lambda: group.member(1).leader_id() == 3)
+    group.run(0.5)
+    assert (len(driver._answers), group.panics) == (0, [])
+
+
 def test_full_disks_refuse_commands_and_the_leader_keeps_the_lead(tmp_path: Path) -> None:
     """With no room left proposals fail with DiskFull, elections and reads go on."""
     group = Group(tmp_path)

@@ -71,14 +71,18 @@ class PeerCalls:
         """Raise InvalidRequest, Unavailable or DiskFull for what must not be stepped: a term that
         is too far ahead, entries that the disk does not take now or that may not fit into the log.
 
-        A leader hears its heartbeats answered and sends entries again and again; what is taken
-        of them while the disk hangs stays in memory until it returns.
+        While the disk hangs, what is taken stays in memory until it returns: entries, which a
+        leader that hears its heartbeats answered sends again and again, and whatever cannot be
+        answered before a new term or vote is on disk.
         """
+        replica = self._driver.replica
         self._driver.check_term(message, message.source)
-        if isinstance(message, AppendEntries | Committed) and message.entries:
-            if self._writer.waited_s() > self._limits.disk_hung_s:
-                raise Unavailable("the disk hangs")
-            check_follower(message.entries, self._driver.replica.log, self._writer.room_bytes)
+        entries = message.entries if isinstance(message, AppendEntries | Committed) else ()
+        hangs = self._writer.waited_s() > self._limits.disk_hung_s
+        if hangs and (entries or replica.is_mute):
+            raise Unavailable("the disk hangs")
+        if entries:
+            check_follower(entries, replica.log, self._writer.room_bytes)
 
     async def nominate(self, nominee: int) -> None:
         """A front-end wants ``nominee`` to lead: campaign if the leader is certainly gone.

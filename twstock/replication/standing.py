@@ -100,6 +100,11 @@ class Standing:
         return self._lead is not None and self._handed_out >= self._lead.first_index
 
     @property
+    def is_mute(self) -> bool:
+        """Whether nothing that it says may leave now: its newest term or vote is not on disk."""
+        return not self._writes.state_is_durable
+
+    @property
     def lease_until(self) -> float:
         """Until when this replica may rely on being the only leader; ``-inf`` if it may not:
         not the leader, no entry of its term committed, or giving way (etcd 12704). A single
