@@ -6,7 +6,7 @@ import pytest
 from twisted.logger import Logger, formatEvent
 
 from twstock.config import DEFAULT_TIMINGS
-from twstock.replication.chronicle import Chronicle
+from twstock.replication.chronicle import LEADERLESS_S, Chronicle
 from twstock.replication.messages import Membership
 from twstock.replication.standing import Role
 
@@ -63,6 +63,18 @@ def test_a_follower_tells_whom_it_follows_and_that_it_hears_nobody(member):
     assert member.look(lost) == ["hears no leader: order-3 is silent"]
     assert member.look(Replica(leader_id=0, role=Role.CANDIDATE, term=9)) == []
     assert member.look(Replica(leader_id=1, term=9)) == ["follows order-1 in term 9"]
+
+
+def test_a_member_tells_that_nobody_leads_for_long(member):
+    """Also from its start on, when there is nobody whom it hears no more; once each time."""
+    nobody = Replica(leader_id=0, role=Role.CANDIDATE)
+    assert member.look(nobody, now=100.0) == []
+    assert member.look(nobody, now=100.0 + LEADERLESS_S - 0.1) == []
+    assert member.look(nobody, now=107.0) == ["has found no leader for 7 s"]
+    assert member.look(nobody, now=200.0) == []
+    member.look(Replica(), now=201.0)
+    member.look(nobody, now=202.0)
+    assert member.look(nobody, now=206.0) == ["has found no leader for 5 s"]
 
 
 def test_a_leader_tells_when_it_is_ready(member):

@@ -11,6 +11,9 @@ from twstock.replication.messages import Membership, Timings
 from twstock.replication.replica import Replica
 from twstock.replication.standing import Role
 
+LEADERLESS_S = 5.0
+"""After this long without a leader it is no election that takes its time."""
+
 
 class Chronicle:
     """Tells what has changed since the last look. ``room_min_bytes`` is what a log that is not
@@ -30,6 +33,8 @@ class Chronicle:
         self._leads = 0
         self._since = 0.0
         self._follows = (0, 0)
+        self._led_at: float | None = None
+        self._told_of_none = False
         self._gives_way_to = 0
         self._silent: set[int] = set()
         self._behind: set[int] = set()
@@ -77,6 +82,7 @@ class Chronicle:
         """Tell what has changed."""
         self._look_at_leadership(replica, now)
         self._look_at_leader(replica)
+        self._look_for_leader(replica, now)
         if self._leads:
             self._look_at_followers(replica, now)
         if (room_bytes < self._room_min_bytes) != self._full:
@@ -128,6 +134,14 @@ class Chronicle:
             if lost != self._membership.id:
                 name = self._name(lost)
                 self._log.warn("hears no leader: {leader} is silent", leader=name)
+
+    def _look_for_leader(self, replica: Replica, now: float) -> None:
+        """Nobody leads for long: most members are down or cut off, or their disks are too slow."""
+        if replica.leader_id or self._led_at is None:
+            self._led_at, self._told_of_none = now, False
+        elif not self._told_of_none and now - self._led_at >= LEADERLESS_S:
+            self._told_of_none = True
+            self._log.warn("has found no leader for {seconds:.0f} s", seconds=now - self._led_at)
 
     def _look_at_followers(self, replica: Replica, now: float) -> None:
         for peer in self._membership.peers:
