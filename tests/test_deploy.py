@@ -12,6 +12,8 @@ import pytest
 
 from twstock.config import default_cluster, parse
 from twstock.plan import member_names
+from twstock.rpc.health import CHECKS_MAX
+from twstock.rpc.server import THREADS_SPARE
 from twstock.web.http import sockets
 from twstock.web.tap import pool_sizes
 
@@ -234,6 +236,7 @@ def test_a_service_may_have_every_thread_that_its_limits_allow():
     """TasksMax leaves room for the threads of gRPC's server beside the pools."""
     limits = default_cluster().limits
     threads = limits.rpc_threads + limits.rpc_streams_max + limits.rpc_watches_max
+    threads += CHECKS_MAX + THREADS_SPARE
     for name in ("order", "catalog"):
         service = directives(DEPLOY / f"systemd/stock-{name}@.service")
         assert int(service["TasksMax"]) >= threads + 64

@@ -65,6 +65,10 @@ class Overloaded(TwstockError):
     """A queue is full; nothing happened. Come back later."""
 
 
+class NotReceived(TwstockError):
+    """A request did not come in time; nothing happened."""
+
+
 class DiskFull(TwstockError):
     """The log has no room left; nothing happened. Reads go on."""
 

@@ -6,7 +6,6 @@ stream a thread: so there are ``rpc_watches_max`` threads for them and no more, 
 that serve calls.
 """
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any
@@ -15,7 +14,10 @@ import grpc
 
 from twstock.clocks import Clock
 from twstock.repeating import repeating
+from twstock.rpc.arrivals import Arrival, Place, Room
 
+CHECKS_MAX = 16
+"""How many checks are answered at once, each in no time."""
 LOOK_EVERY_S = 0.1
 """How often it is looked whether the member serves."""
 _SERVING, _NOT_SERVING = 1, 2
@@ -28,7 +30,7 @@ Serving = Callable[[], Mapping[str, bool]]
 
 def _library(name: str) -> Any:
     try:
-        return import_module(name), import_module(f"{name}_pb2_grpc")
+        return import_module(name), import_module(f"{name}_pb2")
     except ImportError:
         return None
 
@@ -38,7 +40,8 @@ class Health:
 
     def __init__(self, serving: Serving, clock: Clock, watches_max: int) -> None:
         self._serving = serving
-        self._room = threading.BoundedSemaphore(watches_max)
+        self._checks = Room(CHECKS_MAX, "too many checks")
+        self._streams = Room(watches_max, "too many streams")
         self._looking = repeating(self._look, clock, "telling of health")
         self._servicer: Any = None
         self._known: dict[str, bool] = {}
@@ -48,19 +51,17 @@ class Health:
         names = list(services)
         health, reflection = _library(_HEALTH), _library(_REFLECTION)
         if health is not None:
-            module, stubs = health
-            self._servicer = self._bounded(module.HealthServicer, "Watch")(
-                # With a thread for each, a watcher that reads nothing holds up itself alone.
-                experimental_non_blocking=False
-            )
-            stubs.add_HealthServicer_to_server(self._servicer, server)
+            module, pb2 = health
+            # With a thread for each, a watcher that reads nothing holds up itself alone.
+            self._servicer = module.HealthServicer(experimental_non_blocking=False)
             names.append(module.SERVICE_NAME)
+            server.add_generic_rpc_handlers((self._health(module.SERVICE_NAME, pb2),))
             self._looking.start(LOOK_EVERY_S)
         if reflection is not None:
-            module, stubs = reflection
+            module, pb2 = reflection
             names.append(module.SERVICE_NAME)
-            servicer = self._bounded(module.ReflectionServicer, "ServerReflectionInfo")(names)
-            stubs.add_ServerReflectionServicer_to_server(servicer, server)
+            servicer = module.ReflectionServicer(names)
+            server.add_generic_rpc_handlers((self._reflection(module.SERVICE_NAME, pb2, servicer),))
 
     def stop(self) -> None:
         """From now on nothing serves, and whoever watches is told."""
@@ -74,19 +75,48 @@ class Health:
                 self._known[name] = serves
                 self._servicer.set(name, _SERVING if serves else _NOT_SERVING)
 
-    def _bounded(self, servicer: Any, stream: str) -> Any:
-        """A servicer whose streams find room, or are refused."""
-        unbounded = getattr(servicer, stream)
+    def _health(self, service: str, pb2: Any) -> grpc.GenericRpcHandler:
+        """Both calls as streams of requests, like all others (``arrivals``)."""
+        encode = pb2.HealthCheckResponse.SerializeToString
 
-        def bounded(this: Any, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            if not self._room.acquire(blocking=False):
-                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams")
-            try:
-                answers = unbounded(this, request, context)
+        def check(requests: Iterator[bytes], context: Any) -> Any:
+            path = f"/{service}/Check"
+            with Arrival(self._checks, path, requests, context) as arrival:
+                return self._servicer.Check(
+                    _parsed(pb2, arrival.request(context.time_remaining()), context), context
+                )
+
+        def watch(requests: Iterator[bytes], context: Any) -> Iterator[Any]:
+            path = f"/{service}/Watch"
+            with Arrival(self._streams, path, requests, context) as arrival:
+                answers = self._servicer.Watch(
+                    _parsed(pb2, arrival.request(context.time_remaining()), context), context
+                )
                 # Nobody tells the library of the end of a stream that has ended already.
                 if context.is_active():
                     yield from answers
-            finally:
-                self._room.release()
 
-        return type(servicer.__name__, (servicer,), {stream: bounded})
+        calls = {
+            "Check": grpc.stream_unary_rpc_method_handler(check, response_serializer=encode),
+            "Watch": grpc.stream_stream_rpc_method_handler(watch, response_serializer=encode),
+        }
+        return grpc.method_handlers_generic_handler(service, calls)
+
+    def _reflection(self, service: str, pb2: Any, servicer: Any) -> grpc.GenericRpcHandler:
+        def inform(requests: Iterator[Any], context: Any) -> Iterator[Any]:
+            with Place(self._streams, context):
+                yield from servicer.ServerReflectionInfo(requests, context)
+
+        call = grpc.stream_stream_rpc_method_handler(
+            inform,
+            pb2.ServerReflectionRequest.FromString,
+            pb2.ServerReflectionResponse.SerializeToString,
+        )
+        return grpc.method_handlers_generic_handler(service, {"ServerReflectionInfo": call})
+
+
+def _parsed(pb2: Any, data: bytes, context: Any) -> Any:
+    try:
+        return pb2.HealthCheckRequest.FromString(data)
+    except Exception:  # whatever protobuf objects to: the words are gRPC's
+        context.abort(grpc.StatusCode.INTERNAL, "Exception deserializing request!")

@@ -21,9 +21,10 @@ from twstock.clocks import Clock
 from twstock.config import Limits
 from twstock.errors import CannotListen, OutcomeUnknown, Overloaded, TwstockError, Unavailable
 from twstock.origin import Ids, OriginLogger
+from twstock.rpc.arrivals import Arrival, Place, Room
 from twstock.rpc.duplex import Unsupported
-from twstock.rpc.health import Health
-from twstock.rpc.status import REQUEST_ID, code_of, metadata_of
+from twstock.rpc.health import CHECKS_MAX, Health
+from twstock.rpc.status import REQUEST_ID
 from twstock.rpc.streams import WAIT_MAX_S, AnswerStream, StreamEndpoint
 from twstock.rpc.wire import streams
 from twstock.rpc.wire.methods import Method
@@ -37,6 +38,15 @@ times as much memory, before it can be refused for having too many items."""
 LARGE_AT_ONCE_MAX = 2
 """How many large requests of clients are decoded at once, and as many of members. More would not be
 faster: the interpreter runs one at a time. What comes on streams is decoded one by one."""
+WINDOW_BYTES = 256 * 1024
+"""How much of a request comes before it is read. With 64 KiB, which is gRPC's default, an append of
+as many takes a sixth longer; with more than this, none is faster."""
+STREAMS_MAX = 100
+"""How many calls one connection may have under way, unless there is room for more of clients."""
+MEMBERS_MIN = 8
+"""How many calls of members there is room for beside those of clients, whatever is configured."""
+THREADS_SPARE = 8
+"""Threads for calls that have no place: each finds out in no time whether there is one for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +84,10 @@ class Server(Service):
         self._deliver = deliver
         self._limits = limits
         self._health = health
-        self._client_calls = threading.BoundedSemaphore(limits.rpc_client_calls_max)
-        self._stream_room = threading.BoundedSemaphore(limits.rpc_streams_max)
+        clients = limits.rpc_client_calls_max
+        self._members_max = max(limits.rpc_threads - clients, MEMBERS_MIN)
+        self._rooms = {False: Room(clients), True: Room(self._members_max)}
+        self._stream_room = Room(limits.rpc_streams_max, "too many streams")
         self._large = {
             internal: threading.BoundedSemaphore(LARGE_AT_ONCE_MAX) for internal in (False, True)
         }
@@ -86,11 +98,7 @@ class Server(Service):
     def startService(self) -> None:
         """Bind and serve; raises CannotListen when the port is taken."""
         super().startService()
-        limits = self._limits
-        threads = ThreadPoolExecutor(
-            limits.rpc_threads + limits.rpc_streams_max + limits.rpc_watches_max,
-            thread_name_prefix="grpc-server",
-        )
+        threads = ThreadPoolExecutor(self._threads_max(), thread_name_prefix="grpc-server")
         self._server = grpc.server(threads, options=self._options())
         tables = self._tables()
         self._server.add_generic_rpc_handlers(
@@ -115,6 +123,12 @@ class Server(Service):
             for context in tuple(self._streams):
                 context.cancel()
 
+    def _threads_max(self) -> int:
+        """One for each place that there is, so that nobody's calls wait for those of others."""
+        limits = self._limits
+        calls = limits.rpc_client_calls_max + self._members_max + CHECKS_MAX
+        return calls + limits.rpc_streams_max + limits.rpc_watches_max + THREADS_SPARE
+
     def _options(self) -> Sequence[tuple[str, int]]:
         return (
             # Without this, two processes share one port in silence.
@@ -122,6 +136,14 @@ class Server(Service):
             ("grpc.max_receive_message_length", self._limits.message_bytes_max),
             ("grpc.max_send_message_length", self._limits.message_bytes_max),
             ("grpc.max_metadata_size", 8192),
+            # What a caller sends before anybody reads it is kept in memory, a window for each call:
+            # gRPC would widen them as the connection proves fast, to whole messages.
+            ("grpc.http2.bdp_probe", 0),
+            ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
+            # More calls wait at the caller. Those that are over do not count, as they would by
+            # default until Python is done with them: callers who keep to the rule were refused.
+            ("grpc.max_concurrent_streams", max(STREAMS_MAX, self._limits.rpc_client_calls_max)),
+            ("grpc.http.overload_protection", 0),
             # Clients ping every second; the default answers that with GOAWAY.
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 300),
             ("grpc.http2.max_ping_strikes", 0),
@@ -135,7 +157,7 @@ class Server(Service):
         """One gRPC endpoint table for each service name."""
         services: dict[str, dict[str, Any]] = {}
         for endpoint in self._endpoints:
-            rpc = grpc.unary_unary_rpc_method_handler(self._serving(endpoint))
+            rpc = grpc.stream_unary_rpc_method_handler(partial(self._answer, endpoint))
             services.setdefault(f"twstock.{endpoint.method.service}", {})[endpoint.method.name] = (
                 rpc
             )
@@ -147,19 +169,15 @@ class Server(Service):
         """The function that gRPC calls for a member's stream: see ``stream.proto``. Messages do
         not come and go through the iterators, which cost a thread and more (``duplex``).
         """
-        if not self._stream_room.acquire(blocking=False):
-            error = Overloaded("too many streams")
-            context.set_trailing_metadata(metadata_of(error))
-            context.abort(code_of(error), str(error))
-        stream = AnswerStream(self._stream_endpoints, self._clock, self._deliver, self._limits)
-        self._streams.add(context)
-        try:
-            stream.serve(context)
-        except Unsupported as error:
-            context.abort(grpc.StatusCode.UNIMPLEMENTED, str(error))
-        finally:
-            self._streams.discard(context)
-            self._stream_room.release()
+        with Place(self._stream_room, context):
+            stream = AnswerStream(self._stream_endpoints, self._clock, self._deliver, self._limits)
+            self._streams.add(context)
+            try:
+                stream.serve(context)
+            except Unsupported as error:
+                context.abort(grpc.StatusCode.UNIMPLEMENTED, str(error))
+            finally:
+                self._streams.discard(context)
         yield from ()
 
     def _streamed(self, endpoint: Endpoint[Any, Any]) -> StreamEndpoint:
@@ -167,49 +185,27 @@ class Server(Service):
         start = partial(self._start, endpoint)
         if endpoint.internal:
             return StreamEndpoint(endpoint.method, start, _nothing, _nothing)
-        return StreamEndpoint(endpoint.method, start, self._admit, self._client_calls.release)
+        room = self._rooms[False]
+        return StreamEndpoint(endpoint.method, start, room.enter, room.leave)
 
-    def _admit(self) -> None:
-        if not self._client_calls.acquire(blocking=False):
-            raise Overloaded("too many calls under way")
-
-    def _serving(self, endpoint: Endpoint[Q, A]) -> Callable[[bytes, Any], bytes]:
-        """The function that gRPC calls in one of its threads."""
-
-        def serve(data: bytes, context: Any) -> bytes:
+    def _answer(self, endpoint: Endpoint[Q, A], requests: Iterator[bytes], context: Any) -> bytes:
+        """The function that gRPC calls in one of its threads, before it reads the request."""
+        room = self._rooms[endpoint.internal]
+        with Arrival(room, endpoint.method.path, requests, context) as arrival:
+            left_s = context.time_remaining()
+            if left_s is not None and left_s <= 0:
+                raise Unavailable(_TOO_LATE)
+            until = inf if left_s is None else self._clock.seconds() + left_s
+            # Not kept in a variable: nobody needs its bytes while the answer is made.
+            request = self._parse(endpoint, arrival.request(left_s), until)
+            answer: Future[A] = Future()
+            settle = partial(_settle, answer)
+            self._deliver(self._start_for, _ids_of(context), endpoint, request, settle, until)
+            wait_s = min(until - self._clock.seconds(), WAIT_MAX_S)
             try:
-                if endpoint.internal:
-                    return self._answer(endpoint, data, context)
-                return self._answer_client(endpoint, data, context)
-            except TwstockError as error:
-                context.set_trailing_metadata(metadata_of(error))
-                context.abort(code_of(error), str(error))
-                raise AssertionError("abort returned") from None
-
-        return serve
-
-    def _answer_client(self, endpoint: Endpoint[Q, A], data: bytes, context: Any) -> bytes:
-        self._admit()
-        try:
-            return self._answer(endpoint, data, context)
-        finally:
-            self._client_calls.release()
-
-    def _answer(self, endpoint: Endpoint[Q, A], data: bytes, context: Any) -> bytes:
-        left_s = context.time_remaining()
-        if left_s is not None and left_s <= 0:
-            raise Unavailable(_TOO_LATE)
-        until = inf if left_s is None else self._clock.seconds() + left_s
-        request = self._parse(endpoint, data, until)
-        del data  # nobody needs it while the answer is made
-        answer: Future[A] = Future()
-        settle = partial(_settle, answer)
-        self._deliver(self._start_for, _ids_of(context), endpoint, request, settle, until)
-        wait_s = min(until - self._clock.seconds(), WAIT_MAX_S)
-        try:
-            return endpoint.method.encode_answer(answer.result(max(wait_s, 0.0)))
-        except TimeoutError:
-            raise OutcomeUnknown("no answer within the deadline") from None
+                return endpoint.method.encode_answer(answer.result(max(wait_s, 0.0)))
+            except TimeoutError:
+                raise OutcomeUnknown("no answer within the deadline") from None
 
     def _parse(self, endpoint: Endpoint[Q, A], data: bytes, until: float) -> Q:
         if len(data) <= LARGE_BYTES:

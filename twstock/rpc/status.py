@@ -26,6 +26,7 @@ _CODES: dict[type[errors.TwstockError], StatusCode] = {
     errors.OutcomeUnknown: StatusCode.UNKNOWN,
     errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
     errors.DiskFull: StatusCode.RESOURCE_EXHAUSTED,
+    errors.NotReceived: StatusCode.DEADLINE_EXCEEDED,
     errors.InvalidRequest: StatusCode.INVALID_ARGUMENT,
 }
 CERTAIN = frozenset(_CODES.values()) - {StatusCode.UNKNOWN}
@@ -37,6 +38,7 @@ _OUTCOMES: dict[type[errors.TwstockError], str] = {
     errors.KeyReused: "none",
     errors.Unavailable: "none",
     errors.InvalidRequest: "none",
+    errors.NotReceived: "none",
     errors.Overloaded: "overloaded",
     errors.DiskFull: "disk-full",
 }

@@ -1,0 +1,163 @@
+"""Calls whose request has yet to come, and the room that they find.
+
+gRPC for Python reads the one request of a call in one of the server's threads, before anything of
+ours is asked, for as long as the caller likes. So every call is served as one with a stream of
+requests, which is the same on the wire: it has to find room first, and then its request is
+read, within ``REQUEST_MAX_S``. How to stop waiting for a request, gRPC's iterator does not say:
+what is used of it is not public, and where it is missing, a request is waited for as ever.
+"""
+
+import threading
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+import grpc
+
+from twstock.errors import NotReceived, Overloaded, TwstockError
+from twstock.rpc.status import code_of, metadata_of
+
+REQUEST_MAX_S = 2.0
+"""How long a call may take to bring its request: as long as an answer may take."""
+
+
+class Room:
+    """Places for calls of one kind, with a thread each.
+
+    When none is free, the call that has waited longest for its request gives way to the new one:
+    a request that was sent is there in no time, so whoever opens calls and sends nothing, or
+    sends slowly, keeps nobody out.
+    """
+
+    def __init__(self, places: int, full: str = "too many calls under way") -> None:
+        """``full`` is what those are told who find no place."""
+        self._free = places
+        self._full = full
+        self._waiting: dict[Arrival, None] = {}
+        self._lock = threading.Lock()
+
+    def enter(self, arrival: "Arrival | None" = None) -> None:
+        """Take a place; Overloaded. Without an ``arrival`` nothing is waited for, and the place
+        is kept until ``leave``.
+        """
+        oldest = None
+        with self._lock:
+            if self._free > 0:
+                self._free -= 1
+            elif self._waiting:
+                oldest = next(iter(self._waiting))
+                del self._waiting[oldest]
+                oldest.gave_way = True
+            else:
+                raise Overloaded(self._full)
+            if arrival is not None:
+                self._waiting[arrival] = None
+        if oldest is not None:
+            oldest.look_up()
+
+    def begin(self, arrival: "Arrival") -> None:
+        """Its request has come, so it keeps its place; Overloaded if somebody else has it."""
+        with self._lock:
+            if arrival.gave_way:
+                raise Overloaded(self._full)
+            del self._waiting[arrival]
+
+    def leave(self, arrival: "Arrival | None" = None) -> None:
+        """Give the place back, unless somebody else has it."""
+        with self._lock:
+            if arrival is not None:
+                self._waiting.pop(arrival, None)
+                if arrival.gave_way:
+                    return
+            self._free += 1
+
+
+class Place:
+    """A place for a call, from ``with`` to its end; an error of ours ends the call as its status.
+
+    This one is for calls that are streams: their messages are for others to read.
+    """
+
+    def __init__(self, room: Room, context: Any) -> None:
+        self._room = room
+        self._context = context
+
+    def _arrival(self) -> "Arrival | None":
+        return None
+
+    def __enter__(self) -> Self:
+        try:
+            self._room.enter(self._arrival())
+        except Overloaded as error:
+            _refuse(self._context, error)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._room.leave(self._arrival())
+        if isinstance(error, TwstockError):
+            _refuse(self._context, error)
+
+
+class Arrival(Place):
+    """The place of a call that has one request, which may have to come yet."""
+
+    gave_way = False
+    """Whether its place is somebody else's; the room says so."""
+
+    def __init__(self, room: Room, path: str, requests: Any, context: Any) -> None:
+        super().__init__(room, context)
+        self._path = path
+        self._requests = requests
+        try:
+            self._news = requests._state.condition
+            self._look = requests._look_for_request
+            self._ask = requests._raise_or_start_receive_message
+            self._can_stop = True
+        except AttributeError:  # another version of gRPC, whose iterator has other insides
+            self._can_stop = False
+
+    def _arrival(self) -> "Arrival | None":
+        return self if self._can_stop else None
+
+    def request(self, left_s: float | None) -> Any:
+        """In the thread of the call, which has so much time left: its request, when it has come.
+        Raises Overloaded and NotReceived, nothing has happened then; and what gRPC raises when
+        the caller has gone.
+        """
+        most_s = REQUEST_MAX_S if left_s is None else min(left_s, REQUEST_MAX_S)
+        try:
+            if not self._can_stop:
+                return next(self._requests)
+            request = self._wait(most_s)
+        except StopIteration:
+            details = f'"{self._path}" requires exactly one request message.'
+            self._context.abort(grpc.StatusCode.UNIMPLEMENTED, details)
+        self._room.begin(self)
+        return request
+
+    def look_up(self) -> None:
+        """From any thread: something has happened to it."""
+        with self._news:
+            self._news.notify_all()
+
+    def _wait(self, most_s: float) -> Any:
+        with self._news:
+            self._ask()
+            while not self.gave_way:
+                # There is little else that wakes it, and each but once, so the time is no longer.
+                if not self._news.wait(most_s):
+                    raise NotReceived("the request did not come in time")
+                request = self._look()
+                if request is not None:
+                    return request
+        return None
+
+
+def _refuse(context: Any, error: TwstockError) -> NoReturn:
+    context.set_trailing_metadata(metadata_of(error))
+    context.abort(code_of(error), str(error))
+    raise AssertionError("abort returned")
