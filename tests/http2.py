@@ -4,7 +4,7 @@ import socket
 from collections import Counter
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST_STREAM, SETTINGS, WINDOW_UPDATE = 0, 1, 3, 4, 8
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE = 0, 1, 3, 4, 6, 8
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
 INITIAL_WINDOW_SIZE = 4
 
@@ -36,6 +36,8 @@ class Caller:
         self._socket.setblocking(False)
         self._came = b""
         self._last = -1
+        self.is_closed = False
+        """Whether the server has hung up."""
         self.ended: set[int] = set()
         """The calls that the server has ended."""
         self.window = 65535
@@ -76,8 +78,11 @@ class Caller:
         try:
             while came := self._socket.recv(1 << 16):
                 self._came += came
+            self.is_closed = True
         except BlockingIOError:
             pass
+        except ConnectionResetError:
+            self.is_closed = True
         while len(self._came) >= 9:
             size = int.from_bytes(self._came[:3])
             if len(self._came) < 9 + size:
@@ -99,6 +104,8 @@ class Caller:
     def _note(self, kind: int, flags: int, stream: int, content: bytes) -> None:
         if kind == RST_STREAM or (kind == HEADERS and flags & END_STREAM):
             self.ended.add(stream)
+        elif kind == PING and not flags & ACK:
+            self._send(frame(PING, ACK, 0, content))
         elif kind == WINDOW_UPDATE:
             self._more[stream] += int.from_bytes(content)
         elif kind == SETTINGS and not flags & ACK:

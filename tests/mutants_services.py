@@ -2117,8 +2117,15 @@ MUTANTS = (
         ("tests/test_catalog.py",),
     ),
     Mutant(
+        "any number of connections may take a member's descriptors",
+        RPC + "server.py",
+        '"grpc.max_allowed_incoming_connections"',
+        '"grpc.max_connections_of_nobody"',
+        ("tests/test_arrivals.py::test_connections_leave_a_member_its_files",),
+    ),
+    Mutant(
         "a front-end has no room for the connections that it may have",
-        WEB + "http/descriptors.py",
+        "twstock/descriptors.py",
         "        setrlimit(RLIMIT_NOFILE, (most, hard))\n",
         "        pass\n",
         ("tests/test_front.py",),

@@ -21,8 +21,9 @@ from tests.cluster_fixture import free_ports
 from tests.http2 import Caller, message
 from tests.rpc_fixture import REQUEST
 from twstock.config import Limits
+from twstock.descriptors import OTHERS
 from twstock.errors import Overloaded
-from twstock.rpc import arrivals
+from twstock.rpc import arrivals, server
 from twstock.rpc.arrivals import Arrival, Room
 from twstock.rpc.calls import Placement
 from twstock.rpc.client import Client
@@ -179,6 +180,34 @@ async def test_a_thousand_connections_with_a_call_each_keep_nobody_out(served: S
         served.caller().open(paths[number % len(paths)])
     await served.have_ended(1000 - sum(PLACES.values()))
     await served.all_are_answered()
+
+
+@pytest_twisted.ensureDeferred
+async def test_connections_leave_a_member_its_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has room for many, and no more than that: further ones are closed, the others go on."""
+    soft, hard = getrlimit(RLIMIT_NOFILE)
+    if hard < 4096:
+        pytest.skip("too few open files are allowed")
+    monkeypatch.setattr(server, "CONNECTIONS_MAX", 900)
+    setrlimit(RLIMIT_NOFILE, (1000, hard))
+    served = Served()
+    try:
+        assert getrlimit(RLIMIT_NOFILE)[0] == 900 + OTHERS
+        setrlimit(RLIMIT_NOFILE, (4096, hard))  # both ends of them are in this process
+        await served.all_are_answered()
+        for _ in range(1000):
+            served.caller()
+        for _ in range(1000):
+            for caller in served.callers:
+                caller.read()
+            if (closed := sum(caller.is_closed for caller in served.callers)) >= 100:
+                break
+            await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+        assert 100 <= closed < 200
+        await served.all_are_answered()
+    finally:
+        setrlimit(RLIMIT_NOFILE, (soft, hard))
+        served.end()
 
 
 @pytest_twisted.ensureDeferred

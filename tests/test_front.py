@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.usage import UsageError
 
 from twstock.config import default_cluster
+from twstock.descriptors import OTHERS
 from twstock.errors import ConfigError
 from twstock.threads import Pool
 from twstock.tomltext import render
 from twstock.web import tap
 from twstock.web.front import FrontEnd
-from twstock.web.http.descriptors import OTHERS
 
 
 class FullReactor(Clock):
@@ -85,7 +85,7 @@ def start(connections_max: int) -> list[str]:
     with capturedLogs() as logged, pytest.raises(ConfigError):
         service.startService()
     service.stopService()
-    return [str(event["log_format"]) for event in logged if event["log_level"].name == "warn"]
+    return [formatEvent(event) for event in logged if event["log_level"].name == "warn"]
 
 
 @pytest.mark.parametrize(("connections_max", "soft"), [(300, 300 + OTHERS), (100, 400)])

@@ -103,14 +103,15 @@ MAY_IMPORT = {
     "rpc.wire tally",
     "replication.assembly": "errors config observatory process threads replication rpc.calls "
     "rpc.health rpc.server",
-    "rpc": "errors market config clocks replication.messages rpc tally origin repeating",
+    "rpc": "errors market config clocks descriptors replication.messages rpc tally origin "
+    "repeating",
     "rpc.wire": "errors market replication.messages rpc.calls rpc.status rpc.wire pb tally",
     "catalog": "errors market config clocks csvtext replication rpc catalog tally origin repeating "
     "rows",
     "order": "errors market config clocks csvtext replication rpc order tally origin repeating "
     "rows",
-    "web": "errors market config clocks threads keys rpc web tally exposition observatory access "
-    "tokens origin repeating",
+    "web": "errors market config clocks descriptors threads keys rpc web tally exposition "
+    "observatory access tokens origin repeating",
     "web.http": "errors market config clocks origin web.answers web.traffic web.http",
     "web.feed": "errors market config clocks rpc.calls tally web.answers web.http.poll "
     "web.http.quality web.http.respond web.http.routes web.upstream.gather web.upstream.leader "
@@ -124,6 +125,7 @@ MAY_IMPORT = {
     "tokens": "access errors",
     "logs": "",
     "durable": "",
+    "descriptors": "",
     "forms": "errors market",
     "origin": "market",
     "backup": "errors market rest verify csvtext durable backup",

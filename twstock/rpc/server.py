@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from twstock import origin
 from twstock.clocks import Clock
 from twstock.config import Limits
+from twstock.descriptors import make_room
 from twstock.errors import CannotListen, OutcomeUnknown, Overloaded, TwstockError, Unavailable
 from twstock.origin import Ids, OriginLogger
 from twstock.rpc.arrivals import Arrival, Place, Room
@@ -41,6 +42,8 @@ faster: the interpreter runs one at a time. What comes on streams is decoded one
 WINDOW_BYTES = 256 * 1024
 """How much of a request comes before it is read. With 64 KiB, which is gRPC's default, an append of
 as many takes a sixth longer; with more than this, none is faster."""
+CONNECTIONS_MAX = 4096
+"""Further ones are closed at once, or they would take the file descriptors that a member needs."""
 STREAMS_MAX = 100
 """How many calls one connection may have under way, unless there is room for more of clients."""
 MEMBERS_MIN = 8
@@ -136,6 +139,10 @@ class Server(Service):
             ("grpc.max_receive_message_length", self._limits.message_bytes_max),
             ("grpc.max_send_message_length", self._limits.message_bytes_max),
             ("grpc.max_metadata_size", 8192),
+            (
+                "grpc.max_allowed_incoming_connections",
+                make_room(CONNECTIONS_MAX, "the most connections of a member"),
+            ),
             # What a caller sends before anybody reads it is kept in memory, a window for each call:
             # gRPC would widen them as the connection proves fast, to whole messages.
             ("grpc.http2.bdp_probe", 0),

@@ -28,6 +28,7 @@ from twisted.web.client import (
 
 from twstock.clocks import boottime, wall_ms
 from twstock.config import Address, Cluster, Front
+from twstock.descriptors import make_room
 from twstock.errors import ConfigError, Unavailable
 from twstock.keys import key_maker
 from twstock.observatory import Observatory
@@ -44,7 +45,6 @@ from twstock.web.feed.feed import Feed
 from twstock.web.feed.sources import Leaders, Sources
 from twstock.web.gauges import front_families
 from twstock.web.history import History
-from twstock.web.http.descriptors import make_room
 from twstock.web.http.drain import QUIET_S
 from twstock.web.http.poll import Poll
 from twstock.web.http.requestids import RequestIds
