@@ -29,8 +29,8 @@ _CODES: dict[type[errors.TwstockError], StatusCode] = {
     errors.NotReceived: StatusCode.DEADLINE_EXCEEDED,
     errors.InvalidRequest: StatusCode.INVALID_ARGUMENT,
 }
-CERTAIN = frozenset(_CODES.values()) - {StatusCode.UNKNOWN}
-"""The codes by which a server of ours says that nothing happened."""
+CERTAIN = frozenset(_CODES.values()) - {StatusCode.UNKNOWN, StatusCode.DEADLINE_EXCEEDED}
+"""The codes by which a server of ours says that nothing happened to an order in a batch."""
 
 _OUTCOMES: dict[type[errors.TwstockError], str] = {
     errors.NotLeader: "none",
