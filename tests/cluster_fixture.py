@@ -12,10 +12,13 @@ import subprocess
 import sys
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
+from twstock.certificates import TOOLS
 from twstock.config import Address, Limits, default_cluster, parse
 from twstock.plan import member_names, to_text, unready
+from twstock.rpc.security import security_of
 from twstock.verify import Remote, verify
 
 TWSTOCK = [sys.executable, "-c", "import sys; from twstock.cli import main; sys.exit(main())"]
@@ -61,7 +64,7 @@ class Cluster:
     is a command that runs ``twstock`` somewhere else.
     """
 
-    def __init__(self, directory, *flags, fronts=1, catalogs=1, orders=3, limits=SMALL):
+    def __init__(self, directory, *flags, fronts=1, catalogs=1, orders=3, limits=SMALL, tls=None):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         first = free_ports(2 * fronts + catalogs + orders)
@@ -75,7 +78,7 @@ class Cluster:
             limits=Limits(**limits),
         )
         self.toml = self.directory / "cluster.toml"
-        self.toml.write_text(to_text(config))
+        self.toml.write_text(to_text(replace(config, tls=tls)))
         self.config = parse(self.toml.read_text(), self.directory)
         self.flags = flags
         self.prefix = []
@@ -290,7 +293,9 @@ class Cluster:
 
     def remotes(self, group):
         """Every replica of a group, to be asked by gRPC."""
-        return [Remote(f"{group}-{r.id}", str(r.grpc)) for r in self.config.replicas(group)]
+        security, members = security_of(self.config, TOOLS), self.config.replicas(group)
+        ways = {r: security.to(f"{group}-{r.id}") for r in members}
+        return [Remote(f"{group}-{r.id}", str(r.grpc), way) for r, way in ways.items()]
 
     def log(self, name):
         """All orders of one order replica, by its own account."""

@@ -2,7 +2,9 @@
 
 import functools
 import inspect
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,16 @@ settings.register_profile("twstock", deadline=None)
 settings.load_profile("twstock")
 
 UNWINDING_S = 5.0
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a CA and its certificates, made once for all tests."""
+    script = Path(__file__).resolve().parent.parent / "deploy/certificates.sh"
+    directory = tmp_path_factory.mktemp("tls")
+    members = [f"order-{k}" for k in (1, 2, 3)] + ["catalog-1", "front-1", "front-2", "client"]
+    subprocess.run([script, directory, *members], check=True, capture_output=True)
+    return directory
 
 
 @pytest.fixture(autouse=True)

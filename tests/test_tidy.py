@@ -32,7 +32,8 @@ PURE = words("""
     replication.leadership replication.standing replication.progress replication.writes
     replication.records replication.recovery replication.promises replication.places
     replication.seals replication.room
-    rpc.calls rpc.status rpc.wire.base rpc.wire.columns rpc.wire.commands rpc.wire.methods
+    rpc.calls rpc.permissions rpc.status rpc.wire.base rpc.wire.columns rpc.wire.commands
+    rpc.wire.methods
     rpc.wire.observe rpc.wire.replicas rpc.wire.streams rpc.wire.trading rpc.wire.administration
     catalog.state catalog.sessions catalog.changes catalog.administration catalog.rules
     catalog.remembered catalog.requests
@@ -75,7 +76,8 @@ MAY_IMPORT = {
     "rows": "errors market",
     "config": "errors replication.messages access consistency",
     "consistency": "errors market config",
-    "process": "errors config logs",
+    "process": "errors config logs certificates",
+    "certificates": "errors clocks tally",
     "clocks": "",
     "threads": "",
     "keys": "clocks",
@@ -85,26 +87,26 @@ MAY_IMPORT = {
     "plan": "errors config access tomltext",
     "members": "config plan process replication.disk",
     "cluster": "errors durable config plan members process clocks systemd tokens follow "
-    "catalog.seed",
+    "certificates catalog.seed",
     "rest": "errors forms",
     "client": "errors market forms clocks keys client",
-    "verify": "errors market rest rpc.calls rpc.wire",
+    "verify": "errors market rest rpc.calls rpc.wire rpc.security",
     "cli": "errors forms rest cluster commands",
     "commands": "errors",
     "commands.admin": "errors forms rest tokens commands.command",
     "commands.backup": "errors config plan backup cluster commands",
     "commands.export": "errors market durable verify",
     "commands.rejoin": "config replication.rejoin commands",
-    "commands.replicas": "config rest verify backup commands",
+    "commands.replicas": "config rest verify backup commands certificates rpc.security",
     "commands.watch": "rest commands.command commands.tabular",
     "commands.workload": "errors rest tally",
     "replication.CORE": "errors replication.CORE",
     "replication": "errors durable config clocks threads rows replication rpc.calls rpc.client "
-    "rpc.wire tally",
+    "rpc.security rpc.wire tally",
     "replication.assembly": "errors config observatory process threads replication rpc.calls "
-    "rpc.health rpc.server",
+    "rpc.health rpc.security rpc.server",
     "rpc": "errors market config clocks descriptors replication.messages rpc tally origin "
-    "repeating",
+    "repeating certificates",
     "rpc.wire": "errors market replication.messages rpc.calls rpc.status rpc.wire pb tally",
     "catalog": "errors market config clocks csvtext replication rpc catalog tally origin repeating "
     "rows",

@@ -16,6 +16,7 @@ from twstock.errors import OutcomeUnknown
 from twstock.replication.messages import VoteRequest
 from twstock.replication.transport import GrpcTransport
 from twstock.rpc.calls import Envelope, Fetch, Peer, Probe, SyncedUp
+from twstock.rpc.security import Plain
 
 LIMITS = Limits(control_deadline_s=0.2)
 
@@ -27,7 +28,7 @@ class Ends:
         self.address = Address("127.0.0.1", free_ports(1))
         deliver = reactor.callFromThread  # type: ignore[attr-defined]
         self.transport = GrpcTransport(
-            "order", {3: self.address}, threads, reactor, deliver, LIMITS
+            "order", {3: self.address}, threads, reactor, deliver, LIMITS, Plain()
         )
         self.sockets: list[socket.socket] = []
 

@@ -24,13 +24,14 @@ from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 
 from twstock.catalog.seed import read_seed
+from twstock.certificates import read_identity
 from twstock.clocks import pause, use_boottime
 from twstock.config import Address, Cluster, Limits
 from twstock.durable import flush_path
 from twstock.errors import ConfigError, TwstockError
 from twstock.follow import Follower
 from twstock.members import Members
-from twstock.plan import Flags, addresses, parse_flags, plan, to_text, unready
+from twstock.plan import Flags, addresses, member_names, parse_flags, plan, to_text, unready
 from twstock.process import (
     EXIT_NOT_NOW,
     EXIT_REFUSED,
@@ -205,6 +206,9 @@ class LocalCluster(Service):
     async def _run(self) -> None:
         self._directory.hold()
         cluster = self._directory.settle(self._flags)
+        if cluster.tls is not None:
+            for name in member_names(cluster):
+                read_identity(cluster.tls, name)
         for group in ("catalog", "order"):
             if (size := len(cluster.replicas(group))) % 2 == 0:
                 self._tell(f"{size} {group} replicas bear the loss of no more than {size - 1} do")

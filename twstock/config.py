@@ -4,6 +4,7 @@ A file names the members and may override any value of ``Timings`` and ``Limits`
 
     cluster_id = "2f0c..."          # any text; data of another cluster is refused
     data = "var"                    # directory of all members' data
+    tls = "tls"                     # directory of certificates; without it gRPC goes without TLS
     [[front]]
     id = 1
     http = "127.0.0.1:8080"         # REST, for everybody
@@ -174,6 +175,7 @@ class Cluster:
     limits: Limits = field(default_factory=Limits)
     admin: Admin = field(default_factory=Admin)
     log_format: str = ""
+    tls: Path | None = None
 
     def replicas(self, group: str) -> tuple[Replica, ...]:
         """The members of the group ``catalog`` or ``order``."""
@@ -273,7 +275,7 @@ def parse(text: str, base: Path = Path()) -> Cluster:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"not valid TOML: {error}") from None
-    known = {"cluster_id", "data", "catalog_csv", "front", "catalog", "order"}
+    known = {"cluster_id", "data", "catalog_csv", "tls", "front", "catalog", "order"}
     known |= {"limits", "timings", "admin", "logging"}
     for key in table.keys() - known:
         raise ConfigError(f"{key}: unknown key")
@@ -289,6 +291,7 @@ def parse(text: str, base: Path = Path()) -> Cluster:
         limits=_override(Limits(), table.get("limits", {}), "limits"),
         admin=parse_admin(table.get("admin", {}), base),
         log_format=_log_format(table.get("logging", {})),
+        tls=base / _text(table, "tls", "") if "tls" in table else None,
     )
     check(cluster)
     return cluster

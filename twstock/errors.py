@@ -51,6 +51,10 @@ class Unavailable(TwstockError):
     """The request cannot be served now and has had no effect (outcome ``none``)."""
 
 
+class Forbidden(TwstockError):
+    """The caller's certificate does not allow the call; nothing happened."""
+
+
 class OutcomeUnknown(TwstockError):
     """The request may or may not take effect, once: ask again with the same ``key``, which is
     empty where the key is not known.

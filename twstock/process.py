@@ -17,6 +17,7 @@ from twisted.python.usage import Options, UsageError
 
 import twstock
 from twstock import logs
+from twstock.certificates import read_identity
 from twstock.config import Cluster, default_cluster, read
 from twstock.errors import ConfigError, CorruptTables, TwstockError
 
@@ -75,6 +76,8 @@ class ServiceOptions(VersionedOptions):
         try:
             self.cluster.check_member(self.tier, self.number)
             check_restored(self.cluster.data)
+            if self.cluster.tls is not None:
+                read_identity(self.cluster.tls, f"{self.tier}-{self.number}")
         except ConfigError as error:
             raise UsageError(str(error)) from None
 

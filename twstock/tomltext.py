@@ -11,6 +11,8 @@ def render(cluster: Cluster) -> str:
     lines = [f"cluster_id = {_quoted(cluster.cluster_id)}", f"data = {_quoted(cluster.data)}"]
     if cluster.catalog_csv is not None:
         lines.append(f"catalog_csv = {_quoted(cluster.catalog_csv)}")
+    if cluster.tls is not None:
+        lines.append(f"tls = {_quoted(cluster.tls)}")
     for front in cluster.fronts:
         lines += ["", "[[front]]", f"id = {front.id}", f'http = "{front.http}"']
         lines.append(f'internal = "{front.internal}"')

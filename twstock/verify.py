@@ -16,6 +16,7 @@ from twstock.rest import Unreachable
 
 if TYPE_CHECKING:
     from twstock.rpc.calls import Status
+    from twstock.rpc.security import Way
 
 A = TypeVar("A")
 PATIENCE_S = 5.0
@@ -72,15 +73,17 @@ class Finding:
 class Remote:
     """One member, asked by blocking gRPC calls."""
 
-    def __init__(self, name: str, address: str) -> None:
+    def __init__(self, name: str, address: str, way: "Way | None" = None) -> None:
         import grpc  # noqa: PLC0415 (only the commands that need it pay for it)
+
+        from twstock.rpc.security import PlainWay  # noqa: PLC0415
 
         self.name = name
         options = [
             ("grpc.enable_http_proxy", 0),
             ("grpc.max_receive_message_length", ANSWER_BYTES_MAX),
         ]
-        self._channel = grpc.insecure_channel(address, options=options)
+        self._channel = (way or PlainWay()).open(address, options)
         self._error = grpc.RpcError
 
     def __enter__(self) -> "Remote":
@@ -95,7 +98,10 @@ class Remote:
         try:
             return ask(request, timeout=DEADLINE_S)
         except self._error as error:
-            raise Unreachable(f"{self.name}: {error.details()}") from None
+            details = str(error.details())
+            if "Socket closed" in details:  # how a server ends what is no handshake
+                details += "; perhaps it uses TLS (--tls)"
+            raise Unreachable(f"{self.name}: {details}") from None
 
     def close(self) -> None:
         """Close the connection."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from twstock.commands.command import Add, Options, refusing, tell
 from twstock.commands.progress import Progress
-from twstock.commands.replicas import every_replica
+from twstock.commands.replicas import add_addresses, every_replica
 from twstock.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def add_commands(add: Add, add_offline: Add) -> None:
     backup.add_argument("file", metavar="FILE", type=Path)
     backup.add_argument("--force", action="store_true", help="overwrite FILE")
     backup.add_argument("--verify", action="store_true", help="check FILE, and write nothing")
-    backup.add_argument("--config", type=Path, help="take addresses from this cluster.toml")
+    add_addresses(backup)
     restore = add_offline(
         "restore", refusing(_restore), "make the data of a new cluster from a backup"
     )

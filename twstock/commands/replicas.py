@@ -3,16 +3,18 @@ imported when they run.
 """
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twstock.commands.command import Add, Options, refusing, tell
 from twstock.commands.progress import Progress
 from twstock.rest import Session, Unreachable
 
 if TYPE_CHECKING:
+    from twstock.config import Cluster
     from twstock.verify import Remote
 
 
@@ -24,30 +26,46 @@ def add_commands(add: Add) -> None:
     export.add_argument("directory", metavar="DIR", type=Path)
     export.add_argument("--csv", action="store_true", help="as two tables for spreadsheets")
     for command in (verify, export):
-        command.add_argument("--config", type=Path, help="take addresses from this cluster.toml")
+        add_addresses(command)
+
+
+def add_addresses(command: Any) -> None:
+    """Add the options that say where the replicas are, and how they are asked."""
+    command.add_argument(
+        "--config", type=Path, help="take addresses and certificates from this cluster.toml"
+    )
+    command.add_argument(
+        "--tls", metavar="DIR", type=Path, default=os.environ.get("TWSTOCK_TLS") or None,
+        help="the certificates, if members have some: ca.pem, client.pem, client.key "
+        "(default: $TWSTOCK_TLS)",
+    )  # fmt: skip
 
 
 @contextmanager
 def every_replica(options: Options) -> "Iterator[dict[str, dict[int, Remote]]]":
     """Every replica, by group and id, to be asked by gRPC."""
+    from twstock.certificates import TOOLS, Certificates  # noqa: PLC0415
+    from twstock.config import read  # noqa: PLC0415
+    from twstock.rpc.security import Plain, Tls  # noqa: PLC0415
     from twstock.verify import Remote  # noqa: PLC0415
 
+    cluster = None if options.config is None else read(options.config)
+    directory: Path | None = options.tls or (cluster.tls if cluster else None)
+    security = Plain() if directory is None else Tls(Certificates(directory, TOOLS))
     with ExitStack() as stack:
-        yield {
-            group: {
-                number: stack.enter_context(Remote(f"{group}-{number}", address))
-                for number, address in _addresses(options, group)
-            }
-            for group in ("order", "catalog")
-        }
+        members: dict[str, dict[int, Remote]] = {"order": {}, "catalog": {}}
+        for group, found in members.items():
+            for number, address in _addresses(options, cluster, group):
+                name = f"{group}-{number}"
+                remote = Remote(name, address, security.to(name))
+                found[number] = stack.enter_context(remote)
+        yield members
 
 
-def _addresses(options: Options, group: str) -> list[tuple[int, str]]:
+def _addresses(options: Options, cluster: "Cluster | None", group: str) -> list[tuple[int, str]]:
     """Id and gRPC address of every replica of a group, from a file or a front-end."""
-    if options.config is not None:
-        from twstock.config import read  # noqa: PLC0415
-
-        return [(replica.id, str(replica.grpc)) for replica in read(options.config).replicas(group)]
+    if cluster is not None:
+        return [(replica.id, str(replica.grpc)) for replica in cluster.replicas(group)]
     with Session(options.url) as session:
         answer = session.cluster()
     if not answer.ok:

@@ -54,10 +54,8 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
     calls_max = len(cluster.catalogs) + CALLS_MAX + limits.publication_questions_max
     trading, viewing = Pool("trading", calls_max), Pool("views")
     deliver = reactor.callFromThread
-    catalogs = {
-        replica.id: Client(str(replica.grpc), trading.threads, reactor, deliver, limits)
-        for replica in cluster.catalogs
-    }
+    common, to = (trading.threads, reactor, deliver, limits), parts.security.to
+    catalogs = {r.id: Client(str(r.grpc), *common, to(f"catalog-{r.id}")) for r in cluster.catalogs}
     market = CatalogMarket(catalogs, limits.trade_deadline_s)
     orders = OrderService(
         parts.member, parts.database, old_keys, market, reactor, limits, wall_ms, key_maker(), panic

@@ -20,6 +20,7 @@ from twstock.replication.tier import Tables
 from twstock.replication.transport import GROUP_METHODS, GrpcTransport
 from twstock.rpc.calls import Envelope, Notified, Notify, Probe, ProbeAnswer
 from twstock.rpc.health import Health
+from twstock.rpc.security import Security, security_of
 from twstock.rpc.server import Endpoint, Server
 from twstock.threads import Pool, Worker
 
@@ -31,8 +32,8 @@ the others."""
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """A member, its database, what has to run before it, and the observatory that reports on it;
-    the tier adds its own numbers there.
+    """A member, its database, what has to run before it, the observatory that reports on it (the
+    tier adds its own numbers there), and how it reaches others and is reached.
     """
 
     group: str
@@ -41,6 +42,7 @@ class Assembly:
     database: Database
     pools: tuple[Pool | Worker | Observatory, ...]
     observatory: Observatory
+    security: Security
 
 
 def assemble(
@@ -62,7 +64,8 @@ def assemble(
     storage = FileStorage(directory, owner, *sizes, lambda: random.getrandbits(63) | 1)
     database = Database(directory / APPLIED, tables, sqlite, deliver, panic)
     addresses = {r.id: r.grpc for r in cluster.replicas(group) if r.id in membership.peers}
-    transport = GrpcTransport(group, addresses, calls.threads, reactor, deliver, limits)
+    security = security_of(cluster, f"{group}-{number}")
+    transport = GrpcTransport(group, addresses, calls.threads, reactor, deliver, limits, security)
 
     def refuse(error: StorageError | StorageUnavailable) -> None:
         if isinstance(error, StorageError):
@@ -82,9 +85,9 @@ def assemble(
     member = Member(group, cluster.cluster_id, equipment)
     observatory = Observatory(f"{group}-{number}", reactor)
     observatory.add(lambda: replica_families(group, member, database, membership.peers))
-    return Assembly(
-        group, number, member, database, (observatory, disk, sqlite, calls), observatory
-    )
+    observatory.add(security.families)
+    pools = observatory, disk, sqlite, calls
+    return Assembly(group, number, member, database, pools, observatory, security)
 
 
 def served(
@@ -106,7 +109,8 @@ def served(
     )
     health = Health(serving(group, member, why_not_serving), reactor, limits.rpc_watches_max)
     address = str(cluster.replica(group, parts.number).grpc)
-    return Server(address, calls, reactor, reactor.callFromThread, limits, health)
+    deliver = reactor.callFromThread
+    return Server(address, calls, reactor, deliver, limits, health, parts.security)
 
 
 def serving(

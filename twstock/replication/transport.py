@@ -21,6 +21,7 @@ from twstock.replication.messages import (
 )
 from twstock.rpc.calls import Envelope, Fetch, Notify, Probe, ProbeAnswer, SyncedUp, SyncUp
 from twstock.rpc.client import Client
+from twstock.rpc.security import Security
 from twstock.rpc.wire import methods
 from twstock.rpc.wire.methods import Method
 
@@ -78,15 +79,18 @@ class GrpcTransport:
         clock: Clock,
         deliver: Callable[..., None],
         limits: Limits,
+        security: Security,
     ) -> None:
         self._clock = clock
+        self._group = group
+        self._security = security
         self._methods = GROUP_METHODS[group]
         self._addresses = addresses
         self._threads = threads
         self._deliver = deliver
         self._limits = limits
-        self._control = {i: self._client(address) for i, address in addresses.items()}
-        self._bulk = {i: self._client(address) for i, address in addresses.items()}
+        self._control = {i: self._client(i) for i in addresses}
+        self._bulk = {i: self._client(i) for i in addresses}
 
     def send(self, peer: int, envelope: Envelope) -> "Deferred[Reply | None]":
         """Deliver a request by the call that the original names for it."""
@@ -139,8 +143,9 @@ class GrpcTransport:
         for client in (*self._control.values(), *self._bulk.values()):
             client.close()
 
-    def _client(self, address: Address) -> Client:
-        return Client(str(address), self._threads, self._clock, self._deliver, self._limits)
+    def _client(self, peer: int) -> Client:
+        address, way = str(self._addresses[peer]), self._security.to(f"{self._group}-{peer}")
+        return Client(address, self._threads, self._clock, self._deliver, self._limits, way)
 
 
 def _refuses(address: Address, timeout_s: float) -> bool:

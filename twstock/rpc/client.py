@@ -21,6 +21,7 @@ from twstock.clocks import Clock
 from twstock.config import Limits
 from twstock.errors import OutcomeUnknown, Unavailable
 from twstock.origin import Ids
+from twstock.rpc.security import PlainWay, Way
 from twstock.rpc.status import REQUEST_ID, error_of
 from twstock.rpc.streams import CallStream
 from twstock.rpc.wire.methods import Method
@@ -60,8 +61,10 @@ class Client:
         clock: Clock,
         deliver: Callable[..., None],
         limits: Limits,
+        way: Way | None = None,
     ) -> None:
         self.address = address
+        self._way = way or PlainWay()
         self._threads = threads
         self._clock = clock
         self._deliver = deliver
@@ -163,9 +166,11 @@ class Client:
         with self._channel_lock:
             if self._closed:
                 raise ValueError("the channel is closed")
-            if self._channel is None:
+            if self._channel is None or self._way.is_outdated():
                 options = (*_OPTIONS, *_message_size(self._limits))
-                self._channel = grpc.insecure_channel(self.address, options=options)
+                self._stubs = {}
+                # One before is left to the calls that are under way on it, and goes with them.
+                self._channel = self._way.open(self.address, options)
             return self._channel
 
 

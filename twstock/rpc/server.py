@@ -25,6 +25,7 @@ from twstock.origin import Ids, OriginLogger
 from twstock.rpc.arrivals import Arrival, Place, Room
 from twstock.rpc.duplex import Unsupported
 from twstock.rpc.health import CHECKS_MAX, Health
+from twstock.rpc.security import Plain, Security
 from twstock.rpc.status import REQUEST_ID
 from twstock.rpc.streams import WAIT_MAX_S, AnswerStream, StreamEndpoint
 from twstock.rpc.wire import streams
@@ -80,7 +81,9 @@ class Server(Service):
         deliver: Callable[..., None],
         limits: Limits,
         health: Health | None = None,
+        security: Security | None = None,
     ) -> None:
+        self._security = security or Plain()
         self._address = address
         self._endpoints = endpoints
         self._clock = clock
@@ -110,7 +113,7 @@ class Server(Service):
         if self._health is not None:
             self._health.add_to(self._server, list(tables))
         try:
-            self._server.add_insecure_port(self._address)
+            self._security.listen(self._server, self._address)
         except RuntimeError:
             raise CannotListen(f"cannot listen on {self._address}: is the port taken?") from None
         self._server.start()
@@ -177,7 +180,9 @@ class Server(Service):
         not come and go through the iterators, which cost a thread and more (``duplex``).
         """
         with Place(self._stream_room, context):
-            stream = AnswerStream(self._stream_endpoints, self._clock, self._deliver, self._limits)
+            check = self._security.check_of(context)
+            parts = self._clock, self._deliver, self._limits, check
+            stream = AnswerStream(self._stream_endpoints, *parts)
             self._streams.add(context)
             try:
                 stream.serve(context)
@@ -205,6 +210,8 @@ class Server(Service):
             until = inf if left_s is None else self._clock.seconds() + left_s
             # Not kept in a variable: nobody needs its bytes while the answer is made.
             request = self._parse(endpoint, arrival.request(left_s), until)
+            if (check := self._security.check_of(context)) is not None:
+                check(endpoint.method.path, request)
             answer: Future[A] = Future()
             settle = partial(_settle, answer)
             self._deliver(self._start_for, _ids_of(context), endpoint, request, settle, until)

@@ -28,6 +28,7 @@ _CODES: dict[type[errors.TwstockError], StatusCode] = {
     errors.DiskFull: StatusCode.RESOURCE_EXHAUSTED,
     errors.NotReceived: StatusCode.DEADLINE_EXCEEDED,
     errors.InvalidRequest: StatusCode.INVALID_ARGUMENT,
+    errors.Forbidden: StatusCode.PERMISSION_DENIED,
 }
 CERTAIN = frozenset(_CODES.values()) - {StatusCode.UNKNOWN, StatusCode.DEADLINE_EXCEEDED}
 """The codes by which a server of ours says that nothing happened to an order in a batch."""
@@ -39,6 +40,7 @@ _OUTCOMES: dict[type[errors.TwstockError], str] = {
     errors.Unavailable: "none",
     errors.InvalidRequest: "none",
     errors.NotReceived: "none",
+    errors.Forbidden: "none",
     errors.Overloaded: "overloaded",
     errors.DiskFull: "disk-full",
 }

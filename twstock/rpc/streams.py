@@ -22,6 +22,7 @@ from twstock.config import Limits
 from twstock.errors import InvalidRequest, OutcomeUnknown, TwstockError
 from twstock.origin import Ids, OriginLogger
 from twstock.rpc.duplex import ClientStream, Outbox, ServerStream, StreamEnded, Unsupported
+from twstock.rpc.security import Check
 from twstock.rpc.status import OUTCOME
 from twstock.rpc.wire import streams
 from twstock.rpc.wire.methods import Method
@@ -209,14 +210,21 @@ class AnswerStream:
 
     No more than ``CALLS_MAX`` calls are under way on it: the next is read when an answer has
     been sent, so that whoever sends too much, or reads nothing, is held up by HTTP/2 itself.
+    ``check`` tells which calls the other side may make; without it all.
     """
 
     _log = OriginLogger()
 
     def __init__(
-        self, table: Mapping[str, StreamEndpoint], clock: Clock, deliver: Deliver, limits: Limits
+        self,
+        table: Mapping[str, StreamEndpoint],
+        clock: Clock,
+        deliver: Deliver,
+        limits: Limits,
+        check: Check | None = None,
     ) -> None:
         self._table = table
+        self._check = check
         self._clock = clock
         self._deliver = deliver
         self._bytes_max = limits.message_bytes_max - ANSWER_OVERHEAD_BYTES
@@ -263,6 +271,8 @@ class AnswerStream:
             return
         try:
             request = endpoint.method.parse_request(content)
+            if self._check is not None:
+                self._check(path, request)
             endpoint.admit()
         except TwstockError as problem:
             # Without its traceback, which would keep the message until the answer is sent.

@@ -34,6 +34,7 @@ from twstock.keys import key_maker
 from twstock.observatory import Observatory
 from twstock.rpc.calls import Register
 from twstock.rpc.client import Client
+from twstock.rpc.security import Plain, Security, security_of
 from twstock.threads import Pool
 from twstock.web.admin import Administration, known_token
 from twstock.web.api import Api
@@ -95,6 +96,7 @@ class FrontEnd(Service):
         self._random = Random()
         self._clients: list[Client] = []
         self._find = find
+        self._security: Security = Plain()
         self._public: tuple[Any, ApiSite] | None = None
         self._internal: tuple[Any, ApiSite] | None = None
         self._first_stops: list[Callable[[], None]] = []
@@ -105,11 +107,12 @@ class FrontEnd(Service):
 
     def startService(self) -> None:
         """Know the other tiers, listen, take the lease; ConfigError when a port is taken, or
-        the administrator's token cannot be read.
+        the administrator's token or a certificate cannot be read.
         """
         super().startService()
         make_room(self._limits.connections_max)
         token = known_token(self._cluster.admin)
+        self._security = security_of(self._cluster, f"front-{self._front.id}")
         cache = Cache(self._limits.cache_size)
         catalog, orders = self._tier("catalog", CatalogTier), self._tier("order", OrderTier)
         me = Register(self._front.id, f"http://{self._front.internal}", secrets.token_hex(16))
@@ -142,6 +145,7 @@ class FrontEnd(Service):
         counted = (cache, catalog, orders, public, roster)
         watched.add(lambda: front_families(*counted, boottime()))
         watched.add(feed.families)
+        watched.add(self._security.families)
         for part in (catalog.watch, orders.watch, lease, history, watched.lag):
             part.start()
 
@@ -190,9 +194,10 @@ class FrontEnd(Service):
 
     def _callers(self, group: str, pool: str) -> dict[int, Client]:
         threads, deliver = self._pools[pool].threads, self._reactor.callFromThread
+        parts = threads, self._reactor, deliver, self._limits
         callers = {
-            replica.id: Client(str(replica.grpc), threads, self._reactor, deliver, self._limits)
-            for replica in self._cluster.replicas(group)
+            r.id: Client(str(r.grpc), *parts, self._security.to(f"{group}-{r.id}"))
+            for r in self._cluster.replicas(group)
         }
         self._clients += callers.values()
         return callers

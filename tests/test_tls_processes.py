@@ -1,0 +1,69 @@
+"""A real cluster whose members know each other by certificates."""
+
+import http.client
+import shutil
+import subprocess
+
+import pytest
+
+from tests.cluster_fixture import TWSTOCK, Cluster
+
+pytestmark = pytest.mark.processes
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory, certificates):
+    """Three order replicas, one front-end and one catalog, all over TLS; its directory has copies
+    of the certificates, which a test may replace.
+    """
+    directory = tmp_path_factory.mktemp("cluster")
+    shutil.copytree(certificates, directory / "tls")
+    with Cluster(directory, tls="tls") as running:
+        yield running
+
+
+def twstock(*arguments):
+    """Run a command to its end: exit status, standard output, standard error."""
+    command = [*TWSTOCK, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_it_trades_fails_over_and_verifies(cluster):
+    """A leader that is killed is replaced, and every order is there once, as without TLS."""
+    numbers = [cluster.trade("GameStart", 1, "buy") for _ in range(5)]
+    leader = cluster.await_leader()
+    cluster.signal(leader)
+    numbers += [cluster.trade("GameStart", 1, "sell") for _ in range(5)]
+    cluster.await_healthy()
+    assert numbers == list(range(numbers[0], numbers[0] + 10))
+    cluster.assert_verified()
+
+
+def test_the_commands_use_the_certificate_of_tools(cluster, tmp_path):
+    """``verify``, ``export`` and ``backup`` find it by cluster.toml, or by --tls."""
+    status, out, err = twstock("verify", "--config", str(cluster.toml))
+    assert (status, err) == (0, ""), out
+    named = ("--url", cluster.url, "--tls", str(cluster.directory / "tls"))
+    assert twstock("verify", *named)[0] == 0
+    assert twstock("export", str(tmp_path / "out"), *named)[0] == 0
+    assert twstock("backup", str(tmp_path / "all.gz"), "--config", str(cluster.toml))[0] == 0
+
+
+def test_a_command_without_a_certificate_reaches_nobody(cluster):
+    """It ends at once, and says whom it could not reach."""
+    status, out, _ = twstock("verify", "--url", cluster.url)
+    assert status == 3
+    assert "cannot reach order-1" in out
+    assert "TLS" in out
+
+
+def test_every_member_tells_how_long_its_certificate_is_good(cluster):
+    """In the metrics of the front-end, which asks all members."""
+    connection = http.client.HTTPConnection(*cluster.address())
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read().decode()
+    connection.close()
+    left = [line for line in text.splitlines() if line.startswith("twstock_certificate_left")]
+    assert len(left) == 5
+    assert all(float(line.rpartition(" ")[2]) > 300 * 86400 for line in left)

@@ -1,0 +1,179 @@
+"""The PEM files by which a member shows who it is, and knows whom to trust; checked when they are
+read, and read anew when they change.
+
+In the directory that ``tls`` of ``cluster.toml`` names, ``ca.pem`` holds whom to trust, and
+``NAME.pem`` and ``NAME.key`` are the certificate of the member NAME and its key.
+"""
+
+import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from twisted.logger import Logger
+
+from twstock.clocks import wall_ms
+from twstock.errors import ConfigError
+from twstock.tally import Family, gauge
+
+FILE_BYTES_MAX = 256 * 1024
+TOOLS = "client"
+"""The name in the certificate of whoever is no member: the commands of ``twstock``, for example."""
+_CERTIFICATE, _KEY = b"-----BEGIN CERTIFICATE-----", b"PRIVATE KEY-----"
+_HANDSHAKE_STEPS_MAX = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Identity:
+    """What one member shows and trusts, in PEM. ``ends_s`` is when its certificate does, in
+    seconds since the epoch.
+    """
+
+    ca: bytes
+    certificate: bytes
+    key: bytes = field(repr=False)
+    ends_s: float
+
+
+class Certificates:
+    """The files of the member ``name``, as they were when they were last good; from any thread."""
+
+    _log = Logger()
+
+    def __init__(self, directory: Path, name: str) -> None:
+        """Read them; raises ConfigError naming the file at fault."""
+        self.name = name
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._seen = self._look()
+        self._identity = read_identity(directory, name)
+
+    def current(self) -> Identity:
+        """What the files hold. While one of them is bad, half written perhaps, what they held
+        before stays.
+        """
+        with self._lock:
+            seen = self._look()
+            if seen != self._seen:
+                self._seen = seen
+                self._read_again()
+            return self._identity
+
+    def families(self) -> Iterator[Family]:
+        """How long its own certificate is good."""
+        yield gauge(
+            "twstock_certificate_left_seconds",
+            "Time until the member's own certificate ends.",
+            [({}, self.current().ends_s - wall_ms() / 1000)],
+        )
+
+    def _read_again(self) -> None:
+        try:
+            self._identity = read_identity(self._directory, self.name)
+        except ConfigError as error:
+            self._log.error("goes on with its old certificate: {problem}", problem=str(error))
+        else:
+            self._log.info("has read its certificate anew", name=self.name)
+
+    def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
+        """Something that changes when a file does."""
+        return tuple(map(_version, _paths(self._directory, self.name)))
+
+
+def read_identity(directory: Path, name: str) -> Identity:
+    """The identity of the member ``name``. Raises ConfigError naming the file at fault: one that
+    cannot be read, a key that others can read or that does not fit, a certificate that the others
+    would not accept.
+    """
+    ca, certificate, key = paths = _paths(directory, name)
+    contents = [_read(path) for path in paths]
+    for path, content, mark in zip(
+        paths, contents, (_CERTIFICATE, _CERTIFICATE, _KEY), strict=True
+    ):
+        if mark not in content:
+            raise ConfigError(
+                f"{path}: expected {'a key' if mark is _KEY else 'a certificate'} in PEM"
+            )
+    _check_rights(key)
+    if b"ENCRYPTED" in contents[2]:
+        raise ConfigError(f"{key}: the key is encrypted, and nobody is there to say its password")
+    ends_s = _check(ca, certificate, key, name)
+    return Identity(contents[0], contents[1], contents[2], ends_s)
+
+
+def _paths(directory: Path, name: str) -> tuple[Path, Path, Path]:
+    return directory / "ca.pem", directory / f"{name}.pem", directory / f"{name}.key"
+
+
+def _version(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(FILE_BYTES_MAX)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+
+
+def _check_rights(key: Path) -> None:
+    """PostgreSQL's rule for ``ssl_key_file``: a key belongs to its user alone, or to root and a
+    group. systemd's credentials look like that, too.
+    """
+    found = key.stat()
+    if found.st_mode & (0o037 if found.st_uid == 0 else 0o077):
+        raise ConfigError(f"{key}: others can read it, or more; let only its owner: chmod 600")
+
+
+def _check(ca: Path, certificate: Path, key: Path, name: str) -> float:
+    """Whether a member with these files would accept another one with them that is called
+    ``name``, in both directions; until when, in seconds since the epoch.
+    """
+    ends = [ssl.SSLContext(role) for role in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT)]
+    for end in ends:
+        end.verify_mode = ssl.CERT_REQUIRED
+        _load(end, ca)
+        try:
+            end.load_cert_chain(certificate, key)
+        except (ssl.SSLError, OSError) as error:
+            # Unless it is the certificate that cannot be read, it is the key, or the two together.
+            _load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificate)
+            problem = getattr(error, "reason", None) == "KEY_VALUES_MISMATCH"
+            what = f"does not fit {certificate.name}" if problem else "is no key that can be used"
+            raise ConfigError(f"{key}: {what}") from None
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = ends[0].wrap_bio(there, back, server_side=True)
+    client = ends[1].wrap_bio(back, there, server_hostname=name)
+    try:
+        _shake_hands(client, server)
+    except ssl.SSLCertVerificationError as error:
+        raise ConfigError(f"{certificate}: {error.verify_message}") from None
+    except ssl.SSLError as error:
+        raise ConfigError(f"{certificate}: {error.reason or error}") from None
+    return float(ssl.cert_time_to_seconds(client.getpeercert()["notAfter"]))  # type: ignore
+
+
+def _load(context: ssl.SSLContext, path: Path) -> None:
+    try:
+        context.load_verify_locations(path)
+    except (ssl.SSLError, OSError):
+        raise ConfigError(f"{path}: is no certificate that can be used") from None
+
+
+def _shake_hands(*ends: ssl.SSLObject) -> None:
+    left = list(ends)
+    for _ in range(_HANDSHAKE_STEPS_MAX):
+        for end in tuple(left):
+            try:
+                end.do_handshake()
+                left.remove(end)
+            except ssl.SSLWantReadError:
+                continue
+    if left:
+        raise ssl.SSLError("the handshake comes to no end")
