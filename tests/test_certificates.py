@@ -1,0 +1,146 @@
+"""The files of certificates: what is refused, with the name of the file, and what is read anew."""
+
+import ssl
+import subprocess
+from pathlib import Path
+
+import pytest
+from twisted.logger import globalLogPublisher
+
+from tests.certified import SCRIPT, copied, issue, make
+from twstock.certificates import Certificates, read_identity
+from twstock.errors import ConfigError
+
+DAY_S = 86400
+
+
+@pytest.fixture
+def directory(certificates: Path, tmp_path: Path) -> Path:
+    """Certificates that a test may spoil."""
+    return copied(certificates, tmp_path / "tls")
+
+
+def refusal(directory: Path, name: str = "order-1") -> str:
+    """Why the files of a member are refused, without the directory."""
+    with pytest.raises(ConfigError) as refused:
+        read_identity(directory, name)
+    return str(refused.value).removeprefix(f"{directory}/")
+
+
+@pytest.mark.parametrize("name", ["order-1", "catalog-1", "front-2", "client"])
+def test_what_the_script_makes_is_good(directory: Path, name: str) -> None:
+    """For members of all tiers and for tools, for as long as was asked."""
+    make(directory, name, days=30)
+    family = next(iter(Certificates(directory, name).families()))
+    assert family.samples[0].value == pytest.approx(30 * DAY_S, abs=60)
+
+
+@pytest.mark.parametrize("file", ["ca.pem", "order-1.pem", "order-1.key"])
+def test_a_file_that_cannot_be_used_is_named(directory: Path, file: str) -> None:
+    """One that is missing, no PEM, or cut in the middle."""
+    path = directory / file
+    content = path.read_bytes()
+    path.write_bytes(b"nothing\n")
+    assert refusal(directory).startswith(f"{file}: expected a")
+    path.write_bytes(content[: len(content) // 2])
+    assert refusal(directory).startswith(f"{file}: is no ")
+    path.unlink()
+    assert refusal(directory) == f"{file}: No such file or directory"
+
+
+def test_a_key_has_to_fit(directory: Path) -> None:
+    """That of another member does not."""
+    (directory / "order-1.key").write_bytes((directory / "order-2.key").read_bytes())
+    assert refusal(directory) == "order-1.key: does not fit order-1.pem"
+
+
+def test_a_key_with_a_password_is_refused(directory: Path) -> None:
+    """Nobody would be asked for it."""
+    key = directory / "order-1.key"
+    command = f"openssl pkcs8 -topk8 -in {key} -passout pass:secret"
+    done = subprocess.run(command.split(), check=True, capture_output=True)
+    key.write_bytes(done.stdout)
+    assert "order-1.key: the key is encrypted" in refusal(directory)
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o602, 0o620, 0o644])
+def test_a_key_that_others_can_read_is_refused(directory: Path, mode: int) -> None:
+    """Or write."""
+    (directory / "order-1.key").chmod(mode)
+    assert refusal(directory).startswith("order-1.key: others can read it")
+
+
+@pytest.mark.parametrize(
+    ("extensions", "days", "why"),
+    [
+        ("", -1, "certificate has expired"),
+        ("subjectAltName = DNS:order-2", 365, "Hostname mismatch"),
+        ("basicConstraints = CA:FALSE", 365, "Hostname mismatch"),
+        ("subjectAltName = DNS:order-1\nextendedKeyUsage = serverAuth", 365, "purpose"),
+        ("subjectAltName = DNS:order-1\nextendedKeyUsage = clientAuth", 365, "purpose"),
+    ],
+    ids=["ended", "another name", "a common name alone", "no client", "no server"],
+)
+def test_a_certificate_that_others_would_refuse_is_refused(
+    directory: Path, extensions: str, days: int, why: str
+) -> None:
+    """At the start, when somebody looks."""
+    issue(directory, "order-1", extensions, days)
+    told = refusal(directory)
+    assert told.startswith("order-1.pem: ")
+    assert why in told
+
+
+def test_a_certificate_of_another_ca_is_refused(directory: Path, tmp_path: Path) -> None:
+    """However much it looks like one of ours."""
+    other = make(tmp_path / "other", "order-1")
+    for end in ("pem", "key"):
+        (directory / f"order-1.{end}").write_bytes((other / f"order-1.{end}").read_bytes())
+    assert refusal(directory) == "order-1.pem: unable to get local issuer certificate"
+
+
+def test_a_renewed_certificate_is_read(directory: Path) -> None:
+    """What was read before stays as long as a file is bad, and that is told once."""
+    certificates = Certificates(directory, "order-1")
+    first = certificates.current()
+    assert certificates.current() is first
+    told: list[str] = []
+
+    def observe(event: dict[str, object]) -> None:
+        told.extend([str(event["problem"])] if "problem" in event else [])
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        (directory / "order-1.pem").write_text("half of")
+        assert certificates.current() is first
+        assert certificates.current() is first
+        (directory / "order-1.pem").unlink()
+        assert certificates.current() is first
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    assert [problem.partition(": ")[2] for problem in told] == [
+        "expected a certificate in PEM",
+        "No such file or directory",
+    ]
+    make(directory, "order-1", days=30)
+    renewed = certificates.current()
+    assert renewed is not first
+    assert renewed.key == first.key
+    assert renewed.ends_s < first.ends_s
+    assert certificates.current() is renewed
+
+
+def test_the_script_makes_what_is_asked_for_and_nothing_else(tmp_path: Path) -> None:
+    """Keys are for their owner alone; a CA without its key signs nothing; names are checked."""
+    directory = make(tmp_path / "new", "order-1")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in directory.iterdir()}
+    assert modes == {"ca.key": 0o600, "ca.pem": 0o644, "order-1.key": 0o600, "order-1.pem": 0o644}
+    before = ssl.PEM_cert_to_DER_cert((directory / "ca.pem").read_text())
+    make(directory, "client")
+    assert ssl.PEM_cert_to_DER_cert((directory / "ca.pem").read_text()) == before
+    for wrong in ("order", "order-0", "order-1/..", "stranger", "*"):
+        assert subprocess.run([SCRIPT, directory, wrong], capture_output=True).returncode == 2  # noqa: PLW1510
+    (directory / "ca.key").unlink()
+    done = subprocess.run([SCRIPT, directory, "order-2"], capture_output=True, text=True)  # noqa: PLW1510
+    assert done.returncode == 1
+    assert done.stderr.endswith("the CA is there, but not its key\n")
