@@ -21,7 +21,7 @@ from tests import mutants_client, mutants_services
 from tests.planted import Mutant
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("twstock", "twisted", "tests", "pyproject.toml")
+COPIED = ("twstock", "twisted", "tests", "deploy", "pyproject.toml")
 TIME_LIMIT_S = 300
 
 

@@ -8,7 +8,80 @@ ORDER = "twstock/order/"
 WEB = "twstock/web/"
 RPC = "twstock/rpc/"
 
+TLS = ("tests/test_tls.py",)
+
 MUTANTS = (
+    # Who may call what.
+    Mutant(
+        "a server takes callers without a certificate",
+        RPC + "security.py",
+        "require_client_authentication=True",
+        "require_client_authentication=False",
+        TLS,
+    ),
+    Mutant(
+        "a client does not look whom it has reached",
+        RPC + "security.py",
+        '("grpc.ssl_target_name_override", self._peer)',
+        '("grpc.ssl_target_name_override", "order-2")',
+        TLS,
+    ),
+    Mutant(
+        "calls on a stream may be made by everybody",
+        RPC + "streams.py",
+        "            if self._check is not None:\n",
+        "            if False:\n",
+        TLS,
+    ),
+    Mutant(
+        "calls without a stream may be made by everybody",
+        RPC + "server.py",
+        "            check(endpoint.method.path, request)\n",
+        "            pass\n",
+        TLS,
+    ),
+    Mutant(
+        "a message of replication may come from any member of the group",
+        RPC + "permissions.py",
+        'return ANYBODY if peer is None else f"{group}-{peer.id}"',
+        "return ANYBODY if peer is None else group",
+        ("tests/test_permissions.py",),
+    ),
+    Mutant(
+        "what has no rule is for everybody",
+        RPC + "permissions.py",
+        'wanted = "nobody" if rule is None',
+        "wanted = ANYBODY if rule is None",
+        ("tests/test_permissions.py",),
+    ),
+    Mutant(
+        "a client that connects again shows its old certificate",
+        RPC + "client.py",
+        "if self._channel is None or self._way.is_outdated():",
+        "if self._channel is None:",
+        TLS,
+    ),
+    Mutant(
+        "a server shows its old certificate for ever",
+        RPC + "security.py",
+        "            return _configuration(newest)\n",
+        "            return None\n",
+        TLS,
+    ),
+    Mutant(
+        "a bad certificate replaces a good one",
+        "twstock/certificates.py",
+        "    ends_s = _check(ca, certificate, key, name)\n",
+        "    ends_s = 0.0\n",
+        ("tests/test_certificates.py",),
+    ),
+    Mutant(
+        "a key may be read by everybody",
+        "twstock/certificates.py",
+        "    _check_rights(key)\n",
+        "",
+        ("tests/test_certificates.py",),
+    ),
     # Streams.
     Mutant(
         "a call that a refused stream had fails with it",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,9 @@ def replicas(directory: Path, clock: Clock) -> dict[str, FakeMember]:
 
 
 @contextmanager
-def front_end() -> Iterator[FrontEnd]:
+def front_end(tls: Path | None = None) -> Iterator[FrontEnd]:
     """A front-end of the default cluster, which reaches nobody."""
-    cluster = default_cluster()
+    cluster = replace(default_cluster(), tls=tls)
     pools = {name: Pool(name) for name in ("control", "calls")}
     service = FrontEnd(FullReactor(0), cluster, cluster.fronts[0], pools)
     service.startService()

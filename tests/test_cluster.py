@@ -469,6 +469,19 @@ class TestLocalCluster:
         assert "base-port" in case.failures[0]
         case.stop()
 
+    def test_a_certificate_that_is_missing_is_wrong_usage(self, tmp_path, certificates):
+        """It is looked for before any member is started; with all of them they are."""
+        for tls, starts in ((tmp_path, False), (certificates, True)):
+            text = to_text(replace(default_cluster(), tls=tls))
+            (tmp_path / "cluster.toml").write_text(text)
+            case = Started(tmp_path)
+            case.cluster.startService()
+            assert bool(case.reactor.spawned) is starts
+            if not starts:
+                assert case.code == EXIT_USAGE
+                assert case.failures[0].startswith(f"twstock: {tmp_path}/ca.pem: No such file")
+            case.stop()
+
     def test_a_group_of_even_size_is_told_of(self, tmp_path):
         """It starts, but one member of it is for nothing."""
         case = Started(tmp_path, orders=2)

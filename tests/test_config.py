@@ -89,6 +89,7 @@ def clusters(draw):
         draw(overrides(DEFAULT_TIMINGS).map(with_lease)),
         draw(overrides(Limits()).map(with_room)),
         draw(ADMINS),
+        tls=draw(st.none() | st.just(Path("/base/tls"))),
     )
 
 
@@ -139,13 +140,16 @@ def test_what_a_file_leaves_out_has_its_default():
     assert cluster.limits == Limits()
     assert cluster.timings == DEFAULT_TIMINGS
     assert cluster.catalog_csv is None
+    assert cluster.tls is None
 
 
 def test_relative_paths_count_from_the_file():
     """Relative paths are of the file's directory; absolute ones stay."""
-    cluster = parse(f'data = "here"\ncatalog_csv = "a.csv"\n{GOOD}', Path("/etc/twstock"))
+    text = f'data = "here"\ncatalog_csv = "a.csv"\ntls = "."\n{GOOD}'
+    cluster = parse(text, Path("/etc/twstock"))
     assert cluster.data == Path("/etc/twstock/here")
     assert cluster.catalog_csv == Path("/etc/twstock/a.csv")
+    assert cluster.tls == Path("/etc/twstock")
     assert parse(f'data = "/srv"\n{GOOD}', Path("/etc/twstock")).data == Path("/srv")
 
 
@@ -166,6 +170,8 @@ def test_one_value_is_overridden_and_the_others_stay():
         (f"cluster_id = 1\n{GOOD}", "cluster_id: expected a text"),
         (f'cluster_id = ""\n{GOOD}', "cluster_id: expected a text"),
         (f"data = true\n{GOOD}", "data: expected a text"),
+        (f"tls = true\n{GOOD}", "tls: expected a text"),
+        (f'tls = ""\n{GOOD}', "tls: expected a text"),
         (f"catalog_csv = 5\n{GOOD}", "catalog_csv: expected a text"),
         (f'catalog_csv = ""\n{GOOD}', "catalog_csv: expected a text"),
         (f"catalog_csv = false\n{GOOD}", "catalog_csv: expected a text"),

@@ -21,9 +21,9 @@ MEMBERS = {"front-1", "catalog-1", "order-1", "order-2", "order-3"}
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def whole(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> dict[str, Any]:
     """A scrape of a whole cluster."""
-    with front_end() as service:
+    with front_end(certificates) as service:
         clock = Clock()
         scraped = Scraped(replicas(tmp_path_factory.mktemp("replicas"), clock), clock)
         scraped.metrics = Metrics(service.observatory, scraped.members, clock)
@@ -134,6 +134,7 @@ def test_the_alerts_are_those_that_an_operator_needs() -> None:
         "TwstockNoLeader", "TwstockQuorumAtRisk", "TwstockMemberDown", "TwstockFollowerLags",
         "TwstockDiskSlow", "TwstockDiskFull", "TwstockNoFreeSegment", "TwstockErrors",
         "TwstockElectionStorm", "TwstockFrontNotReady", "TwstockReactorLags", "TwstockNotScraped",
+        "TwstockCertificateEnds",
     }  # fmt: skip
 
 

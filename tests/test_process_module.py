@@ -2,11 +2,13 @@
 
 import io
 import os
+import re
 import socket
 import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -130,6 +132,19 @@ def test_what_names_no_member_of_the_tier_is_an_error(name):
     """The error says what was expected."""
     with pytest.raises(UsageError, match="expected order-NUMBER"):
         member_number(options(name=name), "order")
+
+
+@pytest.mark.parametrize("service", ["stock-order", "stock-catalog", "stock-frontend"])
+def test_a_member_whose_certificate_is_missing_is_an_error(here, certificates, service):
+    """The error names the file; with the files there is none."""
+    config = here / "cluster.toml"
+    config.write_text(render(replace(default_cluster(), tls=certificates)))
+    words = ["-n", service, "--config", str(config), "--name"]
+    tier = service.removeprefix("stock-").removesuffix("end")
+    ServerOptions().parseOptions([*words, f"{tier}-1"])
+    config.write_text(render(replace(default_cluster(), tls=here)))
+    with pytest.raises(UsageError, match=re.escape(f"{here}/ca.pem: No such file")):
+        ServerOptions().parseOptions([*words, f"{tier}-1"])
 
 
 # --- systemd -----------------------------------------------------------------------------------

@@ -110,14 +110,13 @@ class Unchecked:
 
     directory: Path
     name: str = ""
-    peer: str = "order-2"
 
     def open(self, address: str, options: Any) -> grpc.Channel:
         """A channel."""
         shown = [(self.directory / f"{self.name}.{e}").read_bytes() for e in ("key", "pem")]
         root = (self.directory / "trusted.pem").read_bytes()
         credentials = grpc.ssl_channel_credentials(root, *shown if self.name else ())
-        named = (*options, ("grpc.ssl_target_name_override", self.peer))
+        named = (*options, ("grpc.ssl_target_name_override", "order-2"))
         return grpc.secure_channel(address, credentials, named)
 
     def is_outdated(self) -> bool:
@@ -211,7 +210,7 @@ def for_servers_alone(directory: Path) -> Any:
 
 def another_member(directory: Path) -> Any:
     """The server is not whom the client means."""
-    return Unchecked(directory, "order-1", peer="order-3")
+    return way(directory, "order-1", peer="order-3")
 
 
 def without(directory: Path) -> Any:
