@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ import pytest
 from hypothesis import settings
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import globalLogPublisher
+
+from tests.certified import make
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("twstock", deadline=None)
@@ -22,11 +23,10 @@ UNWINDING_S = 5.0
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a CA and its certificates, made once for all tests."""
-    script = Path(__file__).resolve().parent.parent / "deploy/certificates.sh"
-    directory = tmp_path_factory.mktemp("tls")
-    members = [f"order-{k}" for k in (1, 2, 3)] + ["catalog-1", "front-1", "front-2", "client"]
-    subprocess.run([script, directory, *members], check=True, capture_output=True)
-    return directory
+    orders = [f"order-{number}" for number in (1, 2, 3)]
+    return make(
+        tmp_path_factory.mktemp("tls"), *orders, "catalog-1", "front-1", "front-2", "client"
+    )
 
 
 @pytest.fixture(autouse=True)

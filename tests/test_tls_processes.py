@@ -6,9 +6,11 @@ import subprocess
 
 import pytest
 
-from tests.cluster_fixture import TWSTOCK, Cluster
+from tests.certified import issue, make
+from tests.cluster_fixture import TWSTOCK, Cluster, wait_until
 
 pytestmark = pytest.mark.processes
+DAY_S = 86400
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +29,18 @@ def twstock(*arguments):
     command = [*TWSTOCK, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     return done.returncode, done.stdout, done.stderr
+
+
+def certificates_left(cluster):
+    """How many seconds the certificate of each member is still good, by its own account."""
+    connection = http.client.HTTPConnection(*cluster.address())
+    try:
+        connection.request("GET", "/metrics")
+        lines = connection.getresponse().read().decode().splitlines()
+    finally:
+        connection.close()
+    name = "twstock_certificate_left_seconds"
+    return [float(line.rpartition(" ")[2]) for line in lines if line.startswith(name)]
 
 
 def test_it_trades_fails_over_and_verifies(cluster):
@@ -60,10 +74,31 @@ def test_a_command_without_a_certificate_reaches_nobody(cluster):
 
 def test_every_member_tells_how_long_its_certificate_is_good(cluster):
     """In the metrics of the front-end, which asks all members."""
-    connection = http.client.HTTPConnection(*cluster.address())
-    connection.request("GET", "/metrics")
-    text = connection.getresponse().read().decode()
-    connection.close()
-    left = [line for line in text.splitlines() if line.startswith("twstock_certificate_left")]
+    left = certificates_left(cluster)
     assert len(left) == 5
-    assert all(float(line.rpartition(" ")[2]) > 300 * 86400 for line in left)
+    assert all(seconds > 300 * DAY_S for seconds in left)
+
+
+def test_certificates_are_renewed_while_all_run(cluster):
+    """Whoever connects anew shows the new one, and everybody tells how long that lasts."""
+    names = ["catalog-1", "front-1", "order-1", "order-2", "order-3", "client"]
+    make(cluster.directory / "tls", *names, days=30)
+    cluster.signal(cluster.await_leader())
+    cluster.trade("GameStart", 1, "buy")
+    cluster.await_healthy()
+    cluster.assert_verified()
+    assert all(left < 31 * DAY_S for left in certificates_left(cluster))
+
+
+def test_a_member_whose_certificate_has_ended_does_not_start(cluster):
+    """It says so and ends, and the others go on; with a good one it is back."""
+    issue(cluster.directory / "tls", "order-1", days=-1)
+    cluster.signal("order-1")
+    log = cluster.directory / "order-1" / "service.log"
+    wait_until(
+        lambda: "order-1.pem: certificate has expired" in log.read_text(), "order-1 to refuse"
+    )
+    cluster.trade("GameStart", 1, "buy")
+    make(cluster.directory / "tls", "order-1")
+    cluster.await_healthy()
+    cluster.assert_verified()
