@@ -69,6 +69,13 @@ MUTANTS = (
         TLS,
     ),
     Mutant(
+        "a connection may take two minutes to begin",
+        RPC + "server.py",
+        '            ("grpc.server_handshake_timeout_ms", HANDSHAKE_MAX_MS),\n',
+        "",
+        TLS,
+    ),
+    Mutant(
         "a bad certificate replaces a good one",
         "twstock/certificates.py",
         "    ends_s = _check(ca, certificate, key, name)\n",

@@ -90,10 +90,13 @@ class TestPlan:
             planned(base_port=65534)
 
     def test_the_file_moves_with_its_directory(self, tmp_path):
-        """It names its data relative to itself, and a catalog file absolutely."""
-        text = to_text(planned(catalog_csv=Path("/some/stocks.csv")))
-        moved = parse(text, tmp_path)
+        """It names its data, and certificates there, relative to itself, other files absolutely."""
+        cluster = planned(catalog_csv=Path("/some/stocks.csv"))
+        moved = parse(to_text(replace(cluster, tls=cluster.data / "tls")), tmp_path)
         assert moved.data == tmp_path
+        assert moved.tls == tmp_path / "tls"
+        elsewhere = parse(to_text(replace(cluster, tls=Path("/some"))), tmp_path)
+        assert elsewhere.tls == Path("/some")
         assert moved.catalog_csv == Path("/some/stocks.csv")
 
 
@@ -479,7 +482,7 @@ class TestLocalCluster:
             assert bool(case.reactor.spawned) is starts
             if not starts:
                 assert case.code == EXIT_USAGE
-                assert case.failures[0].startswith(f"twstock: {tmp_path}/ca.pem: No such file")
+                assert case.failures[0].startswith(f"{tmp_path}/ca.pem: No such file")
             case.stop()
 
     def test_a_group_of_even_size_is_told_of(self, tmp_path):

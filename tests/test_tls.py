@@ -167,7 +167,7 @@ async def test_a_stranger_of_the_same_ca_may_call_nothing(
 ) -> None:
     """A certificate without the name of a member is no permission."""
     directory = copied(certificates, tmp_path / "tls")
-    issue(directory, "client", "subjectAltName = DNS:somebody, URI:order-1.example")
+    issue(directory, "client", "subjectAltName = DNS:somebody, URI:order-1, email:client")
     ends.serve(Tls(Certificates(certificates, "order-2")), limits)
     trusting(directory)
     client = ends.client(Unchecked(directory, "client"))
@@ -264,6 +264,21 @@ async def test_whoever_says_nothing_holds_up_nobody(ends: Ends, certificates: Pa
     finally:
         for connection in silent:
             connection.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_handshake_that_does_not_come_is_given_up(
+    ends: Ends, certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By gRPC's default it would take two minutes, a connection each; without TLS, too."""
+    monkeypatch.setattr("twstock.rpc.server.HANDSHAKE_MAX_MS", 200)
+    for security in (Tls(Certificates(certificates, "order-2")), Plain()):
+        ends.address = f"127.0.0.1:{free_ports(1)}"
+        ends.serve(security, LIMITS)
+        host, _, port = ends.address.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=20.0) as silent:
+            while await deferToThread(silent.recv, 1000):
+                continue
 
 
 @pytest_twisted.ensureDeferred

@@ -3,6 +3,7 @@
 import http.client
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,7 @@ def cluster(tmp_path_factory, certificates):
     """
     directory = tmp_path_factory.mktemp("cluster")
     shutil.copytree(certificates, directory / "tls")
-    with Cluster(directory, tls="tls") as running:
+    with Cluster(directory, tls=Path("tls")) as running:
         yield running
 
 

@@ -79,8 +79,13 @@ def plan(flags: Flags, written: str | None, has_data: bool, new_id: str) -> Clus
 
 
 def to_text(cluster: Cluster) -> str:
-    """The ``cluster.toml`` of a cluster whose data is beside that file, wherever that moves."""
-    return render(replace(cluster, data=Path()))
+    """The ``cluster.toml`` of a cluster whose data, and certificates if they are among it, are
+    beside that file, wherever that moves.
+    """
+    tls, data = cluster.tls, cluster.data
+    if tls is not None and tls.is_relative_to(data):
+        tls = tls.relative_to(data)
+    return render(replace(cluster, data=Path(), tls=tls))
 
 
 def unready(cluster: Cluster, services: Iterable[Mapping[str, Any]]) -> list[str]:

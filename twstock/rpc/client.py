@@ -157,21 +157,24 @@ class Client:
             raise OutcomeUnknown(f"{self.address} sent a malformed answer: {error}") from None
 
     def _stub(self, path: str) -> Any:
-        stub = self._open_channel().unary_unary(path)
-        self._stubs[path] = stub
-        return stub
+        with self._channel_lock:  # or one of a channel before might be kept
+            stub = self._stubs[path] = self._newest_channel().unary_unary(path)
+            return stub
 
     def _open_channel(self) -> grpc.Channel:
         """In a thread. Raises ValueError when the channel was closed."""
         with self._channel_lock:
-            if self._closed:
-                raise ValueError("the channel is closed")
-            if self._channel is None or self._way.is_outdated():
-                options = (*_OPTIONS, *_message_size(self._limits))
-                self._stubs = {}
-                # One before is left to the calls that are under way on it, and goes with them.
-                self._channel = self._way.open(self.address, options)
-            return self._channel
+            return self._newest_channel()
+
+    def _newest_channel(self) -> grpc.Channel:
+        if self._closed:
+            raise ValueError("the channel is closed")
+        if self._channel is None or self._way.is_outdated():
+            options = (*_OPTIONS, *_message_size(self._limits))
+            self._stubs = {}
+            # One before is left to the calls that are under way on it, and goes with them.
+            self._channel = self._way.open(self.address, options)
+        return self._channel
 
 
 def _message_size(limits: Limits) -> tuple[tuple[str, int], ...]:

@@ -145,7 +145,7 @@ class Tls:
 
     def check_of(self, context: Any) -> Check | None:
         """What the caller may do by the names in its certificate."""
-        names = context.auth_context().get("x509_subject_alternative_name", ())
+        names = context.auth_context().get("peer_dns", ())  # of the subjectAltName
         caller = permissions.parties(name.decode("utf-8", "replace") for name in names)
         return partial(self._check, caller)
 

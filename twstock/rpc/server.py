@@ -34,6 +34,8 @@ from twstock.rpc.wire.methods import Method
 Q = TypeVar("Q")
 A = TypeVar("A")
 _TOO_LATE = "the deadline passed before the call was begun"
+HANDSHAKE_MAX_MS = 5000
+"""How long a connection may take to begin; gRPC would give it two minutes."""
 LARGE_BYTES = 16 * 1024
 """A request of more bytes is decoded only when few others are: while that lasts, it may take forty
 times as much memory, before it can be refused for having too many items."""
@@ -161,6 +163,7 @@ class Server(Service):
             # A host that is gone without a word must not keep its streams for hours.
             ("grpc.keepalive_time_ms", 5000),
             ("grpc.keepalive_timeout_ms", 2000),
+            ("grpc.server_handshake_timeout_ms", HANDSHAKE_MAX_MS),
         )
 
     def _tables(self) -> dict[str, dict[str, Any]]:
