@@ -55,14 +55,20 @@ def test_it_trades_fails_over_and_verifies(cluster):
     cluster.assert_verified()
 
 
-def test_the_commands_use_the_certificate_of_tools(cluster, tmp_path):
-    """``verify``, ``export`` and ``backup`` find it by cluster.toml, or by --tls."""
+def test_the_commands_use_the_certificate_of_tools(cluster, tmp_path, monkeypatch):
+    """``verify``, ``export`` and ``backup`` find it: cluster.toml, --tls or $TWSTOCK_TLS tells."""
     status, out, err = twstock("verify", "--config", str(cluster.toml))
     assert (status, err) == (0, ""), out
     named = ("--url", cluster.url, "--tls", str(cluster.directory / "tls"))
     assert twstock("verify", *named)[0] == 0
     assert twstock("export", str(tmp_path / "out"), *named)[0] == 0
     assert twstock("backup", str(tmp_path / "all.gz"), "--config", str(cluster.toml))[0] == 0
+    monkeypatch.setenv("TWSTOCK_TLS", str(cluster.directory / "tls"))
+    assert twstock("verify", "--url", cluster.url)[0] == 0
+    monkeypatch.setenv("TWSTOCK_TLS", str(tmp_path))
+    assert twstock("verify", "--config", str(cluster.toml))[0] == 0
+    status, _, err = twstock("verify", "--url", cluster.url)
+    assert (status, err) == (2, f"twstock: {tmp_path}/ca.pem: No such file or directory\n")
 
 
 def test_a_command_without_a_certificate_reaches_nobody(cluster):

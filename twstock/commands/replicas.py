@@ -35,9 +35,9 @@ def add_addresses(command: Any) -> None:
         "--config", type=Path, help="take addresses and certificates from this cluster.toml"
     )
     command.add_argument(
-        "--tls", metavar="DIR", type=Path, default=os.environ.get("TWSTOCK_TLS") or None,
+        "--tls", metavar="DIR", type=Path,
         help="the certificates, if members have some: ca.pem, client.pem, client.key "
-        "(default: $TWSTOCK_TLS)",
+        "(default: as --config says, else $TWSTOCK_TLS)",
     )  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def every_replica(options: Options) -> "Iterator[dict[str, dict[int, Remote]]]":
     from twstock.verify import Remote  # noqa: PLC0415
 
     cluster = None if options.config is None else read(options.config)
-    directory: Path | None = options.tls or (cluster.tls if cluster else None)
+    directory = _certificates(options, cluster)
     security = Plain() if directory is None else Tls(Certificates(directory, TOOLS))
     with ExitStack() as stack:
         members: dict[str, dict[int, Remote]] = {"order": {}, "catalog": {}}
@@ -60,6 +60,16 @@ def every_replica(options: Options) -> "Iterator[dict[str, dict[int, Remote]]]":
                 remote = Remote(name, address, security.to(name))
                 found[number] = stack.enter_context(remote)
         yield members
+
+
+def _certificates(options: Options, cluster: "Cluster | None") -> Path | None:
+    """The directory of certificates, from the command line, a file or the environment."""
+    if options.tls is not None:
+        return Path(options.tls)
+    if cluster is not None:
+        return cluster.tls
+    named = os.environ.get("TWSTOCK_TLS")
+    return Path(named) if named else None
 
 
 def _addresses(options: Options, cluster: "Cluster | None", group: str) -> list[tuple[int, str]]:
