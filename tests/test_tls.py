@@ -4,6 +4,7 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -132,6 +133,7 @@ async def test_members_talk_over_tls(ends: Ends, certificates: Path, limits: Lim
     assert await client.call(methods.ORDER_VOTE, VOTE, 2.0) == GRANTED
     assert await client.call(methods.BEGIN_EPOCH, BeginEpoch(1, 0), 2.0) == ExecutedTrades((), 0)
     assert await client.call(methods.ORDER, REQUEST, 2.0) == Placement(3)
+    assert len(ends.servers[0]._streams) == limits.rpc_streams_max // 2
 
 
 @pytest_twisted.ensureDeferred
@@ -282,6 +284,22 @@ async def test_a_handshake_that_does_not_come_is_given_up(
 
 
 @pytest_twisted.ensureDeferred
+async def test_one_ca_replaces_another_step_by_step(
+    ends: Ends, certificates: Path, tmp_path: Path
+) -> None:
+    """Members that trust both talk to each other, whichever has signed their certificates."""
+    old = copied(certificates, tmp_path / "old")
+    new = make(tmp_path / "new", "order-1", "order-2")
+    both = b"".join((directory / "ca.pem").read_bytes() for directory in (old, new))
+    for directory in (old, new):
+        (directory / "ca.pem").write_bytes(both)
+    ends.serve(Tls(Certificates(new, "order-2")), LIMITS)
+    for number, directory in enumerate((old, new), start=1):
+        client = ends.client(way(directory, "order-1"))
+        assert await client.call(methods.ORDER, REQUEST, 2.0) == Placement(number)
+
+
+@pytest_twisted.ensureDeferred
 async def test_renewed_certificates_are_used_without_a_restart(
     ends: Ends, certificates: Path, tmp_path: Path
 ) -> None:
@@ -325,10 +343,12 @@ async def eventually(client: Client) -> None:
 def test_a_port_without_tls_that_others_may_reach_is_told_of(host: str, warns: bool) -> None:
     """Once, when the member begins to listen."""
     told: list[dict[str, Any]] = []
-    server = grpc.server(None)
+    bound: list[str] = []
+    server: Any = SimpleNamespace(add_insecure_port=bound.append)
     globalLogPublisher.addObserver(told.append)
     try:
-        Plain().listen(server, f"{host}:{free_ports(1)}")
+        Plain().listen(server, f"{host}:50051")
     finally:
         globalLogPublisher.removeObserver(told.append)
+    assert bound == [f"{host}:50051"]
     assert [event["log_level"].name for event in told] == (["warn"] if warns else [])
