@@ -3,13 +3,14 @@
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
@@ -36,12 +37,14 @@ from twstock.market import (
     Side,
     Trade,
 )
-from twstock.order.service import KEYS_PAGE, KEYS_PAUSE_S, SYNCS_MAX, OrderService
+from twstock.order import oldorders
+from twstock.order.service import KEYS_PAGE, KEYS_PAUSE_S, OrderService
 from twstock.order.state import OrderState
 from twstock.order.tables import OrderTables, by_keys, by_number, page
 from twstock.replication.database import Database
 from twstock.rpc import calls
 from twstock.rpc.calls import ExecutedTrades, Page, Placement, PlaceOrder, PlaceOrders, SyncUp
+from twstock.rpc.streams import WAIT_MAX_S
 from twstock.rpc.wire.commands import encode_order_record
 
 
@@ -209,7 +212,8 @@ class Service:
     def __init__(self, directory: Path) -> None:
         self.clock = Clock()
         self.member = Member()
-        threads: Any = ClockThreads(self.clock)
+        self.threads = ClockThreads(self.clock)
+        threads: Any = self.threads
 
         def deliver(function: Callable[..., object], *args: Any) -> None:
             self.clock.callLater(0, function, *args)
@@ -374,18 +378,124 @@ def test_sync_up_answers_from_any_replica(service: Service) -> None:
         assert answer.more
 
 
-def test_a_bounded_number_of_sync_ups_waits_for_the_tables(service: Service) -> None:
-    """They are read one after the other, and saving waits in the same queue."""
-    service.place(6)
-    results: list[Any] = []
-    for _ in range(SYNCS_MAX + 1):
-        asking = Deferred.fromCoroutine(service.orders.sync_up(SyncUp(0)))
-        asking.addCallbacks(lambda answer: answer.orders[0].number, lambda f: f.type)
-        asking.addCallback(results.append)
-    assert results == [Overloaded]
-    service.clock.advance(1.0)
-    assert results == [Overloaded, *[1] * SYNCS_MAX]
-    assert service.ask(service.orders.sync_up(SyncUp(0))).orders[0].number == 1
+class OldReads:
+    """Calls for old orders at a replica that has some, as they come to an end."""
+
+    def __init__(self, service: Service) -> None:
+        service.place(20)
+        self._clock, self._orders = service.clock, service.orders
+        self.results: list[Any] = []
+        self.statements: list[str] = []
+        service.database.connection.set_trace_callback(self.statements.append)
+
+    def ask(self, until: float = inf) -> "list[Deferred[Any]]":
+        """One call of each kind: an order, a page of four and a SyncUp of four."""
+        orders = self._orders
+        return [
+            self.note("one", orders.details(1, until)),
+            self.note("page", orders.page(Page(0, 4), until)),
+            self.note("sync", orders.sync_up(SyncUp(0), until)),
+        ]
+
+    def wait(self) -> None:
+        """Until all have ended."""
+        self._clock.pump([0.001] * 20)
+
+    def note(self, name: str, call: Any) -> "Deferred[Any]":
+        """Keep its name, with the error if it fails."""
+        asking = Deferred.fromCoroutine(call)
+        return asking.addCallbacks(lambda _: name, lambda f: (name, f.type)).addCallback(
+            self.results.append
+        )
+
+
+def test_a_bounded_number_of_rows_waits_for_the_tables(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks for more is refused at once, until they have been read. Whoever asks for recent
+    orders, or places one under an old key, is not concerned.
+    """
+    monkeypatch.setattr(oldorders, "ROWS_MAX", 14)
+    reads, kinds = OldReads(service), ["one", "page", "sync"]
+    for _ in range(3):
+        reads.ask()
+    assert reads.results == [("sync", Overloaded), *[(kind, Overloaded) for kind in kinds]]
+    reads.note("recent", service.orders.details(20))
+    assert reads.results.pop() == "recent"
+    retry = PlaceOrder("k1", "GameStart", "buy", 1)
+    assert service.ask(service.orders.order(retry)) == Placement(1, "", True, 1)
+    assert reads.results[4:] == [*kinds, "one", "page"]
+    reads.ask()
+    reads.wait()
+    assert reads.results[-3:] == kinds
+
+
+def test_a_read_of_more_rows_than_may_wait_finds_its_turn(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As soon as no others wait."""
+    monkeypatch.setattr(oldorders, "ROWS_MAX", 1)
+    reads = OldReads(service)
+    reads.note("sync", service.orders.sync_up(SyncUp(0)))
+    reads.wait()
+    assert reads.results == ["sync"]
+
+
+@pytest.mark.parametrize(("deadline_s", "delay_s"), [(0.5, 0.5), (inf, WAIT_MAX_S)])
+def test_nothing_is_read_for_those_who_have_gone(
+    service: Service, deadline_s: float, delay_s: float
+) -> None:
+    """Their deadline passed while they waited; without one, every call has been answered by then.
+    Who comes in time is answered.
+    """
+    reads = OldReads(service)
+    service.threads.delay_s = delay_s
+    reads.ask(service.clock.seconds() + deadline_s)
+    service.clock.pump([delay_s] * 4)
+    assert reads.results == [(kind, Unavailable) for kind in ("one", "page", "sync")]
+    assert reads.statements == []
+    service.threads.delay_s = delay_s / 4
+    reads.ask(service.clock.seconds() + deadline_s)
+    service.clock.pump([delay_s / 4] * 4)
+    assert reads.results[3:] == ["one", "page", "sync"]
+
+
+def test_nothing_is_read_for_a_call_that_was_given_up(service: Service) -> None:
+    """The others go on."""
+    reads = OldReads(service)
+    for asking in reads.ask()[:2]:
+        asking.cancel()
+    reads.wait()
+    assert reads.results == [("one", CancelledError), ("page", CancelledError), "sync"]
+    assert len(reads.statements) == 1
+
+
+def test_looking_keys_up_waits_for_few_reads(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many are to come, an order that is being placed goes before them."""
+    monkeypatch.setattr(oldorders, "ROWS_AT_ONCE", 8)
+    reads = OldReads(service)
+    for _ in range(4):
+        reads.note("page", service.orders.page(Page(0, 4)))
+
+    async def find() -> None:
+        assert (await service.orders.find_keys(["k1"])).keys() == {"k1"}
+
+    reads.note("keys", find())
+    trips = service.count_reads()
+    service.clock.pump([0.0005] * 4)
+    assert reads.results == ["page", "keys", "page", "page", "page"]
+    assert len(trips) == 2
+
+
+def test_an_error_of_the_tables_reaches_all_who_wait(service: Service) -> None:
+    """Each is told, and the next is read."""
+    reads = OldReads(service)
+    reads.ask()
+    service.database.close()
+    reads.wait()
+    assert reads.results == [(kind, Unavailable) for kind in ("one", "page", "sync")]
 
 
 def test_sync_up_answers_no_more_than_a_message_takes(

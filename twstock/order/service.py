@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from twstock.clocks import Clock, pause
 from twstock.config import Limits
-from twstock.errors import InvalidRequest, Overloaded, TwstockError, Unavailable
+from twstock.errors import InvalidRequest, TwstockError, Unavailable
 from twstock.market import (
     CALL_ITEMS_MAX,
     KEY_CHARS_MAX,
@@ -25,6 +25,7 @@ from twstock.order.counts import OrderCounts
 from twstock.order.leading import Leading
 from twstock.order.neighbours import Market
 from twstock.order.oldkeys import OldKeys
+from twstock.order.oldorders import OldOrders
 from twstock.order.state import OrderState
 from twstock.replication.database import Database
 from twstock.replication.leader import LeadingMember
@@ -42,9 +43,6 @@ from twstock.rpc.calls import (
 )
 from twstock.tally import Family
 
-SYNCS_MAX = 16
-"""How many SyncUps may wait for the tables at a time, which answer one after the other, and save
-in between."""
 KEYS_PAGE = 500
 KEYS_PAUSE_S = 0.01
 """How many keys of old orders are read at once, and the pause after that, so that nobody waits for
@@ -82,6 +80,7 @@ class OrderService:
         self._member = member
         self._database = database
         self._old_keys = old_keys
+        self._old_orders = OldOrders(database, clock)
         self._market = market
         self._clock = clock
         self._limits = limits
@@ -91,7 +90,6 @@ class OrderService:
         self._counts = OrderCounts()
         self._leading: Leading | None = None
         self._reading_keys = False
-        self._syncing = 0
 
     @property
     def _state(self) -> OrderState:
@@ -167,8 +165,10 @@ class OrderService:
 
     # --- reading -----------------------------------------------------------------------------
 
-    async def details(self, number: int) -> Trade | None:
+    async def details(self, number: int, until: float = inf) -> Trade | None:
         """GetOrderDetails: from any replica that has the order; only the leader says there is none.
+        An old one is not read after the caller's deadline (seconds of the clock), nor when too many
+        ask for old orders, which raises Overloaded; so it is with the other calls that read.
 
         An order never changes once it is committed, so any committed prefix may answer.
         """
@@ -178,47 +178,40 @@ class OrderService:
             recent = self._state.order(number)
             if recent is not None:
                 return recent
-            return await self._database.read(lambda db: tables.by_number(db, number))
+            return await self._old_orders.read(partial(tables.by_number, number=number), 1, until)
         self._check_absence()
         return None
 
-    async def page(self, request: Page) -> Orders:
+    async def page(self, request: Page, until: float = inf) -> Orders:
         """ListOrders: a page of what is committed, from the leader."""
         limit = page_limit(request.limit, self._limits.page_max)
         if max(request.after, 0) + limit < self.last_number():
             self._member.check_lease()
         else:
             self._check_absence()
-        orders = await self.orders_after(request.after, limit)
+        orders = await self.orders_after(request.after, limit, until)
         more = orders and orders[-1].number < self._state.last_number
         return Orders(tuple(orders), orders[-1].number if more else 0)
 
-    async def sync_up(self, request: SyncUp) -> SyncedUp:
-        """SyncUp: committed orders after a number, from any replica; with ``fetch``, entries.
-        Raises Overloaded when too many wait for orders from the tables.
-        """
+    async def sync_up(self, request: SyncUp, until: float = inf) -> SyncedUp:
+        """SyncUp: committed orders after a number, from any replica; with ``fetch``, entries."""
         if request.fetch is not None:
             return SyncedUp(fetched=await self._member.fetch(request.fetch))
         limit_max = self._limits.sync_orders_max
         limit = min(request.limit, limit_max) if request.limit > 0 else limit_max
-        if self._syncing >= SYNCS_MAX:
-            raise Overloaded("too many ask for old orders")
-        self._syncing += 1
-        try:
-            known = await self.orders_after(request.transaction_number, limit)
-        finally:
-            self._syncing -= 1
+        known = await self.orders_after(request.transaction_number, limit, until)
         orders = fitting(known, self._limits.message_bytes_max)
         more = bool(orders) and orders[-1].number < self.last_number()
         return SyncedUp(tuple(orders), more, whole=request.whole)
 
-    async def orders_after(self, after: int, limit: int) -> list[Trade]:
+    async def orders_after(self, after: int, limit: int, until: float = inf) -> list[Trade]:
         """Committed orders in sequence: those that are not in memory from the tables."""
         after = max(after, 0)
         last = min(after + limit, self._state_or_raise().last_number)
         old: list[Trade] = []
         if after + 1 < self._state.first_recent:
-            old = await self._database.read(lambda db: tables.page(db, after, limit))
+            query = partial(tables.page, after=after, limit=last - after)
+            old = await self._old_orders.read(query, last - after, until)
         first = old[-1].number + 1 if old else after + 1
         return old + self._state.between(first, last)
 

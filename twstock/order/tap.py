@@ -73,9 +73,9 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
     endpoints = (
         Endpoint(methods.ORDER, orders.order, timed=True),
         Endpoint(methods.PLACE_ORDERS, orders.place_orders, timed=True),
-        Endpoint(methods.ORDER_DETAILS, orders.details),
-        Endpoint(methods.LIST_ORDERS, orders.page),
-        Endpoint(methods.ORDER_SYNC_UP, orders.sync_up, internal=True),
+        Endpoint(methods.ORDER_DETAILS, orders.details, timed=True),
+        Endpoint(methods.LIST_ORDERS, orders.page, timed=True),
+        Endpoint(methods.ORDER_SYNC_UP, orders.sync_up, internal=True, timed=True),
     )
     server = served(cluster, parts, endpoints, lambda: orders.reason, reactor)
     stages = (*parts.pools, trading, viewing, market, server, parts.member, view)
