@@ -333,7 +333,11 @@ def test_whatever_ends_a_cluster_ends_all_of_it(tmp_path, command, number):
     """In order, and it is no failure; asking twice changes nothing."""
     cluster = Cluster(tmp_path)
     process = subprocess.Popen(
-        [*command, "--data", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [*command, "--data", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        # These tests may be run by nohup, which has it ignored.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # noqa: PLW1509
     )
     with process, process.stdout:
         try:

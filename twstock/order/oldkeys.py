@@ -5,6 +5,7 @@ it has them all. So the tables have the filter, too, and only the keys of the la
 """
 
 import sqlite3
+import sys
 from collections.abc import Sequence
 from zlib import crc32
 
@@ -95,4 +96,5 @@ class OldKeys:
 
 
 def _checksum(part: int, through: int, bits: bytes) -> int:
-    return crc32(bits, crc32(f"{part} {through}".encode()))
+    # Words are as this machine has them: those of another kind of machine are not believed.
+    return crc32(bits, crc32(f"{part} {through} {sys.byteorder}".encode()))
