@@ -1564,6 +1564,13 @@ MUTANTS = (
         ("tests/test_views.py",),
     ),
     Mutant(
+        "a table of orders whose end has no line is never written again",
+        ORDER + "views.py",
+        '            *lines, torn = file.read().split(b"\\n")[1:] or [b""]\n',
+        '            _, *lines, torn = file.read().split(b"\\n")\n',
+        ("tests/test_views.py",),
+    ),
+    Mutant(
         "every refresh looks for the file of the last process",
         ORDER + "views.py",
         "                self._is_first = False\n",

@@ -464,6 +464,18 @@ def test_a_file_that_does_not_look_right_is_written_anew(
     again.view.stopService()
 
 
+def test_a_file_that_ends_in_zeros_is_written_anew(
+    log: OrderLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a power cut, if there are more of them than are looked at."""
+    monkeypatch.setattr(views, "_TAIL_BYTES", 25)
+    log.path.write_bytes(log.path.read_bytes() + bytes(100))
+    again = NextLog(log)
+    again.run(1.0)
+    assert again.path.read_bytes() == lines_of(again)
+    again.view.stopService()
+
+
 def test_what_a_process_does_not_know_yet_is_written_again(log: OrderLog) -> None:
     """After a crash the state is behind the file for a moment."""
     again = NextLog(log, known=2)

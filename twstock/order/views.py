@@ -195,7 +195,7 @@ def _look_at(path: Path) -> Found:
             end = file.tell()
             # From the end of some line on: what comes first may be half a line.
             file.seek(max(len(header) - 1, end - _TAIL_BYTES))
-            _, *lines, torn = file.read().split(b"\n")
+            *lines, torn = file.read().split(b"\n")[1:] or [b""]
     except FileNotFoundError:
         return Found(0, (), 0)
     return Found(count, [line + b"\n" for line in lines], end - len(torn))
