@@ -657,6 +657,13 @@ MUTANTS = (
         LEADERSHIP,
     ),
     Mutant(
+        "a message given up late counts as a refusal of what was taken",
+        REPLICATION + "progress.py",
+        "        self._refused = self._waits_since is not None",
+        "        self._refused = True",
+        LEADERSHIP,
+    ),
+    Mutant(
         "a follower that is gone has room",
         REPLICATION + "progress.py",
         "return not self.refuses and self.silent_s(now) <= 2 * self._timings.election_s",

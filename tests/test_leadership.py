@@ -341,3 +341,17 @@ def test_followers_that_are_silent_need_not_have_full_disks() -> None:
     subject = replica(3)
     lead(subject)
     assert subject.has_room_elsewhere(START + 60)
+
+
+def test_who_took_entries_that_were_thought_lost_has_refused_nothing() -> None:
+    """The first message with them is given up only after the second has been answered. Else a
+    follower with little room, but enough for what was executed, would keep that from its disk.
+    """
+    subject = replica(3)
+    lead(subject, voters=(2,))
+    again = START + 1 + TIMINGS.append_timeout_s
+    subject.propose([b"new"], START + 1)
+    (second,) = (m for m in appends(subject.tick(again)) if m.target == 2)
+    subject.step(replace(accept(second), takes_commands=False), again)
+    subject.unreachable(2, again)
+    assert subject.has_room_elsewhere(again)

@@ -86,7 +86,7 @@ class Progress:
         answer heartbeats, and would be sent for each what it does not take: after the time-out.
         """
         self._probe_again()
-        self._refused = True
+        self._refused = self._waits_since is not None  # or it has taken them since
         self._quiet_until = now + self._timings.append_timeout_s
 
     def expire(self, now: float) -> None:
