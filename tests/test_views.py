@@ -476,6 +476,22 @@ def test_a_file_that_ends_in_zeros_is_written_anew(
     again.view.stopService()
 
 
+def test_a_file_that_must_not_be_changed_is_replaced(
+    log: OrderLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that another user saved: the directory is the replica's."""
+
+    def deny(path: Path, size: int) -> None:
+        raise PermissionError(f"{path} to {size}")
+
+    monkeypatch.setattr("os.truncate", deny)
+    again = NextLog(log)
+    again.trade()
+    again.run(1.0)
+    assert again.path.read_bytes() == lines_of(again)
+    again.view.stopService()
+
+
 def test_what_a_process_does_not_know_yet_is_written_again(log: OrderLog) -> None:
     """After a crash the state is behind the file for a moment."""
     again = NextLog(log, known=2)

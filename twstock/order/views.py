@@ -103,16 +103,19 @@ class OrderLogView(Service):
                 self._complain(error)
 
     async def _resume(self) -> None:
-        """Find out up to which order the file of the last process is right, and go on there."""
-        found = await self._in_thread(partial(_look_at, self._path))
-        if not found.last:
-            return
-        last = min(found.last, self._last_number())
-        orders = await self._orders_after(max(last, 1) - 1, 1)
-        if last and found.line(last) == order_lines(orders).encode():
-            size = found.end(last)
-            await self._in_thread(partial(os.truncate, self._path, size))
-            self._written, self._size = last, size
+        """Find out up to which order the file of the last process is right, and go on there. One
+        that is not there, or must not be read or changed, is written anew.
+        """
+        with suppress(OSError):
+            found = await self._in_thread(partial(_look_at, self._path))
+            if not found.last:
+                return
+            last = min(found.last, self._last_number())
+            orders = await self._orders_after(max(last, 1) - 1, 1)
+            if last and found.line(last) == order_lines(orders).encode():
+                size = found.end(last)
+                await self._in_thread(partial(os.truncate, self._path, size))
+                self._written, self._size = last, size
 
     async def _write_page(self) -> None:
         orders = await self._orders_after(max(self._written, 0), ORDERS_PER_WRITE)
@@ -186,18 +189,15 @@ class Found(NamedTuple):
 def _look_at(path: Path) -> Found:
     """What a file has that may have been torn anywhere (blocks); nothing if it is another one."""
     header, count = HEADER.encode(), 0
-    try:
-        with path.open("rb", buffering=0) as file:
-            if file.read(len(header)) != header:
-                return Found(0, (), 0)
-            while chunk := file.read(_CHUNK_BYTES):
-                count += chunk.count(b"\n")
-            end = file.tell()
-            # From the end of some line on: what comes first may be half a line.
-            file.seek(max(len(header) - 1, end - _TAIL_BYTES))
-            *lines, torn = file.read().split(b"\n")[1:] or [b""]
-    except FileNotFoundError:
-        return Found(0, (), 0)
+    with path.open("rb", buffering=0) as file:
+        if file.read(len(header)) != header:
+            return Found(0, (), 0)
+        while chunk := file.read(_CHUNK_BYTES):
+            count += chunk.count(b"\n")
+        end = file.tell()
+        # From the end of some line on: what comes first may be half a line.
+        file.seek(max(len(header) - 1, end - _TAIL_BYTES))
+        *lines, torn = file.read().split(b"\n")[1:] or [b""]
     return Found(count, [line + b"\n" for line in lines], end - len(torn))
 
 
