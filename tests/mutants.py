@@ -174,15 +174,22 @@ MUTANTS = (
     Mutant(
         "a candidate's patience begins before its own vote is on disk",
         REPLICATION + "election.py",
-        "        self.reset(now + (now - self._votes_since))\n",
+        "        self.reset(now + patience_s)\n",
         "",
         SIMULATION,
     ),
     Mutant(
         "a candidate's patience takes no account of slow disks",
         REPLICATION + "election.py",
-        "        self.reset(now + (now - self._votes_since))\n",
+        "        self.reset(now + patience_s)\n",
         "        self.reset(now)\n",
+        ELECTION,
+    ),
+    Mutant(
+        "a disk that hung once is waited for as long again",
+        REPLICATION + "election.py",
+        "min(now - self._votes_since, SLOW_MAX * self._timings.election_s)",
+        "now - self._votes_since",
         ELECTION,
     ),
     Mutant(

@@ -7,6 +7,9 @@ from random import Random
 
 from twstock.replication.messages import Membership, Timings
 
+SLOW_MAX = 10
+"""So many election time-outs a disk that is merely slow may take for a vote."""
+
 
 @dataclass(slots=True)
 class Ballot:
@@ -60,9 +63,11 @@ class ElectionTimer:
 
     def voted(self, now: float) -> None:
         """That vote is on disk. Only now others hear of it, and their disks may take as long for
-        theirs: or on slow disks every candidate would be given up before it has its votes.
+        theirs: or on slow disks every candidate would be given up before it has its votes. One that
+        took very long has hung, and need not again.
         """
-        self.reset(now + (now - self._votes_since))
+        patience_s = min(now - self._votes_since, SLOW_MAX * self._timings.election_s)
+        self.reset(now + patience_s)
 
     def shorten(self, now: float) -> None:
         """The leader is certainly gone: forget having heard it, and wait for no more than the
