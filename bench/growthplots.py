@@ -65,7 +65,7 @@ def _panel(axes: Any, ours: list[Found], sizes: list[int], panel: tuple[str, ...
         )
         free_from = height + LABEL_SHARE * highest
     axes.set_xscale("log")
-    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.set_xticks(sizes, [_short(size) for size in sizes])
     axes.xaxis.minorticks_off()
     axes.set_xlim(sizes[0] / 1.5, sizes[-1] * (sizes[-1] / sizes[0]) ** 0.22)
     axes.set_ylim(0, highest)
@@ -82,3 +82,9 @@ def _title(ours: list[Found], sizes: list[int], of: str) -> str:
     }
     kept = ", ".join(f"{work} {ratio:.0%}" for work, ratio in largest.items())
     return f"Throughput left with {sizes[-1]:,} {of}: {kept}"
+
+
+def _short(size: int) -> str:
+    """A number of which two neighbours have room: 5 M."""
+    millions, rest = divmod(size, 1_000_000)
+    return f"{millions} M" if millions and not rest else f"{size:,}"
