@@ -349,6 +349,17 @@ def started(tmp_path):
         case.stop()
 
 
+def started_again(directory):
+    """A cluster of which two order replicas have taken part before."""
+    for name in ("order-1", "order-3"):
+        (directory / name).mkdir()
+        (directory / name / "meta").touch()
+    (directory / "cluster.toml").write_text(to_text(default_cluster()))
+    started = Started(directory)
+    started.cluster.startService()
+    return started
+
+
 class TestLocalCluster:
     """From start to ready to stop."""
 
@@ -407,12 +418,7 @@ class TestLocalCluster:
 
     def test_a_replica_that_refuses_to_start_leaves_the_others_at_work(self, tmp_path):
         """They are a majority, and have taken part before; starting it again changes nothing."""
-        for name in ("order-1", "order-3"):
-            (tmp_path / name).mkdir()
-            (tmp_path / name / "meta").touch()
-        (tmp_path / "cluster.toml").write_text(to_text(default_cluster()))
-        started = Started(tmp_path)
-        started.cluster.startService()
+        started = started_again(tmp_path)
         started.reactor.live("order-2").end(code=EXIT_REFUSED)
         started.reactor.advance(10)
         assert len(started.reactor.spawned["order-2"]) == 1
@@ -429,12 +435,7 @@ class TestLocalCluster:
 
     def test_a_replica_that_cannot_start_now_leaves_the_others_at_work(self, tmp_path):
         """Its disk is full, say: it is started again and again, and they are ready without it."""
-        for name in ("order-1", "order-3"):
-            (tmp_path / name).mkdir()
-            (tmp_path / name / "meta").touch()
-        (tmp_path / "cluster.toml").write_text(to_text(default_cluster()))
-        started = Started(tmp_path)
-        started.cluster.startService()
+        started = started_again(tmp_path)
         for _ in range(2 * DEATHS_MAX):
             started.reactor.live("order-2").end(code=EXIT_NOT_NOW)
             started.reactor.advance(2)

@@ -451,6 +451,14 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+def assert_written_anew(log: OrderLog) -> None:
+    """What the next process has."""
+    again = NextLog(log)
+    again.run(1.0)
+    assert again.path.read_bytes() == lines_of(again)
+    again.view.stopService()
+
+
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_a_file_that_does_not_look_right_is_written_anew(
     log: OrderLog, damage: Callable[[bytes], bytes]
@@ -458,10 +466,7 @@ def test_a_file_that_does_not_look_right_is_written_anew(
     """Whatever became of it."""
     log.trade()
     log.path.write_bytes(damage(log.path.read_bytes()))
-    again = NextLog(log)
-    again.run(1.0)
-    assert again.path.read_bytes() == lines_of(again)
-    again.view.stopService()
+    assert_written_anew(log)
 
 
 def test_a_file_that_ends_in_zeros_is_written_anew(
@@ -470,10 +475,7 @@ def test_a_file_that_ends_in_zeros_is_written_anew(
     """As after a power cut, if there are more of them than are looked at."""
     monkeypatch.setattr(views, "_TAIL_BYTES", 25)
     log.path.write_bytes(log.path.read_bytes() + bytes(100))
-    again = NextLog(log)
-    again.run(1.0)
-    assert again.path.read_bytes() == lines_of(again)
-    again.view.stopService()
+    assert_written_anew(log)
 
 
 def test_a_file_that_must_not_be_changed_is_replaced(
