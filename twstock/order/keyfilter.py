@@ -11,8 +11,8 @@ from mmap import mmap
 from zlib import crc32
 
 _WORDS = 1 << 21
-"""16 MiB, which are touched as they fill. Of new keys, one in 800 is looked up in vain with five
-million orders, one in 90 with ten million; with many more it is as if there were no filter.
+"""16 MiB, which are touched as they fill. Of new keys, one in 650 is looked up in vain with five
+million orders, one in 110 with ten million; with many more it is as if there were no filter.
 """
 _BITS = 6
 """So many of a word's 64 belong to a key, or fewer, if some fall on each other."""
