@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from random import Random
 
 from tests.oracle import Violation, extend, require
 from tests.simulation import Node, World
-from twstock.errors import TwstockError
-from twstock.replication.messages import Entry, HardState
+from twstock.errors import TwstockError, Unavailable
+from twstock.replication.livepeers import LivePeers
+from twstock.replication.messages import Committed, Entry, HardState
 from twstock.replication.rejoin import Kept, most_up_to_date, promised
+from twstock.replication.replica import Replica
 from twstock.replication.standing import Role
+from twstock.rpc.calls import Fetch, Peer, Status
+
+GROUP, CLUSTER = "order", "simulated"
 
 
 class Weather:
@@ -170,6 +177,10 @@ class LostDisk:
         self.is_over = False
         world.after(random.uniform(1, 4), self._lose)
 
+    def run(self, seconds: float) -> None:
+        """Let so much time pass."""
+        self._world.run(seconds)
+
     def _lose(self) -> None:
         if self.is_over:
             return
@@ -204,14 +215,115 @@ class LostDisk:
             Kept(state, entries[-1].term if entries else 0, len(entries))
             for state, entries in self._copies
         ]
-        disk = self._lost.disk
-        disk.state = promised(self._lost.id, kept)
-        disk.entries = list(self._copies[most_up_to_date(kept)][1])
-        disk.hashes = []
-        extend(disk.hashes, tuple(disk.entries))
-        self._lost.has_disk = True
-        self._world.oracle.lost_disk(self._lost)
-        self._lost.start()
+        state = promised(self._lost.id, kept)
+        give_disk(self._lost, state, self._copies[most_up_to_date(kept)][1])
+
+
+def give_disk(node: Node, state: HardState, entries: list[Entry]) -> None:
+    """A node that has lost its disk starts with another one."""
+    disk = node.disk
+    disk.state, disk.entries, disk.hashes = state, list(entries), []
+    extend(disk.hashes, tuple(entries))
+    node.has_disk = True
+    node.world.oracle.lost_disk(node)
+    node.start()
+
+
+class Neighbour:
+    """A node, asked by the program that makes a disk for another one. Each answer takes a while, in
+    which the world goes on.
+    """
+
+    def __init__(self, node: Node, wait: Callable[[], None]) -> None:
+        self._node, self._wait = node, wait
+
+    def status(self, asker: Peer) -> Status:
+        """What it has; its answer may be on its way when it crashes."""
+        replica = self._replica()
+        status = Status(
+            GROUP, self._node.id, CLUSTER, 1, replica.role.value, replica.term, replica.leader_id,
+            replica.last_index, replica.commit, 0, b"", 0, 0, 0.0, False, "", True, asker.id,
+        )  # fmt: skip
+        self._wait()
+        return status
+
+    def fetch(self, fetch: Fetch) -> Committed:
+        """A few of the entries that it knows to be committed."""
+        replica, after = self._replica(), fetch.after_index
+        prev, last = min(after, replica.last_index), min(replica.commit, after + 7)
+        entries = replica.log.between(after + 1, last) if after < last else ()
+        pulled = Committed(
+            self._node.id, 0, replica.term, prev, replica.log.term_at(prev), replica.commit, entries
+        )
+        self._wait()
+        return pulled
+
+    def _replica(self) -> Replica:
+        self._wait()
+        replica = self._node.replica
+        if replica is None or self._node.paused:
+            raise Unavailable("it is down")
+        return replica
+
+
+class TimeIsOver(Exception):
+    """What was to happen did not happen yet."""
+
+
+class LostDiskPulled:
+    """A node's disk is lost for good, and while the others go on it gets a new one, with what they
+    have committed. Whoever makes it drives the world.
+    """
+
+    def __init__(self, world: World, random: Random) -> None:
+        self._world, self._random = world, random
+        self._lost = random.choice(list(world.nodes.values()))
+        self._others = {n.id: Neighbour(n, self._wait) for n in world.nodes.values()}
+        del self._others[self._lost.id]
+        self._until = 0.0
+
+    def run(self, seconds: float) -> None:
+        """Let so much time pass, in which it happens, if all goes well."""
+        until = self._until = self._world.now + seconds
+        self._world.run(self._random.uniform(0.5, 0.8 * seconds))
+        self._lost.crash()
+        self._lost.has_disk = False
+        self._lost.applied = 0
+        with suppress(Unavailable, TimeIsOver):
+            self._pull()
+        self._world.run(until - self._world.now)
+
+    def finish(self) -> None:
+        """The faults are over, and all others are there: if it has not happened it does now."""
+        if not self._lost.has_disk:
+            for node in self._world.nodes.values():
+                node.start()
+            self._until = self._world.now + 10
+            self._pull()
+
+    def _pull(self) -> None:
+        source = LivePeers(Peer(GROUP, CLUSTER, self._lost.id, 0), self._others, self._pause)
+        entries = list(source.entries())
+        self._world.run(self._random.random() * 0.5)
+        give_disk(self._lost, source.state(), entries)
+
+    def _pause(self) -> None:
+        self._wait()
+        self._world.run(self._random.random() * 0.5)
+
+    def _wait(self) -> None:
+        """Messages and disks are at work meanwhile. Gives up when the time is over."""
+        if self._world.now >= self._until:
+            raise TimeIsOver
+        self._world.run(self._random.choice((0.001, 0.01, 0.1)) * self._random.random())
+
+
+LOST_DISKS: dict[int, type[LostDisk | LostDiskPulled]] = {
+    2: LostDisk,
+    4: LostDiskPulled,
+    7: LostDiskPulled,
+}
+"""By the last digit of the seed."""
 
 
 class Failure(AssertionError):
@@ -235,12 +347,13 @@ def _storm(world: World, random: Random) -> None:
     world.ask()
     weather = Weather(world, random)
     # Chance of its own: the other seeds are what they were.
-    lost = (
-        LostDisk(world, Random(world.seed))
-        if world.seed % 5 == 2 and len(world.nodes) > 2
-        else None
-    )
-    world.run(random.uniform(5, 10))
+    loses = LOST_DISKS.get(world.seed % 10) if len(world.nodes) > 2 else None
+    lost = loses(world, Random(world.seed)) if loses is not None else None
+    seconds = random.uniform(5, 10)
+    if lost is not None:
+        lost.run(seconds)
+    else:
+        world.run(seconds)
     weather.stop()
     if lost is not None:
         lost.finish()

@@ -35,6 +35,7 @@ LOG = ("tests/test_log.py",)
 SEALS = ("tests/test_seals.py",)
 ARCHIVE = ("tests/test_archive.py",)
 REJOIN = ("tests/test_rejoin.py",)
+LIVE_PEERS = ("tests/test_livepeers.py",)
 
 MUTANTS = (
     Mutant(
@@ -786,7 +787,7 @@ MUTANTS = (
     Mutant(
         "a lost member goes on with the longest log",
         REPLICATION + "rejoin.py",
-        "    ends = [(kept.last_term, kept.last_index) for kept in others]\n",
+        "    ends = [kept.end for kept in others]\n",
         "    ends = [(0, kept.last_index) for kept in others]\n",
         REJOIN,
     ),
@@ -803,6 +804,48 @@ MUTANTS = (
         "HardState(max(kept.state.term for kept in others), member)",
         "HardState(others[most_up_to_date(others)].state.term, member)",
         REJOIN,
+    ),
+    Mutant(
+        "a lost member takes what is committed for enough (simulated)",
+        REPLICATION + "livepeers.py",
+        "    return all(end >= kept.end for kept in others)\n",
+        "    return True\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "a lost member does not wait for newer terms",
+        REPLICATION + "livepeers.py",
+        "    return Kept(HardState(term), term, last_index)\n",
+        "    return Kept(HardState(term), 0, last_index)\n",
+        LIVE_PEERS,
+    ),
+    Mutant(
+        "a lost member does not wait for what one of the others alone has",
+        REPLICATION + "livepeers.py",
+        "    return Kept(HardState(term), term, last_index)\n",
+        "    return Kept(HardState(term), term, 0)\n",
+        LIVE_PEERS,
+    ),
+    Mutant(
+        "a lost member forgets a term that was told before",
+        REPLICATION + "livepeers.py",
+        "                self._told += told\n",
+        "                self._told = told\n",
+        LIVE_PEERS,
+    ),
+    Mutant(
+        "a lost member mixes two logs",
+        REPLICATION + "livepeers.py",
+        "            if (pulled.prev_index, pulled.prev_term) != (last.index, last.term):\n",
+        "            if pulled.prev_index != last.index:\n",
+        LIVE_PEERS,
+    ),
+    Mutant(
+        "a lost member rejoins while its old self is at work",
+        "twstock/commands/rejoin.py",
+        '    raise StorageError(f"{address} answers: stop {name} first, for good")\n',
+        "",
+        ("tests/test_rejoin_processes.py",),
     ),
 )
 

@@ -19,8 +19,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cluster_fixture import TWSTOCK, WAIT_S, Cluster, ask, is_running, wait_until
-from tests.ledger import check, check_looks
-from tests.traders import Traders
+from tests.traders import stocks, trading
 from twstock.rest import Session
 from twstock.rpc.calls import Lookup
 from twstock.rpc.wire import methods
@@ -30,7 +29,6 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 TWISTD = str(Path(sys.executable).with_name("twistd"))
 OUTAGE_MAX_S = 6.0
 RESTART_MAX_S = 15.0
-WARM = 20
 
 
 @pytest.fixture(scope="module")
@@ -52,61 +50,12 @@ def report(capsys):
     return show
 
 
-@contextlib.contextmanager
-def trading(cluster, count=8):
-    """Clients trade while the body does its worst; then every promise is checked."""
-    cluster.await_healthy()
-    known = len(cluster.log("order-1"))
-    initial = stocks(cluster)
-    with Traders(cluster, count) as traders:
-        wait_until(lambda: traders.done() >= WARM, "the first trades")
-        yield traders
-    cluster.await_healthy()
-    cluster.assert_verified()
-    log = cluster.log("order-1")[known:]
-    had = {name: row["quantity"] for name, row in initial.items()}
-    has = {name: row["quantity"] for name, row in stocks(cluster).items()}
-    assert check(traders.history, log, had, has) == []
-    versions = {name: (row["version"], row["quantity"]) for name, row in initial.items()}
-    assert check_looks(traders.looks, traders.history, log, versions) == []
-    assert traders.looks
-    assert_readable(cluster, traders.history)
-
-
-def stocks(cluster):
-    """Every stock by its name."""
-    return {row["name"]: row for row in cluster.answered("GET", "/stocks?limit=1000")["data"]}
-
-
-def assert_readable(cluster, history):
-    """Every acknowledged order is answered with the fields it was placed with."""
-    fronts = [front.id for front in cluster.config.fronts]
-    connections = [HTTPConnection(*cluster.address(front), timeout=WAIT_S) for front in fronts]
-    acknowledged = {a.number: a for a in history if a.outcome == "ok"}
-    with contextlib.ExitStack() as stack:
-        for connection in connections:
-            stack.callback(connection.close)
-        for number, told in acknowledged.items():
-            connection = connections[number % len(connections)]
-            # Without a leader an order may be unknown for a moment.
-            status, _, body = wait_until(
-                lambda c=connection, path=f"/orders/{number}": (
-                    (told := ask(c, "GET", path))[0] != 503 and told
-                ),
-                f"order {number} to be told",
-            )
-            assert status == 200, (number, body)
-            found = body["data"]
-            assert (found["name"], found["type"], found["quantity"]) == told.body, (told, found)
-
-
 def outage(traders, action):
     """How long nothing was acknowledged because of ``action``."""
     began = time.monotonic()
     action()
     wait_until(lambda: traders.acknowledged_since(began), "trade to go on", RESTART_MAX_S)
-    done = traders.done()
-    wait_until(lambda: traders.done() >= done + WARM, "more trades")
+    traders.go_on()
     return traders.outage_s(began)
 
 
@@ -404,8 +353,7 @@ def test_a_stopped_catalog_leader_wakes_up_and_shows_nothing_old(tmp_path, repor
                 cluster.signal(leader, signal.SIGCONT)
                 shown = asked.result(WAIT_S)
                 assert shown is None or shown.version >= traded
-                done = traders.done()
-                wait_until(lambda: traders.done() >= done + WARM, "more trades")
+                traders.go_on()
                 shown = look_up(old)
                 assert shown is None or shown.version >= traded
             cluster.await_serving()

@@ -3,11 +3,13 @@
 import shutil
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
 from twstock.config import Cluster, default_cluster
 from twstock.errors import StorageError, StorageUnavailable
+from twstock.replication.copies import opened as opened_copies
 from twstock.replication.log import Log
 from twstock.replication.messages import (
     Entry,
@@ -54,6 +56,12 @@ def others(cluster: Cluster) -> list[Path]:
     ]
 
 
+def from_copies(cluster: Cluster, paths: list[Path], target: Path, **how: Any) -> Rejoined:
+    """A directory for the lost one, made from those of the others."""
+    with opened_copies(cluster, "order", LOST, paths) as copies:
+        return rejoin(cluster, "order", LOST, copies, target, **how)
+
+
 def lost(cluster: Cluster) -> Path:
     """Where the lost one's directory was."""
     return cluster.data_of("order", LOST)
@@ -75,8 +83,8 @@ def opened(cluster: Cluster, member: int) -> Loaded:
 def test_a_directory_is_made_of_the_newest_log_and_the_highest_term(cluster: Cluster) -> None:
     """The same member as before, as far as anybody knows, with a spent vote."""
     sources = others(cluster)
-    made = rejoin(cluster, "order", LOST, sources, lost(cluster))
-    assert made == Rejoined(lost(cluster), sources[1], len(NEWER), 9)
+    made = from_copies(cluster, sources, lost(cluster))
+    assert made == Rejoined(lost(cluster), str(sources[1]), len(NEWER), 9)
     loaded = opened(cluster, LOST)
     assert loaded.hard_state == HardState(9, LOST)
     assert (loaded.log.last_term, loaded.log.last_index) == (4, len(NEWER))
@@ -88,7 +96,7 @@ def test_a_directory_is_made_of_the_newest_log_and_the_highest_term(cluster: Clu
 def test_a_group_without_entries_has_its_promises_kept(cluster: Cluster) -> None:
     """A log may be empty; a vote is a promise all the same."""
     sources = [written(cluster, member, [], HardState(2, 3)) for member in (1, 3)]
-    rejoin(cluster, "order", LOST, sources, lost(cluster))
+    from_copies(cluster, sources, lost(cluster))
     assert opened(cluster, LOST).hard_state == HardState(2, LOST)
 
 
@@ -133,9 +141,12 @@ def test_nothing_is_made_of_what_does_not_belong_together(cluster: Cluster, tmp_
     ]
     for sources, words in cases:
         with pytest.raises((StorageError, StorageUnavailable), match=words):
-            rejoin(cluster, "order", LOST, sources, lost(cluster))
-    with pytest.raises(StorageError, match="expected the directories of other members"):
-        rejoin(cluster, "catalog", 1, [], cluster.data_of("catalog", 2))
+            from_copies(cluster, sources, lost(cluster))
+    with (
+        pytest.raises(StorageError, match="expected the directories of other members"),
+        opened_copies(cluster, "catalog", 1, []) as copies,
+    ):
+        rejoin(cluster, "catalog", 1, copies, cluster.data_of("catalog", 2))
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "catalog-1", "nothing", "order-1", "order-3",
     ]  # fmt: skip
@@ -147,19 +158,19 @@ def test_members_that_know_another_one_under_its_name_are_refused(cluster: Clust
     log = LogWriter(cluster, "order", 3, INCARNATIONS | {LOST: 23}, HardState(9, 1))
     log.close()
     with pytest.raises(StorageError, match="do not agree who order-2 was"):
-        rejoin(cluster, "order", LOST, [first, log.path], lost(cluster))
+        from_copies(cluster, [first, log.path], lost(cluster))
 
 
 def test_the_directory_may_be_where_a_link_leads(cluster: Cluster, tmp_path: Path) -> None:
     """As under systemd, or on a disk of its own, which is there already and empty."""
     sources, target, disk = others(cluster), lost(cluster), tmp_path / "private" / "order-2"
     target.symlink_to(disk)
-    rejoin(cluster, "order", LOST, sources, target)
+    from_copies(cluster, sources, target)
     assert opened(cluster, LOST).log.last_index == len(NEWER)
     assert target.is_symlink()
     shutil.rmtree(disk)
     (disk / "lost+found").mkdir(parents=True)
-    rejoin(cluster, "order", LOST, sources, target)
+    from_copies(cluster, sources, target)
     assert opened(cluster, LOST).log.last_index == len(NEWER)
     assert not (disk / ".rejoin").exists()
 
@@ -172,19 +183,19 @@ def test_what_is_there_is_not_touched(cluster: Cluster) -> None:
     target.mkdir()
     (target / "meta").touch()
     with pytest.raises(StorageError, match="is not empty: move what is in it away"):
-        rejoin(cluster, "order", LOST, sources, target)
+        from_copies(cluster, sources, target)
     (target / "meta").unlink()
 
     def interrupt() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        rejoin(cluster, "order", LOST, sources, target, interrupt)
+        from_copies(cluster, sources, target, copied=interrupt)
     assert list(target.iterdir()) == []
     target.rmdir()
     with pytest.raises(KeyboardInterrupt):
-        rejoin(cluster, "order", LOST, sources, target, interrupt)
+        from_copies(cluster, sources, target, copied=interrupt)
     assert sorted(path.name for path in cluster.data.iterdir()) == ["order-1", "order-3"]
     copies = [shutil.copytree(path, path.with_name(f"copy-{path.name}")) for path in sources]
-    rejoin(cluster, "order", LOST, [*reversed(copies)], target)
+    from_copies(cluster, [*reversed(copies)], target)
     assert opened(cluster, LOST).log.last_index == len(NEWER)

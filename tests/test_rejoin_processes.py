@@ -4,19 +4,25 @@ import json
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from tests.cluster_fixture import TWSTOCK, Cluster, wait_until
+from tests.traders import trading
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 
 
-def rejoin(cluster, name, sources):
+def rejoin(cluster, name, words=()):
     """Run the command; its exit status and what it printed."""
-    words = [word for source in sources for word in ("--from", str(source))]
     command = [*TWSTOCK, "rejoin", name, "--config", str(cluster.toml), *words, "--json"]
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+
+
+def copies(*paths):
+    """The words that name directories to make one from."""
+    return [word for path in paths for word in ("--from", str(path))]
 
 
 def copied(cluster, name):
@@ -29,21 +35,77 @@ def copied(cluster, name):
     return copy
 
 
-def test_a_replica_whose_disk_is_lost_rejoins(tmp_path):
+def lose(cluster, name):
+    """A member is killed, and its disk is gone."""
+    cluster.signal(name)
+    wait_until(lambda: name not in cluster.pids(), f"{name} to be gone")
+    shutil.rmtree(cluster.directory / name)
+
+
+def test_a_replica_whose_disk_is_lost_rejoins_while_the_others_trade(tmp_path, certificates):
+    """They are asked, over TLS, and answer orders meanwhile; then it is a member like any other:
+    without one of those that it was made from, all that was answered is there.
+    """
+    shutil.copytree(certificates, tmp_path / "tls")
+    with (
+        Cluster(tmp_path, "--no-restart", tls=Path("tls")) as cluster,
+        trading(cluster, 3) as traders,
+    ):
+        at_work = rejoin(cluster, "order-3", ["--to", str(tmp_path / "elsewhere")])
+        assert at_work.returncode == 1
+        assert "answers: stop order-3 first, for good" in at_work.stderr
+        lose(cluster, "order-3")
+        traders.go_on()
+        made = rejoin(cluster, "order-3")
+        assert made.returncode == 0, made.stderr
+        assert json.loads(made.stdout)["source"] == "order-1, order-2"
+        traders.go_on()
+        cluster.start("order-3")
+        cluster.await_serving()
+        cluster.await_leader(but="order-2")
+        cluster.signal("order-1")
+        traders.go_on()
+        cluster.start("order-1")
+
+
+def test_a_catalog_whose_disk_is_lost_rejoins(tmp_path):
+    """One of three, in the same way. Without one of the others nobody knows enough."""
+    with Cluster(tmp_path, "--no-restart", catalogs=3) as cluster:
+        numbers = [cluster.trade("FishCo", 1, "sell") for _ in range(5)]
+        lose(cluster, "catalog-2")
+        cluster.signal("catalog-1")
+        wait_until(lambda: "catalog-1" not in cluster.pids(), "catalog-1 to be gone")
+        alone = rejoin(cluster, "catalog-2")
+        assert alone.returncode == 1
+        assert "catalog-1: " in alone.stderr
+        cluster.start("catalog-1")
+        numbers += [cluster.trade("FishCo", 1, "sell") for _ in range(5)]
+        made = rejoin(cluster, "catalog-2")
+        assert made.returncode == 0, made.stderr
+        cluster.start("catalog-2")
+        cluster.await_healthy()
+        cluster.signal("catalog-3")
+        numbers.append(cluster.trade("FishCo", 1, "buy"))
+        assert numbers == list(range(1, 12))
+        cluster.start("catalog-3")
+        cluster.await_healthy()
+        cluster.assert_verified()
+
+
+def test_a_replica_whose_disk_is_lost_rejoins_from_copies(tmp_path):
     """The others are copied one after the other and trade on; the new one is a member like any
     other: with it, and without one of those that it was made from, all that was answered is there.
     """
     with Cluster(tmp_path, "--no-restart") as cluster:
         numbers = [cluster.trade("FishCo", 1, "sell") for _ in range(5)]
-        cluster.signal("order-1")
-        shutil.rmtree(cluster.directory / "order-1")
+        lose(cluster, "order-1")
         numbers += [cluster.trade("FishCo", 1, "sell") for _ in range(5)]
         second = copied(cluster, "order-2")
         numbers += [cluster.trade("FishCo", 1, "buy") for _ in range(5)]
-        in_use = rejoin(cluster, "order-1", [second, cluster.directory / "order-3"])
+        in_use = rejoin(cluster, "order-1", copies(second, cluster.directory / "order-3"))
         assert (in_use.returncode, in_use.stdout) == (1, ""), in_use
         third = copied(cluster, "order-3")
-        made = rejoin(cluster, "order-1", [second, third])
+        made = rejoin(cluster, "order-1", copies(second, third))
         assert made.returncode == 0, made.stderr
         assert json.loads(made.stdout)["directory"] == str(cluster.directory / "order-1")
         cluster.start("order-1")

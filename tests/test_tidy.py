@@ -96,7 +96,8 @@ MAY_IMPORT = {
     "commands.admin": "errors forms rest tokens commands.command",
     "commands.backup": "errors config plan backup cluster commands",
     "commands.export": "errors market durable verify",
-    "commands.rejoin": "config replication.rejoin commands",
+    "commands.rejoin": "errors config rest verify replication rpc.calls rpc.security rpc.wire "
+    "commands",
     "commands.replicas": "config rest verify backup commands certificates rpc.security",
     "commands.watch": "rest commands.command commands.tabular",
     "commands.workload": "errors rest tally",
@@ -146,7 +147,7 @@ FORBIDDEN_NAMES = re.compile(
     r"(Manager|Handler|Processor|Engine|Component|Helper|Utils?|Data|Info)$"
 )
 BLOCKING_COMMANDS = words(
-    "verify rest cli commands.export commands.watch commands.workload backup.source"
+    "verify rest cli commands.export commands.rejoin commands.watch commands.workload backup.source"
 )
 PAUSING_THREADS = words("catalog.views")
 

@@ -1,5 +1,6 @@
 """Clients that trade and look again and again, and write down everything they were told."""
 
+import contextlib
 import http.client
 import itertools
 import random
@@ -8,14 +9,15 @@ import time
 import uuid
 from itertools import pairwise
 
-from tests.cluster_fixture import ask
-from tests.ledger import Administered, Attempt, Look
+from tests.cluster_fixture import WAIT_S, ask, wait_until
+from tests.ledger import Administered, Attempt, Look, check, check_looks
 
 RETRY_S = 0.02
 PAUSE_S = 0.05
 LOOK_PAUSE_S = 0.05
 TIMEOUT_S = 3.0
 GIVE_UP_S = 20.0
+WARM = 20
 OUTCOMES = {200: "ok", 404: "refused", 429: "unknown", 503: "unknown"}
 
 
@@ -69,6 +71,11 @@ class Traders:
         """How many orders have been acknowledged."""
         return sum(attempt.outcome == "ok" for attempt in list(self.history))
 
+    def go_on(self):
+        """Wait until a few more have been."""
+        before = self.done()
+        wait_until(lambda: self.done() >= before + WARM, "more trades")
+
     def acknowledged_since(self, moment):
         """Whether an order that began after a moment has been acknowledged."""
         return any(a.outcome == "ok" and a.started > moment for a in self.history[-2000:])
@@ -81,6 +88,56 @@ class Traders:
         first = min(a.ended for a in ok if a.started > since) - since
         gaps = (after - before for before, after in pairwise([since, *sorted(a.ended for a in ok)]))
         return max(first, *gaps)
+
+
+@contextlib.contextmanager
+def trading(cluster, count=8):
+    """Clients trade while the body does its worst; then every promise is checked."""
+    cluster.await_healthy()
+    known = len(cluster.log("order-1"))
+    initial = stocks(cluster)
+    with Traders(cluster, count) as traders:
+        traders.go_on()
+        yield traders
+    cluster.await_healthy()
+    cluster.assert_verified()
+    log = cluster.log("order-1")[known:]
+    had = {name: row["quantity"] for name, row in initial.items()}
+    has = {name: row["quantity"] for name, row in stocks(cluster).items()}
+    assert check(traders.history, log, had, has) == []
+    versions = {name: (row["version"], row["quantity"]) for name, row in initial.items()}
+    assert check_looks(traders.looks, traders.history, log, versions) == []
+    assert traders.looks
+    _assert_readable(cluster, traders.history)
+
+
+def stocks(cluster):
+    """Every stock by its name."""
+    return {row["name"]: row for row in cluster.answered("GET", "/stocks?limit=1000")["data"]}
+
+
+def _assert_readable(cluster, history):
+    """Every acknowledged order is answered with the fields it was placed with."""
+    fronts = [front.id for front in cluster.config.fronts]
+    connections = [
+        http.client.HTTPConnection(*cluster.address(front), timeout=WAIT_S) for front in fronts
+    ]
+    acknowledged = {a.number: a for a in history if a.outcome == "ok"}
+    with contextlib.ExitStack() as stack:
+        for connection in connections:
+            stack.callback(connection.close)
+        for number, told in acknowledged.items():
+            connection = connections[number % len(connections)]
+            # Without a leader an order may be unknown for a moment.
+            status, _, body = wait_until(
+                lambda c=connection, path=f"/orders/{number}": (
+                    (told := ask(c, "GET", path))[0] != 503 and told
+                ),
+                f"order {number} to be told",
+            )
+            assert status == 200, (number, body)
+            found = body["data"]
+            assert (found["name"], found["type"], found["quantity"]) == told.body, (told, found)
 
 
 class _Client:

@@ -1,12 +1,28 @@
 """``twstock rejoin``: a directory for a replica that has lost its own."""
 
 import argparse
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from twstock.commands.command import Add, Options, refusing, tell
 from twstock.commands.progress import Progress
+from twstock.errors import StorageError, Unavailable
+from twstock.rest import Unreachable
+
+if TYPE_CHECKING:
+    from twstock.config import Address, Cluster
+    from twstock.replication.livepeers import LivePeers
+    from twstock.replication.rejoin import Source
+    from twstock.verify import Remote
 
 GROUPS = ("catalog", "order")
+PAUSE_S = 0.25
+"""Between two looks at the others, while they elect a leader."""
+KNOCK_S = 1.0
 
 
 def add_command(add: Add) -> None:
@@ -16,8 +32,9 @@ def add_command(add: Add) -> None:
     command.add_argument("member", metavar="NAME", type=_member, help="such as order-2")
     command.add_argument("--config", type=Path, required=True, help="the cluster.toml")
     command.add_argument(
-        "--from", dest="sources", metavar="DIR", type=Path, action="append", required=True,
-        help="the directory of another member, or a copy; once for each",
+        "--from", dest="sources", metavar="DIR", type=Path, action="append", default=[],
+        help="the directory of another member, which is stopped, or a copy; once for each "
+        "(default: ask the others, which all have to run)",
     )  # fmt: skip
     command.add_argument(
         "--to", metavar="DIR", type=Path, help="what to make (default: where cluster.toml says)"
@@ -39,10 +56,90 @@ def _rejoin(options: Options) -> int:
     cluster = read(options.config)
     cluster.check_member(group, number)
     target = options.to or cluster.data_of(group, number)
-    with Progress("entries of the log") as entries:
-        made = rejoin(cluster, group, number, options.sources, target, entries.step)
-    told = {"directory": str(made.path), "source": str(made.source), "entries": made.last_index}
+    with (
+        _source(cluster, group, number, options.sources) as source,
+        Progress("entries of the log") as entries,
+    ):
+        made = rejoin(cluster, group, number, source, target, entries.step)
+    told = {"directory": str(made.path), "source": made.source, "entries": made.last_index}
     words = (
         f"{made.path}: {made.last_index} entries, those of {made.source}; start {group}-{number}"
     )
     return tell(options, told, words)
+
+
+@contextmanager
+def _source(
+    cluster: "Cluster", group: str, number: int, paths: Sequence[Path]
+) -> "Iterator[Source]":
+    from twstock.replication.copies import opened  # noqa: PLC0415
+
+    if paths:
+        with opened(cluster, group, number, paths) as copies:
+            yield copies
+    else:
+        with _running(cluster, group, number) as others:
+            yield others
+
+
+@contextmanager
+def _running(cluster: "Cluster", group: str, number: int) -> "Iterator[LivePeers]":
+    """All other members of the group, asked by gRPC in the name of the lost one."""
+    from twstock.replication.livepeers import LivePeers  # noqa: PLC0415
+    from twstock.rpc.calls import Peer  # noqa: PLC0415
+    from twstock.rpc.security import security_of  # noqa: PLC0415
+    from twstock.verify import Remote  # noqa: PLC0415
+
+    name, me = f"{group}-{number}", Peer(group, cluster.cluster_id, number, 0)
+    _check_stopped(name, cluster.replica(group, number).grpc)
+    security = security_of(cluster, name)
+    with ExitStack() as stack:
+        others = {}
+        for replica in cluster.replicas(group):
+            if replica.id != number:
+                peer = f"{group}-{replica.id}"
+                remote = Remote(peer, str(replica.grpc), security.to(peer))
+                others[replica.id] = _Peer(group, stack.enter_context(remote))
+        yield LivePeers(me, others, lambda: time.sleep(PAUSE_S))
+
+
+def _check_stopped(name: str, address: "Address") -> None:
+    """Raise StorageError if somebody listens where the lost member did: whatever it promises from
+    now on would be forgotten.
+    """
+    try:
+        socket.create_connection((address.host, address.port), KNOCK_S).close()
+    except OSError:
+        return
+    raise StorageError(f"{address} answers: stop {name} first, for good")
+
+
+class _Peer:
+    """Another member, as ``LivePeers`` asks it."""
+
+    def __init__(self, group: str, remote: "Remote") -> None:
+        from twstock.replication.transport import GROUP_METHODS  # noqa: PLC0415
+
+        self._methods = GROUP_METHODS[group]
+        self._group, self._remote = group, remote
+
+    def status(self, asker: Any) -> Any:
+        """What it tells of itself, and by which incarnation it knows the asker."""
+        from twstock.rpc.calls import Probe  # noqa: PLC0415
+
+        return self._call(self._methods.heartbeat, Probe(asker)).status
+
+    def fetch(self, fetch: Any) -> Any:
+        """Committed entries after an index, as many as one message takes."""
+        from twstock.rpc.calls import SyncUp  # noqa: PLC0415
+        from twstock.rpc.wire.methods import FETCH_ENTRIES, ORDER_SYNC_UP  # noqa: PLC0415
+
+        if self._group == "catalog":
+            return self._call(FETCH_ENTRIES, fetch)
+        return self._call(ORDER_SYNC_UP, SyncUp(service_id=fetch.peer.id, fetch=fetch)).fetched
+
+    def _call(self, method: Any, request: Any) -> Any:
+        try:
+            return self._remote.call(method, request)
+        except Unreachable as error:
+            raise Unavailable(str(error)) from None

@@ -56,7 +56,7 @@ class Formation:
                 f"{me.group}-{me.id}: this data directory is new, but {me.group}-{peer} knows "
                 f"this member by another incarnation ({status.knows_asker_as:x}): its data and "
                 "all that it had promised (votes, acknowledged entries) are gone; "
-                "restore the directory that was here"
+                "put back the directory that was here, or see twstock rejoin"
             )
         self.learnt[peer] = status.incarnation
         self._missing.discard(peer)

@@ -82,7 +82,7 @@ class LogWriter:
         )
         self._storage.open()
         self._storage.form({peer: incarnations[peer] for peer in members if peer != number})
-        self._state: HardState | None = state or HardState(TERM, max(members))
+        self._state: HardState | None = HardState(TERM, max(members)) if state is None else state
         self._sequence = 0
         self._waiting: list[Entry] = []
 
@@ -91,6 +91,10 @@ class LogWriter:
         self._waiting.append(entry)
         if len(self._waiting) >= WRITE_ENTRIES:
             self._write()
+
+    def promise(self, state: HardState) -> None:
+        """Have a newer term and vote in it, from the next write on."""
+        self._state = state
 
     def close(self) -> None:
         """Write what waits, and everything that an idle member writes."""

@@ -1,0 +1,116 @@
+"""The directories of a lost member's group, each as the stopped member left it, for ``rejoin``.
+
+A copy of a directory at work may lack what its process counts on: that the lost member has an entry
+which is not yet on its own disk.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from twstock.config import Cluster
+from twstock.errors import StorageError
+from twstock.replication.disk import META
+from twstock.replication.log import Log
+from twstock.replication.messages import Entry, HardState
+from twstock.replication.promises import Owner, Promise, read_meta
+from twstock.replication.rejoin import Kept, most_up_to_date, promised
+from twstock.replication.storage import FileStorage
+
+PIECE_ENTRIES = 1024
+PIECE_BYTES = 1 << 20
+"""How much of a log is in memory while it is copied."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """One directory, open."""
+
+    path: Path
+    promise: Promise
+    log: Log
+
+    @property
+    def kept(self) -> Kept:
+        return Kept(self.promise.hard_state, self.log.last_term, self.log.last_index)
+
+
+class Copies:
+    """The ``Source`` that directories are."""
+
+    def __init__(self, group: str, member: int, others: Sequence[int], found: Sequence[_Copy]):
+        self._name = f"{group}-{member}"
+        self._group, self._member, self._others = group, member, others
+        self._found = found
+        self._kept = [copy.kept for copy in found]
+
+    def incarnations(self) -> dict[int, int]:
+        """Those of all members; the others have to agree on the lost one's."""
+        given = [copy.promise.owner.member_id for copy in self._found]
+        if not self._others or sorted(given) != sorted(self._others):
+            wanted = ", ".join(f"{self._group}-{other}" for other in sorted(self._others))
+            wanted = wanted or "other members"
+            raise StorageError(f"expected the directories of {wanted}, each once")
+        if not all(copy.promise.formed for copy in self._found):
+            raise StorageError("the group has never been whole: start the member with no directory")
+        lost = {copy.promise.peers.get(self._member, 0) for copy in self._found}
+        if len(lost) > 1 or 0 in lost:
+            raise StorageError(f"the others do not agree who {self._name} was")
+        own = {copy.promise.owner.member_id: copy.promise.incarnation for copy in self._found}
+        return own | {self._member: lost.pop()}
+
+    def entries(self) -> Iterator[Entry]:
+        """The log that would win an election among them."""
+        log, index = self._chosen.log, 0
+        while index < log.last_index:
+            for entry in log.slice(index + 1, PIECE_ENTRIES, PIECE_BYTES):
+                yield entry
+                index = entry.index
+
+    def state(self) -> HardState:
+        """What the lost member may have promised."""
+        return promised(self._member, self._kept)
+
+    def __str__(self) -> str:
+        """The directory whose log it is."""
+        return str(self._chosen.path)
+
+    @property
+    def _chosen(self) -> _Copy:
+        return self._found[most_up_to_date(self._kept)]
+
+
+@contextmanager
+def opened(cluster: Cluster, group: str, member: int, paths: Sequence[Path]) -> Iterator[Copies]:
+    """The directories of all other members of the lost one's group, or copies, each as the stopped
+    member left it after the lost one ran last. Raises StorageError or StorageUnavailable.
+    """
+    others = [replica.id for replica in cluster.replicas(group) if replica.id != member]
+    with ExitStack() as stack:
+        found = [stack.enter_context(_opened(cluster, group, path)) for path in paths]
+        yield Copies(group, member, others, found)
+
+
+@contextmanager
+def _opened(cluster: Cluster, group: str, path: Path) -> Iterator[_Copy]:
+    """Another member's directory, whole and not in use."""
+    try:
+        promise = read_meta((path / META).read_bytes()).promise
+    except OSError as error:
+        raise StorageError(f"{path} is no directory of a member: {error}") from None
+    if promise is None:
+        raise StorageError(f"{path / META} cannot be read")
+    owner, members = promise.owner, tuple(sorted(r.id for r in cluster.replicas(group)))
+    expected = Owner(group, cluster.cluster_id, owner.member_id, members)
+    if replace(owner, members=tuple(sorted(owner.members))) != expected:
+        raise StorageError(f"{path} belongs to {owner}, expected {expected}")
+    limits = cluster.limits
+    storage = FileStorage(
+        path, owner, limits.segment_bytes, limits.spare_segments, lambda: promise.origin
+    )
+    loaded = storage.open()
+    try:
+        yield _Copy(path, replace(promise, hard_state=loaded.hard_state), loaded.log)
+    finally:
+        storage.close()

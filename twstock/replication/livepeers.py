@@ -1,0 +1,132 @@
+"""The other members of a lost one's group, at work, for ``rejoin``.
+
+What is pulled from them is committed, so it never changes, whoever leads meanwhile. It is enough
+once it is at least as up to date as the log of each of them was when it was asked, after the lost
+member ran last: then it has whatever the lost one acknowledged that is committed, or may still be.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from twstock.errors import StorageError, Unavailable
+from twstock.replication.messages import Committed, Entry, EntryKind, HardState
+from twstock.replication.rejoin import Kept, promised
+from twstock.rpc.calls import Fetch, Peer, Status
+
+PAUSES_MAX = 120
+"""So many pauses in a row without a new entry, and there is no hope."""
+JOINING = "joining"
+
+
+class LivePeer(Protocol):
+    """Another member, asked by calls that block. They raise Unavailable."""
+
+    def status(self, asker: Peer) -> Status:
+        """What it tells of itself, and by which incarnation it knows the asker."""
+
+    def fetch(self, fetch: Fetch) -> Committed:
+        """Committed entries after an index, as many as one message takes."""
+
+
+def at_most(term: int, last_index: int) -> Kept:
+    """No less than what a member in ``term`` has: the last entry of its log may be older."""
+    return Kept(HardState(term), term, last_index)
+
+
+def covers(end: tuple[int, int], others: list[Kept]) -> bool:
+    """Whether a committed log that ends so is as up to date as all of these."""
+    return all(end >= kept.end for kept in others)
+
+
+class LivePeers:
+    """The ``Source`` that they are: ``others``, all of them, by id.
+
+    ``pause`` waits a moment, for them to elect a leader, or for one to come back.
+    """
+
+    def __init__(self, me: Peer, others: Mapping[int, LivePeer], pause: Callable[[], None]) -> None:
+        self._me = me
+        self._others = others
+        self._pause = pause
+        self._told: list[Kept] = []
+        self._last = Entry(0, 0, EntryKind.NOOP)
+        self._pauses = 0
+
+    def incarnations(self) -> dict[int, int]:
+        """Those of all members; the others have to agree on the lost one's."""
+        if not self._others:
+            raise StorageError("a member without others has nobody to ask")
+        statuses = self._ask()
+        lost = {status.knows_asker_as for status in statuses}
+        if len(lost) > 1:
+            raise StorageError(f"the others do not agree who {self._name(self._me.id)} was")
+        self._me = replace(self._me, incarnation=lost.pop())
+        return {s.id: s.incarnation for s in statuses} | {self._me.id: self._me.incarnation}
+
+    def entries(self) -> Iterator[Entry]:
+        """What they have committed, until that is enough. Raises Unavailable, after a while, when
+        they have no leader, or one of them is not there.
+        """
+        while True:
+            problem = "the others commit nothing more: have they a leader?"
+            try:
+                statuses = self._ask()
+                told = [at_most(status.term, status.last_index) for status in statuses]
+                self._told += told
+                yield from self._pull(statuses, told)
+            except Unavailable as error:
+                problem = str(error)
+            else:
+                if self._covers(told):
+                    return
+            self._pauses += 1
+            if self._pauses > PAUSES_MAX:
+                raise Unavailable(problem)
+            self._pause()
+
+    def state(self) -> HardState:
+        """What the lost member may have promised."""
+        return promised(self._me.id, self._told)
+
+    def __str__(self) -> str:
+        """Who they are."""
+        return ", ".join(map(self._name, sorted(self._others)))
+
+    def _ask(self) -> list[Status]:
+        """What each of them tells of itself now."""
+        return [self._checked(i, peer.status(self._me)) for i, peer in self._others.items()]
+
+    def _checked(self, number: int, status: Status) -> Status:
+        me, name = self._me, self._name(number)
+        theirs = status.group, status.cluster_id, status.id
+        if theirs != (me.group, me.cluster_id, number):
+            raise StorageError(f"where {name} should be, {theirs} answers")
+        if status.role == JOINING:
+            raise Unavailable(f"{name} does not take part in its group: {status.reason}")
+        if not status.knows_asker_as:
+            raise StorageError(f"{name} does not know {self._name(me.id)}")
+        return status
+
+    def _pull(self, statuses: list[Status], told: list[Kept]) -> Iterator[Entry]:
+        """What the one with the most has committed, until that is enough or there is no more."""
+        most = max(statuses, key=lambda status: (status.commit, status.id != status.leader_id))
+        while not self._covers(told):
+            last = self._last
+            pulled = self._others[most.id].fetch(Fetch(self._me, last.index))
+            # Whoever knew that these are committed had reached the term of the one that tells it.
+            self._told.append(at_most(pulled.term, 0))
+            if not pulled.entries:
+                return  # there is no more, or it was started again and knows less for a while
+            if (pulled.prev_index, pulled.prev_term) != (last.index, last.term):
+                name = self._name(most.id)
+                raise StorageError(f"{name} has committed something else up to {last.index}")
+            for entry in pulled.entries:
+                self._last, self._pauses = entry, 0
+                yield entry
+
+    def _covers(self, told: list[Kept]) -> bool:
+        return covers((self._last.term, self._last.index), told)
+
+    def _name(self, number: int) -> str:
+        return f"{self._me.group}-{number}"
