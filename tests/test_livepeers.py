@@ -83,6 +83,16 @@ def test_all_that_is_committed_comes_from_a_follower() -> None:
     assert str(source) == "order-1, order-3"
 
 
+def test_the_rest_comes_from_the_leader() -> None:
+    """A follower is a little behind, or a lot."""
+    log = log_of(*[1] * 10)
+    first, leader = two(log, 1)
+    first.commit = 6
+    source = peers(first, leader, pause=lambda: None)
+    assert list(source.entries()) == log
+    assert (first.asked, leader.asked) == ([0, 4, 6], [6])
+
+
 def test_what_only_one_has_is_waited_for() -> None:
     """The lost one may have acknowledged it, and the leader counts on that."""
     log = log_of(1, 1, 1, 1, 1, 1)
@@ -156,12 +166,12 @@ def test_one_that_restarts_is_asked_again_or_another_one() -> None:
 def test_logs_that_differ_are_not_mixed() -> None:
     """What is committed is the same everywhere; where it is not, the operator has to look."""
     first, leader = two(log_of(*[1] * 10), 2)
-    leader.log, leader.commit = log_of(*[1] * 4, *[2] * 8), 12
+    leader.log, leader.commit = log_of(*[1] * 10, *[2] * 2), 12
     source = peers(first, leader, pause=lambda: None)
     entries = source.entries()
     assert next(entries)
-    leader.log = log_of(*[2] * 12)
-    with pytest.raises(StorageError, match="order-3 has committed something else up to 4"):
+    leader.log = log_of(*[7] * 12)
+    with pytest.raises(StorageError, match="order-3 has committed something else up to 10"):
         list(entries)
 
 

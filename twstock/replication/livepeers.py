@@ -51,7 +51,6 @@ class LivePeers:
         self._pause = pause
         self._told: list[Kept] = []
         self._last = Entry(0, 0, EntryKind.NOOP)
-        self._pauses = 0
 
     def incarnations(self) -> dict[int, int]:
         """Those of all members; the others have to agree on the lost one's."""
@@ -68,7 +67,9 @@ class LivePeers:
         """What they have committed, until that is enough. Raises Unavailable, after a while, when
         they have no leader, or one of them is not there.
         """
+        pauses = 0
         while True:
+            before = self._last
             problem = "the others commit nothing more: have they a leader?"
             try:
                 statuses = self._ask()
@@ -80,10 +81,11 @@ class LivePeers:
             else:
                 if self._covers(told):
                     return
-            self._pauses += 1
-            if self._pauses > PAUSES_MAX:
+            pauses = pauses + 1 if self._last is before else 0
+            if pauses > PAUSES_MAX:
                 raise Unavailable(problem)
-            self._pause()
+            if pauses:
+                self._pause()
 
     def state(self) -> HardState:
         """What the lost member may have promised."""
@@ -109,8 +111,13 @@ class LivePeers:
         return status
 
     def _pull(self, statuses: list[Status], told: list[Kept]) -> Iterator[Entry]:
-        """What the one with the most has committed, until that is enough or there is no more."""
-        most = max(statuses, key=lambda status: (status.commit, status.id != status.leader_id))
+        """What one of them has committed, until that is enough or there is no more: a follower, if
+        one has more than was pulled, for the leader has other things to do.
+        """
+        more = [status for status in statuses if status.commit > self._last.index]
+        if not more:
+            return
+        most = max(more, key=lambda status: (status.id != status.leader_id, status.commit))
         while not self._covers(told):
             last = self._last
             pulled = self._others[most.id].fetch(Fetch(self._me, last.index))
@@ -122,7 +129,7 @@ class LivePeers:
                 name = self._name(most.id)
                 raise StorageError(f"{name} has committed something else up to {last.index}")
             for entry in pulled.entries:
-                self._last, self._pauses = entry, 0
+                self._last = entry
                 yield entry
 
     def _covers(self, told: list[Kept]) -> bool:
