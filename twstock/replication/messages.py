@@ -218,17 +218,18 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """Who is in the group: this replica's id and all ids, its own among them."""
+    """Who is in the group: this replica's id and all ids, its own among them.
+
+    ``peers`` are the others, lowest id first; ``majority`` is how many members decide. Both are
+    asked for with every message.
+    """
 
     id: int
-    members: tuple[int, ...] = field(default=())
+    members: tuple[int, ...] = ()
+    peers: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    majority: int = field(init=False, repr=False, compare=False)
 
-    @property
-    def peers(self) -> tuple[int, ...]:
-        """The other members, lowest id first."""
-        return tuple(sorted(m for m in self.members if m != self.id))
-
-    @property
-    def majority(self) -> int:
-        """How many members decide."""
-        return len(self.members) // 2 + 1
+    def __post_init__(self) -> None:
+        peers = tuple(sorted(member for member in self.members if member != self.id))
+        object.__setattr__(self, "peers", peers)
+        object.__setattr__(self, "majority", len(self.members) // 2 + 1)
