@@ -1221,7 +1221,7 @@ MUTANTS = (
         "a catalog without orders does not learn what is recorded",
         ORDER + "leading.py",
         "                await self._send(())\n",
-        "pass\n",
+        "                pass\n",
         ("tests/test_leading.py",),
     ),
     Mutant(
