@@ -29,10 +29,12 @@ def message(data: bytes, size: int | None = None) -> bytes:
 class Caller:
     """A connection; it says what it likes, and reads when it is asked to."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, takes: int = 65535) -> None:
+        """``takes`` is how many bytes of each answer it takes before it says more."""
         host, port = address.split(":")
         self._socket = socket.create_connection((host, int(port)))
-        self._socket.sendall(PREFACE + frame(SETTINGS, 0, 0))
+        settings = INITIAL_WINDOW_SIZE.to_bytes(2) + takes.to_bytes(4)
+        self._socket.sendall(PREFACE + frame(SETTINGS, 0, 0, settings))
         self._socket.setblocking(False)
         self._came = b""
         self._last = -1
@@ -67,6 +69,10 @@ class Caller:
         for place in (0, call):
             self._sent[place] += len(data)
         self._send(frame(DATA, 0, call, data))
+
+    def end(self, call: int) -> None:
+        """There is nothing more to send."""
+        self._send(frame(DATA, END_STREAM, call))
 
     def room(self, call: int) -> int:
         """How many bytes more the server takes now (RFC 9113, 5.2)."""

@@ -125,6 +125,20 @@ def test_an_outbox_sends_one_at_a_time_and_in_sequence():
     assert sent == [b"1", b"2", b"3", b"4", b"6"]
 
 
+def test_an_outbox_that_is_closed_keeps_nothing():
+    """Neither what waits nor what comes later, from whoever has not heard of the end yet."""
+    sent = []
+    outbox = Outbox(bytes)
+    outbox.open(sent.append, sent.clear)
+    for data in (b"1", b"2"):
+        outbox.put(data)
+    outbox.close()
+    outbox.go_on()
+    outbox.put(b"3")
+    outbox.go_on()
+    assert (sent, len(outbox._waiting)) == ([b"1"], 0)
+
+
 @pytest.mark.logs_failures
 @pytest.mark.parametrize("whose", ["client", "server"])
 def test_a_message_that_cannot_be_sent_ends_the_stream(talk, channel, whose):

@@ -81,6 +81,13 @@ class Outbox(Generic[T]):
         with self._lock, suppress(ValueError):
             self._waiting.remove(message)
 
+    def close(self) -> None:
+        """The stream is over: let go of what waits, and of whatever is put here from now on. The
+        stream itself may be kept until a collector of garbage comes along, which is seldom.
+        """
+        with self._lock:
+            self._waiting = deque(maxlen=0)
+
     def go_on(self) -> None:
         """The message before has left: send the next."""
         while True:

@@ -104,6 +104,7 @@ class CallStream:
         except Exception as error:
             # Whoever answers there speaks another protocol, or a newer version of ours.
             details = f"{self._address} sent a malformed answer: {error!r}"
+        self._outbox.close()
         self._deliver(self._end, details, refused)
 
     def _encode(self, sending: tuple[int, _Call]) -> bytes | None:
@@ -241,6 +242,7 @@ class AnswerStream:
         self._outbox.open(self._stream.send, self._stream.abort)
         self._stream.read_on()
         self._stream.wait()
+        self._outbox.close()
 
     def _came(self, data: bytes) -> bool:
         """In the thread in which gRPC serves: a call; tells whether there is room for the next."""
