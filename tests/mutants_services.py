@@ -142,7 +142,7 @@ MUTANTS = (
     Mutant(
         "calls that send no request keep their places",
         RPC + "arrivals.py",
-        "            elif self._waiting:\n",
+        "            elif (oldest := self._oldest()) is not None:\n",
         "            elif False:\n",
         ("tests/test_arrivals.py::test_calls_that_send_slowly_keep_nobody_out",),
     ),
@@ -173,6 +173,69 @@ MUTANTS = (
         "            oldest.look_up()\n",
         "            pass\n",
         ("tests/test_arrivals.py::test_who_waits_longest_gives_way_once",),
+    ),
+    Mutant(
+        "a stream that has just been opened gives way",
+        RPC + "arrivals.py",
+        "longest is None or longest.silent_s() < SILENT_S",
+        "longest is None",
+        ("tests/test_departures.py::test_silent_streams_keep_no_member_out",),
+    ),
+    Mutant(
+        "a stream with a call under way gives way",
+        RPC + "streams.py",
+        "return 0.0 if self._under_way else self._clock.seconds() - self._heard_s",
+        "return self._clock.seconds() - self._heard_s",
+        ("tests/test_departures.py::test_silent_streams_keep_no_member_out",),
+    ),
+    Mutant(
+        "answers wait on a stream for as long as its caller likes",
+        RPC + "server.py",
+        "            if stream.stuck_s() > TAKE_MAX_S:\n",
+        "            if False:\n",
+        ("tests/test_departures.py::test_a_stream_whose_answers_are_not_taken_ends",),
+    ),
+    Mutant(
+        "a stream that has sent all its answers ends as one that nobody reads",
+        RPC + "streams.py",
+        "        self._sending_s = None\n        with self._lock:\n",
+        "        with self._lock:\n",
+        ("tests/test_departures.py::test_a_stream_whose_answers_are_not_taken_ends",),
+    ),
+    Mutant(
+        "a stream that has ended keeps the answers that waited",
+        RPC + "streams.py",
+        "        self._stream.wait()\n        self._outbox.close()\n",
+        "        self._stream.wait()\n",
+        ("tests/test_departures.py::test_answers_on_a_stream_end_with_it",),
+    ),
+    Mutant(
+        "any number of answers waits for callers that do not read",
+        RPC + "departures.py",
+        "            while self._free < size and self._waiting:\n",
+        "            while False:\n",
+        ("tests/test_departures.py",),
+    ),
+    Mutant(
+        "an answer that was taken keeps its room",
+        RPC + "departures.py",
+        "self._free += self._waiting.pop(context, 0)",
+        "self._waiting.pop(context, 0)",
+        ("tests/test_departures.py",),
+    ),
+    Mutant(
+        "what came on a stream and is no call fills the log",
+        RPC + "streams.py",
+        "        except InvalidRequest as error:\n            self._stream.end(",
+        "        except ZeroDivisionError as error:\n            self._stream.end(",
+        ("tests/test_rpc.py::test_garbage_on_a_stream_ends_it",),
+    ),
+    Mutant(
+        "a question of reflection that is none fills the log",
+        RPC + "health.py",
+        "            inform, response_serializer=",
+        "            inform, request.FromString, response_serializer=",
+        ("tests/test_health.py",),
     ),
     Mutant(
         "no thread is left to find out that a call has no place",
@@ -238,11 +301,11 @@ MUTANTS = (
         ("tests/test_duplex.py",),
     ),
     Mutant(
-        "a message that nobody understands leaves its stream open",
+        "a message that nobody can take leaves its stream open",
         RPC + "duplex.py",
-        '            self._log.failure("a stream ends: what came in is not a call")\n'
+        '            self._log.failure("a stream ends: what came in was not taken")\n'
         "            self._ended()\n",
-        '            self._log.failure("a stream ends: what came in is not a call")\n',
+        '            self._log.failure("a stream ends: what came in was not taken")\n',
         ("tests/test_duplex.py",),
     ),
     Mutant(

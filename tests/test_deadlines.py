@@ -96,7 +96,7 @@ def test_a_streams_waiting_is_bounded_by_what_is_left(left_s, waits_s):
     if left_s == inf:  # field 5 is the last one
         data = data[: data.rindex(b"\x28")]
         assert streams.to_call(data)[3] == inf
-    stream._take(data)
+    stream._came(data)
     clock.advance(waits_s - 0.01)
     assert answers == []
     clock.advance(0.02)

@@ -25,6 +25,8 @@ from twstock.rpc.server import Endpoint, Server
 from twstock.rpc.wire import methods
 
 LIMITS = Limits(rpc_threads=2, rpc_client_calls_max=1, rpc_streams_max=0, rpc_watches_max=2)
+CHECK = "/grpc.health.v1.Health/Check"
+REFLECT = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 NAMES = {"SERVING": 1, "NOT_SERVING": 2, "SERVICE_UNKNOWN": 3}
 
 
@@ -153,6 +155,18 @@ async def test_a_tool_finds_out_how_to_call_everything(serve):
         "grpc.reflection.v1alpha.ServerReflection",
     }
     assert request == "twstock.OrderRequest"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_question_that_is_none_is_not_logged(serve, caplog):
+    """Whoever asks it may go on for ever."""
+    for path in (REFLECT, CHECK):
+        call = serve.channel.stream_stream(path)
+        with pytest.raises(grpc.RpcError) as caught:
+            await asks(lambda call=call: list(call(iter([b"\xff\xff"]), timeout=10)))
+        assert caught.value.code() is grpc.StatusCode.INTERNAL
+        assert caught.value.details() == "Exception deserializing request!"
+    assert caplog.records == []
 
 
 @pytest_twisted.ensureDeferred

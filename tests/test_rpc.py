@@ -43,6 +43,7 @@ from twstock.rpc.calls import Placement, PlaceOrder
 from twstock.rpc.client import Client
 from twstock.rpc.duplex import Unsupported
 from twstock.rpc.server import LARGE_AT_ONCE_MAX, LARGE_BYTES, Endpoint, Server
+from twstock.rpc.status import OUTCOME
 from twstock.rpc.streams import CallStream
 from twstock.rpc.wire import methods, streams
 
@@ -286,10 +287,11 @@ async def test_a_stream_takes_no_more_calls_than_it_has_room_for(
         threads.stop()
 
 
-@pytest.mark.logs_failures
 @pytest_twisted.ensureDeferred
 async def test_garbage_on_a_stream_ends_it() -> None:
-    """Whoever sends it loses the stream; the server stays, and has room for the next one."""
+    """Whoever sends it loses the stream, and is told why; nothing is logged, which could go on for
+    ever. The server stays, and has room for the next one.
+    """
 
     async def answer(request: PlaceOrder) -> Placement:
         return Placement(1)
@@ -302,7 +304,11 @@ async def test_garbage_on_a_stream_ends_it() -> None:
         with grpc.insecure_channel(address) as channel:
             for _ in range(3 * LIMITS.rpc_streams_max):
                 answers = channel.stream_stream(streams.PATH)(iter([b"\xff\xff\xff"]), timeout=5)
-                assert await deferToThread(list, answers) == []
+                with pytest.raises(grpc.RpcError) as caught:
+                    await deferToThread(list, answers)
+                assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+                assert caught.value.details().startswith("call: ")
+                assert OUTCOME not in dict(caught.value.trailing_metadata())
             good = streams.call(3, methods.ORDER.path, methods.ORDER.encode_request(REQUEST), 9)
             odd = streams.call(2, "/twstock.No/Such", b"", 9)
             stays_open = chain([odd, good], iter(Queue[bytes]().get, None))

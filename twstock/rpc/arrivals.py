@@ -8,6 +8,7 @@ what is used of it is not public, and where it is missing, a request is waited f
 """
 
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
@@ -18,6 +19,9 @@ from twstock.rpc.status import code_of, metadata_of
 
 REQUEST_MAX_S = 2.0
 """How long a call may take to bring its request: as long as an answer may take."""
+SILENT_S = 5.0
+"""How long a stream has to have been silent before another one may have its place: so whoever opens
+streams without end cannot take those from members that have just been opened."""
 
 
 class Room:
@@ -32,10 +36,10 @@ class Room:
         """``full`` is what those are told who find no place."""
         self._free = places
         self._full = full
-        self._waiting: dict[Arrival, None] = {}
+        self._waiting: dict[Place, None] = {}
         self._lock = threading.Lock()
 
-    def enter(self, arrival: "Arrival | None" = None) -> None:
+    def enter(self, arrival: "Place | None" = None) -> None:
         """Take a place; Overloaded. Without an ``arrival`` nothing is waited for, and the place
         is kept until ``leave``.
         """
@@ -43,8 +47,7 @@ class Room:
         with self._lock:
             if self._free > 0:
                 self._free -= 1
-            elif self._waiting:
-                oldest = next(iter(self._waiting))
+            elif (oldest := self._oldest()) is not None:
                 del self._waiting[oldest]
                 oldest.gave_way = True
             else:
@@ -54,14 +57,17 @@ class Room:
         if oldest is not None:
             oldest.look_up()
 
-    def begin(self, arrival: "Arrival") -> None:
+    def _oldest(self) -> "Place | None":
+        return next(iter(self._waiting), None)
+
+    def begin(self, arrival: "Place") -> None:
         """Its request has come, so it keeps its place; Overloaded if somebody else has it."""
         with self._lock:
             if arrival.gave_way:
                 raise Overloaded(self._full)
             del self._waiting[arrival]
 
-    def leave(self, arrival: "Arrival | None" = None) -> None:
+    def leave(self, arrival: "Place | None" = None) -> None:
         """Give the place back, unless somebody else has it."""
         with self._lock:
             if arrival is not None:
@@ -77,11 +83,22 @@ class Place:
     This one is for calls that are streams: their messages are for others to read.
     """
 
+    gave_way = False
+    """Whether it is somebody else's now; the room says so."""
+
     def __init__(self, room: Room, context: Any) -> None:
         self._room = room
         self._context = context
 
-    def _arrival(self) -> "Arrival | None":
+    def look_up(self) -> None:
+        """From any thread: it has given way."""
+        self._context.cancel()
+
+    def silent_s(self) -> float:
+        """How long nothing has come, where that can be known."""
+        return 0.0
+
+    def _arrival(self) -> "Place | None":
         return None
 
     def __enter__(self) -> Self:
@@ -102,11 +119,35 @@ class Place:
             _refuse(self._context, error)
 
 
+class StreamRoom(Room):
+    """Places for streams, which their callers may keep for ever: when none is free, the one that
+    has been silent longest gives way to the new one.
+    """
+
+    def _oldest(self) -> Place | None:
+        longest = max(self._waiting, key=lambda place: place.silent_s(), default=None)
+        return None if longest is None or longest.silent_s() < SILENT_S else longest
+
+
+class StreamPlace(Place):
+    """The place of a stream in a StreamRoom. ``silent_s`` tells for how long it has been silent
+    and has had no call under way; whoever made the last one loses nothing when it ends.
+    """
+
+    def __init__(self, room: Room, context: Any, silent_s: Callable[[], float]) -> None:
+        super().__init__(room, context)
+        self._silent_s = silent_s
+
+    def silent_s(self) -> float:
+        """As whoever has the place was told."""
+        return self._silent_s()
+
+    def _arrival(self) -> Place | None:
+        return self
+
+
 class Arrival(Place):
     """The place of a call that has one request, which may have to come yet."""
-
-    gave_way = False
-    """Whether its place is somebody else's; the room says so."""
 
     def __init__(self, room: Room, path: str, requests: Any, context: Any) -> None:
         super().__init__(room, context)
@@ -120,7 +161,7 @@ class Arrival(Place):
         except AttributeError:  # another version of gRPC, whose iterator has other insides
             self._can_stop = False
 
-    def _arrival(self) -> "Arrival | None":
+    def _arrival(self) -> Place | None:
         return self if self._can_stop else None
 
     def request(self, left_s: float | None) -> Any:
@@ -140,7 +181,7 @@ class Arrival(Place):
         return request
 
     def look_up(self) -> None:
-        """From any thread: something has happened to it."""
+        """From any thread: it has given way, and need not wait any more."""
         with self._news:
             self._news.notify_all()
 

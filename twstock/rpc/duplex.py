@@ -249,6 +249,14 @@ class ServerStream:
         """End the stream; the client learns that it was cancelled."""
         self._context.cancel()
 
+    def end(self, code: grpc.StatusCode, details: str) -> None:
+        """Neither read nor send any more; when gRPC is done with what is under way, the client
+        learns why.
+        """
+        self._context.set_code(code)
+        self._context.set_details(details)
+        self._ended()
+
     def wait(self) -> None:
         """In the thread that gRPC calls: until the stream is over, and gRPC is done with it."""
         self._done.wait()
@@ -277,7 +285,7 @@ class ServerStream:
         try:
             go_on()
         except Exception:
-            self._log.failure("a stream ends: what came in is not a call")
+            self._log.failure("a stream ends: what came in was not taken")
             self._ended()
         with self._lock:
             self._under_way -= 1

@@ -15,6 +15,7 @@ import grpc
 from twstock.clocks import Clock
 from twstock.repeating import repeating
 from twstock.rpc.arrivals import Arrival, Place, Room
+from twstock.rpc.departures import Departures
 
 CHECKS_MAX = 16
 """How many checks are answered at once, each in no time."""
@@ -46,7 +47,7 @@ class Health:
         self._servicer: Any = None
         self._known: dict[str, bool] = {}
 
-    def add_to(self, server: grpc.Server, services: Sequence[str]) -> None:
+    def add_to(self, server: grpc.Server, services: Sequence[str], departures: Departures) -> None:
         """Serve both beside ``services``, and begin to look."""
         names = list(services)
         health, reflection = _library(_HEALTH), _library(_REFLECTION)
@@ -55,7 +56,7 @@ class Health:
             # With a thread for each, a watcher that reads nothing holds up itself alone.
             self._servicer = module.HealthServicer(experimental_non_blocking=False)
             names.append(module.SERVICE_NAME)
-            server.add_generic_rpc_handlers((self._health(module.SERVICE_NAME, pb2),))
+            server.add_generic_rpc_handlers((self._health(module.SERVICE_NAME, pb2, departures),))
             self._looking.start(LOOK_EVERY_S)
         if reflection is not None:
             module, pb2 = reflection
@@ -75,22 +76,24 @@ class Health:
                 self._known[name] = serves
                 self._servicer.set(name, _SERVING if serves else _NOT_SERVING)
 
-    def _health(self, service: str, pb2: Any) -> grpc.GenericRpcHandler:
+    def _health(self, service: str, pb2: Any, departures: Departures) -> grpc.GenericRpcHandler:
         """Both calls as streams of requests, like all others (``arrivals``)."""
-        encode = pb2.HealthCheckResponse.SerializeToString
+        request, encode = pb2.HealthCheckRequest, pb2.HealthCheckResponse.SerializeToString
 
         def check(requests: Iterator[bytes], context: Any) -> Any:
             path = f"/{service}/Check"
             with Arrival(self._checks, path, requests, context) as arrival:
-                return self._servicer.Check(
-                    _parsed(pb2, arrival.request(context.time_remaining()), context), context
+                answer = self._servicer.Check(
+                    _parsed(request, arrival.request(context.time_remaining()), context), context
                 )
+                departures.add(context, answer.ByteSize())
+                return answer
 
         def watch(requests: Iterator[bytes], context: Any) -> Iterator[Any]:
             path = f"/{service}/Watch"
             with Arrival(self._streams, path, requests, context) as arrival:
                 answers = self._servicer.Watch(
-                    _parsed(pb2, arrival.request(context.time_remaining()), context), context
+                    _parsed(request, arrival.request(context.time_remaining()), context), context
                 )
                 # Nobody tells the library of the end of a stream that has ended already.
                 if context.is_active():
@@ -103,20 +106,21 @@ class Health:
         return grpc.method_handlers_generic_handler(service, calls)
 
     def _reflection(self, service: str, pb2: Any, servicer: Any) -> grpc.GenericRpcHandler:
-        def inform(requests: Iterator[Any], context: Any) -> Iterator[Any]:
+        request = pb2.ServerReflectionRequest
+
+        def inform(requests: Iterator[bytes], context: Any) -> Iterator[Any]:
             with Place(self._streams, context):
-                yield from servicer.ServerReflectionInfo(requests, context)
+                questions = (_parsed(request, data, context) for data in requests)
+                yield from servicer.ServerReflectionInfo(questions, context)
 
         call = grpc.stream_stream_rpc_method_handler(
-            inform,
-            pb2.ServerReflectionRequest.FromString,
-            pb2.ServerReflectionResponse.SerializeToString,
+            inform, response_serializer=pb2.ServerReflectionResponse.SerializeToString
         )
         return grpc.method_handlers_generic_handler(service, {"ServerReflectionInfo": call})
 
 
-def _parsed(pb2: Any, data: bytes, context: Any) -> Any:
+def _parsed(message: Any, data: bytes, context: Any) -> Any:
     try:
-        return pb2.HealthCheckRequest.FromString(data)
-    except Exception:  # whatever protobuf objects to: the words are gRPC's
+        return message.FromString(data)
+    except Exception:  # whatever protobuf objects to: the words are gRPC's, which would log it
         context.abort(grpc.StatusCode.INTERNAL, "Exception deserializing request!")

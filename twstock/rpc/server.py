@@ -22,7 +22,9 @@ from twstock.config import Limits
 from twstock.descriptors import make_room
 from twstock.errors import CannotListen, OutcomeUnknown, Overloaded, TwstockError, Unavailable
 from twstock.origin import Ids, OriginLogger
-from twstock.rpc.arrivals import Arrival, Place, Room
+from twstock.repeating import repeating
+from twstock.rpc.arrivals import Arrival, Room, StreamPlace, StreamRoom
+from twstock.rpc.departures import Departures
 from twstock.rpc.duplex import Unsupported
 from twstock.rpc.health import CHECKS_MAX, Health
 from twstock.rpc.security import Plain, Security
@@ -51,6 +53,13 @@ STREAMS_MAX = 100
 """How many calls one connection may have under way, unless there is room for more of clients."""
 MEMBERS_MIN = 8
 """How many calls of members there is room for beside those of clients, whatever is configured."""
+ANSWERS_MAX = 32
+"""How many answers of the largest size may wait to be taken, or as many bytes of smaller ones."""
+TAKE_MAX_S = 5.0
+"""How long an answer on a stream may wait to be taken before the stream ends: more than twice as
+long as anybody waits for it."""
+LOOK_EVERY_S = 1.0
+"""How often that is looked at."""
 THREADS_SPARE = 8
 """Threads for calls that have no place: each finds out in no time whether there is one for it."""
 
@@ -95,11 +104,13 @@ class Server(Service):
         clients = limits.rpc_client_calls_max
         self._members_max = max(limits.rpc_threads - clients, MEMBERS_MIN)
         self._rooms = {False: Room(clients), True: Room(self._members_max)}
-        self._stream_room = Room(limits.rpc_streams_max, "too many streams")
+        self._stream_room = StreamRoom(limits.rpc_streams_max, "too many streams")
+        self._departures = Departures(ANSWERS_MAX * limits.message_bytes_max)
         self._large = {
             internal: threading.BoundedSemaphore(LARGE_AT_ONCE_MAX) for internal in (False, True)
         }
-        self._streams: set[grpc.ServicerContext] = set()
+        self._streams: dict[grpc.ServicerContext, AnswerStream] = {}
+        self._looking = repeating(self._look, clock, "looking for answers that nobody takes")
         self._stream_endpoints = {e.method.path: self._streamed(e) for e in endpoints}
         self._server: grpc.Server | None = None
 
@@ -113,22 +124,31 @@ class Server(Service):
             tuple(itertools.starmap(grpc.method_handlers_generic_handler, tables.items()))
         )
         if self._health is not None:
-            self._health.add_to(self._server, list(tables))
+            self._health.add_to(self._server, list(tables), self._departures)
         try:
             self._security.listen(self._server, self._address)
         except RuntimeError:
             raise CannotListen(f"cannot listen on {self._address}: is the port taken?") from None
         self._server.start()
+        self._looking.start(LOOK_EVERY_S, now=False)
         self._log.info("listens on {address}", address=self._address)
 
     def stopService(self) -> None:
         """Refuse new calls and end those under way."""
         super().stopService()
+        if self._looking.running:
+            self._looking.stop()
         if self._health is not None:
             self._health.stop()
         if self._server is not None:
             self._server.stop(grace=0.1)
             for context in tuple(self._streams):
+                context.cancel()
+
+    def _look(self) -> None:
+        """End the streams whose answers nobody takes: what waits there would be kept for ever."""
+        for context, stream in self._streams.copy().items():
+            if stream.stuck_s() > TAKE_MAX_S:
                 context.cancel()
 
     def _threads_max(self) -> int:
@@ -182,17 +202,17 @@ class Server(Service):
         """The function that gRPC calls for a member's stream: see ``stream.proto``. Messages do
         not come and go through the iterators, which cost a thread and more (``duplex``).
         """
-        with Place(self._stream_room, context):
-            check = self._security.check_of(context)
-            parts = self._clock, self._deliver, self._limits, check
-            stream = AnswerStream(self._stream_endpoints, *parts)
-            self._streams.add(context)
+        check = self._security.check_of(context)
+        parts = self._clock, self._deliver, self._limits, check
+        stream = AnswerStream(self._stream_endpoints, *parts)
+        with StreamPlace(self._stream_room, context, stream.silent_s):
+            self._streams[context] = stream
             try:
                 stream.serve(context)
             except Unsupported as error:
                 context.abort(grpc.StatusCode.UNIMPLEMENTED, str(error))
             finally:
-                self._streams.discard(context)
+                del self._streams[context]
         yield from ()
 
     def _streamed(self, endpoint: Endpoint[Any, Any]) -> StreamEndpoint:
@@ -220,9 +240,11 @@ class Server(Service):
             self._deliver(self._start_for, _ids_of(context), endpoint, request, settle, until)
             wait_s = min(until - self._clock.seconds(), WAIT_MAX_S)
             try:
-                return endpoint.method.encode_answer(answer.result(max(wait_s, 0.0)))
+                encoded = endpoint.method.encode_answer(answer.result(max(wait_s, 0.0)))
             except TimeoutError:
                 raise OutcomeUnknown("no answer within the deadline") from None
+            self._departures.add(context, len(encoded))
+            return encoded
 
     def _parse(self, endpoint: Endpoint[Q, A], data: bytes, until: float) -> Q:
         if len(data) <= LARGE_BYTES:

@@ -6,7 +6,7 @@ turns bytes into values, and only these cross to the reactor.
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import count
@@ -23,7 +23,7 @@ from twstock.errors import InvalidRequest, OutcomeUnknown, TwstockError
 from twstock.origin import Ids, OriginLogger
 from twstock.rpc.duplex import ClientStream, Outbox, ServerStream, StreamEnded, Unsupported
 from twstock.rpc.security import Check
-from twstock.rpc.status import OUTCOME
+from twstock.rpc.status import OUTCOME, code_of
 from twstock.rpc.wire import streams
 from twstock.rpc.wire.methods import Method
 
@@ -234,6 +234,17 @@ class AnswerStream:
         self._lock = threading.Lock()
         self._under_way = 0
         self._is_full = False
+        self._heard_s = clock.seconds()
+        self._sending_s: float | None = None
+
+    def silent_s(self) -> float:
+        """For how long no call has come, if none is under way; from any thread."""
+        return 0.0 if self._under_way else self._clock.seconds() - self._heard_s
+
+    def stuck_s(self) -> float:
+        """How long an answer has waited for the other side to take it; from any thread."""
+        since_s = self._sending_s
+        return 0.0 if since_s is None else self._clock.seconds() - since_s
 
     def serve(self, context: grpc.ServicerContext) -> None:
         """In the thread that gRPC calls: until the stream ends. Raises Unsupported."""
@@ -245,16 +256,24 @@ class AnswerStream:
         self._outbox.close()
 
     def _came(self, data: bytes) -> bool:
-        """In the thread in which gRPC serves: a call; tells whether there is room for the next."""
+        """In the thread in which gRPC serves: a call; tells whether there is room for the next.
+        Something else ends the stream. Whoever sends it may go on for ever: the log does not tell.
+        """
+        try:
+            call = streams.to_call(data)
+        except InvalidRequest as error:
+            self._stream.end(code_of(error), str(error))
+            return False
         with self._lock:
             self._under_way += 1
-        self._take(data)
+        self._take(*call)
         with self._lock:
             self._is_full = self._under_way >= CALLS_MAX
             return not self._is_full
 
     def _left(self) -> None:
         """In the same thread: an answer was sent, so there is room."""
+        self._sending_s = None
         with self._lock:
             self._under_way -= 1
             was_full, self._is_full = self._is_full, False
@@ -262,9 +281,11 @@ class AnswerStream:
             self._stream.read_on()
         self._outbox.go_on()
 
-    def _take(self, data: bytes) -> None:
-        call_id, path, content, left_s, told = streams.to_call(data)
-        until = self._clock.seconds() + left_s
+    def _take(
+        self, call_id: int, path: str, content: bytes, left_s: float, told: Sequence[str]
+    ) -> None:
+        self._heard_s = self._clock.seconds()
+        until = self._heard_s + left_s
         ids = origin.received(told[: origin.IDS_MAX]) if told else ()
         endpoint = self._table.get(path)
         if endpoint is None:
@@ -300,6 +321,7 @@ class AnswerStream:
 
     def _encode(self, sending: "_Outgoing") -> bytes:
         """In the thread that sends."""
+        self._sending_s = self._clock.seconds()
         call_id, method, result, ids = sending
         if method is None or isinstance(result, Exception):
             return streams.failed(call_id, result)

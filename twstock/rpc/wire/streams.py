@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from math import inf
 
+from google.protobuf.message import DecodeError
 from grpc import StatusCode
 
-from twstock.errors import TwstockError
+from twstock.errors import InvalidRequest, TwstockError
 from twstock.pb import stream_pb2 as stream
 from twstock.rpc.status import CODE_OF_INT, code_of, error_of, metadata_of
 from twstock.rpc.wire.base import to_bytes
@@ -24,8 +25,13 @@ def call(
 
 
 def to_call(data: bytes) -> tuple[int, str, bytes, float, Sequence[str]]:
-    """The fourth is how long the caller still waits, in seconds; inf if it does not say."""
-    pb = stream.StreamedCall.FromString(data)
+    """The fourth is how long the caller still waits, in seconds; inf if it does not say. Raises
+    InvalidRequest for bytes that are no call.
+    """
+    try:
+        pb = stream.StreamedCall.FromString(data)
+    except DecodeError as error:
+        raise InvalidRequest("call", str(error)) from None
     left_s = pb.time_left_ms / 1000 if pb.time_left_ms else inf
     return pb.id, pb.method, pb.request, left_s, pb.request_ids
 
