@@ -175,6 +175,20 @@ MUTANTS = (
         ("tests/test_arrivals.py::test_who_waits_longest_gives_way_once",),
     ),
     Mutant(
+        "a key that gRPC does not take is good",
+        "twstock/certificates.py",
+        "    if not any(kind in der for kind in _KEY_KINDS):\n",
+        "    if False:\n",
+        ("tests/test_certificates.py",),
+    ),
+    Mutant(
+        "nobody is told that a CA ends",
+        "twstock/certificates.py",
+        'if ca["subject"] == issuer), default=inf)',
+        "if False), default=inf)",
+        ("tests/test_certificates.py",),
+    ),
+    Mutant(
         "a stream that has just been opened gives way",
         RPC + "arrivals.py",
         "longest is None or longest.silent_s() < SILENT_S",

@@ -75,11 +75,12 @@ def test_a_key_that_others_can_read_is_refused(directory: Path, mode: int) -> No
     [
         ("", -1, "certificate has expired"),
         ("subjectAltName = DNS:order-2", 365, "Hostname mismatch"),
+        ("subjectAltName = DNS:ORDER-1", 365, "subjectAltName has no DNS:order-1"),
         ("basicConstraints = CA:FALSE", 365, "Hostname mismatch"),
         ("subjectAltName = DNS:order-1\nextendedKeyUsage = serverAuth", 365, "purpose"),
         ("subjectAltName = DNS:order-1\nextendedKeyUsage = clientAuth", 365, "purpose"),
     ],
-    ids=["ended", "another name", "a common name alone", "no client", "no server"],
+    ids=["ended", "another name", "in capitals", "a common name alone", "no client", "no server"],
 )
 def test_a_certificate_that_others_would_refuse_is_refused(
     directory: Path, extensions: str, days: int, why: str
@@ -89,6 +90,60 @@ def test_a_certificate_that_others_would_refuse_is_refused(
     told = refusal(directory)
     assert told.startswith("order-1.pem: ")
     assert why in told
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["ED25519", "RSA-PSS", "EC -pkeyopt ec_paramgen_curve:P-521"],
+)
+def test_a_key_that_grpc_does_not_take_is_refused(directory: Path, kind: str) -> None:
+    """OpenSSL takes it; a member that began with it would reach nobody."""
+    make_key(directory, "order-1", kind)
+    assert refusal(directory) == ("order-1.pem: its key is neither ECDSA (P-256, P-384) nor RSA")
+
+
+@pytest.mark.parametrize("kind", ["RSA", "EC -pkeyopt ec_paramgen_curve:P-384"])
+def test_keys_of_other_makers_are_good(directory: Path, kind: str) -> None:
+    """As the document says."""
+    make_key(directory, "order-1", kind)
+    read_identity(directory, "order-1")
+
+
+def make_key(directory: Path, name: str, kind: str) -> None:
+    """A key of this kind, and a certificate for it."""
+    command = f"openssl genpkey -out {directory}/{name}.key -algorithm {kind}"
+    subprocess.run(command.split(), check=True, capture_output=True)
+    issue(directory, name)
+
+
+def test_what_stands_before_a_certificate_is_not_shown(directory: Path) -> None:
+    """OpenSSL passes over a byte order mark, and gRPC finds no certificate behind one."""
+    for path in directory.glob("*-1.*"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    shown = read_identity(directory, "order-1")
+    for content in (shown.ca, shown.certificate, shown.key):
+        assert content.startswith(b"-----BEGIN")
+
+
+def test_a_certificate_ends_with_its_ca(directory: Path) -> None:
+    """The alert comes in time for either; of those that are trusted the one that signed counts."""
+    issue(directory, "order-1", days=4000)
+    assert left_s(directory) == pytest.approx(3650 * DAY_S, abs=DAY_S)
+    other = directory / "other.pem"
+    command = (
+        f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {directory}/other.key -out {other}"
+    )
+    command += " -subj /CN=other -days 3"
+    subprocess.run(command.split(), check=True, capture_output=True)
+    with (directory / "ca.pem").open("ab") as trusted:
+        trusted.write(other.read_bytes())
+    assert left_s(directory) == pytest.approx(3650 * DAY_S, abs=DAY_S)
+
+
+def left_s(directory: Path) -> float:
+    """How long the certificate of order-1 is good, as the member tells it."""
+    (family,) = Certificates(directory, "order-1").families()
+    return family.samples[0].value
 
 
 def test_a_certificate_of_another_ca_is_refused(directory: Path, tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ In the directory that ``tls`` of ``cluster.toml`` names, ``ca.pem`` holds whom t
 
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
+from typing import Any
 
 from twisted.logger import Logger
 
@@ -21,13 +23,19 @@ FILE_BYTES_MAX = 256 * 1024
 TOOLS = "client"
 """The name in the certificate of whoever is no member: the commands of ``twstock``, for example."""
 _CERTIFICATE, _KEY = b"-----BEGIN CERTIFICATE-----", b"PRIVATE KEY-----"
+_KEY_KINDS = (  # of gRPC's handshakes; OpenSSL takes others, too
+    bytes.fromhex("301306072a8648ce3d020106082a8648ce3d030107"),  # ECDSA, P-256
+    bytes.fromhex("301006072a8648ce3d020106052b81040022"),  # ECDSA, P-384
+    bytes.fromhex("300d06092a864886f70d0101010500"),  # RSA
+)
+"""How a certificate says what its key is: an AlgorithmIdentifier in DER (RFC 5480, RFC 3279)."""
 _HANDSHAKE_STEPS_MAX = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Identity:
-    """What one member shows and trusts, in PEM. ``ends_s`` is when its certificate does, in
-    seconds since the epoch.
+    """What one member shows and trusts, in PEM. ``ends_s`` is when its certificate does, or the
+    CA that signed it, in seconds since the epoch.
     """
 
     ca: bytes
@@ -64,7 +72,7 @@ class Certificates:
         """How long its own certificate is good."""
         yield gauge(
             "twstock_certificate_left_seconds",
-            "Time until the member's own certificate ends.",
+            "Time until the member's own certificate ends, or its CA.",
             [({}, self.current().ends_s - wall_ms() / 1000)],
         )
 
@@ -99,7 +107,12 @@ def read_identity(directory: Path, name: str) -> Identity:
     if b"ENCRYPTED" in contents[2]:
         raise ConfigError(f"{key}: the key is encrypted, and nobody is there to say its password")
     ends_s = _check(ca, certificate, key, name)
-    return Identity(contents[0], contents[1], contents[2], ends_s)
+    return Identity(_pem(contents[0]), _pem(contents[1]), _pem(contents[2]), ends_s)
+
+
+def _pem(content: bytes) -> bytes:
+    """Without what stands before it: where that is a byte order mark, gRPC finds nothing."""
+    return content[content.find(b"-----BEGIN") :]
 
 
 def _paths(directory: Path, name: str) -> tuple[Path, Path, Path]:
@@ -126,14 +139,17 @@ def _check_rights(key: Path) -> None:
     """PostgreSQL's rule for ``ssl_key_file``: a key belongs to its user alone, or to root and a
     group. systemd's credentials look like that, too.
     """
-    found = key.stat()
+    try:
+        found = key.stat()
+    except OSError as error:  # it has just been there
+        raise ConfigError(f"{key}: {error.strerror}") from None
     if found.st_mode & (0o037 if found.st_uid == 0 else 0o077):
         raise ConfigError(f"{key}: others can read it, or more; let only its owner: chmod 600")
 
 
 def _check(ca: Path, certificate: Path, key: Path, name: str) -> float:
     """Whether a member with these files would accept another one with them that is called
-    ``name``, in both directions; until when, in seconds since the epoch.
+    ``name``, in both directions, and speak with it by gRPC; until when, in seconds since the epoch.
     """
     ends = [ssl.SSLContext(role) for role in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT)]
     ends[1].hostname_checks_common_name = False
@@ -157,7 +173,21 @@ def _check(ca: Path, certificate: Path, key: Path, name: str) -> float:
         raise ConfigError(f"{certificate}: {error.verify_message}") from None
     except ssl.SSLError as error:
         raise ConfigError(f"{certificate}: {error.reason or error}") from None
-    return float(ssl.cert_time_to_seconds(client.getpeercert()["notAfter"]))  # type: ignore
+    found, der = client.getpeercert() or {}, client.getpeercert(binary_form=True) or b""
+    if ("DNS", name) not in found["subjectAltName"]:  # in another case: servers compare exactly
+        raise ConfigError(f"{certificate}: its subjectAltName has no DNS:{name}")
+    if not any(kind in der for kind in _KEY_KINDS):
+        raise ConfigError(f"{certificate}: its key is neither ECDSA (P-256, P-384) nor RSA")
+    return min(_end(found), _end_of_ca(ends[1].get_ca_certs(), found["issuer"]))
+
+
+def _end(certificate: dict[str, Any]) -> float:
+    return float(ssl.cert_time_to_seconds(certificate["notAfter"]))
+
+
+def _end_of_ca(trusted: Iterable[dict[str, Any]], issuer: Any) -> float:
+    """When the last of that name does; inf if it is not trusted itself, but signed by one."""
+    return max((_end(ca) for ca in trusted if ca["subject"] == issuer), default=inf)
 
 
 def _load(context: ssl.SSLContext, path: Path) -> None:
