@@ -175,6 +175,13 @@ MUTANTS = (
         ("tests/test_arrivals.py::test_who_waits_longest_gives_way_once",),
     ),
     Mutant(
+        "a distant member is given up before it can answer",
+        RPC + "client.py",
+        "CONNECT_MAX_MS = 1000\n",
+        "CONNECT_MAX_MS = 100\n",
+        ("tests/test_tls.py::test_a_distant_member_is_reached",),
+    ),
+    Mutant(
         "a key that gRPC does not take is good",
         "twstock/certificates.py",
         "    if not any(kind in der for kind in _KEY_KINDS):\n",

@@ -11,8 +11,15 @@ import grpc
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogPublisher
+from twisted.protocols.portforward import (
+    ProxyClient,
+    ProxyClientFactory,
+    ProxyFactory,
+    ProxyServer,
+)
 from twisted.python.threadpool import ThreadPool
 
 from tests.certified import copied, issue, make
@@ -283,6 +290,47 @@ async def test_a_handshake_that_does_not_come_is_given_up(
                 continue
 
 
+class FarAway(ProxyClient):
+    """The end of a relay at the server: what comes from there takes its time."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Pass it on, later."""
+        reactor.callLater(0.3, self._pass_on, data)  # type: ignore[attr-defined]
+
+    def _pass_on(self, data: bytes) -> None:
+        if self.peer is not None:
+            super().dataReceived(data)
+
+
+class FarAwayFactory(ProxyClientFactory):
+    """Makes them."""
+
+    protocol = FarAway
+
+
+class Relay(ProxyServer):
+    """The end of a relay at the client."""
+
+    clientProtocolFactory = FarAwayFactory
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_distant_member_is_reached(ends: Ends, certificates: Path) -> None:
+    """A handshake is several round trips: a connection that takes longer than gRPC waits between
+    two tries is not given up for that.
+    """
+    ends.serve(Tls(Certificates(certificates, "order-2")), LIMITS)
+    host, _, port = ends.address.rpartition(":")
+    relay = ProxyFactory(host, int(port))
+    relay.protocol = Relay
+    listening = reactor.listenTCP(0, relay, interface=host)  # type: ignore[attr-defined]
+    ends.address = f"{host}:{listening.getHost().port}"
+    client = ends.client(way(certificates, "order-1"))
+    await eventually(client, tries=400)
+    client.close()
+    await listening.stopListening()
+
+
 @pytest_twisted.ensureDeferred
 async def test_one_ca_replaces_another_step_by_step(
     ends: Ends, certificates: Path, tmp_path: Path
@@ -325,12 +373,13 @@ async def test_renewed_certificates_are_used_without_a_restart(
     assert len(ends.asked) == 4
 
 
-async def eventually(client: Client) -> None:
+async def eventually(client: Client, tries: int = 20) -> None:
     """Call until it is answered: a client learns by its next call that a connection has ended."""
-    for _ in range(20):
+    for _ in range(tries):
         try:
             await client.call(methods.ORDER, REQUEST, 2.0)
         except (OutcomeUnknown, Unavailable):
+            await deferLater(reactor, 0.01)  # type: ignore[arg-type]
             continue
         return
     raise AssertionError("no call was answered")

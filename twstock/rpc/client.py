@@ -32,13 +32,18 @@ A = TypeVar("A")
 STREAM_AGAIN_S = 5.0
 """When a peer that refused a stream is asked for one again."""
 
+CONNECT_MAX_MS = 1000
+"""How long a connection may take to be made. With TLS that is three round trips, and a peer too far
+away for those is too far for a heartbeat, whose deadline is a quarter of this."""
+
 # The default backoff of seconds would be the fail-over time; the default ping interval
 # would leave a black-holed connection unnoticed for hours (SPEC of gRPC: connection-backoff,
 # keepalive).
 _OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
+    # Despite its name, the least time that gRPC gives a connection before it tries again.
+    ("grpc.min_reconnect_backoff_ms", CONNECT_MAX_MS),
     ("grpc.keepalive_time_ms", 1000),
     ("grpc.keepalive_timeout_ms", 500),
     ("grpc.keepalive_permit_without_calls", 1),
