@@ -118,4 +118,8 @@ fi
 for name in "$@"; do
     make_certificate "$name"
 done
+openssl x509 -checkend $((days * 86400)) -noout -in "$directory/ca.pem" >/dev/null || {
+    printf 'certificates.sh: %s/ca.pem ends before that, and all certificates with it\n' "$directory"
+    printf 'Replace the CA in time: docs/operations.md, TLS between members.\n'
+} >&2
 printf 'certificates of %s in %s, good for %s days\n' "$*" "$directory" "$days"

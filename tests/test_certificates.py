@@ -186,13 +186,19 @@ def test_a_renewed_certificate_is_read(directory: Path) -> None:
 
 
 def test_the_script_makes_what_is_asked_for_and_nothing_else(tmp_path: Path) -> None:
-    """Keys are for their owner alone; a CA without its key signs nothing; names are checked."""
+    """Keys are for their owner alone; a CA without its key signs nothing; names are checked; and a
+    CA that ends first is told of.
+    """
     directory = make(tmp_path / "new", "order-1")
     modes = {path.name: path.stat().st_mode & 0o777 for path in directory.iterdir()}
     assert modes == {"ca.key": 0o600, "ca.pem": 0o644, "order-1.key": 0o600, "order-1.pem": 0o644}
     before = ssl.PEM_cert_to_DER_cert((directory / "ca.pem").read_text())
     make(directory, "client")
     assert ssl.PEM_cert_to_DER_cert((directory / "ca.pem").read_text()) == before
+    for days, ends_first in (("3000", False), ("4000", True)):
+        command = [SCRIPT, "--days", days, directory, "client"]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        assert ("ca.pem ends before that" in done.stderr) is ends_first
     for wrong in ("order", "order-0", "order-1/..", "stranger", "*"):
         assert subprocess.run([SCRIPT, directory, wrong], capture_output=True).returncode == 2  # noqa: PLW1510
     (directory / "ca.key").unlink()
