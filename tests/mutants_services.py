@@ -210,6 +210,13 @@ MUTANTS = (
         ("tests/test_departures.py::test_silent_streams_keep_no_member_out",),
     ),
     Mutant(
+        "calls are answered on a stream of which no answer is taken",
+        RPC + "streams.py",
+        "        if len(self._outbox) >= READY_MAX and",
+        "        if False and",
+        ("tests/test_departures.py::test_what_waits_on_a_stream_stays_little",),
+    ),
+    Mutant(
         "answers wait on a stream for as long as its caller likes",
         RPC + "server.py",
         "            if stream.stuck_s() > TAKE_MAX_S:\n",

@@ -17,10 +17,11 @@ from tests.cluster_fixture import free_ports
 from tests.http2 import Caller, message
 from tests.rpc_fixture import LIMITS, REQUEST
 from twstock.rpc import arrivals, server
+from twstock.rpc import streams as rpc_streams
 from twstock.rpc.calls import PlaceOrder
 from twstock.rpc.departures import CALL_BYTES, Departures
 from twstock.rpc.server import ANSWERS_MAX, MEMBERS_MIN, Endpoint, Server
-from twstock.rpc.streams import CALLS_MAX
+from twstock.rpc.streams import CALLS_MAX, READY_MAX
 from twstock.rpc.wire import methods, streams
 
 LARGE = "x" * 1_000_000
@@ -81,6 +82,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     gc.collect()
     gc.disable()
     monkeypatch.setattr(server, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(rpc_streams, "NOT_TAKEN_S", 60.0)
     made = Served()
     yield made
     made.end()
@@ -111,6 +113,20 @@ async def test_answers_on_a_stream_end_with_it(served: Served) -> None:
     await until(lambda: len(served.kept) == CALLS_MAX - 1)  # the first is with gRPC
     caller.close()
     await until(lambda: not served.kept)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_waits_on_a_stream_stays_little(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls are refused while answers are ready and none is taken: who knows how large they are."""
+    monkeypatch.setattr(rpc_streams, "NOT_TAKEN_S", 0.0)
+    call_often(served.deaf())
+    await until(lambda: served.server._streams)
+    (stream,) = served.server._streams.values()
+    await until(lambda: len(stream._outbox) == CALLS_MAX - 1)
+    assert served.asked == READY_MAX + 1
+    assert len(served.kept) == READY_MAX
 
 
 @pytest_twisted.ensureDeferred

@@ -62,6 +62,10 @@ class Outbox(Generic[T]):
         self._lock = threading.Lock()
         self._is_busy = True
 
+    def __len__(self) -> int:
+        """How many messages wait."""
+        return len(self._waiting)
+
     def open(self, send: Callable[[bytes], None], abort: Callable[[], None]) -> None:
         """The stream is there: ``send`` gives one message to gRPC, ``abort`` ends it."""
         self._send, self._abort = send, abort

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from twstock import origin
 from twstock.clocks import Clock, DelayedCall
 from twstock.config import Limits
-from twstock.errors import InvalidRequest, OutcomeUnknown, TwstockError
+from twstock.errors import InvalidRequest, OutcomeUnknown, Overloaded, TwstockError
 from twstock.origin import Ids, OriginLogger
 from twstock.rpc.duplex import ClientStream, Outbox, ServerStream, StreamEnded, Unsupported
 from twstock.rpc.security import Check
@@ -33,6 +33,10 @@ WAIT_MAX_S = 2.0
 """How long a caller waits at most, whatever deadline it set: nothing hangs longer than this."""
 CALLS_MAX = 128
 """How many calls may be under way on one stream."""
+READY_MAX = 32
+NOT_TAKEN_S = 0.25
+"""How many answers may be ready on a stream, and for how long none may have been taken, before
+further calls are refused: they would only add to what is kept. A front-end has fewer under way."""
 ANSWER_OVERHEAD_BYTES = 64
 """The most that a stream adds to an answer."""
 
@@ -310,6 +314,9 @@ class AnswerStream:
         """In the reactor."""
         method, put = endpoint.method, self._outbox.put
         answer = _Answer(endpoint, lambda result: put(_Outgoing(call_id, method, result, ids)))
+        if len(self._outbox) >= READY_MAX and self.stuck_s() >= NOT_TAKEN_S:
+            answer.settle(Overloaded("answers wait to be taken"))
+            return
         wait_s = min(until - self._clock.seconds(), WAIT_MAX_S)
         if wait_s > 0:
             answer.timer = self._clock.callLater(wait_s, answer.expire)
