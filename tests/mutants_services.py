@@ -175,6 +175,13 @@ MUTANTS = (
         ("tests/test_arrivals.py::test_who_waits_longest_gives_way_once",),
     ),
     Mutant(
+        "an error that quotes a long request gets nowhere",
+        RPC + "status.py",
+        "    return str(error)[:DETAILS_CHARS_MAX]\n",
+        "    return str(error)\n",
+        ("tests/test_rpc.py",),
+    ),
+    Mutant(
         "a distant member is given up before it can answer",
         RPC + "client.py",
         "CONNECT_MAX_MS = 1000\n",

@@ -43,7 +43,7 @@ from twstock.rpc.calls import Placement, PlaceOrder
 from twstock.rpc.client import Client
 from twstock.rpc.duplex import Unsupported
 from twstock.rpc.server import LARGE_AT_ONCE_MAX, LARGE_BYTES, Endpoint, Server
-from twstock.rpc.status import OUTCOME
+from twstock.rpc.status import DETAILS_CHARS_MAX, OUTCOME
 from twstock.rpc.streams import CallStream
 from twstock.rpc.wire import methods, streams
 
@@ -363,6 +363,18 @@ async def test_without_streams_calls_are_made_as_ever(
     for quantity in (1, 2):
         request = REQUEST._replace(quantity=quantity)
         assert await client.call(methods.ORDER, request, 5.0) == Placement(quantity)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_error_of_any_size_crosses_the_wire(serve: Callable[[Any], Client]) -> None:
+    """Its beginning does: gRPC would take no more, and nobody would learn that nothing happened."""
+
+    async def refuse(_: PlaceOrder) -> Placement:
+        raise InvalidRequest("name", "\N{GRINNING FACE}" * 2_000_000)
+
+    error = await fails(serve(refuse).call(methods.ORDER, REQUEST, 5.0), InvalidRequest)
+    assert str(error).startswith("name: \N{GRINNING FACE}")
+    assert len(str(error)) == DETAILS_CHARS_MAX
 
 
 @pytest_twisted.ensureDeferred

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, Self
 import grpc
 
 from twstock.errors import NotReceived, Overloaded, TwstockError
-from twstock.rpc.status import code_of, metadata_of
+from twstock.rpc.status import code_of, details_of, metadata_of
 
 REQUEST_MAX_S = 2.0
 """How long a call may take to bring its request: as long as an answer may take."""
@@ -200,5 +200,5 @@ class Arrival(Place):
 
 def _refuse(context: Any, error: TwstockError) -> NoReturn:
     context.set_trailing_metadata(metadata_of(error))
-    context.abort(code_of(error), str(error))
+    context.abort(code_of(error), details_of(error))
     raise AssertionError("abort returned")

@@ -13,6 +13,9 @@ from twstock import errors
 
 OUTCOME = "twstock-outcome"
 LEADER = "twstock-leader"
+DETAILS_CHARS_MAX = 500
+"""How much of an error is told: it may quote a request of any size, and what gRPC's clients take of
+a status is 8 KiB, with twelve bytes for a character."""
 REQUEST_ID = "twstock-request-id"
 """What a call tells in its metadata: an id of a request on whose behalf it is made, for the log."""
 
@@ -49,6 +52,11 @@ _OUTCOMES: dict[type[errors.TwstockError], str] = {
 def code_of(error: BaseException) -> StatusCode:
     """The status code of an error raised on purpose; INTERNAL for any other."""
     return _CODES.get(type(error), StatusCode.INTERNAL)  # type: ignore[arg-type]
+
+
+def details_of(error: BaseException) -> str:
+    """The words of an error raised on purpose."""
+    return str(error)[:DETAILS_CHARS_MAX]
 
 
 def metadata_of(error: errors.TwstockError) -> Sequence[tuple[str, str]]:

@@ -23,7 +23,7 @@ from twstock.errors import InvalidRequest, OutcomeUnknown, Overloaded, TwstockEr
 from twstock.origin import Ids, OriginLogger
 from twstock.rpc.duplex import ClientStream, Outbox, ServerStream, StreamEnded, Unsupported
 from twstock.rpc.security import Check
-from twstock.rpc.status import OUTCOME, code_of
+from twstock.rpc.status import OUTCOME, code_of, details_of
 from twstock.rpc.wire import streams
 from twstock.rpc.wire.methods import Method
 
@@ -266,7 +266,7 @@ class AnswerStream:
         try:
             call = streams.to_call(data)
         except InvalidRequest as error:
-            self._stream.end(code_of(error), str(error))
+            self._stream.end(code_of(error), details_of(error))
             return False
         with self._lock:
             self._under_way += 1
