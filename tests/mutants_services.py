@@ -2688,6 +2688,13 @@ MUTANTS = (
         ("tests/test_cluster.py",),
     ),
     Mutant(
+        "a replica that could start at last is missed for ever",
+        "twstock/cluster.py",
+        "        self._unable.intersection_update(down)\n",
+        "",
+        ("tests/test_cluster.py",),
+    ),
+    Mutant(
         "one replica that refuses ends the whole cluster",
         "twstock/cluster.py",
         "        if can_spare and (refuses or goes_on):\n",

@@ -349,9 +349,9 @@ def started(tmp_path):
         case.stop()
 
 
-def started_again(directory):
-    """A cluster of which two order replicas have taken part before."""
-    for name in ("order-1", "order-3"):
+def started_again(directory, *others):
+    """A cluster of which these members, and two order replicas, have taken part before."""
+    for name in ("order-1", "order-3", *others):
         (directory / name).mkdir()
         (directory / name / "meta").touch()
     (directory / "cluster.toml").write_text(to_text(default_cluster()))
@@ -445,6 +445,21 @@ class TestLocalCluster:
         started.answers = (200, rows(default_cluster(), **LED, order_2=gone))
         started.reactor.advance(1)
         assert started.output.getvalue().startswith("ready ")
+        started.stop()
+
+    def test_a_replica_that_could_start_at_last_is_counted_again(self, tmp_path):
+        """Another one may then be missing in its place, and has all its attempts."""
+        started = started_again(tmp_path, "order-2")
+        for name in ("order-1", "order-2"):
+            down = {name.replace("-", "_"): {"alive": False, "role": None}}
+            started.answers = (503, rows(default_cluster(), **LED, **down))
+            for _ in range(DEATHS_MAX):
+                started.reactor.live(name).end(code=EXIT_NOT_NOW)
+                started.reactor.advance(2)
+            started.answers = (503, rows(default_cluster(), **LED))
+            started.reactor.advance(1)
+        assert started.failures == []
+        assert started.errors.getvalue().count("until it starts. ") == 2
         started.stop()
 
     @pytest.mark.parametrize("name", ["order-2", "catalog-1", "front-1"])

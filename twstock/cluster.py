@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
@@ -260,15 +260,21 @@ class LocalCluster(Service):
             try:
                 status, _ = await self._ask(f"{base}/readyz")
                 _, body = await self._ask(f"{base}/cluster")
-                services = json.loads(body)["data"]["services"]
-                missing = [n for n in unready(cluster, services) if n not in self._unable]
+                down = unready(cluster, json.loads(body)["data"]["services"])
             except CancelledError:
                 raise
             except Exception:  # refused, reset, too slow, half an answer: it is starting
                 return [f"front-{front.id}"]
+            self._forget_deaths(down)
+            missing = [name for name in down if name not in self._unable]
             if status != 200 or missing:
                 return missing or [f"front-{front.id}"]
         return []
+
+    def _forget_deaths(self, down: Collection[str]) -> None:
+        """Whoever serves could start after all: if others die, it need not be spared with them."""
+        self._deaths = {name: count for name, count in self._deaths.items() if name in down}
+        self._unable.intersection_update(down)
 
     def _exited(self, name: str, code: int) -> None:
         assert self._members is not None
