@@ -27,7 +27,7 @@ from twstock.catalog.seed import read_seed
 from twstock.certificates import read_identity
 from twstock.clocks import pause, use_boottime
 from twstock.config import Address, Cluster, Limits
-from twstock.durable import flush_path
+from twstock.durable import PUBLIC, draft
 from twstock.errors import ConfigError, TwstockError
 from twstock.follow import Follower
 from twstock.members import Members
@@ -138,17 +138,9 @@ class Directory:
         cluster = plan(flags, written, has_data, uuid.uuid4().hex)
         if written is None and has_data:
             raise ConfigError(f"{self.toml} is missing, but there is data of a cluster beside it")
-        self._write(to_text(cluster))
+        with draft(self.toml, PUBLIC) as file:
+            file.write(to_text(cluster).encode())
         return cluster
-
-    def _write(self, text: str) -> None:
-        draft = self.toml.with_suffix(".toml.new")
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self.toml)
-        flush_path(self.path)
 
 
 class LocalCluster(Service):
