@@ -501,8 +501,8 @@ MUTANTS = (
     ),
     Mutant(
         "an order that is gone is none",
-        ORDER + "tables.py",
-        "        if trade.number != number:\n",
+        "twstock/rows.py",
+        "        if found != number:\n",
         "        if False:\n",
         ("tests/test_rows.py",),
     ),
@@ -1593,8 +1593,15 @@ MUTANTS = (
     Mutant(
         "keys are read with a gap",
         ORDER + "oldkeys.py",
-        "        if [row[0] for row in rows] != list(",
-        "        if not rows and list(",
+        "        check_gapless([row[0] for row in rows], self._unread, least=wanted)\n",
+        "",
+        ("tests/test_keyfilter.py",),
+    ),
+    Mutant(
+        "keys are read although the last ones are gone",
+        ORDER + "oldkeys.py",
+        ", least=wanted)",
+        ")",
         ("tests/test_keyfilter.py",),
     ),
     Mutant(

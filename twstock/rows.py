@@ -6,6 +6,8 @@ tables of trades, which both groups keep, are here whole.
 """
 
 import sqlite3
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 from zlib import crc32
 
@@ -63,6 +65,16 @@ def checked(row: tuple[Any, ...]) -> tuple[Any, ...]:
     if crc is not None and crc != checksum(values):
         raise CorruptTables(f"the row of {row[0]!r} is damaged")
     return values
+
+
+def check_gapless(numbers: Sequence[int], first: int, least: int = 0) -> None:
+    """Raise CorruptTables unless these are the numbers from ``first`` on without a gap, and at
+    ``least`` so many.
+    """
+    wanted = range(first, first + max(len(numbers), least))
+    for number, found in zip_longest(wanted, numbers):
+        if found != number:
+            raise CorruptTables(f"the row of {number} is missing")
 
 
 def trade_row(trade: Trade) -> Row:

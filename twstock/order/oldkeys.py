@@ -12,7 +12,7 @@ from zlib import crc32
 from twstock.errors import CorruptTables
 from twstock.market import Trade
 from twstock.order.keyfilter import PART_BYTES, PARTS, KeyFilter
-from twstock.rows import TRADE_COLUMNS, checked
+from twstock.rows import TRADE_COLUMNS, check_gapless, checked
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS key_filter (
@@ -69,8 +69,7 @@ class OldKeys:
         wanted = min(limit, self._loaded + 1 - self._unread)
         query = f"SELECT {TRADE_COLUMNS} FROM orders WHERE number >= ? ORDER BY number LIMIT ?"  # noqa: S608
         rows = [checked(row) for row in connection.execute(query, (self._unread, wanted))]
-        if [row[0] for row in rows] != list(range(self._unread, self._unread + wanted)):
-            raise CorruptTables(f"an order from {self._unread} on is missing")
+        check_gapless([row[0] for row in rows], self._unread, least=wanted)
         self._filter.add(row[1] for row in rows)
         self._unread += wanted
 

@@ -3,7 +3,6 @@
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from twstock.errors import CorruptTables
 from twstock.market import Trade
 from twstock.order import oldkeys
 from twstock.order.oldkeys import OldKeys
@@ -12,6 +11,7 @@ from twstock.rows import (
     TRADE_COLUMNS,
     TRADE_MARKS,
     add_checksums,
+    check_gapless,
     to_trade,
     trade_row,
     trades_table,
@@ -61,22 +61,18 @@ class OrderTables:
 
 def by_number(connection: sqlite3.Connection, number: int) -> Trade:
     """The order of a number, which is there. Raises CorruptTables when it is not."""
-    found = page(connection, number - 1, 1)
-    if not found:
-        raise CorruptTables(f"the row of {number} is missing")
-    return found[0]
+    (found,) = page(connection, number - 1, 1, least=1)
+    return found
 
 
-def page(connection: sqlite3.Connection, after: int, limit: int) -> list[Trade]:
-    """Up to ``limit`` orders with numbers above ``after``, in sequence. Raises CorruptTables when
-    one is damaged or missing.
+def page(connection: sqlite3.Connection, after: int, limit: int, least: int = 0) -> list[Trade]:
+    """Up to ``limit`` orders with numbers above ``after``, in sequence; the first ``least`` of them
+    have to be there. Raises CorruptTables when one is damaged or missing.
     """
     query = f"{_SELECT} WHERE number > ? ORDER BY number LIMIT ?"
     rows = connection.execute(query, (after, limit))
     found = [to_trade(row) for row in rows]
-    for number, trade in enumerate(found, after + 1):
-        if trade.number != number:
-            raise CorruptTables(f"the row of {number} is missing")
+    check_gapless([trade.number for trade in found], after + 1, least)
     return found
 
 
