@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from twstock.backup.journal import End, Event
 from twstock.catalog.administration import changed
-from twstock.catalog.rules import refusal_of
+from twstock.catalog.rules import refusal_of, traded
 from twstock.errors import TwstockError
-from twstock.market import ChangeKind, ChangeRefusal, ChangeRequest, Side, Stock, StockChange, Trade
+from twstock.market import ChangeKind, ChangeRefusal, ChangeRequest, Stock, StockChange, Trade
 
 
 class Contradiction(TwstockError):
@@ -67,15 +67,7 @@ class Ledger:
                 f"{price_cents} cents; number, version and price have to be {wanted}, "
                 f"the time not before {self._last_at_ms} ms"
             )
-        bought = order.quantity if order.side is Side.BUY else -order.quantity
-        self._stocks[order.name] = Stock(
-            order.name,
-            price_cents,
-            stock.quantity - bought,
-            stock.volume + order.quantity,
-            version,
-            stock.initial_quantity,
-        )
+        self._stocks[order.name] = traded(stock, order)
         self._orders, self._last_at_ms = number, at_ms
 
     def _change(self, change: StockChange) -> None:

@@ -34,6 +34,19 @@ def refusal_of(order: Order, stock: Stock | None) -> Refusal | None:
     return None
 
 
+def traded(stock: Stock, order: Order) -> Stock:
+    """The stock that an order makes of one, its version the next, where nothing refuses it."""
+    change = order.quantity if order.side is Side.SELL else -order.quantity
+    return Stock(
+        stock.name,
+        stock.price_cents,
+        stock.quantity + change,
+        stock.volume + order.quantity,
+        stock.version + 1,
+        stock.initial_quantity,
+    )
+
+
 def check_conserved(stock: Stock) -> None:
     """Shares neither appear nor vanish: what was bought and sold, which quantity and volume
     together tell, are both whole and not negative. Raises BrokenInvariant.

@@ -25,7 +25,7 @@ from twstock.catalog.changes import (
     Stale,
 )
 from twstock.catalog.remembered import Remembered
-from twstock.catalog.rules import check_conserved, evict, refusal_of
+from twstock.catalog.rules import check_conserved, evict, refusal_of, traded
 from twstock.market import (
     Batch,
     BatchResult,
@@ -40,7 +40,6 @@ from twstock.market import (
     Refusal,
     RefusalBounds,
     Seed,
-    Side,
     Stock,
     StockChange,
     Trade,
@@ -287,15 +286,7 @@ class CatalogState:
         return Outcome(refusal=refused.refusal)
 
     def _execute(self, order: Order, stock: Stock, draft: Draft) -> Trade:
-        change = order.quantity if order.side is Side.SELL else -order.quantity
-        after = Stock(
-            stock.name,
-            stock.price_cents,
-            stock.quantity + change,
-            stock.volume + order.quantity,
-            stock.version + 1,
-            stock.initial_quantity,
-        )
+        after = traded(stock, order)
         check_conserved(after)
         remembered = self._remembered
         number = remembered.last_number = remembered.last_number + 1
