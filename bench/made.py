@@ -66,8 +66,8 @@ def make_catalog(cluster: Cluster, of: History) -> None:
     for entry in entries(payloads()):
         log.append(entry)
         applied.apply(machine, entry)
-    if machine.last_number != of.orders:
-        raise AssertionError(f"{machine.last_number} of {of.orders} orders were executed")
+    if machine.last_transaction != of.orders:
+        raise AssertionError(f"{machine.last_transaction} of {of.orders} orders were executed")
     log.close()
     applied.close()
 

@@ -328,7 +328,7 @@ class TestRestore:
         for number in range(1, catalogs + 1):
             state = catalog_of(cluster, number)
             assert list(state.stocks()) == history.ledger.stocks()
-            assert (state.last_number, state.fence) == (300, 1)
+            assert (state.last_transaction, state.fence) == (300, 1)
             bounds = RefusalBounds.of(LIMITS.refused_keys_max, LIMITS.refused_keys_s)
             assert rows_of(state).bounds == bounds
         for group in ("catalog", "order"):

@@ -85,7 +85,10 @@ def test_the_stocks_are_what_the_state_machine_makes_them(steps):
     list(merge(merged, trades, machine.stock_changes(0, 100)))
     assert tuple(in_sequence.stocks()) == tuple(merged.stocks()) == machine.stocks()
     assert merged.end == in_sequence.end
-    assert (merged.end.orders, merged.end.changes) == (machine.last_number, machine.last_change)
+    assert (merged.end.orders, merged.end.changes) == (
+        machine.last_transaction,
+        machine.last_change,
+    )
 
 
 @given(histories(), st.data())

@@ -37,7 +37,7 @@ def test_the_trades_are_what_the_catalog_makes_of_the_batches(orders, stocks, ba
         change = catalog.apply(index, encode_catalog_command(command)).change
         if index > 3:
             assert change.executed == history.trades(command, stocks)
-    assert (catalog.last_number, of.batches) == (orders, len(commands) - 2)
+    assert (catalog.last_transaction, of.batches) == (orders, len(commands) - 2)
     assert catalog.stock(history.names(stocks)[0]).version == -(-orders // stocks)
 
 
@@ -124,7 +124,7 @@ def test_the_tables_hold_what_was_applied(cluster):
         tables = CatalogTables(LIMITS.refused_keys_max, LIMITS.refused_keys_s)
         catalog = tables.load(connection, b"")
     connection.close()
-    assert (catalog.fence, catalog.last_number, catalog.recorded) == (1, ORDERS, ORDERS - 20)
+    assert (catalog.fence, catalog.last_transaction, catalog.recorded) == (1, ORDERS, ORDERS - 20)
     bounds = RefusalBounds.of(LIMITS.refused_keys_max, LIMITS.refused_keys_s)
     assert rows_of(catalog).bounds == bounds
 

@@ -172,7 +172,7 @@ def test_a_known_key_repeats_its_outcome_and_another_body_is_refused() -> None:
     assert second == first._replace(replayed=True)
     assert reused == [Outcome(key_reused=True)] * 2
     assert numbers(log.apply(batch(2, buy("k", 1)))) == [1]
-    assert log.state.last_number == 1
+    assert log.state.last_transaction == 1
 
 
 def test_the_last_batch_repeats_its_outcomes_and_changes_nothing() -> None:
@@ -343,7 +343,7 @@ def test_the_bounds_of_refused_keys_are_the_logs(other: tuple[int, float]) -> No
     orders execute, in memory and from the tables.
     """
     log = bounded(Log())
-    assert log.state.last_number == 1  # k0 had been forgotten
+    assert log.state.last_transaction == 1  # k0 had been forgotten
     assert [r.order.key for r in rows_of(log.state).refused] == ["new"]
     again = bounded(Log(*other))
     assert (rows_of(again.state), again.state.digest) == (rows_of(log.state), log.state.digest)
@@ -532,9 +532,9 @@ class Model:
     def check(self) -> None:
         """Compare the stocks with the ledger."""
         state = self.log.state
-        assert len(self.executed) == state.last_number
+        assert len(self.executed) == state.last_transaction
         kept = [trade.number for trade in rows_of(state).kept]
-        assert kept == list(range(state.recorded + 1, state.last_number + 1))
+        assert kept == list(range(state.recorded + 1, state.last_transaction + 1))
         made = sorted(self.changes.values())
         assert [change.number for change in made] == list(range(1, len(made) + 1))
         assert state.stock_changes(0, 1000) == tuple(made)
@@ -599,17 +599,17 @@ def concrete(model: Model, symbol: tuple[object, ...]) -> CatalogCommand:
             # The order leader answers keys that its orders have; it asks for all others.
             kept = {trade.order.key for trade in dump.kept}
             new = [o for o in orders if o.key in kept or o.key not in model.executed]
-            recorded = max(state.recorded, state.last_number - behind)
+            recorded = max(state.recorded, state.last_transaction - behind)
             return Batch(
                 max(dump.fence + epoch, 0),
                 max(dump.batch.number + step, 0),
                 recorded,
-                max(recorded, state.last_number - 1),
+                max(recorded, state.last_transaction - 1),
                 behind * 100,
                 tuple(new),
             )
         case ("begin", int(step), int(behind)):
-            return BeginEpoch(max(dump.fence + step, 0), max(state.last_number - behind, 0))
+            return BeginEpoch(max(dump.fence + step, 0), max(state.last_transaction - behind, 0))
         case ("direct", Order() as order):
             model.fresh += 1
             return DirectTrade(order._replace(key=f"direct{model.fresh}"), 7)

@@ -468,7 +468,7 @@ def test_straggler_of_an_old_term_does_not_trade(desk: Desk) -> None:
     assert desk.orders.resigned
     old.end()
     assert failed(lost) is OutcomeUnknown
-    assert desk.catalog.state.last_number == 0
+    assert desk.catalog.state.last_transaction == 0
 
 
 def test_end_tells_apart_what_was_sent(desk: Desk) -> None:

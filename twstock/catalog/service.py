@@ -231,7 +231,8 @@ class Catalog:
         order = parse_order(self._random_key(), request.name, request.type, request.quantity)
         if isinstance(order, Refusal):
             return Placement(refusal=str(order))
-        if self._state.last_number - self._state.recorded >= self._limits.unrecorded_trades_max:
+        unrecorded = self._state.last_transaction - self._state.recorded
+        if unrecorded >= self._limits.unrecorded_trades_max:
             # All of them have to fit into one listing for the next order leader.
             raise Overloaded("too many trades wait to be recorded as orders")
         outcome = await self._proposals.propose(DirectTrade(order, self._wall_ms()))

@@ -89,13 +89,8 @@ class CatalogState:
         return self._remembered.recorded
 
     @property
-    def last_number(self) -> int:
-        """How many trades have executed: the number of the last one."""
-        return self._remembered.last_number
-
-    @property
     def last_transaction(self) -> int:
-        """The highest transaction number."""
+        """How many trades have executed: the number of the last one."""
         return self._remembered.last_number
 
     @property
