@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench import parts, plots, report
 from bench.processes import NotStarted
-from bench.rounds import Effort, generator
+from bench.rounds import Effort, generator_name
 from bench.rows import ROWS, cells, chosen, matches
 from bench.systems import plural
 
@@ -100,7 +100,7 @@ def run(options: argparse.Namespace, directory: Path) -> str | None:
     with tempfile.TemporaryDirectory(prefix="twstock-bench-") as scratch:
         Path(scratch).chmod(0o711)
         job = parts.Job(Path(scratch), effort, options.trials, options.quick, tell)
-        curves = any(part.name == parts.CURVES for part in wanted)
+        curves = any(part.name == parts.CURVES_PART for part in wanted)
         job.cells = cells(chosen(options.only), curves)
         limit_s = job.estimate_s(wanted)
         tell(
@@ -111,7 +111,7 @@ def run(options: argparse.Namespace, directory: Path) -> str | None:
             report.facts(Path(scratch))
             | {
                 "at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-                "generator": generator(),
+                "generator": generator_name(),
                 "seconds": effort.seconds,
                 "rounds": effort.rounds,
                 "complete": False,

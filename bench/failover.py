@@ -39,7 +39,7 @@ class Trader:
         self._address = address
         self._stop = threading.Event()
         self._connection = http.client.HTTPConnection(*address, timeout=TIMEOUT_S)
-        self._last: list[Placed] = []
+        self._placed: list[Placed] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "Trader":
@@ -53,11 +53,11 @@ class Trader:
 
     def first_since(self, moment: float) -> Placed | None:
         """The first acknowledged order that was begun after a moment."""
-        return next((placed for placed in list(self._last) if placed.began > moment), None)
+        return next((placed for placed in list(self._placed) if placed.began > moment), None)
 
     def forget(self) -> None:
         """Drop what was placed so far."""
-        self._last = []
+        self._placed = []
 
     def _run(self) -> None:
         number = 0
@@ -69,7 +69,7 @@ class Trader:
             began = time.monotonic()
             while not self._accepted(body, key) and not self._stop.is_set():
                 time.sleep(RETRY_S)
-            self._last.append(Placed(began, time.monotonic()))
+            self._placed.append(Placed(began, time.monotonic()))
 
     def _accepted(self, body: str, key: str) -> bool:
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}

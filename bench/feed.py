@@ -12,11 +12,10 @@ from statistics import median
 from bench import wrk
 from bench.cluster import Cluster
 from bench.processes import running, wait_for
-from bench.systems import Measured, trades
+from bench.systems import BUSY_CONNECTIONS, Measured, trades
 from bench.tables import number, table
 
 SUBSCRIBERS = 1_000
-CONNECTIONS = 64
 TARGET = 0.9
 SETTLE_S = 1.0
 """After the subscribers came or went, before anything is measured."""
@@ -95,7 +94,7 @@ def feed(
 
 
 def _trade(cluster: Cluster, seconds: float) -> Measured:
-    return wrk.generator()(cluster.address, trades(), CONNECTIONS, seconds)
+    return wrk.generator()(cluster.address, trades(), BUSY_CONNECTIONS, seconds)
 
 
 @contextmanager
@@ -129,6 +128,6 @@ def fed_table(found: Sequence[Fed]) -> str:
         for one in found
     ]
     return (
-        f"## Subscribers of the feed\n\nTrades over {CONNECTIONS} connections through the same "
-        "front-end; every subscriber is told every trade.\n\n" + table(columns, lines)
+        f"## Subscribers of the feed\n\nTrades over {BUSY_CONNECTIONS} connections through the "
+        "same front-end; every subscriber is told every trade.\n\n" + table(columns, lines)
     )

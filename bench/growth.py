@@ -16,7 +16,7 @@ from bench.made import BYTES_PER_ORDER, settle
 from bench.processes import wait_for
 from bench.replica import VIEW_S, has_view
 from bench.rounds import WARM_CONNECTIONS, WARM_S, Effort, Tell
-from bench.systems import Measured, Request, Work, lookups, order, plural
+from bench.systems import BUSY_CONNECTIONS, Measured, Request, Work, lookups, order, plural
 from twstock.config import Limits
 
 STOCKS = (10, 1_000, 100_000)
@@ -24,7 +24,6 @@ ORDERS = (1_000, 1_000_000, 5_000_000)
 QUICK_ORDERS_MAX = 1_000_000
 FEW_ORDERS = 1_000
 """The log while the number of stocks grows."""
-CONNECTIONS = 64
 NAMES_MAX = 1_000
 """So many stocks are asked for and traded, spread evenly over all of them."""
 RATE_TARGET = 0.8
@@ -144,7 +143,7 @@ def _visit(data: Path, size: Size, seconds: float) -> Iterator[tuple[Work, Measu
             for work, requests in works.items():
                 load.measure(running.address, requests, WARM_CONNECTIONS, WARM_S)
                 generate = wrk.generator()
-                yield work, generate(running.address, requests, CONNECTIONS, seconds)
+                yield work, generate(running.address, requests, BUSY_CONNECTIONS, seconds)
 
 
 def await_views(data: Path, orders: int, running: cluster.Cluster) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bench.cluster import Cluster
 from bench.load import Connection, connect, exchange, measure, run
-from bench.replica import rss_mb
+from bench.processes import rss_mb
 from bench.systems import Request, lookups
 
 CONNECTIONS = 1_000

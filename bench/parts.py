@@ -15,10 +15,10 @@ from bench.made import BYTES_PER_ORDER, make
 from bench.processes import subdirectory
 from bench.report import Report
 from bench.rounds import Effort, Tell
-from bench.rows import CURVE, Cell
-from bench.systems import trades
+from bench.rows import Cell
+from bench.systems import BUSY_CONNECTIONS, trades
 
-CURVES = "curves: throughput and latency against connections"
+CURVES_PART = "curves: throughput and latency against connections"
 START_S = 8.0
 TRIAL_S = 6.0
 OPEN_LOOP_FACTOR = 2
@@ -86,7 +86,9 @@ def _open_loop(job: Job) -> None:
     seconds = job.effort.seconds * OPEN_LOOP_FACTOR
     with cluster.running_cluster(job.directory()) as running:
         if closed is None:
-            closed = wrk.generator()(running.address, trades(), CURVE[2], seconds).requests_per_s
+            measure = wrk.generator()
+            measured = measure(running.address, trades(), BUSY_CONNECTIONS, seconds)
+            closed = measured.requests_per_s
         for share in openloop.SHARES:
             rate = max(1.0, closed * share)
             found = openloop.offer(running.address, trades(), rate, share, seconds)
@@ -114,7 +116,6 @@ def _long_logs(job: Job) -> None:
 
 
 def _growth(job: Job, of: str) -> None:
-    effort = replace(job.effort, rounds=min(job.effort.rounds, growth.ROUNDS_MAX))
     sizes = _sizes(job, of)
     for size in sizes[:]:
         if not growth.fits(size, job.scratch):
@@ -123,7 +124,7 @@ def _growth(job: Job, of: str) -> None:
                 f"{size.count:,} {of}: needs {needs:.0f} GB free (TMPDIR chooses the disk)"
             )
             sizes.remove(size)
-    growth.measure(job.history, sizes, effort, job.tell, job.report.grown)
+    growth.measure(job.history, sizes, _growth_effort(job), job.tell, job.report.grown)
     for size in sizes:
         job.forget(size.history)
 
@@ -135,11 +136,14 @@ def _sizes(job: Job, of: str) -> list[Size]:
     return [Size(of, count) for count in growth.ORDERS if count <= most]
 
 
+def _growth_effort(job: Job) -> Effort:
+    return replace(job.effort, rounds=min(job.effort.rounds, growth.ROUNDS_MAX))
+
+
 def _growth_s(job: Job, of: str) -> float:
     sizes = _sizes(job, of)
-    effort = replace(job.effort, rounds=min(job.effort.rounds, growth.ROUNDS_MAX))
     making = sum(size.history.orders for size in sizes) / ORDERS_MADE_PER_S
-    return making + growth.estimate_s(sizes, effort)
+    return making + growth.estimate_s(sizes, _growth_effort(job))
 
 
 def _idle(job: Job) -> None:
@@ -166,7 +170,7 @@ def _hit_rates(job: Job) -> None:
 
 
 PARTS = (
-    Part(CURVES, lambda _: 0.0, lambda _: None),
+    Part(CURVES_PART, lambda _: 0.0, lambda _: None),
     Part(
         "open loop: trades at a constant rate",
         lambda job: START_S + len(openloop.SHARES) * job.effort.seconds * OPEN_LOOP_FACTOR * 1.3,

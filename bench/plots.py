@@ -15,7 +15,7 @@ from bench.evaluation import KINDS, ORIGINAL_MS
 from bench.palette import COLORS, NAMES, SOFT, STYLE, WIDE, Found
 from bench.report import FAILOVER_TARGET_S
 from bench.rows import CURVE, FAST_POSTGRES, OURS
-from bench.systems import Work, plural
+from bench.systems import BUSY_CONNECTIONS, Work, plural
 from bench.tables import number
 
 
@@ -52,7 +52,7 @@ def curve(found: Found, work: Work) -> dict[str, dict[int, dict[str, float]]]:
     return {name: points for name, points in curves.items() if set(CURVE) <= points.keys()}
 
 
-def _curves(drawing: Any, found: Found, work: Work, connections: int, title: str) -> bool:
+def _curves(drawing: Any, found: Found, work: Work, title: str) -> bool:
     curves = curve(found, work)
     if OURS not in curves:
         return False
@@ -77,15 +77,15 @@ def _curves(drawing: Any, found: Found, work: Work, connections: int, title: str
     left.set_title("throughput: higher is better")
     right.set_title("latency, p50 solid and p99 dotted: lower is better")
     drawing.legend(loc="outside lower center", ncols=len(curves))
-    best = curves[OURS][connections]["requests_per_s"]
+    best = curves[OURS][BUSY_CONNECTIONS]["requests_per_s"]
     beside = [
-        f"{number(best / points[connections]['requests_per_s'])}x {NAMES.get(name, name)}"
+        f"{number(best / points[BUSY_CONNECTIONS]['requests_per_s'])}x {NAMES.get(name, name)}"
         for name, points in curves.items()
         if name not in (OURS, FAST_POSTGRES)
     ]
     comparison = f" ({', '.join(beside)})" if beside else ""
     drawing.suptitle(
-        f"{title}: {number(best)} per second at {connections} connections{comparison}",
+        f"{title}: {number(best)} per second at {BUSY_CONNECTIONS} connections{comparison}",
         fontweight="bold",
     )
     return True
@@ -93,12 +93,12 @@ def _curves(drawing: Any, found: Found, work: Work, connections: int, title: str
 
 def trade_curves(drawing: Any, found: Found) -> bool:
     """Trades against connections."""
-    return _curves(drawing, found, Work.TRADE, 64, "Durable trades")
+    return _curves(drawing, found, Work.TRADE, "Durable trades")
 
 
 def lookup_curves(drawing: Any, found: Found) -> bool:
     """Lookups against connections."""
-    return _curves(drawing, found, Work.LOOKUP, 64, "Cached lookups")
+    return _curves(drawing, found, Work.LOOKUP, "Cached lookups")
 
 
 def original_evaluation(drawing: Any, found: Found) -> bool:

@@ -120,6 +120,14 @@ def running(
         process.stop(stop, last)
 
 
+def rss_mb(pid: int) -> float:
+    """The resident memory of a process, in millions of bytes (``VmRSS`` of proc(5))."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise NotStarted(f"process {pid} has ended")
+
+
 def ask(address: Address, request: Request, timeout_s: float = ASK_S) -> tuple[int, bytes]:
     """One request on a connection of its own; raises OSError or HTTPException."""
     connection = http.client.HTTPConnection(*address, timeout=timeout_s)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.history import History
 from bench.made import TOML, incarnation, settle, view_of
-from bench.processes import NotStarted, Process, free_ports, running, wait_for
+from bench.processes import NotStarted, Process, free_ports, rss_mb, running, wait_for
 from bench.rounds import Tell
 from twstock.config import Address, Cluster, default_cluster
 from twstock.pb import order_pb2, order_pb2_grpc
@@ -60,14 +60,6 @@ class LongLog:
     fetch_per_s: float | None
     lacked: int
     catch_up_per_s: float | None
-
-
-def rss_mb(pid: int) -> float:
-    """The resident memory of a process, in millions of bytes (``VmRSS`` of proc(5))."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise NotStarted(f"process {pid} has ended")
 
 
 def has_view(cluster: Cluster, number: int, orders: int) -> bool:

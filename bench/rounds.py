@@ -11,8 +11,8 @@ from pathlib import Path
 from bench import cluster, load, wrk
 from bench.peers import etcd, fastapi_dictionary, fastapi_postgres, nginx
 from bench.processes import NotStarted, subdirectory
-from bench.rows import CURVE, Cell
-from bench.systems import Measured, Missing, System, Work, plural
+from bench.rows import Cell
+from bench.systems import BUSY_CONNECTIONS, Measured, Missing, System, Work, plural
 
 Start = Callable[[Path], AbstractContextManager[list[System]]]
 Tell = Callable[[str], None]
@@ -60,8 +60,8 @@ class Effort:
     rounds: int
 
 
-def generator() -> str:
-    """Which load generator is used."""
+def generator_name() -> str:
+    """Which load generator is used, in words."""
     if wrk.installed():
         return "wrk, one thread"
     return "bench/load.py (slower than wrk and often the limit: apt-get install -y wrk)"
@@ -138,6 +138,6 @@ def _measure(
 
 
 def closed_loop_rate(found: Found) -> float | None:
-    """Median throughput of twstock for trades at 64 connections, if it was measured."""
-    measured = found.results.get(Cell(cluster.NAME, Work.TRADE, CURVE[2]), [])
+    """Median throughput of trades at ``BUSY_CONNECTIONS``, if it was measured."""
+    measured = found.results.get(Cell(cluster.NAME, Work.TRADE, BUSY_CONNECTIONS), [])
     return statistics.median(one.requests_per_s for one in measured) if measured else None

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bench.growth import CONNECTIONS, P99_TARGET, RATE_TARGET, Grown, compare
+from bench.growth import P99_TARGET, RATE_TARGET, Grown, compare
 from bench.idle import TARGET_MB, Idle
 from bench.replica import (
     RSS_TARGET_MB,
@@ -11,6 +11,7 @@ from bench.replica import (
     TARGET_ORDERS,
     LongLog,
 )
+from bench.systems import BUSY_CONNECTIONS
 from bench.tables import number, table
 
 
@@ -30,7 +31,7 @@ def grown(found: Sequence[Grown]) -> str:
         for one in sorted(compare(found), key=lambda c: (c.grown.size.of, str(c.grown.work)))
     ]
     return (
-        f"## Growth in stocks and in orders\n\n{CONNECTIONS} connections. Wanted beside the "
+        f"## Growth in stocks and in orders\n\n{BUSY_CONNECTIONS} connections. Wanted beside the "
         f"smallest size: at least {RATE_TARGET:g}x its requests per second, and at most "
         f"{P99_TARGET:g}x its p99.\n\n" + table([*columns, ""], lines)
     )

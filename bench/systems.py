@@ -14,6 +14,8 @@ STOCKS = (
 LOOKUP_STOCK = "AAPL"
 TRADE_STOCK = "GameStart"
 RECENT_ORDERS = 100
+BUSY_CONNECTIONS = 64
+"""How many clients there are wherever one number has to do."""
 STOCK_UP = 1000
 """Sold before the measurement, so that no trade is ever refused."""
 

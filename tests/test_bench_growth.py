@@ -9,7 +9,8 @@ from bench.feed import Came, Fed
 from bench.growth import Grown, Size, compare
 from bench.idle import Idle
 from bench.parts import LONG_LOGS, PARTS, Job
-from bench.replica import LongLog, has_view, rss_mb
+from bench.processes import rss_mb
+from bench.replica import LongLog, has_view
 from bench.report import Report, to_json, to_markdown
 from bench.rounds import Effort
 from bench.rows import matches

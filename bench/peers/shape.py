@@ -9,12 +9,10 @@ QUANTITY = 100_000
 TIME_MS = 1_767_225_600_000
 
 
-def stock(name: str, quantity: int = QUANTITY, volume: int = 0, version: int = 0) -> dict[str, Any]:
-    """A stock."""
+def stock(name: str) -> dict[str, Any]:
+    """A stock that nobody has traded."""
     price = PRICE_CENTS / 100
-    return {
-        "name": name, "price": price, "quantity": quantity, "volume": volume, "version": version,
-    }  # fmt: skip
+    return {"name": name, "price": price, "quantity": QUANTITY, "volume": 0, "version": 0}
 
 
 def order(number: int) -> dict[str, Any]:
