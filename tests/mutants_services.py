@@ -947,6 +947,13 @@ MUTANTS = (
         ("tests/test_repeating.py",),
     ),
     Mutant(
+        "half a table of stocks stays on a full disk",
+        CATALOG + "views.py",
+        "        aside.unlink(missing_ok=True)\n        raise\n",
+        "        raise\n",
+        ("tests/test_views.py",),
+    ),
+    Mutant(
         "half a line is left on a full disk",
         ORDER + "views.py",
         "                file.truncate(self._size)\n",

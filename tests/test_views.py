@@ -150,7 +150,7 @@ def test_nothing_is_written_before_there_is_a_state(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_logged_once_and_tried_again(scene: Scene) -> None:
-    """The view is not worth a process; it comes back by itself."""
+    """The view is not worth a process; it comes back by itself, and leaves no draft meanwhile."""
     assert scene.source is not None
     scene.path.unlink()
     scene.path.mkdir()
@@ -158,6 +158,7 @@ def test_a_full_disk_is_logged_once_and_tried_again(scene: Scene) -> None:
     with capturedLogs() as logged:
         scene.clock.pump([0.5, 0.5, 0.5])
     assert len(logged) == 1
+    assert list(scene.path.parent.iterdir()) == [scene.path]
     scene.path.rmdir()
     scene.clock.advance(0.5)
     assert scene.path.read_text() == TEXT

@@ -2,7 +2,6 @@
 many stocks; never read back.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -136,15 +135,21 @@ class Lines:
 
 
 def write_stocks(path: Path, pieces: Iterable[bytes], pause: Callable[[], None]) -> None:
-    """Replace the file as a whole, so that a reader never sees half of it (blocks)."""
+    """Replace the file as a whole, so that a reader never sees half of it (blocks). An error leaves
+    it as it was, and no half of a new one: on a full disk that would be in the way of the log.
+    """
     aside = path.with_name(f".{path.name}.new")
-    with aside.open("wb") as file:
-        file.write(csv_line(_COLUMNS).encode())
-        for number, piece in enumerate(pieces):
-            if number:
-                pause()
-            file.write(piece)
-    os.replace(aside, path)
+    try:
+        with aside.open("wb") as file:
+            file.write(csv_line(_COLUMNS).encode())
+            for number, piece in enumerate(pieces):
+                if number:
+                    pause()
+                file.write(piece)
+        aside.replace(path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def stock_line(stock: Stock) -> str:
