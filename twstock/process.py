@@ -33,7 +33,6 @@ EXIT_BROKEN = 70
 EXIT_REFUSED = 78
 """``EX_CONFIG`` of sysexits(3): this data must not be used; starting again changes nothing."""
 
-
 TWISTD_PID_FILE = "twistd.pid"
 """What twistd calls its PID file if nobody says otherwise."""
 

@@ -21,8 +21,7 @@ PIECE = 500
 """How many lines are made without a pause: what keeps the interpreter for longer keeps trades
 waiting (it changes threads by itself only every five milliseconds)."""
 PAUSE_S = 0.004
-PAUSE_SHARE = 1
-"""After a write the file is left alone for this many times as long as the write took."""
+"""How long others have the interpreter after each piece."""
 
 
 class Stocks(Protocol):
@@ -84,7 +83,8 @@ class StocksView(Service):
         if began >= self._not_before:
             await self._write()
             now = self._clock.seconds()
-            self._not_before = now + PAUSE_SHARE * (now - began)
+            # Others have as much time as the write took.
+            self._not_before = now + (now - began)
 
     async def _write(self) -> None:
         source = self._source()
