@@ -106,6 +106,13 @@ def test_every_command_of_the_makefile_is_explained():
     assert told == targets
 
 
+def test_the_example_of_a_selection_selects_something():
+    """CONTRIBUTING.md shows how some of the tests are run, with a word that some are named for."""
+    told = (ROOT / "CONTRIBUTING.md").read_text()
+    ((file, word),) = re.findall(r"-m pytest (tests/\w+\.py) -k (\w+)", told)
+    assert re.search(rf"def test_\w*{word}", (ROOT / file).read_text())
+
+
 def test_test_files_that_are_named_exist():
     """CONTRIBUTING.md speaks of tests that are there."""
     rows = (ROOT / "CONTRIBUTING.md").read_text()
