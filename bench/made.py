@@ -25,11 +25,10 @@ from twstock.market import RefusalBounds
 from twstock.order.state import OrderState
 from twstock.order.tables import OrderTables
 from twstock.order.views import HEADER, order_lines
-from twstock.plan import to_text
+from twstock.plan import TOML, to_text
 from twstock.replication.offline import APPLIED, AppliedState, LogWriter, entries, flush
 from twstock.rpc.wire.commands import encode_catalog_command, encode_order_record
 
-TOML = "cluster.toml"
 CACHE_KIBIBYTES = 500_000
 MAKE_S = 1200.0
 BYTES_PER_ORDER = 1000

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.history import History
-from bench.made import TOML, incarnation, settle, view_of
+from bench.made import incarnation, settle, view_of
 from bench.processes import NotStarted, Process, free_ports, rss_mb, running, wait_for
 from bench.rounds import Tell
 from twstock.config import Address, Cluster, default_cluster
 from twstock.pb import order_pb2, order_pb2_grpc
-from twstock.plan import to_text
+from twstock.plan import TOML, to_text
 from twstock.rest import Unreachable
 from twstock.rpc.calls import Fetch, Peer, Probe, SyncUp
 from twstock.rpc.wire.methods import ORDER_HEARTBEAT, ORDER_SYNC_UP

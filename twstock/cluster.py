@@ -31,7 +31,7 @@ from twstock.durable import PUBLIC, draft
 from twstock.errors import ConfigError, TwstockError
 from twstock.follow import Follower
 from twstock.members import Members
-from twstock.plan import Flags, addresses, member_names, parse_flags, plan, to_text, unready
+from twstock.plan import TOML, Flags, addresses, member_names, parse_flags, plan, to_text, unready
 from twstock.process import (
     EXIT_NOT_NOW,
     EXIT_REFUSED,
@@ -102,7 +102,7 @@ class Directory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.toml = path / "cluster.toml"
+        self.toml = path / TOML
         self._lock: TextIO | None = None
 
     def hold(self) -> None:

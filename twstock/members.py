@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted.runner.procmon import LoggingProtocol, ProcessMonitor
 
 from twstock.config import Cluster
-from twstock.plan import tiers
+from twstock.plan import TOML, tiers
 from twstock.process import EXIT_REFUSED
 from twstock.replication.disk import META
 
@@ -57,7 +57,7 @@ class Members(ProcessMonitor):
         self._starts: dict[str, int] = {}
         self._waiting: dict[str, Deferred[None]] = {}
         environ = {k: v for k, v in os.environ.items() if k != "NOTIFY_SOCKET"}
-        config = str(cluster.data / "cluster.toml")
+        config = str(cluster.data / TOML)
         for tier, names in self._tiers.items():
             for name in names:
                 arguments = [_PLUGINS[tier], "--config", config, "--name", name]

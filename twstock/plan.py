@@ -1,4 +1,5 @@
-"""What ``twstock up`` runs: the cluster that its flags and an existing ``cluster.toml`` mean.
+"""What ``twstock up`` runs: the cluster that its flags and an existing ``cluster.toml`` mean, who
+is in it, and who of them does not serve yet.
 
 Pure. Flags win over the file; what no flag names stays as the file has it.
 """
@@ -20,6 +21,9 @@ from twstock.config import (
 )
 from twstock.errors import ConfigError
 from twstock.tomltext import render
+
+TOML = "cluster.toml"
+"""The file of a cluster, in the directory of its data."""
 
 
 @dataclass(frozen=True, slots=True)

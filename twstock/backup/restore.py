@@ -40,13 +40,11 @@ from twstock.market import (
 )
 from twstock.order.state import OrderState
 from twstock.order.tables import OrderTables
-from twstock.plan import to_text
+from twstock.plan import TOML, to_text
 from twstock.process import UNFINISHED_RESTORE
 from twstock.replication.offline import Group, flush
 from twstock.replication.tier import StateMachine, Tables
 from twstock.rpc.wire.commands import encode_catalog_command, encode_order_record
-
-TOML = "cluster.toml"
 
 
 class CannotRestore(TwstockError):
