@@ -1391,13 +1391,13 @@ MUTANTS = (
         "                self._is_idle = False\n",
         "                self._is_idle = False\n"
         "                if self._desk.has_waiting:\n"
-        "                    self._told_of_all()\n",
+        "                    self._put_off_reconciling()\n",
         ("tests/test_leading.py",),
     ),
     Mutant(
         "a slow reconciliation is followed by another",
         ORDER + "leading.py",
-        "        finally:\n            self._told_of_all()\n",
+        "        finally:\n            self._put_off_reconciling()\n",
         "        finally:\n            self._reconcile_at += self._limits.reconcile_every_s\n",
         ("tests/test_leading.py",),
     ),

@@ -138,7 +138,7 @@ class Leading:
             left += len(trades)
             await self._record(trades)
             is_all = self._desk.known >= listed.last_number
-        self._told_of_all()
+        self._put_off_reconciling()
         if not self._ended:
             self.reason = ""
             self._log.info("takes orders", epoch=self._desk.epoch, trades_left=left)
@@ -156,9 +156,9 @@ class Leading:
             if self._watermark.is_due(self._ledger.last_number(), self._clock.seconds()):
                 await self._send(())
         finally:
-            self._told_of_all()
+            self._put_off_reconciling()
 
-    def _told_of_all(self) -> None:
+    def _put_off_reconciling(self) -> None:
         """The catalog has listed its trades, or could not: it is not asked again for a while."""
         self._reconcile_at = self._clock.seconds() + self._limits.reconcile_every_s
 

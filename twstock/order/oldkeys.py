@@ -35,9 +35,12 @@ class OldKeys:
 
     def __init__(self) -> None:
         self._filter = KeyFilter()
-        self._unread = 1
-        self._loaded = self._newest = self._turn = 0
+        # Of the orders that the tables began with, it lacks those from one to another.
+        self._unread, self._loaded = 1, 0
+        # The newest order in the tables, up to which one each part is stored, and whose turn it is.
+        self._newest = 0
         self._through = [0] * PARTS
+        self._turn = 0
 
     @property
     def is_complete(self) -> bool:
