@@ -488,6 +488,15 @@ class TestLocalCluster:
         assert "base-port" in case.failures[0]
         case.stop()
 
+    def test_a_form_of_log_that_there_is_not_is_wrong_usage(self, tmp_path, monkeypatch):
+        """No member is started to say so."""
+        monkeypatch.setenv("TWSTOCK_LOG_FORMAT", "xml")
+        case = Started(tmp_path)
+        case.cluster.startService()
+        assert (case.code, case.reactor.spawned) == (EXIT_USAGE, {})
+        assert case.failures == ["TWSTOCK_LOG_FORMAT: expected text or json, got 'xml'"]
+        case.stop()
+
     def test_a_certificate_that_is_missing_is_wrong_usage(self, tmp_path, certificates):
         """It is looked for before any member is started; with all of them they are."""
         for tls, starts in ((tmp_path, False), (certificates, True)):

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from twisted.application.service import Application
 from twisted.logger import ILogObserver, Logger, LoggingFile, LogLevel
 from twisted.python.failure import Failure
-from twisted.python.usage import UsageError
 
 from twstock import logs, process
 from twstock.config import default_cluster, parse
@@ -203,7 +202,7 @@ def test_the_environment_wins_over_the_file_and_text_is_the_default(written, env
 
 def test_an_unknown_format_is_an_error_that_names_it():
     """In the environment as in the file."""
-    with pytest.raises(UsageError, match="TWSTOCK_LOG_FORMAT: expected text or json, got 'xml'"):
+    with pytest.raises(ConfigError, match="TWSTOCK_LOG_FORMAT: expected text or json, got 'xml'"):
         log_format(default_cluster(), {"TWSTOCK_LOG_FORMAT": "xml"})
     for table, words in (('format = "xml"', r"logging\.format"), ("color = 1", "logging: ")):
         with pytest.raises(ConfigError, match=words):

@@ -147,6 +147,13 @@ def test_a_member_whose_certificate_is_missing_is_an_error(here, certificates, s
         ServerOptions().parseOptions([*words, f"{tier}-1"])
 
 
+def test_a_form_of_log_that_there_is_not_is_an_error(here, monkeypatch):
+    """Whatever the environment names."""
+    monkeypatch.setenv("TWSTOCK_LOG_FORMAT", "xml")
+    with pytest.raises(UsageError, match="TWSTOCK_LOG_FORMAT: expected text or json"):
+        ServerOptions().parseOptions(["-n", "stock-order"])
+
+
 # --- systemd -----------------------------------------------------------------------------------
 
 

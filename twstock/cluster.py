@@ -38,6 +38,7 @@ from twstock.process import (
     EXIT_USAGE,
     VersionedOptions,
     check_restored,
+    log_format,
     stop_with,
     without_pid_file,
 )
@@ -198,6 +199,7 @@ class LocalCluster(Service):
     async def _run(self) -> None:
         self._directory.hold()
         cluster = self._directory.settle(self._flags)
+        log_format(cluster, os.environ)  # each member would refuse it, and be started three times
         if cluster.tls is not None:
             for name in member_names(cluster):
                 read_identity(cluster.tls, name)

@@ -71,8 +71,8 @@ class ServiceOptions(VersionedOptions):
         without_pid_file(self.parent)
         self.number = member_number(self, self.tier)
         self.cluster = load_cluster(self, os.environ)
-        self.log_format = log_format(self.cluster, os.environ)
         try:
+            self.log_format = log_format(self.cluster, os.environ)
             self.cluster.check_member(self.tier, self.number)
             check_restored(self.cluster.data)
             if self.cluster.tls is not None:
@@ -119,10 +119,10 @@ def check_restored(data: Path) -> None:
 
 
 def log_format(cluster: Cluster, environ: Mapping[str, str]) -> str:
-    """``$TWSTOCK_LOG_FORMAT``, else the cluster's, else text."""
+    """``$TWSTOCK_LOG_FORMAT``, else the cluster's, else text. Raises ConfigError."""
     form = environ.get("TWSTOCK_LOG_FORMAT") or cluster.log_format or logs.FORMATS[0]
     if form not in logs.FORMATS:
-        raise UsageError(f"TWSTOCK_LOG_FORMAT: expected text or json, got {form!r}")
+        raise ConfigError(f"TWSTOCK_LOG_FORMAT: expected text or json, got {form!r}")
     return form
 
 
