@@ -474,8 +474,8 @@ MUTANTS = (
     Mutant(
         "the first command has no bounds",
         CATALOG + "tap.py",
-        "replace(seed, bounds=RefusalBounds.of(*bounds))",
-        "replace(seed)",
+        "replace(seed(), bounds=RefusalBounds.of(*bounds))",
+        "seed()",
         ("tests/test_catalog.py",),
     ),
     Mutant(
@@ -945,6 +945,20 @@ MUTANTS = (
         "return maybeDeferred(work).addErrback(",
         "return maybeDeferred(work).addCallback(",
         ("tests/test_repeating.py",),
+    ),
+    Mutant(
+        "a catalog with data does not start without its file of stocks",
+        CATALOG + "tap.py",
+        "            if isinstance(error, TooLarge) or not has_data:\n",
+        "            if error:\n",
+        ("tests/test_process_module.py",),
+    ),
+    Mutant(
+        "a catalog with data takes a file of stocks that no message holds",
+        CATALOG + "tap.py",
+        "            if isinstance(error, TooLarge) or not has_data:\n",
+        "            if not has_data:\n",
+        ("tests/test_process_module.py",),
     ),
     Mutant(
         "half a table of stocks stays on a full disk",

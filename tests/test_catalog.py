@@ -5,6 +5,7 @@ import importlib.resources
 import itertools
 from collections.abc import Coroutine
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -159,7 +160,7 @@ class Scene:
             self.member,
             sessions,
             Publisher(sessions, self.fronts, self.clock, LIMITS),
-            seed or read_seed(None, LIMITS.message_bytes_max),
+            lambda: seed or read_seed(None, LIMITS.message_bytes_max),
             [1, 2],
             self.clock,
             LIMITS,
@@ -800,6 +801,19 @@ def test_an_empty_catalog_is_filled_as_soon_as_the_log_takes_it() -> None:
     assert scene.catalog.reason == ""
 
 
+def test_an_empty_catalog_whose_file_is_gone_says_so_and_waits_for_it(tmp_path: Path) -> None:
+    """It may have been lost between the first start and the first election."""
+    scene, file = Scene(), tmp_path / "stocks.csv"
+    scene.catalog._seed = partial(read_seed, file, LIMITS.message_bytes_max)
+    with capturedLogs() as logged:
+        scene.lead()
+    (line,) = [event for event in logged if "reason" in event]
+    assert line["reason"] == f"{file}: No such file or directory"
+    file.write_text("name,price,quantity\nA,1,1\n")
+    scene.clock.advance(LIMITS.retry_s)
+    assert scene.lookup("A") is not None
+
+
 def test_a_catalog_with_stocks_is_not_filled_again() -> None:
     """Another file changes nothing in a catalog that has data."""
     scene = Scene(Seed((Stock("Old", 1, 1, initial_quantity=1),)))
@@ -827,7 +841,7 @@ def test_the_configured_bounds_go_into_the_log_with_the_first_stocks() -> None:
     """What the tap proposes for an empty catalog holds for as long as there is that log."""
     seed = read_seed(None, LIMITS.message_bytes_max)
     catalog = built(Limits(refused_keys_max=7, refused_keys_s=2.5))
-    assert catalog._seed == Seed(seed.stocks, RefusalBounds(7, 2500))
+    assert catalog._seed() == Seed(seed.stocks, RefusalBounds(7, 2500))
 
 
 def test_a_catalog_waits_for_leases_of_another_configuration() -> None:
@@ -841,7 +855,7 @@ def built(limits: Limits) -> Any:
     """The catalog that the tap makes; nothing of it runs."""
     reactor: Any = ReactorDouble()
     reactor.callFromThread = lambda call, *arguments: call(*arguments)
-    seed = read_seed(None, limits.message_bytes_max)
+    seed = partial(read_seed, None, limits.message_bytes_max)
     stages = build(default_cluster(limits=limits), 1, seed, reactor)
     (member,) = (stage for stage in stages._stages if isinstance(stage, Member))
     return member._tier

@@ -40,6 +40,7 @@ from twstock.process import (
     stop_with,
 )
 from twstock.replication.assembly import assemble
+from twstock.replication.disk import META
 from twstock.systemd import SystemdNotifier, supervise, watch
 from twstock.threads import Pool
 from twstock.tomltext import render
@@ -145,6 +146,24 @@ def test_a_member_whose_certificate_is_missing_is_an_error(here, certificates, s
     config.write_text(render(replace(default_cluster(), tls=here)))
     with pytest.raises(UsageError, match=re.escape(f"{here}/ca.pem: No such file")):
         ServerOptions().parseOptions([*words, f"{tier}-1"])
+
+
+def test_a_catalog_with_data_needs_its_file_of_stocks_no_more(here):
+    """It has been read; only one that no message could hold is still an error."""
+    config, stocks, data = here / "cluster.toml", here / "stocks.csv", here / "catalog-1"
+    config.write_text(render(replace(default_cluster(), data=here, catalog_csv=stocks)))
+    words = ["-n", "stock-catalog", "--config", str(config)]
+    data.mkdir()
+    with pytest.raises(UsageError, match=r"stocks\.csv: No such file"):
+        ServerOptions().parseOptions(words)
+    (data / META).touch()
+    ServerOptions().parseOptions(words)
+    stocks.write_text("name,price\n")
+    ServerOptions().parseOptions(words)
+    rows = "".join(f"{number:0255},1,1\n" for number in range(9_000))
+    stocks.write_text(f"name,price,quantity\n{rows}")
+    with pytest.raises(UsageError, match=r"stocks\.csv: its stocks may take"):
+        ServerOptions().parseOptions(words)
 
 
 def test_a_form_of_log_that_there_is_not_is_an_error(here, monkeypatch):

@@ -122,7 +122,7 @@ MAY_IMPORT = {
     "web.upstream": "errors config clocks rpc.calls rpc.wire.methods origin repeating web.cache "
     "web.upstream",
     "*.tap": "errors market config process clocks threads keys systemd doorbell "
-    "replication.assembly rpc.client rpc.server rpc.wire rpc.health",
+    "replication.assembly replication.disk rpc.client rpc.server rpc.wire rpc.health",
     "access": "errors",
     "tomltext": "config",
     "tokens": "access errors",

@@ -18,11 +18,15 @@ _COLUMNS = ["name", "price", "quantity"]
 _QUANTITY = re.compile(r"[0-9]{1,16}", re.ASCII)
 
 
+class TooLarge(ConfigError):
+    """The stocks of a file do not fit into a message."""
+
+
 def read_seed(path: Path | None, message_bytes_max: int) -> Seed:
     """The stocks in a file, or in the one that ships with the package (``None``), if a message
     of so many bytes can bring all of them to another replica.
 
-    Raises ConfigError naming the file, and the line where there is one.
+    Raises ConfigError naming the file, and the line where there is one; TooLarge if one cannot.
     """
     file = path or importlib.resources.files("twstock").joinpath("catalog.csv")
     try:
@@ -33,9 +37,7 @@ def read_seed(path: Path | None, message_bytes_max: int) -> Seed:
     size = sum(STOCK_BYTES + len(stock.name.encode()) for stock in seed.stocks)
     if size > message_bytes_max // 2:
         half = f"half of limits.message_bytes_max, which is {message_bytes_max}"
-        raise ConfigError(
-            f"{file}: its stocks may take {size} bytes of a message, more than {half}"
-        )
+        raise TooLarge(f"{file}: its stocks may take {size} bytes of a message, more than {half}")
     return seed
 
 

@@ -62,8 +62,9 @@ from twstock.rpc.calls import (
 class Catalog:
     """What front-ends and order leaders ask of one catalog replica.
 
-    ``fronts`` are the ids that may register; ``seed`` fills a catalog without stocks when
-    this replica leads it first. The member's ``machine`` is a CatalogState.
+    ``fronts`` are the ids that may register; ``seed()`` is what fills a catalog without stocks when
+    this replica leads it first, and raises ConfigError if there is none. The member's ``machine``
+    is a CatalogState.
     """
 
     _log = OriginLogger()
@@ -73,7 +74,7 @@ class Catalog:
         member: LeadingMember,
         sessions: Sessions,
         publisher: Publisher,
-        seed: Seed,
+        seed: Callable[[], Seed],
         fronts: Collection[int],
         clock: Clock,
         limits: Limits,
@@ -276,15 +277,16 @@ class Catalog:
         told = ""
         while self._state.is_empty and self._term == term:
             try:
-                await self._proposals.propose(self._seed)
+                seed = self._seed()
+                await self._proposals.propose(seed)
             except TwstockError as error:
                 if str(error) != told:
                     self._log.warn("cannot fill the catalog yet: {reason}", reason=str(error))
                 told = str(error)
                 await pause(self._clock, self._limits.retry_s)
             else:
-                self._log.info("is filled with {stocks} stocks", stocks=len(self._seed.stocks))
-                await self._publish(stock.name for stock in self._seed.stocks)
+                self._log.info("is filled with {stocks} stocks", stocks=len(seed.stocks))
+                await self._publish(stock.name for stock in seed.stocks)
 
     def check_reads(self) -> None:
         """Only a leader that nobody can have replaced, and whose wait is over, may answer."""

@@ -1,14 +1,15 @@
 """``twistd -n stock-catalog``: one catalog replica."""
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.python.usage import UsageError
 
-from twstock.catalog.seed import read_seed
+from twstock.catalog.seed import TooLarge, read_seed
 from twstock.clocks import use_boottime, wall_ms
 from twstock.config import Cluster
 from twstock.doorbell import use_doorbell
@@ -16,25 +17,33 @@ from twstock.errors import ConfigError
 from twstock.keys import key_maker
 from twstock.market import RefusalBounds, Seed
 from twstock.process import ServiceOptions, Stages, collect_seldom, logged, panic, stop_with
+from twstock.replication.disk import META
 from twstock.systemd import supervise
 from twstock.threads import Pool
 
 
 class Options(ServiceOptions):
-    """``--config FILE`` and ``--name catalog-N``; ``seed`` is what an empty catalog starts with."""
+    """``--config FILE`` and ``--name catalog-N``; ``seed()`` is what an empty catalog starts with,
+    and raises ConfigError if that cannot be read.
+    """
 
     synopsis = "[--config FILE] [--name catalog-N]"
     tier = "catalog"
-    seed: Seed
+    seed: Callable[[], Seed]
 
     def postOptions(self) -> None:
-        """Read the stocks, too; raises UsageError naming the file and line at fault."""
+        """Read the stocks, too; raises UsageError naming the file and line at fault. A replica with
+        data has its stocks, whatever has become of the file.
+        """
         super().postOptions()
+        cluster = self.cluster
+        self.seed = cache(partial(read_seed, cluster.catalog_csv, cluster.limits.message_bytes_max))
+        has_data = (cluster.data_of("catalog", self.number) / META).exists()
         try:
-            limit = self.cluster.limits.message_bytes_max
-            self.seed = read_seed(self.cluster.catalog_csv, limit)
+            self.seed()
         except ConfigError as error:
-            raise UsageError(str(error)) from None
+            if isinstance(error, TooLarge) or not has_data:
+                raise UsageError(str(error)) from None
 
 
 def makeService(options: Options) -> Service:
@@ -47,7 +56,7 @@ def makeService(options: Options) -> Service:
     return logged(build(options.cluster, options.number, options.seed, reactor), options)
 
 
-def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Stages:
+def build(cluster: Cluster, number: int, seed: Callable[[], Seed], reactor: Any) -> Stages:
     """Wire one catalog replica together; nothing runs yet."""
     from twisted.internet.threads import deferToThreadPool  # noqa: PLC0415 - only when run
 
@@ -70,7 +79,7 @@ def build(cluster: Cluster, number: int, seed: Seed, reactor: Any) -> Stages:
         parts.member,
         sessions,
         publisher,
-        replace(seed, bounds=RefusalBounds.of(*bounds)),
+        lambda: replace(seed(), bounds=RefusalBounds.of(*bounds)),
         [front.id for front in cluster.fronts],
         reactor,
         limits,
