@@ -8,7 +8,6 @@ import asyncio
 import json
 import statistics
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -80,8 +79,6 @@ async def _setting(address: Address, cache: bool, probability: float, seconds: f
     return Mean(cache, probability, means, sum(map(len, by_kind.values())), errors)
 
 
-def evaluate(
-    address: Address, cache: bool, seconds: float, probabilities: Sequence[float] = PROBABILITIES
-) -> list[Mean]:
+def evaluate(address: Address, cache: bool, seconds: float) -> list[Mean]:
     """Every trade probability in turn, against a cluster whose cache is on or off."""
-    return [run(_setting(address, cache, probability, seconds)) for probability in probabilities]
+    return [run(_setting(address, cache, probability, seconds)) for probability in PROBABILITIES]

@@ -73,9 +73,7 @@ class Fed:
         return median(of_all) / self.subscribers
 
 
-def feed(
-    cluster: Cluster, scratch: Path, seconds: float, rounds: int, subscribers: int = SUBSCRIBERS
-) -> Fed:
+def feed(cluster: Cluster, scratch: Path, seconds: float, rounds: int) -> Fed:
     """Measure in turn; which of the two is first alternates."""
     alone, fed, came = [], [], []
     _trade(cluster, WARM_S)
@@ -85,12 +83,12 @@ def feed(
                 alone.append(_trade(cluster, seconds))
                 continue
             log = scratch / f"subscribers-{turn}.log"
-            with _subscribed(cluster, log, subscribers):
+            with _subscribed(cluster, log):
                 fed.append(_trade(cluster, seconds))
             told = json.loads(log.read_text().splitlines()[-1])
             came.append(Came(**told))
             time.sleep(SETTLE_S)
-    return Fed(subscribers, alone, fed, came)
+    return Fed(SUBSCRIBERS, alone, fed, came)
 
 
 def _trade(cluster: Cluster, seconds: float) -> Measured:
@@ -98,10 +96,10 @@ def _trade(cluster: Cluster, seconds: float) -> Measured:
 
 
 @contextmanager
-def _subscribed(cluster: Cluster, log: Path, count: int) -> Iterator[None]:
+def _subscribed(cluster: Cluster, log: Path) -> Iterator[None]:
     """Subscribers who read as long as the body runs."""
     host, port = cluster.address
-    command = [sys.executable, "-m", "bench.subscribers", host, str(port), str(count)]
+    command = [sys.executable, "-m", "bench.subscribers", host, str(port), str(SUBSCRIBERS)]
     with running(command, log) as process:
         wait_for(lambda: "listening" in log.read_text(), "the subscribers", [process])
         time.sleep(SETTLE_S)

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -65,6 +64,6 @@ def _look(cache: Cache, name: str) -> bool:
     return False
 
 
-def hit_rates(requests: int = REQUESTS, sizes: Sequence[int] = SIZES) -> list[HitRate]:
+def hit_rates(requests: int) -> list[HitRate]:
     """Both demands over all sizes."""
-    return [hit_rate(demand, size, requests) for demand in DEMANDS for size in sizes]
+    return [hit_rate(demand, size, requests) for demand in DEMANDS for size in SIZES]

@@ -58,22 +58,22 @@ def many_files() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def idle(cluster: Cluster, connections: int = CONNECTIONS) -> Idle:
+def idle(cluster: Cluster) -> Idle:
     """Open the connections to a front-end that was in use, one request each, and compare."""
     pid = cluster.pid_of("front", 1)
     measure(cluster.address, lookups(), WARM_CONNECTIONS, WARM_S)
     time.sleep(QUIET_S)
     before = rss_mb(pid)
-    answered, after = run(_hold(cluster, lookups()[0], connections, pid))
-    return Idle(connections, answered, before, after)
+    answered, after = run(_hold(cluster, lookups()[0], pid))
+    return Idle(CONNECTIONS, answered, before, after)
 
 
-async def _hold(cluster: Cluster, request: Request, count: int, pid: int) -> tuple[int, float]:
+async def _hold(cluster: Cluster, request: Request, pid: int) -> tuple[int, float]:
     """How many were answered, and the memory while all are open and idle."""
     held: list[Connection] = []
     answered = 0
     try:
-        for _ in range(count):
+        for _ in range(CONNECTIONS):
             held.append(await connect(cluster.address))
             status, _body = await exchange(held[-1], request)
             answered += status == 200

@@ -128,9 +128,9 @@ def rss_mb(pid: int) -> float:
     raise NotStarted(f"process {pid} has ended")
 
 
-def ask(address: Address, request: Request, timeout_s: float = ASK_S) -> tuple[int, bytes]:
+def ask(address: Address, request: Request) -> tuple[int, bytes]:
     """One request on a connection of its own; raises OSError or HTTPException."""
-    connection = http.client.HTTPConnection(*address, timeout=timeout_s)
+    connection = http.client.HTTPConnection(*address, timeout=ASK_S)
     try:
         headers = {"Content-Type": "application/json"} if request.body else {}
         connection.request(request.method, request.path, request.body or None, headers)

@@ -121,14 +121,14 @@ def serving(cluster: Cluster, number: int, least: int) -> Iterator[tuple[Process
             yield process, remote, time.monotonic() - began
 
 
-def sync_up_rate(address: str, seconds: float = SYNC_UP_S) -> float:
+def sync_up_rate(address: str) -> float:
     """Orders per second that one client gets from one replica, from the first order on."""
     import grpc  # noqa: PLC0415 - only the part that needs it loads its threads
 
     number, more, began = 0, True, time.monotonic()
     with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         stub = order_pb2_grpc.OrderStub(channel)
-        while more and time.monotonic() - began < seconds:
+        while more and time.monotonic() - began < SYNC_UP_S:
             request = order_pb2.SyncUpRequest(transaction_num=number)
             page = stub.SyncUp(request, timeout=CALL_S)
             if page.orders and page.orders[0].transaction_num != number + 1:
@@ -138,11 +138,11 @@ def sync_up_rate(address: str, seconds: float = SYNC_UP_S) -> float:
     return number / (time.monotonic() - began)
 
 
-def fetch_rate(cluster: Cluster, remote: Remote, batch: int, seconds: float = SYNC_UP_S) -> float:
+def fetch_rate(cluster: Cluster, remote: Remote, batch: int) -> float:
     """Orders per second in the log entries that another replica gets."""
     asker = Peer("order", cluster.cluster_id, LACKING, incarnation("order", LACKING))
     index, began = 0, time.monotonic()
-    while time.monotonic() - began < seconds:
+    while time.monotonic() - began < SYNC_UP_S:
         fetched = remote.call(ORDER_SYNC_UP, SyncUp(fetch=Fetch(asker, index))).fetched
         if not fetched.entries:
             break

@@ -25,9 +25,7 @@ from twstock.market import (
 class Administration:
     """The changes that were made, in the sequence of their numbers, and the refused ones."""
 
-    def __init__(
-        self, changes: Sequence[KeyedChange] = (), refused: Iterable[RefusedChange] = ()
-    ) -> None:
+    def __init__(self, changes: Sequence[KeyedChange], refused: Iterable[RefusedChange]) -> None:
         """Raises CorruptStorage when a number is missing."""
         if [keyed.change.number for keyed in changes] != list(range(1, len(changes) + 1)):
             raise CorruptStorage("the changes of stocks have gaps")

@@ -30,10 +30,10 @@ class Remembered:
 
     def __init__(
         self,
-        kept: Sequence[Trade] = (),
-        refused: Iterable[RefusedOrder] = (),
-        recorded: int = 0,
-        last_number: int = 0,
+        kept: Sequence[Trade],
+        refused: Iterable[RefusedOrder],
+        recorded: int,
+        last_number: int,
     ) -> None:
         """Raises CorruptStorage when a trade is missing."""
         self.kept = {trade.number: trade for trade in kept}
