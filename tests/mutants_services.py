@@ -500,6 +500,13 @@ MUTANTS = (
         ("tests/test_rows.py",),
     ),
     Mutant(
+        "the last orders are gone, and nobody notices",
+        ORDER + "service.py",
+        ", limit=last - after, least=least)",
+        ", limit=last - after)",
+        ("tests/test_order_service.py",),
+    ),
+    Mutant(
         "an order that is gone is none",
         "twstock/rows.py",
         "        if found != number:\n",

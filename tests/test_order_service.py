@@ -361,6 +361,16 @@ def test_orders_are_paged_across_tables_and_memory(service: Service) -> None:
     assert seen == list(range(1, 11))
 
 
+def test_orders_that_the_tables_have_lost_are_not_left_out(service: Service) -> None:
+    """At their end, too, where no other number tells of it."""
+    service.place(20)
+    service.restart()
+    service.database.connection.execute("DELETE FROM orders WHERE number > 16")
+    assert len(service.ask(service.orders.orders_after(13, 3))) == 3
+    with pytest.raises(CorruptTables, match="the row of 17 is missing"):
+        service.ask(service.orders.orders_after(14, 3))
+
+
 def test_sync_up_answers_from_any_replica(service: Service) -> None:
     """SyncUp gives committed orders in bounded pieces, whoever leads."""
     service.place(6)

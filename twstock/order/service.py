@@ -210,7 +210,9 @@ class OrderService:
         last = min(after + limit, self._state_or_raise().last_number)
         old: list[Trade] = []
         if after + 1 < self._state.first_recent:
-            query = partial(tables.page, after=after, limit=last - after)
+            # What memory lacks is in the tables; they may have some of the rest, too.
+            least = min(last, self._state.first_recent - 1) - after
+            query = partial(tables.page, after=after, limit=last - after, least=least)
             old = await self._old_orders.read(query, last - after, until)
         first = old[-1].number + 1 if old else after + 1
         return old + self._state.between(first, last)
