@@ -35,7 +35,7 @@ cmp -s package-lock.json node_modules/.installed || {
 case ${1:-test} in
 test)
     npm run --silent lint
-    timeout --kill-after=10 "$LIMIT_S" node --test models.test.js submission.test.js console.test.js
+    timeout --kill-after=10 "$LIMIT_S" node --test models.test.js feed.test.js submission.test.js console.test.js
     ;;
 screenshots) node screenshots.js ;;
 *) fail "expected test or screenshots" ;;

@@ -71,11 +71,11 @@ export class Feed {
     this.#close();
   }
 
-  /** Go on where it was. */
-  resume() {
+  /** Go on where it was, unless that is too long ago. */
+  async resume() {
     if (!this.#isPaused) return;
     this.#isPaused = false;
-    this.#open();
+    await this.refresh();
     this.#turn();
   }
 
@@ -105,6 +105,7 @@ export class Feed {
 
   async #ask() {
     try {
+      if (!this.#isLoaded || !this.#isStreaming) await this.#look();
       if (!this.#isLoaded) await this.#load();
       await this.#catchUp();
       await this.#askForStale();
@@ -116,16 +117,31 @@ export class Feed {
     }
   }
 
-  /** Everything that the pages show at first. */
-  async #load() {
+  /**
+   * How the members are. When more orders were missed than are kept, everything is loaded anew:
+   * to be told of each of them could take hours.
+   */
+  async #look() {
     const { data } = await ask("/cluster");
     this.#members.take(data.services);
+    const missed = this.#members.lastTransaction - this.#trades.last;
+    const isFirst = !this.#isLoaded && !this.#trades.last;
+    if (!isFirst && missed > TRADES_MAX) this.#beginAnew();
+  }
+
+  #beginAnew() {
+    this.#lastEventId = "";
+    this.#isLoaded = false;
+    this.#changes.clear();
+  }
+
+  /** Everything that the pages show at first. */
+  async #load() {
     const last = this.#members.lastTransaction;
-    if (last < this.#trades.last) {
-      this.#stocks.clear();
-      this.#changes.clear();
-    }
+    if (last !== null && last < this.#trades.last) this.#forget();
     await this.#askForStocks();
+    // Behind no order all are new, from the first one on.
+    if (last === null) throw new Refused(503, "no order replica answers");
     this.#trades.begin(Math.max(0, last - TRADES_MAX));
     this.#isLoaded = true;
     this.#recalls = RECALLS;
@@ -197,7 +213,7 @@ export class Feed {
     const from = this.#lastEventId && `?last_event_id=${encodeURIComponent(this.#lastEventId)}`;
     const source = new EventSource(`/events${from}`);
     this.#source = source;
-    source.onopen = () => this.#opened();
+    source.onopen = () => this.#opened(!from);
     source.onerror = () => this.#failed(source);
     this.#on("trades", ({ trades }) => this.#heardLive(trades));
     this.#on("stocks", ({ stocks }) => this.#stocks.take(stocks));
@@ -213,11 +229,13 @@ export class Feed {
     });
   }
 
-  async #opened() {
+  async #opened(isNew) {
     this.#hasOpened = true;
     this.#isStreaming = true;
-    // What happened before the stream began is asked for once; then the stream alone tells.
+    // What happened before the stream began is asked for once; then the stream alone tells. One
+    // that goes on from nowhere tells of no stock that changed since it was loaded.
     await this.#asking;
+    if (isNew) this.#isLoaded = false;
     await this.refresh();
     this.#recall();
     this.#again();
@@ -252,10 +270,15 @@ export class Feed {
   }
 
   #reset() {
-    this.#stocks.stale.clear();
-    this.#changes.clear();
-    this.#lastEventId = "";
-    this.#isLoaded = false;
+    this.#forget();
+    this.#beginAnew();
     this.refresh();
+  }
+
+  /** What comes next is another market, whose versions and numbers tell nothing of this one's. */
+  #forget() {
+    this.#stocks.clear();
+    this.#changes.clear();
+    this.#highestHeard = 0;
   }
 }

@@ -21,10 +21,14 @@ export class Members {
   elected = new Signal();
   happened = new Signal();
 
-  /** The highest transaction number that any order replica has committed. */
+  /**
+   * The highest transaction number that any order replica has committed.
+   * @returns {number | null} null while none of them answers
+   */
   get lastTransaction() {
     const orders = this.rows.filter((row) => row.service === "order");
-    return Math.max(0, ...orders.map((row) => row.last_transaction ?? 0));
+    const known = orders.map((row) => row.last_transaction).filter((last) => last != null);
+    return known.length ? Math.max(...known) : null;
   }
 
   /** Take the rows of `GET /cluster`. @param {any[]} rows */
