@@ -326,11 +326,12 @@ def test_a_replayed_answer_says_so() -> None:
     assert answers.placement(Placement(5), keyed=True).headers == ()
 
 
-def test_a_raw_answer_is_complete() -> None:
-    """Status line, length, and the word that the connection ends."""
-    head, _, content = answers.not_allowed({"POST", "GET"}).raw().partition(b"\r\n\r\n")
+def test_a_whole_answer_is_complete() -> None:
+    """Status line, date, id, length, and the word that the connection ends."""
+    answer = answers.not_allowed({"POST", "GET"}).closing().whole(b"today", b"7")
+    head, _, content = answer.partition(b"\r\n\r\n")
     lines = head.split(b"\r\n")
-    assert lines[0] == b"HTTP/1.1 405 Method Not Allowed"
+    assert lines[:3] == [b"HTTP/1.1 405 Method Not Allowed", b"Date: today", b"X-Request-Id: 7"]
     assert b"Allow: GET, POST" in lines
     assert b"Connection: close" in lines
     assert b"Content-Length: %d" % len(content) in lines

@@ -9,7 +9,7 @@ const BROWSER = [
   ..."requestAnimationFrame sessionStorage setTimeout window".split(" "),
 ];
 const NODE =
-  "AbortController AbortSignal Response URL clearTimeout console fetch process setTimeout".split(
+  "AbortController AbortSignal Event EventTarget Response URL clearTimeout console fetch process setTimeout".split(
     " ",
   );
 const readonly = (names) => Object.fromEntries(names.map((name) => [name, "readonly"]));

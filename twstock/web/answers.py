@@ -28,6 +28,8 @@ Header = tuple[bytes, bytes]
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
+HEADERS_MAX = 64
+"""How many header fields a request may have."""
 JSON = b"application/json"
 REVALIDATED = b"no-cache"
 """May be stored, but only used once the server has confirmed that it is still current."""
@@ -87,16 +89,14 @@ class Answer:
             return _PLAIN_TAIL % (len(self.body), self.body)
         return b"".join(b"%b: %b\r\n" % field for field in self.fields()) + b"\r\n" + self.body
 
-    def raw(self) -> bytes:
-        """The answer as it goes over a connection that is closed behind it."""
-        headers = [
-            (b"Content-Type", self.media_type),
-            (b"Content-Length", b"%d" % len(self.body)),
-            CLOSE,
-        ]
-        lines = [b"%b: %b\r\n" % header for header in (*headers, *self.headers)]
-        status = b"HTTP/1.1 %d %b\r\n" % (self.status, self.reason)
-        return status + b"".join(lines) + b"\r\n" + self.body
+    def whole(self, date: bytes, request_id: bytes) -> bytes:
+        """The answer as it goes over the connection."""
+        about = (self.status, self.reason, date, request_id, self.tail())
+        return b"HTTP/1.1 %d %b\r\nDate: %b\r\nX-Request-Id: %b\r\n%b" % about
+
+    def closing(self) -> "Answer":
+        """The same, behind which the connection is closed."""
+        return replace(self, headers=(*self.headers, CLOSE))
 
 
 TellAnswer = Callable[[Answer], None]
@@ -157,6 +157,7 @@ NOT_UTF8 = error(400, "path: not UTF-8")
 TOO_SLOW = error(408, "the request took too long to arrive")
 TARGET_TOO_LONG = error(414, "the request line is too long")
 HEADERS_TOO_LARGE = error(431, "the request's headers are too large")
+TOO_MANY_HEADERS = error(431, f"expected at most {HEADERS_MAX} header fields")
 INTERNAL = Fault(500, "internal error", "unknown")
 BROKEN = error(*INTERNAL)
 

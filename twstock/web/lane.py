@@ -101,8 +101,7 @@ class Lane:
 
     def whole(self, answer: Answer, request_id: bytes) -> bytes:
         """An answer as the ordinary way writes it."""
-        about = (answer.status, answer.reason, self._date(), request_id, answer.tail())
-        return b"HTTP/1.1 %d %b\r\nDate: %b\r\nX-Request-Id: %b\r\n%b" % about
+        return answer.whole(self._date(), request_id)
 
     def _stock(self, name: str, given: bytes, tell: Tell) -> bytes:
         stock = self._api.hit(name)

@@ -6,13 +6,11 @@ that the lane is not sure about, goes the ordinary way (``channel``, then Klein)
 answer there.
 """
 
-from dataclasses import replace
-
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from twstock.config import Limits
-from twstock.web.answers import CLOSE, Answer
+from twstock.web.answers import Answer
 from twstock.web.http.channel import ApiChannel
 from twstock.web.http.poll import write_now
 from twstock.web.lane import COMING, Lane
@@ -88,8 +86,7 @@ class LaneChannel(ApiChannel):
         self._quick_at = now = self.site.clock.seconds()
         self._lane.traffic.of(route, answer.status).observe(now - self._began)
         if not self.persistent:
-            last = replace(answer, headers=(*answer.headers, CLOSE))
-            self.transport.write(self._lane.whole(last, request_id))
+            self.transport.write(self._lane.whole(answer.closing(), request_id))
             self.loseConnection()
             return
         write_now(self.transport, self._lane.whole(answer, request_id))

@@ -8,7 +8,6 @@ away for a moment: closing at once would reset it and destroy the answer (RFC 91
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
@@ -33,7 +32,6 @@ from twstock.web.traffic import OTHER, STREAM
 if TYPE_CHECKING:
     from twstock.web.http.site import ApiSite
 
-HEADERS_MAX = 64
 LINGER_S = 2.0
 """How long a refused connection is read from before it is closed."""
 WRITE_STALLED_S = 10.0
@@ -51,7 +49,6 @@ class ApiChannel(http.HTTPChannel):
 
     site: "ApiSite"
     transport: Any
-    maxHeaders = HEADERS_MAX
     abortTimeout = 2
     _arriving = False
     _is_ending = False
@@ -136,7 +133,9 @@ class ApiChannel(http.HTTPChannel):
             self.requests[-1].expect(chunks.length)
 
     def headerReceived(self, line: bytes) -> bool:
-        """One header; Twisted counts them before it looks whether there are too many."""
+        """One header field."""
+        if self._receivedHeaderCount >= answers.HEADERS_MAX:
+            self.refuse(answers.TOO_MANY_HEADERS)
         return not self._is_ending and bool(super().headerReceived(line))
 
     def allHeadersReceived(self) -> None:
@@ -289,7 +288,7 @@ class ApiChannel(http.HTTPChannel):
         self._is_ending = True
         self.site.traffic.of(OTHER, answer.status).observe(0.0)
         self.site.large_bodies.discard(self)
-        self.transport.write(self._refusal(answer).raw())
+        self.transport.write(self._refusal(answer))
         self._half_close(LINGER_S, self.transport.abortConnection)
 
     def _half_close(self, linger_s: float, close: Callable[[], None]) -> None:
@@ -300,14 +299,13 @@ class ApiChannel(http.HTTPChannel):
         self.transport.resumeProducing()
         self.transport.loseWriteConnection()
 
-    def _refusal(self, answer: Answer) -> Answer:
+    def _refusal(self, answer: Answer) -> bytes:
         """A refusal with the id, and in the form, that the request asks for, as far as its
         headers have come.
         """
         asked = self.requests[-1].requestHeaders if self.requests else Headers()
         request_id = self.site.ids.of(asked.getRawHeaders(REQUEST_ID))
-        answer = form_of(answer, asked)
-        return replace(answer, headers=(*answer.headers, (REQUEST_ID, request_id)))
+        return form_of(answer, asked).closing().whole(self.site.date(), request_id)
 
     def body_bytes_max(self) -> int:
         """How large the body of the request may be that arrives."""
