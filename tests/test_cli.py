@@ -16,6 +16,7 @@ from twisted.internet.task import Clock
 from tests.cluster_fixture import free_ports
 from twstock import __version__, cli
 from twstock.cli import DONE, INTERRUPTED, REFUSED, UNREACHABLE, UNWRITTEN, USAGE, main
+from twstock.commands import tabular
 from twstock.commands.command import refusing
 from twstock.commands.progress import Progress
 from twstock.config import Address, default_cluster
@@ -280,6 +281,42 @@ def test_lists_take_every_page(run):
     assert (status, len(out.splitlines())) == (DONE, 1 + len(NAMES))
     assert [s["name"] for s in json.loads(run("stocks", "--json")[1])["data"]] == NAMES
     assert run("orders") == (DONE, "order num  name  type  quantity\n", "")
+
+
+@pytest.mark.parametrize("words", [("orders",), ("admin", "changes")])
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_list_is_printed_as_it_is_read(run, monkeypatch, capsys, words, form):
+    """It may be longer than the memory, and whoever reads the output may have seen enough."""
+    rows = [{"order_num": n, "change_number": n, "name": "A"} for n in (8, 9, 1000, 1001)]
+    printed = []
+
+    def pages(*_):
+        yield rows[:2]
+        printed.append(capsys.readouterr().out)
+        yield rows[2:]
+
+    monkeypatch.setattr(Session, "pages", pages)
+    status, out, _ = run(*words, *form)
+    assert status == DONE
+    assert "9" in printed[0]
+    if form:
+        assert json.loads(printed[0] + out) == {"data": rows, "next": None}
+
+
+def test_a_column_gets_wider_as_rows_come():
+    """As wide as the widest so far; the heading comes once."""
+    table = tabular.Table(("n", "name"))
+    assert table.lines([{"n": 9, "name": "A"}]) == ["n  name", "9  A"]
+    assert table.lines([{"n": 1000, "name": "B"}]) == ["1000  B"]
+    assert table.lines([{"n": 7, "name": "C"}]) == ["   7  C"]
+
+
+def test_a_page_that_is_followed_by_itself_is_no_front_ends(run, front):
+    """It would be read for ever."""
+    front.strange = {"data": [STOCK], "next": "GameStart"}
+    status, _, err = run("stocks")
+    assert (status, len(front.asked)) == (UNREACHABLE, 2)
+    assert f"{front.url} is not a front-end" in err
 
 
 def test_status(run, front):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 
 from twstock import __version__
@@ -27,6 +28,7 @@ from twstock.errors import ConfigError, OutcomeUnknown, TwstockError
 from twstock.forms import is_key
 from twstock.rest import Answer, Session, Unreachable, WrongUrl
 
+Page = Sequence[Row]
 DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
 UNWRITTEN = os.EX_IOERR
 INTERRUPTED = 128 + signal.SIGINT
@@ -272,7 +274,7 @@ def _print_stocks(stocks: Sequence[Row]) -> None:
 
 def _admin(options: argparse.Namespace) -> int:
     if options.change == "changes":
-        return _list(options, "/admin/changes", partial(_table, admin.CHANGE_COLUMNS))
+        return _list(options, "/admin/changes", partial(_print_pages, admin.CHANGE_COLUMNS))
     answer = admin.change(options)
     if not answer.ok:
         return _finish(options, answer)
@@ -305,21 +307,35 @@ def _order(options: argparse.Namespace) -> int:
 
 
 def _stocks(options: argparse.Namespace) -> int:
-    return _list(options, "/stocks", _print_stocks)
+    # All of them tell whether any is halted.
+    return _list(options, "/stocks", lambda pages: _print_stocks(list(chain.from_iterable(pages))))
 
 
 def _orders(options: argparse.Namespace) -> int:
-    return _list(options, "/orders", partial(_table, ORDER_COLUMNS))
+    return _list(options, "/orders", partial(_print_pages, ORDER_COLUMNS))
 
 
-def _list(options: argparse.Namespace, path: str, show: Callable[[Sequence[Row]], None]) -> int:
+def _list(options: argparse.Namespace, path: str, show: Callable[[Iterable[Page]], None]) -> int:
     with Session(options.url) as session:
-        rows = [row for page in session.pages(path) for row in page]
-    if options.json:
-        print(json.dumps({"data": rows, "next": None}))
-    else:
-        show(rows)
+        (_print_json_of if options.json else show)(session.pages(path))
     return DONE
+
+
+def _print_json_of(pages: Iterable[Page]) -> None:
+    """Print pages as one, row by row: a list may be longer than the memory."""
+    rows = (json.dumps(row) for page in pages for row in page)
+    print('{"data": [' + next(rows, ""), end="")
+    for row in rows:
+        print(", " + row, end="")
+    print('], "next": null}')
+
+
+def _print_pages(columns: Sequence[str], pages: Iterable[Page]) -> None:
+    """The same as a table."""
+    table = tabular.Table(columns)
+    for page in pages:
+        for line in table.lines(page):
+            print(line)
 
 
 def _client(options: argparse.Namespace) -> int:

@@ -93,9 +93,11 @@ class Session:
             if not has_rows(answer.data, {"name": str}) or "next" not in answer.body:
                 raise self._stranger()
             yield answer.data
-            after = answer.body["next"]
+            before, after = after, answer.body["next"]
             if after is None:
                 return
+            if after == before:  # no page of a front-end is followed by itself
+                raise self._stranger()
 
     def trade(
         self,

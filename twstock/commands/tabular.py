@@ -6,18 +6,36 @@ from typing import Any
 Row = Mapping[str, Any]
 
 
+class Table:
+    """Rows under the names of ``columns``, some after others, for whom a column may get wider."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._columns = columns
+        self._widths = [0] * len(columns)
+        self._heading = [[name.replace("_", " ") for name in columns]]
+
+    def lines(self, rows: Iterable[Row]) -> list[str]:
+        """A line for each row, numbers to the right; before the first ones the heading."""
+        cells = self._heading + [
+            [cell(row.get(column)) for column in self._columns] for row in rows
+        ]
+        self._heading = []
+        for line in cells:
+            self._widths = [
+                max(len(text), width) for text, width in zip(line, self._widths, strict=True)
+            ]
+        return [
+            "  ".join(
+                text.rjust(width) if _is_number(text) else text.ljust(width)
+                for text, width in zip(line, self._widths, strict=True)
+            ).rstrip()
+            for line in cells
+        ]
+
+
 def lines(columns: Sequence[str], rows: Iterable[Row]) -> list[str]:
-    """The heading, then a line for each row, numbers to the right."""
-    cells = [[cell(row.get(column)) for column in columns] for row in rows]
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    names = [name.replace("_", " ") for name in columns]
-    return [
-        "  ".join(
-            text.rjust(width) if _is_number(text) else text.ljust(width)
-            for text, width in zip(line, widths, strict=True)
-        ).rstrip()
-        for line in (names, *cells)
-    ]
+    """The heading, then a line for each row."""
+    return Table(columns).lines(rows)
 
 
 def cell(value: object) -> str:
