@@ -8,6 +8,20 @@ FEED = ("tests/test_client_feed.py",)
 
 MUTANTS = (
     Mutant(
+        "whoever waits for room is called by the one before",
+        CLIENT + "fronts.py",
+        "self.clock.callLater(0, self._room.release)",
+        "self._room.release()",
+        MEMORY,
+    ),
+    Mutant(
+        "a 404 of a proxy says that there is no such stock",
+        CLIENT + "client.py",
+        "return answer.status == HTTPStatus.NOT_FOUND and answer.message == words",
+        "return answer.status == HTTPStatus.NOT_FOUND",
+        MEMORY,
+    ),
+    Mutant(
         "a change with a key of the caller's own has certainly not happened",
         CLIENT + "admin.py",
         "doubtful = own_key is not None",

@@ -57,11 +57,9 @@ async def listed(rows):
 
 
 def test_waiting_for_a_connection_counts_as_well(world):
-    """However many requests there are, each ends within its patience."""
+    """However many requests there are, thousands or more, each ends within its patience."""
     world.front.replies = [HANG] * 1000
-    reading = [
-        world.begin(world.client.lookup("AAPL")) for _ in range(REQUESTS_UNDER_WAY_MAX * 2 + 1)
-    ]
+    reading = [world.begin(world.client.lookup("AAPL")) for _ in range(2000)]
     world.front.replies = [HANG] * 1000
     named = world.begin(world.client.buy("AAPL", 1, "mine"))
     unnamed = world.begin(world.client.buy("AAPL", 1))
@@ -406,6 +404,15 @@ def test_a_path_that_is_none_decides_nothing(world):
         world.run(world.client.buy("AAPL", 1))
 
 
+@pytest.mark.parametrize("body", [json.loads(NO_SUCH_PATH.body), {"message": "no route"}])
+def test_a_404_of_somebody_else_does_not_say_what_there_is(world, body):
+    """A proxy, say, or a front-end that is asked where it has nothing."""
+    for asking in (world.client.lookup("AAPL"), world.client.order(1)):
+        world.front.replies = [(404, body)]
+        with pytest.raises(BadAnswer, match="404"):
+            world.run(asking)
+
+
 def test_an_answer_that_decides_ends_an_earlier_doubt():
     """The order was executed, refused, its key is another's, or no front-end takes it."""
     answers = ((404, "invalid stock name", Refused), (422, "used with another order", KeyReused))
@@ -597,6 +604,23 @@ def test_requests_wait_for_room(world):
     results = [world.begin(world.client.lookup("AAPL")) for _ in range(REQUESTS_UNDER_WAY_MAX + 5)]
     assert len(world.asked) == REQUESTS_UNDER_WAY_MAX
     assert {world.finish(result).name for result in results} == {"AAPL"}
+
+
+def test_who_waits_for_room_may_give_up(world):
+    """Others have the room instead, in their sequence."""
+    world.front.replies = [HANG] * REQUESTS_UNDER_WAY_MAX
+    tasks = []
+    for _ in range(REQUESTS_UNDER_WAY_MAX + 3):
+        result = world.begin(world.client.lookup("AAPL"))
+        tasks.append((world.task, result))
+    for task, result in (tasks[-2], tasks[0]):
+        task.cancel()
+        with pytest.raises(CancelledError):
+            world.finish(result)
+    world.clock.advance(0)
+    world.pump()
+    assert [bool(result) for _, result in tasks[-3:]] == [True, True, True]
+    assert len(world.asked) == REQUESTS_UNDER_WAY_MAX + 2
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ from twstock.forms import (
     stock_path,
 )
 from twstock.keys import key_maker
-from twstock.market import Side
+from twstock.market import ORDER_NOT_FOUND, STOCK_NOT_FOUND, Side
 
 CONNECT_TIMEOUT_S = 2.0
 NEXT_ADDRESS_S = 0.05
@@ -116,7 +116,7 @@ class Client:
         except InvalidRequest:
             raise StockNotFound(name) from None
         answer = await self._get(path, tag)
-        if answer.status == HTTPStatus.NOT_FOUND:
+        if _says(answer, STOCK_NOT_FOUND):
             raise StockNotFound(name)
         if known is not None and answer.status == HTTPStatus.NOT_MODIFIED:
             return known
@@ -180,7 +180,7 @@ class Client:
     async def order(self, number: int) -> Order:
         """An executed order; raises OrderNotFound."""
         answer = await self._get(order_path(number))
-        if answer.status == HTTPStatus.NOT_FOUND:
+        if _says(answer, ORDER_NOT_FOUND):
             raise OrderNotFound(number)
         return values.order(_data(answer))
 
@@ -310,6 +310,11 @@ def _base_urls(urls: str | Iterable[str]) -> list[str]:
         raise WrongUrl("expected the URL of one front-end at least")
     parts = [split_url(url, ("http", "https")) for url in given]
     return [f"{part.scheme}://{part.netloc}{part.path.rstrip('/')}" for part in parts]
+
+
+def _says(answer: Answer, words: str) -> bool:
+    """Whether it is the front-end's 404; that of another path, or of a proxy, says nothing."""
+    return answer.status == HTTPStatus.NOT_FOUND and answer.message == words
 
 
 def _data(answer: Answer) -> Any:

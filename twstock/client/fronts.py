@@ -97,7 +97,8 @@ class Fronts:
         try:
             return await self._ask(request, deadline)
         finally:
-            self._room.release()
+            # Never inside another waiter's stack: hundreds may give up one after the other.
+            self.clock.callLater(0, self._room.release)
 
     async def _ask(self, request: Request, deadline: float) -> Answer:
         attempts = self.attempts(deadline)
