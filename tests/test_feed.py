@@ -763,6 +763,7 @@ def test_a_stream_that_stalls_is_closed_like_any_answer(front: FrontEnd) -> None
         front.advance()
     front.advance(WRITE_STALLED_S + 1, 0.5)
     assert client.wire.aborted
+    assert front.feed.counters == Counters(0, 1, 0, 1, 0)
 
 
 # --- limits, ends, and HTTP ------------------------------------------------------------------

@@ -25,10 +25,10 @@ class Stream:
     """The body of an answer, as it is written.
 
     What the kernel does not take at once waits in the process. If more than
-    ``unsent_bytes_max`` of it waits when more is to be written, ``dropped`` is called and the
-    connection aborted: so what waits is bounded by that and the longest single writing. The
-    kernel's share is bounded by the size of the socket's buffer. ``is_packed``: the body is a
-    gzip stream, in chunks.
+    ``unsent_bytes_max`` of it waits when more is to be written, the connection is aborted: so
+    what waits is bounded by that and the longest single writing. The kernel's share is bounded
+    by the size of the socket's buffer. ``dropped`` is called then, and when the channel has cut
+    the client off because it did not read. ``is_packed``: the body is a gzip stream, in chunks.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Stream:
         self._request = request
         self._unsent_bytes_max = unsent_bytes_max
         self._dropped = dropped
+        self._channel: Any = None
         self._transport: Any = None
         self._is_packed = is_packed
         self._is_chunked = False
@@ -110,6 +111,8 @@ class Stream:
 
     def stopProducing(self) -> None:
         """The connection is gone."""
+        if not self._is_over and self._channel is not None and self._channel.is_cut_off:
+            self._dropped()
         self._is_over = True
 
     def _begin(self) -> None:
@@ -118,6 +121,7 @@ class Stream:
         request.write(b"")
         request.registerProducer(self, True)
         self._is_chunked = bool(request.chunked)
+        self._channel = request.channel
         self._transport = request.channel.transport
         handle = getattr(self._transport, "getHandle", lambda: None)()
         if handle is not None:

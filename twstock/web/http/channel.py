@@ -54,6 +54,8 @@ class ApiChannel(http.HTTPChannel):
     _is_ending = False
     """Whether what still comes is thrown away: refused, parted from, or ended by the client."""
     _has_ended = False
+    is_cut_off = False
+    """Whether the client did not read for too long."""
     _stalled: DelayedCall | None = None
     _linger: DelayedCall | None = None
     _next_turn: DelayedCall | None = None
@@ -204,10 +206,14 @@ class ApiChannel(http.HTTPChannel):
         no request that has come is begun, or their answers would pile up here.
         """
         if self._stalled is None:
-            self._stalled = self.callLater(WRITE_STALLED_S, self.transport.abortConnection)
+            self._stalled = self.callLater(WRITE_STALLED_S, self._cut_off)
         self.paused = True
         super().pauseProducing()
         self.transport.pauseProducing()
+
+    def _cut_off(self) -> None:
+        self.is_cut_off = True
+        self.transport.abortConnection()
 
     def resumeProducing(self) -> None:
         """The client reads again: go on with what has come."""
