@@ -171,6 +171,7 @@ test("each refusal of an order is said at its field", () => {
     "name: missing": "name",
     "quantity: expected an integer": "quantity",
     "too many requests": "",
+    "a page of another origin may not trade or change stocks": "",
   };
   for (const [message, field] of Object.entries(fields)) assert.equal(fieldOf(message), field);
 });

@@ -27,7 +27,7 @@ export function fieldOf(message) {
   if (named) return named[1];
   if (/transaction type/.test(message)) return "type";
   if (/stock name|halted/.test(message)) return "name";
-  return /stocks|quantity/.test(message) ? "quantity" : "";
+  return /stocks (traded|left)|quantity/.test(message) ? "quantity" : "";
 }
 
 /** Keep what is on its way. @param {Draft} draft @param {string} key */
