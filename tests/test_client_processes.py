@@ -162,10 +162,10 @@ def run(path, directory, *arguments):
     return out
 
 
-def start(path, directory, *arguments):
-    """A script under way."""
+def start(path, directory, *arguments, by=()):
+    """A script under way, started ``by`` a command."""
     return subprocess.Popen(
-        [sys.executable, str(path), *map(str, arguments)],
+        [*by, sys.executable, str(path), *map(str, arguments)],
         cwd=directory,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
         stdout=subprocess.PIPE,
@@ -192,6 +192,20 @@ def test_the_trade_example(cluster, tmp_path):
     cluster.trade("GameStart", 3, "buy", **{"Idempotency-Key": key})
     again = run(EXAMPLES / "trade.py", tmp_path, *urls(cluster))
     assert again.startswith(f"bought: transaction number {number + 1}\n")
+
+
+def test_what_the_examples_keep_is_whole_whenever_they_are_killed(cluster, tmp_path):
+    """An empty key names no order, and an empty cursor goes on from now."""
+    # No file takes a byte, as if they were killed before the first one.
+    by = ("sh", "-c", 'ulimit -f 0; exec "$@"', "sh")
+    cluster.trade("GameStart", 1, "sell")
+    (tmp_path / "events.cursor").write_text("0.0.0.0")
+    for name, arguments in (("trade.py", ()), ("follow_events.py", (1,))):
+        with start(EXAMPLES / name, tmp_path, *arguments, *urls(cluster), by=by) as process:
+            process.communicate(timeout=EXAMPLE_S)
+        assert process.returncode == 1
+    assert not (tmp_path / "trade.key").exists()
+    assert (tmp_path / "events.cursor").read_text() == "0.0.0.0"
 
 
 def test_the_example_that_follows_orders(cluster, tmp_path):

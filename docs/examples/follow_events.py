@@ -33,9 +33,16 @@ async def main(reactor: Any, count: str, *urls: str) -> None:
                     print("too far behind: everything has to be read again")
             # What is printed is done with.
             if event.cursor:
-                CURSOR.write_text(event.cursor)
+                keep(event.cursor)
             if traded >= int(count):
                 break
+
+
+def keep(cursor: str) -> None:
+    """Whole, or what was kept before, whenever the program is killed."""
+    draft = CURSOR.with_suffix(".new")
+    draft.write_text(cursor)
+    draft.replace(CURSOR)
 
 
 if __name__ == "__main__":

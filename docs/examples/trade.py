@@ -15,8 +15,10 @@ KEY = Path("trade.key")
 async def main(reactor: Any, *urls: str) -> None:
     """Buy three shares. Started again after a crash, it goes on with the same order."""
     if not KEY.exists():
-        # The key names the order, so it is kept before the order is sent.
-        KEY.write_text(uuid4().hex)
+        # The key names the order, so it is kept, whole, before the order is sent.
+        draft = KEY.with_suffix(".new")
+        draft.write_text(uuid4().hex)
+        draft.replace(KEY)
     async with Client(urls or "http://127.0.0.1:8080", reactor=reactor) as client:
         try:
             placed = await buy(client, KEY.read_text())
