@@ -19,6 +19,7 @@ from twstock.rpc.calls import Placement, PlaceOrder
 from twstock.web.batch import Batches
 from twstock.web.bodies import BATCH_ORDERS_MAX
 from twstock.web.http.routes import larger_bodies, mount
+from twstock.web.traffic import Traffic
 
 BAD_KEY = "orders[1].idempotency_key: expected one of 1 to 255 visible ASCII characters"
 
@@ -30,7 +31,8 @@ class Desk(Site):
         super().__init__()
         self.results: dict[str, Any] = {}
         orders = orders or self
-        self.batches = Batches(self.cache, orders, lambda: "made-key", Limits())
+        self.traffic = Traffic()
+        self.batches = Batches(self.cache, orders, lambda: "made-key", Limits(), self.traffic)
         self.treq = StubTreq(mount(self.api.routes() + self.batches.routes()).resource())
 
     def place(self, order: PlaceOrder) -> "Deferred[Placement]":
@@ -54,6 +56,14 @@ class Desk(Site):
 def desk() -> Desk:
     """Everything works."""
     return Desk()
+
+
+def test_each_order_of_a_batch_is_counted() -> None:
+    """Whatever became of it."""
+    desk = Desk()
+    desk.rows({"name": "A", "quantity": 1, "type": "buy"}, "none", {"name": "B"})
+    desk.send([])
+    assert desk.traffic.batched == 3
 
 
 def test_each_order_has_its_own_outcome(desk: Desk) -> None:

@@ -86,18 +86,19 @@ def test_the_history_has_a_row_for_each_second() -> None:
     watched.cache.missed()
     for route, status in ((LOOKUP, 200), (LOOKUP, 404), (TRADE, 200), (TRADE, 503), (OTHER, 503)):
         watched.traffic.of(route, status).observe(LATENCY_S[3])
+    watched.traffic.batched += 1000
     watched.lag_s = 0.25
     watched.clock.advance(1)
     watched.lag_s = 0.0
     watched.clock.advance(1)
     first, second = watched.rows()
     assert first["at"] == 5000
-    assert (first["lookups"], first["orders"]) == (2, 2)
+    assert (first["lookups"], first["orders"]) == (2, 1002)
     # /readyz answers 503 until the front-end is ready: no error of the API.
     assert (first["refused"], first["errors"]) == (1, 1)
     assert (first["hits"], first["misses"], first["reactor_lag_ms"]) == (1, 1, 250.0)
     assert 0.25 < first["p99_ms"] <= 0.5
-    assert second["lookups"] == 0
+    assert (second["lookups"], second["orders"]) == (0, 0)
     assert second["p99_ms"] is None
     assert list(first) == SCHEMAS["HistoryRow"]["required"]
     watched.history.stop()

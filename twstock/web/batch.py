@@ -19,24 +19,31 @@ from twstock.web.api import OrderBook
 from twstock.web.cache import Cache
 from twstock.web.http.respond import body
 from twstock.web.http.routes import Route
+from twstock.web.traffic import Traffic
 
 Row = dict[str, Any]
 
 
 class Batches:
     """The handler. An order needs a key of its own to be sent again: ``new_key`` makes one that
-    nobody knows for those that have none.
+    nobody knows for those that have none; ``traffic`` counts what was placed.
     """
 
     _log = OriginLogger()
 
     def __init__(
-        self, cache: Cache, orders: OrderBook, new_key: Callable[[], str], limits: Limits
+        self,
+        cache: Cache,
+        orders: OrderBook,
+        new_key: Callable[[], str],
+        limits: Limits,
+        traffic: Traffic,
     ) -> None:
         self._cache = cache
         self._orders = orders
         self._new_key = new_key
         self._limits = limits
+        self._traffic = traffic
 
     def routes(self) -> tuple[Route, ...]:
         """What is served where."""
@@ -50,6 +57,7 @@ class Batches:
             raise InvalidRequest("Idempotency-Key", problem)
         orders = bodies.parse_batch(body(request))
         rows = [self._begin(fields, position) for position, fields in enumerate(orders)]
+        self._traffic.batched += len(rows)
         return answers.data([row if isinstance(row, dict) else await row for row in rows])
 
     def _begin(self, fields: object, position: int) -> "Row | Deferred[Row]":

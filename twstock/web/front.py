@@ -126,7 +126,7 @@ class FrontEnd(Service):
         history = History(traffic, cache, watched.lag.take_worst_s, wall_ms, self._reactor)
         feed = self._make_feed(catalog, orders)
         admin = Administration(cache, catalog, token, new_key, self._limits)
-        batches = Batches(cache, orders, new_key, self._limits)
+        batches = Batches(cache, orders, new_key, self._limits, traffic)
         # No trade waits for a cache that is about to go, and no drain for a stream without end.
         self._first_stops = [lease.stop, feed.stop]
         self._stops = [orders.queue.stop, catalog.watch.stop, orders.watch.stop]

@@ -25,7 +25,7 @@ SCHEMAS: dict[str, Any] = {
         "properties": {
             "at": {"type": "integer", "description": "The end of the second, in Unix time."},
             "lookups": {**COUNT, "description": "Requests for a stock."},
-            "orders": {**COUNT, "description": "Orders that clients wanted to place."},
+            "orders": {**COUNT, "description": "Orders to be placed, alone or in batches."},
             "refused": {**COUNT, "description": "Of these and pages: answered with 400 to 499."},
             "errors": {**COUNT, "description": "Of these and pages: answered with 500 or more."},
             "hits": {**COUNT, "description": "Lookups answered from the cache."},
@@ -124,7 +124,7 @@ class History:
         traffic, counters = self._traffic, self._cache.counters
         return Totals(
             lookups=sum(traffic.answered(outcome, LOOKUP) for outcome in OUTCOMES),
-            orders=sum(traffic.answered(outcome, TRADE) for outcome in OUTCOMES),
+            orders=sum(traffic.answered(outcome, TRADE) for outcome in OUTCOMES) + traffic.batched,
             refused=traffic.answered(REFUSED, *_OF_THE_API),
             errors=traffic.answered(ERROR, *_OF_THE_API),
             hits=counters.hits,

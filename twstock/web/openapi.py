@@ -68,7 +68,7 @@ _COMMON = {
     "413": ("TooLarge", "The body is too large.", ""),
     "414": ("TargetTooLong", "The request line is too long.", ""),
     "429": ("TooMany", "Too many requests; this one did nothing.", "Retry-After"),
-    "431": ("HeadersTooLarge", "The headers are too large.", ""),
+    "431": ("HeadersTooLarge", "The headers are too large, or too many.", ""),
     "500": ("Broken", "An error that nobody foresaw; the log has it.", ""),
     "503": ("Unavailable", "Not now; `outcome` tells what may have happened.", "Retry-After"),
 }

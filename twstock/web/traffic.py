@@ -34,10 +34,12 @@ def route_of(method: str, path: str) -> str:
 
 class Traffic:
     """Counts answers that were written. A latency is the time from the moment at which the
-    front-end had read the request to that at which it wrote the answer, in seconds.
+    front-end had read the request to that at which it wrote the answer, in seconds. ``batched``
+    counts the orders of batches, each of which is one request.
     """
 
     def __init__(self) -> None:
+        self.batched = 0
         self._latency = {(route, what): Histogram() for route in ROUTES for what in OUTCOMES}
 
     def of(self, route: str, status: int) -> Histogram:
