@@ -15,6 +15,13 @@ MUTANTS = (
         MEMORY,
     ),
     Mutant(
+        "a list is printed when all of it was read",
+        "twstock/cli.py",
+        "    for page in pages:\n        for line in table.lines(page):\n",
+        "    for page in list(pages):\n        for line in table.lines(page):\n",
+        ("tests/test_cli.py",),
+    ),
+    Mutant(
         "a 404 of a proxy says that there is no such stock",
         CLIENT + "client.py",
         "return answer.status == HTTPStatus.NOT_FOUND and answer.message == words",

@@ -11,6 +11,28 @@ RPC = "twstock/rpc/"
 TLS = ("tests/test_tls.py",)
 
 MUTANTS = (
+    # The edge of HTTP.
+    Mutant(
+        "a request may have any number of header fields",
+        WEB + "http/channel.py",
+        "        if self._receivedHeaderCount >= answers.HEADERS_MAX:\n",
+        "        if False:\n",
+        ("tests/test_site.py",),
+    ),
+    Mutant(
+        "a subscriber that leaves things unread for too long is not counted as dropped",
+        WEB + "feed/stream.py",
+        "self._channel is not None and self._channel.is_cut_off",
+        "False",
+        ("tests/test_feed.py",),
+    ),
+    Mutant(
+        "a batch counts as one order",
+        WEB + "batch.py",
+        "self._traffic.batched += len(rows)",
+        "self._traffic.batched += 1",
+        ("tests/test_batch.py",),
+    ),
     # Who may call what.
     Mutant(
         "a server takes callers without a certificate",
