@@ -153,6 +153,13 @@ def test_lookup(run):
     assert (status, json.loads(out)) == (DONE, {"data": STOCK | {"name": "A/B %"}})
 
 
+@pytest.mark.parametrize("status", [408, 429, 500, 503, 505, 507])
+def test_who_cannot_say_now_refuses_nothing(run, front, status):
+    """A script is not to take an overload for a stock that is not there."""
+    front.lookup_faults = [status]
+    assert run("lookup", "X") == (UNREACHABLE, "", "twstock: not now\n")
+
+
 def test_a_refusal_exits_1(run):
     """Its words go to standard error, with ``--json`` the answer to standard output."""
     assert run("lookup", "Nobody") == (REFUSED, "", "twstock: stock not found\n")

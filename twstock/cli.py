@@ -25,7 +25,7 @@ from twstock.commands.command import Unwritten, flush, integer, telling
 from twstock.commands.progress import Progress
 from twstock.commands.tabular import Row
 from twstock.errors import ConfigError, OutcomeUnknown, TwstockError
-from twstock.forms import is_key
+from twstock.forms import ASK_AGAIN, is_key
 from twstock.rest import Answer, Session, Unreachable, WrongUrl
 
 Page = Sequence[Row]
@@ -366,7 +366,8 @@ def _finish(options: argparse.Namespace, answer: Answer) -> int:
         _complain(TwstockError(answer.message), REFUSED)
     if answer.ok:
         return DONE
-    return UNREACHABLE if answer.status >= 500 else REFUSED
+    is_for_now = answer.status in ASK_AGAIN or answer.status >= 500
+    return UNREACHABLE if is_for_now else REFUSED
 
 
 def _print_json(value: object) -> None:
