@@ -136,6 +136,22 @@ test("a request ends when it is given up", async () => {
   }
 });
 
+test("what the browser has kept is not asked whether it is still so", async () => {
+  const given = globalThis.fetch;
+  const asked = [];
+  globalThis.fetch = async (path, options) => {
+    asked.push(options.cache);
+    return Response.json({ data: {} });
+  };
+  try {
+    await ask("/stocks/A");
+    await ask("/orders", { method: "POST" });
+  } finally {
+    globalThis.fetch = given;
+  }
+  assert.deepEqual(asked, ["no-store", "no-store"]);
+});
+
 test("an order whose outcome is known is forgotten, and no other", () => {
   const items = new Map();
   globalThis.sessionStorage = {

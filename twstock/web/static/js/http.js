@@ -74,7 +74,9 @@ export async function ask(path, options = {}) {
   let response;
   let body;
   try {
-    response = await fetch(path, { ...options, signal: limited(options.signal) });
+    // An ETag tells versions of a stock apart, not markets: data that was made anew has them, too.
+    const asked = { cache: "no-store", ...options, signal: limited(options.signal) };
+    response = await fetch(path, asked);
     body = await response.json();
   } catch (problem) {
     if (response && !response.ok) throw new Refused(response.status, response.statusText);
