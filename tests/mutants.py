@@ -808,9 +808,16 @@ MUTANTS = (
     Mutant(
         "a lost member takes what is committed for enough (simulated)",
         REPLICATION + "livepeers.py",
-        "    return all(end >= kept.end for kept in others)\n",
-        "    return True\n",
+        "                if self._has_enough:\n                    return\n",
+        "                return\n",
         SIMULATION,
+    ),
+    Mutant(
+        "a lost member waits for whatever the others have by now",
+        REPLICATION + "livepeers.py",
+        "min(self._enough, max(kept.end for kept in told))",
+        "max(kept.end for kept in told)",
+        LIVE_PEERS,
     ),
     Mutant(
         "a lost member does not wait for newer terms",

@@ -107,6 +107,24 @@ def test_what_only_one_has_is_waited_for() -> None:
     assert list(source.entries()) == log
 
 
+def test_orders_that_never_cease_are_not_waited_for() -> None:
+    """Whenever the others are asked, the leader has one that is not committed yet."""
+    first, leader = two(log_of(1, 1, 1, 1), 1)
+    first.commit = leader.commit = 3
+    pauses: list[int] = []
+
+    def pause() -> None:
+        pauses.append(1)
+        log = log_of(*[1] * (len(leader.log) + 2))
+        first.log = leader.log = log
+        first.commit = leader.commit = len(log) - 1
+        assert len(pauses) < PAUSES_MAX, "waits for ever"
+
+    source = peers(first, leader, pause=pause)
+    assert list(source.entries()) == log_of(1, 1, 1, 1, 1)
+    assert len(pauses) == 1
+
+
 def test_a_newer_term_is_waited_for() -> None:
     """Whoever knows it may have been elected by the lost one: a log of the term before may end
     before what was committed in it.

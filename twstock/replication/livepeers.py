@@ -7,6 +7,7 @@ member ran last: then it has whatever the lost one acknowledged that is committe
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from math import inf
 from typing import Protocol
 
 from twstock.errors import StorageError, Unavailable
@@ -34,11 +35,6 @@ def at_most(term: int, last_index: int) -> Kept:
     return Kept(HardState(term), term, last_index)
 
 
-def covers(end: tuple[int, int], others: list[Kept]) -> bool:
-    """Whether a committed log that ends so is as up to date as all of these."""
-    return all(end >= kept.end for kept in others)
-
-
 class LivePeers:
     """The ``Source`` that they are: ``others``, all of them, by id.
 
@@ -50,6 +46,7 @@ class LivePeers:
         self._others = others
         self._pause = pause
         self._told: list[Kept] = []
+        self._enough: tuple[float, float] = (inf, inf)
         self._last = Entry(0, 0, EntryKind.NOOP)
 
     def incarnations(self) -> dict[int, int]:
@@ -75,11 +72,13 @@ class LivePeers:
                 statuses = self._ask()
                 told = [at_most(status.term, status.last_index) for status in statuses]
                 self._told += told
-                yield from self._pull(statuses, told)
+                # What was enough stays so. Under load they have more whenever they are asked.
+                self._enough = min(self._enough, max(kept.end for kept in told))
+                yield from self._pull(statuses)
             except Unavailable as error:
                 problem = str(error)
             else:
-                if self._covers(told):
+                if self._has_enough:
                     return
             pauses = pauses + 1 if self._last is before else 0
             if pauses > PAUSES_MAX:
@@ -110,7 +109,7 @@ class LivePeers:
             raise StorageError(f"{name} does not know {self._name(me.id)}")
         return status
 
-    def _pull(self, statuses: list[Status], told: list[Kept]) -> Iterator[Entry]:
+    def _pull(self, statuses: list[Status]) -> Iterator[Entry]:
         """What one of them has committed, until that is enough or there is no more: a follower, if
         one has more than was pulled, for the leader has other things to do.
         """
@@ -118,7 +117,7 @@ class LivePeers:
         if not more:
             return
         most = max(more, key=lambda status: (status.id != status.leader_id, status.commit))
-        while not self._covers(told):
+        while not self._has_enough:
             last = self._last
             pulled = self._others[most.id].fetch(Fetch(self._me, last.index))
             # Whoever knew that these are committed had reached the term of the one that tells it.
@@ -132,8 +131,10 @@ class LivePeers:
                 self._last = entry
                 yield entry
 
-    def _covers(self, told: list[Kept]) -> bool:
-        return covers((self._last.term, self._last.index), told)
+    @property
+    def _has_enough(self) -> bool:
+        """Whether what was pulled is as up to date as what all of them had at some time."""
+        return (self._last.term, self._last.index) >= self._enough
 
     def _name(self, number: int) -> str:
         return f"{self._me.group}-{number}"
