@@ -27,6 +27,7 @@ class Other:
         self.number, self.log, self.commit, self.term = number, log, commit, term
         self.leader = leader
         self.group, self.cluster_id, self.role, self.knows = "order", "a cluster", "follower", 22
+        self.members: tuple[int, ...] = (1, 2, 3)
         self.is_down = False
         self.asked: list[int] = []
 
@@ -37,7 +38,7 @@ class Other:
         return Status(
             self.group, self.number, self.cluster_id, INCARNATIONS[self.number], self.role,
             self.term, self.leader, len(self.log), self.commit, 0, b"", 0, 0, 0.0, False, "why",
-            True, self.knows,
+            True, self.knows, self.members,
         )  # fmt: skip
 
     def fetch(self, fetch: Fetch) -> Committed:
@@ -226,9 +227,10 @@ def test_it_does_not_wait_for_ever(down: bool, words: str) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        ({"group": "catalog"}, StorageError, "where order-3 should be, .*catalog"),
-        ({"cluster_id": "other"}, StorageError, "where order-3 should be, .*other"),
-        ({"number": 1}, StorageError, "where order-3 should be, "),
+        ({"group": "catalog"}, StorageError, "address of order-3 .* answers catalog-3"),
+        ({"cluster_id": "other"}, StorageError, "of cluster a cluster answers .*of cluster other"),
+        ({"number": 1}, StorageError, "address of order-3 .* answers order-1"),
+        ({"members": (1, 2, 3, 4)}, StorageError, r"order-3 is in a group of \[1, 2, 3, 4\]"),
         ({"role": "joining"}, Unavailable, "order-3 does not take part in its group: why"),
         ({"knows": 0}, StorageError, "order-3 does not know order-2"),
         ({"knows": 23}, StorageError, "do not agree who order-2 was"),

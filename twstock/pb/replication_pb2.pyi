@@ -129,7 +129,7 @@ class Transfer(_message.Message):
     def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ..., target: _Optional[int] = ..., term: _Optional[int] = ..., sequence: _Optional[int] = ...) -> None: ...
 
 class MemberStatus(_message.Message):
-    __slots__ = ("group", "id", "incarnation", "role", "term", "leader_id", "last_index", "commit", "applied", "digest", "last_transaction", "pid", "uptime_s", "ready", "reason", "formed", "knows_asker_as", "cluster_id")
+    __slots__ = ("group", "id", "incarnation", "role", "term", "leader_id", "last_index", "commit", "applied", "digest", "last_transaction", "pid", "uptime_s", "ready", "reason", "formed", "knows_asker_as", "cluster_id", "members")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
@@ -148,6 +148,7 @@ class MemberStatus(_message.Message):
     FORMED_FIELD_NUMBER: _ClassVar[int]
     KNOWS_ASKER_AS_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
     group: str
     id: int
     incarnation: int
@@ -166,7 +167,8 @@ class MemberStatus(_message.Message):
     formed: bool
     knows_asker_as: int
     cluster_id: str
-    def __init__(self, group: _Optional[str] = ..., id: _Optional[int] = ..., incarnation: _Optional[int] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., leader_id: _Optional[int] = ..., last_index: _Optional[int] = ..., commit: _Optional[int] = ..., applied: _Optional[int] = ..., digest: _Optional[bytes] = ..., last_transaction: _Optional[int] = ..., pid: _Optional[int] = ..., uptime_s: _Optional[float] = ..., ready: bool = ..., reason: _Optional[str] = ..., formed: bool = ..., knows_asker_as: _Optional[int] = ..., cluster_id: _Optional[str] = ...) -> None: ...
+    members: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, group: _Optional[str] = ..., id: _Optional[int] = ..., incarnation: _Optional[int] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., leader_id: _Optional[int] = ..., last_index: _Optional[int] = ..., commit: _Optional[int] = ..., applied: _Optional[int] = ..., digest: _Optional[bytes] = ..., last_transaction: _Optional[int] = ..., pid: _Optional[int] = ..., uptime_s: _Optional[float] = ..., ready: bool = ..., reason: _Optional[str] = ..., formed: bool = ..., knows_asker_as: _Optional[int] = ..., cluster_id: _Optional[str] = ..., members: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Empty(_message.Message):
     __slots__ = ("peer", "append")

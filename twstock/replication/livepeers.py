@@ -100,9 +100,18 @@ class LivePeers:
 
     def _checked(self, number: int, status: Status) -> Status:
         me, name = self._me, self._name(number)
-        theirs = status.group, status.cluster_id, status.id
-        if theirs != (me.group, me.cluster_id, number):
-            raise StorageError(f"where {name} should be, {theirs} answers")
+        if (status.group, status.cluster_id, status.id) != (me.group, me.cluster_id, number):
+            found = f"{status.group}-{status.id} of cluster {status.cluster_id}"
+            raise StorageError(
+                f"at the address of {name} of cluster {me.cluster_id} answers {found}: "
+                "the configuration is wrong"
+            )
+        # A member that nobody asked may be the only one to have what the lost one acknowledged.
+        if set(status.members) != {me.id, *self._others}:
+            raise StorageError(
+                f"{name} is in a group of {sorted(status.members)}, the configuration has "
+                f"{sorted({me.id, *self._others})}: take the one that {name} has"
+            )
         if status.role == JOINING:
             raise Unavailable(f"{name} does not take part in its group: {status.reason}")
         if not status.knows_asker_as:

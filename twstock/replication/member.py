@@ -221,6 +221,7 @@ class Member(Service):
             reason=reason,
             formed=self._formed,
             knows_asker_as=knows,
+            members=self._membership.members,
         )
 
     def working(self) -> tuple[Driver, Writer] | None:

@@ -25,7 +25,8 @@ class Peer:
 @dataclass(frozen=True, slots=True)
 class Status:
     """What a member tells of itself. ``role`` is leader, follower or candidate (``joining``
-    before it is formed); ``knows_asker_as`` is the incarnation of the asking peer, 0: none.
+    before it is formed); ``knows_asker_as`` is the incarnation of the asking peer, 0: none;
+    ``members`` are the ids of all members of its group, as it is configured.
     """
 
     group: str
@@ -46,6 +47,7 @@ class Status:
     reason: str
     formed: bool
     knows_asker_as: int = 0
+    members: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

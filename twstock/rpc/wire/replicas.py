@@ -194,7 +194,8 @@ def probe_answer(a: calls.ProbeAnswer) -> bytes:
 
 def to_probe_answer(data: bytes) -> calls.ProbeAnswer:
     pb = replication.HeartbeatResponse.FromString(data)
-    status = calls.Status(**{f: getattr(pb.status, f) for f in _STATUS_FIELDS})
+    fields = {f: getattr(pb.status, f) for f in _STATUS_FIELDS}
+    status = calls.Status(**fields | {"members": tuple(pb.status.members)})
     return calls.ProbeAnswer(status, to_append_reply(pb.append) if pb.HasField("append") else None)
 
 
