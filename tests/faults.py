@@ -242,7 +242,8 @@ class Neighbour:
         replica = self._replica()
         status = Status(
             GROUP, self._node.id, CLUSTER, 1, replica.role.value, replica.term, replica.leader_id,
-            replica.last_index, replica.commit, 0, b"", 0, 0, 0.0, False, "", True, asker.id, self._node.world.members,
+            replica.last_index, replica.commit, 0, b"", 0, 0, 0.0, False, "", True, asker.id,
+            self._node.world.members,
         )  # fmt: skip
         self._wait()
         return status

@@ -175,6 +175,33 @@ def test_the_directory_may_be_where_a_link_leads(cluster: Cluster, tmp_path: Pat
     assert not (disk / ".rejoin").exists()
 
 
+def test_two_at_once_do_not_disturb_each_other(cluster: Cluster, tmp_path: Path) -> None:
+    """The second one says so, and the first one goes on; what one left that was killed is named."""
+    sources, target = others(cluster), lost(cluster)
+    copies = [shutil.copytree(path, tmp_path / "again" / path.name) for path in sources]
+
+    def second() -> None:
+        with pytest.raises(StorageError, match=r"order-2/\.rejoin: rejoin is at work there"):
+            from_copies(cluster, copies, target)
+
+    from_copies(cluster, sources, target, copied=second)
+    assert opened(cluster, LOST).log.last_index == len(NEWER)
+    assert target.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_member_that_is_started_too_early_keeps_its_files(cluster: Cluster) -> None:
+    """They are those of a new member; mixed with others nobody would know what they are."""
+    sources, target = others(cluster), lost(cluster)
+
+    def start() -> None:
+        opened(cluster, LOST)
+
+    with pytest.raises(StorageError, match=r"\(lock\): is the member running\? stop it"):
+        from_copies(cluster, sources, target, copied=start)
+    assert opened(cluster, LOST).incarnation == 99
+    assert not (target / ".rejoin").exists()
+
+
 def test_what_is_there_is_not_touched(cluster: Cluster) -> None:
     """The lost directory has to be moved away by somebody who knows that it is lost; and a copy
     that did not finish is no directory of a member.
@@ -182,7 +209,7 @@ def test_what_is_there_is_not_touched(cluster: Cluster) -> None:
     sources, target = others(cluster), lost(cluster)
     target.mkdir()
     (target / "meta").touch()
-    with pytest.raises(StorageError, match="is not empty: move what is in it away"):
+    with pytest.raises(StorageError, match=r"is not empty \(meta\): move what is in it away"):
         from_copies(cluster, sources, target)
     (target / "meta").unlink()
 

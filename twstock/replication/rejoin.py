@@ -120,17 +120,30 @@ def rejoin(
 def _directory(target: Path) -> Iterator[Path]:
     """Where the directory is to be made; it appears whole in ``target``, or not at all."""
     was_there, unfinished = target.exists(), target / UNFINISHED
-    if was_there and not (target.is_dir() and {p.name for p in target.iterdir()} <= FRESH):
-        raise StorageError(f"{target} is not empty: move what is in it away for good")
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check(target, {*FRESH, UNFINISHED}, "move what is in it away for good")
     try:
-        unfinished.mkdir(mode=0o700, parents=True)
+        unfinished.mkdir(mode=0o700)
+    except FileExistsError:
+        words = "rejoin is at work there; if not, it was killed, and this is to be removed"
+        raise StorageError(f"{unfinished}: {words}") from None
+    try:
         yield unfinished
         _give(unfinished, target.stat())
         flush(unfinished)
+        _check(target, {*FRESH, UNFINISHED}, "is the member running? stop it and begin again")
     except BaseException:
-        shutil.rmtree(unfinished if was_there else target, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if not was_there and not any(target.iterdir()):
+            target.rmdir()
         raise
     _move(unfinished, target)
+
+
+def _check(target: Path, names: set[str], words: str) -> None:
+    """Raise StorageError, which says so in ``words``, if anything but ``names`` is in it."""
+    if found := sorted({path.name for path in target.iterdir()} - names):
+        raise StorageError(f"{target} is not empty ({found[0]}): {words}")
 
 
 def _give(unfinished: Path, owner: os.stat_result) -> None:
