@@ -63,6 +63,7 @@ class Oracle:
         self._commit_terms: list[int] = []
         self.digests: list[int] = [0]
         self._grants: dict[tuple[int, int], float] = {}
+        self._needed = 0
 
     def wrote(self, node: Node, persist: Persist) -> None:
         """The same index and term are the same entry after the same log, everywhere; and
@@ -107,19 +108,31 @@ class Oracle:
         first = self._votes.setdefault((node.id, term), candidate)
         require(first == candidate, "{} votes for {} and {} in {}", node, first, candidate, term)
 
-    def lost_disk(self, node: Node) -> None:
+    def loses_disk(self) -> None:
+        """Whatever is committed now has to be on the next disk, too."""
+        self._needed = len(self.committed)
+
+    def has_new_disk(self, node: Node) -> None:
         """A node rejoins without what only its own disk had: that it had voted for itself, which
         counts only together with the vote of another, who has that term on disk.
         """
-        own = [vote for vote, candidate in self._votes.items() if vote[0] == node.id == candidate]
-        for vote in own:
-            del self._votes[vote]
+        kept, needed = node.disk, self._needed
+        same = kept.hashes[:needed] == self.committed[:needed]
+        require(same, "{} rejoins without what is committed", node)
+        for voter, term in [vote for vote in self._votes if vote[0] == node.id]:
+            if self._votes[voter, term] == voter:
+                del self._votes[voter, term]
+            else:
+                spent = term < kept.state.term or (term == kept.state.term and kept.state.vote != 0)
+                require(spent, "{} forgets its vote in {}", node, term)
 
     def _holds(self, node: Node, reply: AppendReply) -> None:
         disk = node.disk
         require(disk.state.term >= reply.term, "{} answers before its term is on disk", node)
+        if node.replica is not None and node.replica.term > reply.term:
+            return  # what it had then may be replaced by now, in the same write
         require(len(disk.hashes) >= reply.index, "{} promises {} too early", node, reply.index)
-        if reply.index and node.replica is not None and node.replica.term == reply.term:
+        if reply.index and node.replica is not None:
             same = disk.hashes[reply.index - 1] == node.hashes[reply.index - 1]
             require(same, "{} promises {} but the disk has another", node, reply.index)
 

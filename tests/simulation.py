@@ -21,6 +21,7 @@ from twstock.errors import NotLeader
 from twstock.replication.log import WINDOW_BYTES, Log
 from twstock.replication.messages import (
     AppendEntries,
+    AppendReply,
     Committed,
     Entry,
     EntryKind,
@@ -30,6 +31,8 @@ from twstock.replication.messages import (
     Persist,
     Ready,
     Timings,
+    VoteReply,
+    VoteRequest,
 )
 from twstock.replication.replica import Replica
 from twstock.replication.standing import Role
@@ -122,6 +125,7 @@ class Node:
         self.incarnation = 0
         self.paused = False
         self.has_disk = self.has_room = True
+        self.asked: set[int] = set()
         self.hashes: list[int] = []
         self.commit_seen = 0
         self.applied = 0
@@ -345,6 +349,8 @@ class World:
     def send(self, source: Node, message: Message) -> None:
         """Take a message from a node; it may arrive once, twice, late or never."""
         self.oracle.sends(source, message)
+        if isinstance(message, AppendEntries | VoteRequest):
+            source.asked.add(message.sequence)
         chance = self.random.random
         if chance() >= self.loss:
             self.after(self._delay_s(), self._deliver, source.incarnation, message)
@@ -360,6 +366,8 @@ class World:
         target = self.nodes[message.target]
         if (message.source, message.target) in self.cut:
             return
+        if isinstance(message, AppendReply | VoteReply) and message.sequence not in target.asked:
+            return  # it is the answer of a call, and whoever made that has lost its disk since
         if target.replica is not None:
             target.run(target.receive, message)
         elif isinstance(message, AppendEntries):
