@@ -23,6 +23,7 @@ GROUPS = ("catalog", "order")
 PAUSE_S = 0.25
 """Between two looks at the others, while they elect a leader."""
 KNOCK_S = 1.0
+HOW = "all others have to run, with a leader among them; or stop them, and give --from for each"
 
 
 def add_command(add: Add) -> None:
@@ -100,7 +101,10 @@ def _running(cluster: "Cluster", group: str, number: int) -> "Iterator[LivePeers
                 peer = f"{group}-{replica.id}"
                 remote = Remote(peer, str(replica.grpc), security.to(peer))
                 others[replica.id] = _Peer(group, stack.enter_context(remote))
-        yield LivePeers(me, others, lambda: time.sleep(PAUSE_S))
+        try:
+            yield LivePeers(me, others, lambda: time.sleep(PAUSE_S))
+        except Unavailable as error:
+            raise Unreachable(f"{error}; {HOW}") from None
 
 
 def _check_stopped(name: str, address: "Address") -> None:

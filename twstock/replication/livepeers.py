@@ -52,7 +52,8 @@ class LivePeers:
     def incarnations(self) -> dict[int, int]:
         """Those of all members; the others have to agree on the lost one's."""
         if not self._others:
-            raise StorageError("a member without others has nobody to ask")
+            alone = f"{self._name(self._me.id)} is alone in its group, so nobody is to be asked"
+            raise StorageError(f"{alone}: put its directory back, or restore a backup")
         statuses = self._ask()
         lost = {status.knows_asker_as for status in statuses}
         if len(lost) > 1:
