@@ -100,6 +100,34 @@ def test_a_group_without_entries_has_its_promises_kept(cluster: Cluster) -> None
     assert opened(cluster, LOST).hard_state == HardState(2, LOST)
 
 
+def begun(cluster: Cluster, incarnation: int) -> Path:
+    """The directory of member 3 that was made, and knows nobody yet."""
+    limits, owner = cluster.limits, Owner("order", cluster.cluster_id, 3, MEMBERS)
+    path = cluster.data_of("order", 3)
+    storage = FileStorage(
+        path, owner, limits.segment_bytes, limits.spare_segments, lambda: incarnation
+    )
+    storage.open()
+    storage.close()
+    return path
+
+
+def test_one_that_had_not_joined_yet_has_promised_nothing(cluster: Cluster) -> None:
+    """The other one traded with the lost one, and nobody but that can tell who it was."""
+    sources = [written(cluster, 1, OLDER, HardState(9, 1)), begun(cluster, INCARNATIONS[3])]
+    from_copies(cluster, sources, lost(cluster))
+    loaded = opened(cluster, LOST)
+    assert (loaded.incarnation, loaded.log.last_index) == (INCARNATIONS[LOST], len(OLDER))
+    assert (loaded.hard_state, loaded.peers) == (HardState(9, LOST), {1: 11, 3: 33})
+
+
+def test_one_that_began_anew_has_lost_its_promises(cluster: Cluster) -> None:
+    """It looks as if it had promised nothing; the other one knows better."""
+    sources = [written(cluster, 1, OLDER, HardState(9, 1)), begun(cluster, 99)]
+    with pytest.raises(StorageError, match="order-3 has lost its directory, too"):
+        from_copies(cluster, sources, lost(cluster))
+
+
 @pytest.mark.parametrize(
     ("ends", "place"),
     [([(1, 9), (2, 3)], 1), ([(2, 3), (1, 9)], 0), ([(2, 3), (2, 4)], 1), ([(0, 0), (0, 0)], 0)],

@@ -52,12 +52,19 @@ class Copies:
             wanted = ", ".join(f"{self._group}-{other}" for other in sorted(self._others))
             wanted = wanted or "other members"
             raise StorageError(f"expected the directories of {wanted}, each once")
-        if not all(copy.promise.formed for copy in self._found):
+        # One that is not formed yet has promised nothing, and learns who the lost one is from it.
+        formed = [copy.promise for copy in self._found if copy.promise.formed]
+        if not formed:
             raise StorageError("the group has never been whole: start the member with no directory")
-        lost = {copy.promise.peers.get(self._member, 0) for copy in self._found}
+        lost = {promise.peers.get(self._member, 0) for promise in formed}
         if len(lost) > 1 or 0 in lost:
             raise StorageError(f"the others do not agree who {self._name} was")
         own = {copy.promise.owner.member_id: copy.promise.incarnation for copy in self._found}
+        known = {member for promise in formed for member in promise.peers.items()}
+        for member, incarnation in known:
+            if own.get(member, incarnation) != incarnation:
+                name = f"{self._group}-{member}"
+                raise StorageError(f"{name} has lost its directory, too: what is there is new")
         return own | {self._member: lost.pop()}
 
     def entries(self) -> Iterator[Entry]:

@@ -34,6 +34,8 @@ FRESH = {"lost+found"}
 """What an empty disk may hold."""
 UNFINISHED = ".rejoin"
 """Where a directory is made, in the place where it is to be: that may be a disk of its own."""
+OURS = {*FRESH, UNFINISHED}
+"""What it holds until then."""
 
 
 class Kept(NamedTuple):
@@ -121,7 +123,7 @@ def _directory(target: Path) -> Iterator[Path]:
     """Where the directory is to be made; it appears whole in ``target``, or not at all."""
     was_there, unfinished = target.exists(), target / UNFINISHED
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _check(target, {*FRESH, UNFINISHED}, "move what is in it away for good")
+    _check(target, OURS, "move what is in it away for good")
     try:
         unfinished.mkdir(mode=0o700)
     except FileExistsError:
@@ -131,7 +133,7 @@ def _directory(target: Path) -> Iterator[Path]:
         yield unfinished
         _give(unfinished, target.stat())
         flush(unfinished)
-        _check(target, {*FRESH, UNFINISHED}, "is the member running? stop it and begin again")
+        _check(target, OURS, "is the member running? stop it and begin again")
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         if not was_there and not any(target.iterdir()):
