@@ -184,6 +184,7 @@ class Group:
         self.directory = directory
         self.limits = limits or Limits()
         self.ids = tuple(range(1, size + 1))
+        self.configured = dict.fromkeys(self.ids, self.ids)
         self.storages: dict[int, Storage] = {
             i: MemoryStorage(incarnation=100 + i, window_bytes=0) for i in self.ids
         }
@@ -246,7 +247,7 @@ class Group:
         path = self.directory / f"{number}-{len(self.network.dead)}-{self.clock.seconds()}.sqlite"
         threads: Any = self.threads[number]
         equipment = Equipment(
-            Membership(number, self.ids),
+            Membership(number, self.configured[number]),
             DEFAULT_TIMINGS,
             self.limits,
             self.storages[number],

@@ -558,6 +558,13 @@ MUTANTS = (
         ("tests/test_member.py",),
     ),
     Mutant(
+        "members with two configurations form",
+        DISK + "formation.py",
+        "        if set(status.members) != self._members:\n",
+        "        if me.id not in self._members:\n",
+        ("tests/test_member.py",),
+    ),
+    Mutant(
         "what must wait for the disk leaves at once",
         DISK + "driver.py",
         "        while self._held and self._held[0][0] <= self._written:\n",

@@ -183,6 +183,20 @@ def test_wiped_member_refuses_to_start(group: Group) -> None:
     assert not group.storages[1].open().formed
 
 
+def test_members_with_two_configurations_do_not_form(tmp_path: Path) -> None:
+    """1 and 2 would elect one of them, 3, 4 and 5 another one."""
+    group = Group(tmp_path, size=5)
+    group.configured[1] = group.configured[2] = (1, 2, 3)
+    group.start()
+    group.run(1.0)
+    assert group.leader == 0
+    assert {number for number, _ in group.refusals} == {1, 2, 3, 4, 5}
+    assert r"-1 is in a group of [1, 2, 3], order-3 in one of [1, 2, 3, 4, 5]" in " ".join(
+        str(error) for _, error in group.refusals
+    )
+    assert not any(storage.open().formed for storage in group.storages.values())
+
+
 def test_new_group_waits_for_all_its_members(tmp_path: Path) -> None:
     """Nobody promises anything before every member was heard once: who is missing is named."""
     group = Group(tmp_path)

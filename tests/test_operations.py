@@ -60,7 +60,11 @@ def test_every_refusal_is_told():
         "process.py": ["is of a restore that did not finish"],
         "rpc/server.py": ["cannot listen on", "is the port taken?"],
         "replication/disk.py": ["is in use by another process", "cannot be used"],
-        "replication/formation.py": ["this data directory is new, but", "another incarnation"],
+        "replication/formation.py": [
+            "this data directory is new, but",
+            "another incarnation",
+            "is in a group of",
+        ],
         "replication/member.py": ["were applied,", "but the log ends before them"],
         "replication/database.py": ["it can be deleted, the log rebuilds it"],
         "replication/meta.py": ["has lost promised data", "neither copy of the term and the vote"],

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from twisted.internet.defer import DeferredList
 
-from twstock.errors import WipedStorage
+from twstock.errors import StorageError, WipedStorage
 from twstock.replication.transport import Transport
 from twstock.rpc.calls import Peer, Probe, ProbeAnswer
 
@@ -23,6 +23,7 @@ class Formation:
         self._me = me
         self._transport = transport
         self._missing = set(peers)
+        self._members = {me.id, *self._missing}
         self.learnt: dict[int, int] = {}
 
     @property
@@ -33,7 +34,8 @@ class Formation:
     async def ask(self) -> bool:
         """Ask every peer that is missing; tell whether all have answered now.
 
-        Raises WipedStorage if a peer knows this member by another incarnation.
+        Raises WipedStorage if a peer knows this member by another incarnation, StorageError if it
+        is configured with other members: two groups would be made of them, and both elect.
         """
         asked = self.missing
         probe = Probe(self._me)
@@ -57,6 +59,11 @@ class Formation:
                 f"this member by another incarnation ({status.knows_asker_as:x}): its data and "
                 "all that it had promised (votes, acknowledged entries) are gone; "
                 "put back the directory that was here, or see twstock rejoin"
+            )
+        if set(status.members) != self._members:
+            raise StorageError(
+                f"{me.group}-{peer} is in a group of {sorted(status.members)}, {me.group}-{me.id} "
+                f"in one of {sorted(self._members)}: have the same cluster.toml on all hosts"
             )
         self.learnt[peer] = status.incarnation
         self._missing.discard(peer)
