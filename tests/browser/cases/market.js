@@ -89,10 +89,8 @@ test("a name that looks like markup is text", async () => {
     await says(page.locator("#market-count"), "1 of");
     assert.equal(await drawn(page).getByRole("link").textContent(), name);
     await drawn(page).getByRole("link").click();
-    assert.equal(
-      await page.locator("#ticket").getByLabel("Stock", { exact: true }).inputValue(),
-      name,
-    );
+    const wanted = page.locator("#ticket").getByLabel("Stock", { exact: true });
+    await until(async () => (await wanted.inputValue()) === name, "the ticket to name it");
     await says(page.locator("#tape-body"), name);
   }
   await page.goto(`${stage.cluster.url}/#/orders/${await stage.cluster.last()}`);

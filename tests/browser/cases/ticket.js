@@ -128,18 +128,32 @@ test("who stops asking is told that the order may have traded", async () => {
   assert.equal(await page.evaluate(() => sessionStorage.length), 0);
 });
 
+/** Have a window note in `window.attempts` when each order that it sends begins and ends. */
+const noteAttempts = (page) =>
+  page.addInitScript(() => {
+    const send = window.fetch;
+    window.attempts = [];
+    window.fetch = async (url, how = {}) => {
+      if (how.method !== "POST") return send(url, how);
+      window.attempts.push("begins");
+      try {
+        return await send(url, how);
+      } finally {
+        window.attempts.push("ends");
+      }
+    };
+  });
+
 test("a new order is sent only when the attempt that was given up has ended", async () => {
-  const page = await stage.visit("#/ticket/AAPL");
+  const page = await stage.visit("#/ticket/AAPL", { before: noteAttempts });
   await ready(page);
   const before = await stage.cluster.last();
   const keys = keysOf(page);
-  let [held, ended, endedBefore] = [0, 0, 0];
-  page.on("requestfailed", (request) => (ended += Number(request.method() === "POST")));
+  let held = 0;
   await page.route("**/orders", (route) => {
     if (route.request().method() !== "POST") return route.continue();
     if (keys.length === 1) return route.abort("connectionreset");
     if (keys.length === 2) return (held += 1);
-    endedBefore = ended;
     return route.continue();
   });
   await fill(page, { name: "AAPL", quantity: "7" });
@@ -148,7 +162,8 @@ test("a new order is sent only when the attempt that was given up has ended", as
   await page.getByRole("button", { name: "Stop asking" }).click();
   await submit(page).click({ force: true });
   await says(outcome(page), "Bought 7 AAPL");
-  assert.equal(endedBefore, 2);
+  const attempts = await page.evaluate(() => window.attempts);
+  assert.deepEqual(attempts, ["begins", "ends", "begins", "ends", "begins", "ends"]);
   assert.deepEqual([keys.length, new Set(keys).size], [3, 2]);
   assert.equal(await stage.cluster.last(), before + 1);
   assert.equal(await page.evaluate(() => sessionStorage.length), 0);
