@@ -808,7 +808,7 @@ MUTANTS = (
     Mutant(
         "a lost member's new files are mixed with those of one that was started too early",
         REPLICATION + "rejoin.py",
-        '        _check(target, OURS, "is the member running? stop it and begin again")\n',
+        '        _check_empty(target, "is the member running? stop it and begin again")\n',
         "",
         REJOIN,
     ),

@@ -23,7 +23,8 @@ GROUPS = ("catalog", "order")
 PAUSE_S = 0.25
 """Between two looks at the others, while they elect a leader."""
 KNOCK_S = 1.0
-HOW = "all others have to run, with a leader among them; or stop them, and give --from for each"
+"""How long a connection to the lost member's address may take, before nobody is there."""
+ADVICE = "all others have to run, with a leader among them; or stop them, and give --from for each"
 
 
 def add_command(add: Add) -> None:
@@ -104,7 +105,7 @@ def _running(cluster: "Cluster", group: str, number: int) -> "Iterator[LivePeers
         try:
             yield LivePeers(me, others, lambda: time.sleep(PAUSE_S))
         except Unavailable as error:
-            raise Unreachable(f"{error}; {HOW}") from None
+            raise Unreachable(f"{error}; {ADVICE}") from None
 
 
 def _check_stopped(name: str, address: "Address") -> None:
@@ -135,12 +136,9 @@ class _Peer:
 
     def fetch(self, fetch: Any) -> Any:
         """Committed entries after an index, as many as one message takes."""
-        from twstock.rpc.calls import SyncUp  # noqa: PLC0415
-        from twstock.rpc.wire.methods import FETCH_ENTRIES, ORDER_SYNC_UP  # noqa: PLC0415
+        from twstock.replication.transport import fetched, fetching  # noqa: PLC0415
 
-        if self._group == "catalog":
-            return self._call(FETCH_ENTRIES, fetch)
-        return self._call(ORDER_SYNC_UP, SyncUp(service_id=fetch.peer.id, fetch=fetch)).fetched
+        return fetched(self._call(*fetching(self._group, fetch)))
 
     def _call(self, method: Any, request: Any) -> Any:
         try:

@@ -123,7 +123,7 @@ def _directory(target: Path) -> Iterator[Path]:
     """Where the directory is to be made; it appears whole in ``target``, or not at all."""
     was_there, unfinished = target.exists(), target / UNFINISHED
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _check(target, OURS, "move what is in it away for good")
+    _check_empty(target, "move what is in it away for good")
     try:
         unfinished.mkdir(mode=0o700)
     except FileExistsError:
@@ -133,7 +133,7 @@ def _directory(target: Path) -> Iterator[Path]:
         yield unfinished
         _give(unfinished, target.stat())
         flush(unfinished)
-        _check(target, OURS, "is the member running? stop it and begin again")
+        _check_empty(target, "is the member running? stop it and begin again")
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         if not was_there and not any(target.iterdir()):
@@ -142,9 +142,9 @@ def _directory(target: Path) -> Iterator[Path]:
     _move(unfinished, target)
 
 
-def _check(target: Path, names: set[str], words: str) -> None:
-    """Raise StorageError, which says so in ``words``, if anything but ``names`` is in it."""
-    if found := sorted({path.name for path in target.iterdir()} - names):
+def _check_empty(target: Path, words: str) -> None:
+    """Raise StorageError, which says what to do in ``words``, if anything is in it but ``OURS``."""
+    if found := sorted({path.name for path in target.iterdir()} - OURS):
         raise StorageError(f"{target} is not empty ({found[0]}): {words}")
 
 

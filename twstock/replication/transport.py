@@ -131,12 +131,10 @@ class GrpcTransport:
         return answer
 
     def fetch(self, peer: int, fetch: Fetch) -> "Deferred[Committed]":
-        """Pull committed entries; the order group does it by SyncUp."""
-        client, deadline_s = self._bulk[peer], self._limits.append_deadline_s
-        if self._methods.heartbeat is methods.CATALOG_HEARTBEAT:
-            return client.call(methods.FETCH_ENTRIES, fetch, deadline_s)
-        sync = SyncUp(service_id=fetch.peer.id, fetch=fetch)
-        return client.call(methods.ORDER_SYNC_UP, sync, deadline_s).addCallback(_fetched)
+        """Pull committed entries."""
+        method, request = fetching(self._group, fetch)
+        answer = self._bulk[peer].call(method, request, self._limits.append_deadline_s)
+        return answer.addCallback(fetched)
 
     def close(self) -> None:
         """Close all channels."""
@@ -159,7 +157,19 @@ def _refuses(address: Address, timeout_s: float) -> bool:
     return False
 
 
-def _fetched(answer: SyncedUp) -> Committed:
+def fetching(group: str, fetch: Fetch) -> tuple[Method[Any, Any], Any]:
+    """The call by which a group's committed entries are pulled, and its request: for the order
+    group that is the original's SyncUp.
+    """
+    if group == "catalog":
+        return methods.FETCH_ENTRIES, fetch
+    return methods.ORDER_SYNC_UP, SyncUp(service_id=fetch.peer.id, fetch=fetch)
+
+
+def fetched(answer: Committed | SyncedUp) -> Committed:
+    """What came of that call."""
+    if isinstance(answer, Committed):
+        return answer
     if answer.fetched is None:
         raise OutcomeUnknown("a peer answered SyncUp without entries of the log")
     return answer.fetched
