@@ -38,7 +38,7 @@ test("searching lists the stocks whose names hold the text", async () => {
   await ready(page);
   await page.getByLabel("Search stocks by name").fill("stock04");
   await says(page.locator("#market-count"), `100 of ${TOTAL.toLocaleString("en-GB")}`);
-  assert.equal(await drawn(page).first().getByRole("link").textContent(), "Stock0400");
+  await says(drawn(page).first(), "Stock0400");
   await page.getByLabel("Search stocks by name").fill("nothing has this");
   await page.getByText("No stock has \u201Cnothing has this\u201D in its name.").waitFor();
 });
@@ -84,9 +84,10 @@ test("a name that looks like markup is text", async () => {
   for (const name of HOSTILE) {
     await stage.cluster.trade(name, 1);
     await page.getByLabel("Search stocks by name").fill(name);
-    // The one before is drawn until the next frame.
-    await says(drawn(page), name);
     await says(page.locator("#market-count"), "1 of");
+    // What was drawn before stays until the next frame.
+    await until(async () => (await drawn(page).count()) === 1, "one row to be drawn");
+    await says(drawn(page), name);
     assert.equal(await drawn(page).getByRole("link").textContent(), name);
     await drawn(page).getByRole("link").click();
     const wanted = page.locator("#ticket").getByLabel("Stock", { exact: true });
