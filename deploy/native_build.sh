@@ -233,8 +233,8 @@ if [[ $with_systemd == yes && $home == @(/root|/home)/* ]]; then
     say "warning: $python lives in $home, which the units cannot see (ProtectHome)"
 fi
 install_environment
+install_config
 if [[ $with_systemd == yes ]]; then
-    install_config
     install_units
 fi
 tell_next

@@ -2401,6 +2401,27 @@ MUTANTS = (
         ("tests/test_config.py",),
     ),
     Mutant(
+        "an id need not fit into a message",
+        "twstock/config.py",
+        " or not 1 <= number <= _ID_MAX:",
+        " or number < 1:",
+        ("tests/test_config.py",),
+    ),
+    Mutant(
+        "a cache may take all memory at its start",
+        "twstock/consistency.py",
+        "    if limits.cache_size > CACHE_SIZE_MAX:\n",
+        "    if False:\n",
+        ("tests/test_config.py",),
+    ),
+    Mutant(
+        "a file is called by its draft's name",
+        "twstock/durable.py",
+        "        error.filename = str(path)",
+        "        pass",
+        ("tests/test_cli.py",),
+    ),
+    Mutant(
         "stocks that no other replica can have are read",
         CATALOG + "seed.py",
         "    if size > message_bytes_max // 2:\n",

@@ -20,6 +20,7 @@ from twstock.commands import tabular
 from twstock.commands.command import refusing
 from twstock.commands.progress import Progress
 from twstock.config import Address, default_cluster
+from twstock.durable import draft
 from twstock.errors import OutcomeUnknown, TwstockError
 from twstock.rest import Session, Unreachable
 from twstock.tomltext import render
@@ -572,6 +573,36 @@ def test_what_the_file_system_refuses_is_a_refusal_but_a_reader_that_is_gone_is_
         command(OSError("no room"))(None)
     with pytest.raises(BrokenPipeError):
         command(BrokenPipeError())(None)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--verify", "{here}/none"), "{here}/none: No such file or directory"),
+        (("--verify", "{here}"), "{here}: Is a directory"),
+    ],
+)
+def test_a_refusal_of_the_file_system_names_the_file(tmp_path, capsys, words, why):
+    """In the system's words, as elsewhere, and without its number."""
+    assert main(["backup", *(word.format(here=tmp_path) for word in words)]) == REFUSED
+    assert capsys.readouterr().err == f"twstock: {why.format(here=tmp_path)}\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "why"), [("none/file", "No such file or directory"), (".", "Is a directory")]
+)
+def test_a_file_that_cannot_be_written_is_named_and_not_its_draft(tmp_path, path, why):
+    """Whoever asked for the file knows of no draft, whether it cannot be made or not be moved."""
+    file = tmp_path / "there" / path
+    (tmp_path / "there").mkdir()
+
+    def write(_options):
+        with draft(file):
+            pass
+
+    with pytest.raises(TwstockError) as caught:
+        refusing(write)(None)
+    assert str(caught.value) == f"{file}: {why}"
 
 
 @pytest.mark.parametrize("words", [("--version",), ("up", "--version")])

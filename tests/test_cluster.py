@@ -488,6 +488,15 @@ class TestLocalCluster:
         assert "base-port" in case.failures[0]
         case.stop()
 
+    def test_data_that_is_no_directory_is_named_without_a_traceback(self, tmp_path):
+        """In the words of the system."""
+        file = tmp_path / "file"
+        file.touch()
+        case = Started(file)
+        case.cluster.startService()
+        assert case.failures == [f"{file}: File exists"]
+        case.stop()
+
     def test_a_form_of_log_that_there_is_not_is_wrong_usage(self, tmp_path, monkeypatch):
         """No member is started to say so."""
         monkeypatch.setenv("TWSTOCK_LOG_FORMAT", "xml")
@@ -621,6 +630,12 @@ def test_a_catalog_file_is_read_before_anything_is_started(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(UsageError, match=r"--catalog-csv: .*bad\.csv"):
         Options().parseOptions(["--catalog-csv", str(path)])
+
+
+def test_a_word_that_is_no_option_is_named():
+    """``twstock up restored`` is not ``twstock up --data restored``."""
+    with pytest.raises(UsageError, match="unexpected: 'restored'"):
+        Options().parseOptions(["restored"])
 
 
 def test_options_have_the_documented_defaults():

@@ -20,7 +20,13 @@ from twstock.config import (
     parse,
     parse_address,
 )
-from twstock.consistency import ENTRY_BYTES, ROW_BYTES, SEGMENT_BYTES_MIN
+from twstock.consistency import (
+    CACHE_SIZE_MAX,
+    ENTRY_BYTES,
+    MESSAGE_BYTES_LIMIT,
+    ROW_BYTES,
+    SEGMENT_BYTES_MIN,
+)
 from twstock.errors import ConfigError
 from twstock.market import (
     CALL_ITEMS_MAX,
@@ -100,7 +106,9 @@ def with_room(limits):
     return replace(
         limits,
         segment_bytes=max(limits.segment_bytes, SEGMENT_BYTES_MIN),
-        message_bytes_max=max(limits.message_bytes_max, 2**52),
+        cache_size=min(limits.cache_size, CACHE_SIZE_MAX),
+        message_bytes_max=MESSAGE_BYTES_LIMIT,
+        page_max=min(limits.page_max, 2**19),
         batch_orders_max=min(limits.batch_orders_max, CALL_ITEMS_MAX),
         fetch_entries_max=min(limits.fetch_entries_max, CALL_ITEMS_MAX),
         cache_lease_s=Limits().cache_lease_s,
@@ -166,6 +174,7 @@ def test_one_value_is_overridden_and_the_others_stay():
     ("text", "words"),
     [
         ("= 1", "not valid TOML"),
+        (f"x = {'9' * 5000}", "not valid TOML"),
         (f"nonsense = 1\n{GOOD}", "nonsense: unknown key"),
         (f"cluster_id = 1\n{GOOD}", "cluster_id: expected a text"),
         (f'cluster_id = ""\n{GOOD}', "cluster_id: expected a text"),
@@ -179,9 +188,10 @@ def test_one_value_is_overridden_and_the_others_stay():
         ("order = 3", "front: the cluster needs at least one"),
         (GOOD.partition("[[catalog]]")[0], "catalog: the cluster needs at least one"),
         (GOOD.partition("[[order]]")[0], "order: the cluster needs at least one"),
-        (GOOD.replace("id = 1", "id = 0", 1), "front[0].id: expected a number from 1 up"),
-        (GOOD.replace("id = 1", "id = true", 1), "front[0].id: expected a number from 1 up"),
-        (GOOD.replace("id = 1", 'id = "1"', 1), "front[0].id: expected a number from 1 up"),
+        (GOOD.replace("id = 1", "id = 0", 1), "front[0].id: expected a number from 1 to"),
+        (GOOD.replace("id = 1", "id = true", 1), "front[0].id: expected a number from 1 to"),
+        (GOOD.replace("id = 1", 'id = "1"', 1), "front[0].id: expected a number from 1 to"),
+        (GOOD.replace("id = 1", "id = 2147483648", 1), "front[0].id: expected a number from 1 to"),
         (GOOD.replace("http", "https"), "front[0].http"),
         (GOOD.replace("internal", "#"), "front[0].internal: missing"),
         (f"{GOOD}port = 3", "order[0].port: unknown key"),
@@ -196,8 +206,10 @@ def test_one_value_is_overridden_and_the_others_stay():
         ),
         (f"limits = 3\n{GOOD}", "limits: expected a table"),
         (f"{GOOD}[limits]\ncache = 3", "limits.cache: unknown key"),
-        (f"{GOOD}[limits]\ncache_size = -1", "limits.cache_size: expected an integer from 0 up"),
+        (f"{GOOD}[limits]\ncache_size = -1", "cache_size: expected an integer from 0 up, got -1"),
         (f"{GOOD}[limits]\ncache_size = true", "limits.cache_size: expected an integer"),
+        (f"{GOOD}[limits]\ncache_size = 10000001", "limits.cache_size: expected at most 10000000"),
+        (f"{GOOD}[limits]\nmessage_bytes_max = 2147483648", "limits.message_bytes_max: expected"),
         (f"{GOOD}[limits]\ncache_size = 1.5", "limits.cache_size: expected an integer"),
         (f'{GOOD}[timings]\nelection_s = "1"', "timings.election_s: expected a number"),
         (f"{GOOD}[timings]\nelection = 1", "timings.election: unknown key"),
@@ -226,7 +238,20 @@ def test_an_address_reads_as_it_is_written(host, port):
 
 
 @pytest.mark.parametrize(
-    "text", ["", ":1", "host", "host:", "host:-1", "host:1x", "host:²", "[]:1"]
+    "text",
+    [
+        "",
+        ":1",
+        "host",
+        "host:",
+        "host:-1",
+        "host:1x",
+        "host:²",
+        "[]:1",
+        "http://host:1",
+        " host:1",
+        "ho\x00st:1",
+    ],
 )
 def test_what_is_no_address_is_refused(text):
     """The error names where the text stood."""

@@ -84,7 +84,7 @@ MAY_IMPORT = {
     "systemd": "clocks repeating",
     "doorbell": "",
     "repeating": "clocks",
-    "plan": "errors config access tomltext",
+    "plan": "errors config consistency access tomltext",
     "members": "config plan process replication.disk",
     "cluster": "errors durable config plan members process clocks systemd tokens follow "
     "certificates catalog.seed",

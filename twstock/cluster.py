@@ -28,7 +28,7 @@ from twstock.certificates import read_identity
 from twstock.clocks import pause, use_boottime
 from twstock.config import Address, Cluster, Limits
 from twstock.durable import PUBLIC, draft
-from twstock.errors import ConfigError, TwstockError
+from twstock.errors import ConfigError, TwstockError, told
 from twstock.follow import Follower
 from twstock.members import Members
 from twstock.plan import TOML, Flags, addresses, member_names, parse_flags, plan, to_text, unready
@@ -220,13 +220,17 @@ class LocalCluster(Service):
         print(f"ready http://{cluster.fronts[0].http}", file=self._output, flush=True)
 
     def _failed(self, failure: Failure) -> None:
-        if failure.check(CancelledError):
-            return
-        if failure.check(ConfigError):
-            self._give_up(failure.getErrorMessage(), EXIT_USAGE)
-            return
-        expected = failure.check(TwstockError, OSError)
-        self._give_up(failure.getErrorMessage() if expected else failure.getTraceback())
+        match failure.value:
+            case CancelledError():
+                pass
+            case ConfigError() as error:
+                self._give_up(str(error), EXIT_USAGE)
+            case TwstockError() as error:
+                self._give_up(str(error))
+            case OSError() as error:
+                self._give_up(told(error))
+            case _:
+                self._give_up(failure.getTraceback())
 
     async def _await_ports(self, cluster: Cluster) -> None:
         """Every address is free. One that was in use a moment ago gets time to become so."""

@@ -37,6 +37,8 @@ from twstock.replication.messages import Membership, Timings
 T = TypeVar("T")
 _VALUE_MAX = 2**53
 """Beyond it a number is no size or duration that anybody means, and floats lose integers."""
+_ID_MAX = 2**31 - 1
+"""What an id takes in a message."""
 _MAY_BE_ZERO = {
     "cache_size", "changes_max", "drain_s", "feed_subscribers_max", "feed_recent_trades",
     "rpc_streams_max", "rpc_watches_max", "election_grace_s", "stagger_s", "jitter_s", "stable_s",
@@ -215,7 +217,8 @@ def parse_address(text: object, where: str) -> Address:
     """``HOST:PORT`` or ``[IPv6]:PORT``; raises ConfigError naming ``where``."""
     host, colon, port = str(text).rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isascii() or not port.isdigit():
+    is_host = host and host.isprintable() and not set(host) & set("/ ")  # a URL has slashes
+    if not colon or not is_host or not port.isascii() or not port.isdigit():
         raise ConfigError(f"{where}: expected HOST:PORT, got {text!r}")
     if not 0 < int(port) < 65536:
         raise ConfigError(f"{where}: a port is a number from 1 to 65535, got {port}")
@@ -241,7 +244,7 @@ def default_cluster(
     local = "127.0.0.1"
     last = max(first.port + fronts - 1, base_port + catalogs + orders + fronts - 1)
     if last > 65535:
-        raise ConfigError(f"base-port: the cluster would need port {last}")
+        raise ConfigError(f"--base-port: the cluster would need port {last}")
     internal = base_port + catalogs + orders
     return Cluster(
         cluster_id,
@@ -262,7 +265,7 @@ def read(path: Path) -> Cluster:
     """The cluster that a file tells of. Raises ConfigError naming the file."""
     try:
         return parse(path.read_text(encoding="utf-8"), path.parent)
-    except (OSError, UnicodeDecodeError, ConfigError) as error:
+    except (OSError, ValueError, ConfigError) as error:
         raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
@@ -273,7 +276,7 @@ def parse(text: str, base: Path = Path()) -> Cluster:
     """
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also a number with more digits than Python reads
         raise ConfigError(f"not valid TOML: {error}") from None
     known = {"cluster_id", "data", "catalog_csv", "tls", "front", "catalog", "order"}
     known |= {"limits", "timings", "admin", "logging"}
@@ -318,8 +321,8 @@ def _fields(row: Mapping[str, Any], where: str, names: set[str]) -> int:
     for key in row.keys() ^ ({"id"} | names):
         raise ConfigError(f"{where}.{key}: {'unknown key' if key in row else 'missing'}")
     number = row["id"]
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise ConfigError(f"{where}.id: expected a number from 1 up, got {number!r}")
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= _ID_MAX:
+        raise ConfigError(f"{where}.id: expected a number from 1 to {_ID_MAX}, got {number!r}")
     return number
 
 
@@ -362,7 +365,7 @@ def _override(defaults: T, table: object, where: str) -> T:
         if not good or not 0 <= value < _VALUE_MAX or not (value or key in _MAY_BE_ZERO):
             least = "from 0 up" if key in _MAY_BE_ZERO else "above 0"
             kind = "an integer" if wanted is int else "a number"
-            raise ConfigError(f"{where}.{key}: expected {kind} {least}")
+            raise ConfigError(f"{where}.{key}: expected {kind} {least}, got {value!r}")
         values[key] = wanted(value)
     names = {f.name for f in fields(defaults)}  # type: ignore[arg-type]
     return type(defaults)(**{k: v for k, v in values.items() if k in names})

@@ -12,6 +12,10 @@ from twstock.market import CALL_ITEMS_MAX, KEY_CHARS_MAX, NAME_CHARS_MAX
 if TYPE_CHECKING:
     from twstock.config import Address, Cluster
 
+CACHE_SIZE_MAX = 10_000_000
+"""A cache makes room for all its stocks at once."""
+MESSAGE_BYTES_LIMIT = 2**31 - 1
+"""gRPC knows no larger one."""
 SEGMENT_BYTES_MIN = 4 * 1024 * 1024
 """Less would leave no room beside what a full log keeps for elections."""
 ENTRY_BYTES = 48
@@ -26,6 +30,8 @@ def check(cluster: "Cluster") -> None:
     cluster, room in the log and in messages, and leases that end in time.
     """
     limits, timings = cluster.limits, cluster.timings
+    if limits.cache_size > CACHE_SIZE_MAX:
+        raise ConfigError(f"limits.cache_size: expected at most {CACHE_SIZE_MAX}")
     if limits.segment_bytes < SEGMENT_BYTES_MIN:
         raise ConfigError(f"limits.segment_bytes: expected at least {SEGMENT_BYTES_MIN}")
     if timings.append_bytes_max > limits.segment_bytes // 4:
@@ -46,6 +52,8 @@ def _check_messages(cluster: "Cluster") -> None:
     often that is tried. ``Member.propose`` holds every command to the same bound.
     """
     limits, timings = cluster.limits, cluster.timings
+    if limits.message_bytes_max > MESSAGE_BYTES_LIMIT:
+        raise ConfigError(f"limits.message_bytes_max: expected at most {MESSAGE_BYTES_LIMIT}")
     for name, items in (
         ("limits.batch_orders_max", limits.batch_orders_max),
         ("limits.fetch_entries_max", limits.fetch_entries_max),

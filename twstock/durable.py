@@ -36,7 +36,11 @@ def draft(
     ``when_whole``, which is called just before, leaves ``path`` as it was and no draft.
     """
     aside = path.with_name(f".{path.name}.{token_hex(4)}.new")
-    file = open(aside, "xb", opener=lambda name, flags: os.open(name, flags, mode))  # noqa: SIM115
+    try:
+        file = open(aside, "xb", opener=lambda name, flags: os.open(name, flags, mode))  # noqa: SIM115
+    except OSError as error:
+        error.filename = str(path)  # what it is to be is what is known to who asked for it
+        raise
     try:
         with file:
             yield file

@@ -9,6 +9,12 @@ class TwstockError(Exception):
     """The parent of all errors raised on purpose."""
 
 
+def told(error: OSError) -> str:
+    """What a person is told of the file system: the file, and the words of the system."""
+    why, file = error.strerror or str(error), error.filename2 or error.filename
+    return why if file is None else f"{file}: {why}"
+
+
 class ConfigError(TwstockError):
     """The configuration cannot be used; the message names the key at fault."""
 

@@ -19,6 +19,7 @@ from twstock.config import (
     parse,
     parse_address,
 )
+from twstock.consistency import CACHE_SIZE_MAX
 from twstock.errors import ConfigError
 from twstock.tomltext import render
 
@@ -55,7 +56,7 @@ def parse_flags(options: Mapping[str, Any]) -> Flags:
         catalogs=_number(options, "catalogs", 1, 9),
         orders=_number(options, "orders", 1, 9),
         catalog_csv=None if csv is None else Path(csv).resolve(),
-        cache_size=_number(options, "cache-size", 0, 10_000_000),
+        cache_size=_number(options, "cache-size", 0, CACHE_SIZE_MAX),
         admin_token_file=None if token is None else Path(token).resolve(),
         restart=not options["no-restart"],
         logs=bool(options.get("logs")),

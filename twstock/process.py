@@ -50,6 +50,11 @@ class VersionedOptions(Options):
         print(f"twstock {twstock.__version__}")
         sys.exit(0)
 
+    def parseArgs(self, *words: str) -> None:
+        """There are options alone; raises UsageError naming the first word that is none."""
+        if words:
+            raise UsageError(f"unexpected: {words[0]!r}")
+
 
 class ServiceOptions(VersionedOptions):
     """``--config FILE`` and ``--name NAME``: which member of ``tier`` this process is.

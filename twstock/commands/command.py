@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from twstock.errors import TwstockError
+from twstock.errors import TwstockError, told
 
 Options = argparse.Namespace
 Run = Callable[[Options], int]
@@ -64,7 +64,7 @@ def refusing(run: Run) -> Run:
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise TwstockError(str(error)) from None
+            raise TwstockError(told(error)) from None
 
     return refused
 
