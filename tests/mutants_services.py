@@ -20,6 +20,13 @@ MUTANTS = (
         ("tests/test_site.py",),
     ),
     Mutant(
+        "a key in the body of a single order is passed over",
+        WEB + "bodies.py",
+        '    if "idempotency_key" in fields:\n        raise InvalidRequest("idempotency_key"',
+        '    if False:\n        raise InvalidRequest("idempotency_key"',
+        ("tests/test_api.py", "tests/test_admin.py"),
+    ),
+    Mutant(
         "a subscriber that leaves things unread for too long is not counted as dropped",
         WEB + "feed/stream.py",
         "self._channel is not None and self._channel.is_cut_off",

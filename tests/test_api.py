@@ -28,6 +28,7 @@ from twstock.web.upstream.roster import Roster
 
 TRADE = Trade(1, Order("k", "GOOGL", Side.BUY, 5), 1, 1599, 1234)
 GOOD = {"name": "GOOGL", "quantity": 5, "type": "buy"}
+HEADER_NAMES_IT = "idempotency_key: expected in the header, Idempotency-Key"
 
 
 class FakeTiers:
@@ -364,6 +365,12 @@ def test_an_executed_order_is_never_hidden_from_its_client(site: Site) -> None:
     assert site.get("/stocks/GOOGL").header("X-Cache") == "miss"
 
 
+def test_an_order_may_have_members_that_nobody_knows(site: Site) -> None:
+    """They mean nothing, and harm nothing."""
+    site.post({**GOOD, "note": "from me", "limit": 1.5})
+    assert site.tiers.placed == [PlaceOrder("made-key", "GOOGL", "buy", 5)]
+
+
 @pytest.mark.parametrize(
     ("body", "code", "message"),
     [
@@ -371,6 +378,8 @@ def test_an_executed_order_is_never_hidden_from_its_client(site: Site) -> None:
         ({**GOOD, "quantity": 0}, 404, "num stocks traded should be non negative"),
         ({**GOOD, "quantity": 1.5}, 400, "quantity: expected an integer"),
         ({"name": "GOOGL"}, 400, "quantity: missing"),
+        ({**GOOD, "idempotency_key": "k"}, 400, HEADER_NAMES_IT),
+        ({**GOOD, "idempotency_key": None}, 400, HEADER_NAMES_IT),
         ([], 400, "body: expected a JSON object"),
         (b"", 400, "body: not JSON: Expecting value: line 1 column 1 (char 0)"),
     ],

@@ -137,7 +137,17 @@ def _is_key(value: object) -> bool:
 
 
 def _terms(body: bytes) -> tuple[str, str, int]:
-    return _terms_of(parse_object(body))
+    return _terms_of(_request(body))
+
+
+def _request(body: bytes) -> dict[str, Any]:
+    """The object that asks for one order or change. A key in it, as the orders of a batch have
+    theirs, would name nothing: whoever relies on it would trade twice.
+    """
+    fields = parse_object(body)
+    if "idempotency_key" in fields:
+        raise InvalidRequest("idempotency_key", "expected in the header, Idempotency-Key")
+    return fields
 
 
 def _terms_of(fields: Mapping[str, Any], where: str = "") -> tuple[str, str, int]:
@@ -177,7 +187,7 @@ def _price_cents(fields: Mapping[str, Any]) -> int:
 
 def parse_add(body: bytes, key: str) -> ChangeRequest:
     """The stock that a POST body adds: name, price and quantity, as in a line of catalog.csv."""
-    fields = parse_object(body)
+    fields = _request(body)
     name = _text(fields, "name")
     if not is_stock_name(name):
         problem = f"expected 1 to {NAME_CHARS_MAX} printable characters, no blanks around them"
@@ -188,8 +198,8 @@ def parse_add(body: bytes, key: str) -> ChangeRequest:
 
 def parse_change(kind: ChangeKind, name: str, body: bytes, key: str) -> ChangeRequest:
     """The change of a stock that a POST body asks for; a halt or a resume needs none."""
-    price_cents = _price_cents(parse_object(body)) if kind is ChangeKind.PRICE else 0
-    quantity = _quantity(parse_object(body), 1) if kind is ChangeKind.RESTOCK else 0
+    price_cents = _price_cents(_request(body)) if kind is ChangeKind.PRICE else 0
+    quantity = _quantity(_request(body), 1) if kind is ChangeKind.RESTOCK else 0
     return ChangeRequest(key, kind, name, price_cents, quantity)
 
 
