@@ -27,6 +27,13 @@ MUTANTS = (
         ("tests/test_api.py", "tests/test_admin.py"),
     ),
     Mutant(
+        "a refusal of HEAD has a body",
+        WEB + "http/channel.py",
+        "return whole.removesuffix(suited.body) if is_head else whole",
+        "return whole",
+        ("tests/test_site.py",),
+    ),
+    Mutant(
         "a subscriber that leaves things unread for too long is not counted as dropped",
         WEB + "feed/stream.py",
         "self._channel is not None and self._channel.is_cut_off",

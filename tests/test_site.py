@@ -323,6 +323,25 @@ def test_a_refusal_has_the_form_and_the_name_that_were_asked_for(rest: bytes) ->
     assert json.loads(content)["status"] == int(head.split()[1])
 
 
+@pytest.mark.parametrize(
+    ("rest", "status"),
+    [
+        (b"\r\n", 400),
+        (b"Host: h\r\nContent-Length: 99999\r\n\r\n", 413),
+        (b"Host: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"Host: h\r\nX: " + b"x" * 20000, 431),
+    ],
+)
+def test_a_refusal_of_head_has_no_body(rest: bytes, status: int) -> None:
+    """As no answer to HEAD has one; the length is what GET would send."""
+    client = Server().connect()
+    client.send(b"HEAD /echo HTTP/1.1\r\n" + rest)
+    head, _, content = client.wire.value().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert int(head.partition(b"\r\nContent-Length: ")[2].split()[0]) > 0
+    assert content == b""
+
+
 def large(server: Server, length: int) -> Connection:
     """Somebody begins to send a body to where a larger one may be sent."""
     client = server.connect()

@@ -307,11 +307,14 @@ class ApiChannel(http.HTTPChannel):
 
     def _refusal(self, answer: Answer) -> bytes:
         """A refusal with the id, and in the form, that the request asks for, as far as its
-        headers have come.
+        headers have come; without a body for HEAD (RFC 9110 section 9.3.2).
         """
         asked = self.requests[-1].requestHeaders if self.requests else Headers()
         request_id = self.site.ids.of(asked.getRawHeaders(REQUEST_ID))
-        return form_of(answer, asked).closing().whole(self.site.date(), request_id)
+        suited = form_of(answer, asked).closing()
+        whole = suited.whole(self.site.date(), request_id)
+        is_head = getattr(self, "_command", b"") == b"HEAD"  # not there before it has come
+        return whole.removesuffix(suited.body) if is_head else whole
 
     def body_bytes_max(self) -> int:
         """How large the body of the request may be that arrives."""
