@@ -27,6 +27,13 @@ MUTANTS = (
         ("tests/test_api.py", "tests/test_admin.py"),
     ),
     Mutant(
+        "an answer of the feed begins with what keeps it open",
+        WEB + "feed/feed.py",
+        "if stream.is_ready and subscriber.has_place and not",
+        "if stream.is_ready and not",
+        ("tests/test_feed.py",),
+    ),
+    Mutant(
         "a refusal of HEAD has a body",
         WEB + "http/channel.py",
         "return whole.removesuffix(suited.body) if is_head else whole",

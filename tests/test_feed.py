@@ -129,6 +129,24 @@ def test_everything_after_the_answer_has_begun_is_told() -> None:
     assert client.read().numbers() == [3]
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_nothing_begins_an_answer_before_its_place_is_known(is_first: bool) -> None:
+    """Not even what keeps streams open: a client that looks once it is answered would miss what
+    happens until its place is known.
+    """
+    front = FrontEnd()
+    if not is_first:
+        front.connect()
+        front.advance()
+    front.market.down = {"catalog"}
+    client = front.connect()
+    front.advance(16, 0.5)
+    assert client.wire.value() == b""
+    front.market.down.clear()
+    front.advance()
+    assert [event.kind for event in client.read().events] == ["leader", "leader"]
+
+
 def test_a_filter_tells_of_its_stocks_alone(front: FrontEnd) -> None:
     """And of all leaders."""
     all_of_them, one, two = front.connect(), front.connect(QUOTED), front.connect("?names=X,AAPL")
@@ -329,7 +347,7 @@ def test_the_bytes_are_made_once_for_all_who_want_the_same(front: FrontEnd) -> N
 
 
 def test_a_silent_stream_is_kept_alive(front: FrontEnd) -> None:
-    """Every 15 seconds, also before it can begin; and a filter that nothing passes learns how
+    """Every 15 seconds, also before it can go on; and a filter that nothing passes learns how
     far it has read.
     """
     client, filtered = front.connect(), front.connect("?names=X")
@@ -344,7 +362,7 @@ def test_a_silent_stream_is_kept_alive(front: FrontEnd) -> None:
     assert waiting.read().of("reset") == [{}]
     away = FrontEnd()
     away.market.down = {"orders"}
-    lonely = away.connect()
+    lonely = away.connect(last_event_id="0.0.0.0")
     away.advance(15.1, 0.5)
     assert lonely.read().comments == 1
     away.market.down.clear()

@@ -165,7 +165,7 @@ class Feed:
 
     def _begin(self, request: Request, asked: Subscription, is_packed: bool) -> "Deferred[None]":
         stream = Stream(request, self._limits.feed_unsent_bytes_max, self._drop, is_packed)
-        subscriber = Subscriber(stream, asked.names)
+        subscriber = Subscriber(stream, asked.names, asked.after is not None)
         self._opened += 1
         self._subscribers.add(subscriber)
         _, replay = self._following or self._follow()
@@ -213,14 +213,17 @@ class Feed:
         self._dropped += 1
 
     def _keep_alive(self) -> None:
-        """Write something to everybody; whoever is behind has just been written to, or waits."""
+        """Write something to everybody; whoever is behind has just been written to, or waits. Who
+        has no place yet has no answer: what it asks for once that begins could come before it.
+        """
         assert self._following is not None
         tail, _ = self._following
         self._beat = self._clock.callLater(self._keep_alive_s, self._keep_alive)
         tail.beat()
         for subscriber in list(self._subscribers):
-            if subscriber.stream.is_ready and not tail.has(subscriber):
-                subscriber.stream.write(Frame(COMMENT))
+            stream = subscriber.stream
+            if stream.is_ready and subscriber.has_place and not tail.has(subscriber):
+                stream.write(Frame(COMMENT))
 
 
 def _takes_gzip(request: Request) -> bool:

@@ -21,13 +21,15 @@ from twstock.web.upstream.gather import Gathering
 
 
 class Subscriber:
-    """One client of the feed. ``names``: which stocks it wants, None: all; ``at``: what it was
+    """One client of the feed. ``names``: which stocks it wants, None: all; ``has_place``: whether
+    it is known from where on it is told, which is when its answer may begin; ``at``: what it was
     told; ``told``: which leaders.
     """
 
-    def __init__(self, stream: Stream, names: frozenset[str] | None) -> None:
+    def __init__(self, stream: Stream, names: frozenset[str] | None, has_place: bool) -> None:
         self.stream = stream
         self.names = names
+        self.has_place = has_place
         self.at = Cursor()
         self.told: tuple[Leadership, ...] = ()
 
@@ -58,6 +60,7 @@ class Replay:
         """
         stream, tail = subscriber.stream, self._tail
         at = await self._start(stream, after)
+        subscriber.has_place = True
         is_reset = after is not None and at != after
         at = led(at, tail.told)
         news = News(at, leaders=tail.told)
