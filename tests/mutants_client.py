@@ -148,6 +148,20 @@ MUTANTS = (
         MEMORY,
     ),
     Mutant(
+        "the empty name stands for all stocks",
+        "twstock/forms.py",
+        '    if "" in names:\n',
+        "    if False:\n",
+        FEED,
+    ),
+    Mutant(
+        "what is no key is sent",
+        "twstock/forms.py",
+        "    if not is_key(key):\n",
+        "    if False:\n",
+        MEMORY,
+    ),
+    Mutant(
         "the feed begins anew after a loss",
         CLIENT + "feed.py",
         "        self._last_id = stream.last_id\n",

@@ -259,6 +259,16 @@ def test_a_refusal_is_an_error_with_its_words_and_its_kind(world, refusal):
     assert len(world.asked) == 2
 
 
+@pytest.mark.parametrize("key", ["", "two words", "é", "\udc80", "k" * 256, "a\r\nb: c"])
+def test_what_is_no_key_is_refused_without_asking(world, key):
+    """No order can have it, so there is nothing to ask; and not every text fits into a header."""
+    with pytest.raises(InvalidRequest, match="Idempotency-Key: expected one of 1 to 255"):
+        world.run(world.client.buy("AAPL", 1, key=key))
+    with pytest.raises(InvalidRequest, match="Idempotency-Key: expected one of 1 to 255"):
+        world.run(world.client.administrator("secret").halt("AAPL", key=key))
+    assert world.asked == []
+
+
 def test_a_key_that_belongs_to_another_order_is_an_error(world):
     """The same key and the same order is the same trade."""
     assert world.run(world.client.buy("AAPL", 1, key="mine")) == Placed(1, False, "mine")

@@ -98,6 +98,13 @@ def test_names_are_percent_encoded_one_by_one(world):
     assert paths == [b"/events?names=A%2CB,C%2FD%20%26", b"/events?names=%C3%9CX", b"/events"]
 
 
+@pytest.mark.parametrize("names", ["", [""], ["AAPL", ""], "\udc80"])
+def test_a_name_that_is_none_is_refused(world, names):
+    """The empty one would stand for all stocks."""
+    with pytest.raises(InvalidRequest, match="name"):
+        world.client.events(names)
+
+
 def test_a_lost_connection_goes_on_after_the_last_whole_event(world, following):
     """What was cut off is sent again by the server; what was received is not."""
     world.front.tell("trades", {"trades": [traded(1)]}, "1.0.1.1")

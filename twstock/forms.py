@@ -5,7 +5,7 @@ and the one for Twisted programs (``client``), write and read what is here.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -183,6 +183,15 @@ def _segment(name: str) -> str:
         raise InvalidRequest("name", "not a Unicode text") from None
 
 
+def events_path(names: Sequence[str]) -> str:
+    """Where the events of these stocks are told; of all stocks if there are none. Raises
+    InvalidRequest for a name that no stock has: the empty one alone would stand for all.
+    """
+    if "" in names:
+        raise InvalidRequest("names", "expected names of one character or more")
+    return f"/events?names={','.join(map(_segment, names))}" if names else "/events"
+
+
 def order_path(number: int) -> str:
     """Where an order is."""
     return f"/orders/{number}"
@@ -200,7 +209,10 @@ def order_terms(name: str, side: str, quantity: int) -> dict[str, Any]:
 
 
 def order_headers(key: str) -> dict[str, str]:
-    """The header fields of an order that is known by a key."""
+    """The header fields of an order that is known by a key; raises InvalidRequest if it is none."""
+    if not is_key(key):
+        problem = f"expected one of 1 to {KEY_CHARS_MAX} visible ASCII characters"
+        raise InvalidRequest("Idempotency-Key", problem)
     return {"Content-Type": "application/json", "Idempotency-Key": key}
 
 

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from http import HTTPStatus
 from random import Random
 from typing import Any, Self
-from urllib.parse import quote
 
 from treq.client import HTTPClient
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -31,6 +30,7 @@ from twstock.clocks import pause
 from twstock.errors import InvalidRequest, OutcomeUnknown, TwstockError, Unavailable, WrongUrl
 from twstock.forms import (
     Answer,
+    events_path,
     order_headers,
     order_path,
     order_terms,
@@ -205,12 +205,10 @@ class Client:
 
     def events(self, names: str | Iterable[str] = (), after: str | None = None) -> Feed:
         """The events that happen from now on, or ``after`` the cursor of an earlier event; of all
-        stocks, or of those with these names.
+        stocks, or of those with these names; raises InvalidRequest for a name that is none.
         """
         self._assert_open()
-        wanted = (names,) if isinstance(names, str) else tuple(names)
-        query = ",".join(quote(name, safe="") for name in wanted)
-        path = f"/events?names={query}" if wanted else "/events"
+        path = events_path((names,) if isinstance(names, str) else tuple(names))
         feed = Feed(
             self._fronts, path, after, self._silence_s, self._messages_max, self._feeds.discard
         )
