@@ -950,6 +950,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for mutant in MUTANTS + mutants_services.MUTANTS + mutants_client.MUTANTS
         if not options.text or any(t in mutant.name or t in mutant.file for t in options.text)
     ]
+    if not chosen:
+        parser.error(f"no bug has {' or '.join(map(repr, options.text))} in its name or file")
     if (outcome := control(chosen)) != "passed":
         print(f"without any bug, the tests: {outcome}")
         return 1
@@ -959,7 +961,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             survived += not verdict.startswith("killed")
             print(f"{mutant.name:60} {Path(mutant.file).name:14} {verdict}", flush=True)
     print(f"{len(chosen) - survived} of {len(chosen)} killed")
-    return 1 if survived or not chosen else 0
+    return 1 if survived else 0
 
 
 if __name__ == "__main__":

@@ -2436,6 +2436,13 @@ MUTANTS = (
         ("tests/test_config.py",),
     ),
     Mutant(
+        "a backup takes the place of a device",
+        "twstock/backup/files.py",
+        "    if not stat.S_ISREG(path.lstat().st_mode):\n",
+        "    if False:\n",
+        ("tests/test_backup.py",),
+    ),
+    Mutant(
         "a file is called by its draft's name",
         "twstock/durable.py",
         "        error.filename = str(path)",

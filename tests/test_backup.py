@@ -234,6 +234,19 @@ class TestFile:
         assert check(path).last_transaction == len(history.trades)
         assert os.listdir(tmp_path) == ["backup"]
 
+    @pytest.mark.parametrize(
+        "make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/null", path)]
+    )
+    @pytest.mark.parametrize("force", [False, True])
+    def test_what_is_no_file_is_never_replaced(self, tmp_path, make, force):
+        """``twstock backup /dev/null --force``, as root, would leave everybody without."""
+        path = tmp_path / "backup"
+        make(path)
+        before = path.lstat()
+        with pytest.raises(Exists, match="no regular file"):
+            write(path, pictured(happened()), 1, force)
+        assert path.lstat() == before
+
     def test_what_fails_leaves_no_file(self, tmp_path):
         """A replica that contradicts itself, or that goes away."""
         history = happened()

@@ -491,6 +491,9 @@ def test_ctrl_c_ends_with_a_word(front, monkeypatch, capsys):
     monkeypatch.setattr("twstock.rest.Session.lookup", interrupt)
     assert main(["lookup", "X", "--url", front.url]) == INTERRUPTED
     assert capsys.readouterr().err == "twstock: interrupted\n"
+    monkeypatch.setattr(cli, "_parser", interrupt)  # before it has begun
+    assert main(["lookup", "X", "--url", front.url]) == INTERRUPTED
+    assert capsys.readouterr().err == "twstock: interrupted\n"
 
 
 def test_client_finds_what_is_not_as_placed(run, front):

@@ -473,6 +473,13 @@ def test_what_the_ways_through_the_code_name_is_there():
     assert named <= defined
 
 
+def test_a_text_that_no_planted_bug_has_is_told(capsys):
+    """A mistyped one is not to look like tests that fail."""
+    with pytest.raises(SystemExit):
+        mutants.main(["no such bug"])
+    assert "no bug has 'no such bug'" in capsys.readouterr().err
+
+
 def test_every_planted_bug_has_its_place():
     """The text that it replaces is there once, or nobody would notice that no test finds it; and
     what comes of it is a program, or every test would.

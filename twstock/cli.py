@@ -52,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except SystemExit:  # the words asked for help, or are wrong
             flush()
             raise
+        except KeyboardInterrupt:
+            status = _complain(TwstockError("interrupted"), INTERRUPTED)
         flush()
         return status
     except BrokenPipeError:  # whoever read our output has seen enough
@@ -103,8 +105,6 @@ def _run(options: argparse.Namespace) -> int:
         return _complain(error, UNREACHABLE)
     except TwstockError as error:
         return _complain(error, REFUSED)
-    except KeyboardInterrupt:
-        return _complain(TwstockError("interrupted"), INTERRUPTED)
 
 
 def _drop_output() -> None:

@@ -1,6 +1,7 @@
 """Backups as files: written aside and put in place when they are whole, read in chunks."""
 
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -94,8 +95,14 @@ def check(path: Path, done: Callable[[], None] = lambda: None) -> Contents:
 
 
 def refuse_existing(path: Path, force: bool) -> None:
-    """Raise Exists if there is such a file, unless ``force``."""
-    if not force and os.path.lexists(path):
+    """Raise Exists if there is such a file, unless ``force``, or anything else: a new file would
+    take the place of a device (``/dev/null``) or a link (``/dev/stdout``), for everybody.
+    """
+    if not os.path.lexists(path):
+        return
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise Exists(f"{path} is no regular file, and a backup would take its place")
+    if not force:
         raise Exists(f"{path} exists; --force overwrites it")
 
 
