@@ -2440,7 +2440,7 @@ MUTANTS = (
         "twstock/backup/files.py",
         "    if not stat.S_ISREG(path.lstat().st_mode):\n",
         "    if False:\n",
-        ("tests/test_backup.py",),
+        ("tests/test_backup.py::TestFile",),
     ),
     Mutant(
         "a file is called by its draft's name",
