@@ -2436,6 +2436,13 @@ MUTANTS = (
         ("tests/test_config.py",),
     ),
     Mutant(
+        "front-ends are started without their token",
+        "twstock/cluster.py",
+        "        read_token(cluster.admin.token_file)\n",
+        "        pass\n",
+        ("tests/test_cluster.py",),
+    ),
+    Mutant(
         "a backup takes the place of a device",
         "twstock/backup/files.py",
         "    if not stat.S_ISREG(path.lstat().st_mode):\n",

@@ -30,7 +30,8 @@ WIDE = b"name,price,quantity\n" + b"".join(b"%0245d,1,1\n" % number for number i
 
 def planned(written=None, has_data=False, **flags):
     """The plan of some flags for ``/data``."""
-    return plan(Flags(Path("/data"), **flags), written, has_data, NEW)
+    old = None if written is None else parse(written, Path("/data"))
+    return plan(Flags(Path("/data"), **flags), old, has_data, NEW)
 
 
 class TestPlan:
@@ -506,6 +507,37 @@ class TestLocalCluster:
         assert case.failures == ["TWSTOCK_LOG_FORMAT: expected text or json, got 'xml'"]
         case.stop()
 
+    @pytest.mark.parametrize(
+        ("content", "why"),
+        [
+            (b"nonsense = 1", "nonsense: unknown key"),
+            (b"\xff", "'utf-8' codec can't decode byte"),
+            (None, "Is a directory"),
+        ],
+    )
+    def test_a_file_of_the_cluster_that_cannot_be_used_is_named(self, tmp_path, content, why):
+        """Whatever is wrong with it, and without a traceback."""
+        file = tmp_path / "cluster.toml"
+        if content is None:
+            file.mkdir()
+        else:
+            file.write_bytes(content)
+        case = Started(tmp_path)
+        case.cluster.startService()
+        assert case.code == EXIT_USAGE
+        assert case.failures[0].startswith(f"{file}: {why}")
+        case.stop()
+
+    def test_a_token_that_is_missing_is_wrong_usage(self, tmp_path):
+        """No front-end is started three times to say so."""
+        text = to_text(replace(default_cluster(), admin=Admin(tmp_path / "token")))
+        (tmp_path / "cluster.toml").write_text(text)
+        case = Started(tmp_path)
+        case.cluster.startService()
+        assert (case.code, case.reactor.spawned) == (EXIT_USAGE, {})
+        assert case.failures == [f"{tmp_path}/token: No such file or directory"]
+        case.stop()
+
     def test_a_certificate_that_is_missing_is_wrong_usage(self, tmp_path, certificates):
         """It is looked for before any member is started; with all of them they are."""
         for tls, starts in ((tmp_path, False), (certificates, True)):
@@ -630,6 +662,17 @@ def test_a_catalog_file_is_read_before_anything_is_started(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(UsageError, match=r"--catalog-csv: .*bad\.csv"):
         Options().parseOptions(["--catalog-csv", str(path)])
+
+
+def test_the_help_tells_what_a_new_cluster_has():
+    """Of each number that a flag can set."""
+    new, (_, *flags) = default_cluster(), str(Options()).split("      --")
+    words = {flag.partition("=")[0]: flag for flag in flags}
+    assert f"[{new.fronts[0].http}]" in words["http"]
+    assert f"[{new.catalogs[0].grpc.port}]" in words["base-port"]
+    for tier in ("fronts", "catalogs", "orders"):
+        assert f"[{len(getattr(new, tier))}]" in words[tier]
+    assert f"[{new.limits.cache_size}]" in words["cache-size"]
 
 
 def test_a_word_that_is_no_option_is_named():

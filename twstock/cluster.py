@@ -26,7 +26,7 @@ from twisted.python.usage import UsageError
 from twstock.catalog.seed import read_seed
 from twstock.certificates import read_identity
 from twstock.clocks import pause, use_boottime
-from twstock.config import Address, Cluster, Limits
+from twstock.config import Address, Cluster, Limits, read
 from twstock.durable import PUBLIC, draft
 from twstock.errors import ConfigError, TwstockError, told
 from twstock.follow import Follower
@@ -60,16 +60,25 @@ class Options(VersionedOptions):
     """The flags of ``twstock up``; ``flags`` holds them checked."""
 
     synopsis = "[options]"
+    longdesc = (
+        "Runs a whole cluster on this machine until Ctrl-C, and goes on with what is in its "
+        "directory. Numbers in brackets are those of a new cluster; else cluster.toml has them."
+    )
     optParameters: ClassVar[list[list[str | None]]] = [
         ["data", None, "var", "The directory of all members' data and of cluster.toml."],
-        ["http", None, None, "HOST:PORT of the first front-end; the next ones count up."],
-        ["base-port", None, None, "The first port of the services behind the front-ends."],
-        ["fronts", None, None, "How many front-ends."],
-        ["catalogs", None, None, "How many catalog replicas."],
-        ["orders", None, None, "How many order replicas."],
+        [
+            "http",
+            None,
+            None,
+            "HOST:PORT of the first front-end; the next ones count up. [127.0.0.1:8080]",
+        ],
+        ["base-port", None, None, "The first port of the services behind the front-ends. [50051]"],
+        ["fronts", None, None, "How many front-ends. [1]"],
+        ["catalogs", None, None, "How many catalog replicas. [1]"],
+        ["orders", None, None, "How many order replicas. [3]"],
         ["catalog-csv", None, None, "The stocks of a new cluster: name,price,quantity."],
-        ["cache-size", None, None, "How many stocks a front-end caches."],
-        ["admin-token-file", None, None, "The token of who may change stocks."],
+        ["cache-size", None, None, "How many stocks a front-end caches. [100]"],
+        ["admin-token-file", None, None, "A file with the token of who may change stocks."],
     ]
     optFlags: ClassVar[list[list[str | None]]] = [
         ["no-restart", None, "Leave a service that dies dead."],
@@ -96,6 +105,18 @@ def _check_csv(path: Path) -> None:
         read_seed(path, Limits().message_bytes_max)
     except ConfigError as error:
         raise UsageError(f"--catalog-csv: {error}") from None
+
+
+def _check_members(cluster: Cluster) -> None:
+    """Find what members would refuse, each of them, after it was started three times. Raises
+    ConfigError.
+    """
+    log_format(cluster, os.environ)
+    if cluster.admin.token_file is not None:
+        read_token(cluster.admin.token_file)
+    if cluster.tls is not None:
+        for name in member_names(cluster):
+            read_identity(cluster.tls, name)
 
 
 class Directory:
@@ -130,14 +151,14 @@ class Directory:
     def settle(self, flags: Flags) -> Cluster:
         """The cluster that flags and ``cluster.toml`` mean, written back. Raises ConfigError."""
         check_restored(self.path)
-        written = self.toml.read_text(encoding="utf-8") if self.toml.exists() else None
+        old = read(self.toml) if self.toml.exists() else None
         has_data = any(
             any(file.name != "service.log" for file in directory.iterdir())
             for group in ("catalog", "order")
             for directory in self.path.glob(f"{group}-*/")
         )
-        cluster = plan(flags, written, has_data, uuid.uuid4().hex)
-        if written is None and has_data:
+        cluster = plan(flags, old, has_data, uuid.uuid4().hex)
+        if old is None and has_data:
             raise ConfigError(f"{self.toml} is missing, but there is data of a cluster beside it")
         with draft(self.toml, PUBLIC) as file:
             file.write(to_text(cluster).encode())
@@ -199,10 +220,7 @@ class LocalCluster(Service):
     async def _run(self) -> None:
         self._directory.hold()
         cluster = self._directory.settle(self._flags)
-        log_format(cluster, os.environ)  # each member would refuse it, and be started three times
-        if cluster.tls is not None:
-            for name in member_names(cluster):
-                read_identity(cluster.tls, name)
+        _check_members(cluster)
         for group in ("catalog", "order"):
             if (size := len(cluster.replicas(group))) % 2 == 0:
                 self._tell(f"{size} {group} replicas bear the loss of no more than {size - 1} do")

@@ -63,14 +63,13 @@ def parse_flags(options: Mapping[str, Any]) -> Flags:
     )
 
 
-def plan(flags: Flags, written: str | None, has_data: bool, new_id: str) -> Cluster:
+def plan(flags: Flags, old: Cluster | None, has_data: bool, new_id: str) -> Cluster:
     """The cluster to run, its data directory ``flags.data``.
 
-    ``written`` is the text of the ``cluster.toml`` there, None without one; ``has_data``: the
+    ``old`` is that of the ``cluster.toml`` there, None without one; ``has_data``: the
     replicas have been at work, so their number cannot change; ``new_id`` names a new cluster.
     Raises ConfigError naming the flag or the key at fault.
     """
-    old = None if written is None else parse(written, flags.data)
     if old is not None and has_data:
         _same_number("--catalogs", flags.catalogs, len(old.catalogs))
         _same_number("--orders", flags.orders, len(old.orders))
