@@ -664,6 +664,23 @@ def test_a_catalog_file_is_read_before_anything_is_started(tmp_path, content):
         Options().parseOptions(["--catalog-csv", str(path)])
 
 
+@pytest.mark.parametrize("flag", ["data", "catalog-csv", "admin-token-file"])
+def test_a_link_to_itself_is_no_path(tmp_path, flag):
+    """Python tells so in a way of its own, which was a traceback; from 3.13 on it leaves it to who
+    uses the path.
+    """
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+
+    def use():
+        options = Options()
+        options.parseOptions([f"--{flag}", str(loop)])
+        options.flags.data.mkdir()
+
+    with pytest.raises((UsageError, OSError), match="loop"):
+        use()
+
+
 def test_the_help_tells_what_a_new_cluster_has():
     """Of each number that a flag can set."""
     new, (_, *flags) = default_cluster(), str(Options()).split("      --")

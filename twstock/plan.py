@@ -46,18 +46,17 @@ class Flags:
 
 def parse_flags(options: Mapping[str, Any]) -> Flags:
     """The flags in the words of the command line; raises ConfigError naming the one at fault."""
-    http, csv = options["http"], options["catalog-csv"]
-    token = options["admin-token-file"]
+    http = options["http"]
     return Flags(
-        data=Path(options["data"]).resolve(),
+        data=_path("data", options["data"]),
         http=None if http is None else parse_address(http, "--http"),
         base_port=_number(options, "base-port", 1, 65535),
         fronts=_number(options, "fronts", 1, 64),
         catalogs=_number(options, "catalogs", 1, 9),
         orders=_number(options, "orders", 1, 9),
-        catalog_csv=None if csv is None else Path(csv).resolve(),
+        catalog_csv=_optional(options, "catalog-csv"),
         cache_size=_number(options, "cache-size", 0, CACHE_SIZE_MAX),
-        admin_token_file=None if token is None else Path(token).resolve(),
+        admin_token_file=_optional(options, "admin-token-file"),
         restart=not options["no-restart"],
         logs=bool(options.get("logs")),
     )
@@ -127,6 +126,17 @@ def addresses(cluster: Cluster) -> dict[str, Address]:
     for group in ("catalog", "order"):
         found |= {f"{group}-{r.id}": r.grpc for r in cluster.replicas(group)}
     return found
+
+
+def _path(flag: str, text: str) -> Path:
+    try:
+        return Path(text).resolve()
+    except RuntimeError:  # so says pathlib of Python 3.11 and 3.12
+        raise ConfigError(f"--{flag}: {text}: symbolic links that lead in a circle") from None
+
+
+def _optional(options: Mapping[str, Any], flag: str) -> Path | None:
+    return None if options[flag] is None else _path(flag, options[flag])
 
 
 def _number(options: Mapping[str, Any], flag: str, least: int, most: int) -> int | None:
