@@ -635,6 +635,13 @@ MUTANTS = (
         ("tests/test_catalog_state.py",),
     ),
     Mutant(
+        "a front-end that can ask and not be told gets one lease after the other",
+        CATALOG + "sessions.py",
+        "            if session.owed:\n",
+        "            if False:\n",
+        ("tests/test_sessions.py", "tests/test_invalidation.py"),
+    ),
+    Mutant(
         "a late reader is not told of the trade that waits",
         CATALOG + "sessions.py",
         "            known.owe(waiting[-1], now)\n",

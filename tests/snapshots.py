@@ -33,8 +33,8 @@ def rows_of(state: CatalogState) -> CatalogRows:
 
 @dataclass(frozen=True, slots=True)
 class SessionsSnapshot:
-    """All of the sessions' state but the lapsed ones; a session is its front-end's id and its
-    fields.
+    """All of the sessions' state but the ``lapsed`` ones; a session is its front-end's id and its
+    fields, and so is a ``deaf`` one.
     """
 
     opens_at: float
@@ -42,32 +42,44 @@ class SessionsSnapshot:
     sessions: tuple[tuple[Any, ...], ...]
     published: tuple[Stock, ...]
     pending: tuple[tuple[Stock, ...], ...]
+    deaf: tuple[tuple[Any, ...], ...] = ()
 
 
 def sessions_snapshot(of: Sessions) -> SessionsSnapshot:
     """The state of a leader's sessions."""
-    sessions = (
-        (f, s.name, s.url, s.lease_until, _sorted(s.held), _sorted(s.owed), _sorted(s.told))
-        for f, s in of._sessions.items()
-    )
     pending = (tuple(stocks) for stocks in of._pending.values())
     return SessionsSnapshot(
         of._opens_at,
         of._is_open,
-        tuple(sorted(sessions)),
+        _fields(of._sessions),
         tuple(sorted(of._published.values(), key=_name)),
         tuple(sorted(pending, key=lambda stocks: stocks[0].name)),
+        _fields(of._deaf),
     )
 
 
 def restored(made: Sessions, snapshot: SessionsSnapshot) -> Sessions:
     """New sessions, put into the state that ``snapshot`` tells of."""
     made._opens_at, made._is_open = snapshot.opens_at, snapshot.is_open
-    for front_id, name, url, until, held, owed, told in snapshot.sessions:
-        made._sessions[front_id] = Session(name, url, until, dict(held), dict(owed), dict(told))
+    made._sessions, made._deaf = _sessions(snapshot.sessions), _sessions(snapshot.deaf)
     made._published = {stock.name: stock for stock in snapshot.published}
     made._pending = {stocks[0].name: list(stocks) for stocks in snapshot.pending}
     return made
+
+
+def _fields(sessions: Mapping[int, Session]) -> tuple[tuple[Any, ...], ...]:
+    rows = (
+        (f, s.name, s.url, s.lease_until, _sorted(s.held), _sorted(s.owed), _sorted(s.told))
+        for f, s in sessions.items()
+    )
+    return tuple(sorted(rows))
+
+
+def _sessions(rows: tuple[tuple[Any, ...], ...]) -> dict[int, Session]:
+    return {
+        front_id: Session(name, url, until, dict(held), dict(owed), dict(told))
+        for front_id, name, url, until, held, owed, told in rows
+    }
 
 
 def _sorted(table: Mapping[str, T]) -> tuple[tuple[str, T], ...]:

@@ -212,6 +212,28 @@ def test_an_unanswered_invalidation_bounds_the_renewals() -> None:
     assert done == [None]
 
 
+def test_a_front_end_that_renews_and_cannot_be_told_delays_trades_once() -> None:
+    """Its connections come in, and none goes out to it. It is told again as long as it asks, and
+    has a lease as before when it answers.
+    """
+    scene = Scene()
+    scene.look_up(1, "A")
+    done = scene.publish(A=1)
+    for _ in range(30):
+        scene.clock.advance(0.05)
+        assert scene.renew(1) == 0.0 or done == []
+        scene.publisher.proceed()
+        scene.look_up(1, "A")
+    assert scene.publish(A=2) == [None]
+    told = len(scene.http.sent)
+    while len(scene.http.sent) == told:
+        scene.clock.advance(0.01)
+    scene.http.answer(-1)
+    assert scene.renew(1) == LIMITS.cache_lease_s
+    scene.clock.advance(0.2)
+    assert len(scene.http.sent) == told + 1
+
+
 def test_nothing_is_published_before_old_leases_are_over() -> None:
     """After an election the first trade waits one lease, for caches nobody knows of."""
     clock, http = Clock(), FakeHttp()

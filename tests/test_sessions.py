@@ -211,6 +211,39 @@ def test_a_sign_of_life_renews_the_patience(scene: Scene) -> None:
     assert scene.register() == Lease(9.0, False, {"A": 2})
 
 
+def test_who_could_not_be_told_gets_a_lease_when_it_has_answered(scene: Scene) -> None:
+    """It is told again only while it asks. One that can ask and not be told would delay trades once
+    a lease, for ever.
+    """
+    scene.look_up()
+    scene.trade(1)
+    scene.now = LEASE_S
+    assert scene.register(session="new") == Lease(0.0, False)
+    assert (scene.published, scene.sessions.lapsed) == (1, {1})
+    assert scene.told() == {1: {"A": 1}}
+    scene.look_up(session="new")
+    scene.trade(2)
+    assert scene.published == 2
+    scene.now = 2 * LEASE_S
+    assert scene.told() == {}
+    assert scene.register(session="new") == Lease(0.0, False)
+    assert scene.register(2, "other") == Lease(LEASE_S, True)
+    scene.answer(1, front=2, session="other")
+    assert scene.told() == {1: {"A": 1}}
+    scene.answer(1, session="new")
+    assert scene.told() == {}
+    assert scene.register(session="new") == Lease(LEASE_S, True)
+
+
+def test_who_owed_nothing_gets_a_lease_at_once(scene: Scene) -> None:
+    """A front-end that was paused, say, while nothing that it held was traded."""
+    scene.look_up()
+    scene.trade(1)
+    scene.answer(1)
+    scene.now = LEASE_S
+    assert scene.register(session="new") == Lease(LEASE_S, True)
+
+
 def test_nothing_is_shown_granted_or_published_before_it_opens() -> None:
     """Then everything at once: all sessions of earlier leaders are over."""
     sessions = Sessions(LEASE_S)
@@ -243,9 +276,13 @@ def test_leading_again_starts_from_nothing(scene: Scene) -> None:
     """What another leader granted meanwhile is not known."""
     scene.look_up()
     scene.trade(1)
-    scene.sessions.started(1.0)
+    scene.now = LEASE_S
+    assert scene.register() == Lease(0.0, False)
+    scene.sessions.started(scene.now)
     assert scene.sessions.shown("A") is None
     assert scene.told() == {}
+    scene.sessions.opened([stock("A", 1)])
+    assert scene.register() == Lease(LEASE_S, True)
 
 
 def test_a_new_stock_is_shown_at_once(scene: Scene) -> None:
@@ -260,11 +297,16 @@ def test_a_snapshot_holds_everything(scene: Scene) -> None:
     scene.register(2)
     scene.look_up("A", 1)
     scene.look_up("B", 2)
+    scene.register(3, cap=1.0)
+    scene.look_up("A", 3)
     for version in (1, 2):
         scene.trade(version)
     scene.answer(1)
+    scene.now = 1.0
+    scene.register(3)
     snapshot = sessions_snapshot(scene.sessions)
     again = restored(Sessions(LEASE_S), snapshot)
     assert sessions_snapshot(again) == snapshot
     assert len({snapshot, sessions_snapshot(again)}) == 1
-    assert again.calls(0.0) == scene.sessions.calls(0.0)
+    assert again.calls(1.0) == scene.sessions.calls(1.0)
+    assert scene.told() == {1: {"A": 2}, 3: {"A": 2}}

@@ -19,6 +19,9 @@ The rules, which ``tests/test_cache_protocol.py`` explores exhaustively:
   under it are empty, and everything the log holds is published at once.
 - An unanswered invalidation bounds the lease: it is renewed only up to one lease after that
   invalidation began, so an unreachable front-end delays a trade by no more than that.
+- A front-end whose lease ended before it had answered is told again when it asks for another, and
+  gets one only when it has answered: one that can ask but not be told delays trades once, not
+  again with every lease.
 
 All times are readings of CLOCK_BOOTTIME in seconds, given by the caller.
 """
@@ -102,6 +105,8 @@ class Sessions:
         self._opens_at = inf
         self._is_open = False
         self._sessions: dict[int, Session] = {}
+        # Those that ended before they had answered, until their front-ends answer something.
+        self._deaf: dict[int, Session] = {}
         self.lapsed: set[int] = set()
         """Front-ends whose lease has run out, until somebody has been told."""
         self._published: dict[str, Stock] = {}
@@ -122,6 +127,7 @@ class Sessions:
         self._is_open = False
         self.lapsed.clear()
         self._sessions.clear()
+        self._deaf.clear()
         self._published.clear()
         self._pending.clear()
 
@@ -151,7 +157,10 @@ class Sessions:
         if not self._is_open or seconds <= 0:
             return Lease(0.0, False)
         self.expired(now)
-        known = self._sessions.get(front_id)
+        known, deaf = self._sessions.get(front_id), self._deaf.get(front_id)
+        if deaf is not None:
+            deaf.url, deaf.lease_until = url, now + self._lease_s  # so long ``calls`` has it
+            return Lease(0.0, False)
         if known is None:
             self._sessions[front_id] = Session(session, url, now + seconds)
             return Lease(seconds, True)
@@ -195,6 +204,7 @@ class Sessions:
         self, front_id: int, session: str, versions: Mapping[str, int], now: float
     ) -> None:
         """A front-end has answered an invalidation that was sent to this session."""
+        self._deaf.pop(front_id, None)
         known = self._sessions.get(front_id)
         if known is not None and known.name == session:
             for name, version in versions.items():
@@ -218,8 +228,10 @@ class Sessions:
     def expired(self, now: float) -> None:
         """Forget sessions whose lease is over; publish what nobody hides any more."""
         for front_id in [f for f, s in self._sessions.items() if now >= s.lease_until]:
-            del self._sessions[front_id]
+            session = self._sessions.pop(front_id)
             self.lapsed.add(front_id)
+            if session.owed:
+                self._deaf[front_id] = Session(session.name, session.url, now, owed=session.owed)
         if self._is_open:
             for name in list(self._pending):
                 self._publish(name)
@@ -242,12 +254,14 @@ class Sessions:
         return {name: stocks[-1].version for name, stocks in self._pending.items()}
 
     def calls(self, now: float) -> list[Call]:
-        """The invalidations that live sessions have not answered, one call for each."""
+        """The invalidations that live sessions have not answered, one call for each, and those of
+        ended ones whose front-ends ask for another.
+        """
         return [
             Call(
                 front_id, session.name, session.url, {n: o.version for n, o in session.owed.items()}
             )
-            for front_id, session in self._sessions.items()
+            for front_id, session in (*self._sessions.items(), *self._deaf.items())
             if session.owed and now < session.lease_until
         ]
 
