@@ -215,9 +215,10 @@ async def test_a_connection_with_many_calls_waits_by_itself(served: Served) -> N
     """As many as one may have are under way; none of the others is refused for that."""
     request = methods.ORDER.encode_request(REQUEST._replace(key="k" * 100_000))
     order = served.channel.unary_unary(methods.ORDER.path)
-    answers = [order.future(request, timeout=60) for _ in range(5 * STREAMS_MAX)]
-    codes = [await deferToThread(answer.code) for answer in answers]
-    assert set(codes) <= {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+    for _ in range(3):  # a server that counts too many may do without a refusal once
+        answers = [order.future(request, timeout=60) for _ in range(5 * STREAMS_MAX)]
+        codes = [await deferToThread(answer.code) for answer in answers]
+        assert set(codes) <= {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
     await no_call_is_left(served)
 
 
