@@ -14,13 +14,14 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from tests.memory import MemoryStorage
 from twstock.config import DEFAULT_TIMINGS, Limits
 from twstock.errors import OutcomeUnknown
 from twstock.replication.database import Database
 from twstock.replication.equipment import Equipment, Surroundings
 from twstock.replication.member import Member
 from twstock.replication.messages import Applied, Membership
-from twstock.replication.storage import MemoryStorage, Storage
+from twstock.replication.storage import Storage
 from twstock.rpc.calls import Envelope, Fetch, Probe, ProbeAnswer
 
 STEP_S = 0.005

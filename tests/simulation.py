@@ -16,6 +16,7 @@ from heapq import heappop, heappush
 from random import Random
 from typing import Any
 
+from tests.memory import ListedEntries
 from tests.oracle import Oracle, extend, require
 from twstock.errors import NotLeader
 from twstock.replication.log import WINDOW_BYTES, Log
@@ -36,7 +37,6 @@ from twstock.replication.messages import (
 )
 from twstock.replication.replica import Replica
 from twstock.replication.standing import Role
-from twstock.replication.storage import ListedEntries
 
 TIMINGS = Timings(
     heartbeat_s=0.06,

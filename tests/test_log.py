@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.bench import CALM, START, accept, append, appends, lead
+from tests.memory import ListedEntries
 from tests.simulation import TIMINGS
 from twstock.errors import BrokenInvariant
 from twstock.replication.log import ENTRY_MEMORY_BYTES, Log
@@ -19,7 +20,6 @@ from twstock.replication.messages import (
     Membership,
 )
 from twstock.replication.replica import Replica
-from twstock.replication.storage import ListedEntries
 
 
 def entry(index: int, term: int = 1, payload: bytes = b"buy") -> Entry:

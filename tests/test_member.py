@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from tests import members
 from tests.members import STEP_S, Group, Words
+from tests.memory import MemoryStorage
 from twstock.config import DEFAULT_TIMINGS, Limits
 from twstock.errors import (
     BrokenInvariant,
@@ -39,7 +40,6 @@ from twstock.replication.messages import (
 )
 from twstock.replication.peercalls import STRANGER_CHARS_MAX
 from twstock.replication.room import FOLLOWER_LEAVES_BYTES, ROOM_KEPT_BYTES
-from twstock.replication.storage import MemoryStorage
 from twstock.rpc.calls import Envelope, Fetch, Peer
 
 

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 
 from tests.disks import SimulatedDisk
 from tests.members import Group
+from tests.memory import MemoryStorage
 from twstock.config import DEFAULT_TIMINGS
 from twstock.errors import DiskFull, StorageUnavailable
 from twstock.replication.log import Log
@@ -24,8 +25,8 @@ from twstock.replication.room import (
     check_follower,
     written_bytes,
 )
-from twstock.replication.segments import Upkeep
-from twstock.replication.storage import FileStorage, MemoryStorage
+from twstock.replication.spares import Upkeep
+from twstock.replication.storage import FileStorage
 from twstock.rpc.calls import Envelope, Peer
 
 APPEND_BYTES_MAX = DEFAULT_TIMINGS.append_bytes_max

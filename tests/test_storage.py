@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.disks import SimulatedDisk
+from tests.memory import MemoryStorage
 from twstock.errors import BrokenInvariant, DiskFull, StorageError, StorageUnavailable
 from twstock.replication.messages import Entry, EntryKind, HardState, Persist
 from twstock.replication.promises import META_BYTES, Owner
 from twstock.replication.records import ENTRY_OVERHEAD_BYTES, HEADER_BYTES
-from twstock.replication.segments import Upkeep
-from twstock.replication.storage import FileStorage, Loaded, MemoryStorage, Storage
+from twstock.replication.spares import Upkeep
+from twstock.replication.storage import FileStorage, Loaded, Storage
 
 OWNER = Owner("order", "test", 1, (1, 2, 3))
 SEGMENT_BYTES = HEADER_BYTES + 2048

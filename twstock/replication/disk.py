@@ -189,6 +189,16 @@ class Directory:
         found = [(_SEGMENT.fullmatch(name), name) for name in self.names()]
         return sorted((int(match[1]), name) for match, name in found if match)
 
+    def unlink_segments(self, last: int) -> None:
+        """Remove the segments up to number ``last``, and their seals. One that comes back after a
+        crash is removed again at the next start.
+        """
+        for number, name in self.segments():
+            if number <= last:
+                self.unlink(name)
+                if seal_name(number) in self.names():
+                    self.unlink(seal_name(number))
+
     def flush_names(self) -> None:
         """Make creations and renames durable."""
         self.flush_new(self._fd)

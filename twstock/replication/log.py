@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from twstock.errors import BrokenInvariant
+from twstock.replication.compaction import TermRun
 from twstock.replication.messages import Entry, EntryKind
 
 WINDOW_BYTES = 8 * 1024 * 1024
@@ -45,12 +46,17 @@ class Log:
         self._older = older
         self._window_bytes = window_bytes
         self._bytes = 0
-        self._start = 1
+        self._start = self._first = 1
         self._entries: list[Entry] = []
         self._run_starts: list[int] = []
         self._run_terms: list[int] = []
         for entry in entries:
             self._append(entry)
+
+    @property
+    def first_index(self) -> int:
+        """The first entry that can be read; of those before it only the terms are known."""
+        return self._first
 
     @property
     def last_index(self) -> int:
@@ -174,6 +180,20 @@ class Log:
         self._entries, self._bytes, self._start = [], 0, last_index + 1
         return None
 
+    def begin_after(self, runs: Sequence[tuple[int, int]], last_index: int) -> None:
+        """The entries up to ``last_index``, all committed, are no longer on disk."""
+        if self.found(runs, last_index) is not None:
+            raise BrokenInvariant("the terms of what was dropped do not follow each other")
+        self.release(last_index)
+
+    def release(self, index: int) -> None:
+        """Nobody may read the entries up to ``index`` any more: they leave the disk."""
+        self._first = max(self._first, index + 1)
+
+    def runs(self) -> tuple[TermRun, ...]:
+        """The terms of all entries."""
+        return tuple(map(TermRun, self._run_starts, self._run_terms))
+
     def _replace(self, entries: Sequence[Entry], settled: int) -> tuple[Entry, ...]:
         first = entries[0].index
         if first <= settled:
@@ -213,6 +233,8 @@ class Log:
         return self._entries[max(0, first - self._start) : max(0, last - self._start + 1)]
 
     def _read(self, first: int, last: int, bytes_max: int) -> Sequence[Entry]:
+        if first < self._first:
+            raise BrokenInvariant(f"entry {first} is to be read, the log begins at {self._first}")
         if self._older is None:
             raise BrokenInvariant(f"entry {first} is not in memory, and nobody else has it")
         found = self._older.read(first, last, bytes_max)

@@ -19,7 +19,7 @@ from twstock.replication.database import Database
 from twstock.replication.disk import Files
 from twstock.replication.messages import Entry, EntryKind, HardState, Persist
 from twstock.replication.promises import Owner
-from twstock.replication.segments import Upkeep
+from twstock.replication.spares import Upkeep
 from twstock.replication.storage import FileStorage
 from twstock.replication.tier import StateMachine, Tables
 

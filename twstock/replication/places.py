@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from twstock.replication.compaction import TermRun
 from twstock.replication.records import SPACING_BYTES, Place
 
 
@@ -50,6 +51,17 @@ class Places:
         end = bisect_right(self._segments, segment)
         columns = (self._firsts, self._offsets, self._terms)
         return tuple(map(Place, *(column[first:end] for column in columns)))
+
+    def runs(self, segment: int) -> list[TermRun]:
+        """The terms of the entries in segments up to ``segment``; neighbours may be alike."""
+        end = bisect_right(self._segments, segment)
+        return list(map(TermRun, self._firsts[:end], self._terms[:end]))
+
+    def drop(self, segment: int) -> None:
+        """Forget all segments up to ``segment``."""
+        end = bisect_right(self._segments, segment)
+        for column in (self._firsts, self._offsets, self._terms, self._segments):
+            del column[:end]
 
     def add(self, segment: int, places: Sequence[Place], end: int, last_index: int) -> None:
         """``segment`` goes on with entries up to ``last_index``, which stand at ``places`` and

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from twstock.errors import BrokenInvariant
+from twstock.replication.compaction import DROPPED, Dropped
 from twstock.replication.log import Log
 from twstock.replication.places import Places
 from twstock.replication.records import (
@@ -79,7 +80,8 @@ class Verdict:
 
     TORN: what follows ``position`` was never acknowledged and may be cut. CORRUPT: entries
     that were promised are lost; ``damage`` says which. ``checksum`` is the CRC-32 of the last
-    segment up to ``position``; ``seals`` are those of segments that came without one.
+    segment up to ``position``; ``seals`` are those of segments that came without one; ``ends``
+    are where all segments but the last end.
     """
 
     ending: Ending
@@ -88,6 +90,7 @@ class Verdict:
     damage: Damage | None = None
     checksum: int = 0
     seals: tuple[Seal, ...] = ()
+    ends: tuple[Position, ...] = ()
 
 
 def scan(
@@ -96,13 +99,17 @@ def scan(
     mark: Position | None,
     log: Log | None = None,
     places: Places | None = None,
+    dropped: Dropped | None = None,
 ) -> Verdict:
     """Judge ``segments``, in the order of their numbers, and fill ``log`` and ``places``.
 
-    ``mark`` is the last position that is known to have been durable, None if none is known.
-    At most one segment is held at a time when ``segments`` is a generator.
+    ``mark`` is the last position that is known to have been durable, None if none is known;
+    ``dropped`` stands in for the segments before the first. At most one segment is held at a time
+    when ``segments`` is a generator.
     """
     found = _Found(identity, mark, log or Log(), places or Places())
+    if dropped is not None:
+        found.begin(dropped)
     for segment in segments:
         if found.fault is None:
             found.read(segment)
@@ -117,6 +124,7 @@ class _Found:
     places: Places
     checksum: int = 0
     seals: list[Seal] = field(default_factory=list)
+    ends: list[Position] = field(default_factory=list)
     sealed: bool = True
     position: Position | None = None
     name: str = ""
@@ -124,13 +132,23 @@ class _Found:
     tail: Damage | None = None
     mark_found: bool = False
 
+    def begin(self, dropped: Dropped) -> None:
+        """What is left follows what was dropped. That was known to be durable, so a mark before its
+        end says less.
+        """
+        self.log.begin_after(dropped.runs, dropped.end.last_index)
+        if self.mark is None or self.mark[:2] < dropped.end[:2]:
+            self.mark = dropped.end
+        self.name = DROPPED
+        self._reach(dropped.end)
+
     def read(self, segment: Segment) -> None:
         """Take in the next segment."""
         header = decode_header(segment.content)
         self.fault = self._misplaced(segment, header)
         if self.fault is not None or header is None:
             return
-        self._seal()
+        self._end_last()
         self.name, self.tail, self.sealed = segment.name, None, segment.seal is not None
         self._reach(header.position)
         if segment.seal is None:
@@ -144,12 +162,15 @@ class _Found:
         if fault is not None:
             return Verdict(Ending.CORRUPT, self.log, self.position, fault)
         ending = Ending.CLEAN if self.tail is None else Ending.TORN
-        seals = tuple(self.seals)
-        return Verdict(ending, self.log, self.position, self.tail, self.checksum, seals)
+        seals, ends = tuple(self.seals), tuple(self.ends)
+        return Verdict(ending, self.log, self.position, self.tail, self.checksum, seals, ends)
 
-    def _seal(self) -> None:
-        """The segment read last has a successor: say what its seal would."""
-        if not self.sealed and self.position is not None:
+    def _end_last(self) -> None:
+        """The segment read last has a successor: say where it ends, and what its seal would."""
+        if self.position is None or self.name == DROPPED:
+            return
+        self.ends.append(self.position)
+        if not self.sealed:
             places = self.places.of(self.position.segment)
             self.seals.append(Seal(self.identity, self.position, self.checksum, places))
 

@@ -1,23 +1,14 @@
-"""The log's files: the segment that is written to, and spare ones made ahead."""
+"""The log's files: the segment that is written to, and those before it."""
 
-import errno
-import os
 from collections.abc import Iterator, Sequence
-from enum import Enum
+from itertools import takewhile
 from threading import Lock
-from typing import NamedTuple
 from zlib import crc32
 
-from twstock.errors import CorruptStorage, DiskFull
+from twstock.errors import CorruptStorage
 from twstock.replication.archive import Archive
-from twstock.replication.disk import (
-    UNFINISHED,
-    ZEROS,
-    Directory,
-    is_full,
-    seal_name,
-    segment_name,
-)
+from twstock.replication.compaction import DROPPED, Dropped, encode_dropped, up_to
+from twstock.replication.disk import ZEROS, Directory, seal_name, segment_name
 from twstock.replication.log import WINDOW_BYTES, Log
 from twstock.replication.messages import Entry
 from twstock.replication.places import Places
@@ -32,158 +23,12 @@ from twstock.replication.records import (
     encode_header,
     end_batch,
     places_of,
-    used_end,
 )
 from twstock.replication.recovery import Ending, Segment, Verdict, scan
 from twstock.replication.seals import Seal, decode_seal, encode_seal
+from twstock.replication.spares import Spare, Spares
 
-_SPARE = "spare-"
 _UPKEEP = len(ZEROS)
-
-
-class Upkeep(Enum):
-    """What a step of the upkeep has left to do: nothing, more at once, or a spare segment for
-    which there is no space now.
-    """
-
-    DONE = "done"
-    GOES_ON = "goes on"
-    NO_SPACE = "no space"
-
-
-class Spare(NamedTuple):
-    """A file full of zeros, durable, open, and not part of the log yet."""
-
-    fd: int
-    name: str
-    size: int
-
-
-class Spares:
-    """Segments made ahead: filled with zeros, because a flush of a block that was never
-    written has to change metadata (``posix_fallocate`` alone writes nothing).
-    """
-
-    def __init__(self, directory: Directory, segment_bytes: int, wanted: int) -> None:
-        self._directory = directory
-        self._segment_bytes = segment_bytes
-        self._wanted = wanted
-        self._ready: list[Spare] = []
-        self._making: Spare | None = None
-        self._filled = 0
-        self._number = 0
-
-    def adopt(self) -> None:
-        """Take over the spares of an earlier process; remove what is unfinished or was used.
-
-        A spare is all zeros unless a crash came when it was about to be renamed to a segment.
-        Adopting needs no space, so a restart on a full disk does not lose the room there was.
-        """
-        self._ready, self._making, self._number = [], None, 0
-        for name in self._directory.names():
-            if name.endswith(UNFINISHED) or (name.startswith(_SPARE) and not self._adopt(name)):
-                self._directory.unlink(name)
-
-    def __len__(self) -> int:
-        """How many spares are ready."""
-        return len(self._ready)
-
-    def room_bytes(self) -> int:
-        """Return the size of the largest spare."""
-        return max((spare.size for spare in self._ready), default=0)
-
-    def take(self, size: int) -> Spare | None:
-        """Return a spare of at least ``size`` bytes; it no longer counts as one."""
-        for spare in self._ready:
-            if spare.size >= size:
-                self._ready.remove(spare)
-                return spare
-        return None
-
-    def make(self, size: int) -> Spare:
-        """Make a spare of at least ``size`` bytes now. Raises DiskFull."""
-        size = max(size, self._segment_bytes)
-        if self._making is not None and self._making.size < size:
-            self._abandon()
-        try:
-            while (spare := self._step(size)) is None:
-                pass
-        except OSError as problem:
-            self._give_up(problem)
-            raise DiskFull(f"{self._directory.path} has no room for {size} bytes more") from None
-        return spare
-
-    def settle(self, pieces: int) -> Upkeep:
-        """Do ``pieces`` steps towards the next spare; tell whether one is still wanted.
-
-        Without space ask again after a pause: what there was may have been filled in vain,
-        because not every quota shows before it is used up.
-        """
-        if len(self._ready) >= self._wanted:
-            return Upkeep.DONE
-        spare = None
-        try:
-            while spare is None and pieces > 0:
-                spare, pieces = self._step(self._segment_bytes), pieces - 1
-        except OSError as problem:
-            self._give_up(problem)
-            return Upkeep.NO_SPACE
-        if spare is not None:
-            self._ready.append(spare)
-        return Upkeep.GOES_ON if len(self._ready) < self._wanted else Upkeep.DONE
-
-    def _adopt(self, name: str) -> bool:
-        number = name.removeprefix(_SPARE)
-        fd = self._directory.open_file(name)
-        content = self._directory.read_from_disk(fd)
-        empty = len(content) == self._segment_bytes and used_end(content, 0) == 0
-        if not (number.isdecimal() and empty):
-            self._directory.close_file(fd)
-            return False
-        self._number = max(self._number, int(number))
-        self._ready.append(Spare(fd, name, len(content)))
-        return True
-
-    def _step(self, size: int) -> Spare | None:
-        """Fill the spare in the making a little; return it when it is finished."""
-        files = self._directory.files
-        fd, name, size = self._making or self._begin(size)
-        block = ZEROS[: size - self._filled]
-        if files.pwrite(fd, block, self._filled) < len(block):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._directory.flush(fd)
-        self._filled += len(block)
-        if self._filled < size:
-            return None
-        self._directory.flush_new(fd)
-        self._directory.publish(name + UNFINISHED, name)
-        self._making = None
-        return Spare(fd, name, size)
-
-    def _begin(self, size: int) -> Spare:
-        if self._directory.files.free_bytes(self._directory.path) < size:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        name = f"{_SPARE}{self._number + 1}"
-        fd = self._directory.open_file(name + UNFINISHED, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-        self._making = Spare(fd, name, size)
-        self._filled = 0
-        self._number += 1
-        return self._making
-
-    def _give_up(self, problem: OSError) -> None:
-        """Give back the space that a full disk could not complete; raise any other problem."""
-        if not is_full(problem):
-            raise problem
-        self._abandon()
-
-    def _abandon(self) -> None:
-        if self._making is not None:
-            making, self._making = self._making, None
-            self._directory.close_file(making.fd)
-            for name in {making.name + UNFINISHED, making.name}.intersection(
-                self._directory.names()
-            ):
-                self._directory.unlink(name)
 
 
 class LogFile:
@@ -209,42 +54,67 @@ class LogFile:
         self._places = Places()
         self._lock = Lock()
         self._unsealed: list[Seal] = []
-        self._ended_bytes = 0
+        self._ends: list[Position] = []
+        self._dropped: Dropped | None = None
 
     @property
     def size_bytes(self) -> int:
-        """How many bytes the whole log has."""
-        return self._ended_bytes + self._position.offset
+        """How many bytes the segments of the log hold."""
+        return sum([end.offset for end in self._ends]) + self._position.offset
+
+    @property
+    def segments(self) -> int:
+        """How many segments there are."""
+        return len(self._ends) + 1
+
+    @property
+    def ended_index(self) -> int:
+        """The last index of the last segment that nothing is written to any more; 0: there is none,
+        besides dropped ones.
+        """
+        return self._ends[-1].last_index if self._ends else 0
 
     @property
     def position(self) -> Position:
         """Where the log ends."""
         return self._position
 
-    def create(self, identity: Identity) -> Log:
-        """Start an empty log. Raises DiskFull."""
+    def create(self, identity: Identity, dropped: Dropped | None = None) -> Log:
+        """Start an empty log, or one that goes on after entries that it never has. Raises
+        DiskFull.
+        """
         log = self._begin(identity)
         header = SegmentHeader.first(identity)
+        if dropped is not None:
+            self._directory.make_file(DROPPED, encode_dropped(dropped))
+            self._dropped, header = dropped, SegmentHeader.after(identity, dropped.end)
+            log.begin_after(dropped.runs, dropped.end.last_index)
         self._begin_segment(header, b"", header.position, self._spares.make(HEADER_BYTES))
         return log
 
     def recover(
-        self, identity: Identity, found: list[tuple[int, str]], mark: Position | None, strict: bool
+        self,
+        identity: Identity,
+        found: list[tuple[int, str]],
+        mark: Position | None,
+        strict: bool,
+        dropped: Dropped | None = None,
     ) -> Log:
-        """Return the log of segments ``found``; cut what a crash left of the last write.
+        """Return the log of segments ``found``; cut what a crash left of the last write. What was
+        ``dropped`` comes before.
 
         Raises CorruptStorage when promised entries are lost; when ``strict``, also when that
         cannot be told from a torn write.
         """
         log = self._begin(identity)
-        verdict = scan(self._read(found, mark), identity, mark, log, self._places)
+        self._dropped = dropped
+        verdict = scan(self._read(found, mark), identity, mark, log, self._places, dropped)
         torn = verdict.ending is Ending.TORN
         if verdict.ending is Ending.CORRUPT or (torn and strict) or verdict.position is None:
             raise CorruptStorage(f"{self._directory.path}: {verdict.damage}; nothing was changed")
         self._position, self._checksum = verdict.position, verdict.checksum
         self._salt = identity.salt(self._position.segment)
-        self._unsealed = list(verdict.seals)
-        self._ended_bytes += sum(seal.end.offset for seal in verdict.seals)
+        self._unsealed, self._ends = list(verdict.seals), list(verdict.ends)
         if torn:
             self._cut(verdict)
         return log
@@ -283,7 +153,7 @@ class LogFile:
             end = end_batch(frames, salt, start, first, last)
             content = frames + encode_end(salt, start.offset, first, end)
             self._begin_segment(header, content, end, spare)
-            self._ended_bytes += before.offset
+            self._ends.append(before)
         end = self._position
         added = places_of(entries, start.offset, len(frames))
         with self._lock:  # the reactor may be looking for an older entry
@@ -298,9 +168,28 @@ class LogFile:
         for seal in unsealed:
             self._directory.make_optional(seal_name(seal.end.segment), encode_seal(seal))
 
+    def drop(self, index: int) -> None:
+        """Remove the segments that end at entry ``index`` or before. What stands in for them is
+        durable first; without space for that they stay.
+        """
+        ends = list(takewhile(lambda end: end.last_index <= index, self._ends))
+        if not ends:
+            return
+        end = ends[-1]
+        with self._lock:
+            runs = [*(self._dropped.runs if self._dropped else ()), *self._places.runs(end.segment)]
+        dropped = Dropped(self._identity, end, up_to(runs, end.last_index))
+        if not self._directory.make_optional(DROPPED, encode_dropped(dropped)):
+            return
+        self._dropped = dropped
+        del self._ends[: len(ends)]
+        with self._lock:
+            self._places.drop(end.segment)
+        self._directory.unlink_segments(end.segment)
+
     def _begin(self, identity: Identity) -> Log:
         self._identity, self._fd, self._unsealed = identity, -1, []
-        self._ended_bytes = 0
+        self._ends, self._dropped = [], None
         self._places = Places()
         archive = Archive(self._directory.path, self._directory.files, self._places, self._lock)
         return Log(older=archive, window_bytes=self._window_bytes)
@@ -332,7 +221,6 @@ class LogFile:
             if seal is not None:
                 header = self._directory.files.pread(fd, HEADER_BYTES, 0)
                 self._directory.close_file(fd)
-                self._ended_bytes += seal.end.offset
                 yield Segment(name, sequence, header, seal)
                 continue
             content = self._directory.read_from_disk(fd)

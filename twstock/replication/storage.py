@@ -13,13 +13,15 @@ from twstock.errors import (
     StorageUnavailable,
     TwstockError,
 )
+from twstock.replication.compaction import DROPPED, Dropped, TermRun, decode_dropped
 from twstock.replication.disk import META, Directory, Files, is_full
 from twstock.replication.log import WINDOW_BYTES, Log
 from twstock.replication.messages import Entry, HardState, Persist
 from twstock.replication.meta import MetaFile
 from twstock.replication.promises import Owner
-from twstock.replication.records import ENTRY_OVERHEAD_BYTES, encode_entries
-from twstock.replication.segments import LogFile, Spares, Upkeep
+from twstock.replication.records import encode_entries
+from twstock.replication.segments import LogFile
+from twstock.replication.spares import Spares, Upkeep
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,14 @@ class Loaded:
 
 class Space(NamedTuple):
     """What a log takes on disk: ``segments``, which hold ``log_bytes``, and ``spares``, the
-    segments that are made ahead.
+    segments that are made ahead. ``ended_index`` is the last index before the present segment; 0:
+    that is the only one.
     """
 
     segments: int = 0
     log_bytes: int = 0
     spares: int = 0
+    ended_index: int = 0
 
 
 class Storage(Protocol):
@@ -58,6 +62,11 @@ class Storage(Protocol):
     @property
     def flushes(self) -> int:
         """How many flushes the disk has done. Any thread may ask, while others are under way."""
+
+    def release(self, index: int) -> None:
+        """Entries up to ``index`` are on every member's disk, a snapshot stands in for them, and
+        nobody reads them any more: steps of upkeep may drop them. Any thread may tell.
+        """
 
     def open(self) -> Loaded:
         """Return what is on disk. Raises StorageError when it must not be used as it is, and
@@ -120,85 +129,14 @@ def _check_progress(old: HardState, new: HardState) -> None:
         raise BrokenInvariant(f"{old} is promised, so {new} cannot be")
 
 
-class ListedEntries:
-    """Reads older entries from a list that holds all of them; what is written goes in there."""
-
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        self._entries = entries
-
-    def read(self, first: int, last: int, bytes_max: int) -> list[Entry]:
-        """The entries from ``first`` on, at least one, as far as ``last`` and the bytes allow."""
-        found: list[Entry] = []
-        for entry in self._entries[first - 1 : last]:
-            if found and bytes_max < 0:
-                break
-            found.append(entry)
-            bytes_max -= len(entry.payload)
-        return found
-
-
-class MemoryStorage:
-    """The contract of Storage in memory, for tests: what was written survives close and open."""
-
-    def __init__(
-        self,
-        incarnation: int = 1,
-        capacity_bytes: int = 1 << 40,
-        window_bytes: int = WINDOW_BYTES,
-    ) -> None:
-        self._incarnation = incarnation
-        self._window_bytes = window_bytes
-        self._room = capacity_bytes
-        self._hard_state = HardState()
-        self._entries: list[Entry] = []
-        self._formed = False
-        self._peers: dict[int, int] = {}
-        self.flushes = 0
-
-    def open(self) -> Loaded:
-        """Return copies of what was written so far."""
-        peers = MappingProxyType(dict(self._peers))
-        log = Log((), ListedEntries(self._entries), self._window_bytes)
-        log.found([(entry.index, entry.term) for entry in self._entries], len(self._entries))
-        return Loaded(self._hard_state, log, self._incarnation, self._formed, peers)
-
-    def form(self, peers: Mapping[int, int]) -> None:
-        """Note that the member has joined its group."""
-        self._formed, self._peers = True, dict(peers)
-
-    def write(self, writes: Sequence[Persist]) -> None:
-        """Keep ``writes``, in order. Raises DiskFull before touching anything."""
-        hard_state, entries = gather(self._hard_state, len(self._entries), writes)
-        size = sum(len(entry.payload) + ENTRY_OVERHEAD_BYTES for entry in entries)
-        if size > self._room:
-            raise DiskFull(f"{size} bytes to write, room for {self._room}")
-        self._room -= size
-        self._hard_state = hard_state
-        for entry in entries:
-            self._entries[entry.index - 1 :] = [entry]
-
-    def settle(self, *, grow: bool = True) -> Upkeep:  # noqa: ARG002 (nothing grows)
-        """Do nothing: nothing ever waits."""
-        return Upkeep.DONE
-
-    def room_bytes(self) -> int:
-        """Return what is left of the capacity that the constructor was given."""
-        return self._room
-
-    def space(self) -> Space:
-        """Return nothing: nothing is on disk."""
-        return Space()
-
-    def close(self) -> None:
-        """Let go of nothing."""
-
-
 class FileStorage:
     """The contract of Storage in a directory of its own (DESIGN.md).
 
     ``segment_bytes`` is the size of a segment, ``spares`` how many are made ahead,
     ``random_incarnation`` gives 63 random bits, ``files`` the system calls. ``window_bytes``
-    is how much memory may go to entries that could also be read from the disk.
+    is how much memory may go to entries that could also be read from the disk. A new directory's
+    log ``begins_after`` an entry, and the terms of all up to there, if a snapshot stands in for
+    them.
     """
 
     def __init__(
@@ -211,7 +149,10 @@ class FileStorage:
         *,
         files: Files | None = None,
         window_bytes: int = WINDOW_BYTES,
+        begins_after: tuple[int, tuple[TermRun, ...]] | None = None,
     ) -> None:
+        self._begins_after = begins_after
+        self._released = 0
         self._owner = replace(owner, members=tuple(sorted(owner.members)))
         self._random_incarnation = random_incarnation
         self._directory = Directory(directory, files or Files())
@@ -281,16 +222,19 @@ class FileStorage:
             self._meta.flush()
             self._log.seal()
             self._spares.settle(BUSY_PIECES)
+            self._log.drop(self._released)
         self._usable = True
 
     def settle(self, *, grow: bool = True) -> Upkeep:
-        """Flush the mark, and if ``grow`` do one short step towards a spare segment.
+        """Flush the mark, drop what was released, and if ``grow`` do one short step towards a spare
+        segment.
 
         Where that finds no space, ask for it again after a pause.
         """
         self._begin()
         if not self._meta.is_settled:
             self._meta.settle()
+        self._log.drop(self._released)
         left = self._spares.settle(IDLE_PIECES) if grow else Upkeep.DONE
         self._usable = True
         return left
@@ -305,7 +249,11 @@ class FileStorage:
     def space(self) -> Space:
         """Return what the log and the spare segments are."""
         log = self._log
-        return Space(log.position.segment, log.size_bytes, len(self._spares))
+        return Space(log.segments, log.size_bytes, len(self._spares), log.ended_index)
+
+    def release(self, index: int) -> None:
+        """Segments with no entries but those up to ``index`` may go."""
+        self._released = index
 
     def close(self) -> None:
         """Close the files and let go of the lock. Nothing is written."""
@@ -338,12 +286,30 @@ class FileStorage:
         return log
 
     def _recover(self, segments: list[tuple[int, str]]) -> Log:
-        meta = self._meta
+        meta, dropped = self._meta, self._read_dropped()
+        if dropped is not None:
+            self._directory.unlink_segments(dropped.end.segment)
+            segments = self._directory.segments()
         if segments:
-            return self._log.recover(meta.identity, segments, meta.mark, meta.mark_damaged)
-        if not meta.is_new:
+            return self._log.recover(meta.identity, segments, meta.mark, meta.mark_damaged, dropped)
+        if not meta.is_new or dropped is not None:
             lost = f"entries 1 to {meta.mark.last_index}" if meta.mark else "all entries"
             raise CorruptStorage(
                 f"{self._directory.path}: every log-*.seg is gone; {lost} are lost"
             )
-        return self._log.create(meta.identity)
+        begins = self._begins_after
+        return self._log.create(meta.identity, begins and Dropped.before(meta.identity, *begins))
+
+    def _read_dropped(self) -> Dropped | None:
+        """What stands in for segments that were dropped. Raises CorruptStorage if it is damaged."""
+        if DROPPED not in self._directory.names():
+            return None
+        fd = self._directory.open_file(DROPPED)
+        dropped = decode_dropped(self._directory.read_from_disk(fd))
+        self._directory.close_file(fd)
+        if dropped is None or dropped.identity != self._meta.identity:
+            what = "cannot be read" if dropped is None else "is of another log"
+            raise CorruptStorage(
+                f"{self._directory.path / DROPPED} {what}: where the log begins is lost"
+            )
+        return dropped

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from twstock.replication.equipment import Surroundings
 from twstock.replication.messages import Persist
 from twstock.replication.room import written_bytes
-from twstock.replication.segments import Upkeep
+from twstock.replication.spares import Upkeep
 from twstock.replication.storage import Space, Storage
 from twstock.tally import SIZES, Histogram
 

@@ -1,0 +1,150 @@
+"""Snapshots: copies of the applied state that stand in for entries which the log has no more.
+
+A snapshot is a file of its own: the state as SQLite keeps it, the index of the last entry that is
+applied in it, the terms of all entries up to there, and a hash of everything (DESIGN.md has the
+table). Any member of the group can go on from it (Raft section 7).
+"""
+
+import os
+import re
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from struct import Struct
+
+from twisted.logger import Logger
+
+from twstock.durable import draft, flush_path
+from twstock.replication.compaction import RUN_BYTES, TermRun, decode_runs, encode_runs, up_to
+from twstock.replication.disk import UNFINISHED
+from twstock.replication.records import FORMAT
+
+KEPT = 2
+"""How many snapshots a member keeps: should one rot, its log still goes on from the other."""
+
+_MAGIC = b"twstksnp"
+_TAIL = Struct("<8sII16sQQ")  # magic, format, runs, cluster, index, bytes of the state; a hash
+_DIGEST_BYTES = 32
+_NAME = re.compile(r"snapshot-([0-9]{16})")
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot's file, and what its end says: everything up to entry ``index`` is applied in it,
+    ``runs`` are the terms of these, ``state_bytes`` is how much of the file is the state.
+    """
+
+    path: Path
+    index: int
+    runs: tuple[TermRun, ...]
+    state_bytes: int
+
+    def is_intact(self) -> bool:
+        """Whether every bit is as it was written."""
+        hashed, digest = self.path.stat().st_size - _DIGEST_BYTES, _digest()
+        for chunk in _chunks(self.path, 0, hashed):
+            digest.update(chunk)
+        return b"".join(_chunks(self.path, hashed, _DIGEST_BYTES)) == digest.digest()
+
+    def extract(self, target: Path) -> None:
+        """Make the state a file of its own, durable."""
+        with draft(target) as copy:
+            copy.writelines(_chunks(self.path, 0, self.state_bytes))
+
+
+class Snapshots:
+    """The snapshots of one member, in its directory; ``cluster`` is the hash of its cluster and
+    group. Every method blocks.
+    """
+
+    _log = Logger()
+
+    def __init__(self, directory: Path, cluster: bytes) -> None:
+        self._directory = directory
+        self._cluster = cluster
+
+    def indices(self) -> list[int]:
+        """For which places in the log there are snapshots, lowest first."""
+        names = map(_NAME.fullmatch, os.listdir(self._directory))
+        return sorted(int(match[1]) for match in names if match)
+
+    def newest(self) -> Snapshot | None:
+        """The newest that is intact; None if none is."""
+        for index in reversed(self.indices()):
+            path = self._directory / name(index)
+            snapshot = read(path, self._cluster)
+            if snapshot is not None and snapshot.index == index and snapshot.is_intact():
+                return snapshot
+            self._log.warn("{path} is damaged, and not used", path=str(path))
+        return None
+
+    def make(self, connection: sqlite3.Connection, index: int, runs: Sequence[TermRun]) -> Snapshot:
+        """Make one of the state that a database has after entry ``index``, and remove all but
+        the newest. Raises what SQLite and the disk do, and leaves nothing then.
+        """
+        unfinished = self._directory / ("snapshot" + UNFINISHED)
+        unfinished.unlink(missing_ok=True)
+        try:
+            connection.execute("VACUUM INTO ?", (str(unfinished),))
+            unfinished.chmod(0o600)
+            snapshot = self._finish(unfinished, index, up_to(runs, index))
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+        for old in self.indices()[:-KEPT]:
+            (self._directory / name(old)).unlink()
+        return snapshot
+
+    def _finish(self, unfinished: Path, index: int, runs: tuple[TermRun, ...]) -> Snapshot:
+        """Add to the state what it is, and give the file its name when all is on disk."""
+        size, digest = unfinished.stat().st_size, _digest()
+        end = encode_runs(runs) + _TAIL.pack(_MAGIC, FORMAT, len(runs), self._cluster, index, size)
+        for chunk in _chunks(unfinished, 0, size):
+            digest.update(chunk)
+        digest.update(end)
+        with unfinished.open("ab") as file:
+            file.write(end + digest.digest())
+            file.flush()
+            os.fsync(file.fileno())
+        path = unfinished.rename(self._directory / name(index))
+        flush_path(self._directory)
+        return Snapshot(path, index, runs, size)
+
+
+def name(index: int) -> str:
+    """The name of the snapshot of everything up to entry ``index``."""
+    return f"snapshot-{index:016d}"
+
+
+def read(path: Path, cluster: bytes) -> Snapshot | None:
+    """What a snapshot's end says, None if it says nothing or is of another ``cluster``. Whether the
+    rest is intact is another question.
+    """
+    size = path.stat().st_size
+    at = size - _DIGEST_BYTES - _TAIL.size
+    if at < 0:
+        return None
+    magic, version, count, whose, index, state_bytes = _TAIL.unpack(
+        b"".join(_chunks(path, at, _TAIL.size))
+    )
+    runs_bytes = count * RUN_BYTES
+    if (magic, version, whose, state_bytes + runs_bytes) != (_MAGIC, FORMAT, cluster, at):
+        return None
+    runs = decode_runs(b"".join(_chunks(path, state_bytes, runs_bytes)))
+    return Snapshot(path, index, runs, state_bytes)
+
+
+def _digest() -> blake2b:
+    return blake2b(digest_size=_DIGEST_BYTES, person=b"snapshot")
+
+
+def _chunks(path: Path, offset: int, size: int) -> Iterator[bytes]:
+    """``size`` bytes of a file, from ``offset`` on; fewer if it ends before."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        while size > 0 and (chunk := file.read(min(size, _CHUNK_BYTES))):
+            yield chunk
+            size -= len(chunk)
