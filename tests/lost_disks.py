@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 from tests.oracle import extend
 from tests.simulation import Node, World
 from twstock.errors import Unavailable
+from twstock.replication.compaction import TermRun, up_to
 from twstock.replication.livepeers import LivePeers
+from twstock.replication.log import Log
 from twstock.replication.messages import Committed, Entry, HardState
 from twstock.replication.rejoin import Kept, most_up_to_date, promised
 from twstock.replication.replica import Replica
+from twstock.replication.snapshots import Snapshot
 from twstock.replication.standing import Role
-from twstock.rpc.calls import Fetch, Peer, Status
+from twstock.rpc.calls import Fetch, FetchSnapshot, Peer, SnapshotPiece, Status
 
 GROUP, CLUSTER = "order", "simulated"
 CANDIDATE = Role.CANDIDATE
@@ -28,7 +33,7 @@ class LostDisk:
     def __init__(self, world: World, random: Random) -> None:
         self._world, self._random = world, random
         self._lost = random.choice(list(world.nodes.values()))
-        self._copies: list[tuple[HardState, list[Entry]]] = []
+        self._copies: list[Copied] = []
         self._others = [node for node in world.nodes.values() if node is not self._lost]
         random.shuffle(self._others)
         self.is_over = False
@@ -51,7 +56,7 @@ class LostDisk:
         node = self._others[len(self._copies)]
         node.crash()
         self._world.after(self._random.random() * 0.3, node.start)
-        self._copies.append((node.disk.state, list(node.disk.entries)))
+        self._copies.append(copied(node))
         if len(self._copies) < len(self._others):
             self._world.after(self._random.random() * 1.5, self._copy)
         else:
@@ -64,30 +69,51 @@ class LostDisk:
             return
         for node in self._others[len(self._copies) :]:
             node.crash()
-            self._copies.append((node.disk.state, list(node.disk.entries)))
+            self._copies.append(copied(node))
             node.start()
         kept = [
-            Kept(state, entries[-1].term if entries else 0, len(entries))
-            for state, entries in self._copies
+            Kept(copy.state, copy.entries[-1].term if copy.entries else 0, len(copy.entries))
+            for copy in self._copies
         ]
         state = promised(self._lost.id, kept)
-        give_disk(self._lost, state, self._copies[most_up_to_date(kept)][1])
+        chosen = self._copies[most_up_to_date(kept)]
+        give_disk(self._lost, chosen._replace(state=state))
+
+
+class Copied(NamedTuple):
+    """What is on a disk: a log that begins after an entry, and the index of its newest snapshot."""
+
+    state: HardState
+    entries: list[Entry]
+    begins_after: int
+    snapshot: int
+
+
+def copied(node: Node) -> Copied:
+    """A copy of a stopped node's disk."""
+    disk = node.disk
+    snapshot = disk.snapshots[-1] if disk.dropped else 0
+    return Copied(disk.state, list(disk.entries), disk.dropped, snapshot)
 
 
 def lose_disk(node: Node) -> None:
     """A node's process and its disk are gone."""
     node.crash()
     node.has_disk = False
-    node.applied = 0
+    node.applied = node.disk.dropped = 0
+    node.disk.snapshots = []
     node.asked.clear()
     node.world.oracle.loses_disk()
 
 
-def give_disk(node: Node, state: HardState, entries: list[Entry]) -> None:
-    """A node that has lost its disk starts with another one."""
+def give_disk(node: Node, made: Copied) -> None:
+    """A node that has lost its disk starts with another one, and with a snapshot, if its log does
+    not begin with the first entry.
+    """
     disk = node.disk
-    disk.state, disk.entries, disk.hashes = state, list(entries), []
-    extend(disk.hashes, tuple(entries))
+    disk.dropped, disk.snapshots = made.begins_after, [made.snapshot] if made.snapshot else []
+    disk.state, disk.entries, disk.hashes = made.state, list(made.entries), []
+    extend(disk.hashes, tuple(made.entries))
     node.has_disk = True
     node.world.oracle.has_new_disk(node)
     node.start()
@@ -107,7 +133,7 @@ class Neighbour:
         status = Status(
             GROUP, self._node.id, CLUSTER, 1, replica.role.value, replica.term, replica.leader_id,
             replica.last_index, replica.commit, 0, b"", 0, 0, 0.0, False, "", True, asker.id,
-            self._node.world.members,
+            self._node.world.members, replica.log.first_index,
         )  # fmt: skip
         self._wait()
         return status
@@ -115,6 +141,8 @@ class Neighbour:
     def fetch(self, fetch: Fetch) -> Committed:
         """A few of the entries that it knows to be committed."""
         replica, after = self._replica(), fetch.after_index
+        if after + 1 < replica.log.first_index:
+            raise Unavailable("it was dropped")
         prev, last = min(after, replica.last_index), min(replica.commit, after + 7)
         entries = replica.log.between(after + 1, last) if after < last else ()
         pulled = Committed(
@@ -123,12 +151,37 @@ class Neighbour:
         self._wait()
         return pulled
 
+    def fetch_snapshot(self, fetch: FetchSnapshot) -> SnapshotPiece:
+        """Where the newest stands; what is in it the oracle knows."""
+        self._replica()
+        snapshots = self._node.disk.snapshots
+        self._wait()
+        if not snapshots:
+            raise Unavailable("it has made none")
+        return SnapshotPiece(snapshots[-1], 0, b"")
+
+    def runs(self) -> tuple[TermRun, ...]:
+        """The terms of what its disk has."""
+        return Log(self._node.disk.entries).runs()
+
     def _replica(self) -> Replica:
         self._wait()
         replica = self._node.replica
         if replica is None or self._node.paused:
             raise Unavailable("it is down")
         return replica
+
+
+class Pulled(LivePeers):
+    """What is pulled of others that have dropped entries: no bytes of snapshots are here."""
+
+    def _pull_snapshot(self, number: int, dropped: int, directory: Path) -> Snapshot:
+        index = self._others[number].fetch_snapshot(FetchSnapshot(self._me)).index
+        if index < dropped:
+            raise Unavailable("it has only an older one")
+        neighbour = self._others[number]
+        assert isinstance(neighbour, Neighbour)
+        return Snapshot(directory, index, up_to(neighbour.runs(), index), 0)
 
 
 class TimeIsOver(AssertionError):
@@ -187,10 +240,13 @@ class LostDisksPulled:
 
     def _pull(self, lost: Node) -> None:
         others = {n.id: Neighbour(n, self._wait) for n in self._world.nodes.values() if n != lost}
-        source = LivePeers(Peer(GROUP, CLUSTER, lost.id, 0), others, self._pause)
-        entries = list(source.entries())
+        source = Pulled(Peer(GROUP, CLUSTER, lost.id, 0), others, self._pause)
+        snapshot = source.snapshot(Path())
+        dropped = self._world.oracle.entries[: source.begins_after]
+        entries = [*dropped, *source.entries()]
         self._world.run(self._random.random() * 0.5)
-        give_disk(lost, source.state(), entries)
+        index = snapshot.index if snapshot else 0
+        give_disk(lost, Copied(source.state(), entries, source.begins_after, index))
 
     def _pause(self) -> None:
         self._wait()

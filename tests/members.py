@@ -21,6 +21,7 @@ from twstock.replication.database import Database
 from twstock.replication.equipment import Equipment, Surroundings
 from twstock.replication.member import Member
 from twstock.replication.messages import Applied, Membership
+from twstock.replication.snapshots import Snapshots
 from twstock.replication.storage import Storage
 from twstock.rpc.calls import Envelope, Fetch, Probe, ProbeAnswer
 
@@ -186,6 +187,7 @@ class Group:
         self.limits = limits or Limits()
         self.ids = tuple(range(1, size + 1))
         self.configured = dict.fromkeys(self.ids, self.ids)
+        self.snapshots: dict[int, Snapshots] = {}
         self.storages: dict[int, Storage] = {
             i: MemoryStorage(incarnation=100 + i, window_bytes=0) for i in self.ids
         }
@@ -252,7 +254,14 @@ class Group:
             DEFAULT_TIMINGS,
             self.limits,
             self.storages[number],
-            Database(path, NoTables(self.load), threads, deliver, panic),
+            Database(
+                path,
+                NoTables(self.load),
+                threads,
+                deliver,
+                panic,
+                snapshots=self.snapshots.get(number),
+            ),
             NetworkTransport(number, self.network),
             Surroundings(self.clock, Random(number), threads, deliver, panic, refuse),
         )

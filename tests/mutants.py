@@ -34,8 +34,11 @@ SIMULATION = ("tests/test_simulation.py",)
 LOG = ("tests/test_log.py",)
 SEALS = ("tests/test_seals.py",)
 ARCHIVE = ("tests/test_archive.py",)
+PRUNING = ("tests/test_pruning.py",)
+SNAPSHOTS = ("tests/test_snapshots.py",)
 REJOIN = ("tests/test_rejoin.py",)
 LIVE_PEERS = ("tests/test_livepeers.py",)
+MEMBER = ("tests/test_member.py",)
 
 MUTANTS = (
     Mutant(
@@ -353,6 +356,174 @@ MUTANTS = (
         "not (marked and mark != self.end)",
         "True",
         SEALS,
+    ),
+    Mutant(
+        "what a majority has is taken for what every member has (simulated)",
+        REPLICATION + "leadership.py",
+        "return min(self._watermarks.commit, *held)",
+        "return min(self._watermarks.commit, sorted(held)[len(held) // 2])",
+        SIMULATION,
+    ),
+    Mutant(
+        "entries that a leader has not on its own disk count as everybody's",
+        REPLICATION + "leadership.py",
+        "held = [durable_index, *(progress.match for progress in self.followers.values())]\n"
+        "        return min(",
+        "held = [2**62, *(progress.match for progress in self.followers.values())]\n"
+        "        return min(",
+        LEADERSHIP,
+    ),
+    Mutant(
+        "what every member has need not be committed",
+        REPLICATION + "leadership.py",
+        "return min(self._watermarks.commit, *held)",
+        "return min(held)",
+        LEADERSHIP,
+    ),
+    Mutant(
+        "followers are not told what every member has",
+        REPLICATION + "leadership.py",
+        "            everywhere=self._watermarks.everywhere,\n",
+        "",
+        PRUNING,
+    ),
+    Mutant(
+        "a follower is sent what was dropped",
+        REPLICATION + "leadership.py",
+        "return self._log.first_index <= index <= self._log.last_index",
+        "return index <= self._log.last_index",
+        PRUNING,
+    ),
+    Mutant(
+        "what a single snapshot stands in for is dropped",
+        REPLICATION + "snapshots.py",
+        "return indices[0] if len(indices) >= KEPT else 0",
+        "return indices[-1] if indices else 0",
+        SNAPSHOTS,
+    ),
+    Mutant(
+        "a damaged snapshot is used",
+        REPLICATION + "snapshots.py",
+        "snapshot is not None and snapshot.is_intact()",
+        "snapshot is not None",
+        SNAPSHOTS,
+    ),
+    Mutant(
+        "a snapshot of another place in the log is used",
+        REPLICATION + "snapshots.py",
+        "snapshot if snapshot is not None and snapshot.index == index else None",
+        "snapshot",
+        SNAPSHOTS,
+    ),
+    Mutant(
+        "a snapshot of another cluster is used",
+        REPLICATION + "snapshots.py",
+        "(magic, version, whose, state_bytes + runs_bytes) != (_MAGIC, FORMAT, cluster, at)",
+        "(magic, version, state_bytes + runs_bytes) != (_MAGIC, FORMAT, at)",
+        SNAPSHOTS,
+    ),
+    Mutant(
+        "all snapshots are kept",
+        REPLICATION + "snapshots.py",
+        "self.indices()[:-KEPT]",
+        "()",
+        SNAPSHOTS,
+    ),
+    Mutant(
+        "tables that are behind a snapshot are kept",
+        REPLICATION + "database.py",
+        "default=0) > self.saved_index",
+        "default=0) > self.saved_index == 0",
+        SNAPSHOTS,
+    ),
+    Mutant(
+        "tables that are ahead of a snapshot are replaced",
+        REPLICATION + "database.py",
+        "snapshot is None or snapshot.index <= self.saved_index",
+        "snapshot is None",
+        SNAPSHOTS,
+    ),
+    Mutant(
+        "a log that begins after the tables end is opened",
+        REPLICATION + "member.py",
+        "if applied < loaded.log.first_index - 1:",
+        "if False:",
+        PRUNING,
+    ),
+    Mutant(
+        "entries leave the log that not every member has",
+        REPLICATION + "pruning.py",
+        "if log.first_index <= index <= self._replica.everywhere:",
+        "if log.first_index <= index:",
+        PRUNING,
+    ),
+    Mutant(
+        "a segment is dropped that has a later entry",
+        REPLICATION + "segments.py",
+        "lambda end: end.last_index <= index",
+        "lambda end: end.last_index <= index + 1",
+        PRUNING,
+    ),
+    Mutant(
+        "segments go before it is durable what they were",
+        REPLICATION + "segments.py",
+        "        if not self._directory.make_optional(DROPPED, encode_dropped(dropped)):\n"
+        "            return\n"
+        "        self._dropped = dropped\n",
+        "        self._directory.unlink_segments(end.segment)\n"
+        "        if not self._directory.make_optional(DROPPED, encode_dropped(dropped)):\n"
+        "            return\n"
+        "        self._dropped = dropped\n",
+        PRUNING,
+    ),
+    Mutant(
+        "the terms of what was dropped before are forgotten",
+        REPLICATION + "segments.py",
+        "*(self._dropped.runs if self._dropped else ())",
+        "*()",
+        PRUNING,
+    ),
+    Mutant(
+        "what was dropped is not compared with what is left",
+        REPLICATION + "recovery.py",
+        "        self._reach(dropped.end)\n",
+        "        self.position = None\n",
+        PRUNING,
+    ),
+    Mutant(
+        "a mark from before the dropping stops the start",
+        REPLICATION + "recovery.py",
+        "if self.mark is None or self.mark[:2] < dropped.end[:2]:",
+        "if self.mark is None:",
+        PRUNING,
+    ),
+    Mutant(
+        "another log's beginning is believed",
+        REPLICATION + "storage.py",
+        "if dropped is None or dropped.identity != self._meta.identity:",
+        "if dropped is None:",
+        PRUNING,
+    ),
+    Mutant(
+        "segments that come back after a crash stay",
+        REPLICATION + "storage.py",
+        "            self._directory.unlink_segments(dropped.end.segment)\n            segments",
+        "            segments",
+        PRUNING,
+    ),
+    Mutant(
+        "damage in what was dropped is not seen",
+        REPLICATION + "compaction.py",
+        "if len(body) < _HEAD.size or _digest(body) != digest:",
+        "if len(body) < _HEAD.size:",
+        PRUNING,
+    ),
+    Mutant(
+        "who asks for a dropped entry gets those after it",
+        REPLICATION + "log.py",
+        "if first < self._first and first <= last:",
+        "if False:",
+        PRUNING,
     ),
     Mutant(
         "an entry is read back without its checksum",
@@ -874,6 +1045,126 @@ MUTANTS = (
         "            if (pulled.prev_index, pulled.prev_term) != (last.index, last.term):\n",
         "            if pulled.prev_index != last.index:\n",
         LIVE_PEERS,
+    ),
+    Mutant(
+        "a lost member believes a snapshot that is damaged",
+        REPLICATION + "rejoin.py",
+        "snapshot.index == index and snapshot.is_intact()",
+        "snapshot.index == index",
+        REJOIN,
+    ),
+    Mutant(
+        "a lost member believes a snapshot of another place in the log",
+        REPLICATION + "rejoin.py",
+        "snapshot.index == index and snapshot.is_intact()",
+        "snapshot.is_intact()",
+        REJOIN,
+    ),
+    Mutant(
+        "a lost member keeps a snapshot that it does not believe",
+        REPLICATION + "rejoin.py",
+        "    path.unlink()\n",
+        "",
+        REJOIN,
+    ),
+    Mutant(
+        "a lost member takes a snapshot that is not joined to the log",
+        REPLICATION + "copies.py",
+        "not dropped <= found.index <= copy.log.last_index",
+        "False",
+        REJOIN,
+    ),
+    Mutant(
+        "a lost member begins with the first entry though it has a snapshot",
+        REPLICATION + "copies.py",
+        "        self.begins_after = dropped\n",
+        "",
+        REJOIN,
+    ),
+    Mutant(
+        "a lost member's log begins after its snapshot",
+        REPLICATION + "copies.py",
+        "        self.begins_after = dropped\n",
+        "        self.begins_after = kept.index\n",
+        REJOIN,
+    ),
+    Mutant(
+        "a lost member's log begins after the snapshot that it is sent",
+        REPLICATION + "livepeers.py",
+        "                term = up_to(snapshot.runs, self.begins_after)[-1].term\n",
+        "                self.begins_after = snapshot.index\n"
+        "                term = up_to(snapshot.runs, self.begins_after)[-1].term\n",
+        LIVE_PEERS,
+    ),
+    Mutant(
+        "a lost member takes a snapshot that lacks what others have dropped",
+        REPLICATION + "livepeers.py",
+        "        if first.index < dropped:\n",
+        "        if False:\n",
+        LIVE_PEERS,
+    ),
+    Mutant(
+        "a lost member asks only who has dropped most for a snapshot",
+        REPLICATION + "livepeers.py",
+        "            except Unavailable as error:  # another one may have one, too\n",
+        "            except ZeroDivisionError as error:\n",
+        LIVE_PEERS,
+    ),
+    Mutant(
+        "a lost member has the leader send its snapshot",
+        REPLICATION + "livepeers.py",
+        "(-s.first_index, s.id == s.leader_id)",
+        "(-s.first_index, s.id != s.leader_id)",
+        LIVE_PEERS,
+    ),
+    Mutant(
+        "a lost member mixes two snapshots",
+        REPLICATION + "livepeers.py",
+        "FetchSnapshot(self._me, index, offset)",
+        "FetchSnapshot(self._me, 0, offset)",
+        LIVE_PEERS,
+    ),
+    Mutant(
+        "a lost member does not know the term of the last entry in a snapshot",
+        REPLICATION + "livepeers.py",
+        "Entry(self.begins_after, term, EntryKind.NOOP)",
+        "Entry(self.begins_after, 0, EntryKind.NOOP)",
+        LIVE_PEERS,
+    ),
+    Mutant(
+        "a lost member asks again and again who has dropped what it wants",
+        REPLICATION + "livepeers.py",
+        "(s.first_index <= last.index + 1, s.id != s.leader_id, s.commit)",
+        "(s.id != s.leader_id, s.commit)",
+        LIVE_PEERS,
+    ),
+    Mutant(
+        "who asks for entries that were dropped ends the process",
+        REPLICATION + "peercalls.py",
+        "        if fetch.after_index + 1 < begins:\n",
+        "        if False:\n",
+        MEMBER,
+    ),
+    Mutant(
+        "anybody is told a snapshot",
+        REPLICATION + "peercalls.py",
+        "        self._check_peer(fetch.peer)\n        snapshots",
+        "        snapshots",
+        MEMBER,
+    ),
+    Mutant(
+        "a snapshot that cannot be read is an error of ours",
+        REPLICATION + "peercalls.py",
+        "    except OSError as error:\n",
+        "    except ZeroDivisionError as error:\n",
+        MEMBER,
+    ),
+    Mutant(
+        "a member of an older version has dropped entries",
+        "twstock/rpc/wire/replicas.py",
+        "max(1, pb.status.first_index)",
+        "pb.status.first_index",
+        ("tests/test_wire.py",),
     ),
     Mutant(
         "a lost member rejoins while its old self is at work",

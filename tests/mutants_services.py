@@ -1699,7 +1699,11 @@ MUTANTS = (
     Mutant(
         "upkeep without room is taken for orders without room",
         DISK + "database.py",
+        "            self._look_after(connection)\n"
+        "        except Exception as error:\n"
         "            self._has_undone(connection, error)\n",
+        "            self._look_after(connection)\n"
+        "        except Exception as error:\n"
         "            if self._has_undone(connection, error):\n"
         "                self._deliver(self._postpone, changes)\n",
         ("tests/test_database.py",),
@@ -2561,8 +2565,8 @@ MUTANTS = (
     Mutant(
         "the first segments of a log do not count after a restart",
         DISK + "segments.py",
-        "                self._ended_bytes += seal.end.offset\n",
-        "",
+        "        self._unsealed, self._ends = list(verdict.seals), list(verdict.ends)\n",
+        "        self._unsealed = list(verdict.seals)\n",
         ("tests/test_gauges.py",),
     ),
     # The feed.

@@ -54,17 +54,25 @@ TIMINGS = Timings(
     append_window=3,
 )
 TICK_S = 0.03
+PRUNE_CHANCE = 0.1
+"""How often a node makes a snapshot when it ticks."""
 Write = tuple[Persist | None, tuple[Message, ...]]
 
 
 class Disk:
-    """A disk that gathers what is queued into one write at a time."""
+    """A disk that gathers what is queued into one write at a time.
+
+    ``snapshots`` are the indices of those that it has; entries up to ``dropped`` are kept here, for
+    the oracle, but whoever reads one is in error.
+    """
 
     def __init__(self, node: Node) -> None:
         self.node = node
         self.state = HardState()
         self.entries: list[Entry] = []
         self.hashes: list[int] = []
+        self.snapshots: list[int] = []
+        self.dropped = 0
         self.slow_until = 0.0
         self._queue: list[Write] = []
         self._batch: list[Write] = []
@@ -101,6 +109,13 @@ class Disk:
             self.entries += entries
             extend(self.hashes, entries)
 
+    def prune(self, applied: int, everywhere: int) -> int:
+        """Keep two snapshots, and no entries that the older one has, if all nodes have them."""
+        self.snapshots = sorted({*self.snapshots, applied})[-2:]
+        if len(self.snapshots) > 1 and self.snapshots[0] <= everywhere:
+            self.dropped = self.snapshots[0]
+        return self.dropped
+
     def lose_power(self) -> None:
         """Whatever was under way is kept up to some point, and torn there."""
         random = self.node.world.random
@@ -132,6 +147,7 @@ class Node:
         self.digest = 0
         self._rate = world.random.uniform(0.996, 1.004)
         self._offset = world.random.uniform(0, 1000)
+        self._chance = Random(world.seed * 8 + node_id)  # its own: the rest of a seed stays
         self._waiting: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self._proposed: dict[int, tuple[int, bytes, int]] = {}
 
@@ -158,6 +174,7 @@ class Node:
         random = self.world.random
         if random.random() < 0.3:  # the state machine's own file may be behind
             self.applied = random.randint(0, self.applied)
+        self.applied = max(self.applied, *self.disk.snapshots, 0)
         self.digest = self.world.oracle.digests[self.applied]
         self.hashes = list(self.disk.hashes)
         self.commit_seen = self.applied
@@ -177,10 +194,11 @@ class Node:
     def _log(self) -> Log:
         """What the disk has: all of it in memory, or next to nothing."""
         entries, window_bytes = self.disk.entries, self.world.window_bytes
-        if window_bytes == WINDOW_BYTES:
-            return Log(entries)
-        log = Log((), ListedEntries(entries), window_bytes)
-        log.found([(entry.index, entry.term) for entry in entries], len(entries))
+        log = Log(entries)
+        if window_bytes != WINDOW_BYTES:
+            log = Log((), ListedEntries(entries), window_bytes)
+            log.found([(entry.index, entry.term) for entry in entries], len(entries))
+        log.release(self.disk.dropped)
         return log
 
     def crash(self) -> None:
@@ -229,6 +247,8 @@ class Node:
         assert self.replica is not None
         self.replica.set_takes_commands(self.has_room)
         self.tell(lambda replica, now: replica.tick(now))
+        if self.world.prunes and self._chance.random() < PRUNE_CHANCE:
+            self.replica.log.release(self.disk.prune(self.applied, self.replica.everywhere))
 
     def receive(self, message: Message) -> None:
         """A message arrives."""
@@ -297,6 +317,7 @@ class World:
         # One append under way at a time is how services are set up; more find more mistakes.
         window = (1, TIMINGS.append_window, TIMINGS.append_window)[seed // 3 % 3]
         self.timings = replace(TIMINGS, append_window=window)
+        self.prunes = seed // 9 % 2 == 0
         self.cut: set[tuple[int, int]] = set()
         self.asked_every_s = 0.0
         self.acknowledged: dict[bytes, int] = {}
@@ -383,6 +404,8 @@ class World:
         if source.replica is None or target.replica is None or source.paused:
             return
         first, last = target.replica.commit + 1, source.replica.commit
+        if first < source.replica.log.first_index:
+            return
         entries = source.replica.log.between(first, min(last, first + 7))
         if entries:
             term_before = target.replica.log.term_at(first - 1)

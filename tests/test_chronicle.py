@@ -18,12 +18,16 @@ class Replica(SimpleNamespace):
 
     def __init__(self, **seen):
         calm = {"role": Role.FOLLOWER, "term": 1, "leader_id": 3, "is_ready": False, "commit": 10}
-        calm |= {"handing_over_to": 0, "silent": {}, "match": {}}
+        calm |= {"handing_over_to": 0, "silent": {}, "match": {}, "beyond_help": ()}
         super().__init__(**{**calm, **seen})
 
     def silent_s(self, peer, _now):
         """For how long a peer has said nothing."""
         return self.silent.get(peer, 0.0)
+
+    def wants_dropped(self, peer):
+        """Whether it cannot be sent what it lacks."""
+        return peer in self.beyond_help
 
     def matched(self, peer):
         """How far a peer has got."""
@@ -53,6 +57,18 @@ def member():
         return lines
 
     return SimpleNamespace(chronicle=chronicle, look=look, told=told)
+
+
+def test_a_leader_tells_whom_it_cannot_help(member):
+    """Once in each term."""
+    assert member.look(leader())[-1:] == ["leads term 2"]
+    words = ["order-3 lacks entries that nobody has: it must rejoin"]
+    assert member.look(leader(beyond_help=(3,))) == words
+    assert member.look(leader(beyond_help=(3,), term=4)) == [
+        "leads term 2 no more: term 4 has begun",
+        "leads term 4",
+        *words,
+    ]
 
 
 def test_a_follower_tells_whom_it_follows_and_that_it_hears_nobody(member):

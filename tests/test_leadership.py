@@ -115,6 +115,49 @@ def test_a_leader_whose_disk_hangs_commits_through_the_others() -> None:
         subject.propose([b"b"], START + 1.5)
 
 
+def test_what_every_member_has() -> None:
+    """Both followers and the own disk; the followers are told with what they are sent next."""
+    subject = replica(3)
+    lead(subject)
+    subject.tick(START + 1)
+    assert subject.everywhere == 1
+    ready = subject.propose([b"a"], START + 1)
+    for request, known in zip(appends(ready), (1, 1), strict=True):
+        subject.step(accept(request), START + 1)
+        subject.tick(START + 1)
+        assert subject.everywhere == known
+    assert subject.commit == 2
+    assert ready.persist is not None
+    subject.persisted(ready.persist.sequence, START + 1)
+    subject.tick(START + 1)
+    assert subject.everywhere == 2
+    ready = subject.propose([b"b"], START + 1)
+    assert [request.everywhere for request in appends(ready)] == [2, 2]
+
+
+def test_what_every_member_has_may_still_be_undone() -> None:
+    """An entry of an older term does not count as long as it is not committed."""
+    subject = replica(3, terms=(1,))
+    ready = campaign(subject)
+    assert ready.persist is not None
+    subject.persisted(ready.persist.sequence, START + 1)
+    subject.step(VoteReply(1, 3, 2, True), START + 1)
+    for peer in (1, 2):
+        subject.step(AppendReply(peer, 3, 2, True, 1, 1, 0, START, 0, True), START + 1)
+    subject.tick(START + 1)
+    assert (subject.matched(1), subject.matched(2)) == (1, 1)
+    assert (subject.commit, subject.everywhere) == (0, 0)
+
+
+def test_a_follower_remembers_what_every_member_has() -> None:
+    """It stays so, whoever leads and however much that one knows."""
+    subject = replica(1)
+    subject.step(replace(append(3, 1, 1, new=entries(1, 1)), everywhere=2), START)
+    assert subject.everywhere == 2
+    subject.step(replace(append(2, 1, 2, prev=(2, 1)), everywhere=0), START)
+    assert subject.everywhere == 2
+
+
 def test_figure_8() -> None:
     """An entry of an older term is not committed by counting, however many have it: another
     leader may still replace it, until an entry of the current term is behind it.

@@ -1,18 +1,23 @@
 """A member whose disk is lost, and the log that it gets from the others while they run."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from tests.test_rejoin import make_snapshots
 from twstock.errors import StorageError, Unavailable
 from twstock.replication.livepeers import PAUSES_MAX, LivePeers
 from twstock.replication.messages import Committed, Entry, EntryKind, HardState
-from twstock.rpc.calls import Fetch, Peer, Status
+from twstock.replication.promises import Owner
+from twstock.replication.snapshots import Snapshot, name
+from twstock.rpc.calls import Fetch, FetchSnapshot, Peer, SnapshotPiece, Status
 
 LOST = 2
 ME = Peer("order", "a cluster", LOST, 0)
 INCARNATIONS = {1: 11, 2: 22, 3: 33}
 PIECE = 4
+PIECE_BYTES = 3000
 
 
 def log_of(*terms: int) -> list[Entry]:
@@ -30,6 +35,9 @@ class Other:
         self.members: tuple[int, ...] = (1, 2, 3)
         self.is_down = False
         self.asked: list[int] = []
+        self.first_index = 1
+        self.snapshots: dict[int, bytes] = {}
+        self.told: list[tuple[int, int]] = []
 
     def status(self, asker: Peer) -> Status:
         """What it tells now."""
@@ -38,7 +46,7 @@ class Other:
         return Status(
             self.group, self.number, self.cluster_id, INCARNATIONS[self.number], self.role,
             self.term, self.leader, len(self.log), self.commit, 0, b"", 0, 0, 0.0, False, "why",
-            True, self.knows, self.members,
+            True, self.knows, self.members, self.first_index,
         )  # fmt: skip
 
     def fetch(self, fetch: Fetch) -> Committed:
@@ -47,10 +55,24 @@ class Other:
         self._answer()
         after = fetch.after_index
         self.asked.append(after)
+        if after + 1 < self.first_index:
+            raise Unavailable(f"order-{self.number} has dropped it")
         prev = min(after, len(self.log))
         term = self.log[prev - 1].term if prev else 0
         entries = tuple(self.log[after : min(self.commit, after + PIECE)])
         return Committed(self.number, 0, self.term, prev, term, self.commit, entries)
+
+    def fetch_snapshot(self, fetch: FetchSnapshot) -> SnapshotPiece:
+        """A part of one of its snapshots."""
+        assert fetch.peer.incarnation == INCARNATIONS[LOST], "nobody else is told"
+        self._answer()
+        index = fetch.index or max(self.snapshots, default=0)
+        self.told.append((index, fetch.offset))
+        if index not in self.snapshots:
+            raise Unavailable(f"order-{self.number} has no snapshot")
+        content = self.snapshots[index]
+        piece = content[fetch.offset : fetch.offset + PIECE_BYTES]
+        return SnapshotPiece(index, len(content), piece)
 
     def _answer(self) -> None:
         if self.is_down:
@@ -242,8 +264,8 @@ def test_nothing_comes_from_what_does_not_belong_together(
 ) -> None:
     """Each is looked at before anything is made, and what is wrong is said."""
     first, leader = two(log_of(1), 1)
-    for name, value in change.items():
-        setattr(leader, name, value)
+    for field, value in change.items():
+        setattr(leader, field, value)
     with pytest.raises(error, match=words):
         LivePeers(ME, {1: first, 3: leader}, lambda: None).incarnations()
 
@@ -252,3 +274,180 @@ def test_a_member_without_others_has_nobody_to_ask() -> None:
     """A single catalog comes back from a backup alone."""
     with pytest.raises(StorageError, match=r"alone in its group.* restore a backup"):
         LivePeers(ME, {}, lambda: None).incarnations()
+
+
+CUT = log_of(1, 1, 2, 2, 2, 2, 5, 5, 5, 5)
+
+
+@pytest.fixture
+def contents(tmp_path: Path) -> dict[int, bytes]:
+    """Snapshots of that log, by their indices."""
+    made = tmp_path / "made"
+    made.mkdir()
+    for index in (4, 6, 8):
+        make_snapshots(made, Owner("order", "a cluster", 1, (1, 2, 3)), CUT, index)
+        (made / name(index)).rename(made / str(index))
+    return {index: (made / str(index)).read_bytes() for index in (4, 6, 8)}
+
+
+def cut(contents: dict[int, bytes]) -> tuple[Other, Other]:
+    """Both others, which have dropped three and five entries, and have two snapshots each."""
+    first, leader = two(CUT, 5)
+    first.first_index, leader.first_index = 6, 4
+    first.snapshots = {index: contents[index] for index in (6, 8)}
+    leader.snapshots = {index: contents[index] for index in (4, 6)}
+    return first, leader
+
+
+def taken(source: LivePeers, directory: Path) -> int:
+    """The index of the snapshot that is put into a directory: it alone is left there."""
+    target = directory / "target"
+    target.mkdir()
+    snapshot = source.snapshot(target)
+    assert isinstance(snapshot, Snapshot)
+    assert list(target.iterdir()) == [snapshot.path]
+    assert snapshot.is_intact()
+    return snapshot.index
+
+
+def test_nothing_is_asked_for_that_nobody_dropped(tmp_path: Path) -> None:
+    """As in the order group, where nobody ever does."""
+    first, leader = two(CUT, 5)
+    source = peers(first, leader)
+    assert source.snapshot(tmp_path) is None
+    assert (first.told, leader.told, list(tmp_path.iterdir())) == ([], [], [])
+    assert list(source.entries()) == CUT
+
+
+def test_what_was_dropped_comes_as_a_snapshot(tmp_path: Path, contents: dict[int, bytes]) -> None:
+    """In pieces, from who has dropped most; what nobody has dropped is pulled: a member that
+    is down may want it from this one.
+    """
+    first, leader = cut(contents)
+    source = peers(first, leader)
+    assert taken(source, tmp_path) == 8
+    assert [index for index, _ in first.told] == [8] * len(first.told)
+    assert [offset for _, offset in first.told] == [*range(0, len(contents[8]), PIECE_BYTES)]
+    assert list(source.entries()) == CUT[5:]
+    assert (first.asked[0], leader.told, leader.asked) == (5, [], [])
+    assert source.state() == HardState(5, LOST)
+
+
+def test_a_snapshot_of_all_that_there_is_is_enough(
+    tmp_path: Path, contents: dict[int, bytes]
+) -> None:
+    """Nothing follows it, nor what was dropped, and the last of that has a term."""
+    first, leader = cut(contents)
+    first.log = leader.log = CUT[:8]
+    first.commit = leader.commit = 8
+    first.first_index = 9
+    source = peers(first, leader)
+    assert taken(source, tmp_path) == 8
+    assert list(source.entries()) == []
+    assert source.state() == HardState(5, LOST)
+
+
+def test_a_follower_is_asked_for_its_snapshot(tmp_path: Path, contents: dict[int, bytes]) -> None:
+    """The leader has other things to do, if it has not dropped more."""
+    for leading, asked in ((1, 3), (3, 1)):
+        others = cut(contents)
+        for other in others:
+            other.leader, other.first_index = leading, 5
+        assert taken(peers(*others), tmp_path) == (8 if asked == 1 else 6)
+        assert [other.number for other in others if other.told] == [asked]
+        for path in (tmp_path / "target").iterdir():
+            path.unlink()
+        (tmp_path / "target").rmdir()
+
+
+@pytest.mark.parametrize("kind", ["none", "damaged", "too short"])
+def test_a_snapshot_that_is_not_whole_is_not_taken(
+    tmp_path: Path, contents: dict[int, bytes], kind: str
+) -> None:
+    """Another member's is, if it has all that was dropped."""
+    first, leader = cut(contents)
+    rotten = bytearray(contents[8])
+    rotten[-200] ^= 1
+    first.snapshots = {"none": {}, "damaged": {8: bytes(rotten)}, "too short": {8: b""}}[kind]
+    source = peers(first, leader)
+    assert taken(source, tmp_path) == 6
+    assert leader.told[0] == (6, 0)
+    assert list(source.entries()) == CUT[5:]
+
+
+def test_a_snapshot_that_is_too_old_is_not_taken(
+    tmp_path: Path, contents: dict[int, bytes]
+) -> None:
+    """Nobody has what comes between that and the others' logs; there will be a newer one."""
+    first, leader = cut(contents)
+    first.first_index = leader.first_index = 8
+    first.snapshots = leader.snapshots = {6: contents[6]}
+    pauses: list[int] = []
+
+    def pause() -> None:
+        pauses.append(1)
+        leader.snapshots = {8: contents[8]}
+
+    source = peers(first, leader, pause=pause)
+    assert taken(source, tmp_path) == 8
+    assert len(pauses) == 1
+    assert list(source.entries()) == CUT[7:]
+
+
+@pytest.mark.parametrize("gone", [True, False], ids=["newer", "restarted"])
+def test_a_snapshot_that_breaks_off_is_begun_again(
+    tmp_path: Path, contents: dict[int, bytes], gone: bool
+) -> None:
+    """Pieces of two are not mixed. While one can be had it is, though there may be a newer one."""
+    first, leader = cut(contents)
+    first.snapshots, leader.snapshots = {6: contents[6]}, {}
+    pauses: list[int] = []
+    answer = first.fetch_snapshot
+
+    def fetch_snapshot(fetch: FetchSnapshot) -> SnapshotPiece:
+        found = answer(fetch)
+        if not pauses and fetch.offset == PIECE_BYTES:
+            first.snapshots = {8: contents[8]} if gone else first.snapshots
+            first.is_down = not gone
+        elif fetch.offset == PIECE_BYTES:
+            first.snapshots = contents
+        return found
+
+    def pause() -> None:
+        pauses.append(1)
+        first.is_down = False
+
+    first.fetch_snapshot = fetch_snapshot  # type: ignore[method-assign]
+    source = peers(first, leader, pause=pause)
+    assert taken(source, tmp_path) == (8 if gone else 6)
+    assert len(pauses) == 1
+    assert [index for index, offset in first.told if offset == 0] == [6, 8 if gone else 6]
+
+
+def test_no_snapshot_is_waited_for_for_ever(tmp_path: Path, contents: dict[int, bytes]) -> None:
+    """What every one of them lacks is said."""
+    first, leader = cut(contents)
+    first.snapshots, leader.snapshots = {}, {4: contents[4]}
+    pauses: list[int] = []
+    source = peers(first, leader, pause=lambda: pauses.append(1))
+    words = "order-1 has no snapshot; order-3 has a snapshot up to 4, and entries up to 5 were"
+    with pytest.raises(Unavailable, match=words):
+        source.snapshot(tmp_path)
+    assert len(pauses) == PAUSES_MAX
+
+
+def test_what_one_drops_meanwhile_comes_from_another(
+    tmp_path: Path, contents: dict[int, bytes]
+) -> None:
+    """Each drops entries when it has snapshots of its own. If all did, that is said."""
+    first, leader = cut(contents)
+    source = peers(first, leader, pause=lambda: None)
+    assert taken(source, tmp_path) == 8
+    first.first_index = 10
+    entries = source.entries()
+    assert next(entries) == CUT[5]
+    assert (first.asked, leader.asked) == ([], [5])
+    late = peers(first, leader, pause=lambda: None)
+    leader.first_index = 10
+    with pytest.raises(Unavailable, match="has dropped it"):
+        list(late.entries())

@@ -1,7 +1,8 @@
 """A member: a replica with a clock, a disk and a network."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from twstock.errors import (
     Unavailable,
     WipedStorage,
 )
+from twstock.replication.compaction import TermRun
 from twstock.replication.driver import TERMS_AHEAD_MAX
 from twstock.replication.member import Member
 from twstock.replication.messages import (
@@ -40,7 +42,8 @@ from twstock.replication.messages import (
 )
 from twstock.replication.peercalls import STRANGER_CHARS_MAX
 from twstock.replication.room import FOLLOWER_LEAVES_BYTES, ROOM_KEPT_BYTES
-from twstock.rpc.calls import Envelope, Fetch, Peer
+from twstock.replication.snapshots import Snapshots, name
+from twstock.rpc.calls import Envelope, Fetch, FetchSnapshot, Peer, SnapshotPiece
 
 
 @pytest.fixture
@@ -693,3 +696,92 @@ def test_before_it_runs_a_member_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="starting"):
         group.member(1).propose(b"x")
     assert group.member(1).status().role == "joining"
+
+
+PIECE_BYTES = DEFAULT_TIMINGS.append_bytes_max
+LOST = Peer("order", "test", 3, 103)
+"""As a member that pulls what it has lost from the others names itself."""
+
+
+def asked(group: Group, answer: Coroutine[Any, Any, Any]) -> Any:
+    """What a member answers, also if it is an error."""
+    answers: list[Any] = []
+    Deferred.fromCoroutine(answer).addBoth(answers.append)
+    group.run_until(lambda: bool(answers))
+    return answers[0].value if isinstance(answers[0], Failure) else answers[0]
+
+
+def test_entries_that_were_dropped_are_refused(group: Group) -> None:
+    """Whoever asks for them has to know, and the process is well."""
+    group.run_until(lambda: group.leader == 3)
+    for word in (b"a", b"b", b"c"):
+        propose(group, word)
+    group.run(0.2)
+    member = group.member(1)
+    assert member.status().first_index == 1
+    assert len(asked(group, member.fetch(Fetch(LOST, 0))).entries) == 4
+    member._taking_part().replica.log.release(2)
+    assert member.status().first_index == 3
+    for after in (0, 1):
+        refused = asked(group, member.fetch(Fetch(LOST, after)))
+        assert isinstance(refused, Unavailable)
+        assert "before 3 are no longer in the log" in str(refused)
+    assert [e.index for e in asked(group, member.fetch(Fetch(LOST, 2))).entries] == [3, 4]
+    assert group.panics == []
+
+
+def with_snapshots(group: Group, directory: Path) -> Snapshots:
+    """Member 1 has two of them; each is told in three pieces."""
+    made = Snapshots(directory, bytes(16))
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE state (content)")
+        connection.execute("INSERT INTO state VALUES (randomblob(?))", (2 * PIECE_BYTES,))
+        for index in (7, 9):
+            made.make(connection, index, [TermRun(1, 1)])
+    group.member(1)._equipment.database.snapshots = made
+    return made
+
+
+def test_a_snapshot_is_told_in_pieces(group: Group, tmp_path: Path) -> None:
+    """The newest; who has begun with one goes on with that while there are newer ones."""
+    group.run_until(lambda: group.leader == 3)
+    member = group.member(1)
+    with_snapshots(group, tmp_path)
+    for index in (9, 7):
+        content = (tmp_path / name(index)).read_bytes()
+        told = b""
+        while len(told) < len(content):
+            named = index if told or index == 7 else 0
+            piece = asked(group, member.fetch_snapshot(FetchSnapshot(LOST, named, len(told))))
+            assert (piece.index, piece.size) == (index, len(content))
+            assert 0 < len(piece.content) <= PIECE_BYTES
+            told += piece.content
+        assert told == content
+        end = asked(group, member.fetch_snapshot(FetchSnapshot(LOST, index, len(content))))
+        assert end == SnapshotPiece(index, len(content), b"")
+
+
+def test_a_snapshot_that_is_not_there_is_refused(group: Group, tmp_path: Path) -> None:
+    """One that is damaged, gone, or cannot be read, and one for a stranger."""
+    group.run_until(lambda: group.leader == 3)
+    member = group.member(1)
+
+    def first(fetch: FetchSnapshot) -> Any:
+        answer = asked(group, member.fetch_snapshot(fetch))
+        return answer.index if isinstance(answer, SnapshotPiece) else type(answer)
+
+    newest = FetchSnapshot(LOST)
+    assert first(newest) is Unavailable
+    with_snapshots(group, tmp_path)
+    assert first(FetchSnapshot(replace(LOST, incarnation=1))) is InvalidRequest
+    assert first(newest) == 9
+    with (tmp_path / name(9)).open("r+b") as file:
+        file.write(b"rot")
+    assert first(newest) == 7
+    assert first(FetchSnapshot(LOST, 8, 1)) is Unavailable
+    (tmp_path / name(7)).unlink()
+    assert first(newest) is Unavailable
+    assert first(FetchSnapshot(LOST, 7, 1)) is Unavailable
+    (tmp_path / name(7)).mkdir()
+    assert first(newest) is Unavailable
+    assert group.panics == []

@@ -78,6 +78,8 @@ def test_a_message_of_replication_comes_from_the_member_that_it_names(group: str
         assert allowed(path, calls.SyncUp(1)) == EVERYBODY
     else:
         assert allowed(methods.FETCH_ENTRIES.path, fetch("catalog")) == sender
+        snapshot = calls.FetchSnapshot(calls.Peer("catalog", "c", 2, 1))
+        assert allowed(methods.FETCH_SNAPSHOT.path, snapshot) == sender
 
 
 def test_only_order_replicas_trade_in_batches_and_begin_epochs() -> None:

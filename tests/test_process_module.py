@@ -488,7 +488,7 @@ def test_a_member_whose_disk_may_recover_is_started_again(capsys, error, code, w
     """Status 78, which systemd leaves alone for ever, is for data that no start makes better."""
     reactor = ReactorDouble(running=True)
     reactor.callFromThread = lambda call, *arguments: call(*arguments)
-    parts = assemble(default_cluster(), "order", 1, OrderTables(10), reactor)
+    parts = assemble(default_cluster(), "order", 1, OrderTables(10), reactor, makes_snapshots=False)
     parts.member._around.refuse(error)
     ((_, _, _, arguments),) = reactor.triggers
     assert arguments == (code,)

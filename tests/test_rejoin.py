@@ -1,6 +1,9 @@
 """A member whose disk is lost, and the directory that the others' make for it."""
 
 import shutil
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -9,6 +12,7 @@ import pytest
 
 from twstock.config import Cluster, default_cluster
 from twstock.errors import StorageError, StorageUnavailable
+from twstock.replication.compaction import up_to
 from twstock.replication.copies import opened as opened_copies
 from twstock.replication.log import Log
 from twstock.replication.messages import (
@@ -22,8 +26,16 @@ from twstock.replication.messages import (
 )
 from twstock.replication.offline import LogWriter
 from twstock.replication.promises import Owner
-from twstock.replication.rejoin import Kept, Rejoined, most_up_to_date, promised, rejoin
+from twstock.replication.rejoin import (
+    Kept,
+    Rejoined,
+    keep_snapshot,
+    most_up_to_date,
+    promised,
+    rejoin,
+)
 from twstock.replication.replica import Replica
+from twstock.replication.snapshots import Snapshots, name
 from twstock.replication.storage import FileStorage, Loaded
 
 MEMBERS = (1, 2, 3)
@@ -39,13 +51,33 @@ def cluster(tmp_path: Path) -> Cluster:
     return default_cluster(tmp_path, "a cluster")
 
 
-def written(cluster: Cluster, member: int, entries: list[Entry], state: HardState) -> Path:
-    """The directory of a member that has so much."""
-    log = LogWriter(cluster, "order", member, INCARNATIONS, state)
-    for entry in entries:
+def written(
+    cluster: Cluster, member: int, entries: list[Entry], state: HardState, dropped: int = 0
+) -> Path:
+    """The directory of a member that has so much, and has dropped so many of the entries."""
+    begins_after = (dropped, up_to(Log(entries).runs(), dropped)) if dropped else None
+    log = LogWriter(cluster, "order", member, INCARNATIONS, state, begins_after=begins_after)
+    for entry in entries[dropped:]:
         log.append(entry)
     log.close()
     return log.path
+
+
+def make_snapshots(directory: Path, owner: Owner, entries: list[Entry], *indices: int) -> None:
+    """Snapshots of what a log is at these places."""
+    made = Snapshots(directory, owner.identity(0).cluster)
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE state (last)")
+        for index in indices:
+            connection.execute("INSERT INTO state VALUES (?)", (index,))
+            made.make(connection, index, Log(entries).runs())
+
+
+def rot(path: Path) -> None:
+    """A bit of the state in a snapshot is another one."""
+    content = bytearray(path.read_bytes())
+    content[5000] ^= 4
+    path.write_bytes(content)
 
 
 def others(cluster: Cluster) -> list[Path]:
@@ -74,7 +106,7 @@ def opened(cluster: Cluster, member: int) -> Loaded:
     storage = FileStorage(path, owner, limits.segment_bytes, limits.spare_segments, lambda: 99)
     try:
         loaded = storage.open()
-        loaded.log.between(1, loaded.log.last_index)
+        loaded.log.between(loaded.log.first_index, loaded.log.last_index)
         return loaded
     finally:
         storage.close()
@@ -254,3 +286,118 @@ def test_what_is_there_is_not_touched(cluster: Cluster) -> None:
     copies = [shutil.copytree(path, path.with_name(f"copy-{path.name}")) for path in sources]
     from_copies(cluster, [*reversed(copies)], target)
     assert opened(cluster, LOST).log.last_index == len(NEWER)
+
+
+def cut(cluster: Cluster, dropped: int, *indices: int) -> list[Path]:
+    """The others as they are where the newest log was cut, and has snapshots."""
+    paths = [
+        written(cluster, 1, OLDER, HardState(9, 1)),
+        written(cluster, 3, NEWER, HardState(4, 3), dropped),
+    ]
+    make_snapshots(paths[1], owner(cluster), NEWER, *indices)
+    return paths
+
+
+def owner(cluster: Cluster) -> Owner:
+    """To whom the lost directory belonged."""
+    return Owner("order", cluster.cluster_id, LOST, MEMBERS)
+
+
+@pytest.mark.parametrize(
+    ("dropped", "indices", "taken"),
+    [(20, (20, 25), 25), (20, (20,), 20), (33, (33, 34), 34), (35, (34, 35), 35)],
+    ids=["newest", "the only one", "of two terms", "nothing follows"],
+)
+def test_what_was_dropped_comes_as_a_snapshot(
+    cluster: Cluster, dropped: int, indices: Sequence[int], taken: int
+) -> None:
+    """With the terms of all that it stands in for, and what nobody has dropped as entries."""
+    sources = cut(cluster, dropped, *indices)
+    made = from_copies(cluster, sources, lost(cluster))
+    assert made == Rejoined(lost(cluster), str(sources[1]), len(NEWER), 9)
+    loaded = opened(cluster, LOST)
+    assert loaded.hard_state == HardState(9, LOST)
+    assert (loaded.log.first_index, loaded.log.last_index) == (dropped + 1, len(NEWER))
+    assert loaded.log.runs() == Log(NEWER).runs()
+    kept = Snapshots(lost(cluster), owner(cluster).identity(0).cluster)
+    assert kept.indices() == [taken]
+    assert kept.newest() is not None
+    path = lost(cluster) / name(taken)
+    assert path.read_bytes() == (sources[1] / name(taken)).read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_follows_a_snapshot_is_read_back(cluster: Cluster) -> None:
+    """By the member itself, and by whoever rejoins from its directory later."""
+    sources = cut(cluster, 20, 20, 25)
+    from_copies(cluster, sources, lost(cluster))
+    shutil.rmtree(sources[1])
+    with opened_copies(cluster, "order", 3, [sources[0], lost(cluster)]) as copies:
+        rejoin(cluster, "order", 3, copies, sources[1])
+    limits, third = cluster.limits, Owner("order", cluster.cluster_id, 3, MEMBERS)
+    storage = FileStorage(
+        sources[1], third, limits.segment_bytes, limits.spare_segments, lambda: 99
+    )
+    log = storage.open().log
+    assert list(log.between(21, 35)) == NEWER[20:]
+    storage.close()
+
+
+def test_a_log_that_goes_back_to_its_first_entry_needs_no_snapshot(cluster: Cluster) -> None:
+    """Though there may be one."""
+    sources = cut(cluster, 0, 20, 25)
+    from_copies(cluster, sources, lost(cluster))
+    assert list(opened(cluster, LOST).log.runs()) == list(Log(NEWER).runs())
+    assert not list(lost(cluster).glob("snapshot-*"))
+
+
+def test_a_damaged_snapshot_is_not_taken(cluster: Cluster) -> None:
+    """The other one of that member is."""
+    sources = cut(cluster, 20, 20, 25)
+    rot(sources[1] / name(25))
+    from_copies(cluster, sources, lost(cluster))
+    assert opened(cluster, LOST).log.first_index == 21
+
+
+@pytest.mark.parametrize(
+    ("indices", "words"),
+    [
+        ((), "entries 21 to 35, which takes a snapshot of those before, and there is none"),
+        ((18, 19), "there is only one of those up to 19"),
+        ((36,), "there is only one of those up to 36"),
+        ((25,), "there is none that is intact"),
+    ],
+    ids=["none", "too old", "beyond the log", "damaged"],
+)
+def test_a_log_that_was_cut_needs_a_snapshot(
+    cluster: Cluster, indices: Sequence[int], words: str
+) -> None:
+    """One to which it is joined. Without it nothing is made."""
+    sources = cut(cluster, 20, *indices)
+    if indices == (25,):
+        rot(sources[1] / name(25))
+    with pytest.raises(StorageError, match=words):
+        from_copies(cluster, sources, lost(cluster))
+    assert not lost(cluster).exists()
+
+
+def test_a_snapshot_is_looked_at_before_it_is_believed(cluster: Cluster, tmp_path: Path) -> None:
+    """Every bit of it, and what it is of. What is not believed is not kept."""
+    own = owner(cluster)
+    make_snapshots(tmp_path, own, NEWER, 25)
+    target = tmp_path / "target"
+    target.mkdir()
+    content = (tmp_path / name(25)).read_bytes()
+    kept = keep_snapshot([content[:99], content[99:]], 25, own, target)
+    assert kept is not None
+    assert (kept.index, kept.path.read_bytes()) == (25, content)
+    kept.path.unlink()
+    rot(tmp_path / name(25))
+    rotten = (tmp_path / name(25)).read_bytes()
+    catalog = Owner("catalog", cluster.cluster_id, LOST, MEMBERS)
+    for wrong, index, whose in (
+        (rotten, 25, own), (content[:-1], 25, own), (content + b"x", 25, own), (b"", 25, own),
+        (content, 26, own), (content, 25, catalog),
+    ):  # fmt: skip
+        assert keep_snapshot([wrong], index, whose, target) is None
+    assert not list(target.iterdir())

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from tests.disks import PowerCut, SimulatedDisk
-from tests.test_storage import entry, held, on_disk, promise, settle
+from tests.test_storage import entry, on_disk, promise, settle
 from twstock.errors import DiskFull, StorageUnavailable
 from twstock.replication.messages import Entry, HardState, Persist
 from twstock.replication.storage import FileStorage, Loaded
@@ -35,30 +35,37 @@ class State:
 
 
 class Caller:
-    """Drives a storage as a member does, and knows what it may find after a crash."""
+    """Drives a storage as a member does, and knows what it may find after a crash.
+
+    Entries up to ``released`` may be gone; their terms are still known.
+    """
 
     def __init__(self, disk: SimulatedDisk, spares: int = 1) -> None:
         self.disk, self.spares = disk, spares
         self.storage: FileStorage
         self.held = State()
         self.wanted = State()
-        self.incarnation = 0
+        self.released = 0
 
     def open(self) -> None:
         """Open as a new process does: all that was promised is there, nothing is made up."""
         self.storage = on_disk(self.disk, spares=self.spares)
         loaded = self.storage.open()
         assert loaded.incarnation == 77
-        self.check(loaded)
-        self.held = State(loaded.hard_state, held(loaded), loaded.formed)
-        self.wanted = self.held
+        self.held = self.wanted = self.found(loaded)
+        self.storage.release(self.released)
 
-    def check(self, loaded: Loaded) -> None:
+    def found(self, loaded: Loaded) -> State:
         """The state is the held one, or the wanted one, or the hard state's half of it."""
         old, new = self.held, self.wanted
-        found = State(loaded.hard_state, held(loaded), loaded.formed)
         half = State(new.hard_state, old.entries, new.formed)
-        assert found in (old, half, new)
+        assert loaded.log.first_index <= self.released + 1
+        return next(state for state in (new, half, old) if shows(loaded, state))
+
+    def release(self, index: int) -> None:
+        """Entries up to there are committed, and may go."""
+        self.released = max(self.released, index)
+        self.storage.release(self.released)
 
     def write(self, writes: list[Persist]) -> None:
         """Write; a full disk changes nothing."""
@@ -80,13 +87,23 @@ class Caller:
         state = self.held.hard_state
         if vote or back:
             state = HardState(state.term + 1, 1)
-        first = max(1, len(self.held.entries) + 1 - back)
+        first = max(self.released + 1, len(self.held.entries) + 1 - back)
         new = tuple(entry(first + i, state.term, b"x" * size) for i in range(count))
         self.write([Persist(1, state, new)])
 
 
+def shows(loaded: Loaded, state: State) -> bool:
+    """Whether ``state`` is what was found, as far as its entries were not dropped."""
+    log, entries = loaded.log, state.entries
+    if (loaded.hard_state, loaded.formed) != (state.hard_state, state.formed):
+        return False
+    kept = list(log.between(log.first_index, log.last_index))
+    terms = [log.term_at(index) for index in range(1, log.last_index + 1)]
+    return kept == entries[log.first_index - 1 :] and terms == [e.term for e in entries]
+
+
 def life(caller: Caller) -> None:
-    """Everything a storage does: made, formed, written to, rotated, idle, restarted."""
+    """Everything a storage does: made, formed, written to, rotated, idle, restarted, pruned."""
     caller.open()
     settle(caller.storage)
     caller.write([promise(1, 1)])
@@ -99,11 +116,17 @@ def life(caller: Caller) -> None:
     caller.append(2, size=300)
     caller.append(3, size=400)
     caller.append(1, size=3000)
+    caller.release(9)
+    settle(caller.storage)
     caller.storage.close()
     caller.open()
+    caller.release(14)
     caller.append(2)
     settle(caller.storage)
     caller.append(1, vote=True)
+    caller.append(6, size=300)
+    caller.release(20)
+    caller.append(1, size=900)
 
 
 def lives(failure: int | str) -> Iterator[tuple[int, Caller]]:
@@ -226,6 +249,8 @@ def random_step(caller: Caller, random: Random) -> None:
         caller.write([promise(state.term + 1, random.randrange(3))])
     elif step < 0.4:
         caller.form()
+    elif step < 0.45:
+        caller.release(random.randint(0, len(caller.held.entries)))
     else:
         back = random.randrange(4) if random.random() < 0.2 else 0
         caller.append(random.randrange(1, 6), back, random.choice((0, 40, 300, 900)))

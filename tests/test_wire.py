@@ -109,10 +109,13 @@ COMMITTED = st.builds(
     Committed, st.just(0), st.just(0), INT64, INT64, INT64, INT64, tuples(ENTRIES)
 ).map(connected)
 FETCHES = st.builds(calls.Fetch, PEERS, INT64)
+SNAPSHOT_FETCHES = st.builds(calls.FetchSnapshot, PEERS) | st.builds(
+    calls.FetchSnapshot, PEERS, st.integers(1, 2**63 - 1), INT64
+)
 STATUSES = st.builds(
     calls.Status,
     TEXT, INT32, TEXT, UINT64, TEXT, INT64, INT32, INT64, INT64, INT64, DIGEST, INT64, INT64,
-    DOUBLE, YES, TEXT, YES, UINT64,
+    DOUBLE, YES, TEXT, YES, UINT64, tuples(INT32), st.integers(1, 2**63 - 1),
 )  # fmt: skip
 PEER_NAMED_TRADES = TRADES.map(
     lambda t: Trade(t.number, Order("", t.order.name, t.order.side, t.order.quantity), 0, 0, 0)
@@ -195,6 +198,10 @@ REQUESTS_AND_ANSWERS = {
     "CATALOG_NOTIFY": (NOTIFIES, NOTIFIED),
     "CATALOG_APPEND": (RAFT_APPENDS, APPEND_REPLIES),
     "FETCH_ENTRIES": (FETCHES, COMMITTED),
+    "FETCH_SNAPSHOT": (
+        SNAPSHOT_FETCHES,
+        st.builds(calls.SnapshotPiece, INT64, INT64, st.binary(max_size=20)),
+    ),
     "LOOKUP": (st.builds(calls.Lookup, TEXT, INT32, TEXT), st.none() | STOCKS),
     "LOOKUP_MANY": (
         st.builds(calls.LookupMany, tuples(TEXT), INT32, TEXT),
@@ -611,6 +618,21 @@ def test_a_newer_peers_fields_are_passed_over():
     request = methods.LOOKUP.encode_request(calls.Lookup("GameStart"))
     unknown = b"\xc2\x3e\x03abc"  # field 1000, three bytes
     assert methods.LOOKUP.decode_request(request + unknown) == calls.Lookup("GameStart")
+
+
+def test_a_member_of_an_older_version_has_its_whole_log():
+    """It does not tell where its log begins."""
+    old = replication_pb2.HeartbeatResponse(status=replication_pb2.MemberStatus(last_index=5))
+    told = methods.CATALOG_HEARTBEAT.decode_answer(old.SerializeToString())
+    assert told.status.first_index == 1
+
+
+@pytest.mark.parametrize(("index", "offset"), [(0, 1), (-1, 0), (5, -1)])
+def test_a_place_that_no_snapshot_has_is_refused(index, offset):
+    """Further pieces are those of a snapshot that was named."""
+    fetch = catalog_pb2.FetchSnapshotRequest(index=index, offset=offset)
+    with pytest.raises(errors.InvalidRequest, match="offset"):
+        methods.FETCH_SNAPSHOT.parse_request(fetch.SerializeToString())
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def build(cluster: Cluster, number: int, seed: Callable[[], Seed], reactor: Any)
     limits = cluster.limits
     bounds = limits.refused_keys_max, limits.refused_keys_s
     tables = CatalogTables(*bounds)
-    parts = assemble(cluster, "catalog", number, tables, reactor)
+    parts = assemble(cluster, "catalog", number, tables, reactor, makes_snapshots=True)
     viewing = Pool("views")
     # No member starts with a longer lease than this, and timings change while all are stopped.
     sessions = Sessions(limits.cache_lease_s, any_lease_s=cluster.timings.lease_drain_s)
@@ -110,6 +110,7 @@ def endpoints(member: Any, catalog: Any) -> tuple[Any, ...]:
 
     return (
         Endpoint(methods.FETCH_ENTRIES, member.fetch, internal=True),
+        Endpoint(methods.FETCH_SNAPSHOT, member.fetch_snapshot, internal=True),
         Endpoint(methods.LOOKUP, catalog.lookup),
         Endpoint(methods.LOOKUP_MANY, catalog.lookup_many),
         Endpoint(methods.LIST_STOCKS, catalog.list_stocks),

@@ -140,6 +140,12 @@ class _Peer:
 
         return fetched(self._call(*fetching(self._group, fetch)))
 
+    def fetch_snapshot(self, fetch: Any) -> Any:
+        """A piece of a snapshot, as much as one message takes."""
+        from twstock.rpc.wire.methods import FETCH_SNAPSHOT  # noqa: PLC0415
+
+        return self._call(FETCH_SNAPSHOT, fetch)
+
     def _call(self, method: Any, request: Any) -> Any:
         try:
             return self._remote.call(method, request)

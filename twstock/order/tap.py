@@ -50,7 +50,7 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
     limits = cluster.limits
     tables = OrderTables(limits.recent_orders)
     old_keys = tables.old_keys
-    parts = assemble(cluster, "order", number, tables, reactor)
+    parts = assemble(cluster, "order", number, tables, reactor, makes_snapshots=False)
     calls_max = len(cluster.catalogs) + CALLS_MAX + limits.publication_questions_max
     trading, viewing = Pool("trading", calls_max), Pool("views")
     deliver = reactor.callFromThread

@@ -371,3 +371,23 @@ class FetchEntriesResponse(_message.Message):
     commit: int
     term: int
     def __init__(self, prev_index: _Optional[int] = ..., prev_term: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[_replication_pb2.Entry, _Mapping]]] = ..., commit: _Optional[int] = ..., term: _Optional[int] = ...) -> None: ...
+
+class FetchSnapshotRequest(_message.Message):
+    __slots__ = ("peer", "index", "offset")
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    peer: _replication_pb2.Peer
+    index: int
+    offset: int
+    def __init__(self, peer: _Optional[_Union[_replication_pb2.Peer, _Mapping]] = ..., index: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class FetchSnapshotResponse(_message.Message):
+    __slots__ = ("index", "size", "content")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    size: int
+    content: bytes
+    def __init__(self, index: _Optional[int] = ..., size: _Optional[int] = ..., content: _Optional[bytes] = ...) -> None: ...

@@ -105,6 +105,11 @@ class CatalogStub(object):
                 request_serializer=twstock_dot_pb_dot_catalog__pb2.FetchEntriesRequest.SerializeToString,
                 response_deserializer=twstock_dot_pb_dot_catalog__pb2.FetchEntriesResponse.FromString,
                 _registered_method=True)
+        self.FetchSnapshot = channel.unary_unary(
+                '/twstock.Catalog/FetchSnapshot',
+                request_serializer=twstock_dot_pb_dot_catalog__pb2.FetchSnapshotRequest.SerializeToString,
+                response_deserializer=twstock_dot_pb_dot_catalog__pb2.FetchSnapshotResponse.FromString,
+                _registered_method=True)
 
 
 class CatalogServicer(object):
@@ -203,6 +208,13 @@ class CatalogServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FetchSnapshot(self, request, context):
+        """What stands in for entries that are in no log any more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CatalogServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -275,6 +287,11 @@ def add_CatalogServicer_to_server(servicer, server):
                     servicer.FetchEntries,
                     request_deserializer=twstock_dot_pb_dot_catalog__pb2.FetchEntriesRequest.FromString,
                     response_serializer=twstock_dot_pb_dot_catalog__pb2.FetchEntriesResponse.SerializeToString,
+            ),
+            'FetchSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.FetchSnapshot,
+                    request_deserializer=twstock_dot_pb_dot_catalog__pb2.FetchSnapshotRequest.FromString,
+                    response_serializer=twstock_dot_pb_dot_catalog__pb2.FetchSnapshotResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -655,6 +672,33 @@ class Catalog(object):
             '/twstock.Catalog/FetchEntries',
             twstock_dot_pb_dot_catalog__pb2.FetchEntriesRequest.SerializeToString,
             twstock_dot_pb_dot_catalog__pb2.FetchEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/twstock.Catalog/FetchSnapshot',
+            twstock_dot_pb_dot_catalog__pb2.FetchSnapshotRequest.SerializeToString,
+            twstock_dot_pb_dot_catalog__pb2.FetchSnapshotResponse.FromString,
             options,
             channel_credentials,
             insecure,

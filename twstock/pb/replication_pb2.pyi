@@ -31,7 +31,7 @@ class Entry(_message.Message):
     def __init__(self, index: _Optional[int] = ..., term: _Optional[int] = ..., kind: _Optional[int] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class AppendEntries(_message.Message):
-    __slots__ = ("peer", "target", "term", "prev_index", "prev_term", "commit", "entries", "sequence", "sent_at", "applied", "digest")
+    __slots__ = ("peer", "target", "term", "prev_index", "prev_term", "commit", "entries", "sequence", "sent_at", "applied", "digest", "everywhere")
     PEER_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
@@ -43,6 +43,7 @@ class AppendEntries(_message.Message):
     SENT_AT_FIELD_NUMBER: _ClassVar[int]
     APPLIED_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    EVERYWHERE_FIELD_NUMBER: _ClassVar[int]
     peer: Peer
     target: int
     term: int
@@ -54,7 +55,8 @@ class AppendEntries(_message.Message):
     sent_at: float
     applied: int
     digest: bytes
-    def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ..., target: _Optional[int] = ..., term: _Optional[int] = ..., prev_index: _Optional[int] = ..., prev_term: _Optional[int] = ..., commit: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., sequence: _Optional[int] = ..., sent_at: _Optional[float] = ..., applied: _Optional[int] = ..., digest: _Optional[bytes] = ...) -> None: ...
+    everywhere: int
+    def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ..., target: _Optional[int] = ..., term: _Optional[int] = ..., prev_index: _Optional[int] = ..., prev_term: _Optional[int] = ..., commit: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., sequence: _Optional[int] = ..., sent_at: _Optional[float] = ..., applied: _Optional[int] = ..., digest: _Optional[bytes] = ..., everywhere: _Optional[int] = ...) -> None: ...
 
 class AppendReply(_message.Message):
     __slots__ = ("peer", "target", "term", "ok", "index", "hint", "sequence", "sent_at", "applied", "takes_commands")
@@ -129,7 +131,7 @@ class Transfer(_message.Message):
     def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ..., target: _Optional[int] = ..., term: _Optional[int] = ..., sequence: _Optional[int] = ...) -> None: ...
 
 class MemberStatus(_message.Message):
-    __slots__ = ("group", "id", "incarnation", "role", "term", "leader_id", "last_index", "commit", "applied", "digest", "last_transaction", "pid", "uptime_s", "ready", "reason", "formed", "knows_asker_as", "cluster_id", "members")
+    __slots__ = ("group", "id", "incarnation", "role", "term", "leader_id", "last_index", "commit", "applied", "digest", "last_transaction", "pid", "uptime_s", "ready", "reason", "formed", "knows_asker_as", "cluster_id", "members", "first_index")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
@@ -149,6 +151,7 @@ class MemberStatus(_message.Message):
     KNOWS_ASKER_AS_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_INDEX_FIELD_NUMBER: _ClassVar[int]
     group: str
     id: int
     incarnation: int
@@ -168,7 +171,8 @@ class MemberStatus(_message.Message):
     knows_asker_as: int
     cluster_id: str
     members: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, group: _Optional[str] = ..., id: _Optional[int] = ..., incarnation: _Optional[int] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., leader_id: _Optional[int] = ..., last_index: _Optional[int] = ..., commit: _Optional[int] = ..., applied: _Optional[int] = ..., digest: _Optional[bytes] = ..., last_transaction: _Optional[int] = ..., pid: _Optional[int] = ..., uptime_s: _Optional[float] = ..., ready: bool = ..., reason: _Optional[str] = ..., formed: bool = ..., knows_asker_as: _Optional[int] = ..., cluster_id: _Optional[str] = ..., members: _Optional[_Iterable[int]] = ...) -> None: ...
+    first_index: int
+    def __init__(self, group: _Optional[str] = ..., id: _Optional[int] = ..., incarnation: _Optional[int] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., leader_id: _Optional[int] = ..., last_index: _Optional[int] = ..., commit: _Optional[int] = ..., applied: _Optional[int] = ..., digest: _Optional[bytes] = ..., last_transaction: _Optional[int] = ..., pid: _Optional[int] = ..., uptime_s: _Optional[float] = ..., ready: bool = ..., reason: _Optional[str] = ..., formed: bool = ..., knows_asker_as: _Optional[int] = ..., cluster_id: _Optional[str] = ..., members: _Optional[_Iterable[int]] = ..., first_index: _Optional[int] = ...) -> None: ...
 
 class Empty(_message.Message):
     __slots__ = ("peer", "append")

@@ -15,6 +15,7 @@ from twstock.replication.gauges import replica_families
 from twstock.replication.member import Member
 from twstock.replication.offline import APPLIED
 from twstock.replication.promises import Owner
+from twstock.replication.snapshots import Snapshots
 from twstock.replication.storage import FileStorage
 from twstock.replication.tier import Tables
 from twstock.replication.transport import GROUP_METHODS, GrpcTransport
@@ -51,8 +52,12 @@ def assemble(
     number: int,
     tables: Tables,
     reactor: Any,
+    *,
+    makes_snapshots: bool,
 ) -> Assembly:
-    """One member of a group with its real disk, network and clock; nothing is started yet."""
+    """One member of a group with its real disk, network and clock; nothing is started yet. One that
+    ``makes_snapshots`` keeps of its log only what they do not stand in for.
+    """
     membership = cluster.membership(group, number)
     limits, deliver = cluster.limits, reactor.callFromThread
     directory = cluster.data_of(group, number)
@@ -62,7 +67,8 @@ def assemble(
     owner = Owner(group, cluster.cluster_id, number, tuple(sorted(membership.members)))
     sizes = limits.segment_bytes, limits.spare_segments
     storage = FileStorage(directory, owner, *sizes, lambda: random.getrandbits(63) | 1)
-    database = Database(directory / APPLIED, tables, sqlite, deliver, panic)
+    snapshots = Snapshots(directory, owner.identity(0).cluster) if makes_snapshots else None
+    database = Database(directory / APPLIED, tables, sqlite, deliver, panic, snapshots=snapshots)
     addresses = {r.id: r.grpc for r in cluster.replicas(group) if r.id in membership.peers}
     security = security_of(cluster, f"{group}-{number}")
     transport = GrpcTransport(group, addresses, calls.threads, reactor, deliver, limits, security)

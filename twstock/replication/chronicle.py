@@ -38,6 +38,7 @@ class Chronicle:
         self._gives_way_to = 0
         self._silent: set[int] = set()
         self._behind: set[int] = set()
+        self._beyond_help: set[int] = set()
         self._waits_for: Sequence[int] = ()
         self._opened_at = 0
         self._full = False
@@ -106,6 +107,7 @@ class Chronicle:
             self._leads, self._why = leads, ""
             self._silent.clear()
             self._behind.clear()
+            self._beyond_help.clear()
         self._gives_way_to = heir
 
     def _tell_the_end(self, replica: Replica) -> None:
@@ -157,6 +159,10 @@ class Chronicle:
             if peer in self._behind and replica.matched(peer) >= replica.commit:
                 self._behind.discard(peer)
                 self._log.info("{peer} has caught up", peer=self._name(peer), entry=replica.commit)
+            if replica.wants_dropped(peer) and peer not in self._beyond_help:
+                self._beyond_help.add(peer)
+                name = self._name(peer)
+                self._log.error("{peer} lacks entries that nobody has: it must rejoin", peer=name)
 
     def _name(self, number: int) -> str:
         return f"{self._group}-{number}"

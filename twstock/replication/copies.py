@@ -15,7 +15,8 @@ from twstock.replication.disk import META
 from twstock.replication.log import Log
 from twstock.replication.messages import Entry, HardState
 from twstock.replication.promises import Owner, Promise, read_meta
-from twstock.replication.rejoin import Kept, most_up_to_date, promised
+from twstock.replication.rejoin import Kept, keep_snapshot, most_up_to_date, promised
+from twstock.replication.snapshots import Snapshot, Snapshots
 from twstock.replication.storage import FileStorage
 
 PIECE_ENTRIES = 1024
@@ -44,6 +45,7 @@ class Copies:
         self._group, self._member, self._others = group, member, others
         self._found = found
         self._kept = [copy.kept for copy in found]
+        self.begins_after = 0
 
     def incarnations(self) -> dict[int, int]:
         """Those of all members; the others have to agree on the lost one's."""
@@ -67,9 +69,30 @@ class Copies:
                 raise StorageError(f"{name} has lost its directory, too: what is there is new")
         return own | {self._member: lost.pop()}
 
+    def snapshot(self, directory: Path) -> Snapshot | None:
+        """A copy of the newest that belongs to that log, if the log was cut."""
+        copy, owner = self._chosen, self._chosen.promise.owner
+        dropped = copy.log.first_index - 1
+        if dropped == 0:
+            return None
+        found = Snapshots(copy.path, owner.identity(0).cluster).newest()
+        if found is None or not dropped <= found.index <= copy.log.last_index:
+            has = (
+                "none that is intact" if found is None else f"only one of those up to {found.index}"
+            )
+            raise StorageError(
+                f"{copy.path}: the log has entries {dropped + 1} to {copy.log.last_index}, which "
+                f"takes a snapshot of those before, and there is {has}"
+            )
+        kept = keep_snapshot(found.content(), found.index, owner, directory)
+        if kept is None:
+            raise StorageError(f"{found.path} was not copied as it is")
+        self.begins_after = dropped
+        return kept
+
     def entries(self) -> Iterator[Entry]:
         """The log that would win an election among them."""
-        log, index = self._chosen.log, 0
+        log, index = self._chosen.log, self.begins_after
         while index < log.last_index:
             for entry in log.slice(index + 1, PIECE_ENTRIES, PIECE_BYTES):
                 yield entry

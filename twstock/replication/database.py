@@ -7,7 +7,7 @@ the rows that it speaks of. One connection per file, always (SQLite's WAL-reset 
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +17,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twstock.errors import CorruptTables, StorageUnavailable, TwstockError, Unavailable
-from twstock.replication.disk import has_no_room
+from twstock.replication.compaction import TermRun
+from twstock.replication.disk import has_no_room, is_full
+from twstock.replication.snapshots import Snapshots
 from twstock.replication.tier import StateMachine, Tables
 from twstock.rows import add_checksums, checksum
 from twstock.threads import Threads, in_thread
@@ -55,6 +57,7 @@ class Database:
     nothing can be written into a directory for want of space; it blocks.
 
     ``on_saved`` is called with the index up to which everything is saved; ``Member.serve`` sets it.
+    ``snapshots`` are those from which the file can be made again; None: the log has everything.
     """
 
     _log = Logger()
@@ -67,7 +70,9 @@ class Database:
         deliver: Callable[..., None],
         panic: Callable[[Failure], None],
         has_no_room: Callable[[Path], bool] = has_no_room,
+        snapshots: Snapshots | None = None,
     ) -> None:
+        self.snapshots = snapshots
         self._path = path
         self._tables = tables
         self._threads = threads
@@ -94,6 +99,15 @@ class Database:
 
         Raises CorruptTables if it is damaged, StorageUnavailable if it cannot be had now.
         """
+        self._connect()
+        if (
+            self.snapshots is not None
+            and max(self.snapshots.indices(), default=0) > self.saved_index
+        ):
+            self._begin_with(self.snapshots)
+        return self._latest
+
+    def _connect(self) -> None:
         with _translating_errors(self._path):
             connection = self._connection = sqlite3.connect(
                 self._path, check_same_thread=False, isolation_level=None
@@ -105,7 +119,17 @@ class Database:
             add_checksums(connection, "applied")
             self._latest = self._read_applied(connection)
         self.saved_index = self._latest[0]
-        return self._latest
+
+    def _begin_with(self, snapshots: Snapshots) -> None:
+        """Take the newest snapshot in place of a file that is new, or lost its last transactions
+        when the power went: what it lacks may be in the log no more.
+        """
+        snapshot = snapshots.newest()
+        if snapshot is None or snapshot.index <= self.saved_index:
+            return
+        self.close()
+        snapshot.extract(self._path)
+        self._connect()
 
     def _read_applied(self, connection: sqlite3.Connection) -> tuple[int, bytes]:
         """Up to where the tables have the log, and the digest there. Raises CorruptTables: with a
@@ -166,6 +190,28 @@ class Database:
             damaged = _damaged(self._path, error)
             self._deliver(self._panic, Failure(damaged))
             raise damaged from error
+
+    def snapshot(self, index: int, runs: Sequence[TermRun]) -> "Deferred[int]":
+        """Make a snapshot of what is saved, in the database's thread, unless there is one that has
+        the entry at ``index``; ``runs`` are the terms of at least as many entries as are saved.
+        Fires with the index up to which the log can do without its entries.
+
+        Where the disk is full none is made; any other failure ends the process. Fails with
+        Unavailable when the file is closed.
+        """
+        return in_thread(self._threads, self._deliver, lambda: self._take_snapshot(index, runs))
+
+    def _take_snapshot(self, index: int, runs: Sequence[TermRun]) -> int:
+        connection, snapshots = self.connection, self.snapshots
+        assert snapshots is not None, "only a database that is given some makes more"
+        try:
+            if max(snapshots.indices(), default=0) < index:
+                (position,) = connection.execute("SELECT position FROM applied").fetchone()
+                snapshots.make(connection, position, runs)
+        except Exception as error:
+            if not (isinstance(error, OSError) and is_full(error)):
+                self._has_undone(connection, error)
+        return snapshots.safe_index()
 
     def close(self) -> None:
         """Close the file (blocks); what is not saved is applied again from the log."""

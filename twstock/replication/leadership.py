@@ -20,12 +20,14 @@ from twstock.replication.progress import Progress
 @dataclass(slots=True)
 class Watermarks:
     """How far a replica has got: the log is committed up to ``commit``, and the state machine,
-    which has applied it up to ``applied``, has a state with this ``digest``.
+    which has applied it up to ``applied``, has a state with this ``digest``. Every member is known
+    to have it on disk up to ``everywhere``, which is committed.
     """
 
     commit: int
     applied: int = 0
     digest: bytes = b""
+    everywhere: int = 0
 
 
 class Leadership:
@@ -70,6 +72,11 @@ class Leadership:
         held = [durable_index, *(progress.match for progress in self.followers.values())]
         return sorted(held, reverse=True)[self._membership.majority - 1]
 
+    def everywhere(self, durable_index: int) -> int:
+        """Up to where every member has the log on disk, if that is committed."""
+        held = [durable_index, *(progress.match for progress in self.followers.values())]
+        return min(self._watermarks.commit, *held)
+
     @property
     def contact_at(self) -> float:
         """When a majority was certainly following: it has answered requests sent no earlier.
@@ -111,7 +118,7 @@ class Leadership:
         """As many appends as the followers' windows and the log have room for."""
         messages = []
         for peer, progress in self.followers.items():
-            while progress.next <= self._log.last_index and progress.may_send(now):
+            while self._has(progress.next) and progress.may_send(now):
                 entries = self._log.slice(
                     progress.next, self._timings.append_entries_max, self._timings.append_bytes_max
                 )
@@ -193,6 +200,12 @@ class Leadership:
         able = sum(self.can_take_over(peer, now) for peer in self.followers)
         return able >= self._membership.majority
 
+    def _has(self, index: int) -> bool:
+        """Whether the entry at ``index`` is there to be sent. A follower can only want one that was
+        dropped after it has lost what it promised, and then has to rejoin.
+        """
+        return self._log.first_index <= index <= self._log.last_index
+
     def _append(
         self, peer: int, prev_index: int, entries: tuple[Entry, ...], now: float
     ) -> AppendEntries:
@@ -208,4 +221,5 @@ class Leadership:
             sent_at=now,
             applied=self._watermarks.applied,
             digest=self._watermarks.digest,
+            everywhere=self._watermarks.everywhere,
         )

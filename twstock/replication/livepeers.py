@@ -8,12 +8,16 @@ member ran last: then it has whatever the lost one acknowledged that is committe
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from math import inf
+from pathlib import Path
 from typing import Protocol
 
 from twstock.errors import StorageError, Unavailable
+from twstock.replication.compaction import up_to
 from twstock.replication.messages import Committed, Entry, EntryKind, HardState
-from twstock.replication.rejoin import Kept, promised
-from twstock.rpc.calls import Fetch, Peer, Status
+from twstock.replication.promises import Owner
+from twstock.replication.rejoin import Kept, keep_snapshot, promised
+from twstock.replication.snapshots import Snapshot
+from twstock.rpc.calls import Fetch, FetchSnapshot, Peer, SnapshotPiece, Status
 
 PAUSES_MAX = 120
 """So many pauses in a row without a new entry, and there is no hope."""
@@ -28,6 +32,9 @@ class LivePeer(Protocol):
 
     def fetch(self, fetch: Fetch) -> Committed:
         """Committed entries after an index, as many as one message takes."""
+
+    def fetch_snapshot(self, fetch: FetchSnapshot) -> SnapshotPiece:
+        """A piece of a snapshot, as much as one message takes."""
 
 
 def at_most(term: int, last_index: int) -> Kept:
@@ -46,6 +53,7 @@ class LivePeers:
         self._others = others
         self._pause = pause
         self._told: list[Kept] = []
+        self.begins_after = 0
         self._enough: tuple[float, float] = (inf, inf)
         self._last = Entry(0, 0, EntryKind.NOOP)
 
@@ -60,6 +68,26 @@ class LivePeers:
             raise StorageError(f"the others do not agree who {self._name(self._me.id)} was")
         self._me = replace(self._me, incarnation=lost.pop())
         return {s.id: s.incarnation for s in statuses} | {self._me.id: self._me.incarnation}
+
+    def snapshot(self, directory: Path) -> Snapshot | None:
+        """One that has what any of them dropped; what is committed is pulled from where all of them
+        have it on. Raises Unavailable, after a while, when none comes whole, or one of them is not
+        there.
+        """
+        pauses = 0
+        while True:
+            try:
+                snapshot = self._snapshot(directory)
+            except Unavailable:
+                pauses += 1
+                if pauses > PAUSES_MAX:
+                    raise
+                self._pause()
+                continue
+            if snapshot is not None:
+                term = up_to(snapshot.runs, self.begins_after)[-1].term
+                self._last = Entry(self.begins_after, term, EntryKind.NOOP)
+            return snapshot
 
     def entries(self) -> Iterator[Entry]:
         """What they have committed, until that is enough. Raises Unavailable, after a while, when
@@ -119,14 +147,56 @@ class LivePeers:
             raise StorageError(f"{name} does not know {self._name(me.id)}")
         return status
 
+    def _snapshot(self, directory: Path) -> Snapshot | None:
+        """The first that comes whole and has what each of them dropped. Who dropped most is asked
+        first, a follower before the leader.
+        """
+        statuses = self._ask()
+        dropped = self.begins_after = max(status.first_index for status in statuses) - 1
+        if dropped == 0:
+            return None
+        problems = []
+        for status in sorted(statuses, key=lambda s: (-s.first_index, s.id == s.leader_id)):
+            try:
+                return self._pull_snapshot(status.id, dropped, directory)
+            except Unavailable as error:  # another one may have one, too
+                problems.append(str(error))
+        raise Unavailable("; ".join(problems))
+
+    def _pull_snapshot(self, number: int, dropped: int, directory: Path) -> Snapshot:
+        first = self._others[number].fetch_snapshot(FetchSnapshot(self._me))
+        if first.index < dropped:
+            up_to = f"up to {first.index}, and entries up to {dropped} were dropped"
+            raise Unavailable(f"{self._name(number)} has a snapshot {up_to}")
+        owner = Owner(self._me.group, self._me.cluster_id, self._me.id, ())
+        snapshot = keep_snapshot(self._pieces(number, first), first.index, owner, directory)
+        if snapshot is None:
+            raise Unavailable(f"the snapshot of {self._name(number)} has not come as it was made")
+        return snapshot
+
+    def _pieces(self, number: int, piece: SnapshotPiece) -> Iterator[bytes]:
+        """The snapshot that begins with ``piece``, whether or not there is a newer one by now."""
+        index, size, offset = piece.index, piece.size, len(piece.content)
+        yield piece.content
+        while offset < size:
+            piece = self._others[number].fetch_snapshot(FetchSnapshot(self._me, index, offset))
+            if not piece.content:
+                raise Unavailable(f"the snapshot of {self._name(number)} ends before its end")
+            offset += len(piece.content)
+            yield piece.content
+
     def _pull(self, statuses: list[Status]) -> Iterator[Entry]:
         """What one of them has committed, until that is enough or there is no more: a follower, if
-        one has more than was pulled, for the leader has other things to do.
+        one has more than was pulled, for the leader has other things to do. One that has dropped
+        what comes next is no use.
         """
-        more = [status for status in statuses if status.commit > self._last.index]
+        last = self._last
+        more = [status for status in statuses if status.commit > last.index]
         if not more:
             return
-        most = max(more, key=lambda status: (status.id != status.leader_id, status.commit))
+        most = max(
+            more, key=lambda s: (s.first_index <= last.index + 1, s.id != s.leader_id, s.commit)
+        )
         while not self._has_enough:
             last = self._last
             pulled = self._others[most.id].fetch(Fetch(self._me, last.index))

@@ -98,6 +98,7 @@ class Log:
         """The entries ``first`` to ``last``, both included."""
         found: list[Entry] = []
         first, last = max(first, 1), min(last, self.last_index)
+        self._check_there(first, last)
         while first + len(found) <= min(last, self._start - 1):
             found += self._read(first + len(found), min(last, self._start - 1), self._window_bytes)
         return (*found, *self._held(first + len(found), last))
@@ -107,6 +108,7 @@ class Log:
         that an entry larger than ``bytes_max`` does not block those behind it.
         """
         last = min(first + entries_max - 1, self.last_index)
+        self._check_there(first, last)
         batch: Sequence[Entry] = self._held(first, last)
         if first < self._start:
             older = self._read(first, min(last, self._start - 1), bytes_max)
@@ -233,8 +235,6 @@ class Log:
         return self._entries[max(0, first - self._start) : max(0, last - self._start + 1)]
 
     def _read(self, first: int, last: int, bytes_max: int) -> Sequence[Entry]:
-        if first < self._first:
-            raise BrokenInvariant(f"entry {first} is to be read, the log begins at {self._first}")
         if self._older is None:
             raise BrokenInvariant(f"entry {first} is not in memory, and nobody else has it")
         found = self._older.read(first, last, bytes_max)
@@ -248,6 +248,10 @@ class Log:
         if not found:
             raise BrokenInvariant(f"entry {first} was not read back")
         return found
+
+    def _check_there(self, first: int, last: int) -> None:
+        if first < self._first and first <= last:
+            raise BrokenInvariant(f"entry {first} is asked for, the log begins at {self._first}")
 
     def _check(self, index: int) -> None:
         if not 1 <= index <= self.last_index:

@@ -29,7 +29,7 @@ from twstock.replication.room import ROOM_KEPT_BYTES
 from twstock.replication.storage import Loaded
 from twstock.replication.tier import Tier
 from twstock.replication.writer import Writer
-from twstock.rpc.calls import Envelope, Fetch, Peer, Status
+from twstock.rpc.calls import Envelope, Fetch, FetchSnapshot, Peer, SnapshotPiece, Status
 from twstock.threads import in_thread
 
 
@@ -80,6 +80,11 @@ class Member(Service):
         if not self.running:  # it was stopped meanwhile: the disk is about to be closed
             return
         applied, machine = await self._equipment.database.load()
+        if applied < loaded.log.first_index - 1:
+            raise CorruptStorage(
+                f"{self._name}: the log begins with entry {loaded.log.first_index}, the tables end "
+                f"with {applied}, and no snapshot is intact: make its directory anew (rejoin)"
+            )
         if applied > loaded.log.last_index:
             raise CorruptStorage(
                 f"{self._name}: entries {loaded.log.last_index + 1} to {applied} were applied, "
@@ -222,6 +227,7 @@ class Member(Service):
             formed=self._formed,
             knows_asker_as=knows,
             members=self._membership.members,
+            first_index=replica.log.first_index if replica else 1,
         )
 
     def working(self) -> tuple[Driver, Writer] | None:
@@ -242,6 +248,10 @@ class Member(Service):
     async def fetch(self, fetch: Fetch) -> Committed:
         """Committed entries after an index, as many as one message takes."""
         return self._taking_part().calls.fetch(fetch)
+
+    async def fetch_snapshot(self, fetch: FetchSnapshot) -> SnapshotPiece:
+        """A piece of a snapshot; Unavailable if there is none."""
+        return await self._taking_part().calls.fetch_snapshot(fetch)
 
     def _taking_part(self) -> Participant:
         if self._part is None:

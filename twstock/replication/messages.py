@@ -42,7 +42,8 @@ class AppendEntries:
     """Replicates entries after (``prev_index``, ``prev_term``); without entries, a heartbeat.
 
     ``sent_at`` comes back in the reply, so that the leader knows how fresh an answer is;
-    ``applied`` and ``digest`` let a follower compare its state with the leader's.
+    ``applied`` and ``digest`` let a follower compare its state with the leader's. All members
+    have the entries up to ``everywhere`` on disk, and these are committed.
     """
 
     source: int
@@ -56,6 +57,7 @@ class AppendEntries:
     sent_at: float = 0.0
     applied: int = 0
     digest: bytes = b""
+    everywhere: int = 0
 
 
 @dataclass(frozen=True, slots=True)

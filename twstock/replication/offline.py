@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from twstock.config import Cluster
 from twstock.durable import flush_path
 from twstock.errors import StorageError
+from twstock.replication.compaction import TermRun
 from twstock.replication.database import Database
 from twstock.replication.disk import Files
 from twstock.replication.messages import Entry, EntryKind, HardState, Persist
@@ -58,7 +59,8 @@ class LogWriter:
 
     ``incarnations`` are those of all members: each knows the others, as after the first start
     of a group. Without ``state`` the vote of the term is the highest id's, as in a cluster at rest;
-    without ``path`` the directory is where the cluster has it.
+    without ``path`` the directory is where the cluster has it. The log ``begins_after`` an entry if
+    a snapshot stands in for all up to there; their terms come with it.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class LogWriter:
         incarnations: Mapping[int, int],
         state: HardState | None = None,
         path: Path | None = None,
+        begins_after: tuple[int, tuple[TermRun, ...]] | None = None,
     ) -> None:
         members = sorted(replica.id for replica in cluster.replicas(group))
         self.path = path or cluster.data_of(group, number)
@@ -79,6 +82,7 @@ class LogWriter:
             cluster.limits.spare_segments,
             lambda: incarnations[number],
             files=Unflushed(),
+            begins_after=begins_after,
         )
         self._storage.open()
         self._storage.form({peer: incarnations[peer] for peer in members if peer != number})

@@ -13,6 +13,7 @@ from twstock.replication.chronicle import Chronicle
 from twstock.replication.driver import Driver
 from twstock.replication.equipment import Equipment
 from twstock.replication.peercalls import PeerCalls
+from twstock.replication.pruning import Pruning
 from twstock.replication.replica import Replica
 from twstock.replication.room import check_command, check_leader, command_bytes, takes_commands
 from twstock.replication.standing import Role
@@ -71,6 +72,7 @@ class Participant:
             self._leads,
             self._leads_no_more,
         )
+        self._pruning = Pruning(self.replica, self.writer, equipment)
         self.calls = PeerCalls(me, incarnations, self.driver, self.writer, equipment)
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = cast(Any, around.clock)  # twisted wants to see an IReactorTime
@@ -137,6 +139,7 @@ class Participant:
         self._look()
         writer.settle_when_idle()
         self._database.save(self._clock.seconds())
+        self._pruning.tick()
 
     # --- what the tier asks ------------------------------------------------------------------
 

@@ -19,9 +19,10 @@ from twstock.replication.messages import (
     VoteRequest,
 )
 from twstock.replication.room import check_follower
+from twstock.replication.snapshots import Snapshots
 from twstock.replication.standing import Role
 from twstock.replication.writer import Writer
-from twstock.rpc.calls import Envelope, Fetch, Peer
+from twstock.rpc.calls import Envelope, Fetch, FetchSnapshot, Peer, SnapshotPiece
 
 STRANGERS_MAX = 100
 """How many peers of other clusters or incarnations are remembered, to be logged once."""
@@ -46,6 +47,7 @@ class PeerCalls:
         self._incarnations = incarnations
         self._driver = driver
         self._writer = writer
+        self._database = equipment.database
         self._transport = equipment.transport
         self._limits = equipment.limits
         self._timings = equipment.timings
@@ -98,13 +100,28 @@ class PeerCalls:
             await self._check_leader()
 
     def fetch(self, fetch: Fetch) -> Committed:
-        """Committed entries after an index, as many as one message takes."""
+        """Committed entries after an index, as many as one message takes. Raises Unavailable if the
+        first of them was dropped.
+        """
         self._check_peer(fetch.peer)
+        begins = self._driver.replica.log.first_index
+        if fetch.after_index + 1 < begins:
+            raise Unavailable(f"the entries before {begins} are no longer in the log")
         try:
             return self._committed(fetch.after_index)
         except Exception:  # an entry could not be read back as it was written
             self._panic(Failure())
             raise
+
+    async def fetch_snapshot(self, fetch: FetchSnapshot) -> SnapshotPiece:
+        """A piece of a snapshot, as large as other answers may be. It is read in the thread that
+        makes and removes snapshots. Raises Unavailable if there is none.
+        """
+        self._check_peer(fetch.peer)
+        snapshots, bytes_max = self._database.snapshots, self._timings.append_bytes_max
+        if snapshots is None:
+            raise Unavailable("nobody makes snapshots here")
+        return await self._database.read(lambda _: _piece(snapshots, fetch, bytes_max))
 
     def _committed(self, after: int) -> Committed:
         replica, first = self._driver.replica, after + 1
@@ -157,3 +174,17 @@ class PeerCalls:
             return
         if await self._transport.is_gone(leader):
             self._driver.run(lambda now: replica.leader_lost(now, term))
+
+
+def _piece(snapshots: Snapshots, fetch: FetchSnapshot, bytes_max: int) -> SnapshotPiece:
+    """In a thread. Only the newest is looked at as a whole: whoever goes on with it knows that it
+    is intact, and looks at what has come.
+    """
+    try:
+        found = snapshots.at(fetch.index) if fetch.index else snapshots.newest()
+        if found is None:
+            raise Unavailable(f"there is no snapshot {fetch.index or 'that is intact'}")
+        content = b"".join(found.content(fetch.offset, bytes_max))
+        return SnapshotPiece(found.index, found.path.stat().st_size, content)
+    except OSError as error:
+        raise Unavailable(f"a snapshot cannot be read: {error}") from error

@@ -10,25 +10,29 @@ last, tell enough to keep all of its promises:
 - No term in which it voted for another is higher than the highest of theirs; its vote in that
   term is taken as given, and it votes only in newer ones.
 
-What it never promised it need not have: it catches up like any member that was down. DESIGN.md has
-the argument in full, for copies of the others' directories (``copies``) and for others that run
-(``livepeers``).
+What they have dropped from their logs is committed, and a snapshot of any of them stands in for it.
+What the lost one never promised it need not have: it catches up like any member that was down.
+DESIGN.md has the argument in full, for copies of the others' directories (``copies``) and for
+others that run (``livepeers``).
 """
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from twstock.config import Cluster
-from twstock.durable import flush_path
+from twstock.durable import draft, flush_path
 from twstock.errors import StorageError
+from twstock.replication.compaction import up_to
 from twstock.replication.disk import META
 from twstock.replication.messages import Entry, HardState
 from twstock.replication.offline import LogWriter, flush
+from twstock.replication.promises import Owner
+from twstock.replication.snapshots import Snapshot, name, read
 
 FRESH = {"lost+found"}
 """What an empty disk may hold."""
@@ -68,8 +72,20 @@ class Source(Protocol):
     def incarnations(self) -> Mapping[int, int]:
         """Those of all members, the lost one's as the others know it."""
 
+    @property
+    def begins_after(self) -> int:
+        """The entry after which the others' logs begin, once ``snapshot`` was asked."""
+
+    def snapshot(self, directory: Path) -> Snapshot | None:
+        """Put a snapshot into ``directory`` that stands in for the entries which are in the others'
+        logs no more, and perhaps for some that are; None: they have all.
+        """
+
     def entries(self) -> Iterator[Entry]:
-        """The log that the lost member continues, from its first entry on."""
+        """The log that the lost member continues, as far as the others have it.
+
+        Not only what the snapshot lacks: a member that is behind may want the others from this one.
+        """
 
     def state(self) -> HardState:
         """What the lost member may have promised, once all entries were read."""
@@ -80,7 +96,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rejoined:
-    """What was made: the member's directory with so many entries, those of ``source``."""
+    """What was made: the member's directory with the log of ``source`` up to ``last_index``."""
 
     path: Path
     source: str
@@ -102,8 +118,10 @@ def rejoin(
     Raises StorageError or StorageUnavailable, and whatever the source does, having filled nothing.
     """
     with _directory(target.resolve()) as path:  # systemd has a link where a member's data is
-        writer = LogWriter(cluster, group, member, source.incarnations(), HardState(), path)
-        last_index = 0
+        incarnations, snapshot = source.incarnations(), source.snapshot(path)
+        last_index = source.begins_after
+        begins_after = (last_index, up_to(snapshot.runs, last_index)) if snapshot else None
+        writer = LogWriter(cluster, group, member, incarnations, HardState(), path, begins_after)
         try:
             for entry in source.entries():
                 writer.append(entry)
@@ -116,6 +134,22 @@ def rejoin(
             writer.abandon()
             raise
     return Rejoined(target.resolve(), str(source), last_index, state.term)
+
+
+def keep_snapshot(
+    content: Iterable[bytes], index: int, owner: Owner, directory: Path
+) -> Snapshot | None:
+    """Put the bytes of another member's snapshot into ``directory``. None, and nothing is left, if
+    they are not those of one at ``index`` that is intact, of the cluster and group of ``owner``.
+    """
+    path = directory / name(index)
+    with draft(path) as file:
+        file.writelines(content)
+    snapshot = read(path, owner.identity(0).cluster)
+    if snapshot is not None and snapshot.index == index and snapshot.is_intact():
+        return snapshot
+    path.unlink()
+    return None
 
 
 @contextmanager

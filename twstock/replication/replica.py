@@ -48,6 +48,7 @@ class Replica(Standing):
     def tick(self, now: float) -> Ready:
         """Time has passed. A decision is made on ``now``, never on how many ticks there were."""
         if self._lead is not None:
+            self._learn_everywhere(self._lead.everywhere(self._writes.durable_index))
             self._drive(self._lead, now)
         elif self._timer.has_expired(now, self._could_serve) and self._writes.state_is_durable:
             # Before that nothing of a campaign would leave, and it would void the one under way.
@@ -148,6 +149,7 @@ class Replica(Standing):
             return self._answer_append(request, ok=False)
         self._writes.replaced(self._log.merge(request.entries, self.commit))
         self._learn_commit(min(request.commit, request.prev_index + len(request.entries)))
+        self._learn_everywhere(request.everywhere)
         return self._answer_append(request, ok=True)
 
     def _answer_append(self, request: AppendEntries, *, ok: bool) -> None:
@@ -321,6 +323,10 @@ class Replica(Standing):
         if index > self._log.last_index:
             raise BrokenInvariant(f"{index} is committed, the log ends at {self._log.last_index}")
         self._watermarks.commit = max(self.commit, index)
+
+    def _learn_everywhere(self, index: int) -> None:
+        # What all have on disk, and is committed, stays so, whoever leads.
+        self._watermarks.everywhere = max(self._watermarks.everywhere, index)
 
     def _ready(self) -> Ready:
         persist = self._writes.start(self._log, HardState(self._term, self._vote))

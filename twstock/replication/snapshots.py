@@ -49,6 +49,10 @@ class Snapshot:
             digest.update(chunk)
         return b"".join(_chunks(self.path, hashed, _DIGEST_BYTES)) == digest.digest()
 
+    def content(self, offset: int = 0, size: int | None = None) -> Iterator[bytes]:
+        """``size`` bytes from ``offset`` on, or all that follow, in pieces."""
+        return _chunks(self.path, offset, self.path.stat().st_size if size is None else size)
+
     def extract(self, target: Path) -> None:
         """Make the state a file of its own, durable."""
         with draft(target) as copy:
@@ -71,15 +75,32 @@ class Snapshots:
         names = map(_NAME.fullmatch, os.listdir(self._directory))
         return sorted(int(match[1]) for match in names if match)
 
+    def safe_index(self) -> int:
+        """Up to where the log can do without its entries: more than one snapshot has what they
+        did; 0: there is no second one.
+        """
+        indices = self.indices()
+        return indices[0] if len(indices) >= KEPT else 0
+
     def newest(self) -> Snapshot | None:
         """The newest that is intact; None if none is."""
         for index in reversed(self.indices()):
             path = self._directory / name(index)
-            snapshot = read(path, self._cluster)
-            if snapshot is not None and snapshot.index == index and snapshot.is_intact():
-                return snapshot
-            self._log.warn("{path} is damaged, and not used", path=str(path))
+            try:
+                snapshot = self.at(index)
+                if snapshot is not None and snapshot.is_intact():
+                    return snapshot
+            except OSError as error:  # of the disk: the older one may be somewhere else on it
+                self._log.warn("{path} cannot be read: {error}", path=str(path), error=error)
+            else:
+                self._log.warn("{path} is damaged, and not used", path=str(path))
         return None
+
+    def at(self, index: int) -> Snapshot | None:
+        """The one of everything up to ``index``, intact or not; None if there is none."""
+        path = self._directory / name(index)
+        snapshot = read(path, self._cluster) if path.exists() else None
+        return snapshot if snapshot is not None and snapshot.index == index else None
 
     def make(self, connection: sqlite3.Connection, index: int, runs: Sequence[TermRun]) -> Snapshot:
         """Make one of the state that a database has after entry ``index``, and remove all but

@@ -83,6 +83,11 @@ class Standing:
         return self._watermarks.commit
 
     @property
+    def everywhere(self) -> int:
+        """Up to where every member is known to have the log on disk, all of it committed."""
+        return self._watermarks.everywhere
+
+    @property
     def last_index(self) -> int:
         """The index of the log's last entry."""
         return self._log.last_index
@@ -142,6 +147,13 @@ class Standing:
         """
         progress = self._lead.followers.get(peer) if self._lead is not None else None
         return progress.silent_s(now) if progress is not None else inf
+
+    def wants_dropped(self, peer: int) -> bool:
+        """Whether ``peer`` lacks entries that this leader has dropped, as all others have: it has
+        lost what it promised.
+        """
+        progress = self._lead.followers.get(peer) if self._lead is not None else None
+        return progress is not None and progress.next < self._log.first_index
 
     @property
     def _could_serve(self) -> bool:

@@ -26,7 +26,8 @@ class Peer:
 class Status:
     """What a member tells of itself. ``role`` is leader, follower or candidate (``joining``
     before it is formed); ``knows_asker_as`` is the incarnation of the asking peer, 0: none;
-    ``members`` are the ids of all members of its group, as it is configured.
+    ``members`` are the ids of all members of its group, as it is configured; ``first_index`` is
+    where its log begins, once earlier entries were dropped.
     """
 
     group: str
@@ -48,6 +49,7 @@ class Status:
     formed: bool
     knows_asker_as: int = 0
     members: tuple[int, ...] = ()
+    first_index: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,26 @@ class Fetch:
 
     peer: Peer
     after_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchSnapshot:
+    """Asks a catalog for its snapshot of everything up to an index, from a byte on; without index
+    for the beginning of the newest that is intact.
+    """
+
+    peer: Peer
+    index: int = 0
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPiece:
+    """A piece of the snapshot at ``index``, whose file has ``size`` bytes."""
+
+    index: int
+    size: int
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)

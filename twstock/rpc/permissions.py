@@ -84,6 +84,7 @@ RULES: Mapping[str, Rule] = {
     methods.CATALOG_VOTE.path: _CATALOG_SENDER,
     methods.CATALOG_NOTIFY.path: _CATALOG_NOTIFY,
     methods.FETCH_ENTRIES.path: _CATALOG_FETCH,
+    methods.FETCH_SNAPSHOT.path: _CATALOG_FETCH,
     methods.LOOKUP.path: _front,
     methods.LOOKUP_MANY.path: _front,
     methods.LIST_STOCKS.path: _only(ANYBODY),

@@ -164,6 +164,14 @@ FETCH_ENTRIES: Method[calls.Fetch, Committed] = Method(
     encoder(replicas.fetched),
     decoder(catalog.FetchEntriesResponse, replicas.to_fetched),
 )
+FETCH_SNAPSHOT: Method[calls.FetchSnapshot, calls.SnapshotPiece] = Method(
+    "Catalog",
+    "FetchSnapshot",
+    encoder(replicas.fetch_snapshot),
+    decoder(catalog.FetchSnapshotRequest, replicas.to_fetch_snapshot),
+    encoder(replicas.snapshot_piece),
+    decoder(catalog.FetchSnapshotResponse, replicas.to_snapshot_piece),
+)
 LOOKUP: Method[calls.Lookup, Stock | None] = Method(
     "Catalog",
     "Lookup",

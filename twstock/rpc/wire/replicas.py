@@ -56,6 +56,7 @@ def append(m: AppendEntries, source: calls.Peer | None) -> Any:
         sent_at=m.sent_at,
         applied=m.applied,
         digest=m.digest,
+        everywhere=m.everywhere,
     )
 
 
@@ -85,6 +86,7 @@ def to_append(pb: Any) -> AppendEntries:
         pb.sent_at,
         pb.applied,
         pb.digest,
+        pb.everywhere,
     )
 
 
@@ -195,7 +197,9 @@ def probe_answer(a: calls.ProbeAnswer) -> bytes:
 def to_probe_answer(data: bytes) -> calls.ProbeAnswer:
     pb = replication.HeartbeatResponse.FromString(data)
     fields = {f: getattr(pb.status, f) for f in _STATUS_FIELDS}
-    status = calls.Status(**fields | {"members": tuple(pb.status.members)})
+    first = max(1, pb.status.first_index)  # an older version tells none
+    fields |= {"members": tuple(pb.status.members), "first_index": first}
+    status = calls.Status(**fields)
     return calls.ProbeAnswer(status, to_append_reply(pb.append) if pb.HasField("append") else None)
 
 
@@ -262,3 +266,21 @@ def to_fetched(pb: Any) -> Committed:
     entries = to_entries(pb.entries)
     check_follow(entries, pb.prev_index, pb.prev_term)
     return Committed(0, 0, pb.term, pb.prev_index, pb.prev_term, pb.commit, entries)
+
+
+def fetch_snapshot(q: calls.FetchSnapshot) -> Any:
+    return catalog.FetchSnapshotRequest(peer=peer(q.peer), index=q.index, offset=q.offset)
+
+
+def to_fetch_snapshot(pb: Any) -> calls.FetchSnapshot:
+    if pb.index < 0 or pb.offset < 0 or (pb.offset and not pb.index):
+        raise errors.InvalidRequest("offset", "no byte of a snapshot that is named")
+    return calls.FetchSnapshot(to_peer(pb.peer), pb.index, pb.offset)
+
+
+def snapshot_piece(a: calls.SnapshotPiece) -> Any:
+    return catalog.FetchSnapshotResponse(index=a.index, size=a.size, content=a.content)
+
+
+def to_snapshot_piece(pb: Any) -> calls.SnapshotPiece:
+    return calls.SnapshotPiece(pb.index, pb.size, pb.content)

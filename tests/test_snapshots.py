@@ -1,0 +1,196 @@
+"""Snapshots of the applied state, and tables that begin with one."""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.test_database import Scene
+from twstock.replication.compaction import TermRun
+from twstock.replication.snapshots import Snapshot, Snapshots, name, read
+
+CLUSTER = bytes(range(16))
+RUNS = (TermRun(1, 1), TermRun(3, 2), TermRun(9, 5))
+
+
+def database(path: Path, rows: int = 3) -> sqlite3.Connection:
+    """A database with some content."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("CREATE TABLE IF NOT EXISTS rows (content BLOB)")
+    connection.executemany("INSERT INTO rows VALUES (?)", [(b"x" * 50,)] * rows)
+    return connection
+
+
+def count(path: Path) -> int:
+    """How many rows a database has."""
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute("SELECT count(*) FROM rows").fetchone()[0])
+
+
+def test_a_snapshot_is_the_state_and_its_place(tmp_path: Path) -> None:
+    """It can be read by whoever knows the cluster; two are kept."""
+    snapshots = Snapshots(tmp_path, CLUSTER)
+    assert (snapshots.newest(), snapshots.safe_index()) == (None, 0)
+    with closing(database(tmp_path / "a.sqlite")) as connection:
+        made = [snapshots.make(connection, index, RUNS) for index in (5, 8, 12)]
+    assert [one.runs for one in made] == [RUNS[:2], RUNS[:2], RUNS]
+    assert (snapshots.indices(), snapshots.safe_index()) == ([8, 12], 8)
+    assert snapshots.newest() == made[-1] == read(tmp_path / name(12), CLUSTER)
+    assert Snapshots(tmp_path, bytes(16)).newest() is None
+    assert (made[-1].path.stat().st_mode & 0o777) == 0o600
+    made[-1].extract(tmp_path / "b.sqlite")
+    assert count(tmp_path / "b.sqlite") == 3
+    assert sorted(os.listdir(tmp_path)) == ["a.sqlite", "b.sqlite", name(8), name(12)]
+
+
+def test_every_byte_of_a_snapshot(tmp_path: Path) -> None:
+    """One that is damaged anywhere, or cut, is not used: the older one is."""
+    snapshots = Snapshots(tmp_path, CLUSTER)
+    with closing(database(tmp_path / "a.sqlite")) as connection:
+        older, newer = (snapshots.make(connection, index, RUNS) for index in (8, 12))
+    content = newer.path.read_bytes()
+    offsets = {*range(0, len(content), 101), *range(newer.state_bytes, len(content))}
+    for offset in offsets:
+        wrong = bytearray(content)
+        wrong[offset] ^= 1 << offset % 8
+        newer.path.write_bytes(wrong)
+        assert snapshots.newest() == older
+    for length in (0, 10, newer.state_bytes, len(content) - 1):
+        newer.path.write_bytes(content[:length])
+        assert snapshots.newest() == older
+    newer.path.write_bytes(content)
+    assert snapshots.newest() == newer
+    newer.path.rename(tmp_path / name(13))
+    assert snapshots.newest() == older
+
+
+def test_one_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
+    """Not a part of it either, also not of an earlier one that was killed."""
+    (tmp_path / "snapshot.tmp").write_text("a part")
+    snapshots = Snapshots(tmp_path, CLUSTER)
+    with closing(database(tmp_path / "a.sqlite")) as connection:
+        snapshots.make(connection, 5, RUNS)
+        connection.execute("BEGIN")
+        with pytest.raises(sqlite3.OperationalError, match="VACUUM"):
+            snapshots.make(connection, 6, RUNS)
+    assert sorted(os.listdir(tmp_path)) == ["a.sqlite", name(5)]
+
+
+# The tables begin with one.
+
+
+def scene(path: Path) -> Scene:
+    """A database whose member makes snapshots."""
+    made = Scene(path / "applied.sqlite")
+    made.database.snapshots = Snapshots(path, CLUSTER)
+    return made
+
+
+def with_snapshot(path: Path, saved: int, more: int = 0) -> None:
+    """A closed database of ``saved`` entries, a snapshot of them, and ``more`` saved after that."""
+    made = scene(path)
+    made.database.open()
+    for index in range(1, saved + 1):
+        made.database.record(index, b"digest", b"row")
+    made.run()
+    assert made.outcome(made.database.snapshot(saved, RUNS)) == 0
+    for index in range(saved + 1, saved + more + 1):
+        made.database.record(index, b"digest", b"row")
+    made.run(0.3)
+    made.database.close()
+
+
+def test_a_file_that_is_gone_is_made_from_a_snapshot(tmp_path: Path) -> None:
+    """What SQLite left beside it is not added to the new one."""
+    made = scene(tmp_path)
+    made.database.open()
+    made.database.record(1, b"digest", b"row" * 100)
+    made.run()
+    left = (tmp_path / "applied.sqlite-wal").read_bytes()
+    assert left
+    made.database.close()
+    (tmp_path / "applied.sqlite").unlink()
+    with_snapshot(tmp_path, 4)
+    (tmp_path / "applied.sqlite").unlink()
+    (tmp_path / "applied.sqlite-wal").write_bytes(left)
+    made = scene(tmp_path)
+    assert made.database.open() == (4, b"digest")
+    assert count(tmp_path / "applied.sqlite") == 4
+    assert made.database.saved_index == 4
+    made.database.close()
+
+
+def test_a_file_that_is_behind_a_snapshot_is_replaced(tmp_path: Path) -> None:
+    """A power cut may take the last transactions back, and the log has their entries no more."""
+    made = scene(tmp_path)
+    made.database.open()
+    made.database.record(1, b"older", b"row")
+    made.run()
+    made.database.close()
+    old = (tmp_path / "applied.sqlite").read_bytes()
+    with_snapshot(tmp_path, 4)
+    (tmp_path / "applied.sqlite").write_bytes(old)
+    made = scene(tmp_path)
+    assert made.database.open() == (4, b"digest")
+    made.database.close()
+
+
+def test_a_file_that_is_ahead_is_kept(tmp_path: Path) -> None:
+    """A snapshot that is older says nothing new; nor does one that is damaged."""
+    with_snapshot(tmp_path, 4, more=2)
+    made = scene(tmp_path)
+    assert made.database.open()[0] == 6
+    made.database.close()
+    (tmp_path / name(9)).write_bytes((tmp_path / name(4)).read_bytes())
+    made = scene(tmp_path)
+    assert made.database.open()[0] == 6
+    made.database.close()
+
+
+def test_one_that_cannot_be_read_is_as_good_as_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The older one may be at a better place of the disk."""
+    snapshots = Snapshots(tmp_path, CLUSTER)
+    with closing(database(tmp_path / "a.sqlite")) as connection:
+        older, newer = (snapshots.make(connection, index, RUNS) for index in (8, 12))
+    is_intact = Snapshot.is_intact
+
+    def fails(snapshot: Snapshot) -> bool:
+        if snapshot == newer:
+            raise OSError(5, "Input/output error")
+        return is_intact(snapshot)
+
+    monkeypatch.setattr(Snapshot, "is_intact", fails)
+    assert snapshots.newest() == older
+
+
+def test_one_that_is_there_is_not_made_again(tmp_path: Path) -> None:
+    """After a start a member asks for one that has a segment's last entry."""
+    with_snapshot(tmp_path, 4, more=2)
+    made = scene(tmp_path)
+    made.database.open()
+    assert made.outcome(made.database.snapshot(4, RUNS)) == 0
+    assert made.database.snapshots is not None
+    assert made.database.snapshots.indices() == [4]
+    assert made.outcome(made.database.snapshot(5, RUNS)) == 4
+    assert made.database.snapshots.indices() == [4, 6]
+    made.database.close()
+
+
+def test_a_full_disk_makes_no_snapshot(tmp_path: Path) -> None:
+    """And that is all: it is no failure."""
+    made = scene(tmp_path)
+    made.database.open()
+    made.database.record(1, b"digest", b"row")
+    made.run()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    assert made.database.snapshots is not None
+    made.database.snapshots.make = full  # type: ignore[method-assign, assignment]
+    assert made.outcome(made.database.snapshot(1, RUNS)) == 0
+    made.database.close()
