@@ -288,6 +288,18 @@ def test_what_is_there_is_not_touched(cluster: Cluster) -> None:
     assert opened(cluster, LOST).log.last_index == len(NEWER)
 
 
+def test_a_link_to_itself_is_no_directory(cluster: Cluster) -> None:
+    """It is told in words."""
+    sources = [
+        written(cluster, 1, OLDER, HardState(9, 1)),
+        written(cluster, 3, NEWER, HardState(4, 3)),
+    ]
+    circle = cluster.data / "circle"
+    circle.symlink_to(circle)
+    with pytest.raises(StorageError, match="lead in a circle"):
+        from_copies(cluster, sources, circle)
+
+
 def cut(cluster: Cluster, dropped: int, *indices: int) -> list[Path]:
     """The others as they are where the newest log was cut, and has snapshots."""
     paths = [

@@ -117,7 +117,8 @@ def rejoin(
 
     Raises StorageError or StorageUnavailable, and whatever the source does, having filled nothing.
     """
-    with _directory(target.resolve()) as path:  # systemd has a link where a member's data is
+    target = _resolved(target)  # systemd has a link where a member's data is
+    with _directory(target) as path:
         incarnations, snapshot = source.incarnations(), source.snapshot(path)
         last_index = source.begins_after
         begins_after = (last_index, up_to(snapshot.runs, last_index)) if snapshot else None
@@ -133,7 +134,7 @@ def rejoin(
         except BaseException:
             writer.abandon()
             raise
-    return Rejoined(target.resolve(), str(source), last_index, state.term)
+    return Rejoined(target, str(source), last_index, state.term)
 
 
 def keep_snapshot(
@@ -150,6 +151,13 @@ def keep_snapshot(
         return snapshot
     path.unlink()
     return None
+
+
+def _resolved(target: Path) -> Path:
+    try:
+        return target.resolve()
+    except RuntimeError:  # so says pathlib of Python 3.11 and 3.12
+        raise StorageError(f"{target}: symbolic links that lead in a circle") from None
 
 
 @contextmanager
