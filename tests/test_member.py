@@ -784,4 +784,5 @@ def test_a_snapshot_that_is_not_there_is_refused(group: Group, tmp_path: Path) -
     assert first(FetchSnapshot(LOST, 7, 1)) is Unavailable
     (tmp_path / name(7)).mkdir()
     assert first(newest) is Unavailable
+    assert first(FetchSnapshot(LOST, 7, 1)) is Unavailable
     assert group.panics == []
