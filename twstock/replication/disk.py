@@ -281,10 +281,12 @@ class Directory:
         unfinished = name + UNFINISHED
         try:
             fd = self.open_file(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-            whole = self.files.pwrite(fd, content, 0) == len(content)
-            if whole:
-                self.flush_new(fd)
-            self.close_file(fd)
+            try:
+                whole = self.files.pwrite(fd, content, 0) == len(content)
+                if whole:
+                    self.flush_new(fd)
+            finally:
+                self.close_file(fd)
             if whole:
                 self.publish(unfinished, name)
                 return True
