@@ -468,12 +468,43 @@ MUTANTS = (
         "segments go before it is durable what they were",
         REPLICATION + "segments.py",
         "        if not self._directory.make_optional(DROPPED, encode_dropped(dropped)):\n"
-        "            return\n"
+        "            return False\n"
         "        self._dropped = dropped\n",
         "        self._directory.unlink_segments(end.segment)\n"
         "        if not self._directory.make_optional(DROPPED, encode_dropped(dropped)):\n"
-        "            return\n"
+        "            return False\n"
         "        self._dropped = dropped\n",
+        PRUNING,
+    ),
+    Mutant(
+        "hundreds of segments are dropped at once",
+        REPLICATION + "segments.py",
+        "ends = list(islice(old, DROPPED_MAX))",
+        "ends = list(old)",
+        PRUNING,
+    ),
+    Mutant(
+        "the rest of many segments is dropped some other time",
+        REPLICATION + "storage.py",
+        "return Upkeep.GOES_ON if has_more else left",
+        "return left",
+        PRUNING,
+    ),
+    Mutant(
+        "a seal stays when a crash comes while its segment is dropped",
+        REPLICATION + "disk.py",
+        "                    self.unlink(seal_name(number))\n                self.unlink(name)\n",
+        "                    pass\n"
+        "                self.unlink(name)\n"
+        "                if seal_name(number) in names:\n"
+        "                    self.unlink(seal_name(number))\n",
+        PRUNING,
+    ),
+    Mutant(
+        "what a full disk refused stays open",
+        REPLICATION + "disk.py",
+        "            finally:\n                self.close_file(fd)\n            if whole:\n",
+        "            finally:\n                pass\n            if whole:\n",
         PRUNING,
     ),
     Mutant(

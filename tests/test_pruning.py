@@ -21,7 +21,9 @@ from twstock.replication.compaction import (
     up_to,
 )
 from twstock.replication.records import Identity, Position
+from twstock.replication.segments import DROPPED_MAX
 from twstock.replication.snapshots import Snapshots
+from twstock.replication.spares import Upkeep
 from twstock.replication.storage import FileStorage, Space
 
 CLUSTER = bytes(range(16))
@@ -188,6 +190,27 @@ def test_an_old_mark_says_less_than_what_was_dropped() -> None:
     storage.close()
     disk.set_content("meta", meta)
     assert storage.open().log.first_index == 18
+
+
+def test_many_segments_are_dropped_a_few_at_a_time() -> None:
+    """A write may have to wait for a step of upkeep. Another step follows at once."""
+    disk = SimulatedDisk()
+    storage = on_disk(disk)
+    storage.open()
+    last = 0
+    while storage.space().segments < 3 * DROPPED_MAX:
+        storage.write([append(last + 1, last + 4, 1, b"x" * 300)])
+        last += 4
+    settle(storage)
+    storage.release(last)
+    before = storage.space().segments
+    assert storage.settle() is Upkeep.GOES_ON
+    assert storage.space().segments == before - DROPPED_MAX
+    settle(storage)
+    assert storage.space().segments == 1
+    assert storage.settle() is Upkeep.DONE
+    storage.close()
+    assert storage.open().log.last_index == last
 
 
 def test_a_full_disk_drops_nothing_and_refuses_nothing() -> None:
@@ -371,6 +394,10 @@ def test_chance_of_power_cuts_while_dropping() -> None:
         disk.cut_power(Random(turn))
         log = on_disk(disk).open().log
         assert log.first_index in (1, 13)
+        found = segments(disk)
+        assert {Path(name).stem for name in found if name.endswith(".seal")} <= {
+            Path(name).stem for name in found if name.endswith(".seg")
+        }
         assert [e.index for e in log.between(log.first_index, 17)] == list(
             range(log.first_index, 18)
         )

@@ -190,14 +190,15 @@ class Directory:
         return sorted((int(match[1]), name) for match, name in found if match)
 
     def unlink_segments(self, last: int) -> None:
-        """Remove the segments up to number ``last``, and their seals. One that comes back after a
-        crash is removed again at the next start.
+        """Remove the segments up to number ``last``, and their seals, which nobody looks for
+        without them. One that comes back after a crash is removed again at the next start.
         """
+        names = set(self.names())
         for number, name in self.segments():
             if number <= last:
-                self.unlink(name)
-                if seal_name(number) in self.names():
+                if seal_name(number) in names:
                     self.unlink(seal_name(number))
+                self.unlink(name)
 
     def flush_names(self) -> None:
         """Make creations and renames durable."""

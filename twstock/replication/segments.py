@@ -1,7 +1,7 @@
 """The log's files: the segment that is written to, and those before it."""
 
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
+from itertools import islice, takewhile
 from threading import Lock
 from zlib import crc32
 
@@ -29,6 +29,9 @@ from twstock.replication.seals import Seal, decode_seal, encode_seal
 from twstock.replication.spares import Spare, Spares
 
 _UPKEEP = len(ZEROS)
+DROPPED_MAX = 4
+"""How many segments one step of upkeep drops: a write may have to wait for it, and after a member
+was down for days there are hundreds."""
 
 
 class LogFile:
@@ -168,24 +171,26 @@ class LogFile:
         for seal in unsealed:
             self._directory.make_optional(seal_name(seal.end.segment), encode_seal(seal))
 
-    def drop(self, index: int) -> None:
-        """Remove the segments that end at entry ``index`` or before. What stands in for them is
-        durable first; without space for that they stay.
+    def drop(self, index: int) -> bool:
+        """Remove the first segments that end at entry ``index`` or before; tell whether there may
+        be more. What stands in for them is durable first; without space for that they stay.
         """
-        ends = list(takewhile(lambda end: end.last_index <= index, self._ends))
+        old = takewhile(lambda end: end.last_index <= index, self._ends)
+        ends = list(islice(old, DROPPED_MAX))
         if not ends:
-            return
+            return False
         end = ends[-1]
         with self._lock:
             runs = [*(self._dropped.runs if self._dropped else ()), *self._places.runs(end.segment)]
         dropped = Dropped(self._identity, end, up_to(runs, end.last_index))
         if not self._directory.make_optional(DROPPED, encode_dropped(dropped)):
-            return
+            return False
         self._dropped = dropped
         del self._ends[: len(ends)]
         with self._lock:
             self._places.drop(end.segment)
         self._directory.unlink_segments(end.segment)
+        return len(ends) == DROPPED_MAX
 
     def _begin(self, identity: Identity) -> Log:
         self._identity, self._fd, self._unsealed = identity, -1, []

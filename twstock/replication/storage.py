@@ -226,18 +226,18 @@ class FileStorage:
         self._usable = True
 
     def settle(self, *, grow: bool = True) -> Upkeep:
-        """Flush the mark, drop what was released, and if ``grow`` do one short step towards a spare
-        segment.
+        """Flush the mark, drop some of what was released, and if ``grow`` do one short step towards
+        a spare segment.
 
         Where that finds no space, ask for it again after a pause.
         """
         self._begin()
         if not self._meta.is_settled:
             self._meta.settle()
-        self._log.drop(self._released)
+        has_more = self._log.drop(self._released)
         left = self._spares.settle(IDLE_PIECES) if grow else Upkeep.DONE
         self._usable = True
-        return left
+        return Upkeep.GOES_ON if has_more else left
 
     def room_bytes(self) -> int:
         """Return how many bytes one write of entries can certainly have.
