@@ -430,6 +430,32 @@ MUTANTS = (
         SNAPSHOTS,
     ),
     Mutant(
+        "a snapshot that a quota refuses ends the process",
+        REPLICATION + "database.py",
+        "            if not (isinstance(error, OSError) and is_full(error)):\n"
+        "                self._has_undone(connection, error)\n"
+        "            snapshots.clear()",
+        "            snapshots.clear()\n"
+        "            if not (isinstance(error, OSError) and is_full(error)):\n"
+        "                self._has_undone(connection, error)\n"
+        "            pass",
+        SNAPSHOTS,
+    ),
+    Mutant(
+        "a disk that takes no more files ends the process",
+        REPLICATION + "database.py",
+        "        sqlite3.SQLITE_CANTOPEN,\n    }\n)  # fmt: skip\n\"\"\"How",
+        "    }\n)  # fmt: skip\n\"\"\"How",
+        SNAPSHOTS,
+    ),
+    Mutant(
+        "a part of a snapshot stays",
+        REPLICATION + "database.py",
+        "            snapshots.clear()",
+        "            pass",
+        SNAPSHOTS,
+    ),
+    Mutant(
         "tables that are behind a snapshot are kept",
         REPLICATION + "database.py",
         "default=0) > self.saved_index",

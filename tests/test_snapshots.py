@@ -1,6 +1,7 @@
 """Snapshots of the applied state, and tables that begin with one."""
 
 import os
+import resource
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -66,8 +67,8 @@ def test_every_byte_of_a_snapshot(tmp_path: Path) -> None:
     assert snapshots.newest() == older
 
 
-def test_one_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
-    """Not a part of it either, also not of an earlier one that was killed."""
+def test_what_is_left_of_one_that_was_not_finished_is_removed(tmp_path: Path) -> None:
+    """Also of an earlier one that was killed."""
     (tmp_path / "snapshot.tmp").write_text("a part")
     snapshots = Snapshots(tmp_path, CLUSTER)
     with closing(database(tmp_path / "a.sqlite")) as connection:
@@ -75,6 +76,9 @@ def test_one_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
         connection.execute("BEGIN")
         with pytest.raises(sqlite3.OperationalError, match="VACUUM"):
             snapshots.make(connection, 6, RUNS)
+        (tmp_path / "snapshot.tmp").write_text("a part")
+        snapshots.clear()
+        snapshots.clear()
     assert sorted(os.listdir(tmp_path)) == ["a.sqlite", name(5)]
 
 
@@ -85,6 +89,15 @@ def scene(path: Path) -> Scene:
     """A database whose member makes snapshots."""
     made = Scene(path / "applied.sqlite")
     made.database.snapshots = Snapshots(path, CLUSTER)
+    return made
+
+
+def saved(path: Path) -> Scene:
+    """One that has saved an entry."""
+    made = scene(path)
+    made.database.open()
+    made.database.record(1, b"digest", b"row")
+    made.run()
     return made
 
 
@@ -182,10 +195,7 @@ def test_one_that_is_there_is_not_made_again(tmp_path: Path) -> None:
 
 def test_a_full_disk_makes_no_snapshot(tmp_path: Path) -> None:
     """And that is all: it is no failure."""
-    made = scene(tmp_path)
-    made.database.open()
-    made.database.record(1, b"digest", b"row")
-    made.run()
+    made = saved(tmp_path)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -193,4 +203,39 @@ def test_a_full_disk_makes_no_snapshot(tmp_path: Path) -> None:
     assert made.database.snapshots is not None
     made.database.snapshots.make = full  # type: ignore[method-assign, assignment]
     assert made.outcome(made.database.snapshot(1, RUNS)) == 0
+    made.database.close()
+
+
+def test_a_disk_that_takes_no_more_files_makes_no_snapshot(tmp_path: Path) -> None:
+    """SQLite only says that it cannot open the file; with room that would end the process."""
+    made = saved(tmp_path)
+    (tmp_path / "snapshot.tmp").symlink_to(tmp_path / "nowhere" / "else")
+    made.database.snapshots.clear = lambda: None  # type: ignore[method-assign, union-attr]
+    made.room = False
+    assert made.outcome(made.database.snapshot(1, RUNS)) == 0
+    assert made.probed
+    made.room = True
+    made.database.snapshot(1, RUNS)
+    with pytest.raises(sqlite3.OperationalError, match="unable to open"):
+        made.clock.pump([0.001] * 10)
+    made.database.close()
+
+
+def test_a_quota_is_judged_as_long_as_it_is_used_up(tmp_path: Path) -> None:
+    """What there is of a snapshot uses it up, and goes when it is judged."""
+    made = saved(tmp_path)
+    made.database.record(2, b"digest", bytes(100_000))
+    made.run(0.3)
+    unfinished = tmp_path / "snapshot.tmp"
+    made.database._has_no_room = lambda _: unfinished.exists()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        assert made.outcome(made.database.snapshot(2, RUNS)) == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not unfinished.exists()
+    assert made.outcome(made.database.snapshot(2, RUNS)) == 0
+    assert made.database.snapshots is not None
+    assert made.database.snapshots.indices() == [2]
     made.database.close()

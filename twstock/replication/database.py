@@ -31,10 +31,13 @@ SAVE_EVERY_S = 0.1
 """How often what was applied is saved at most. Nobody waits for it: after a crash the log has
 what is missing, and each transaction costs as much as saving ten orders."""
 _MAY_BE_FULL = frozenset(
-    {sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP}
-)
-"""How SQLite reports a quota that is used up, and a full disk when its shared memory has to grow.
-A failed flush is not among them: nothing is tried again after one."""
+    {
+        sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP,
+        sqlite3.SQLITE_CANTOPEN,
+    }
+)  # fmt: skip
+"""How SQLite reports a quota that is used up, a full disk when its shared memory has to grow, and
+one that takes no more files. A failed flush is not among them: nothing is tried again after one."""
 _PRIMARY_CODE = 0xFF
 """The bits of an extended result code that hold the primary one."""
 _MAY_PASS = frozenset(
@@ -211,6 +214,7 @@ class Database:
         except Exception as error:
             if not (isinstance(error, OSError) and is_full(error)):
                 self._has_undone(connection, error)
+            snapshots.clear()  # not before: a quota has room again without it
         return snapshots.safe_index()
 
     def close(self) -> None:

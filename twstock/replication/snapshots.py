@@ -68,6 +68,7 @@ class Snapshots:
 
     def __init__(self, directory: Path, cluster: bytes) -> None:
         self._directory = directory
+        self._unfinished = directory / ("snapshot" + UNFINISHED)
         self._cluster = cluster
 
     def indices(self) -> list[int]:
@@ -104,23 +105,23 @@ class Snapshots:
 
     def make(self, connection: sqlite3.Connection, index: int, runs: Sequence[TermRun]) -> Snapshot:
         """Make one of the state that a database has after entry ``index``, and remove all but
-        the newest. Raises what SQLite and the disk do, and leaves nothing then.
+        the newest. Raises what SQLite and the disk do; then ``clear`` away what there is of it.
         """
-        unfinished = self._directory / ("snapshot" + UNFINISHED)
-        unfinished.unlink(missing_ok=True)
-        try:
-            connection.execute("VACUUM INTO ?", (str(unfinished),))
-            unfinished.chmod(0o600)
-            snapshot = self._finish(unfinished, index, up_to(runs, index))
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
+        self.clear()
+        connection.execute("VACUUM INTO ?", (str(self._unfinished),))
+        self._unfinished.chmod(0o600)
+        snapshot = self._finish(index, up_to(runs, index))
         for old in self.indices()[:-KEPT]:
             (self._directory / name(old)).unlink()
         return snapshot
 
-    def _finish(self, unfinished: Path, index: int, runs: tuple[TermRun, ...]) -> Snapshot:
+    def clear(self) -> None:
+        """Remove what there is of one that is not finished."""
+        self._unfinished.unlink(missing_ok=True)
+
+    def _finish(self, index: int, runs: tuple[TermRun, ...]) -> Snapshot:
         """Add to the state what it is, and give the file its name when all is on disk."""
+        unfinished = self._unfinished
         size, digest = unfinished.stat().st_size, _digest()
         end = encode_runs(runs) + _TAIL.pack(_MAGIC, FORMAT, len(runs), self._cluster, index, size)
         for chunk in _chunks(unfinished, 0, size):
