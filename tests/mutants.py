@@ -456,6 +456,27 @@ MUTANTS = (
         SNAPSHOTS,
     ),
     Mutant(
+        "a snapshot is made of wrong rows",
+        REPLICATION + "database.py",
+        "                check_rows(connection)  #",
+        "                #",
+        SNAPSHOTS,
+    ),
+    Mutant(
+        "a snapshot is made of what is left of a table",
+        "twstock/rows.py",
+        '    if found != "ok":\n        raise CorruptTables(found)\n    for (table,)',
+        "    for (table,)",
+        SNAPSHOTS,
+    ),
+    Mutant(
+        "a snapshot is made at a wrong place",
+        REPLICATION + "database.py",
+        "                position, _ = self._read_applied(connection)\n",
+        '                (position,) = connection.execute("SELECT position FROM applied").fetchone()\n',
+        SNAPSHOTS,
+    ),
+    Mutant(
         "tables that are behind a snapshot are kept",
         REPLICATION + "database.py",
         "default=0) > self.saved_index",

@@ -8,12 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_database import Scene
+from tests.test_database import PAGE_BYTES, Scene
+from twstock.catalog.tables import _STOCK, _TRADE, CatalogTables
+from twstock.errors import CorruptTables
+from twstock.market import Order, Side, Trade
 from twstock.replication.compaction import TermRun
 from twstock.replication.snapshots import Snapshot, Snapshots, name, read
+from twstock.rows import check_rows, summed, trade_row
 
 CLUSTER = bytes(range(16))
 RUNS = (TermRun(1, 1), TermRun(3, 2), TermRun(9, 5))
+TRADE = Trade(1, Order("key", "FishCo", Side.BUY, 1), 1, 100, 1)
 
 
 def database(path: Path, rows: int = 3) -> sqlite3.Connection:
@@ -239,3 +244,47 @@ def test_a_quota_is_judged_as_long_as_it_is_used_up(tmp_path: Path) -> None:
     assert made.database.snapshots is not None
     assert made.database.snapshots.indices() == [2]
     made.database.close()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE stocks SET quantity = quantity + 64 WHERE name = 'FishCo'",
+        "UPDATE applied SET position = 3",
+        "DELETE FROM kept_trades",
+    ],
+)
+def test_no_snapshot_is_made_of_wrong_rows(tmp_path: Path, damage: str) -> None:
+    """The process ends, as long as the log can still make them again: whatever it goes on with
+    after two such snapshots is wrong. The advice to delete the tables is right then.
+    """
+    made = Scene(tmp_path / "applied.sqlite", CatalogTables(100, 60.0))
+    made.database.snapshots = Snapshots(tmp_path, CLUSTER)
+    made.database.open()
+    made.database.connection.execute(_STOCK, summed(("FishCo", 100, 1000, 0, 1, 1000)))
+    made.database.connection.execute(_TRADE, trade_row(TRADE))
+    made.database.record(1, b"digest", None)
+    made.run()
+    made.database.connection.execute(damage)
+    made.database.snapshot(1, RUNS)
+    with pytest.raises(CorruptTables, match="can be deleted"):
+        made.clock.pump([0.001] * 10)
+    assert made.database.snapshots.indices() == []
+    made.database.close()
+
+
+def test_no_snapshot_is_made_of_a_table_that_has_lost_a_row(tmp_path: Path) -> None:
+    """SQLite finds that a page says less than it holds; a copy would be sound."""
+    path = tmp_path / "applied.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executescript(CatalogTables.schema)
+        for stock in ("FishCo", "GameStart"):
+            connection.execute(_STOCK, summed((stock, 100, 1000, 0, 1, 1000)))
+        check_rows(connection)
+    content = bytearray(path.read_bytes())
+    page = content.index(b"FishCo") // PAGE_BYTES * PAGE_BYTES
+    assert content[page + 3 : page + 5] == b"\0\2"
+    content[page + 4] = 1
+    path.write_bytes(content)
+    with closing(sqlite3.connect(path)) as connection, pytest.raises(CorruptTables):
+        check_rows(connection)

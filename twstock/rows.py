@@ -18,6 +18,11 @@ TRADE_COLUMNS = "number, key, name, side, quantity, version, price_cents, at_ms,
 TRADE_MARKS = "?, ?, ?, ?, ?, ?, ?, ?, ?"
 CRC_COLUMN = "crc INTEGER"
 """NULL in rows that were written before there were checksums: they are read as they are."""
+_WITH_CHECKSUMS = """
+SELECT t.name FROM sqlite_master AS t JOIN pragma_table_info(t.name) AS c
+WHERE t.type = 'table' AND c.name = 'crc' AND t.name <> 'applied'
+"""
+"""All tables of rows whose last column is the checksum of the others."""
 
 Row = tuple[int | str, ...]
 
@@ -65,6 +70,18 @@ def checked(row: tuple[Any, ...]) -> tuple[Any, ...]:
     if crc is not None and crc != checksum(values):
         raise CorruptTables(f"the row of {row[0]!r} is damaged")
     return values
+
+
+def check_rows(connection: sqlite3.Connection) -> None:
+    """Look at every row that has a checksum, and have SQLite look for those that are lost. Raises
+    CorruptTables: a copy of such a database would look whole.
+    """
+    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise CorruptTables(found)
+    for (table,) in connection.execute(_WITH_CHECKSUMS).fetchall():
+        for row in connection.execute(f"SELECT * FROM {table}"):  # noqa: S608
+            checked(row)
 
 
 def check_gapless(numbers: Sequence[int], first: int, least: int = 0) -> None:

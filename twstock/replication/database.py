@@ -21,7 +21,7 @@ from twstock.replication.compaction import TermRun
 from twstock.replication.disk import has_no_room, is_full
 from twstock.replication.snapshots import Snapshots
 from twstock.replication.tier import StateMachine, Tables
-from twstock.rows import add_checksums, checksum
+from twstock.rows import add_checksums, check_rows, checksum
 from twstock.threads import Threads, in_thread
 
 T = TypeVar("T")
@@ -199,7 +199,8 @@ class Database:
         the entry at ``index``; ``runs`` are the terms of at least as many entries as are saved.
         Fires with the index up to which the log can do without its entries.
 
-        Where the disk is full none is made; any other failure ends the process. Fails with
+        Where the disk is full none is made; any other failure ends the process, so does damage:
+        while the log goes back to an older snapshot, the tables can be made again. Fails with
         Unavailable when the file is closed.
         """
         return in_thread(self._threads, self._deliver, lambda: self._take_snapshot(index, runs))
@@ -209,7 +210,8 @@ class Database:
         assert snapshots is not None, "only a database that is given some makes more"
         try:
             if max(snapshots.indices(), default=0) < index:
-                (position,) = connection.execute("SELECT position FROM applied").fetchone()
+                position, _ = self._read_applied(connection)
+                check_rows(connection)  # or, two snapshots later, nobody has a good one
                 snapshots.make(connection, position, runs)
         except Exception as error:
             if not (isinstance(error, OSError) and is_full(error)):
