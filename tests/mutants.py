@@ -444,8 +444,8 @@ MUTANTS = (
     Mutant(
         "a disk that takes no more files ends the process",
         REPLICATION + "database.py",
-        "        sqlite3.SQLITE_CANTOPEN,\n    }\n)  # fmt: skip\n\"\"\"How",
-        "    }\n)  # fmt: skip\n\"\"\"How",
+        '        sqlite3.SQLITE_CANTOPEN,\n    }\n)  # fmt: skip\n"""How',
+        '    }\n)  # fmt: skip\n"""How',
         SNAPSHOTS,
     ),
     Mutant(
@@ -473,7 +473,22 @@ MUTANTS = (
         "a snapshot is made at a wrong place",
         REPLICATION + "database.py",
         "                position, _ = self._read_applied(connection)\n",
-        '                (position,) = connection.execute("SELECT position FROM applied").fetchone()\n',
+        '                (position,) = connection.execute("SELECT max(position) FROM applied"'
+        ").fetchone()\n",
+        SNAPSHOTS,
+    ),
+    Mutant(
+        "what SQLite left of the old tables is added to a snapshot",
+        REPLICATION + "snapshots.py",
+        'for old in (target.name, target.name + "-wal", target.name + "-shm"):',
+        "for old in (target.name,):",
+        SNAPSHOTS,
+    ),
+    Mutant(
+        "a full disk at the start is a bug",
+        REPLICATION + "database.py",
+        "    except OSError as error:\n        raise StorageUnavailable",
+        "    except ZeroDivisionError as error:\n        raise StorageUnavailable",
         SNAPSHOTS,
     ),
     Mutant(
@@ -486,8 +501,8 @@ MUTANTS = (
     Mutant(
         "tables that are ahead of a snapshot are replaced",
         REPLICATION + "database.py",
-        "snapshot is None or snapshot.index <= self.saved_index",
-        "snapshot is None",
+        "if snapshot is not None and snapshot.index > self.saved_index:",
+        "if snapshot is not None:",
         SNAPSHOTS,
     ),
     Mutant(

@@ -10,7 +10,7 @@ import pytest
 
 from tests.test_database import PAGE_BYTES, Scene
 from twstock.catalog.tables import _STOCK, _TRADE, CatalogTables
-from twstock.errors import CorruptTables
+from twstock.errors import CorruptTables, StorageUnavailable
 from twstock.market import Order, Side, Trade
 from twstock.replication.compaction import TermRun
 from twstock.replication.snapshots import Snapshot, Snapshots, name, read
@@ -151,6 +151,63 @@ def test_a_file_that_is_behind_a_snapshot_is_replaced(tmp_path: Path) -> None:
     with_snapshot(tmp_path, 4)
     (tmp_path / "applied.sqlite").write_bytes(old)
     made = scene(tmp_path)
+    assert made.database.open() == (4, b"digest")
+    made.database.close()
+
+
+def test_nothing_is_added_to_a_snapshot_that_sqlite_left_of_the_old_file(tmp_path: Path) -> None:
+    """Somebody else reads it, so SQLite cannot clear its log away when it is closed."""
+    path = tmp_path / "applied.sqlite"
+    saved(tmp_path).database.close()
+    old = path.read_bytes()
+    path.unlink()
+    with_snapshot(tmp_path, 4)
+    path.write_bytes(old)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("INSERT INTO others VALUES (x'00')")
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM rows").fetchone()
+        made = scene(tmp_path)
+        assert made.database.open() == (4, b"digest")
+        assert (made.count(), made.count("others")) == (4, 0)
+        made.database.close()
+
+
+def test_a_crash_leaves_nothing_that_the_next_start_does_not_remove(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The unfinished file has a name for that, and is for its owner alone."""
+    with_snapshot(tmp_path, 4)
+    (tmp_path / "applied.sqlite").unlink()
+    seen: dict[str, int] = {}
+
+    def look(_: int) -> None:
+        seen.update({path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()})
+
+    monkeypatch.setattr(os, "fsync", look)
+    made = scene(tmp_path)
+    made.database.open()
+    made.database.close()
+    assert seen.pop("applied.sqlite.tmp") == 0o600
+    assert {name.removesuffix("-wal").removesuffix("-shm") for name in seen} == {
+        "applied.sqlite",
+        name(4),
+    }
+
+
+def test_no_room_for_what_a_snapshot_has(tmp_path: Path) -> None:
+    """It is a matter of the disk, and may pass: the member is started again."""
+    with_snapshot(tmp_path, 4)
+    (tmp_path / "applied.sqlite").unlink()
+    made = scene(tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Snapshot, "extract", full)
+        with pytest.raises(StorageUnavailable, match="No space left"):
+            made.database.open()
     assert made.database.open() == (4, b"digest")
     made.database.close()
 

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from twstock.errors import CorruptTables, StorageUnavailable, TwstockError, Unavailable
 from twstock.replication.compaction import TermRun
 from twstock.replication.disk import has_no_room, is_full
-from twstock.replication.snapshots import Snapshots
+from twstock.replication.snapshots import Snapshot, Snapshots
 from twstock.replication.tier import StateMachine, Tables
 from twstock.rows import add_checksums, check_rows, checksum
 from twstock.threads import Threads, in_thread
@@ -103,11 +103,12 @@ class Database:
         Raises CorruptTables if it is damaged, StorageUnavailable if it cannot be had now.
         """
         self._connect()
-        if (
-            self.snapshots is not None
-            and max(self.snapshots.indices(), default=0) > self.saved_index
-        ):
-            self._begin_with(self.snapshots)
+        if self.snapshots is not None:
+            with _translating_errors(self._path):
+                is_behind = max(self.snapshots.indices(), default=0) > self.saved_index
+                snapshot = self.snapshots.newest() if is_behind else None
+            if snapshot is not None and snapshot.index > self.saved_index:
+                self._begin_with(snapshot)
         return self._latest
 
     def _connect(self) -> None:
@@ -123,15 +124,13 @@ class Database:
             self._latest = self._read_applied(connection)
         self.saved_index = self._latest[0]
 
-    def _begin_with(self, snapshots: Snapshots) -> None:
-        """Take the newest snapshot in place of a file that is new, or lost its last transactions
-        when the power went: what it lacks may be in the log no more.
+    def _begin_with(self, snapshot: Snapshot) -> None:
+        """Take a snapshot in place of a file that is new, or lost its last transactions when the
+        power went: what it lacks may be in the log no more.
         """
-        snapshot = snapshots.newest()
-        if snapshot is None or snapshot.index <= self.saved_index:
-            return
         self.close()
-        snapshot.extract(self._path)
+        with _translating_errors(self._path):
+            snapshot.extract(self._path)
         self._connect()
 
     def _read_applied(self, connection: sqlite3.Connection) -> tuple[int, bytes]:
@@ -343,6 +342,8 @@ def _translating_errors(path: Path) -> Iterator[None]:
             raise _damaged(path, error) from error
         name = getattr(error, "sqlite_errorname", type(error).__name__)
         raise StorageUnavailable(f"{path}: {error} ({name})") from error
+    except OSError as error:
+        raise StorageUnavailable(f"{path}: {error}") from error
     except (TwstockError, ValueError, TypeError) as error:  # rows that do not fit together
         raise _damaged(path, error) from error
 

@@ -16,7 +16,7 @@ from struct import Struct
 
 from twisted.logger import Logger
 
-from twstock.durable import draft, flush_path
+from twstock.durable import flush_path
 from twstock.replication.compaction import RUN_BYTES, TermRun, decode_runs, encode_runs, up_to
 from twstock.replication.disk import UNFINISHED
 from twstock.replication.records import FORMAT
@@ -54,9 +54,22 @@ class Snapshot:
         return _chunks(self.path, offset, self.path.stat().st_size if size is None else size)
 
     def extract(self, target: Path) -> None:
-        """Make the state a file of its own, durable."""
-        with draft(target) as copy:
+        """Make the state a database of its own, durable, in place of one that is closed.
+
+        SQLite would add to it what it left beside the old one, if it could not clear that away or
+        a power cut brought it back. What a crash leaves unfinished goes at the next start.
+        """
+        unfinished = target.with_name(target.name + UNFINISHED)
+        unfinished.touch(0o600)
+        with unfinished.open("wb") as copy:
             copy.writelines(_chunks(self.path, 0, self.state_bytes))
+            copy.flush()
+            os.fsync(copy.fileno())
+        for old in (target.name, target.name + "-wal", target.name + "-shm"):
+            target.with_name(old).unlink(missing_ok=True)
+        flush_path(target.parent)
+        unfinished.rename(target)
+        flush_path(target.parent)
 
 
 class Snapshots:
