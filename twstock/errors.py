@@ -92,7 +92,9 @@ class CorruptStorage(StorageError):
 
 
 class CorruptTables(CorruptStorage):
-    """SQLite's file is damaged. It is never the only copy of a promise: the log rebuilds it."""
+    """SQLite's file is damaged. It is never the only copy of a promise: the log, or a
+    snapshot and what is left of the log, rebuilds it.
+    """
 
 
 class StorageUnavailable(TwstockError):

@@ -1,9 +1,9 @@
 """The applied state on disk: SQLite, one connection, in one thread.
 
-SQLite never has the only copy of a promise: the log has it, and this file can be rebuilt from
-that. So it runs with ``synchronous=NORMAL``; the applied index is in the same transaction as
-the rows that it speaks of. One connection per file, always (SQLite's WAL-reset defect, fixed in
-3.51.3, needs two).
+SQLite never has the only copy of a promise: the log has it, or a snapshot that stands in for the
+log's beginning, and this file can be rebuilt from them. So it runs with ``synchronous=NORMAL``; the
+applied index is in the same transaction as the rows that it speaks of. One connection per file,
+always (SQLite's WAL-reset defect, fixed in 3.51.3, needs two).
 """
 
 import sqlite3
