@@ -423,6 +423,20 @@ MUTANTS = (
         SNAPSHOTS,
     ),
     Mutant(
+        "a snapshot is flushed at once",
+        REPLICATION + "snapshots.py",
+        "                os.fdatasync(file.fileno())\n",
+        "",
+        SNAPSHOTS,
+    ),
+    Mutant(
+        "SQLite flushes a snapshot at once",
+        REPLICATION + "snapshots.py",
+        "PRAGMA synchronous=OFF",
+        "PRAGMA synchronous=NORMAL",
+        SNAPSHOTS,
+    ),
+    Mutant(
         "all snapshots are kept",
         REPLICATION + "snapshots.py",
         "self.indices()[:-KEPT]",

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 from struct import Struct
 
@@ -81,7 +82,8 @@ class Snapshots:
 
     def __init__(self, directory: Path, cluster: bytes) -> None:
         self._directory = directory
-        self._unfinished = directory / ("snapshot" + UNFINISHED)
+        self._state = directory / ("snapshot" + UNFINISHED)
+        self._unfinished = directory / ("snapshot-N" + UNFINISHED)
         self._cluster = cluster
 
     def indices(self) -> list[int]:
@@ -121,8 +123,11 @@ class Snapshots:
         the newest. Raises what SQLite and the disk do; then ``clear`` away what there is of it.
         """
         self.clear()
-        connection.execute("VACUUM INTO ?", (str(self._unfinished),))
-        self._unfinished.chmod(0o600)
+        connection.execute("PRAGMA synchronous=OFF")  # or SQLite flushes all of it at once
+        try:
+            connection.execute("VACUUM INTO ?", (str(self._state),))
+        finally:
+            connection.execute("PRAGMA synchronous=NORMAL")
         snapshot = self._finish(index, up_to(runs, index))
         for old in self.indices()[:-KEPT]:
             (self._directory / name(old)).unlink()
@@ -130,21 +135,28 @@ class Snapshots:
 
     def clear(self) -> None:
         """Remove what there is of one that is not finished."""
-        self._unfinished.unlink(missing_ok=True)
+        for path in (self._state, self._unfinished):
+            path.unlink(missing_ok=True)
 
     def _finish(self, index: int, runs: tuple[TermRun, ...]) -> Snapshot:
-        """Add to the state what it is, and give the file its name when all is on disk."""
-        unfinished = self._unfinished
-        size, digest = unfinished.stat().st_size, _digest()
+        """Add to the state what it is, and give the file its name when all is on disk. It goes
+        there piece by piece: a write of the log that comes meanwhile waits for one of them, not
+        for all, or the disk would seem to hang. What SQLite wrote is removed before it goes.
+        """
+        size, digest = self._state.stat().st_size, _digest()
         end = encode_runs(runs) + _TAIL.pack(_MAGIC, FORMAT, len(runs), self._cluster, index, size)
-        for chunk in _chunks(unfinished, 0, size):
-            digest.update(chunk)
-        digest.update(end)
-        with unfinished.open("ab") as file:
-            file.write(end + digest.digest())
+        self._unfinished.touch(0o600)
+        with self._unfinished.open("wb") as file:
+            for chunk in chain(_chunks(self._state, 0, size), [end]):
+                digest.update(chunk)
+                file.write(chunk)
+                file.flush()
+                os.fdatasync(file.fileno())
+            file.write(digest.digest())
             file.flush()
             os.fsync(file.fileno())
-        path = unfinished.rename(self._directory / name(index))
+        self._state.unlink()
+        path = self._unfinished.rename(self._directory / name(index))
         flush_path(self._directory)
         return Snapshot(path, index, runs, size)
 
