@@ -472,7 +472,7 @@ MUTANTS = (
     Mutant(
         "a snapshot is made of wrong rows",
         REPLICATION + "database.py",
-        "                check_rows(connection)  #",
+        "                check_rows(connection, self._rest)  #",
         "                #",
         SNAPSHOTS,
     ),

@@ -149,7 +149,7 @@ FORBIDDEN_NAMES = re.compile(
 BLOCKING_COMMANDS = words(
     "verify rest cli commands.export commands.rejoin commands.watch commands.workload backup.source"
 )
-PAUSING_THREADS = words("catalog.views")
+PAUSING_THREADS = words("catalog.views replication.database")
 
 
 def sources():

@@ -6,7 +6,7 @@ tables of trades, which both groups keep, are here whole.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Any
 from zlib import crc32
@@ -18,6 +18,8 @@ TRADE_COLUMNS = "number, key, name, side, quantity, version, price_cents, at_ms,
 TRADE_MARKS = "?, ?, ?, ?, ?, ?, ?, ?, ?"
 CRC_COLUMN = "crc INTEGER"
 """NULL in rows that were written before there were checksums: they are read as they are."""
+PIECE_ROWS = 500
+"""How many rows are looked at without a rest: about two milliseconds."""
 _WITH_CHECKSUMS = """
 SELECT t.name FROM sqlite_master AS t JOIN pragma_table_info(t.name) AS c
 WHERE t.type = 'table' AND c.name = 'crc' AND t.name <> 'applied'
@@ -72,16 +74,20 @@ def checked(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
-def check_rows(connection: sqlite3.Connection) -> None:
+def check_rows(connection: sqlite3.Connection, rest: Callable[[], None]) -> None:
     """Look at every row that has a checksum, and have SQLite look for those that are lost. Raises
-    CorruptTables: a copy of such a database would look whole.
+    CorruptTables: a copy of such a database would look whole. ``rest`` is called now and then:
+    other threads want the interpreter, too.
     """
     (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":
         raise CorruptTables(found)
     for (table,) in connection.execute(_WITH_CHECKSUMS).fetchall():
-        for row in connection.execute(f"SELECT * FROM {table}"):  # noqa: S608
-            checked(row)
+        rows = connection.execute(f"SELECT * FROM {table}")  # noqa: S608
+        while piece := rows.fetchmany(PIECE_ROWS):
+            for row in piece:
+                checked(row)
+            rest()
 
 
 def check_gapless(numbers: Sequence[int], first: int, least: int = 0) -> None:

@@ -7,6 +7,7 @@ always (SQLite's WAL-reset defect, fixed in 3.51.3, needs two).
 """
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,8 @@ FULL_PAUSE_S = 1.0
 SAVE_EVERY_S = 0.1
 """How often what was applied is saved at most. Nobody waits for it: after a crash the log has
 what is missing, and each transaction costs as much as saving ten orders."""
+REST_S = 0.004
+"""How long others have the interpreter between two looks at many rows."""
 _MAY_BE_FULL = frozenset(
     {
         sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP,
@@ -85,7 +88,7 @@ class Database:
         self._connection: sqlite3.Connection | None = None
         self._waiting: list[object] = []
         self._latest: tuple[int, bytes] = (0, b"")
-        self._saving = False
+        self._saving = self._stopping = False
         self._retry_at = 0.0
         self._save_at = 0.0
         self.full = False
@@ -210,13 +213,18 @@ class Database:
         try:
             if max(snapshots.indices(), default=0) < index:
                 position, _ = self._read_applied(connection)
-                check_rows(connection)  # or, two snapshots later, nobody has a good one
+                check_rows(connection, self._rest)  # or, two snapshots later, nobody has a good one
                 snapshots.make(connection, position, runs)
         except Exception as error:
             if not (isinstance(error, OSError) and is_full(error)):
                 self._has_undone(connection, error)
             snapshots.clear()  # not before: a quota has room again without it
         return snapshots.safe_index()
+
+    def _rest(self) -> None:
+        """In the thread: let others have the interpreter, unless all of them wait for the end."""
+        if not self._stopping:
+            time.sleep(REST_S)
 
     def close(self) -> None:
         """Close the file (blocks); what is not saved is applied again from the log."""
@@ -228,6 +236,7 @@ class Database:
         """Save what waits, once, and close the file, in its thread. An error is only
         logged: the log has everything, and the stop has to go on.
         """
+        self._stopping = True
         for step in (self._settled, self._save_the_rest, self.close):
             try:
                 await in_thread(self._threads, self._deliver, step)
