@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.snapshots import rows_of
+from tests.states import rows_of
 from tests.test_catalog_state import Log, batch, buy, numbers, open_tables, outcomes, sell, started
 from twstock.catalog.administration import halted_names
 from twstock.catalog.changes import (

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 
 from tests.cluster_fixture import Cluster, free_ports, wait_until
 from tests.histories import History, backup_of, histories
-from tests.snapshots import rows_of
+from tests.states import rows_of
 from twstock.backup import restore as restoring
 from twstock.backup.files import Contents, Exists, check, write, write_text
 from twstock.backup.journal import NewerFormat

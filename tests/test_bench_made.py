@@ -7,7 +7,7 @@ import pytest
 from bench import history, made
 from bench.history import History, long
 from tests.cluster_fixture import Cluster
-from tests.snapshots import rows_of
+from tests.states import rows_of
 from twstock.catalog.state import CatalogState
 from twstock.catalog.tables import CatalogTables
 from twstock.config import Limits

@@ -20,7 +20,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import pytest
 
-from tests.snapshots import SessionsSnapshot, restored, sessions_snapshot
+from tests.states import SessionsSnapshot, restored, sessions_snapshot
 from twstock.catalog.sessions import Sessions
 from twstock.market import Stock
 from twstock.rpc.calls import Lease

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
-from tests.snapshots import rows_of
+from tests.states import rows_of
 from twstock.catalog.changes import CatalogRows, Change, Lost, Seeded, Stale
 from twstock.catalog.rules import check_conserved
 from twstock.catalog.state import CatalogState

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.snapshots import rows_of
+from tests.states import rows_of
 from twstock.catalog.changes import CatalogRows, Lost, Stale
 from twstock.catalog.state import CatalogState
 from twstock.errors import BrokenInvariant, CorruptStorage

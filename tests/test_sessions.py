@@ -4,7 +4,7 @@ from math import inf
 
 import pytest
 
-from tests.snapshots import restored, sessions_snapshot
+from tests.states import restored, sessions_snapshot
 from twstock.catalog.sessions import Sessions
 from twstock.market import Stock
 from twstock.rpc.calls import Lease

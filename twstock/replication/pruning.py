@@ -39,6 +39,7 @@ class Pruning:
         if self._tried_at < ended <= self._database.saved_index:
             self._tried_at, self._is_making = ended, True
             making = self._database.snapshot(ended, self._replica.log.runs())
+            # Unavailable: the tables are closed, because the member stops.
             making.addCallbacks(self._made, lambda failure: failure.trap(Unavailable))
             making.addErrback(self._panic)
         self._release()

@@ -293,7 +293,8 @@ class FileStorage:
         if segments:
             return self._log.recover(meta.identity, segments, meta.mark, meta.mark_damaged, dropped)
         if not meta.is_new or dropped is not None:
-            lost = f"entries 1 to {meta.mark.last_index}" if meta.mark else "all entries"
+            first = dropped.end.last_index + 1 if dropped is not None else 1
+            lost = f"entries {first} to {meta.mark.last_index}" if meta.mark else "all entries"
             raise CorruptStorage(
                 f"{self._directory.path}: every log-*.seg is gone; {lost} are lost"
             )
