@@ -240,7 +240,9 @@ class LostDisksPulled:
 
     def _pull(self, lost: Node) -> None:
         others = {n.id: Neighbour(n, self._wait) for n in self._world.nodes.values() if n != lost}
-        source = Pulled(Peer(GROUP, CLUSTER, lost.id, 0), others, self._pause)
+        source = Pulled(
+            Peer(GROUP, CLUSTER, lost.id, 0), others, self._pause, lambda: self._world.now
+        )
         snapshot = source.snapshot(Path())
         dropped = self._world.oracle.entries[: source.begins_after]
         entries = [*dropped, *source.entries()]
@@ -248,7 +250,7 @@ class LostDisksPulled:
         index = snapshot.index if snapshot else 0
         give_disk(lost, Copied(source.state(), entries, source.begins_after, index))
 
-    def _pause(self) -> None:
+    def _pause(self, _problem: str) -> None:
         self._wait()
         self._world.run(self._random.random() * 0.5)
 

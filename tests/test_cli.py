@@ -712,6 +712,17 @@ def test_progress_is_for_terminals(monkeypatch, capsys):
     assert capsys.readouterr().err == "\r1/2 requests\r1/2 requests\n"
 
 
+def test_what_long_work_says_is_for_everybody(monkeypatch, capsys):
+    """A script's log has it, too; on a terminal nothing is left of the count that was there."""
+    with Progress("entries") as progress:
+        progress.say("waits")
+    assert capsys.readouterr().err == "waits\n"
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with Progress("entries") as progress:
+        progress.say("waits")
+    assert capsys.readouterr().err == "\rwaits\x1b[K\n\r0 entries\n"
+
+
 @pytest.fixture
 def token(tmp_path):
     """A file with the right token."""

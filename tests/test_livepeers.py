@@ -7,13 +7,16 @@ import pytest
 
 from tests.test_rejoin import make_snapshots
 from twstock.errors import StorageError, Unavailable
-from twstock.replication.livepeers import PAUSES_MAX, LivePeers
+from twstock.replication.livepeers import PATIENCE_S, LivePeers
 from twstock.replication.messages import Committed, Entry, EntryKind, HardState
 from twstock.replication.promises import Owner
 from twstock.replication.snapshots import Snapshot, name
 from twstock.rpc.calls import Fetch, FetchSnapshot, Peer, SnapshotPiece, Status
 
 LOST = 2
+PAUSE_S = 0.25
+CALL_S = 5.0
+"""How long a call takes to a member that hangs."""
 ME = Peer("order", "a cluster", LOST, 0)
 INCARNATIONS = {1: 11, 2: 22, 3: 33}
 PIECE = 4
@@ -25,6 +28,16 @@ def log_of(*terms: int) -> list[Entry]:
     return [Entry(i, term, EntryKind.COMMAND, b"%d" % i) for i, term in enumerate(terms, 1)]
 
 
+class Time:
+    """A clock that the test sets."""
+
+    s = 1000.0
+
+    def now(self) -> float:
+        """Seconds."""
+        return self.s
+
+
 class Other:
     """Another member, with a log that the test changes; it answers a few entries at a time."""
 
@@ -34,6 +47,7 @@ class Other:
         self.group, self.cluster_id, self.role, self.knows = "order", "a cluster", "follower", 22
         self.members: tuple[int, ...] = (1, 2, 3)
         self.is_down = False
+        self.time: Time | None = None
         self.asked: list[int] = []
         self.first_index = 1
         self.snapshots: dict[int, bytes] = {}
@@ -75,7 +89,9 @@ class Other:
         return SnapshotPiece(index, len(content), piece)
 
     def _answer(self) -> None:
-        if self.is_down:
+        if self.time is not None:
+            self.time.s += CALL_S
+        if self.is_down or self.time is not None:
             raise Unavailable(f"order-{self.number} is down")
 
 
@@ -84,13 +100,23 @@ def two(log: list[Entry], term: int) -> tuple[Other, Other]:
     return Other(1, log, len(log), term, 3), Other(3, log, len(log), term, 3)
 
 
-def peers(*others: Other, pause: Callable[[], None] | None = None) -> LivePeers:
-    """The source; without ``pause`` nothing is to be waited for."""
+def peers(
+    *others: Other,
+    pause: Callable[[], None] | None = None,
+    time: Time | None = None,
+    problems: list[str] | None = None,
+) -> LivePeers:
+    """The source; without ``pause`` nothing is to be waited for. What is goes to ``problems``."""
+    clock = time or Time()
 
-    def never() -> None:
-        raise AssertionError("waits")
+    def wait(problem: str) -> None:
+        assert pause is not None, "waits"
+        clock.s += PAUSE_S
+        if problems is not None:
+            problems.append(problem)
+        pause()
 
-    found = LivePeers(ME, {other.number: other for other in others}, pause or never)
+    found = LivePeers(ME, {other.number: other for other in others}, wait, clock.now)
     assert found.incarnations() == INCARNATIONS
     return found
 
@@ -141,7 +167,7 @@ def test_orders_that_never_cease_are_not_waited_for() -> None:
         log = log_of(*[1] * (len(leader.log) + 2))
         first.log = leader.log = log
         first.commit = leader.commit = len(log) - 1
-        assert len(pauses) < PAUSES_MAX, "waits for ever"
+        assert len(pauses) < 100, "waits for ever"
 
     source = peers(first, leader, pause=pause)
     assert list(source.entries()) == log_of(1, 1, 1, 1, 1)
@@ -238,12 +264,40 @@ def test_it_does_not_wait_for_ever(down: bool, words: str) -> None:
     log = log_of(1, 1)
     first, leader = two(log, 1)
     leader.commit = first.commit = 1
-    pauses: list[int] = []
-    source = peers(first, leader, pause=lambda: pauses.append(1))
+    problems: list[str] = []
+    source = peers(first, leader, pause=lambda: None, problems=problems)
     first.is_down = down
     with pytest.raises(Unavailable, match=words):
         list(source.entries())
-    assert len(pauses) == PAUSES_MAX
+    assert len(problems) == PATIENCE_S / PAUSE_S
+    assert all(words in problem for problem in problems), "nobody is told what is waited for"
+
+
+@pytest.mark.parametrize("step", ["snapshot", "entries"])
+def test_one_that_hangs_is_waited_for_no_longer(step: str, tmp_path: Path) -> None:
+    """Each question takes its whole deadline, so asking as often would take many times as long."""
+    first, leader = two(log_of(1, 1), 1)
+    time = Time()
+    source = peers(first, leader, pause=lambda: None, time=time)
+    first.time, began = time, time.s
+    with pytest.raises(Unavailable, match="order-1 is down"):
+        source.snapshot(tmp_path) if step == "snapshot" else list(source.entries())
+    assert PATIENCE_S <= time.s - began <= PATIENCE_S + CALL_S + PAUSE_S
+
+
+def test_the_patience_begins_anew_with_what_comes() -> None:
+    """Half a minute is for the next entry, not for all of them."""
+    log = log_of(*[1] * 4)
+    first, leader = two(log, 1)
+    first.commit = leader.commit = 1
+    time = Time()
+
+    def pause() -> None:
+        time.s += PATIENCE_S - 1.0
+        first.commit = leader.commit = min(leader.commit + 1, 4)
+
+    source = peers(first, leader, pause=pause, time=time)
+    assert list(source.entries()) == log
 
 
 @pytest.mark.parametrize(
@@ -267,13 +321,13 @@ def test_nothing_comes_from_what_does_not_belong_together(
     for field, value in change.items():
         setattr(leader, field, value)
     with pytest.raises(error, match=words):
-        LivePeers(ME, {1: first, 3: leader}, lambda: None).incarnations()
+        LivePeers(ME, {1: first, 3: leader}, lambda _problem: None, Time().now).incarnations()
 
 
 def test_a_member_without_others_has_nobody_to_ask() -> None:
     """A single catalog comes back from a backup alone."""
     with pytest.raises(StorageError, match=r"alone in its group.* restore a backup"):
-        LivePeers(ME, {}, lambda: None).incarnations()
+        LivePeers(ME, {}, lambda _problem: None, Time().now).incarnations()
 
 
 CUT = log_of(1, 1, 2, 2, 2, 2, 5, 5, 5, 5)
@@ -433,7 +487,7 @@ def test_no_snapshot_is_waited_for_for_ever(tmp_path: Path, contents: dict[int, 
     words = "order-1 has no snapshot; order-3 has a snapshot up to 4, and entries up to 5 were"
     with pytest.raises(Unavailable, match=words):
         source.snapshot(tmp_path)
-    assert len(pauses) == PAUSES_MAX
+    assert len(pauses) == PATIENCE_S / PAUSE_S
 
 
 def test_what_one_drops_meanwhile_comes_from_another(

@@ -4,6 +4,8 @@ import sys
 import time
 
 EVERY_S = 0.1
+_REST = "\x1b[K"
+"""Clears what is left of the line that was there."""
 
 
 class Progress:
@@ -28,6 +30,10 @@ class Progress:
         if self._shown and time.monotonic() > self._next:
             self._next = time.monotonic() + EVERY_S
             self._show()
+
+    def say(self, words: str) -> None:
+        """Tell something in a line of its own, which takes the place of the count on a terminal."""
+        print(f"\r{words}{_REST}" if self._shown else words, file=sys.stderr, flush=True)
 
     def _show(self) -> None:
         print(f"\r{self._done}{self._unit}", end="", file=sys.stderr, flush=True)

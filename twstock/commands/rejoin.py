@@ -3,7 +3,7 @@
 import argparse
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,8 +59,8 @@ def _rejoin(options: Options) -> int:
     cluster.check_member(group, number)
     target = options.to or cluster.data_of(group, number)
     with (
-        _source(cluster, group, number, options.sources) as source,
         Progress("entries of the log") as entries,
+        _source(cluster, group, number, options.sources, entries.say) as source,
     ):
         made = rejoin(cluster, group, number, source, target, entries.step)
     told = {"directory": str(made.path), "source": made.source, "entries": made.last_index}
@@ -72,7 +72,7 @@ def _rejoin(options: Options) -> int:
 
 @contextmanager
 def _source(
-    cluster: "Cluster", group: str, number: int, paths: Sequence[Path]
+    cluster: "Cluster", group: str, number: int, paths: Sequence[Path], say: Callable[[str], None]
 ) -> "Iterator[Source]":
     from twstock.replication.copies import opened  # noqa: PLC0415
 
@@ -80,12 +80,14 @@ def _source(
         with opened(cluster, group, number, paths) as copies:
             yield copies
     else:
-        with _running(cluster, group, number) as others:
+        with _running(cluster, group, number, say) as others:
             yield others
 
 
 @contextmanager
-def _running(cluster: "Cluster", group: str, number: int) -> "Iterator[LivePeers]":
+def _running(
+    cluster: "Cluster", group: str, number: int, say: Callable[[str], None]
+) -> "Iterator[LivePeers]":
     """All other members of the group, asked by gRPC in the name of the lost one."""
     from twstock.replication.livepeers import LivePeers  # noqa: PLC0415
     from twstock.rpc.calls import Peer  # noqa: PLC0415
@@ -103,7 +105,7 @@ def _running(cluster: "Cluster", group: str, number: int) -> "Iterator[LivePeers
                 remote = Remote(peer, str(replica.grpc), security.to(peer))
                 others[replica.id] = _Peer(group, stack.enter_context(remote))
         try:
-            yield LivePeers(me, others, lambda: time.sleep(PAUSE_S))
+            yield LivePeers(me, others, _Pause(say), time.monotonic)
         except Unavailable as error:
             raise Unreachable(f"{error}; {ADVICE}") from None
 
@@ -117,6 +119,20 @@ def _check_stopped(name: str, address: "Address") -> None:
     except OSError:
         return
     raise StorageError(f"{address} answers: stop {name} first, for good")
+
+
+class _Pause:
+    """A moment between two looks at the others, which says what is waited for when that is new."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._said = ""
+
+    def __call__(self, problem: str) -> None:
+        if problem != self._said:
+            self._say(f"waits for the others: {problem}")
+            self._said = problem
+        time.sleep(PAUSE_S)
 
 
 class _Peer:

@@ -19,8 +19,10 @@ from twstock.replication.rejoin import Kept, keep_snapshot, promised
 from twstock.replication.snapshots import Snapshot
 from twstock.rpc.calls import Fetch, FetchSnapshot, Peer, SnapshotPiece, Status
 
-PAUSES_MAX = 120
-"""So many pauses in a row without a new entry, and there is no hope."""
+PATIENCE_S = 30.0
+"""So long without a new entry, and there is no hope. A member that hangs takes each call's whole
+deadline to say nothing, so it is time that counts, not how often it was asked.
+"""
 JOINING = "joining"
 
 
@@ -45,13 +47,21 @@ def at_most(term: int, last_index: int) -> Kept:
 class LivePeers:
     """The ``Source`` that they are: ``others``, all of them, by id.
 
-    ``pause`` waits a moment, for them to elect a leader, or for one to come back.
+    ``pause`` waits a moment, for them to elect a leader, or for one to come back, and is given the
+    words for that. ``now`` tells the seconds of a clock that never goes back.
     """
 
-    def __init__(self, me: Peer, others: Mapping[int, LivePeer], pause: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        me: Peer,
+        others: Mapping[int, LivePeer],
+        pause: Callable[[str], None],
+        now: Callable[[], float],
+    ) -> None:
         self._me = me
         self._others = others
         self._pause = pause
+        self._now = now
         self._told: list[Kept] = []
         self.begins_after = 0
         self._enough: tuple[float, float] = (inf, inf)
@@ -74,15 +84,12 @@ class LivePeers:
         have it on. Raises Unavailable, after a while, when none comes whole, or one of them is not
         there.
         """
-        pauses = 0
+        began = self._now()
         while True:
             try:
                 snapshot = self._snapshot(directory)
-            except Unavailable:
-                pauses += 1
-                if pauses > PAUSES_MAX:
-                    raise
-                self._pause()
+            except Unavailable as error:
+                self._wait(began, str(error))
                 continue
             if snapshot is not None:
                 term = up_to(snapshot.runs, self.begins_after)[-1].term
@@ -93,7 +100,7 @@ class LivePeers:
         """What they have committed, until that is enough. Raises Unavailable, after a while, when
         they have no leader, or one of them is not there.
         """
-        pauses = 0
+        advanced = self._now()
         while True:
             before = self._last
             problem = "the others commit nothing more: have they a leader?"
@@ -109,11 +116,10 @@ class LivePeers:
             else:
                 if self._has_enough:
                     return
-            pauses = pauses + 1 if self._last is before else 0
-            if pauses > PAUSES_MAX:
-                raise Unavailable(problem)
-            if pauses:
-                self._pause()
+            if self._last is before:
+                self._wait(advanced, problem)
+            else:
+                advanced = self._now()
 
     def state(self) -> HardState:
         """What the lost member may have promised."""
@@ -122,6 +128,12 @@ class LivePeers:
     def __str__(self) -> str:
         """Who they are."""
         return ", ".join(map(self._name, sorted(self._others)))
+
+    def _wait(self, since: float, problem: str) -> None:
+        """A moment. Raises Unavailable if nothing has come for too long."""
+        if self._now() - since >= PATIENCE_S:
+            raise Unavailable(problem)
+        self._pause(problem)
 
     def _ask(self) -> list[Status]:
         """What each of them tells of itself now."""
