@@ -11,7 +11,7 @@ from tests.members import Group
 from tests.memory import MemoryStorage
 from tests.test_storage import DATA, FIRST, append, entry, on_disk, promise, settle
 from tests.test_storage_damage import flip
-from twstock.errors import BrokenInvariant, CorruptStorage, DiskFull
+from twstock.errors import BrokenInvariant, CorruptStorage, DiskFull, StorageUnavailable
 from twstock.replication.compaction import (
     DROPPED,
     Dropped,
@@ -350,6 +350,22 @@ def test_a_member_with_neither_is_refused(tmp_path: Path) -> None:
     (number, refusal) = group.refusals[0]
     assert number == 1
     assert "no snapshot is intact" in str(refusal)
+
+
+def test_a_snapshot_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """By a member that needs it: it may be intact, so nothing is lost, and a later start may do."""
+    group = pruned(tmp_path)
+    propose(group, 30)
+    group.kill(1)
+    paths = sorted((tmp_path / "snapshots-1").iterdir())
+    paths[0].write_bytes(b"rotten")
+    paths[1].unlink()
+    paths[1].mkdir()
+    group.start(1)
+    group.run(1.0)
+    (_, refusal) = group.refusals[0]
+    assert isinstance(refusal, StorageUnavailable)
+    assert str(refusal).endswith(f"a snapshot cannot be read: {paths[1]}: Is a directory")
 
 
 def test_followers_that_promised_and_lost_it_are_left_alone(tmp_path: Path) -> None:

@@ -378,8 +378,9 @@ def test_a_damaged_snapshot_is_not_taken(cluster: Cluster) -> None:
         ((18, 19), "there is only one of those up to 19"),
         ((36,), "there is only one of those up to 36"),
         ((25,), "there is none that is intact"),
+        ((26,), "Is a directory: .*/snapshot-0000000000000026"),
     ],
-    ids=["none", "too old", "beyond the log", "damaged"],
+    ids=["none", "too old", "beyond the log", "damaged", "unreadable"],
 )
 def test_a_log_that_was_cut_needs_a_snapshot(
     cluster: Cluster, indices: Sequence[int], words: str
@@ -388,7 +389,10 @@ def test_a_log_that_was_cut_needs_a_snapshot(
     sources = cut(cluster, 20, *indices)
     if indices == (25,):
         rot(sources[1] / name(25))
-    with pytest.raises(StorageError, match=words):
+    if indices == (26,):
+        (sources[1] / name(26)).unlink()
+        (sources[1] / name(26)).mkdir()
+    with pytest.raises((StorageError, OSError), match=words):
         from_copies(cluster, sources, lost(cluster))
     assert not lost(cluster).exists()
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.test_database import PAGE_BYTES, Scene
 from twstock.catalog.tables import _STOCK, _TRADE, CatalogTables
-from twstock.errors import CorruptTables, StorageUnavailable
+from twstock.errors import CorruptTables, StorageUnavailable, told
 from twstock.market import Order, Side, Trade
 from twstock.replication.compaction import TermRun
 from twstock.replication.snapshots import Snapshot, Snapshots, name, read
@@ -265,6 +265,22 @@ def test_one_that_cannot_be_read_is_as_good_as_damaged(
 
     monkeypatch.setattr(Snapshot, "is_intact", fails)
     assert snapshots.newest() == older
+    older.path.write_bytes(b"rotten")
+    with pytest.raises(OSError, match=f"Input/output error: '{newer.path}'"):
+        snapshots.newest()
+
+
+def test_the_log_may_do_without_one_that_cannot_be_read(tmp_path: Path) -> None:
+    """So the database opens with what it has; whoever needs more is told why it is not there."""
+    with_snapshot(tmp_path, 4)
+    for left in tmp_path.glob("applied.sqlite*"):
+        left.unlink()
+    (path,) = tmp_path.glob("snapshot-*")
+    path.unlink()
+    path.mkdir()  # nobody can read that, not even root
+    made = scene(tmp_path)
+    assert made.database.open() == (0, b"")
+    assert told(made.database.unread_snapshot) == f"{path}: Is a directory"
 
 
 def test_one_that_is_there_is_not_made_again(tmp_path: Path) -> None:

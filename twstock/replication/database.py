@@ -64,6 +64,7 @@ class Database:
 
     ``on_saved`` is called with the index up to which everything is saved; ``Member.serve`` sets it.
     ``snapshots`` are those from which the file can be made again; None: the log has everything.
+    ``unread_snapshot`` tells why none was taken that may be intact: the log may do without.
     """
 
     _log = Logger()
@@ -79,6 +80,7 @@ class Database:
         snapshots: Snapshots | None = None,
     ) -> None:
         self.snapshots = snapshots
+        self.unread_snapshot: OSError | None = None
         self._path = path
         self._tables = tables
         self._threads = threads
@@ -109,10 +111,17 @@ class Database:
         if self.snapshots is not None:
             with _translating_errors(self._path):
                 is_behind = max(self.snapshots.indices(), default=0) > self.saved_index
-                snapshot = self.snapshots.newest() if is_behind else None
+                snapshot = self._newest(self.snapshots) if is_behind else None
             if snapshot is not None and snapshot.index > self.saved_index:
                 self._begin_with(snapshot)
         return self._latest
+
+    def _newest(self, snapshots: Snapshots) -> Snapshot | None:
+        try:
+            return snapshots.newest()
+        except OSError as error:
+            self.unread_snapshot = error
+            return None
 
     def _connect(self) -> None:
         with _translating_errors(self._path):

@@ -18,6 +18,7 @@ from twstock.errors import (
     StorageUnavailable,
     TwstockError,
     Unavailable,
+    told,
 )
 from twstock.replication.chronicle import Chronicle
 from twstock.replication.driver import Driver
@@ -81,10 +82,7 @@ class Member(Service):
             return
         applied, machine = await self._equipment.database.load()
         if applied < loaded.log.first_index - 1:
-            raise CorruptStorage(
-                f"{self._name}: the log begins with entry {loaded.log.first_index}, the tables end "
-                f"with {applied}, and no snapshot is intact: make its directory anew (rejoin)"
-            )
+            raise self._cannot_begin(loaded.log.first_index, applied)
         if applied > loaded.log.last_index:
             raise CorruptStorage(
                 f"{self._name}: entries {loaded.log.last_index + 1} to {applied} were applied, "
@@ -97,6 +95,14 @@ class Member(Service):
             await self._form()
         if self.running:  # it may have been stopped meanwhile
             await self._take_part(loaded, applied)
+
+    def _cannot_begin(self, first: int, applied: int) -> CorruptStorage | StorageUnavailable:
+        ends = f"{self._name}: the log begins with entry {first}, the tables end with {applied}"
+        unread = self._equipment.database.unread_snapshot
+        if unread is not None:  # it may be intact, so nothing is known to be lost
+            return StorageUnavailable(f"{ends}, and a snapshot cannot be read: {told(unread)}")
+        words = "and no snapshot is intact: make its directory anew (rejoin)"
+        return CorruptStorage(f"{ends}, {words}")
 
     async def _form(self) -> None:
         equipment = self._equipment

@@ -18,6 +18,7 @@ from struct import Struct
 from twisted.logger import Logger
 
 from twstock.durable import flush_path
+from twstock.errors import told
 from twstock.replication.compaction import RUN_BYTES, TermRun, decode_runs, encode_runs, up_to
 from twstock.replication.disk import UNFINISHED
 from twstock.replication.records import FORMAT
@@ -99,7 +100,10 @@ class Snapshots:
         return indices[0] if len(indices) >= KEPT else 0
 
     def newest(self) -> Snapshot | None:
-        """The newest that is intact; None if none is."""
+        """The newest that is intact; None if none is. Raises OSError, which names the file, where
+        that is not known: none is, and one cannot be read.
+        """
+        unread: OSError | None = None
         for index in reversed(self.indices()):
             path = self._directory / name(index)
             try:
@@ -107,9 +111,13 @@ class Snapshots:
                 if snapshot is not None and snapshot.is_intact():
                     return snapshot
             except OSError as error:  # of the disk: the older one may be somewhere else on it
-                self._log.warn("{path} cannot be read: {error}", path=str(path), error=error)
+                named = OSError(error.errno, error.strerror or str(error), str(path))
+                self._log.warn("{problem}: cannot be read", problem=told(named))
+                unread = unread or named
             else:
                 self._log.warn("{path} is damaged, and not used", path=str(path))
+        if unread is not None:
+            raise unread
         return None
 
     def at(self, index: int) -> Snapshot | None:
