@@ -31,7 +31,7 @@ def meta_page(*promises: Promise | None, marks: tuple[bytes, ...] = ()) -> bytes
 def test_promises_round_trip() -> None:
     """The newest promise counts, and all of it is kept."""
     old = Promise(OWNER, 5, 5)
-    new = Promise(OWNER, 6, 5, HardState(9, 3), True, False, {1: 11, 3: 2**63 - 1}, 2)
+    new = Promise(OWNER, 6, 5, HardState(9, 3), True, {1: 11, 3: 2**63 - 1}, 2)
     meta = read_meta(meta_page(old, new))
     assert (meta.promise, meta.slot, meta.in_both) == (new, 1, False)
     assert read_meta(meta_page(new, old)).slot == 0

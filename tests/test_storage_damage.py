@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 from random import Random
-from zlib import crc32
 
 import pytest
 
@@ -182,21 +181,6 @@ def test_damaged_marks() -> None:
         storage.open()
     flip(disk, SECOND, end + 8)
     assert storage.open().log.last_index == 9
-
-
-def test_suspect_directory_is_refused() -> None:
-    """The flag for lost data is honoured although nothing sets it yet."""
-    disk = SimulatedDisk()
-    storage = filled(disk)
-    for slot in (0, SLOT_BYTES):
-        content = bytearray(disk.content("meta"))
-        length = int.from_bytes(content[slot + 12 : slot + 16], "little")
-        content[slot + 20] |= 2
-        body = bytes(content[slot + 16 : slot + 16 + length])
-        content[slot + 8 : slot + 12] = crc32(body, length).to_bytes(4, "little")
-        disk.set_content("meta", bytes(content))
-    with pytest.raises(CorruptStorage, match="lost promised data"):
-        storage.open()
 
 
 def test_every_byte_of_meta() -> None:

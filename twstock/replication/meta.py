@@ -86,8 +86,6 @@ class MetaFile:
             )
         if promise.owner != owner:
             raise StorageError(f"{where} belongs to {promise.owner}, not to {owner}")
-        if promise.suspect:
-            raise CorruptStorage(f"{where} says that this member has lost promised data")
         if mark is not None and mark.origin != promise.origin:
             raise CorruptStorage(f"{where} has a mark of another incarnation of this member")
         if mark is not None and mark.promise > promise.sequence:

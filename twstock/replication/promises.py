@@ -28,7 +28,6 @@ _MARK = Struct("<QQQQQQ16s")
 _ID = Struct("<Q")
 _PEER = Struct("<QQ")
 _FORMED = 1
-_SUSPECT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,6 @@ class Promise:
     origin: int
     hard_state: HardState = field(default_factory=HardState)
     formed: bool = False
-    suspect: bool = False
     peers: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
     sequence: int = 1
 
@@ -101,7 +99,7 @@ def encode_promise(promise: Promise) -> bytes:
     """Return a slot's page. Raises StorageError when it has too many members for one."""
     owner, state = promise.owner, promise.hard_state
     group, cluster = owner.group.encode(), owner.cluster_id.encode()
-    flags = _FORMED * promise.formed | _SUSPECT * promise.suspect
+    flags = _FORMED * promise.formed
     head = _PROMISE.pack(
         FORMAT,
         flags,
@@ -209,7 +207,6 @@ def _parse_promise(body: bytes) -> Promise:
         origin=origin,
         hard_state=HardState(term, vote),
         formed=bool(flags & _FORMED),
-        suspect=bool(flags & _SUSPECT),
         peers=MappingProxyType({int(id_): int(known) for id_, known in pairs}),
         sequence=sequence,
     )
