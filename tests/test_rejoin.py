@@ -14,6 +14,7 @@ from twstock.config import Cluster, default_cluster
 from twstock.errors import StorageError, StorageUnavailable
 from twstock.replication.compaction import up_to
 from twstock.replication.copies import opened as opened_copies
+from twstock.replication.disk import META
 from twstock.replication.log import Log
 from twstock.replication.messages import (
     Entry,
@@ -25,7 +26,7 @@ from twstock.replication.messages import (
     VoteRequest,
 )
 from twstock.replication.offline import LogWriter
-from twstock.replication.promises import Owner
+from twstock.replication.promises import Owner, read_meta
 from twstock.replication.rejoin import (
     Kept,
     Rejoined,
@@ -123,6 +124,9 @@ def test_a_directory_is_made_of_the_newest_log_and_the_highest_term(cluster: Clu
     assert (loaded.incarnation, loaded.formed, dict(loaded.peers)) == (22, True, {1: 11, 3: 33})
     assert list(loaded.log.between(1, len(NEWER))) == NEWER
     assert opened(cluster, 1).log.last_index == len(OLDER)
+    made_anew = read_meta((lost(cluster) / META).read_bytes()).promise
+    assert made_anew is not None
+    assert made_anew.origin not in INCARNATIONS.values()
 
 
 def test_a_group_without_entries_has_its_promises_kept(cluster: Cluster) -> None:

@@ -15,7 +15,7 @@ from tests.memory import MemoryStorage
 from twstock.errors import BrokenInvariant, DiskFull, StorageError, StorageUnavailable
 from twstock.replication.messages import Entry, EntryKind, HardState, Persist
 from twstock.replication.promises import META_BYTES, Owner
-from twstock.replication.records import ENTRY_OVERHEAD_BYTES, HEADER_BYTES
+from twstock.replication.records import ENTRY_OVERHEAD_BYTES, HEADER_BYTES, decode_header
 from twstock.replication.spares import Upkeep
 from twstock.replication.storage import FileStorage, Loaded, Storage
 
@@ -96,6 +96,18 @@ def test_a_new_storage_is_empty(storage: Storage) -> None:
     assert loaded.hard_state == HardState()
     assert held(loaded) == []
     assert (loaded.incarnation, loaded.formed, dict(loaded.peers)) == (77, False, {})
+
+
+def test_what_others_are_told_of_a_directory_does_not_tell_its_markers() -> None:
+    """The incarnation goes to whoever asks. Segments carry another number, or a client could put
+    into a payload what a start takes for a later write.
+    """
+    disk, numbers = SimulatedDisk(), iter((77, 88))
+    storage = FileStorage(DATA, OWNER, SEGMENT_BYTES, 1, numbers.__next__, files=disk)
+    assert storage.open().incarnation == 77
+    header = decode_header(disk.content(FIRST))
+    assert header is not None
+    assert header.identity.origin == 88
 
 
 def test_what_was_written_is_there_after_reopening(storage: Storage) -> None:

@@ -67,9 +67,9 @@ class MetaFile:
         """Whether ``settle`` has nothing to do."""
         return self._flushed
 
-    def create(self, owner: Owner, incarnation: int) -> None:
+    def create(self, owner: Owner, incarnation: int, origin: int) -> None:
         """Make the file with its first promise in both slots; it appears whole or not at all."""
-        page = encode_promise(Promise(owner, incarnation, origin=incarnation))
+        page = encode_promise(Promise(owner, incarnation, origin))
         self._directory.make_file(META, (page + page).ljust(META_BYTES, b"\0"))
         self.open(owner)
 

@@ -8,6 +8,7 @@ out, until ``flush`` makes up for all of them: nobody was promised anything befo
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from secrets import randbits
 from typing import Any
 
 from twisted.python.failure import Failure
@@ -80,7 +81,7 @@ class LogWriter:
             Owner(group, cluster.cluster_id, number, tuple(members)),
             cluster.limits.segment_bytes,
             cluster.limits.spare_segments,
-            lambda: incarnations[number],
+            iter((incarnations[number], randbits(63))).__next__,
             files=Unflushed(),
             begins_after=begins_after,
         )

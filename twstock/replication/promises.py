@@ -57,8 +57,8 @@ class Owner:
 class Promise:
     """Everything that a member must never forget, except its log.
 
-    ``origin`` is the incarnation with which the directory was made, ``incarnation`` the
-    present one; nothing changes it yet. ``sequence`` counts promises.
+    ``incarnation`` is what others know this life of the member by; ``origin`` is a number of the
+    directory's own, which nobody is told. ``sequence`` counts promises.
     """
 
     owner: Owner

@@ -54,9 +54,9 @@ _ZEROS = bytes(1 << 16)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose segments these are: a hash of cluster and group, the member, and ``origin``, the
-    incarnation with which the directory was made. ``origin`` is random and secret enough
-    that no client can put a forged marker into a payload.
+    """Whose segments these are: a hash of cluster and group, the member, and ``origin``, a random
+    number that was drawn when the directory was made. Nobody is told it, so that no client can
+    put a forged marker into a payload.
     """
 
     cluster: bytes

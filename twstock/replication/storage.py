@@ -133,10 +133,10 @@ class FileStorage:
     """The contract of Storage in a directory of its own (DESIGN.md).
 
     ``segment_bytes`` is the size of a segment, ``spares`` how many are made ahead,
-    ``random_incarnation`` gives 63 random bits, ``files`` the system calls. ``window_bytes``
-    is how much memory may go to entries that could also be read from the disk. A new directory's
-    log ``begins_after`` an entry, and the terms of all up to there, if a snapshot stands in for
-    them.
+    ``random_number`` gives 63 random bits: of a new directory first the incarnation, then the
+    origin. ``files`` are the system calls, ``window_bytes`` is how much memory may go to entries
+    that could also be read from the disk. A new directory's log ``begins_after`` an entry, and the
+    terms of all up to there, if a snapshot stands in for them.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class FileStorage:
         owner: Owner,
         segment_bytes: int,
         spares: int,
-        random_incarnation: Callable[[], int],
+        random_number: Callable[[], int],
         *,
         files: Files | None = None,
         window_bytes: int = WINDOW_BYTES,
@@ -154,7 +154,7 @@ class FileStorage:
         self._begins_after = begins_after
         self._released = 0
         self._owner = replace(owner, members=tuple(sorted(owner.members)))
-        self._random_incarnation = random_incarnation
+        self._random_number = random_number
         self._directory = Directory(directory, files or Files())
         self._spares = Spares(self._directory, segment_bytes, spares)
         self._meta = MetaFile(self._directory)
@@ -276,7 +276,7 @@ class FileStorage:
                 "the vote that this member promised are lost"
             )
         else:
-            self._meta.create(self._owner, self._random_incarnation())
+            self._meta.create(self._owner, self._random_number(), self._random_number())
         self._spares.adopt()
         log = self._recover(segments)
         if self._meta.mark != self._log.position:
