@@ -179,11 +179,20 @@ def page(request, rows, kind):
     return 200, {"data": [rows[key] for key in keys[:2]], "next": more}
 
 
+class StrictClock(Clock):
+    """One that refuses to call somebody in the past, as the reactor does."""
+
+    def callLater(self, delay, *args, **keywords):
+        """As a reactor's, which asserts that."""
+        assert delay >= 0, delay
+        return super().callLater(delay, *args, **keywords)
+
+
 class World:
     """Front-ends, a clock, and a client of them."""
 
     def __init__(self, fronts=1, **options):
-        self.clock = Clock()
+        self.clock = StrictClock()
         self.ledger = Ledger()
         self.fronts = [Front(self.ledger) for _ in range(fronts)]
         self.asked = []

@@ -458,6 +458,30 @@ def test_cancelling_stops_asking(world, fault):
     assert world.clock.getDelayedCalls() == []
 
 
+UNREADABLE = [b"\xff", b"[" * 100_000, b'{"a":' * 100_000, b'{"data": 1e99999999999999999999}']
+
+
+@pytest.mark.parametrize("body", UNREADABLE, ids=["not UTF-8", "lists", "objects", "number"])
+def test_what_cannot_be_read_is_no_answer(world, body):
+    """Whatever somebody makes of JSON: an order may have been executed, a lookup has no stock."""
+    reply = (200, b'{"data":' + body + b"}")
+    world.front.replies = [reply] * 100
+    with pytest.raises(OutcomeUnknown, match="not JSON"):
+        world.run(world.client.buy("AAPL", 1))
+    world.front.replies = [reply] * 100
+    with pytest.raises(Unavailable, match="not JSON"):
+        world.run(world.client.lookup("AAPL"))
+
+
+@pytest.mark.parametrize("patience_s", [0.26, 0.27, 0.28, 0.29, 0.31, 0.33])
+def test_a_pause_may_take_longer_than_there_is_time(patience_s):
+    """In a process that is busy. Then nobody is asked any more, and why is told all the same."""
+    world = World(1, patience_s=patience_s)
+    world.front.down = True
+    with pytest.raises(Unavailable, match="refused"):
+        world.run(world.client.lookup("AAPL"))
+
+
 # --- many orders -----------------------------------------------------------------------------
 
 

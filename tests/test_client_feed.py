@@ -223,7 +223,14 @@ def test_what_is_no_feed_is_an_error(world, reply, kind):
 
 
 @pytest.mark.parametrize(
-    "text", [b"event: trades\ndata: {\n\n", b'event: trades\ndata: {"trades": [{}]}\n\n']
+    "text",
+    [
+        b"event: trades\ndata: {\n\n",
+        b'event: trades\ndata: {"trades": [{}]}\n\n',
+        b"event: trades\ndata: " + b"[" * 100_000 + b"\n\n",
+        b"event: trades\ndata: 1e99999999999999999999\n\n",
+    ],
+    ids=["half", "empty", "nested", "number"],
 )
 def test_an_event_that_makes_no_sense_ends_the_feed(world, following, text):
     """Going on would lose it."""

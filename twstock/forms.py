@@ -216,6 +216,16 @@ def order_headers(key: str) -> dict[str, str]:
     return {"Content-Type": "application/json", "Idempotency-Key": key}
 
 
+def read_json(content: bytes | str, parse_float: Callable[[str], Any] = float) -> Any:
+    """What somebody else wrote as JSON. Raises ValueError for whatever it is that cannot be read:
+    brackets nested too deeply, and a number that ``parse_float`` does not take, among it.
+    """
+    try:
+        return json.loads(content, parse_float=parse_float)
+    except (RecursionError, ArithmeticError) as error:
+        raise ValueError(str(error)) from None
+
+
 def read_answer(
     status: int,
     headers: Mapping[str, str],
@@ -224,7 +234,7 @@ def read_answer(
 ) -> Answer:
     """An answer as it came; raises ValueError if its body is no JSON."""
     names = {name.lower(): value for name, value in headers.items()}
-    return Answer(status, names, json.loads(content, parse_float=parse_float))
+    return Answer(status, names, read_json(content, parse_float))
 
 
 def retry_after_s(answer: Answer) -> float | None:

@@ -1,6 +1,5 @@
 """The feed of events as an async iterator that goes on where it was, through any front-end."""
 
-import json
 from collections import deque
 from collections.abc import Callable
 from decimal import Decimal
@@ -15,6 +14,7 @@ from twstock.client.fronts import Fronts, NoAnswer, Request
 from twstock.client.values import BadAnswer, Event, event
 from twstock.client.waiting import TooLate, within
 from twstock.clocks import pause
+from twstock.forms import read_json
 
 T = TypeVar("T")
 MESSAGES_WAITING_MAX = 256
@@ -116,9 +116,7 @@ class Feed:
 
     def _event(self, message: Message) -> Event | None:
         try:
-            found = event(
-                message.kind, json.loads(message.data, parse_float=Decimal), message.last_id
-            )
+            found = event(message.kind, read_json(message.data, Decimal), message.last_id)
         except (ValueError, BadAnswer) as error:
             self.close()
             raise BadAnswer(f"event {message.kind}: {error}") from None

@@ -107,6 +107,8 @@ class Fronts:
             if attempt.wait_s:
                 await pause(self.clock, attempt.wait_s)
             limit_s = min(self.timeout_s, deadline - self.clock.seconds())
+            if limit_s <= 0:  # the pause took longer than it was to
+                break
             try:
                 answer = await self._exchange(attempt.front, request, limit_s)
             except NoAnswer as error:
