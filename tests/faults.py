@@ -8,6 +8,7 @@ from tests.lost_disks import LOST_DISKS
 from tests.oracle import Violation, require
 from tests.simulation import Node, World
 from twstock.errors import TwstockError
+from twstock.replication.messages import Reach
 from twstock.replication.standing import Role
 
 
@@ -30,6 +31,7 @@ class Weather:
             self._bad_network,
             self._slow_disk,
             self._full_disk,
+            self._out_of_reach,
             self._resign,
             self._hand_over,
             self._calm,
@@ -137,6 +139,15 @@ class Weather:
 
     def _make_room(self, node: Node) -> None:
         node.has_room = True
+
+    def _out_of_reach(self) -> None:
+        """Nobody outside reaches a replica for a while; that may outlast the other faults."""
+        node = self._leader() if self._random.random() < 0.5 else self._any()
+        node.reach = Reach.LOST
+        self._world.after(self._random.random() * 5, self._reach, node)
+
+    def _reach(self, node: Node) -> None:
+        node.reach = Reach.GOOD
 
     def _resign(self) -> None:
         self._resign_from(self._leader())

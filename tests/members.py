@@ -21,6 +21,7 @@ from twstock.replication.database import Database
 from twstock.replication.equipment import Equipment, Surroundings
 from twstock.replication.member import Member
 from twstock.replication.messages import Applied, Membership
+from twstock.replication.reach import Contacts
 from twstock.replication.snapshots import Snapshots
 from twstock.replication.storage import Storage
 from twstock.rpc.calls import Envelope, Fetch, Probe, ProbeAnswer
@@ -263,6 +264,7 @@ class Group:
                 snapshots=self.snapshots.get(number),
             ),
             NetworkTransport(number, self.network),
+            Contacts(self.limits.out_of_reach_s),
             Surroundings(self.clock, Random(number), threads, deliver, panic, refuse),
         )
         member = Member("order", "test", equipment)

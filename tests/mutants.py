@@ -908,9 +908,79 @@ MUTANTS = (
     Mutant(
         "no flap guard",
         REPLICATION + "election.py",
-        "self._timings.stable_s * 2 ** len(self._hand_overs)",
+        "self._timings.stable_s * 2**doublings",
         "self._timings.stable_s",
         HAND_OVER,
+    ),
+    Mutant(
+        "a leader of no use waits as long as any other",
+        REPLICATION + "election.py",
+        "doublings = 0 if is_urgent else len(self._hand_overs)",
+        "doublings = len(self._hand_overs)",
+        HAND_OVER,
+    ),
+    Mutant(
+        "a leader of no use stays",
+        REPLICATION + "leadership.py",
+        "        is_lost = reach is Reach.LOST\n",
+        "        is_lost = False\n",
+        HAND_OVER,
+    ),
+    Mutant(
+        "a leader of no use gives way to anybody",
+        REPLICATION + "leadership.py",
+        "progress.reach is Reach.GOOD if is_lost else",
+        "True if is_lost else",
+        HAND_OVER,
+    ),
+    Mutant(
+        "the lead goes to a higher id that is of no use",
+        REPLICATION + "leadership.py",
+        " else progress.reach is not Reach.LOST)",
+        " else True)",
+        HAND_OVER,
+    ),
+    Mutant(
+        "a follower does not tell its reach",
+        REPLICATION + "replica.py",
+        "                self._reach,\n",
+        "                Reach.UNSURE,\n",
+        HAND_OVER,
+    ),
+    Mutant(
+        "a contact is good until it is lost",
+        REPLICATION + "reach.py",
+        "silent_s <= self._limit_s / 2 and",
+        "",
+        ("tests/test_reach.py",),
+    ),
+    Mutant(
+        "a contact is good at once",
+        REPLICATION + "reach.py",
+        " and now - self._since >= self._limit_s",
+        "",
+        ("tests/test_reach.py",),
+    ),
+    Mutant(
+        "a group without front-ends is out of reach",
+        REPLICATION + "reach.py",
+        "            return None\n",
+        "            return Reach.LOST\n",
+        ("tests/test_reach.py",),
+    ),
+    Mutant(
+        "whoever asks counts as a front-end",
+        REPLICATION + "assembly.py",
+        "        if probe.front_id:\n",
+        "        if True:\n",
+        ("tests/test_reach.py",),
+    ),
+    Mutant(
+        "one good contact is enough",
+        REPLICATION + "reach.py",
+        "known == {Reach.GOOD}",
+        "Reach.GOOD in known",
+        ("tests/test_reach.py",),
     ),
     Mutant(
         "a leader goes on leading after a hand-over",
@@ -923,7 +993,7 @@ MUTANTS = (
     Mutant(
         "the highest id does not get its place back (simulated)",
         REPLICATION + "leadership.py",
-        "            if heir := self._preferred(guard, now, is_full):\n"
+        "            if heir := self._preferred(guard, now, is_full, reach):\n"
         "                self.begin_hand_over(heir, now)\n",
         "",
         SIMULATION,
@@ -959,8 +1029,8 @@ MUTANTS = (
     Mutant(
         "a leader whose disk is full gives way only to a higher id",
         REPLICATION + "leadership.py",
-        "above = 0 if is_full and",
-        "above = self._membership.id if is_full and",
+        "is_useless = is_lost or (is_full and self._majority_can_take_over(now))",
+        "is_useless = is_lost",
         HAND_OVER,
     ),
     Mutant(

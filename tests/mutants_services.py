@@ -742,6 +742,27 @@ MUTANTS = (
         ("tests/test_unpublished.py",),
     ),
     Mutant(
+        "a front-end does not say which it is",
+        "twstock/web/upstream/leader.py",
+        "self._asks = Probe(front_id=front_id)",
+        "self._asks = Probe()",
+        ("tests/test_tiers.py",),
+    ),
+    Mutant(
+        "a catalog that follows counts as the leader",
+        ORDER + "catalogwatch.py",
+        'answer.status.role == "leader"',
+        "answer.status",
+        ("tests/test_market.py",),
+    ),
+    Mutant(
+        "a replica waits for the catalog that it asked first",
+        ORDER + "catalogwatch.py",
+        "            return self._turn_to(0)\n",
+        "            return None\n",
+        ("tests/test_market.py",),
+    ),
+    Mutant(
         "a late failure leaves the catalog that was found meanwhile",
         ORDER + "catalogmarket.py",
         "            if asked == self._leader:",

@@ -30,6 +30,7 @@ from twstock.replication.messages import (
     Membership,
     Message,
     Persist,
+    Reach,
     Ready,
     Timings,
     VoteReply,
@@ -140,6 +141,7 @@ class Node:
         self.incarnation = 0
         self.paused = False
         self.has_disk = self.has_room = True
+        self.reach = Reach.GOOD
         self.asked: set[int] = set()
         self.hashes: list[int] = []
         self.commit_seen = 0
@@ -246,6 +248,7 @@ class Node:
     def _ticked(self) -> None:
         assert self.replica is not None
         self.replica.set_takes_commands(self.has_room)
+        self.replica.set_reach(self.reach)
         self.tell(lambda replica, now: replica.tick(now))
         if self.world.prunes and self._chance.random() < PRUNE_CHANCE:
             self.replica.log.release(self.disk.prune(self.applied, self.replica.everywhere))

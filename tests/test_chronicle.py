@@ -136,6 +136,18 @@ def test_a_leader_tells_of_a_follower_that_is_silent_is_back_and_has_caught_up(m
     assert member.look(leader(), now=far + 2) == ["order-1 has caught up"]
 
 
+def test_what_is_lost_outside_of_the_group_is_told_once(member):
+    """And that it is there again."""
+    member.chronicle.reach("")
+    member.chronicle.reach("no front-end reaches it")
+    member.chronicle.reach("no front-end reaches it")
+    member.chronicle.reach("")
+    assert member.told == [
+        "could not serve as the leader: no front-end reaches it",
+        "could serve as the leader again",
+    ]
+
+
 def test_a_full_disk_is_told_and_that_it_has_room_again(member):
     """Once each, whatever is refused meanwhile."""
     member.look(Replica())

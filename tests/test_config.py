@@ -24,6 +24,7 @@ from twstock.consistency import (
     CACHE_SIZE_MAX,
     ENTRY_BYTES,
     MESSAGE_BYTES_LIMIT,
+    PROBES_MIN,
     ROW_BYTES,
     SEGMENT_BYTES_MIN,
 )
@@ -100,8 +101,8 @@ def clusters(draw):
 
 
 def with_room(limits):
-    """The same limits with segments and messages that are large enough, and the cache's lease
-    as it is.
+    """The same limits with segments and messages that are large enough, the cache's lease as it
+    is, and time for several probes.
     """
     return replace(
         limits,
@@ -112,6 +113,7 @@ def with_room(limits):
         batch_orders_max=min(limits.batch_orders_max, CALL_ITEMS_MAX),
         fetch_entries_max=min(limits.fetch_entries_max, CALL_ITEMS_MAX),
         cache_lease_s=Limits().cache_lease_s,
+        out_of_reach_s=max(limits.out_of_reach_s, PROBES_MIN * limits.probe_every_s),
     )
 
 
@@ -404,6 +406,13 @@ def test_nothing_takes_more_of_a_message_than_is_counted() -> None:
     entry = Entry(2**53, 2**53, EntryKind.COMMAND, b"x" * 2**20)
     [pb] = replicas.entries([entry])
     assert pb.ByteSize() + 8 - len(entry.payload) <= ENTRY_BYTES
+
+
+def test_a_replica_is_not_out_of_reach_after_a_few_late_calls():
+    """The lead would wander."""
+    with pytest.raises(ConfigError, match=r"limits\.out_of_reach_s: expected at least 4 times"):
+        parse(GOOD + "[limits]\nout_of_reach_s = 0.3\n")
+    parse(GOOD + "[limits]\nout_of_reach_s = 0.4\n")
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,20 @@
 """How a leader gives way to a higher id."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import inf
+from types import MappingProxyType
 
 import pytest
 
 from tests.bench import ELECTION_S, START, accept, answer, append, appends, lead, out, replica
 from tests.simulation import TIMINGS
 from twstock.errors import NotLeader
+from twstock.replication.election import FlapGuard
 from twstock.replication.messages import (
     AppendEntries,
     Message,
+    Reach,
     Ready,
     Transfer,
 )
@@ -19,10 +23,17 @@ from twstock.replication.standing import Role
 
 
 def following(
-    subject: Replica, peer: int | tuple[int, ...], since: float, until: float, *, full: int = 0
+    subject: Replica,
+    peer: int | tuple[int, ...],
+    since: float,
+    until: float,
+    *,
+    full: int = 0,
+    reaches: Mapping[int, Reach] = MappingProxyType({}),
 ) -> tuple[list[Transfer], float]:
-    """Let time pass while ``peer`` (or these) and nobody else answers; ``full`` has no room. The
-    transfers, and the time when ``subject`` stopped leading, or ``until``.
+    """Let time pass while ``peer`` (or these) and nobody else answers; ``full`` has no room, and
+    ``reaches`` are by member. The transfers, and the time when ``subject`` stopped leading, or
+    ``until``.
     """
     peers = peer if isinstance(peer, tuple) else (peer,)
     sent: list[Message] = []
@@ -33,7 +44,9 @@ def following(
             message = queue.pop(0)
             sent.append(message)
             if message.target in peers and isinstance(message, AppendEntries):
-                reply = replace(accept(message), takes_commands=message.target != full)
+                has_room = message.target != full
+                reach = reaches.get(message.target, Reach.UNSURE)
+                reply = replace(accept(message), takes_commands=has_room, reach=reach)
                 queue += out(subject.step(reply, now))
         now += 0.01
     return [m for m in sent if isinstance(m, Transfer)], now
@@ -81,6 +94,43 @@ def test_a_leader_keeps_the_lead_on_a_full_disk_unless_most_others_have_room(ful
     subject.set_takes_commands(False)
     following(subject, (1, 2), START + 1, START + 5, full=full)
     assert (subject.role, subject.handing_over_to) == (Role.LEADER, 0)
+
+
+def test_a_leader_of_no_use_gives_way_to_a_lower_id_that_is_of_some() -> None:
+    """To the highest of a good reach, once that has been steady."""
+    subject = replica(3)
+    lead(subject)
+    begin, reaches = START + 1, {1: Reach.GOOD, 2: Reach.UNSURE}
+    subject.set_reach(Reach.LOST)
+    following(subject, (1, 2), begin, begin + TIMINGS.stable_s * 0.95, reaches=reaches)
+    assert subject.handing_over_to == 0
+    after = begin + TIMINGS.stable_s * 0.95
+    ((transfer,), _) = following(subject, (1, 2), after, begin + 2, reaches=reaches)
+    assert transfer.target == 1
+
+
+@pytest.mark.parametrize("own", [Reach.LOST, Reach.UNSURE, Reach.GOOD])
+@pytest.mark.parametrize("other", [Reach.LOST, Reach.UNSURE, Reach.GOOD])
+def test_a_leader_keeps_the_lead_unless_another_is_better(own: Reach, other: Reach) -> None:
+    """Where nobody is of use, or nobody knows, it is best to stay; and a higher id that is of no
+    use is not preferred.
+    """
+    lower, higher = replica(3), replica(1, of=3)
+    for subject in (lower, higher):
+        lead(subject, voters=(2,))
+        subject.set_reach(own)
+        following(subject, 2, START + 1, START + 5, reaches={2: other})
+    assert (lower.role is Role.FOLLOWER) is (own is Reach.LOST and other is Reach.GOOD)
+    wanted = other is Reach.GOOD if own is Reach.LOST else other is not Reach.LOST
+    assert (higher.role is Role.FOLLOWER) is wanted
+
+
+def test_a_follower_tells_its_reach() -> None:
+    """Its leader cannot know it otherwise."""
+    subject = replica(2)
+    subject.set_reach(Reach.LOST)
+    (reply,) = out(subject.step(append(3, 2, 1), START))
+    assert reply.reach is Reach.LOST
 
 
 def test_hand_over_works_under_constant_load() -> None:
@@ -272,3 +322,15 @@ def test_frequent_hand_overs_become_rarer() -> None:
         now = end
     for wait, factor in zip(waits, (1, 2, 4), strict=True):
         assert 0 <= wait - factor * TIMINGS.stable_s <= TIMINGS.election_s + 0.05
+
+
+def test_a_leader_of_no_use_does_not_wait_for_hand_overs_before() -> None:
+    """But it does after one that did not come about: it would try without a pause."""
+    guard = FlapGuard(TIMINGS)
+    for _ in range(3):
+        guard.handed_over(START)
+    assert not guard.allows(TIMINGS.stable_s, START)
+    assert guard.allows(TIMINGS.stable_s, START, is_urgent=True)
+    assert not guard.allows(TIMINGS.stable_s / 2, START, is_urgent=True)
+    guard.gave_up(START)
+    assert not guard.allows(TIMINGS.stable_s, START, is_urgent=True)

@@ -7,15 +7,19 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from tests.fakes import HANG, FakeMember
+from tests.fakes import HANG, FakeMember, status
 from twstock.config import Limits
 from twstock.errors import NotLeader, OutcomeUnknown, Unavailable
 from twstock.market import Batch, BatchResult, Order, Outcome, Side, Trade, Verdict
 from twstock.order.catalogmarket import CatalogMarket
+from twstock.order.catalogwatch import CatalogWatch
+from twstock.replication.messages import Reach
+from twstock.replication.reach import Contact
 from twstock.rpc.calls import AtOnce, Published, Verdicts
 
 ORDER = Order("k", "A", Side.BUY, 1)
 BATCH = Batch(1, 1, 0, 0, 5, (ORDER,))
+LIMITS = Limits()
 VERDICTS = Verdicts((Verdict(1, 1, 100, 5),), unpublished={"A": 1})
 
 
@@ -26,7 +30,9 @@ class Scene:
         self.clock = Clock()
         self.catalogs = {number: FakeMember(self.clock) for number in (1, 2, 3)}
         clients: Any = self.catalogs
-        self.market = CatalogMarket(clients, Limits().trade_deadline_s)
+        self.contact = Contact("it is gone", LIMITS.out_of_reach_s)
+        self.market = CatalogMarket(clients, self.contact, self.clock, LIMITS.trade_deadline_s)
+        self.watch = CatalogWatch(clients, self.contact, self.clock, LIMITS)  # type: ignore[arg-type]
 
     def replies(self, number: int, **replies: Any) -> None:
         """What a catalog answers."""
@@ -82,8 +88,61 @@ def test_a_late_failure_does_not_leave_the_leader_that_was_found_meanwhile() -> 
     scene.replies(3, Trade=NotLeader(1), AwaitPublished=HANG)
     late = scene.outcome(scene.market.await_published({"A": 1}))
     scene.outcome(scene.market.execute(BATCH))
-    scene.clock.advance(Limits().trade_deadline_s)
+    scene.clock.advance(LIMITS.trade_deadline_s)
     assert failed(late) is OutcomeUnknown
     scene.replies(1, Trade=VERDICTS)
     scene.outcome(scene.market.execute(BATCH))
     assert scene.asked("Trade") == [1, 3]
+
+
+def advance(scene: Scene, seconds: float) -> None:
+    """Let time pass in small steps."""
+    for _ in range(round(seconds / 0.05)):
+        scene.clock.advance(0.05)
+
+
+def test_a_call_that_is_answered_is_a_contact() -> None:
+    """And one that fails is none."""
+    scene = Scene()
+    scene.replies(3, Trade=NotLeader(1))
+    scene.outcome(scene.market.execute(BATCH))
+    assert scene.contact.reach(scene.clock.seconds()) is None
+    scene.replies(1, Trade=VERDICTS)
+    scene.outcome(scene.market.execute(BATCH))
+    assert scene.contact.reach(scene.clock.seconds()) is Reach.UNSURE
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["is told", "finds out"])
+def test_a_replica_looks_for_the_leader_of_the_catalog(told: bool) -> None:
+    """By what the others say, or one after the other; and only the leader counts as an answer."""
+    scene = Scene()
+    leader_id = 1 if told else 0
+    scene.catalogs[3].status = status(3, leader_id=leader_id)
+    scene.catalogs[2].status = status(2, leader_id=leader_id)
+    scene.catalogs[1].status = status(1, "leader")
+    scene.watch.startService()
+    advance(scene, 0.7 * LIMITS.out_of_reach_s)
+    assert scene.contact.reach(scene.clock.seconds()) is Reach.UNSURE
+    advance(scene, 1.5 * LIMITS.out_of_reach_s)
+    assert scene.contact.reach(scene.clock.seconds()) is Reach.GOOD
+    assert scene.asked("Heartbeat").count(2) == (0 if told else 1)
+    scene.watch.stopService()
+    asked = len(scene.asked("Heartbeat"))
+    advance(scene, LIMITS.out_of_reach_s)
+    assert len(scene.asked("Heartbeat")) == asked
+
+
+@pytest.mark.parametrize("silence", [HANG, OutcomeUnknown("connection refused")])
+def test_a_catalog_that_leads_no_more_or_is_cut_off_is_lost(silence: object) -> None:
+    """Until there is another one; asking goes on whatever becomes of it once."""
+    scene = Scene()
+    scene.catalogs[3].status = status(3, "leader")
+    scene.watch.startService()
+    advance(scene, 2 * LIMITS.out_of_reach_s)
+    assert scene.contact.reach(scene.clock.seconds()) is Reach.GOOD
+    scene.replies(3, Heartbeat=silence)
+    advance(scene, 2 * LIMITS.out_of_reach_s)
+    assert scene.contact.reach(scene.clock.seconds()) is Reach.LOST
+    scene.catalogs[2].status = status(2, "leader", term=2)
+    advance(scene, 3 * LIMITS.out_of_reach_s)
+    assert scene.contact.reach(scene.clock.seconds()) is Reach.GOOD

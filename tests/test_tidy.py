@@ -31,7 +31,7 @@ PURE = words("""
     replication.messages replication.log replication.replica replication.election
     replication.leadership replication.standing replication.progress replication.writes
     replication.records replication.recovery replication.promises replication.places
-    replication.seals replication.room replication.compaction
+    replication.seals replication.room replication.compaction replication.reach
     rpc.calls rpc.permissions rpc.status rpc.wire.base rpc.wire.columns rpc.wire.commands
     rpc.wire.methods
     rpc.wire.observe rpc.wire.replicas rpc.wire.streams rpc.wire.trading rpc.wire.administration

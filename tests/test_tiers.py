@@ -37,6 +37,7 @@ from twstock.rpc.calls import (
     Placement,
     Placements,
     PlaceOrder,
+    Probe,
     Published,
     Register,
     StockPage,
@@ -49,6 +50,7 @@ from twstock.web.upstream.leader import Leader, LeaderWatch
 from twstock.web.upstream.pace import CALLS_MAX, LINGER_MAX_S, LINGER_SHARE, PATIENCE_S
 
 LIMITS = Limits(batch_orders_max=4, requests_waiting_max=20, calls_under_way_max=8)
+FRONT_ID = 7
 Placed = list[Placement | Exception]
 
 
@@ -69,7 +71,7 @@ class Group:
         self.clock = Clock()
         self.members = {n: FakeMember(self.clock) for n in range(1, members + 1)}
         self.leads(members, 1)
-        self.watch = LeaderWatch(group, self.members, self.clock, LIMITS, Random(1))
+        self.watch = LeaderWatch(group, self.members, self.clock, LIMITS, Random(1), FRONT_ID)
         self.tier = kind(self.watch, self.members, self.clock, LIMITS, Random(2))
         self.watch.start()
 
@@ -131,6 +133,14 @@ def test_the_leader_of_the_highest_term_is_known() -> None:
     group.members[1].status = status(1, "leader", 2)
     group.advance(0.11)
     assert group.watch.leader == Leader(2, 1)
+
+
+def test_members_are_told_which_front_end_asks() -> None:
+    """A leader that none reaches gives way."""
+    group = Group()
+    group.advance(1)
+    asked = {called.request for member in group.members.values() for called in member.calls}
+    assert asked == {Probe(front_id=FRONT_ID)}
 
 
 def test_any_members_word_about_the_leader_will_do() -> None:

@@ -38,6 +38,7 @@ from twstock.replication.messages import (
     Committed,
     Entry,
     EntryKind,
+    Reach,
     Transfer,
     VoteReply,
     VoteRequest,
@@ -91,8 +92,9 @@ REFUSED = st.builds(calls.Placement, st.just(0), REFUSALS, YES, st.just(0))
 PEERS = st.builds(calls.Peer, TEXT, TEXT, INT32, UINT64)
 ENTRIES = st.builds(Entry, INT64, INT64, st.sampled_from(EntryKind), st.binary(max_size=20))
 APPEND_REPLIES = st.builds(
-    AppendReply, INT32, INT32, INT64, YES, INT64, INT64, INT64, DOUBLE, INT64, YES
-)
+    AppendReply,
+    INT32, INT32, INT64, YES, INT64, INT64, INT64, DOUBLE, INT64, YES, st.sampled_from(Reach),
+)  # fmt: skip
 
 
 def connected(message):
@@ -140,7 +142,9 @@ def appends(source, term=None):
 
 @st.composite
 def probes(draw):
-    """Heartbeats: empty, with a peer, and Raft's own."""
+    """Heartbeats: empty, of a front-end, with a peer, and Raft's own."""
+    if draw(YES):
+        return calls.Probe(front_id=draw(INT32))
     peer = draw(st.none() | PEERS)
     append = draw(st.none() | appends(st.just(peer.id))) if peer else None
     return calls.Probe(peer, append)

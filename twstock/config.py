@@ -145,6 +145,7 @@ class Limits:
     rpc_streams_max: int = 32
     rpc_watches_max: int = 16
     control_deadline_s: float = 0.25
+    out_of_reach_s: float = 1.0
     append_deadline_s: float = 1.0
     message_bytes_max: int = 4 * 1024 * 1024
     fetch_entries_max: int = 2000

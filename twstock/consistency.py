@@ -18,6 +18,8 @@ MESSAGE_BYTES_LIMIT = 2**31 - 1
 """gRPC knows no larger one."""
 SEGMENT_BYTES_MIN = 4 * 1024 * 1024
 """Less would leave no room beside what a full log keeps for elections."""
+PROBES_MIN = 4
+"""So many calls of a front-end have to fail to come before anything is made of it."""
 ENTRY_BYTES = 48
 """The most that an entry of the log takes in a message besides its payload."""
 ROW_BYTES = 80 + 4 * NAME_CHARS_MAX + KEY_CHARS_MAX
@@ -41,6 +43,10 @@ def check(cluster: "Cluster") -> None:
         raise ConfigError("timings.heartbeat_s: expected less than election_s")
     if timings.lease_fraction >= 1:
         raise ConfigError("timings.lease_fraction: expected less than 1: a share of election_s")
+    if limits.out_of_reach_s < PROBES_MIN * limits.probe_every_s:
+        raise ConfigError(
+            f"limits.out_of_reach_s: expected at least {PROBES_MIN} times limits.probe_every_s"
+        )
     if limits.cache_lease_s > timings.lease_drain_s:
         raise ConfigError("limits.cache_lease_s: expected no more than timings.lease_drain_s")
     _check_messages(cluster)

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 
 from twisted.application.service import Service
 
+from twstock.clocks import Clock
 from twstock.errors import InvalidRequest, NotLeader, OutcomeUnknown, TwstockError
 from twstock.market import Batch, BatchResult, BeginEpoch
+from twstock.replication.reach import Contact
 from twstock.rpc.calls import AtOnce, AwaitPublished, ExecutedTrades, Verdicts
 from twstock.rpc.client import Client
 from twstock.rpc.wire import methods
@@ -16,12 +18,16 @@ class CatalogMarket(Service):
     """Implements ``Market``: calls go to the catalog that answered last.
 
     After a failure the next call goes to the leader that the answer names, or else to the
-    next catalog in turn; the caller repeats the call. ``clients`` are by the catalogs' ids, and
-    ``deadline_s`` is how long each call may take.
+    next catalog in turn; the caller repeats the call. ``clients`` are by the catalogs' ids,
+    ``contact`` is told when one has answered, and ``deadline_s`` is how long each call may take.
     """
 
-    def __init__(self, clients: Mapping[int, Client], deadline_s: float) -> None:
+    def __init__(
+        self, clients: Mapping[int, Client], contact: Contact, clock: Clock, deadline_s: float
+    ) -> None:
         self._clients = clients
+        self._contact = contact
+        self._clock = clock
         self._ids = sorted(clients, reverse=True)
         self._leader = self._ids[0]
         self._deadline_s = deadline_s
@@ -55,11 +61,13 @@ class CatalogMarket(Service):
     async def _call(self, method: Method[Q, A], request: Q) -> A:
         asked = self._leader
         try:
-            return await self._clients[asked].call(method, request, self._deadline_s)
+            answer = await self._clients[asked].call(method, request, self._deadline_s)
         except TwstockError as error:
             if asked == self._leader:  # no other call has found a better one meanwhile
                 self._leader = self._instead(asked, error)
             raise
+        self._contact.heard(self._clock.seconds())
+        return answer
 
     def _instead(self, asked: int, error: TwstockError) -> int:
         if isinstance(error, NotLeader) and error.leader_id in self._clients:

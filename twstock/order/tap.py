@@ -14,9 +14,9 @@ from twstock.process import ServiceOptions, Stages, collect_seldom, logged, pani
 from twstock.systemd import supervise
 from twstock.threads import Pool
 
-CALLS_MAX = 4
-"""One batch at the catalog at a time, and calls of earlier terms that have not ended, besides a
-stream to each catalog and the questions about caches."""
+CALLS_MAX = 5
+"""One batch at the catalog at a time, the question whether it is there, and calls of earlier terms
+that have not ended, besides a stream to each catalog and the questions about caches."""
 
 
 class Options(ServiceOptions):
@@ -39,6 +39,7 @@ def makeService(options: Options) -> Service:
 def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
     """Wire one order replica together; nothing runs yet."""
     from twstock.order.catalogmarket import CatalogMarket  # noqa: PLC0415 - grpc, only when run
+    from twstock.order.catalogwatch import CatalogWatch  # noqa: PLC0415
     from twstock.order.service import OrderService  # noqa: PLC0415
     from twstock.order.tables import OrderTables  # noqa: PLC0415
     from twstock.order.views import OrderLogView  # noqa: PLC0415
@@ -56,7 +57,9 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
     deliver = reactor.callFromThread
     common, to = (trading.threads, reactor, deliver, limits), parts.security.to
     catalogs = {r.id: Client(str(r.grpc), *common, to(f"catalog-{r.id}")) for r in cluster.catalogs}
-    market = CatalogMarket(catalogs, limits.trade_deadline_s)
+    contact = parts.member.needs_contact("it does not reach the catalog's leader")
+    market = CatalogMarket(catalogs, contact, reactor, limits.trade_deadline_s)
+    watch = CatalogWatch(catalogs, contact, reactor, limits)
     orders = OrderService(
         parts.member, parts.database, old_keys, market, reactor, limits, wall_ms, key_maker(), panic
     )
@@ -78,6 +81,6 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
         Endpoint(methods.ORDER_SYNC_UP, orders.sync_up, internal=True, timed=True),
     )
     server = served(cluster, parts, endpoints, lambda: orders.reason, reactor)
-    stages = (*parts.pools, trading, viewing, market, server, parts.member, view)
+    stages = (*parts.pools, trading, viewing, market, watch, server, parts.member, view)
     service = Stages(stages, partial(stop_with, reactor))
     return supervise(service, reactor, os.environ, parts.member.has_started)

@@ -59,7 +59,7 @@ class AppendEntries(_message.Message):
     def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ..., target: _Optional[int] = ..., term: _Optional[int] = ..., prev_index: _Optional[int] = ..., prev_term: _Optional[int] = ..., commit: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., sequence: _Optional[int] = ..., sent_at: _Optional[float] = ..., applied: _Optional[int] = ..., digest: _Optional[bytes] = ..., everywhere: _Optional[int] = ...) -> None: ...
 
 class AppendReply(_message.Message):
-    __slots__ = ("peer", "target", "term", "ok", "index", "hint", "sequence", "sent_at", "applied", "takes_commands")
+    __slots__ = ("peer", "target", "term", "ok", "index", "hint", "sequence", "sent_at", "applied", "takes_commands", "reach")
     PEER_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
@@ -70,6 +70,7 @@ class AppendReply(_message.Message):
     SENT_AT_FIELD_NUMBER: _ClassVar[int]
     APPLIED_FIELD_NUMBER: _ClassVar[int]
     TAKES_COMMANDS_FIELD_NUMBER: _ClassVar[int]
+    REACH_FIELD_NUMBER: _ClassVar[int]
     peer: Peer
     target: int
     term: int
@@ -80,7 +81,8 @@ class AppendReply(_message.Message):
     sent_at: float
     applied: int
     takes_commands: bool
-    def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ..., target: _Optional[int] = ..., term: _Optional[int] = ..., ok: bool = ..., index: _Optional[int] = ..., hint: _Optional[int] = ..., sequence: _Optional[int] = ..., sent_at: _Optional[float] = ..., applied: _Optional[int] = ..., takes_commands: bool = ...) -> None: ...
+    reach: int
+    def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ..., target: _Optional[int] = ..., term: _Optional[int] = ..., ok: bool = ..., index: _Optional[int] = ..., hint: _Optional[int] = ..., sequence: _Optional[int] = ..., sent_at: _Optional[float] = ..., applied: _Optional[int] = ..., takes_commands: bool = ..., reach: _Optional[int] = ...) -> None: ...
 
 class VoteRequest(_message.Message):
     __slots__ = ("peer", "target", "term", "last_index", "last_term", "pre_vote", "transfer", "sequence")
@@ -175,12 +177,14 @@ class MemberStatus(_message.Message):
     def __init__(self, group: _Optional[str] = ..., id: _Optional[int] = ..., incarnation: _Optional[int] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., leader_id: _Optional[int] = ..., last_index: _Optional[int] = ..., commit: _Optional[int] = ..., applied: _Optional[int] = ..., digest: _Optional[bytes] = ..., last_transaction: _Optional[int] = ..., pid: _Optional[int] = ..., uptime_s: _Optional[float] = ..., ready: bool = ..., reason: _Optional[str] = ..., formed: bool = ..., knows_asker_as: _Optional[int] = ..., cluster_id: _Optional[str] = ..., members: _Optional[_Iterable[int]] = ..., first_index: _Optional[int] = ...) -> None: ...
 
 class Empty(_message.Message):
-    __slots__ = ("peer", "append")
+    __slots__ = ("peer", "append", "front_id")
     PEER_FIELD_NUMBER: _ClassVar[int]
     APPEND_FIELD_NUMBER: _ClassVar[int]
+    FRONT_ID_FIELD_NUMBER: _ClassVar[int]
     peer: Peer
     append: AppendEntries
-    def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ..., append: _Optional[_Union[AppendEntries, _Mapping]] = ...) -> None: ...
+    front_id: int
+    def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ..., append: _Optional[_Union[AppendEntries, _Mapping]] = ..., front_id: _Optional[int] = ...) -> None: ...
 
 class HeartbeatResponse(_message.Message):
     __slots__ = ("code", "status", "append")

@@ -15,6 +15,7 @@ from twstock.replication.gauges import replica_families
 from twstock.replication.member import Member
 from twstock.replication.offline import APPLIED
 from twstock.replication.promises import Owner
+from twstock.replication.reach import Contacts
 from twstock.replication.snapshots import Snapshots
 from twstock.replication.storage import FileStorage
 from twstock.replication.tier import Tables
@@ -86,6 +87,7 @@ def assemble(
         storage,
         database,
         transport,
+        Contacts(limits.out_of_reach_s),
         Surroundings(reactor, random, disk, deliver, panic, refuse),
     )
     member = Member(group, cluster.cluster_id, equipment)
@@ -153,6 +155,8 @@ def replication_endpoints(
 
     async def heartbeat(probe: Probe) -> ProbeAnswer:
         append = None
+        if probe.front_id:
+            member.heard_front_end()
         if probe.append is not None and probe.peer is not None:
             append = await member.receive(Envelope(probe.peer, probe.append))
         return ProbeAnswer(member.status(probe.peer, why_not_serving=why_not_serving()), append)

@@ -42,6 +42,7 @@ class Chronicle:
         self._waits_for: Sequence[int] = ()
         self._opened_at = 0
         self._full = False
+        self._lost = ""
 
     # --- what a member says by itself --------------------------------------------------------
 
@@ -78,6 +79,15 @@ class Chronicle:
         self._log.info("has caught up with {peer}: {entries} entries", peer=name, entries=entries)
 
     # --- what can be seen ---------------------------------------------------------------------
+
+    def reach(self, lost: str) -> None:
+        """What is lost of the contacts outside of the group, in words; empty: none is."""
+        if lost != self._lost:
+            self._lost = lost
+            if lost:
+                self._log.warn("could not serve as the leader: {lost}", lost=lost)
+            else:
+                self._log.info("could serve as the leader again")
 
     def look(self, replica: Replica, room_bytes: int, now: float) -> None:
         """Tell what has changed."""

@@ -120,11 +120,14 @@ class FlapGuard:
         self._hand_overs: deque[float] = deque(maxlen=10)
         self._not_before = -inf
 
-    def allows(self, steady_s: float, now: float) -> bool:
-        """Whether a hand-over to a member that has been steady for so long may begin."""
+    def allows(self, steady_s: float, now: float, *, is_urgent: bool = False) -> bool:
+        """Whether a hand-over to a member that has been steady for so long may begin. One that
+        ``is_urgent``, because this leader is of no use, waits no longer for those before it.
+        """
         while self._hand_overs and now - self._hand_overs[0] > self._timings.flap_window_s:
             self._hand_overs.popleft()
-        wait_s: float = self._timings.stable_s * 2 ** len(self._hand_overs)
+        doublings = 0 if is_urgent else len(self._hand_overs)
+        wait_s: float = self._timings.stable_s * 2**doublings
         return now >= self._not_before and steady_s >= wait_s
 
     def gave_up(self, now: float) -> None:

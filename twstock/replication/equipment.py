@@ -11,6 +11,7 @@ from twstock.config import Limits
 from twstock.errors import StorageError, StorageUnavailable
 from twstock.replication.database import Database
 from twstock.replication.messages import Membership, Timings
+from twstock.replication.reach import Contacts
 from twstock.replication.storage import Storage
 from twstock.replication.transport import Transport
 from twstock.threads import Threads
@@ -42,4 +43,5 @@ class Equipment:
     storage: Storage
     database: Database
     transport: Transport
+    contacts: Contacts
     surroundings: Surroundings

@@ -11,6 +11,7 @@ from twstock.replication.messages import (
     AppendReply,
     Entry,
     Membership,
+    Reach,
     Timings,
     Transfer,
 )
@@ -156,17 +157,19 @@ class Leadership:
         drained_at = max(now + self._timings.lease_drain_s, self.lease_until)
         self.hand_over = HandOver(target, drained_at, drained_at + 3 * self._timings.election_s)
 
-    def give_way(self, guard: FlapGuard, now: float, *, is_full: bool) -> Transfer | None:
-        """Go on with giving way, to a higher id or because this replica's log ``is_full``: begin if
-        another should lead, stop if waiting is in vain, and return the message after which this
-        replica must not lead any more.
+    def give_way(
+        self, guard: FlapGuard, now: float, *, is_full: bool, reach: Reach
+    ) -> Transfer | None:
+        """Go on with giving way, to a higher id or because this replica's log ``is_full`` or its
+        ``reach`` is lost: begin if another should lead, stop if waiting is in vain, and return the
+        message after which this replica must not lead any more.
 
         It is sent once all leases are over and the target has the whole log, all committed, and
         has applied it: until then it would lead, and not serve.
         """
         hand_over, last, commit = self.hand_over, self._log.last_index, self._watermarks.commit
         if hand_over is None:
-            if heir := self._preferred(guard, now, is_full):
+            if heir := self._preferred(guard, now, is_full, reach):
                 self.begin_hand_over(heir, now)
             return None
         target = self.followers[hand_over.target]
@@ -178,18 +181,23 @@ class Leadership:
             return Transfer(self._membership.id, hand_over.target, self.term, next(self._sequences))
         return None
 
-    def _preferred(self, guard: FlapGuard, now: float, is_full: bool) -> int:
+    def _preferred(self, guard: FlapGuard, now: float, is_full: bool, reach: Reach) -> int:
         """The highest id that should lead instead: one above its own, or, if its own log is full,
-        any of a majority that have room. 0 if none should, or as long as this leader has not
-        settled what it found in the log.
+        any of a majority that have room, whose reach is not lost; or, if its own is, any whose
+        reach is good. 0 if none should, or as long as this leader has not settled what it found in
+        the log.
         """
         if self._watermarks.commit < self.first_index:
             return 0
-        above = 0 if is_full and self._majority_can_take_over(now) else self._membership.id
+        is_lost = reach is Reach.LOST
+        is_useless = is_lost or (is_full and self._majority_can_take_over(now))
+        above = 0 if is_useless else self._membership.id
         steady = (
             peer
             for peer, progress in self.followers.items()
-            if peer > above and guard.allows(progress.steady_s(now), now)
+            if peer > above
+            and (progress.reach is Reach.GOOD if is_lost else progress.reach is not Reach.LOST)
+            and guard.allows(progress.steady_s(now), now, is_urgent=is_lost)
         )
         return max((p for p in steady if self.can_take_over(p, now)), default=0)
 

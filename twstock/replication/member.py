@@ -26,6 +26,7 @@ from twstock.replication.equipment import Equipment
 from twstock.replication.formation import Formation
 from twstock.replication.messages import Committed
 from twstock.replication.participant import Participant
+from twstock.replication.reach import Contact
 from twstock.replication.room import ROOM_KEPT_BYTES
 from twstock.replication.storage import Loaded
 from twstock.replication.tier import Tier
@@ -240,6 +241,18 @@ class Member(Service):
         """What does the work, for whoever counts it; None before this member takes part."""
         part = self._part
         return None if part is None else (part.driver, part.writer)
+
+    # --- what those outside of the group ask --------------------------------------------------
+
+    def heard_front_end(self) -> None:
+        """A front-end has called."""
+        self._equipment.contacts.front_ends.heard(self._clock.seconds())
+
+    def needs_contact(self, lost: str) -> Contact:
+        """A contact that the tier cannot do without when it leads; see ``Contact``. To be called
+        before the start.
+        """
+        return self._equipment.contacts.add(lost)
 
     # --- what peers ask ----------------------------------------------------------------------
 

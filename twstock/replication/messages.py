@@ -16,6 +16,14 @@ class EntryKind(IntEnum):
     COMMAND = 1
 
 
+class Reach(IntEnum):
+    """Whether a replica is in contact with those outside of its group."""
+
+    UNSURE = 0
+    GOOD = 1
+    LOST = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One entry of the log; the payload is the state machine's own affair."""
@@ -67,8 +75,9 @@ class AppendReply:
     Not ok: nothing matched at ``index`` (the request's ``prev_index``), and the next try
     should go no further than ``hint``.
 
-    ``applied`` and ``takes_commands`` tell whether the sender could serve if it led: how far its
-    state machine is, and whether its log has room for commands and its disk does not hang.
+    ``applied``, ``takes_commands`` and ``reach`` tell whether the sender could serve if it led: how
+    far its state machine is, whether its log has room for commands and its disk does not hang, and
+    whether it is in contact with those outside of the group.
     """
 
     source: int
@@ -81,6 +90,7 @@ class AppendReply:
     sent_at: float = 0.0
     applied: int = 0
     takes_commands: bool = False
+    reach: Reach = Reach.UNSURE
 
 
 @dataclass(frozen=True, slots=True)

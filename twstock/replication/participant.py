@@ -135,6 +135,7 @@ class Participant:
             self._chronicle.because("its disk hangs")
             driver.run(replica.resign)
         replica.set_takes_commands(takes_commands(writer.room_bytes) and not hangs)
+        self._look_outside()
         driver.run(replica.tick)
         self._look()
         writer.settle_when_idle()
@@ -174,6 +175,11 @@ class Participant:
 
     def _look(self) -> None:
         self._chronicle.look(self.replica, self.writer.room_bytes, self._clock.seconds())
+
+    def _look_outside(self) -> None:
+        contacts, now = self._equipment.contacts, self._clock.seconds()
+        self.replica.set_reach(contacts.reach(now))
+        self._chronicle.reach(contacts.lost(now))
 
     def _written(self, sequence: int) -> None:
         self.driver.written(sequence)

@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass
 from math import inf
 
-from twstock.replication.messages import AppendReply, Timings
+from twstock.replication.messages import AppendReply, Reach, Timings
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class Progress:
 
     def __init__(self, next_index: int, timings: Timings) -> None:
         self.match = self.applied = 0
+        self.reach = Reach.UNSURE
         self.next = next_index
         self.answered_at = -inf
         self._takes_commands = False
@@ -74,6 +75,7 @@ class Progress:
         if reply.sent_at >= self.answered_at:  # no straggler: less is applied after a restart
             self.answered_at = reply.sent_at
             self.applied, self._takes_commands = reply.applied, reply.takes_commands
+            self.reach = reply.reach
         known = any(flight.sequence == reply.sequence for flight in self._flights)
         if reply.ok:
             self._accepted(reply.index, now, known=known)

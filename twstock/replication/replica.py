@@ -20,6 +20,7 @@ from twstock.replication.messages import (
     EntryKind,
     HardState,
     Message,
+    Reach,
     Ready,
     Transfer,
     VoteReply,
@@ -44,6 +45,12 @@ class Replica(Standing):
         lets others lead, and is sent no entries for a while.
         """
         self._takes_commands = takes_commands
+
+    def set_reach(self, reach: Reach) -> None:
+        """Whether those outside of the group reach this replica, and it them: if not, it gives way
+        to one of a good reach.
+        """
+        self._reach = reach
 
     def tick(self, now: float) -> Ready:
         """Time has passed. A decision is made on ``now``, never on how many ticks there were."""
@@ -168,6 +175,7 @@ class Replica(Standing):
                 request.sent_at,
                 self._watermarks.applied,
                 self._takes_commands,
+                self._reach,
             )
         )
 
@@ -309,7 +317,8 @@ class Replica(Standing):
         # Only an entry of its own term settles those before it (Raft section 5.4.2, figure 8).
         if index > self.commit and self._log.term_at(index) == self._term:
             self._learn_commit(index)
-        if transfer := lead.give_way(self._flap_guard, now, is_full=not self._takes_commands):
+        is_full = not self._takes_commands
+        if transfer := lead.give_way(self._flap_guard, now, is_full=is_full, reach=self._reach):
             self._outbox.append(transfer)
             return self._follow(self._term, 0, now)
         lead.expire(now)

@@ -9,7 +9,7 @@ from twstock.errors import BrokenInvariant
 from twstock.replication.election import Ballot, ElectionTimer, FlapGuard
 from twstock.replication.leadership import Leadership, Watermarks
 from twstock.replication.log import Log
-from twstock.replication.messages import HardState, Membership, Message, Timings
+from twstock.replication.messages import HardState, Membership, Message, Reach, Timings
 from twstock.replication.writes import Writes
 
 
@@ -47,6 +47,7 @@ class Standing:
         self._watermarks = Watermarks(commit, applied=commit)
         self._handed_out = commit
         self._takes_commands = True
+        self._reach = Reach.UNSURE
         self._leader_id = 0
         # By whether it is a pre-vote, which leaves the votes proper of this term open: they may be
         # on their way to a voter's disk.

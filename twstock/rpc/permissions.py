@@ -43,7 +43,7 @@ def _only(who: str) -> Rule:
 
 
 def _replication(group: str) -> tuple[Rule, Rule, Rule]:
-    """Rules for a probe or an envelope, for a notification, and for fetching entries."""
+    """Rules for an envelope, for a notification, and for fetching entries."""
 
     def name(peer: Peer | None) -> str:
         return ANYBODY if peer is None else f"{group}-{peer.id}"
@@ -55,6 +55,11 @@ def _replication(group: str) -> tuple[Rule, Rule, Rule]:
         return ANYBODY if request is None else name(request.peer)
 
     return (lambda sent: name(sent.peer)), notify, fetch
+
+
+def _probe(sender: Rule) -> Rule:
+    """A probe of a front-end says which one."""
+    return lambda sent: f"front-{sent.front_id}" if sent.front_id else sender(sent)
 
 
 def _front(request: Any) -> str:
@@ -70,7 +75,7 @@ _ORDER_SENDER, _ORDER_NOTIFY, _ORDER_FETCH = _replication("order")
 _CATALOG_SENDER, _CATALOG_NOTIFY, _CATALOG_FETCH = _replication("catalog")
 
 RULES: Mapping[str, Rule] = {
-    methods.ORDER_HEARTBEAT.path: _ORDER_SENDER,
+    methods.ORDER_HEARTBEAT.path: _probe(_ORDER_SENDER),
     methods.ORDER_APPEND.path: _ORDER_SENDER,
     methods.ORDER_VOTE.path: _ORDER_SENDER,
     methods.ORDER_NOTIFY.path: _ORDER_NOTIFY,
@@ -79,7 +84,7 @@ RULES: Mapping[str, Rule] = {
     methods.PLACE_ORDERS.path: _only(ANYBODY),
     methods.ORDER_DETAILS.path: _only(ANYBODY),
     methods.LIST_ORDERS.path: _only(ANYBODY),
-    methods.CATALOG_HEARTBEAT.path: _CATALOG_SENDER,
+    methods.CATALOG_HEARTBEAT.path: _probe(_CATALOG_SENDER),
     methods.CATALOG_APPEND.path: _CATALOG_SENDER,
     methods.CATALOG_VOTE.path: _CATALOG_SENDER,
     methods.CATALOG_NOTIFY.path: _CATALOG_NOTIFY,

@@ -189,8 +189,8 @@ class FrontEnd(Service):
         """A tier with two connections to each member: bulk does not delay control calls."""
         watching, asking = self._callers(group, "control"), self._callers(group, "calls")
         self._members |= {f"{group}-{number}": client for number, client in asking.items()}
-        leader = LeaderWatch(group, watching, self._reactor, self._limits, self._random)
-        return kind(leader, asking, self._reactor, self._limits, self._random)
+        common = self._reactor, self._limits, self._random
+        return kind(LeaderWatch(group, watching, *common, self._front.id), asking, *common)
 
     def _callers(self, group: str, pool: str) -> dict[int, Client]:
         threads, deliver = self._pools[pool].threads, self._reactor.callFromThread

@@ -12,6 +12,7 @@ from twstock.replication.messages import (
     Committed,
     Entry,
     EntryKind,
+    Reach,
     Request,
     Transfer,
     VoteReply,
@@ -19,6 +20,8 @@ from twstock.replication.messages import (
 )
 from twstock.rpc import calls
 from twstock.rpc.wire.base import OK, check_count, to_bytes
+
+_REACHES = frozenset(Reach)
 
 
 def peer(peer: calls.Peer) -> Any:
@@ -102,6 +105,7 @@ def append_reply(m: AppendReply) -> Any:
         sent_at=m.sent_at,
         applied=m.applied,
         takes_commands=m.takes_commands,
+        reach=m.reach,
     )
 
 
@@ -117,6 +121,7 @@ def to_append_reply(pb: Any) -> AppendReply:
         pb.sent_at,
         pb.applied,
         pb.takes_commands,
+        Reach(pb.reach) if pb.reach in _REACHES else Reach.UNSURE,
     )
 
 
@@ -176,6 +181,7 @@ def probe(q: calls.Probe) -> bytes:
         replication.Empty(
             peer=peer(q.peer) if q.peer else None,
             append=append(q.append, q.peer) if q.append else None,
+            front_id=q.front_id,
         )
     )
 
@@ -185,6 +191,7 @@ def to_probe(data: bytes) -> calls.Probe:
     return calls.Probe(
         to_peer(pb.peer) if pb.HasField("peer") else None,
         to_append(pb.append) if pb.HasField("append") else None,
+        pb.front_id,
     )
 
 

@@ -86,7 +86,9 @@ class _Member:
 
 
 class LeaderWatch:
-    """Probes the members of ``group`` and knows the leader; the reactor thread only."""
+    """Probes the members of ``group`` and knows the leader; the reactor thread only. Members are
+    told that ``front_id`` asks.
+    """
 
     _log = Logger()
 
@@ -97,6 +99,7 @@ class LeaderWatch:
         clock: Clock,
         limits: Limits,
         random: Random,
+        front_id: int = 0,
     ) -> None:
         self.group = group
         self.leader: Leader | None = None
@@ -105,6 +108,7 @@ class LeaderWatch:
         self._clock = clock
         self._limits = limits
         self._random = random
+        self._asks = Probe(front_id=front_id)
         self._subscribers: list[Callable[[], None]] = []
         self._waiters: dict[Deferred[None], DelayedCall] = {}
         self._last: Leader | None = None
@@ -193,7 +197,9 @@ class LeaderWatch:
         if not self._running or member.probe is not None:
             return
         began = self._clock.seconds()
-        asked = member.caller.call(_HEARTBEAT[self.group], Probe(), self._limits.probe_deadline_s)
+        asked = member.caller.call(
+            _HEARTBEAT[self.group], self._asks, self._limits.probe_deadline_s
+        )
         probe = asked.addCallbacks(self._heard, self._lost, (member,), {}, (member, began))
         probe.addErrback(self._unexpected).addBoth(self._ended, member)
         if not probe.called:

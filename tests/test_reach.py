@@ -1,0 +1,158 @@
+"""Whether a replica knows that it is of no use where it is, and only then."""
+
+from pathlib import Path
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from tests.members import Group
+from twstock.config import Limits
+from twstock.replication.assembly import replication_endpoints
+from twstock.replication.messages import Reach
+from twstock.replication.reach import Contact, Contacts
+from twstock.rpc.calls import Probe
+
+LIMIT_S = 1.0
+EVERY_S = 0.1
+
+
+def hear(contact: Contact, since: float, until: float) -> None:
+    """Somebody is heard at regular intervals."""
+    for k in range(round((until - since) / EVERY_S) + 1):
+        contact.heard(since + k * EVERY_S)
+
+
+def test_who_was_never_there_is_not_missed() -> None:
+    """A group that is used by gRPC alone has no front-ends."""
+    assert Contact("", LIMIT_S).reach(100.0) is None
+    assert Contacts(LIMIT_S).reach(100.0) is Reach.UNSURE
+    assert Contacts(LIMIT_S).lost(100.0) == ""
+
+
+def test_a_contact_is_good_when_it_has_lasted() -> None:
+    """One call proves nothing yet."""
+    contact = Contact("", LIMIT_S)
+    contact.heard(5.0)
+    assert contact.reach(5.0) is Reach.UNSURE
+    hear(contact, 5.1, 5.9)
+    assert contact.reach(5.9) is Reach.UNSURE
+    contact.heard(6.0)
+    assert contact.reach(6.0) is Reach.GOOD
+
+
+def test_a_contact_is_lost_after_a_silence_and_has_to_last_again() -> None:
+    """In between it is not good any more, and not lost yet."""
+    contact = Contact("", LIMIT_S)
+    hear(contact, 0.0, 5.0)
+    assert [contact.reach(at) for at in (5.5, 5.6, 6.0, 6.1)] == [
+        Reach.GOOD,
+        Reach.UNSURE,
+        Reach.UNSURE,
+        Reach.LOST,
+    ]
+    contact.heard(7.0)
+    assert contact.reach(7.0) is Reach.UNSURE
+    hear(contact, 7.1, 8.0)
+    assert contact.reach(8.0) is Reach.GOOD
+
+
+def test_a_short_silence_is_no_new_beginning() -> None:
+    """A call may be late."""
+    contact = Contact("", LIMIT_S)
+    hear(contact, 0.0, 5.0)
+    contact.heard(5.9)
+    assert contact.reach(5.9) is Reach.GOOD
+
+
+@pytest.mark.parametrize("ahead_s", [0.0, 0.1, 0.4])
+def test_a_pause_that_all_share_makes_no_two_differ(ahead_s: float) -> None:
+    """Whoever asks stands still for three seconds: no leader is lost while another is good, though
+    the other heard of them ``ahead_s`` later, and hears of them again ``ahead_s`` earlier.
+    """
+    leader, other = Contact("", LIMIT_S), Contact("", LIMIT_S)
+    hear(leader, 0.0, 5.0)
+    hear(other, ahead_s, 5.0 + ahead_s)
+    for k in range(800):
+        now = 5.0 + k / 100
+        if now >= 8.0 and k % 10 == 0:
+            leader.heard(now)
+        if now + ahead_s >= 8.0 and k % 10 == 0:
+            other.heard(now)
+        assert (leader.reach(now), other.reach(now)) != (Reach.LOST, Reach.GOOD)
+    assert leader.reach(now) is other.reach(now) is Reach.GOOD
+
+
+def test_all_contacts_count() -> None:
+    """One that is lost is enough to be of no use; good are they only together."""
+    contacts = Contacts(LIMIT_S)
+    market = contacts.add("it does not reach the catalog")
+    hear(contacts.front_ends, 0.0, 5.0)
+    assert contacts.reach(5.0) is Reach.GOOD
+    market.heard(5.0)
+    assert contacts.reach(5.0) is Reach.UNSURE
+    hear(market, 5.1, 6.0)
+    hear(contacts.front_ends, 5.1, 6.0)
+    assert contacts.reach(6.0) is Reach.GOOD
+    hear(contacts.front_ends, 6.1, 8.0)
+    assert contacts.reach(8.0) is Reach.LOST
+    assert contacts.lost(8.0) == "it does not reach the catalog"
+    assert contacts.lost(20.0) == "no front-end reaches it and it does not reach the catalog"
+
+
+def ask(group: Group, seconds: float, *numbers: int, probe: Probe) -> None:
+    """Let time pass in which these members are asked who leads, ten times a second."""
+    for _ in range(round(seconds / EVERY_S)):
+        for number in numbers:
+            heartbeat, *_ = replication_endpoints("order", group.member(number), lambda: "")
+            Deferred.fromCoroutine(heartbeat.answer(probe))
+        group.run(EVERY_S)
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Group:
+    """Three members, of which the third leads, and a front-end that asks all of them."""
+    group = Group(tmp_path)
+    group.start()
+    group.run_until(lambda: group.leader == 3)
+    ask(group, 3.0, 1, 2, 3, probe=Probe(front_id=1))
+    assert group.leader == 3
+    return group
+
+
+def test_a_leader_that_no_front_end_reaches_gives_way_and_stays_without_the_lead(
+    group: Group,
+) -> None:
+    """Until a front-end has reached it for a while."""
+    ask(group, Limits().out_of_reach_s + 1.0, 1, 2, probe=Probe(front_id=1))
+    assert group.leader == 2
+    ask(group, 20.0, 1, 2, probe=Probe(front_id=1))
+    assert group.leader == 2
+    ask(group, 10.0, 1, 2, 3, probe=Probe(front_id=1))
+    assert group.leader == 3
+
+
+def test_a_leader_that_no_front_end_reaches_is_not_helped_by_others(group: Group) -> None:
+    """A member, or a person who asks for the status, is no front-end."""
+    for _ in range(30):
+        ask(group, EVERY_S, 1, 2, probe=Probe(front_id=1))
+        ask(group, EVERY_S, 3, probe=Probe())
+    assert group.leader == 2
+
+
+def test_the_lead_stays_where_it_is_when_all_front_ends_are_gone(group: Group) -> None:
+    """And when they are back."""
+    ask(group, 10.0, probe=Probe(front_id=1))
+    assert group.leader == 3
+    ask(group, 10.0, 1, 2, 3, probe=Probe(front_id=1))
+    assert (group.leader, group.member(3).term()) == (3, 1)
+
+
+def test_a_contact_that_a_tier_needs_counts(group: Group) -> None:
+    """One member loses it, and another has it."""
+    contacts = {n: group.member(n).needs_contact("it does not reach the catalog") for n in (2, 3)}
+    for step in range(60):
+        for number, contact in contacts.items():
+            if number == 2 or step < 20:
+                contact.heard(group.clock.seconds())
+        ask(group, EVERY_S, 1, 2, 3, probe=Probe(front_id=1))
+    assert group.leader == 2

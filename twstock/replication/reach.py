@@ -1,0 +1,68 @@
+"""Whether a replica reaches those outside of its group whom it needs as the leader, and they it.
+
+A leader may have its majority and be of no use: no front-end reaches it, or it does not reach the
+catalog. Links fail one by one, and what is between two members says nothing of a third (Alquraan
+and others, "An Analysis of Network-Partitioning Failures in Cloud Systems", OSDI 2018). Each
+replica observes its own reach and tells its leader, which gives way to one of a better reach.
+"""
+
+from math import inf
+
+from twstock.replication.messages import Reach
+
+
+class Contact:
+    """When somebody outside was last heard. ``lost`` says in words what it means that nobody is.
+
+    It is lost when nobody was heard for ``limit_s`` seconds, and good when somebody was heard in
+    the last half of that time, for so long that it was not lost meanwhile. In between it is
+    neither. So a pause that all replicas share makes no two differ, though each is in it for a
+    little longer or shorter: none is good any more when the first is lost, and none is lost any
+    more when the first is good again.
+    """
+
+    def __init__(self, lost: str, limit_s: float) -> None:
+        self.lost = lost
+        self._limit_s = limit_s
+        self._since = self._heard_at = -inf
+
+    def heard(self, now: float) -> None:
+        """Somebody called, or answered."""
+        if now - self._heard_at > self._limit_s:
+            self._since = now
+        self._heard_at = now
+
+    def reach(self, now: float) -> Reach | None:
+        """How it stands; None: there never was anybody, so nobody is missed."""
+        if self._heard_at == -inf:
+            return None
+        silent_s = now - self._heard_at
+        if silent_s > self._limit_s:
+            return Reach.LOST
+        is_good = silent_s <= self._limit_s / 2 and now - self._since >= self._limit_s
+        return Reach.GOOD if is_good else Reach.UNSURE
+
+
+class Contacts:
+    """All that a replica is in contact with outside of its group: front-ends, and what is added."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self.front_ends = Contact("no front-end reaches it", limit_s)
+        self._all = [self.front_ends]
+
+    def add(self, lost: str) -> Contact:
+        """Another one that counts, for somebody who tells it of what is heard."""
+        self._all.append(Contact(lost, self._limit_s))
+        return self._all[-1]
+
+    def reach(self, now: float) -> Reach:
+        """Lost if one is lost, good if all are of which anything is known."""
+        known = {reach for each in self._all if (reach := each.reach(now)) is not None}
+        if Reach.LOST in known:
+            return Reach.LOST
+        return Reach.GOOD if known == {Reach.GOOD} else Reach.UNSURE
+
+    def lost(self, now: float) -> str:
+        """What is lost, in words; empty if nothing is."""
+        return " and ".join(each.lost for each in self._all if each.reach(now) is Reach.LOST)
