@@ -67,16 +67,7 @@ class Cluster:
     def __init__(self, directory, *flags, fronts=1, catalogs=1, orders=3, limits=SMALL, tls=None):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
-        first = free_ports(2 * fronts + catalogs + orders)
-        config = default_cluster(
-            cluster_id=f"test-{first}",
-            http=Address("127.0.0.1", first),
-            base_port=first + fronts,
-            fronts=fronts,
-            catalogs=catalogs,
-            orders=orders,
-            limits=Limits(**limits),
-        )
+        config = self.plan(fronts=fronts, catalogs=catalogs, orders=orders, limits=Limits(**limits))
         self.toml = self.directory / "cluster.toml"
         self.toml.write_text(to_text(replace(config, tls=tls)))
         self.config = parse(self.toml.read_text(), self.directory)
@@ -84,6 +75,17 @@ class Cluster:
         self.prefix = []
         self.process = None
         self._own = {}
+
+    def plan(self, **options):
+        """The cluster that is to be, on free ports of this machine."""
+        members = 2 * options["fronts"] + options["catalogs"] + options["orders"]
+        first = free_ports(members)
+        return default_cluster(
+            cluster_id=f"test-{first}",
+            http=Address("127.0.0.1", first),
+            base_port=first + options["fronts"],
+            **options,
+        )
 
     # the whole of it
 
@@ -180,16 +182,22 @@ class Cluster:
             wait_until(lambda: not is_running(pid), f"{name} to be gone")
         return pid
 
+    def on(self, _name):
+        """The words before a command that is to run where a member is."""
+        return []
+
     def start(self, name):
         """Start a member that ``--no-restart`` left dead."""
         if name in self._own:
             self._own[name].wait(WAIT_S)
         tier = name.partition("-")[0].replace("front", "frontend")
         twistd = Path(sys.executable).with_name("twistd")
-        command = [sys.executable, str(twistd), "-n", "--pidfile=", f"stock-{tier}"]
+        command = [*self.on(name), sys.executable, str(twistd), "-n", "--pidfile="]
         with (self.directory / name / "service.log").open("ab") as log:
             self._own[name] = subprocess.Popen(
-                [*command, "--config", str(self.toml), "--name", name], stdout=log, stderr=log
+                [*command, f"stock-{tier}", "--config", str(self.toml), "--name", name],
+                stdout=log,
+                stderr=log,
             )
 
     def services(self, front=1):

@@ -1,0 +1,49 @@
+"""A cluster whose members have a host each, in a network that the test makes and spoils."""
+
+from dataclasses import replace
+
+from tests.cluster_fixture import Cluster
+from twstock.config import Address
+from twstock.plan import member_names
+
+HTTP_PORT, GRPC_PORT, INTERNAL_PORT = 8080, 50051, 50055
+
+
+class ScatteredCluster(Cluster):
+    """As Cluster, but nothing watches over the members: who is killed is to be started again."""
+
+    def __init__(self, directory, network, **options):
+        self._network = network
+        super().__init__(directory, **options)
+
+    def plan(self, **options):
+        """Every member on its own host."""
+        config, at = super().plan(**options), self._network.addresses
+        return replace(
+            config,
+            fronts=tuple(
+                replace(
+                    front,
+                    http=Address(at[f"front-{front.id}"], HTTP_PORT),
+                    internal=Address(at[f"front-{front.id}"], INTERNAL_PORT),
+                )
+                for front in config.fronts
+            ),
+            catalogs=tuple(
+                replace(r, grpc=Address(at[f"catalog-{r.id}"], GRPC_PORT)) for r in config.catalogs
+            ),
+            orders=tuple(
+                replace(r, grpc=Address(at[f"order-{r.id}"], GRPC_PORT)) for r in config.orders
+            ),
+        )
+
+    def on(self, name):
+        """The words that run a command on the member's host."""
+        return self._network.on(name)
+
+    def up(self):
+        """Start every member and wait until all serve."""
+        for name in member_names(self.config):
+            (self.directory / name).mkdir()
+            self.start(name)
+        self.await_serving()
