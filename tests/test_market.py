@@ -15,7 +15,7 @@ from twstock.order.catalogmarket import CatalogMarket
 from twstock.order.catalogwatch import CatalogWatch
 from twstock.replication.messages import Reach
 from twstock.replication.reach import Contact
-from twstock.rpc.calls import AtOnce, Published, Verdicts
+from twstock.rpc.calls import AtOnce, ProbeAnswer, Published, Verdicts
 
 ORDER = Order("k", "A", Side.BUY, 1)
 BATCH = Batch(1, 1, 0, 0, 5, (ORDER,))
@@ -130,6 +130,37 @@ def test_a_replica_looks_for_the_leader_of_the_catalog(told: bool) -> None:
     asked = len(scene.asked("Heartbeat"))
     advance(scene, LIMITS.out_of_reach_s)
     assert len(scene.asked("Heartbeat")) == asked
+
+
+def test_a_leader_that_trades_does_not_ask_the_catalog() -> None:
+    """The answers to its batches tell as much."""
+    scene = Scene()
+    scene.replies(3, Trade=VERDICTS)
+    scene.outcome(scene.market.execute(BATCH))
+    scene.watch.startService()
+    for _ in range(20):
+        scene.outcome(scene.market.execute(BATCH))
+        advance(scene, LIMITS.out_of_reach_s / 10)
+    assert scene.asked("Heartbeat") == []
+    assert scene.contact.reach(scene.clock.seconds()) is Reach.GOOD
+
+
+def test_an_answer_that_takes_a_while_is_asked_for_as_often() -> None:
+    """Else a contact would not count as good whose answers come at half the pace."""
+    scene = Scene()
+    leader = scene.catalogs[3]
+
+    def answer(_: object) -> object:
+        told = ProbeAnswer(status(3, "leader"))
+        scene.clock.callLater(0.05, leader.settle, leader.calls[-1], told)
+        return HANG
+
+    scene.replies(3, Heartbeat=answer)
+    scene.watch.startService()
+    advance(scene, LIMITS.out_of_reach_s)
+    for _ in range(40):
+        advance(scene, 0.05)
+        assert scene.contact.silent_s(scene.clock.seconds()) < 0.4 * LIMITS.out_of_reach_s
 
 
 @pytest.mark.parametrize("silence", [HANG, OutcomeUnknown("connection refused")])

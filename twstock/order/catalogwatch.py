@@ -19,7 +19,8 @@ TRIES = 4
 
 class CatalogWatch(Service):
     """Asks one catalog after the other until it has found the leader, and then that one; a few
-    times a second. ``contact`` is told when it answers.
+    times a second, unless ``contact`` has heard of other answers meanwhile. It is told when the
+    leader answers.
     """
 
     def __init__(
@@ -45,6 +46,9 @@ class CatalogWatch(Service):
             self._loop.stop()
 
     async def _ask(self) -> None:
+        # The answer before came a little later than it was asked for, and does not count.
+        if self._contact.silent_s(self._clock.seconds()) < self._every_s / 2:
+            return None
         try:
             answer = await self._clients[self._asked].call(
                 methods.CATALOG_HEARTBEAT, Probe(), self._every_s

@@ -32,11 +32,15 @@ class Contact:
             self._since = now
         self._heard_at = now
 
+    def silent_s(self, now: float) -> float:
+        """For how long nobody was heard; inf: there never was anybody."""
+        return now - self._heard_at
+
     def reach(self, now: float) -> Reach | None:
         """How it stands; None: there never was anybody, so nobody is missed."""
         if self._heard_at == -inf:
             return None
-        silent_s = now - self._heard_at
+        silent_s = self.silent_s(now)
         if silent_s > self._limit_s:
             return Reach.LOST
         is_good = silent_s <= self._limit_s / 2 and now - self._since >= self._limit_s
