@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SEEDS ?= 2000
 BENCH ?=
 
-.PHONY: install up test test-browser screenshots lint proto proto-check simulate mutants bench wheel-check format clean
+.PHONY: install up test test-browser screenshots lint proto proto-check simulate nemesis mutants bench wheel-check format clean
 
 install: $(VENV)/.installed
 
@@ -53,6 +53,9 @@ wheel-check:
 
 simulate: install
 	$(BIN)/python -m tests.simulate --seeds $(SEEDS)
+
+nemesis: install
+	$(BIN)/python -m tests.nemesis
 
 mutants: install
 	$(BIN)/python -m tests.mutants

@@ -27,10 +27,11 @@ class Traders:
     ``history`` holds every attempt. A request whose outcome is unknown is repeated with the
     same key, through the next front-end, until it is known. For each front-end there is also
     one who only looks; ``looks`` holds what they saw. With a ``token`` there is also one who
-    changes stocks; ``administered`` holds what it was told.
+    changes stocks; ``administered`` holds what it was told. A request may be unknown for
+    ``give_up_s``.
     """
 
-    def __init__(self, cluster, count=8, seed=1, token=""):
+    def __init__(self, cluster, count=8, seed=1, token="", give_up_s=GIVE_UP_S):
         chance = random.Random(seed)
         names = [stock["name"] for stock in cluster.get("/stocks?limit=1000")[2]["data"]]
         self.history = []
@@ -38,6 +39,7 @@ class Traders:
         self.administered = []
         self.faults = []
         self._stop = threading.Event()
+        self._give_up_s = give_up_s
         seeds = (random.Random(chance.random()) for _ in itertools.repeat(None))
         clients = [_Trader(cluster, k, names, next(seeds), self.history) for k in range(count)]
         clients += [
@@ -48,6 +50,8 @@ class Traders:
             who = _Administrator(cluster, 0, names[:3], next(seeds), self.administered)
             who.token = token
             clients.append(who)
+        for client in clients:
+            client.give_up_s = give_up_s
         self._threads = [threading.Thread(target=self._guard, args=(client,)) for client in clients]
 
     def __enter__(self):
@@ -58,7 +62,7 @@ class Traders:
     def __exit__(self, kind, *_):
         self._stop.set()
         for thread in self._threads:
-            thread.join(GIVE_UP_S + TIMEOUT_S)
+            thread.join(self._give_up_s + TIMEOUT_S)
         assert kind is not None or not self.faults, self.faults
 
     def _guard(self, client):
@@ -91,12 +95,12 @@ class Traders:
 
 
 @contextlib.contextmanager
-def trading(cluster, count=8):
+def trading(cluster, count=8, give_up_s=GIVE_UP_S):
     """Clients trade while the body does its worst; then every promise is checked."""
     cluster.await_healthy()
     known = len(cluster.log("order-1"))
     initial = stocks(cluster)
-    with Traders(cluster, count) as traders:
+    with Traders(cluster, count, give_up_s=give_up_s) as traders:
         traders.go_on()
         yield traders
     cluster.await_healthy()
@@ -142,6 +146,8 @@ def _assert_readable(cluster, history):
 
 class _Client:
     """One client, one connection at a time; ``told`` is where it writes to."""
+
+    give_up_s = GIVE_UP_S
 
     def __init__(self, cluster, number, names, chance, told):
         self._cluster = cluster
@@ -205,9 +211,9 @@ class _Trader(_Client):
             "quantity": self._chance.randint(1, 5),
         }
         key = uuid.uuid4().hex
-        deadline = time.monotonic() + GIVE_UP_S
+        deadline = time.monotonic() + self.give_up_s
         while self._attempt(key, body) == "unknown":
-            assert time.monotonic() < deadline, f"key {key}: no answer in {GIVE_UP_S} s"
+            assert time.monotonic() < deadline, f"key {key}: no answer in {self.give_up_s} s"
             self._turn_to_the_next()
 
     def _attempt(self, key, body):
@@ -241,9 +247,9 @@ class _Administrator(_Client):
         quantity = self._chance.randint(1, 5) if kind in ("restock", "add") else 0
         if kind == "add":
             name = f"new-{key}"
-        deadline = time.monotonic() + GIVE_UP_S
+        deadline = time.monotonic() + self.give_up_s
         while (outcome := self._attempt(key, kind, name, quantity)) == "unknown":
-            assert time.monotonic() < deadline, f"key {key}: no answer in {GIVE_UP_S} s"
+            assert time.monotonic() < deadline, f"key {key}: no answer in {self.give_up_s} s"
             self._turn_to_the_next()
         if self._chance.random() < 0.3:
             assert self._attempt(key, kind, name, quantity) in (outcome, "unknown")
