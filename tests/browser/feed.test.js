@@ -144,6 +144,17 @@ test("a stream that goes on from nowhere is opened before the stocks are loaded"
     assert.equal(models.stocks.get("A").version, 1);
   }));
 
+test("a stream that opens while everything is asked for is live when it was asked for anew", () =>
+  streamed(async () => {
+    last = 10;
+    const asking = feed.refresh();
+    const opening = Stream.opened[0].onopen();
+    await asking;
+    assert.equal(feed.state, "polling");
+    await opening;
+    assert.equal(feed.state, "live");
+  }));
+
 test("who was away is told what was missed, unless that is more than is shown", () =>
   streamed(async () => {
     last = 50_000;

@@ -104,12 +104,14 @@ export class Feed {
   }
 
   async #ask() {
+    // One that opens meanwhile has everything asked for once more, and is live then.
+    const isStreaming = this.#isStreaming;
     try {
       if (!this.#isLoaded || !this.#isStreaming) await this.#look();
       if (!this.#isLoaded) await this.#load();
       await this.#catchUp();
       await this.#askForStale();
-      this.#become(this.#isStreaming ? "live" : "polling");
+      this.#become(isStreaming && this.#isStreaming ? "live" : "polling");
     } catch (problem) {
       // Who does not answer at all may come back as another: begin anew then.
       if (!(problem instanceof Refused)) this.#isLoaded = false;

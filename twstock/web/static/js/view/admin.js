@@ -8,7 +8,7 @@ import { clock, count, NOTHING, price } from "../format.js";
 import { fieldOf, flawOf, KINDS, makeChange } from "../model/change.js";
 import { newKey, Submission } from "../model/submission.js";
 import { adminLink } from "../route.js";
-import { askingAgain, complain, onceAtATime, suggest } from "./form.js";
+import { complain, onceAtATime, showAskingAgain, suggest } from "./form.js";
 
 const INPUTS = ["token", "name", "price", "quantity"];
 const KIND_WORDS = {
@@ -149,10 +149,11 @@ export class AdminPage {
   }
 
   #showAsking(submission) {
-    const isFirst = submission.attempt === 1;
-    if (!isFirst) this.#outcome.dataset.state = "unknown";
-    const again = isFirst ? [] : askingAgain(submission, "it is made once");
-    this.#outcome.replaceChildren(...again);
+    if (submission.attempt === 1) this.#outcome.replaceChildren();
+    else {
+      this.#outcome.dataset.state = "unknown";
+      showAskingAgain(this.#outcome, submission, "it is made once");
+    }
   }
 
   #showChanged(draft, { change_number: number, stock }) {

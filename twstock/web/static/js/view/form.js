@@ -40,18 +40,20 @@ export function complain(field, message) {
 }
 
 /**
- * What is shown while a request is asked for again, with a button that ends it.
+ * Show that a request is asked for again, with a button that ends it. Each attempt changes what
+ * is said alone: a button that was another by then would lose the focus, and the click under way.
+ * @param {HTMLElement} outcome - empty before the second attempt
  * @param {import("../model/submission.js").Submission} submission
  * @param {string} once - what asking under the same key is good for
  */
-export function askingAgain(submission, once) {
-  const stop = element("button", { type: "button", class: "quiet" }, "Stop asking");
-  stop.addEventListener("click", () => submission.stop());
-  const attempt = `Asking again under the same key, so ${once}. Attempt ${submission.attempt}.`;
-  return [
-    element("strong", {}, "Outcome not known yet"),
-    element("span", {}, submission.trouble),
-    element("span", {}, attempt),
-    stop,
-  ];
+export function showAskingAgain(outcome, submission, once) {
+  if (!outcome.firstChild) {
+    const stop = element("button", { type: "button", class: "quiet" }, "Stop asking");
+    stop.addEventListener("click", () => submission.stop());
+    const said = element("strong", {}, "Outcome not known yet");
+    outcome.append(said, element("span"), element("span"), stop);
+  }
+  const [trouble, attempt] = outcome.querySelectorAll("span");
+  setText(trouble, submission.trouble);
+  setText(attempt, `Asking again under the same key, so ${once}. Attempt ${submission.attempt}.`);
 }

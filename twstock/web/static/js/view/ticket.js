@@ -10,7 +10,7 @@ import { count, NOTHING, price } from "../format.js";
 import { fieldOf, forget, keep, kept, placeOrder } from "../model/order.js";
 import { newKey, Submission } from "../model/submission.js";
 import { orderLink } from "../route.js";
-import { askingAgain, complain, onceAtATime, suggest } from "./form.js";
+import { complain, onceAtATime, showAskingAgain, suggest } from "./form.js";
 
 const FIELDS = ["type", "name", "quantity"];
 
@@ -147,9 +147,11 @@ export class Ticket {
   }
 
   #showAsking(submission) {
-    const isFirst = submission.attempt === 1;
-    if (!isFirst) this.#outcome.dataset.state = "unknown";
-    this.#outcome.replaceChildren(...(isFirst ? [] : askingAgain(submission, "it trades once")));
+    if (submission.attempt === 1) this.#outcome.replaceChildren();
+    else {
+      this.#outcome.dataset.state = "unknown";
+      showAskingAgain(this.#outcome, submission, "it trades once");
+    }
   }
 
   #showTraded(draft, { transaction_number: number }) {
