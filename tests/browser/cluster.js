@@ -1,6 +1,7 @@
 /** A real cluster for the tests: `twstock up` on free ports, with data of its own. */
 
 import { spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -14,7 +15,7 @@ const POLL_MS = 50;
 /** What an administrator of the cluster shows. */
 export const ADMIN_TOKEN = "only-for-tests";
 /** How long a condition may take before it is called a failure; nobody measures by it. */
-export const LIMIT_MS = 30_000;
+export const LIMIT_MS = 60_000;
 
 /** Wait until `find` gives something; what it gave. Fails, naming `what`. */
 export async function until(find, what) {
@@ -116,30 +117,51 @@ export class Cluster {
 
   /** Trade past the browser; the number of the order. */
   async trade(name, quantity, type = "buy") {
-    const body = JSON.stringify({ name, quantity, type });
-    const { data, error } = await this.ask("/orders", { method: "POST", body });
-    if (error) throw new Error(error.message);
+    const data = await this.#done("/orders", { name, quantity, type });
     return data.transaction_number;
   }
 
   /** Change a stock past the browser; the number of the change. */
   async change(path, terms) {
-    const headers = { Authorization: `Bearer ${ADMIN_TOKEN}` };
-    const body = terms && JSON.stringify(terms);
-    const { data, error } = await this.ask(path, { method: "POST", headers, body });
-    if (error) throw new Error(error.message);
+    const data = await this.#done(path, terms, { Authorization: `Bearer ${ADMIN_TOKEN}` });
     return data.change_number;
   }
 
+  /** Have something done, once; what is told of it. */
+  #done(path, terms, more) {
+    const headers = { ...more, "Idempotency-Key": randomUUID() };
+    const body = terms && JSON.stringify(terms);
+    return this.#answered(path, { method: "POST", headers, body });
+  }
+
+  /**
+   * What is told in answer to a request that is to succeed. It is made again as long as nobody can
+   * answer it: how long an election or a start takes depends on the machine.
+   */
+  async #answered(path, options = {}) {
+    const { data, error } = await until(async () => {
+      const told = await this.ask(path, options);
+      return told.error?.code === 503 ? null : told;
+    }, `${path} to be answered`);
+    if (error) throw new Error(error.message);
+    return data;
+  }
+
   /** All changes that were made. */
-  async changes() {
-    return (await this.ask("/admin/changes?limit=1000")).data;
+  changes() {
+    return this.#answered("/admin/changes?limit=1000");
   }
 
   /** The number of the last order. */
   async last() {
+    // A leader that is too busy to say so has no number, and the others may not have its last ones.
     const rows = await this.members();
-    return Math.max(...rows.map((row) => row.last_transaction ?? 0));
+    let last = Math.max(...rows.map((row) => row.last_transaction ?? 0));
+    for (;;) {
+      const more = await this.#answered(`/orders?after=${last}&limit=1000`);
+      if (!more.length) return last;
+      last = more.at(-1).order_num;
+    }
   }
 
   /** The rows of `GET /cluster`. */

@@ -97,6 +97,13 @@ export const stage = new Stage();
 export const stockRow = (page, name) =>
   page.locator("#market-table tbody tr", { has: page.getByRole("link", { name, exact: true }) });
 
+/** A promise, and what keeps it: what waits for it, waits until the case has seen something. */
+export function gate() {
+  let open;
+  const opened = new Promise((resolve) => (open = resolve));
+  return [opened, open];
+}
+
 /** Wait until the market shows its stocks. */
 export const ready = (page) => page.locator("#market-table tbody a").first().waitFor();
 
@@ -106,6 +113,21 @@ export async function fill(page, { name, quantity, type = "buy" }) {
   await page.locator("#ticket").getByLabel("Stock", { exact: true }).fill(name);
   await page.locator("#ticket").getByLabel("Quantity", { exact: true }).fill(quantity);
 }
+
+/**
+ * Have a window note in `window.marked` which stock was marked last as traded, and on which side:
+ * a mark stands for about a second, and who looks now and then may miss it.
+ */
+export const noteMarks = (page) =>
+  page.evaluate(() => {
+    const note = () => {
+      for (const row of document.querySelectorAll("[data-traded]")) {
+        window.marked = `${row.dataset.traded} ${row.querySelector("a").textContent}`;
+      }
+    };
+    const watched = { subtree: true, attributes: true, attributeFilter: ["data-traded"] };
+    new MutationObserver(note).observe(document.body, watched);
+  });
 
 /** Wait until an element's text holds something. */
 export const says = (locator, text) => locator.filter({ hasText: text }).first().waitFor();
