@@ -3,7 +3,6 @@
 # ruff: noqa: F811 - the fixture ``serve`` is an import, and the name of an argument
 
 import socket
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
@@ -57,7 +56,7 @@ async def test_call_is_answered_in_the_reactor(serve: Callable[[Any], Client]) -
         await deferLater(reactor, 0.01)  # type: ignore[arg-type]
         return Placement(42)
 
-    assert await serve(answer).call(methods.ORDER, REQUEST, 2.0) == Placement(42)
+    assert await serve(answer).call(methods.ORDER, REQUEST, 20.0) == Placement(42)
 
 
 @pytest_twisted.ensureDeferred
@@ -68,7 +67,7 @@ async def test_error_crosses_the_wire(serve: Callable[[Any], Client], error: Exc
     async def answer(request: PlaceOrder) -> Placement:
         raise error
 
-    raised = await fails(serve(answer).call(methods.ORDER, REQUEST, 2.0), type(error))
+    raised = await fails(serve(answer).call(methods.ORDER, REQUEST, 20.0), type(error))
     assert type(raised) is type(error)
     assert getattr(raised, "leader_id", None) == getattr(error, "leader_id", None)
 
@@ -84,21 +83,7 @@ async def test_a_proxy_in_the_environment_is_not_for_members(
 
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_ports(1)}")
     monkeypatch.delenv("no_proxy", raising=False)
-    assert (await serve(answer).call(methods.ORDER, REQUEST, 2.0)).number == REQUEST.quantity
-
-
-@pytest_twisted.ensureDeferred
-async def test_deadline_is_an_unknown_outcome(serve: Callable[[Any], Client]) -> None:
-    """No answer in time: nobody knows whether the call took effect."""
-
-    async def answer(request: PlaceOrder) -> Placement:
-        await deferLater(reactor, 0.4)  # type: ignore[arg-type]
-        return Placement(1)
-
-    started = time.monotonic()
-    await fails(serve(answer).call(methods.ORDER, REQUEST, 0.2), OutcomeUnknown)
-    assert time.monotonic() - started < 5
-    await deferLater(reactor, 0.3)  # type: ignore[arg-type]
+    assert (await serve(answer).call(methods.ORDER, REQUEST, 20.0)).number == REQUEST.quantity
 
 
 @pytest_twisted.ensureDeferred
@@ -133,7 +118,7 @@ async def test_each_call_gets_its_own_answer(serve: Callable[[Any], Client]) -> 
 
     client = serve(answer)
     first, second = (
-        client.call(methods.ORDER, REQUEST._replace(quantity=n), 5.0) for n in range(2)
+        client.call(methods.ORDER, REQUEST._replace(quantity=n), 20.0) for n in range(2)
     )
     waiting[1].callback(None)
     assert await second == Placement(11)
@@ -146,7 +131,9 @@ async def test_each_call_gets_its_own_answer(serve: Callable[[Any], Client]) -> 
 async def test_an_answer_after_its_deadline_disturbs_nobody(
     serve: Callable[[Any], Client],
 ) -> None:
-    """Whoever asked has gone on; the next call is answered as ever."""
+    """Nobody knows whether the call took effect. Whoever asked has gone on; the next call is
+    answered as ever.
+    """
     late: Deferred[None] = Deferred()
 
     async def answer(request: PlaceOrder) -> Placement:
@@ -157,9 +144,9 @@ async def test_an_answer_after_its_deadline_disturbs_nobody(
     client = serve(answer)
     # A first call takes longer, and with so little time the second might not even be sent.
     assert await client.call(methods.ORDER, REQUEST, 10.0) == Placement(REQUEST.quantity)
-    await fails(client.call(methods.ORDER, REQUEST._replace(quantity=0), 0.5), OutcomeUnknown)
+    await fails(client.call(methods.ORDER, REQUEST._replace(quantity=0), 1.0), OutcomeUnknown)
     late.callback(None)
-    assert await client.call(methods.ORDER, REQUEST._replace(quantity=7), 2.0) == Placement(7)
+    assert await client.call(methods.ORDER, REQUEST._replace(quantity=7), 20.0) == Placement(7)
 
 
 @pytest_twisted.ensureDeferred
@@ -170,8 +157,8 @@ async def test_a_request_that_is_none_fails_alone(serve: Callable[[Any], Client]
         return Placement(1)
 
     client = serve(answer)
-    odd = client.call(methods.ORDER, REQUEST._replace(quantity=2**70), 2.0)
-    good = client.call(methods.ORDER, REQUEST, 2.0)
+    odd = client.call(methods.ORDER, REQUEST._replace(quantity=2**70), 20.0)
+    good = client.call(methods.ORDER, REQUEST, 20.0)
     await fails(odd, ValueError)
     assert await good == Placement(1)
 
@@ -200,7 +187,7 @@ async def test_a_server_that_goes_leaves_the_outcome_unknown_and_its_successor_i
     serve(answer)
     for _ in range(100):
         try:
-            placed = await client.call(methods.ORDER, REQUEST, 2.0)
+            placed = await client.call(methods.ORDER, REQUEST, 20.0)
         except OutcomeUnknown:  # the channel waits before it connects again
             await deferLater(reactor, 0.05)  # type: ignore[arg-type]
         else:
@@ -244,11 +231,11 @@ async def test_a_call_that_nobody_answers_gives_its_room_back(
         return Placement(1)
 
     client, hanging = serve(answer), REQUEST._replace(quantity=0)
-    for call in [client.call(methods.ORDER, hanging, 5.0) for _ in range(2)]:
+    for call in [client.call(methods.ORDER, hanging, 20.0) for _ in range(2)]:
         await fails(call, OutcomeUnknown)
-    assert await client.call(methods.ORDER, REQUEST, 5.0) == Placement(1)
+    assert await client.call(methods.ORDER, REQUEST, 20.0) == Placement(1)
     never.callback(None)
-    assert await client.call(methods.ORDER, REQUEST, 5.0) == Placement(1)
+    assert await client.call(methods.ORDER, REQUEST, 20.0) == Placement(1)
 
 
 @pytest_twisted.ensureDeferred
@@ -272,7 +259,8 @@ async def test_a_stream_takes_no_more_calls_than_it_has_room_for(
     threads.start()
     client = Client(address, threads, reactor, deliver, LIMITS)  # type: ignore[arg-type]
     try:
-        calls = [client.call(methods.ORDER, REQUEST._replace(quantity=n), 9.0) for n in range(1, 6)]
+        requests = [REQUEST._replace(quantity=n) for n in range(1, 6)]
+        calls = [client.call(methods.ORDER, request, 20.0) for request in requests]
         for reached in (2, 3, 4, 5):
             while len(waiting) < reached:
                 await deferLater(reactor, 0.01)  # type: ignore[arg-type]
@@ -303,16 +291,16 @@ async def test_garbage_on_a_stream_ends_it() -> None:
     try:
         with grpc.insecure_channel(address) as channel:
             for _ in range(3 * LIMITS.rpc_streams_max):
-                answers = channel.stream_stream(streams.PATH)(iter([b"\xff\xff\xff"]), timeout=5)
+                answers = channel.stream_stream(streams.PATH)(iter([b"\xff\xff\xff"]), timeout=20)
                 with pytest.raises(grpc.RpcError) as caught:
                     await deferToThread(list, answers)
                 assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
                 assert caught.value.details().startswith("call: ")
                 assert OUTCOME not in dict(caught.value.trailing_metadata())
-            good = streams.call(3, methods.ORDER.path, methods.ORDER.encode_request(REQUEST), 9)
-            odd = streams.call(2, "/twstock.No/Such", b"", 9)
+            good = streams.call(3, methods.ORDER.path, methods.ORDER.encode_request(REQUEST), 20)
+            odd = streams.call(2, "/twstock.No/Such", b"", 20)
             stays_open = chain([odd, good], iter(Queue[bytes]().get, None))
-            answers = channel.stream_stream(streams.PATH)(stays_open, timeout=5)
+            answers = channel.stream_stream(streams.PATH)(stays_open, timeout=20)
             refused = streams.to_answer(await deferToThread(next, answers))
             found = await deferToThread(next, answers)
             answers.cancel()
@@ -362,7 +350,7 @@ async def test_without_streams_calls_are_made_as_ever(
     client = serve(answer)
     for quantity in (1, 2):
         request = REQUEST._replace(quantity=quantity)
-        assert await client.call(methods.ORDER, request, 5.0) == Placement(quantity)
+        assert await client.call(methods.ORDER, request, 20.0) == Placement(quantity)
 
 
 @pytest_twisted.ensureDeferred
@@ -372,7 +360,7 @@ async def test_an_error_of_any_size_crosses_the_wire(serve: Callable[[Any], Clie
     async def refuse(_: PlaceOrder) -> Placement:
         raise InvalidRequest("name", "\N{GRINNING FACE}" * 2_000_000)
 
-    error = await fails(serve(refuse).call(methods.ORDER, REQUEST, 5.0), InvalidRequest)
+    error = await fails(serve(refuse).call(methods.ORDER, REQUEST, 20.0), InvalidRequest)
     assert str(error).startswith("name: \N{GRINNING FACE}")
     assert len(str(error)) == DETAILS_CHARS_MAX
 
@@ -388,7 +376,7 @@ async def test_garbage_is_the_callers_fault(serve: Callable[[Any], Client]) -> N
 
     client = serve(answer)
     with grpc.insecure_channel(client.address) as channel:
-        call = channel.unary_unary(methods.ORDER.path).future(b"\xff\xff\xff", timeout=2)
+        call = channel.unary_unary(methods.ORDER.path).future(b"\xff\xff\xff", timeout=20)
         while not call.done():
             await deferLater(reactor, 0.01)  # type: ignore[arg-type]
     assert call.exception().code() is grpc.StatusCode.INVALID_ARGUMENT
