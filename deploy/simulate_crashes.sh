@@ -15,8 +15,8 @@ each other and with the catalog; its exit status is this script's. Only processe
 machine that `twstock status` names as these replicas are killed.
 
   --url URL        a front-end (default: $TWSTOCK_URL or http://127.0.0.1:8080)
-  --data DIR       where cluster.toml is, for a replica that has to be started here
-                   (default: var)
+  --data DIR       where the cluster's cluster.toml is, which tells where its members have
+                   their data, for a replica that has to be started here (default: var)
   --pause SECONDS  how long to wait after a kill before looking (default: 1)
   --orders N       how many trades before, during and after each crash (default: 10)
   --together       kill all the IDs at once
@@ -166,12 +166,30 @@ kill_replica() {
     say "killed order-$1 (process $2)"
 }
 
+# The directory of an order replica, which need not be beside the cluster.toml that names it.
+directory_of() {
+    "$bin/python" -c '
+import sys
+from pathlib import Path
+from twstock.config import read
+from twstock.errors import TwstockError
+try:
+    print(read(Path(sys.argv[1])).data_of("order", int(sys.argv[2])))
+except TwstockError as error:
+    sys.exit(str(error))
+' "$1" "$2"
+}
+
 start_replica() {
-    [[ -f $data/cluster.toml ]] ||
-        fail 1 "nobody restarts order-$1, and there is no $data/cluster.toml: name it with --data"
-    local log=$data/order-$1/service.log
+    local toml=$data/cluster.toml directory log
+    [[ -f $toml ]] ||
+        fail 1 "nobody restarts order-$1, and there is no $toml: say with --data where it is"
+    directory=$(directory_of "$toml" "$1") || fail 1 "nobody restarts order-$1"
+    [[ -d $directory ]] ||
+        fail 1 "nobody restarts order-$1, and $directory, where $toml says it is, is not there"
+    log=$directory/service.log
     setsid "$bin/twistd" -n --pidfile= stock-order \
-        --config "$data/cluster.toml" --name "order-$1" >>"$log" 2>&1 </dev/null &
+        --config "$toml" --name "order-$1" >>"$log" 2>&1 </dev/null &
     say "nobody restarts order-$1: started it as process $!, its log is $log"
 }
 

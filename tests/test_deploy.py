@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from twstock.config import default_cluster, parse
-from twstock.plan import member_names
+from twstock.plan import member_names, to_text
 from twstock.rpc.health import CHECKS_MAX
 from twstock.rpc.server import THREADS_SPARE
 from twstock.web.http import sockets
@@ -113,6 +113,72 @@ def test_simulate_crashes_tells_that_it_cannot_reach_the_cluster():
     done = run(CRASHES, "--url", "http://127.0.0.1:9", "1")
     assert done.returncode == 3
     assert "cannot reach the cluster" in done.stderr
+
+
+def with_data(place):
+    """The default cluster's cluster.toml, with its data somewhere else."""
+    return to_text(default_cluster()).replace('data = "."', f'data = "{place}"')
+
+
+@pytest.fixture
+def drill(tmp_path):
+    """simulate_crashes.sh beside commands that only play a cluster of one replica, order-1: what
+    it kills is a process that sleeps, and what it starts only says so.
+    """
+    (tmp_path / "deploy").mkdir()
+    script = shutil.copy(CRASHES, tmp_path / "deploy")
+    status = tmp_path / "status"
+    row = '{{"data": {{"services": [{{"service": "order", "id": 1, "pid": {}, "alive": true, '
+    row += '"role": "follower", "lag": 0}}]}}}}'
+    sleeping = [sys.executable, "-c", "import time; time.sleep(100)", "stock-order"]
+    with subprocess.Popen([*sleeping, "--name", "order-1", "end"]) as victim:
+        status.write_text(row.format(victim.pid))
+        commands = {
+            "python": f'exec {sys.executable} "$@"',
+            "twstock": f"if [ $1 = status ]; then cat {status}; fi",
+            "twistd": f"echo started: $*; echo '{row.format(1)}' >{status}",
+        }
+        bin_ = tmp_path / ".venv/bin"
+        bin_.mkdir(parents=True)
+        for name, words in commands.items():
+            (bin_ / name).write_text(f"#!/bin/sh\n{words}\n")
+            (bin_ / name).chmod(0o755)
+        yield script
+        victim.kill()
+
+
+def test_simulate_crashes_starts_a_replica_where_its_data_is(tmp_path, drill):
+    """--data is where cluster.toml is, which tells the rest."""
+    etc, data = tmp_path / "etc", tmp_path / "lib/order-1"
+    for directory in (etc, data):
+        directory.mkdir(parents=True)
+    (etc / "cluster.toml").write_text(with_data(data.parent))
+    done = run(drill, "--data", etc, "--pause", "0", "--orders", "1", "1")
+    assert (done.returncode, done.stderr) == (0, "")
+    words = f"--config {etc}/cluster.toml --name order-1"
+    started = f"started: -n --pidfile= stock-order {words}\n"
+    assert (data / "service.log").read_text() == started
+    assert f", its log is {data}/service.log\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "there is no DIR/cluster.toml: say with --data where it is"),
+        (
+            with_data("elsewhere"),
+            "DIR/elsewhere/order-1, where DIR/cluster.toml says it is, is not",
+        ),
+    ],
+)
+def test_simulate_crashes_tells_why_it_starts_no_replica(tmp_path, drill, text, words):
+    """Nobody restarts it, and what --data names is of no use."""
+    if text is not None:
+        (tmp_path / "cluster.toml").write_text(text)
+    done = run(drill, "--data", tmp_path, "--pause", "0", "--orders", "1", "1")
+    assert done.returncode == 1
+    assert "nobody restarts order-1" in done.stderr
+    assert words.replace("DIR", str(tmp_path)) in done.stderr
 
 
 @pytest.mark.parametrize("kept", ["share/precious.txt", "bin/python"])
