@@ -127,11 +127,33 @@ test("orders are taken in their sequence, each once, and a gap is noticed", () =
   );
 });
 
+test("that there is no order is known once the first ones were asked for", () => {
+  const trades = new Trades();
+  assert.ok(!trades.isKnown);
+  trades.begin(0);
+  assert.ok(trades.isKnown);
+});
+
 test("no more orders are kept than the limit", () => {
   const trades = new Trades();
   trades.take(Array.from({ length: 3 * TRADES_MAX }, (_, i) => order(i + 1)));
   assert.equal(trades.newest(Infinity).length, TRADES_MAX);
   assert.equal(trades.newest(1)[0].order_num, 3 * TRADES_MAX);
+});
+
+test("a change is said in words that make sense before it is typed, too", () => {
+  const nothing = { name: "", price: "", quantity: "" };
+  const said = (kind, typed) => change.KINDS[kind].say({ ...nothing, ...typed }).trim();
+  assert.deepEqual(
+    Object.keys(change.KINDS).map((kind) => said(kind, {})),
+    ["Set the price", "Add shares", "Halt trading", "Resume trading", "Add the stock"],
+  );
+  assert.equal(said("price", { name: "A" }), "Set the price of A");
+  assert.equal(said("price", { price: "2.50" }), "Set the price to 2.50");
+  assert.equal(said("restock", { name: "A" }), "Add shares of A");
+  assert.equal(said("restock", { quantity: "3" }), "Add 3");
+  assert.equal(said("restock", { name: "A", quantity: "3" }), "Add 3 A");
+  assert.equal(said("halt", { name: "A" }), "Halt trading in A");
 });
 
 test("of a leadership only newer terms are news", () => {
@@ -146,6 +168,15 @@ test("of a leadership only newer terms are news", () => {
   assert.equal(members.events.length, 1);
   assert.match(members.events[0].text, /^order-2 leads the order group, term 3$/);
   assert.ok(members.isLeader(members.rows[0]) && !members.isLeader(members.rows[1]));
+  assert.deepEqual(
+    members.rows.map((each) => members.stateOf(each)),
+    ["leader", "former"],
+  );
+  members.lead("order", null, 4);
+  assert.deepEqual(
+    members.rows.map((each) => members.stateOf(each)),
+    ["former", "former"],
+  );
 });
 
 test("a quantity goes to the API as it was typed", () => {

@@ -10,12 +10,26 @@ const TOKEN = /^[A-Za-z0-9\-._~+/=]+$/;
  * @type {Record<string, {fields: string[], say: (draft: Draft) => string}>}
  */
 export const KINDS = {
-  price: { fields: ["price"], say: ({ name, price }) => `Set the price of ${name} to ${price}` },
-  restock: { fields: ["quantity"], say: ({ name, quantity }) => `Add ${quantity} ${name}` },
-  halt: { fields: [], say: ({ name }) => `Halt trading in ${name}` },
-  resume: { fields: [], say: ({ name }) => `Resume trading in ${name}` },
+  price: {
+    fields: ["price"],
+    say: ({ name, price }) => `Set the price${typed("of", name)}${typed("to", price)}`,
+  },
+  restock: {
+    fields: ["quantity"],
+    say: ({ name, quantity }) =>
+      quantity && name
+        ? `Add ${quantity} ${name}`
+        : `Add ${quantity || "shares"}${typed("of", name)}`,
+  },
+  halt: { fields: [], say: ({ name }) => `Halt trading${typed("in", name)}` },
+  resume: { fields: [], say: ({ name }) => `Resume trading${typed("in", name)}` },
   add: { fields: ["price", "quantity"], say: ({ name }) => `Add the stock ${name}` },
 };
+
+/** What was typed, behind its word; nothing before it is. @param {string} word @param {string} text */
+function typed(word, text) {
+  return text.trim() && ` ${word} ${text}`;
+}
 
 /** @typedef {{kind: string, name: string, price: string, quantity: string}} Draft - as it was typed */
 

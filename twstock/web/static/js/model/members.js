@@ -72,6 +72,16 @@ export class Members {
     return row.alive && lead !== undefined && lead.leaderId === row.id;
   }
 
+  /**
+   * What a row's member is at the moment. Only one leads: who told so before somebody else did is
+   * `former` until it is asked again.
+   */
+  stateOf(row) {
+    if (!row.alive) return "down";
+    if (this.isLeader(row)) return "leader";
+    return row.role === "leader" ? "former" : (row.role ?? "unknown");
+  }
+
   #tellOfDeaths(rows) {
     for (const row of rows) {
       const known = this.rows.find((old) => old.service === row.service && old.id === row.id);

@@ -11,12 +11,15 @@ export class Trades {
   #newest = [];
   /** The highest number that is known here. */
   last = 0;
+  /** Whether that is known at all: nobody says that there is no order before it is. */
+  isKnown = false;
   came = new Signal();
 
   /** Start anew behind an order. @param {number} after */
   begin(after) {
     this.#newest = [];
     this.last = after;
+    this.isKnown = true;
     this.came.tell([]);
   }
 

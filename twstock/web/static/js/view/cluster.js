@@ -62,7 +62,7 @@ export class ClusterPage {
     for (const row of this.#members.rows) {
       const name = `${row.service}-${row.id}`;
       if (!this.#rows.has(name)) this.#rows.set(name, body.appendChild(makeRow(name)));
-      fillRow(this.#rows.get(name), row, this.#members.isLeader(row));
+      fillRow(this.#rows.get(name), row, this.#members.stateOf(row));
     }
   }
 
@@ -100,12 +100,11 @@ function makeRow(name) {
   return element("tr", {}, member, ...cells);
 }
 
-function fillRow(node, row, isLeader) {
+function fillRow(node, row, state) {
   const [member, role, term, transaction, lag, uptime, address, pid] = node.cells;
-  const state = row.alive ? (isLeader ? "leader" : (row.role ?? "unknown")) : "down";
   setAttribute(node, "data-state", state);
   setAttribute(node, "title", row.reason || null);
-  const shown = { leader: "\u2605 Leader", down: "\u2715 Down" };
+  const shown = { leader: "\u2605 Leader", former: "Former leader", down: "\u2715 Down" };
   if (!role.firstChild) role.append(element("span", { class: "badge" }));
   setText(role.firstChild, shown[state] ?? state[0].toUpperCase() + state.slice(1));
   setText(term, count(row.term));

@@ -70,9 +70,9 @@ export class OrdersPage {
   }
 
   #showPager(first, last, total) {
-    setText(byId("orders-count"), count(total));
+    setText(byId("orders-count"), this.#trades.isKnown ? count(total) : "");
     const empty = byId("orders-empty");
-    empty.hidden = total > 0;
+    empty.hidden = total > 0 || !this.#trades.isKnown;
     setText(empty, "No order yet.");
     setText(byId("orders-range"), total ? `${count(first)} to ${count(last)}` : "");
     const newer = last + PAGE + 1 > total ? null : last + PAGE + 1;
