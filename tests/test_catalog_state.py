@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
 from tests.states import rows_of
-from twstock.catalog.changes import CatalogRows, Change, Lost, Seeded, Stale
+from twstock.catalog.changes import CatalogRows, Change, Lost, Seeded, Stale, spelled
 from twstock.catalog.rules import check_conserved
 from twstock.catalog.state import CatalogState
 from twstock.catalog.tables import CatalogTables
@@ -647,3 +647,22 @@ def _save(
 ) -> None:
     for start in range(0, len(changes), gathered):
         tables.save(connection, changes[start : start + gathered])
+
+
+@pytest.mark.parametrize("char", ["a", "'", "\\", "\n", "\x7f", "é", "ж", "一", "\U0001f41f"])
+def test_decisions_are_spelled_as_python_does_what_is_printable(char: str) -> None:
+    """So a log comes to the digest that it always came to."""
+    decided = ([(f"{char}\\x41{char}", 1), ["'"]], f'"{char}')
+    assert spelled(decided) == repr(decided).encode()
+
+
+def test_every_version_of_python_comes_to_the_same_digest() -> None:
+    """Which characters are printable differs from one to the next: a face that is new in Unicode 15
+    is so for Python 3.12, and was not for 3.11.
+    """
+    log = started()
+    log.apply(batch(1, buy("\U0001fae8", 1)))
+    assert log.state.digest.hex() == "932b0f1244e6260cddc9b788d8befbba"
+    assert spelled(("\x9f", "\xa0", "\u0378", "\U000e0001")) == (
+        "('\x9f', '\xa0', '\u0378', '\U000e0001')".encode()
+    )

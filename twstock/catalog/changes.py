@@ -1,5 +1,6 @@
 """What the commands of the catalog's log result in, and what they change: plain values."""
 
+import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,6 +15,9 @@ from twstock.market import (
     StockChange,
     Trade,
 )
+
+_ESCAPED = re.compile(r"\\(?:x([89a-f].)|u(.{4})|U(.{8})|.)")
+"""How ``ascii`` writes what is beyond ASCII, in a group, and whatever else has a backslash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,3 +173,18 @@ class Draft:
             return NOT_ADMINISTERED
         refused = tuple(self.refused_changes.values())
         return Administered(tuple(self.made), refused, tuple(self.evicted_changes))
+
+
+def spelled(decided: tuple[object, ...]) -> bytes:
+    """What was decided as Python writes it down, all characters beyond ASCII as they are. ``repr``
+    escapes those that are not printable, and which these are differs from version to version of
+    Python: two members would come to different digests.
+    """
+    text = ascii(decided)
+    if "\\" in text:
+        text = _ESCAPED.sub(_unescaped, text)
+    return text.encode()
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    return chr(int(found[found.lastindex], 16)) if found.lastindex else found[0]

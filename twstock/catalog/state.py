@@ -23,6 +23,7 @@ from twstock.catalog.changes import (
     RefusedOrder,
     Seeded,
     Stale,
+    spelled,
 )
 from twstock.catalog.remembered import Remembered
 from twstock.catalog.rules import check_conserved, evict, refusal_of, traded
@@ -320,6 +321,6 @@ class CatalogState:
             draft.administered(),
             draft.bounds,
         )
-        decided = repr(change.decided()).encode()
+        decided = spelled(change.decided())
         self._digest = blake2b(self._digest + entry + decided, digest_size=_DIGEST_BYTES).digest()
         return change
