@@ -1,5 +1,6 @@
 """Entries leave the log when every member has them and two snapshots stand in for them."""
 
+import errno
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -22,7 +23,7 @@ from twstock.replication.compaction import (
 )
 from twstock.replication.records import Identity, Position
 from twstock.replication.segments import DROPPED_MAX
-from twstock.replication.snapshots import Snapshots
+from twstock.replication.snapshots import Snapshot, Snapshots
 from twstock.replication.spares import Upkeep
 from twstock.replication.storage import FileStorage, Space
 
@@ -90,6 +91,7 @@ def test_segments_that_end_before_are_dropped(release: int, first: int) -> None:
         assert [log.term_at(index) for index in (1, 8, 9, 17)] == [1, 1, 2, 2]
         found = [name for name in segments(disk) if name.endswith(".seg")]
         assert storage.space().segments == len(found)
+        assert storage.space().ended_index == (12 if first < 13 else 0)
         assert (FIRST in found) == (first == 1)
         storage.close()
     storage.open()
@@ -219,7 +221,7 @@ def test_a_full_disk_drops_nothing_and_refuses_nothing() -> None:
     storage = filled(disk)
     disk.capacity = disk._used()
     storage.open()
-    storage.release(8)
+    storage.release(12)
     opened = len(disk._fds)
     for _ in range(3):
         storage.settle(grow=False)
@@ -227,7 +229,22 @@ def test_a_full_disk_drops_nothing_and_refuses_nothing() -> None:
     assert len(disk._fds) == opened
     disk.capacity += 8192
     storage.settle(grow=False)
-    assert storage.space().segments == 2
+    assert storage.space().segments == 1
+    found = decode_dropped(disk.content(DROPPED))
+    assert found is not None
+    assert found.runs == (TermRun(1, 1), TermRun(9, 2))
+
+
+def test_a_log_that_is_never_idle_drops_too() -> None:
+    """Under constant load there is no step of upkeep: the write that begins a segment does it."""
+    disk = SimulatedDisk()
+    storage = filled(disk)
+    storage.open()
+    before = storage.space().segments
+    storage.release(8)
+    storage.write([append(18, 22, 2, b"x" * 300)])
+    assert storage.space().segments == before + 1 - 2
+    assert FIRST not in disk.names(DATA)
 
 
 def test_a_log_that_begins_later() -> None:
@@ -304,8 +321,42 @@ def test_members_let_go_of_what_all_have(tmp_path: Path, size: int) -> None:
     propose(group, 15)
     firsts = [snapshots.indices()[0] for snapshots in group.snapshots.values()]
     assert released(group) == firsts
+    assert [group.member(i).status().first_index - 1 for i in group.ids] == firsts
     assert min(firsts) >= 10
     assert not group.panics
+
+
+def test_what_a_full_disk_refused_is_tried_again_with_the_next_segment(tmp_path: Path) -> None:
+    """And not at every tick: each try looks at every row and writes until nothing is left."""
+    group = pruned(tmp_path, 1)
+    snapshots, tried = group.snapshots[1], []
+    make = snapshots.make
+
+    def full(_: object, index: int, runs: object) -> Snapshot:
+        tried.append(index)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    snapshots.make = full  # type: ignore[method-assign, assignment]
+    propose(group, 15)
+    group.run(3.0)
+    assert len(tried) == 1
+    snapshots.make = make  # type: ignore[method-assign]
+    for _ in range(2):
+        propose(group, 15)
+    assert released(group) == snapshots.indices()[:1]
+    assert not group.panics
+
+
+def test_a_directory_that_cannot_be_read_ends_the_process(tmp_path: Path) -> None:
+    """Nothing is known of the snapshots then, and nobody would hear of it."""
+    group = pruned(tmp_path, 1)
+
+    def broken() -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    group.snapshots[1].safe_index = broken  # type: ignore[method-assign]
+    propose(group, 15)
+    assert [str(failure.value) for _, failure in group.panics] == ["[Errno 5] Input/output error"]
 
 
 def test_one_that_is_down_keeps_the_logs_of_the_others(tmp_path: Path) -> None:

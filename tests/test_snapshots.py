@@ -76,6 +76,66 @@ def test_a_snapshot_goes_to_the_disk_piece_by_piece(
     assert sum(steps) >= made.state_bytes
 
 
+class Flushes:
+    """What was on disk of a file when it got its name, and whether the name is there, too."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.named: list[str] = []
+        self._sizes: dict[int, int] = {}
+        self._rename = os.rename
+        patch.setattr(os, "fsync", self._flush)
+        patch.setattr(os, "fdatasync", self._flush)
+        patch.setattr(os, "rename", self._name)
+
+    def has_names(self, directory: Path) -> bool:
+        """Whether they are on disk."""
+        return directory.stat().st_ino in self._sizes
+
+    def _flush(self, fd: int) -> None:
+        found = os.fstat(fd)
+        self._sizes[found.st_ino] = found.st_size
+
+    def _name(self, old: Path, new: Path) -> None:
+        found = old.stat()
+        assert self._sizes.get(found.st_ino) == found.st_size
+        self._sizes.pop(new.parent.stat().st_ino, None)
+        assert not list(new.parent.glob(f"{new.name}-*"))
+        self._rename(old, new)
+        self.named.append(new.name)
+
+
+def test_what_gets_its_name_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A snapshot, because the log is cut at once; tables made of one, before anything is added to
+    them. What SQLite left beside the old tables is gone before.
+    """
+    flushes = Flushes(monkeypatch)
+    with closing(database(tmp_path / "a.sqlite")) as connection:
+        made = Snapshots(tmp_path, CLUSTER).make(connection, 5, RUNS)
+    assert flushes.has_names(tmp_path)
+    (tmp_path / "b.sqlite-wal").write_text("of the old one")
+    made.extract(tmp_path / "b.sqlite")
+    assert flushes.has_names(tmp_path)
+    assert flushes.named == [name(5), "b.sqlite"]
+
+
+def test_two_are_there_until_the_next_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log may begin after the older one, so the newer one alone is too little."""
+    snapshots = Snapshots(tmp_path, CLUSTER)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with closing(database(tmp_path / "a.sqlite")) as connection:
+        for index in (5, 8):
+            snapshots.make(connection, index, RUNS)
+        monkeypatch.setattr(os, "fdatasync", full)
+        with pytest.raises(OSError, match="No space left"):
+            snapshots.make(connection, 12, RUNS)
+    assert snapshots.indices() == [5, 8]
+
+
 def test_every_byte_of_a_snapshot(tmp_path: Path) -> None:
     """One that is damaged anywhere, or cut, is not used: the older one is."""
     snapshots = Snapshots(tmp_path, CLUSTER)

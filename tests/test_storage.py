@@ -329,6 +329,24 @@ def test_spares_are_adopted_at_a_restart() -> None:
     assert sorted(disk.names(DATA)) == ["lock", FIRST, "meta", "spare-2"]
 
 
+def test_a_new_spare_takes_no_adopted_ones_name() -> None:
+    """By their names, the tenth comes before the ninth."""
+    disk = SimulatedDisk()
+    storage = on_disk(disk, spares=4)
+    storage.open()
+    storage.close()
+    for number in (9, 10):
+        disk.set_content(f"spare-{number}", bytes(SEGMENT_BYTES))
+    storage.open()
+    settle(storage)
+    spares = {f"spare-{number}" for number in (9, 10, 11, 12)}
+    assert spares <= set(disk.names(DATA))
+    for first in range(1, 26, 5):
+        storage.write([append(first, first + 4, payload=b"x" * 300)])
+    storage.close()
+    assert storage.open().log.last_index == 25
+
+
 def test_a_full_disk_clears_by_itself() -> None:
     """Without space settling keeps asking and costs nothing; with space the room is back."""
     disk = SimulatedDisk()
