@@ -25,8 +25,8 @@ class Replica(SimpleNamespace):
         """For how long a peer has said nothing."""
         return self.silent.get(peer, 0.0)
 
-    def wants_dropped(self, peer):
-        """Whether it cannot be sent what it lacks."""
+    def must_rejoin(self, peer):
+        """Whether it has lost what it promised."""
         return peer in self.beyond_help
 
     def matched(self, peer):
@@ -62,7 +62,7 @@ def member():
 def test_a_leader_tells_whom_it_cannot_help(member):
     """Once in each term."""
     assert member.look(leader())[-1:] == ["leads term 2"]
-    words = ["order-3 lacks entries that nobody has: it must rejoin"]
+    words = ["order-3 has lost what it confirmed: it must rejoin"]
     assert member.look(leader(beyond_help=(3,))) == words
     assert member.look(leader(beyond_help=(3,), term=4)) == [
         "leads term 2 no more: term 4 has begun",
@@ -146,6 +146,18 @@ def test_what_is_lost_outside_of_the_group_is_told_once(member):
         "could not serve as the leader: no front-end reaches it",
         "could serve as the leader again",
     ]
+
+
+def test_who_has_lost_what_it_confirmed_has_not_caught_up(member):
+    """Whatever it has confirmed before. When it has rejoined, it has."""
+    far = 10 * DEFAULT_TIMINGS.election_s
+    member.look(leader(), now=0.0)
+    assert member.look(leader(silent={1: far}), now=far) == ["does not hear order-1"]
+    assert member.look(leader(beyond_help=(1,)), now=far + 1) == [
+        "hears order-1 again",
+        "order-1 has lost what it confirmed: it must rejoin",
+    ]
+    assert member.look(leader(), now=far + 2) == ["order-1 has caught up"]
 
 
 def test_a_full_disk_is_told_and_that_it_has_room_again(member):

@@ -287,6 +287,27 @@ def test_a_broken_promise_of_a_follower_starts_no_storm() -> None:
     assert subject.matched(1) == 1
 
 
+def test_who_refuses_what_it_has_confirmed_has_lost_it() -> None:
+    """A heartbeat follows the last entry that was confirmed. It may not overtake it: one that was
+    sent before says nothing. Such a follower takes over nothing; one that has rejoined may.
+    """
+    subject = replica(3)
+    lead(subject)
+    now = START + 1
+    (request, _) = appends(subject.propose([b"a"], now))
+    subject.step(accept(request), now)
+    overtaken = replace(refuse(request, 0), sent_at=now)
+    subject.step(overtaken, now + 0.01)
+    assert (subject.must_rejoin(1), subject.matched(1)) == (False, 2)
+    heartbeat = replace(append(3, 1, 1, (2, 1)), sent_at=now + 0.01)
+    subject.step(refuse(heartbeat, 0), now + 0.02)
+    assert (subject.must_rejoin(1), subject.must_rejoin(2)) == (True, False)
+    assert subject.heir(now + 0.02) == 2
+    again = replace(heartbeat, sent_at=now + 0.02)
+    subject.step(replace(accept(again), applied=2), now + 0.03)
+    assert not subject.must_rejoin(1)
+
+
 def test_heartbeats_follow_what_the_follower_has() -> None:
     """They are always accepted, carry the state's digest, and are due by the clock."""
     subject = replica(3)

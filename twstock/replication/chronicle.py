@@ -166,13 +166,14 @@ class Chronicle:
                 self._behind.add(peer)
                 behind = max(replica.commit - replica.matched(peer), 0)
                 self._log.info("hears {peer} again", peer=self._name(peer), entries_behind=behind)
-            if peer in self._behind and replica.matched(peer) >= replica.commit:
+            lost = replica.must_rejoin(peer)
+            if peer in self._behind and replica.matched(peer) >= replica.commit and not lost:
                 self._behind.discard(peer)
                 self._log.info("{peer} has caught up", peer=self._name(peer), entry=replica.commit)
-            if replica.wants_dropped(peer) and peer not in self._beyond_help:
+            if lost and peer not in self._beyond_help:
                 self._beyond_help.add(peer)
                 name = self._name(peer)
-                self._log.error("{peer} lacks entries that nobody has: it must rejoin", peer=name)
+                self._log.error("{peer} has lost what it confirmed: it must rejoin", peer=name)
 
     def _name(self, number: int) -> str:
         return f"{self._group}-{number}"

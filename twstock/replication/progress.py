@@ -25,17 +25,21 @@ class Progress:
     Only answers to flights that are still known move this forward: whatever else comes in
     (a duplicate, a straggler, the answer to a heartbeat) may raise ``match`` but never
     starts a second chain of appends.
+
+    ``has_lost``: it refuses to follow an entry that it has confirmed. Its directory is not the one
+    that it had, so it has to rejoin; it gets nothing more in this term, and should never lead.
     """
 
     def __init__(self, next_index: int, timings: Timings) -> None:
         self.match = self.applied = 0
         self.reach = Reach.UNSURE
+        self.has_lost = False
         self.next = next_index
         self.answered_at = -inf
         self._takes_commands = False
         self._timings = timings
         self._heartbeat_at = -inf
-        self._heard_at = -inf
+        self._heard_at = self._confirmed_at = -inf
         self._steady_since = inf
         self._probing = True
         self._quiet_until = -inf
@@ -81,6 +85,9 @@ class Progress:
             self._accepted(reply.index, now, known=known)
         elif known:
             self._rejected(reply)
+        # What was sent before it confirmed this much may have overtaken the entries.
+        if not reply.ok and reply.index <= self.match and reply.sent_at > self._confirmed_at:
+            self.has_lost = True
 
     def lost(self, now: float) -> None:
         """An append could not be delivered: probe again, when the follower shows up in the
@@ -111,7 +118,8 @@ class Progress:
         """Whether it keeps up, is less than a window behind, and could serve: its tables are not
         far behind its log, and that has room for commands.
         """
-        has_log = last_index - self.match <= self._timings.window_entries
+        is_near = last_index - self.match <= self._timings.window_entries
+        has_log = is_near and not self.has_lost
         has_tables = commit - self.applied <= self._timings.unapplied_max
         return self.keeps_up(now) and has_log and has_tables and self._takes_commands
 
@@ -134,11 +142,14 @@ class Progress:
         # In one term a leader only adds to its log, so what a follower has once accepted
         # stays accepted: an old answer is true, merely not news.
         is_news = index > self.match
+        if index >= self.match:
+            self.has_lost = False  # it has rejoined
         self.match = max(self.match, index)
         self.next = max(self.next, self.match + 1)
         while self._flights and self._flights[0].last_index <= self.match:
             self._flights.popleft()
         if is_news:
+            self._confirmed_at = now
             self._refused = False
             self._waits_since = now if self._flights else None
         if known:

@@ -149,12 +149,12 @@ class Standing:
         progress = self._lead.followers.get(peer) if self._lead is not None else None
         return progress.silent_s(now) if progress is not None else inf
 
-    def wants_dropped(self, peer: int) -> bool:
-        """Whether ``peer`` lacks entries that this leader has dropped, as all others have: it has
-        lost what it promised.
+    def must_rejoin(self, peer: int) -> bool:
+        """Whether ``peer`` has lost what it promised: it refuses to follow an entry that it has
+        confirmed to this leader, or lacks some that all have dropped, because each had them.
         """
         progress = self._lead.followers.get(peer) if self._lead is not None else None
-        return progress is not None and progress.next < self._log.first_index
+        return progress is not None and (progress.has_lost or progress.next < self._log.first_index)
 
     @property
     def _could_serve(self) -> bool:
