@@ -2,6 +2,7 @@
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -231,3 +232,14 @@ class SimulatedDisk(Files):
         if call in ("fdatasync", "fsync") and self.failure == errno.EIO:
             half_done()  # the kernel marks the pages clean (fsyncgate)
         raise OSError(self.failure, os.strerror(int(self.failure)))
+
+
+def open_below(path: Path) -> int:
+    """How many descriptors this process has of ``path`` and what is below it. Others come and go
+    by themselves: those of threads, and of what the collector of garbage finds.
+    """
+    found = 0
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            found += Path(os.readlink(f"/proc/self/fd/{number}")).is_relative_to(path)
+    return found

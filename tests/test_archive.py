@@ -1,6 +1,5 @@
 """Reading entries back from the segments, while others are written and when they are damaged."""
 
-import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.disks import SimulatedDisk
+from tests.disks import SimulatedDisk, open_below
 from tests.members import Group
 from tests.test_storage import DATA, OWNER, append, entry, held, on_disk, settle
 from twstock.errors import BrokenInvariant, CorruptStorage
@@ -235,12 +234,13 @@ def test_reading_leaves_no_descriptor_open(tmp_path: Path) -> None:
         storage.write([append(index, index, payload=b"x" * 290)])
     storage.close()
     loaded = storage.open()
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_below(tmp_path)
+    assert before
     assert len(held(loaded)) == 11
     (tmp_path / "data" / segment_name(1)).write_bytes(b"")
     with pytest.raises(CorruptStorage):
         loaded.log.entry(1)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_below(tmp_path) == before
     storage.close()
 
 

@@ -632,9 +632,8 @@ def trading(cluster, keys):
             key = f"trade-{len(keys)}"
             side, name = random.choice(("buy", "sell")), random.choice(("GameStart", "FishCo"))
             body = {"name": name, "quantity": 1, "type": side}
-            status, _, answer = cluster.post("/orders", body, {"Idempotency-Key": key})
-            if status == 200:
-                keys[key] = body, answer["data"]["transaction_number"]
+            answer = cluster.answered("POST", "/orders", body, {"Idempotency-Key": key})
+            keys[key] = body, answer["data"]["transaction_number"]
             what, body = random.choice(
                 [
                     ("restock", {"quantity": 5}),
@@ -642,7 +641,7 @@ def trading(cluster, keys):
                 ]
             )
             if not random.randrange(4):
-                assert cluster.post(f"/admin/stocks/{name}/{what}", body, BEARER)[0] == 200
+                cluster.answered("POST", f"/admin/stocks/{name}/{what}", body, BEARER)
 
     thread = threading.Thread(target=trade)
     thread.start()
@@ -684,9 +683,9 @@ def test_a_cluster_goes_on_from_its_backup(tmp_path, monkeypatch, capsys):
     with Cluster(tmp_path / "old", "--admin-token-file", str(token)) as old:
         monkeypatch.setenv("TWSTOCK_URL", old.url)
         added = {"name": "New", "price": "3.00", "quantity": 8}
-        assert old.post("/admin/stocks", added, BEARER)[0] == 200
+        old.answered("POST", "/admin/stocks", added, {**BEARER, "Idempotency-Key": "add"})
         old.trade("New", 2, "buy")
-        assert old.post("/admin/stocks/New/halt", {}, BEARER)[0] == 200
+        old.answered("POST", "/admin/stocks/New/halt", {}, {**BEARER, "Idempotency-Key": "halt"})
         with trading(old, keys):
             wait_until(lambda: len(keys) > 20, "some trades")
             before = max(number for _, number in list(keys.values()))
@@ -694,9 +693,9 @@ def test_a_cluster_goes_on_from_its_backup(tmp_path, monkeypatch, capsys):
         told = json.loads(capsys.readouterr().out)
         last = told["last_transaction"]
         assert last >= before
-        changes = old.get("/admin/changes?limit=1000")[2]["data"]
+        changes = old.answered("GET", "/admin/changes?limit=1000")["data"]
         assert len(changes) >= told["changes"] > 2
-        orders = {number: old.get(f"/orders/{number}")[2] for number in range(1, last + 1)}
+        orders = {n: old.answered("GET", f"/orders/{n}") for n in range(1, last + 1)}
         for words in others:
             assert main(words) == 0, words
         assert len(rows(tmp_path / "tables/orders.csv")) == max(n for _, n in keys.values())
@@ -704,8 +703,9 @@ def test_a_cluster_goes_on_from_its_backup(tmp_path, monkeypatch, capsys):
     with moved(tmp_path / "restored") as new:
         new.await_healthy()
         new.assert_verified()
-        assert {number: new.get(f"/orders/{number}")[2] for number in orders} == orders
-        assert new.get("/admin/changes?limit=1000")[2]["data"] == changes[: told["changes"]]
+        assert {n: new.answered("GET", f"/orders/{n}") for n in orders} == orders
+        made = new.answered("GET", "/admin/changes?limit=1000")["data"]
+        assert made == changes[: told["changes"]]
         assert new.stock("New")["halted"]
         for key, (body, number) in keys.items():
             if number <= last:

@@ -404,7 +404,7 @@ def test_the_metrics_of_a_cluster_are_those_that_are_documented(cluster):
     assert {(name.removesuffix("_total"), kind) for name, kind in without_tls} == {
         (family.name, family.type) for family in found.values()
     }
-    leader = cluster.leader("order")
+    leader = cluster.await_leader()
     assert by_member(found["twstock_batch_orders"], "_sum")[leader] >= 10
     assert by_member(found["twstock_durable_seconds"], "_count").keys() == replicas
     assert by_member(scrape(cluster, "?members=self")["twstock_member_up"]) == {"front-1": 1}

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from tests.disks import SimulatedDisk
+from tests.disks import SimulatedDisk, open_below
 from tests.test_storage import FIRST, OWNER, append, entry, held, on_disk, promise, settle
 from twstock.errors import CorruptStorage, StorageError
 from twstock.replication.messages import HardState
@@ -240,13 +240,13 @@ def test_files_say_what_the_scanner_says(tmp_path: Path) -> None:
 def test_descriptors_are_given_back(tmp_path: Path) -> None:
     """Opening, refusing and closing leave no descriptor open."""
     path = tmp_path / "data"
-    before = len(os.listdir("/proc/self/fd"))
     storage = on_disk(path=path)
     for _ in range(3):
         storage.open()
+        assert open_below(path)
         settle(storage)
         storage.close()
     os.remove(path / FIRST)
     with pytest.raises(CorruptStorage):
         storage.open()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not open_below(path)
