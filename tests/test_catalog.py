@@ -159,7 +159,7 @@ class Scene:
         self.catalog = Catalog(
             self.member,
             sessions,
-            Publisher(sessions, self.fronts, self.clock, LIMITS),
+            Publisher(sessions, self.fronts, self.clock, LIMITS, Failure.raiseException),
             lambda: seed or read_seed(None, LIMITS.message_bytes_max),
             [1, 2],
             self.clock,

@@ -70,7 +70,8 @@ class Scene:
         self.clock = Clock()
         self.http = FakeHttp()
         self.sessions = Sessions(LIMITS.cache_lease_s)
-        self.publisher = Publisher(self.sessions, self.http, self.clock, LIMITS)
+        self.panics: list[Failure] = []
+        self.publisher = Publisher(self.sessions, self.http, self.clock, LIMITS, self.panics.append)
         self.publisher.start(lambda: [stock("A", 0), stock("B", 0)])
         self.clock.advance(LIMITS.cache_lease_s)
         for front in range(1, fronts + 1):
@@ -238,7 +239,7 @@ def test_nothing_is_published_before_old_leases_are_over() -> None:
     """After an election the first trade waits one lease, for caches nobody knows of."""
     clock, http = Clock(), FakeHttp()
     sessions = Sessions(LIMITS.cache_lease_s)
-    publisher = Publisher(sessions, http, clock, LIMITS)
+    publisher = Publisher(sessions, http, clock, LIMITS, Failure.raiseException)
     publisher.start(lambda: [stock("A", 1)])
     done: list[object] = []
     publisher.publish([stock("A", 1)]).addBoth(done.append)
@@ -261,6 +262,17 @@ def test_the_end_of_leadership_leaves_the_outcome_open() -> None:
     (late,) = scene.publish(A=2)
     assert isinstance(late, Failure)
     assert late.check(OutcomeUnknown)
+
+
+def test_a_broken_invariant_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Going on, it might publish what a cache hides, or nothing ever again."""
+    scene = Scene()
+    scene.look_up(1, "A")
+    scene.publish(A=1)
+    monkeypatch.setattr(scene.sessions, "answered", lambda *_: 1 // 0)
+    scene.http.answer(-1)
+    (failure,) = scene.panics
+    assert failure.check(ZeroDivisionError)
 
 
 def test_names_are_quoted() -> None:

@@ -79,18 +79,25 @@ class Publisher:
     """Publishes new versions of stocks, as soon as ``Sessions`` allows it.
 
     One call to each front-end is under way at a time; what comes meanwhile goes out together
-    in the next one. A call that fails is repeated as long as the session's lease lasts.
+    in the next one. A call that fails is repeated as long as the session's lease lasts. What fails
+    here otherwise is a broken invariant: ``panic`` ends the process.
     """
 
     _log = OriginLogger()
 
     def __init__(
-        self, sessions: Sessions, client: HttpClient, clock: Clock, limits: Limits
+        self,
+        sessions: Sessions,
+        client: HttpClient,
+        clock: Clock,
+        limits: Limits,
+        panic: Callable[[Failure], None],
     ) -> None:
         self._sessions = sessions
         self._client = client
         self._clock = clock
         self._limits = limits
+        self._panic = panic
         self._under_way: dict[int, Deferred[None]] = {}
         self._pausing: dict[int, DelayedCall] = {}
         self._waiting: list[Waiting] = []
@@ -247,7 +254,7 @@ class Publisher:
             callbackArgs=(call, versions, self._clock.seconds()),
             errbackArgs=(call,),
         )
-        calling.addErrback(lambda failure: self._log.failure("invalidation is broken", failure))
+        calling.addErrback(self._panic)
 
     async def _ask(self, url: str, body: bytes) -> None:
         sent = {"data": Body(body), "headers": {"content-type": "application/json"}} if body else {}

@@ -74,7 +74,7 @@ def build(cluster: Cluster, number: int, seed: Callable[[], Seed], reactor: Any)
     viewing = Pool("views")
     # No member starts with a longer lease than this, and timings change while all are stopped.
     sessions = Sessions(limits.cache_lease_s, any_lease_s=cluster.timings.lease_drain_s)
-    publisher = Publisher(sessions, http_client(reactor), reactor, limits)
+    publisher = Publisher(sessions, http_client(reactor), reactor, limits, panic)
     catalog = Catalog(
         parts.member,
         sessions,
