@@ -15,7 +15,7 @@ from twstock.order.catalogmarket import CatalogMarket
 from twstock.order.catalogwatch import CatalogWatch
 from twstock.replication.messages import Reach
 from twstock.replication.reach import Contact
-from twstock.rpc.calls import AtOnce, ProbeAnswer, Published, Verdicts
+from twstock.rpc.calls import AtOnce, Placement, ProbeAnswer, Published, Verdicts
 
 ORDER = Order("k", "A", Side.BUY, 1)
 BATCH = Batch(1, 1, 0, 0, 5, (ORDER,))
@@ -66,6 +66,13 @@ def test_a_batch_is_to_be_answered_at_once() -> None:
     trade, await_published = scene.catalogs[3].calls
     assert trade.request == AtOnce(BATCH)
     assert await_published.request.versions == {"A": 1}
+
+
+def test_an_answer_of_another_kind_leaves_the_outcome_open() -> None:
+    """The batch may have been executed: taken back, its orders could be executed twice."""
+    scene = Scene()
+    scene.replies(3, Trade=Placement(1))
+    assert failed(scene.outcome(scene.market.execute(BATCH))) is OutcomeUnknown
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ from twstock.rpc.calls import Placement, PlaceOrder
 from twstock.rpc.client import Client
 from twstock.rpc.duplex import Unsupported
 from twstock.rpc.server import LARGE_AT_ONCE_MAX, LARGE_BYTES, Endpoint, Server
-from twstock.rpc.status import DETAILS_CHARS_MAX, OUTCOME
+from twstock.rpc.status import DETAILS_CHARS_MAX, LEADER, OUTCOME, error_of
 from twstock.rpc.streams import CallStream
 from twstock.rpc.wire import methods, streams
 
@@ -441,3 +441,12 @@ def test_seeds_bare_replicate_order_is_refused() -> None:
     seed = order_pb2.ReplicateOrderRequest(transaction_num=1, name="A", number_of_items=1)
     with pytest.raises(Exception, match="term and place"):
         methods.ORDER_APPEND.decode_request(seed.SerializeToString())
+
+
+def test_a_leader_that_no_member_can_have_named_is_not_known() -> None:
+    """Something else listens at a member's address: no error but ours comes of it."""
+    for text, leader_id in (("3", 3), (b"2", 2), ("", 0), ("three", 0)):
+        metadata = ((OUTCOME, "none"), (LEADER, text))
+        error = error_of(grpc.StatusCode.FAILED_PRECONDITION, "", metadata)
+        assert isinstance(error, NotLeader)
+        assert error.leader_id == leader_id

@@ -25,7 +25,7 @@ A file names the members and may override any value of ``Timings`` and ``Limits`
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -368,5 +368,4 @@ def _override(defaults: T, table: object, where: str) -> T:
             kind = "an integer" if wanted is int else "a number"
             raise ConfigError(f"{where}.{key}: expected {kind} {least}, got {value!r}")
         values[key] = wanted(value)
-    names = {f.name for f in fields(defaults)}  # type: ignore[arg-type]
-    return type(defaults)(**{k: v for k, v in values.items() if k in names})
+    return type(defaults)(**values)

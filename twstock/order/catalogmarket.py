@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from twisted.application.service import Service
 
 from twstock.clocks import Clock
-from twstock.errors import InvalidRequest, NotLeader, OutcomeUnknown, TwstockError
+from twstock.errors import NotLeader, OutcomeUnknown, TwstockError
 from twstock.market import Batch, BatchResult, BeginEpoch
 from twstock.replication.reach import Contact
 from twstock.rpc.calls import AtOnce, AwaitPublished, ExecutedTrades, Verdicts
@@ -36,7 +36,7 @@ class CatalogMarket(Service):
         """Send a batch to the catalog's leader."""
         answer = await self._call(methods.TRADE, AtOnce(batch))
         if not isinstance(answer, Verdicts):
-            raise InvalidRequest("batch", "answered as a single trade")
+            raise OutcomeUnknown("the catalog answered a batch as a single trade")
         try:
             pairs = zip(answer.verdicts, batch.orders, strict=True)
             outcomes = tuple(verdict.on(order) for verdict, order in pairs)

@@ -2,8 +2,8 @@
 
 Each batch tells the catalog up to which number orders are recorded, so that it need not keep their
 trades any longer. It keeps a limited number, beyond which it refuses trades that are made there
-directly: as long as no order came, it would go on refusing them. But each time costs an entry of
-its log, which is kept for ever, so it is told of many orders at once.
+directly: as long as no order came, it would go on refusing them. But each time costs a commit and
+an entry of its log, so it is told of many orders at once.
 """
 
 TELL_EVERY_S = 60.0
