@@ -397,15 +397,15 @@ MUTANTS = (
     Mutant(
         "what a single snapshot stands in for is dropped",
         REPLICATION + "snapshots.py",
-        "return indices[0] if len(indices) >= KEPT else 0",
-        "return indices[-1] if indices else 0",
+        "return indices[0] if len(indices) == KEPT and",
+        "return indices[-1] if indices and",
         SNAPSHOTS,
     ),
     Mutant(
         "a damaged snapshot is used",
         REPLICATION + "snapshots.py",
-        "snapshot is not None and snapshot.is_intact()",
-        "snapshot is not None",
+        "if snapshot is not None and snapshot.is_intact():",
+        "if snapshot is not None:",
         SNAPSHOTS,
     ),
     Mutant(
@@ -1078,6 +1078,13 @@ MUTANTS = (
         "        if probe.front_id:\n",
         "        if True:\n",
         ("tests/test_reach.py",),
+    ),
+    Mutant(
+        "a damaged snapshot stands in for what left the log",
+        REPLICATION + "snapshots.py",
+        " and all(map(self._is_intact, indices)) else 0",
+        " else 0",
+        ("tests/test_snapshots.py",),
     ),
     Mutant(
         "one good contact is enough",

@@ -136,6 +136,20 @@ def test_returning_highest_id_catches_up_and_leads_again(group: Group) -> None:
     assert len(group.member(3).machine.words) == 20
 
 
+def test_a_leader_that_is_not_ready_says_why(group: Group) -> None:
+    """It is elected, and what it found in its log has to be committed first."""
+    reasons = set()
+
+    def is_ready() -> bool:
+        statuses = [member.status() for member in group.network.members.values()]
+        reasons.update(s.reason for s in statuses if s.role == "leader" and not s.ready)
+        return group.leader != 0
+
+    group.run_until(is_ready)
+    assert reasons == {"what it found in its log is not committed yet"}
+    assert group.member(group.leader).status().reason == ""
+
+
 def test_no_majority_gives_no_result_and_no_lie(group: Group) -> None:
     """Without a majority a proposal has an unknown outcome, and the leader steps down."""
     group.run_until(lambda: group.leader == 3)

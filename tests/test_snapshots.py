@@ -51,6 +51,29 @@ def test_a_snapshot_is_the_state_and_its_place(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["a.sqlite", "b.sqlite", name(8), name(12)]
 
 
+@pytest.mark.parametrize("which", [5, 8], ids=["the older", "the newer"])
+def test_the_log_keeps_what_a_damaged_snapshot_stands_in_for(tmp_path: Path, which: int) -> None:
+    """Until two are there that are intact; one that cannot be read is none."""
+    snapshots = Snapshots(tmp_path, CLUSTER)
+    with closing(database(tmp_path / "a.sqlite")) as connection:
+        for index in (5, 8):
+            snapshots.make(connection, index, RUNS)
+        damaged = tmp_path / name(which)
+        whole = damaged.read_bytes()
+        damaged.write_bytes(whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
+        assert snapshots.safe_index() == 0
+        damaged.unlink()
+        damaged.mkdir()
+        assert snapshots.safe_index() == 0
+        damaged.rmdir()
+        damaged.write_bytes(whole)
+        assert snapshots.safe_index() == 5
+        damaged.write_bytes(b"")
+        for index in (12, 16):
+            snapshots.make(connection, index, RUNS)
+        assert snapshots.safe_index() == 12
+
+
 def test_a_snapshot_goes_to_the_disk_piece_by_piece(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

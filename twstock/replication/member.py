@@ -28,6 +28,7 @@ from twstock.replication.messages import Committed
 from twstock.replication.participant import Participant
 from twstock.replication.reach import Contact
 from twstock.replication.room import ROOM_KEPT_BYTES
+from twstock.replication.standing import Role
 from twstock.replication.storage import Loaded
 from twstock.replication.tier import Tier
 from twstock.replication.writer import Writer
@@ -214,6 +215,8 @@ class Member(Service):
         reason = "" if self.leader_id() else self._reason
         if self.is_ready():
             reason = why_not_serving
+        elif replica is not None and replica.role is Role.LEADER:
+            reason = "what it found in its log is not committed yet"
         return Status(
             group=self._me.group,
             id=self._me.id,

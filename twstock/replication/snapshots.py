@@ -94,10 +94,22 @@ class Snapshots:
 
     def safe_index(self) -> int:
         """Up to where the log can do without its entries: more than one snapshot has what they
-        did; 0: there is no second one.
+        did, and every bit of them is as it was written; 0: there is no second one.
         """
-        indices = self.indices()
-        return indices[0] if len(indices) >= KEPT else 0
+        indices = self.indices()[-KEPT:]
+        return indices[0] if len(indices) == KEPT and all(map(self._is_intact, indices)) else 0
+
+    def _is_intact(self, index: int) -> bool:
+        path = self._directory / name(index)
+        try:
+            snapshot = self.at(index)
+            is_intact = snapshot is not None and snapshot.is_intact()
+        except OSError as error:
+            self._log.error("{path} cannot be read: {error}", path=str(path), error=error)
+            return False
+        if not is_intact:
+            self._log.error("{path} is damaged: the log keeps its entries", path=str(path))
+        return is_intact
 
     def newest(self) -> Snapshot | None:
         """The newest that is intact; None if none is. Raises OSError, which names the file, where
