@@ -182,16 +182,20 @@ def test_segments_that_come_back_are_removed_again() -> None:
 def test_an_old_mark_says_less_than_what_was_dropped() -> None:
     """A mark from before, of which a power cut took the newer one back, stops no start."""
     disk = SimulatedDisk()
-    storage = filled(disk)
-    meta = disk.content("meta")
+    storage = on_disk(disk)
     storage.open()
-    storage.write([append(18, 21, 2, b"x" * 300)])
-    storage.write([append(22, 22, 2)])
-    storage.release(17)
+    settle(storage)
+    storage.write([promise(1, 2)])
+    for first in (1, 5, 9, 13, 17):
+        if first == 9:
+            settle(storage)
+            old = disk.content("meta")
+        storage.write([append(first, first + 3, 1, b"x" * 300)])
+    storage.release(12)
     settle(storage)
     storage.close()
-    disk.set_content("meta", meta)
-    assert storage.open().log.first_index == 18
+    disk.set_content("meta", old)
+    assert storage.open().log.first_index == 13
 
 
 def test_many_segments_are_dropped_a_few_at_a_time() -> None:
