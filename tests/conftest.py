@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from tests.certified import make
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("twstock", deadline=None)
 settings.load_profile("twstock")
+
+# A shell has what it runs in the background ignore Ctrl-C, and so would all that is started here.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 UNWINDING_S = 5.0
 
