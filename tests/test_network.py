@@ -1,8 +1,8 @@
 """Every member has a host of its own, and the network between them is cut, slow or lossy.
 
-The faults F-N1 to F-N6 of real networks on real processes and the kernel's TCP: nothing is lost,
-doubled or renumbered, whoever has a majority and the front-ends goes on, and all go on when the
-network is well again, however long it was not.
+What real networks do, on real processes and the kernel's TCP: nothing is lost, doubled or
+renumbered, whoever has a majority and the front-ends goes on, and all go on when the network is
+well again, however long it was not.
 """
 
 import random

@@ -251,11 +251,11 @@ class Member(Service):
         """A front-end has called."""
         self._equipment.contacts.front_ends.heard(self._clock.seconds())
 
-    def needs_contact(self, lost: str) -> Contact:
+    def needs_contact(self, loss: str) -> Contact:
         """A contact that the tier cannot do without when it leads; see ``Contact``. To be called
         before the start.
         """
-        return self._equipment.contacts.add(lost)
+        return self._equipment.contacts.add(loss)
 
     # --- what peers ask ----------------------------------------------------------------------
 

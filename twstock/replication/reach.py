@@ -12,7 +12,7 @@ from twstock.replication.messages import Reach
 
 
 class Contact:
-    """When somebody outside was last heard. ``lost`` says in words what it means that nobody is.
+    """When somebody outside was last heard. ``loss`` says in words what it means that nobody is.
 
     It is lost when nobody was heard for ``limit_s`` seconds, and good when somebody was heard in
     the last half of that time, for so long that it was not lost meanwhile. In between it is
@@ -21,8 +21,8 @@ class Contact:
     more when the first is good again.
     """
 
-    def __init__(self, lost: str, limit_s: float) -> None:
-        self.lost = lost
+    def __init__(self, loss: str, limit_s: float) -> None:
+        self.loss = loss
         self._limit_s = limit_s
         self._since = self._heard_at = -inf
 
@@ -55,9 +55,9 @@ class Contacts:
         self.front_ends = Contact("no front-end reaches it", limit_s)
         self._all = [self.front_ends]
 
-    def add(self, lost: str) -> Contact:
+    def add(self, loss: str) -> Contact:
         """Another one that counts, for somebody who tells it of what is heard."""
-        self._all.append(Contact(lost, self._limit_s))
+        self._all.append(Contact(loss, self._limit_s))
         return self._all[-1]
 
     def reach(self, now: float) -> Reach:
@@ -69,4 +69,4 @@ class Contacts:
 
     def lost(self, now: float) -> str:
         """What is lost, in words; empty if nothing is."""
-        return " and ".join(each.lost for each in self._all if each.reach(now) is Reach.LOST)
+        return " and ".join(each.loss for each in self._all if each.reach(now) is Reach.LOST)
