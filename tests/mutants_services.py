@@ -749,6 +749,27 @@ MUTANTS = (
         ("tests/test_tiers.py",),
     ),
     Mutant(
+        "followers are probed as often as their leader",
+        WEB + "upstream/leader.py",
+        "self._rounds % EVERYBODY_EACH == 0",
+        "True",
+        ("tests/test_tiers.py",),
+    ),
+    Mutant(
+        "followers are probed no more often while their leader is silent",
+        WEB + "upstream/leader.py",
+        "if leader is None or not leader.answers or",
+        "if leader is None or",
+        ("tests/test_tiers.py",),
+    ),
+    Mutant(
+        "followers are not probed at once when their leader is lost",
+        WEB + "upstream/leader.py",
+        " if not self.leader else 0\n",
+        "\n",
+        ("tests/test_tiers.py",),
+    ),
+    Mutant(
         "a catalog that follows counts as the leader",
         ORDER + "catalogwatch.py",
         'answer.status.role == "leader"',

@@ -410,9 +410,9 @@ def test_nothing_takes_more_of_a_message_than_is_counted() -> None:
 
 def test_a_replica_is_not_out_of_reach_after_a_few_late_calls():
     """The lead would wander."""
-    with pytest.raises(ConfigError, match=r"limits\.out_of_reach_s: expected at least 4 times"):
-        parse(GOOD + "[limits]\nout_of_reach_s = 0.3\n")
-    parse(GOOD + "[limits]\nout_of_reach_s = 0.4\n")
+    with pytest.raises(ConfigError, match=r"limits\.out_of_reach_s: expected at least 8 times"):
+        parse(GOOD + "[limits]\nout_of_reach_s = 0.7\n")
+    parse(GOOD + "[limits]\nout_of_reach_s = 0.8\n")
 
 
 @pytest.mark.parametrize(

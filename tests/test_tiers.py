@@ -46,7 +46,7 @@ from twstock.rpc.calls import (
     SyncUp,
 )
 from twstock.web.tiers import CatalogTier, OrderTier
-from twstock.web.upstream.leader import Leader, LeaderWatch
+from twstock.web.upstream.leader import EVERYBODY_EACH, Leader, LeaderWatch
 from twstock.web.upstream.pace import CALLS_MAX, LINGER_MAX_S, LINGER_SHARE, PATIENCE_S
 
 LIMITS = Limits(batch_orders_max=4, requests_waiting_max=20, calls_under_way_max=8)
@@ -131,8 +131,41 @@ def test_the_leader_of_the_highest_term_is_known() -> None:
     group = Group()
     assert group.watch.leader == Leader(1, 3)
     group.members[1].status = status(1, "leader", 2)
-    group.advance(0.11)
+    group.advance(EVERYBODY_EACH * LIMITS.probe_every_s + 0.01)
     assert group.watch.leader == Leader(2, 1)
+
+
+def test_followers_are_asked_less_often_than_their_leader() -> None:
+    """They say what the leader says; it is the leader that is missed when it is gone."""
+    group = Group()
+    group.advance(3)
+    asked = {number: len(member.of("Heartbeat")) for number, member in group.members.items()}
+    assert asked[1] == asked[2]
+    assert asked[3] - 3 <= EVERYBODY_EACH * asked[1] <= asked[3] + 3
+
+
+def test_everybody_is_asked_as_long_as_the_leader_is_silent() -> None:
+    """One of them is about to lead, long before it can be said that the leader is gone."""
+    group = Group()
+    group.advance(0.11)
+    group.members[3].replies["Heartbeat"] = HANG
+    group.advance(0.1)
+    before = len(group.members[1].of("Heartbeat"))
+    group.advance(0.5)
+    assert group.watch.leader == Leader(1, 3)
+    assert len(group.members[1].of("Heartbeat")) == before + 5
+
+
+def test_everybody_is_asked_at_once_when_the_leader_is_lost() -> None:
+    """It was asked alone in this round."""
+    group = Group()
+    group.advance(0.11)
+    group.leads(2, 2, 3)
+    before = len(group.members[1].of("Heartbeat"))
+    group.watch.suspect(3)
+    group.clock.advance(0)
+    assert len(group.members[1].of("Heartbeat")) == before + 1
+    assert group.watch.leader == Leader(2, 2)
 
 
 def test_members_are_told_which_front_end_asks() -> None:

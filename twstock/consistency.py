@@ -18,8 +18,9 @@ MESSAGE_BYTES_LIMIT = 2**31 - 1
 """gRPC knows no larger one."""
 SEGMENT_BYTES_MIN = 4 * 1024 * 1024
 """Less would leave no room beside what a full log keeps for elections."""
-PROBES_MIN = 4
-"""So many calls of a front-end have to fail to come before anything is made of it."""
+PROBES_MIN = 8
+"""So many probes of a front-end go to the leader in the time after which it is missed. A follower
+gets a third of them, and has to hear of the front-end within half of that time."""
 ENTRY_BYTES = 48
 """The most that an entry of the log takes in a message besides its payload."""
 ROW_BYTES = 80 + 4 * NAME_CHARS_MAX + KEY_CHARS_MAX

@@ -1,7 +1,8 @@
 """Who leads a group, as far as a front-end can tell, and who else is alive.
 
-Every member is asked by Heartbeat, a few times a second. The answer of any living member tells
-of the leader it knows, so a new leader is found with the first answer of its term. A leader that
+The leader is asked by Heartbeat, a few times a second, and everybody else less often, unless the
+leader is in doubt. The answer of any living member tells of the leader it knows, so a new leader is
+found with the first answer of its term. A leader that
 cannot be reached is reported to the highest living member by NotifyReplica, which then looks for
 itself and campaigns at once if the leader's connection is refused: a front-end is never believed.
 """
@@ -28,6 +29,8 @@ A = TypeVar("A")
 
 _HEARTBEAT = {"order": methods.ORDER_HEARTBEAT, "catalog": methods.CATALOG_HEARTBEAT}
 _NOTIFY = {"order": methods.ORDER_NOTIFY, "catalog": methods.CATALOG_NOTIFY}
+EVERYBODY_EACH = 3
+"""Each so many rounds everybody is asked; in between, only a leader that answers is."""
 _HURRY_S = 2.0
 """How long a lost leader is looked for at the pace of retries, not of probes."""
 LATE_SHARE = 0.9
@@ -75,6 +78,11 @@ class _Member:
         return not self.suspected and self.timeouts < _TIMEOUTS_MAX
 
     @property
+    def answers(self) -> bool:
+        """Whether no question to the member was late, or is open."""
+        return self.probe is None and not self.timeouts
+
+    @property
     def claim(self) -> Leader | None:
         """The leader that the member knows of: itself, or another."""
         if self.status is None or not self.reachable:
@@ -116,7 +124,8 @@ class LeaderWatch:
         self._nominated_at = float("-inf")
         self._nominated: tuple[Leader, int] | None = None
         self._hurry: DelayedCall | None = None
-        self._loop = repeating(self._probe_all, clock, f"probing {group}")
+        self._loop = repeating(self._next_round, clock, f"probing {group}")
+        self._rounds = 0
         self._running = False
 
     def start(self) -> None:
@@ -178,6 +187,15 @@ class LeaderWatch:
             member.status = replace(member.status, role="follower", leader_id=leader_id)
         self._judge()
         self._probe_all()
+
+    def _next_round(self) -> None:
+        """Ask the leader, and everybody when it is time to, or when another may lead."""
+        leader = self._members[self.leader.id] if self.leader else None
+        if leader is None or not leader.answers or self._rounds % EVERYBODY_EACH == 0:
+            self._probe_all()
+        else:
+            self._probe(leader)
+        self._rounds += 1
 
     def _probe_all(self) -> None:
         for member in self._members.values():
@@ -267,11 +285,13 @@ class LeaderWatch:
         return status is not None and status.role == "follower" and status.term >= claim.term
 
     def _look_closer(self) -> None:
-        """Without a leader, probe at the pace of retries for a while."""
+        """Without a leader, probe everybody: at once when it was just lost, then at the pace of
+        retries for a while.
+        """
         waiting = self._hurry is not None and self._hurry.active()
-        recent = self._clock.seconds() - self._lost_at < _HURRY_S
+        recent = self.leader or self._clock.seconds() - self._lost_at < _HURRY_S
         if self._running and recent and not waiting:
-            pause = self._limits.retry_s * (0.5 + self._random.random())
+            pause = self._limits.retry_s * (0.5 + self._random.random()) if not self.leader else 0
             self._hurry = self._clock.callLater(pause, self._probe_all)
 
     def _nominate(self, gone: int) -> None:
