@@ -195,6 +195,7 @@ class Group:
         self.threads = {i: ClockThreads(self.clock) for i in self.ids}
         self.load: Callable[[sqlite3.Connection, bytes], Words] = Words
         self.seats = {i: Seat() for i in self.ids}
+        self.contacts: dict[int, Contacts] = {}
         self.panics: list[tuple[int, Failure]] = []
         self.refusals: list[tuple[int, Exception]] = []
 
@@ -264,7 +265,7 @@ class Group:
                 snapshots=self.snapshots.get(number),
             ),
             NetworkTransport(number, self.network),
-            Contacts(self.limits.out_of_reach_s),
+            self.contacts.setdefault(number, Contacts(self.limits.out_of_reach_s)),
             Surroundings(self.clock, Random(number), threads, deliver, panic, refuse),
         )
         member = Member("order", "test", equipment)

@@ -1075,8 +1075,8 @@ MUTANTS = (
     Mutant(
         "whoever asks counts as a front-end",
         REPLICATION + "assembly.py",
-        "        if probe.front_id:\n",
-        "        if True:\n",
+        "        elif probe.front_id:\n",
+        "        else:\n",
         ("tests/test_reach.py",),
     ),
     Mutant(

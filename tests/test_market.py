@@ -12,14 +12,15 @@ from twstock.config import Limits
 from twstock.errors import NotLeader, OutcomeUnknown, Unavailable
 from twstock.market import Batch, BatchResult, Order, Outcome, Side, Trade, Verdict
 from twstock.order.catalogmarket import CatalogMarket
-from twstock.order.catalogwatch import CatalogWatch
+from twstock.order.catalogwatch import TRIES, CatalogWatch
 from twstock.replication.messages import Reach
 from twstock.replication.reach import Contact
-from twstock.rpc.calls import AtOnce, Placement, ProbeAnswer, Published, Verdicts
+from twstock.rpc.calls import AtOnce, Placement, Probe, ProbeAnswer, Published, Verdicts
 
 ORDER = Order("k", "A", Side.BUY, 1)
 BATCH = Batch(1, 1, 0, 0, 5, (ORDER,))
 LIMITS = Limits()
+NUMBER = 2
 VERDICTS = Verdicts((Verdict(1, 1, 100, 5),), unpublished={"A": 1})
 
 
@@ -32,7 +33,9 @@ class Scene:
         clients: Any = self.catalogs
         self.contact = Contact("it is gone", LIMITS.out_of_reach_s)
         self.market = CatalogMarket(clients, self.contact, self.clock, LIMITS.trade_deadline_s)
-        self.watch = CatalogWatch(clients, self.contact, self.clock, LIMITS)  # type: ignore[arg-type]
+        self.watch = CatalogWatch(  # type: ignore[arg-type]
+            NUMBER, clients, self.contact, self.clock, LIMITS
+        )
 
     def replies(self, number: int, **replies: Any) -> None:
         """What a catalog answers."""
@@ -119,37 +122,35 @@ def test_a_call_that_is_answered_is_a_contact() -> None:
     assert scene.contact.reach(scene.clock.seconds()) is Reach.UNSURE
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["is told", "finds out"])
-def test_a_replica_looks_for_the_leader_of_the_catalog(told: bool) -> None:
-    """By what the others say, or one after the other; and only the leader counts as an answer."""
+def test_the_leader_of_the_catalog_is_a_contact_and_nobody_else() -> None:
+    """Wherever it is; none is asked after the end."""
     scene = Scene()
-    leader_id = 1 if told else 0
-    scene.catalogs[3].status = status(3, leader_id=leader_id)
-    scene.catalogs[2].status = status(2, leader_id=leader_id)
-    scene.catalogs[1].status = status(1, "leader")
+    for number in (2, 3):
+        scene.catalogs[number].status = status(number, leader_id=1)
     scene.watch.startService()
+    advance(scene, 2 * LIMITS.out_of_reach_s)
+    assert scene.contact.reach(scene.clock.seconds()) is None
+    scene.catalogs[1].status = status(1, "leader")
     advance(scene, 0.7 * LIMITS.out_of_reach_s)
     assert scene.contact.reach(scene.clock.seconds()) is Reach.UNSURE
     advance(scene, 1.5 * LIMITS.out_of_reach_s)
     assert scene.contact.reach(scene.clock.seconds()) is Reach.GOOD
-    assert scene.asked("Heartbeat").count(2) == (0 if told else 1)
     scene.watch.stopService()
     asked = len(scene.asked("Heartbeat"))
     advance(scene, LIMITS.out_of_reach_s)
     assert len(scene.asked("Heartbeat")) == asked
 
 
-def test_a_leader_that_trades_does_not_ask_the_catalog() -> None:
-    """The answers to its batches tell as much."""
+def test_every_catalog_is_told_who_reaches_it() -> None:
+    """Often enough to count, also beside one that does not answer."""
     scene = Scene()
-    scene.replies(3, Trade=VERDICTS)
-    scene.outcome(scene.market.execute(BATCH))
+    scene.replies(3, Heartbeat=HANG)
     scene.watch.startService()
-    for _ in range(20):
-        scene.outcome(scene.market.execute(BATCH))
-        advance(scene, LIMITS.out_of_reach_s / 10)
-    assert scene.asked("Heartbeat") == []
-    assert scene.contact.reach(scene.clock.seconds()) is Reach.GOOD
+    advance(scene, 2 * LIMITS.out_of_reach_s)
+    for number in (1, 2):
+        asked = scene.catalogs[number].of("Heartbeat")
+        assert len(asked) >= 2 * TRIES
+        assert {called.request for called in asked} == {Probe(order_id=NUMBER)}
 
 
 def test_an_answer_that_takes_a_while_is_asked_for_as_often() -> None:

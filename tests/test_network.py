@@ -120,6 +120,21 @@ def test_the_order_leader_cannot_reach_the_catalog_leader(cluster, network):
         goes_on(traders, network.heal)
 
 
+def test_the_catalog_leader_is_out_of_reach_of_all_order_replicas(cluster, network):
+    """Front-ends reach it, and nobody can trade: another takes over, who is reached."""
+    with trading(cluster) as traders:
+        leader = cluster.await_leader("catalog")
+
+        def cut():
+            for order in ORDERS:
+                network.between(order, leader, CUT)
+
+        goes_on(traders, cut)
+        cluster.await_leader("catalog", but=leader)
+        goes_on(traders, network.heal)
+        cluster.await_serving()
+
+
 @pytest.mark.parametrize("group", ["order", "catalog"])
 def test_a_leader_is_out_of_reach_of_all_front_ends(cluster, network, group):
     """Its group is well, and yet another takes the lead, whom the front-ends can reach."""

@@ -29,6 +29,27 @@ def test_who_was_never_there_is_not_missed() -> None:
     assert Contacts(LIMIT_S).lost(100.0) == ""
 
 
+def test_who_has_to_be_there_is_missed_from_the_start() -> None:
+    """Whether or not it was ever heard."""
+    contact = Contact("", LIMIT_S, missed_from=5.0)
+    assert [contact.reach(at) for at in (5.0, 6.0, 6.1)] == [
+        Reach.UNSURE,
+        Reach.UNSURE,
+        Reach.LOST,
+    ]
+    hear(contact, 7.0, 8.0)
+    assert contact.reach(8.0) is Reach.GOOD
+
+
+def test_who_is_there_before_it_is_missed_counts_at_once() -> None:
+    """And is missed at once when it has gone."""
+    contact = Contact("", LIMIT_S, missed_from=5.0)
+    assert contact.reach(0.0) is Reach.UNSURE
+    hear(contact, 1.0, 2.0)
+    assert contact.reach(2.0) is Reach.GOOD
+    assert contact.reach(3.1) is Reach.LOST
+
+
 def test_a_contact_is_good_when_it_has_lasted() -> None:
     """One call proves nothing yet."""
     contact = Contact("", LIMIT_S)
@@ -85,15 +106,14 @@ def test_a_pause_that_all_share_makes_no_two_differ(ahead_s: float) -> None:
 def test_all_contacts_count() -> None:
     """One that is lost is enough to be of no use; good are they only together."""
     contacts = Contacts(LIMIT_S)
-    market = contacts.add("it does not reach the catalog")
     hear(contacts.front_ends, 0.0, 5.0)
     assert contacts.reach(5.0) is Reach.GOOD
-    market.heard(5.0)
+    market = contacts.add("it does not reach the catalog", 5.0)
     assert contacts.reach(5.0) is Reach.UNSURE
-    hear(market, 5.1, 6.0)
-    hear(contacts.front_ends, 5.1, 6.0)
-    assert contacts.reach(6.0) is Reach.GOOD
-    hear(contacts.front_ends, 6.1, 8.0)
+    hear(market, 5.1, 6.1)
+    hear(contacts.front_ends, 5.1, 6.1)
+    assert contacts.reach(6.1) is Reach.GOOD
+    hear(contacts.front_ends, 6.2, 8.0)
     assert contacts.reach(8.0) is Reach.LOST
     assert contacts.lost(8.0) == "it does not reach the catalog"
     assert contacts.lost(20.0) == "no front-end reaches it and it does not reach the catalog"
@@ -145,6 +165,29 @@ def test_the_lead_stays_where_it_is_when_all_front_ends_are_gone(group: Group) -
     assert group.leader == 3
     ask(group, 10.0, 1, 2, 3, probe=Probe(front_id=1))
     assert (group.leader, group.member(3).term()) == (3, 1)
+
+
+def test_a_catalog_that_no_order_replica_reaches_gives_way(group: Group) -> None:
+    """Front-ends do, and order replicas did before."""
+    for number in (1, 2, 3):
+        contacts, now = group.contacts[number], group.clock.seconds()
+        contacts.order_replicas = contacts.add("no order replica reaches it", now)
+    for step in range(80):
+        ask(group, EVERY_S, 1, 2, 3, probe=Probe(front_id=1))
+        ask(group, EVERY_S, *((1, 2) if step > 40 else (1, 2, 3)), probe=Probe(order_id=1))
+        assert step > 40 or group.leader == 3
+    assert group.leader == 2
+
+
+def test_an_order_replica_that_never_reached_the_catalog_does_not_keep_the_lead(
+    group: Group,
+) -> None:
+    """It has been given the lead, because it has the highest number."""
+    contacts = {n: group.member(n).needs_contact("") for n in (1, 2, 3)}
+    for _ in range(80):
+        contacts[2].heard(group.clock.seconds())
+        ask(group, EVERY_S, 1, 2, 3, probe=Probe(front_id=1))
+    assert group.leader == 2
 
 
 def test_a_contact_that_a_tier_needs_counts(group: Group) -> None:

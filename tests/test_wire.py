@@ -142,9 +142,9 @@ def appends(source, term=None):
 
 @st.composite
 def probes(draw):
-    """Heartbeats: empty, of a front-end, with a peer, and Raft's own."""
+    """Heartbeats: empty, of a front-end or an order replica, with a peer, and Raft's own."""
     if draw(YES):
-        return calls.Probe(front_id=draw(INT32))
+        return calls.Probe(front_id=draw(INT32), order_id=draw(INT32))
     peer = draw(st.none() | PEERS)
     append = draw(st.none() | appends(st.just(peer.id))) if peer else None
     return calls.Probe(peer, append)

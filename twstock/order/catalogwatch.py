@@ -1,6 +1,7 @@
 """Whether this order replica reaches the catalog's leader, be it to lead now or later."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from twisted.application.service import Service
 
@@ -14,51 +15,49 @@ from twstock.rpc.client import Client
 from twstock.rpc.wire import methods
 
 TRIES = 4
-"""How often the catalog is asked in the time after which it counts as lost."""
+"""How often each catalog is asked in the time after which it counts as lost."""
 
 
 class CatalogWatch(Service):
-    """Asks one catalog after the other until it has found the leader, and then that one; a few
-    times a second, unless ``contact`` has heard of other answers meanwhile. It is told when the
-    leader answers.
+    """Asks every catalog whether it leads, as order replica ``number``, and tells ``contact`` when
+    the leader answers. The others are asked so that they know who reaches them, before they lead.
     """
 
     def __init__(
-        self, clients: Mapping[int, Client], contact: Contact, clock: Clock, limits: Limits
+        self,
+        number: int,
+        clients: Mapping[int, Client],
+        contact: Contact,
+        clock: Clock,
+        limits: Limits,
     ) -> None:
-        self._clients = clients
+        self._probe = Probe(order_id=number)
         self._contact = contact
         self._clock = clock
         self._every_s = limits.out_of_reach_s / TRIES
-        self._ids = sorted(clients, reverse=True)
-        self._asked = self._ids[0]
-        self._loop = repeating(self._ask, clock, "asking the catalog")
+        # Each at its own pace: one that is silent keeps nobody from asking the others.
+        self._loops = [
+            repeating(partial(self._ask, client), clock, f"asking catalog-{catalog}")
+            for catalog, client in clients.items()
+        ]
 
     def startService(self) -> None:
         """Ask at once and from now on."""
         super().startService()
-        self._loop.start(self._every_s)
+        for loop in self._loops:
+            loop.start(self._every_s)
 
     def stopService(self) -> None:
         """Ask no more."""
         super().stopService()
-        if self._loop.running:
-            self._loop.stop()
+        for loop in self._loops:
+            if loop.running:
+                loop.stop()
 
-    async def _ask(self) -> None:
-        # The answer before came a little later than it was asked for, and does not count.
-        if self._contact.silent_s(self._clock.seconds()) < self._every_s / 2:
-            return None
+    async def _ask(self, client: Client) -> None:
         try:
-            answer = await self._clients[self._asked].call(
-                methods.CATALOG_HEARTBEAT, Probe(), self._every_s
-            )
+            answer = await client.call(methods.CATALOG_HEARTBEAT, self._probe, self._every_s)
         except TwstockError:
-            return self._turn_to(0)
+            return  # no contact, which is what is to be found out
         if answer.status.role == "leader":
-            return self._contact.heard(self._clock.seconds())
-        return self._turn_to(answer.status.leader_id)
-
-    def _turn_to(self, leader_id: int) -> None:
-        following = self._ids[(self._ids.index(self._asked) + 1) % len(self._ids)]
-        self._asked = leader_id if leader_id in self._clients else following
+            self._contact.heard(self._clock.seconds())

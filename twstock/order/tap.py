@@ -59,7 +59,7 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
     catalogs = {r.id: Client(str(r.grpc), *common, to(f"catalog-{r.id}")) for r in cluster.catalogs}
     contact = parts.member.needs_contact("it does not reach the catalog's leader")
     market = CatalogMarket(catalogs, contact, reactor, limits.trade_deadline_s)
-    watch = CatalogWatch(catalogs, contact, reactor, limits)
+    watch = CatalogWatch(number, catalogs, contact, reactor, limits)
     orders = OrderService(
         parts.member, parts.database, old_keys, market, reactor, limits, wall_ms, key_maker(), panic
     )

@@ -177,14 +177,16 @@ class MemberStatus(_message.Message):
     def __init__(self, group: _Optional[str] = ..., id: _Optional[int] = ..., incarnation: _Optional[int] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., leader_id: _Optional[int] = ..., last_index: _Optional[int] = ..., commit: _Optional[int] = ..., applied: _Optional[int] = ..., digest: _Optional[bytes] = ..., last_transaction: _Optional[int] = ..., pid: _Optional[int] = ..., uptime_s: _Optional[float] = ..., ready: bool = ..., reason: _Optional[str] = ..., formed: bool = ..., knows_asker_as: _Optional[int] = ..., cluster_id: _Optional[str] = ..., members: _Optional[_Iterable[int]] = ..., first_index: _Optional[int] = ...) -> None: ...
 
 class Empty(_message.Message):
-    __slots__ = ("peer", "append", "front_id")
+    __slots__ = ("peer", "append", "front_id", "order_id")
     PEER_FIELD_NUMBER: _ClassVar[int]
     APPEND_FIELD_NUMBER: _ClassVar[int]
     FRONT_ID_FIELD_NUMBER: _ClassVar[int]
+    ORDER_ID_FIELD_NUMBER: _ClassVar[int]
     peer: Peer
     append: AppendEntries
     front_id: int
-    def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ..., append: _Optional[_Union[AppendEntries, _Mapping]] = ..., front_id: _Optional[int] = ...) -> None: ...
+    order_id: int
+    def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ..., append: _Optional[_Union[AppendEntries, _Mapping]] = ..., front_id: _Optional[int] = ..., order_id: _Optional[int] = ...) -> None: ...
 
 class HeartbeatResponse(_message.Message):
     __slots__ = ("code", "status", "append")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from random import SystemRandom
 from typing import Any
 
-from twstock.config import Cluster
+from twstock.config import Cluster, Limits
 from twstock.errors import StorageError, StorageUnavailable
 from twstock.observatory import Observatory
 from twstock.process import EXIT_NOT_NOW, EXIT_REFUSED, panic, stop_with
@@ -87,7 +87,7 @@ def assemble(
         storage,
         database,
         transport,
-        Contacts(limits.out_of_reach_s),
+        _contacts(group, limits, reactor.seconds()),
         Surroundings(reactor, random, disk, deliver, panic, refuse),
     )
     member = Member(group, cluster.cluster_id, equipment)
@@ -96,6 +96,14 @@ def assemble(
     observatory.add(security.families)
     pools = observatory, disk, sqlite, calls
     return Assembly(group, number, member, database, pools, observatory, security)
+
+
+def _contacts(group: str, limits: Limits, now: float) -> Contacts:
+    """Front-ends call all replicas, and order replicas those of the catalog."""
+    contacts = Contacts(limits.out_of_reach_s)
+    if group == "catalog":
+        contacts.order_replicas = contacts.add("no order replica reaches it", now)
+    return contacts
 
 
 def served(
@@ -155,7 +163,9 @@ def replication_endpoints(
 
     async def heartbeat(probe: Probe) -> ProbeAnswer:
         append = None
-        if probe.front_id:
+        if probe.order_id:
+            member.heard_order_replica()
+        elif probe.front_id:
             member.heard_front_end()
         if probe.append is not None and probe.peer is not None:
             append = await member.receive(Envelope(probe.peer, probe.append))

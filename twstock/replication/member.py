@@ -251,11 +251,16 @@ class Member(Service):
         """A front-end has called."""
         self._equipment.contacts.front_ends.heard(self._clock.seconds())
 
+    def heard_order_replica(self) -> None:
+        """An order replica has called, and only catalogs take note of that."""
+        if contact := self._equipment.contacts.order_replicas:
+            contact.heard(self._clock.seconds())
+
     def needs_contact(self, loss: str) -> Contact:
-        """A contact that the tier cannot do without when it leads; see ``Contact``. To be called
-        before the start.
+        """A contact that the tier cannot do without when it leads, missed soon after the start.
+        To be called before that.
         """
-        return self._equipment.contacts.add(loss)
+        return self._equipment.contacts.add(loss, self._clock.seconds())
 
     # --- what peers ask ----------------------------------------------------------------------
 

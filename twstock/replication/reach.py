@@ -10,9 +10,13 @@ from math import inf
 
 from twstock.replication.messages import Reach
 
+STARTS_S = 5.0
+"""How long nobody is missed after a start: all may have been started together."""
+
 
 class Contact:
     """When somebody outside was last heard. ``loss`` says in words what it means that nobody is.
+    Missed is who has to be there, from ``missed_from`` on, and whoever was there once (None).
 
     It is lost when nobody was heard for ``limit_s`` seconds, and good when somebody was heard in
     the last half of that time, for so long that it was not lost meanwhile. In between it is
@@ -21,23 +25,23 @@ class Contact:
     more when the first is good again.
     """
 
-    def __init__(self, loss: str, limit_s: float) -> None:
+    def __init__(self, loss: str, limit_s: float, missed_from: float | None = None) -> None:
         self.loss = loss
         self._limit_s = limit_s
-        self._since = self._heard_at = -inf
+        self._since = self._heard_at = -inf if missed_from is None else missed_from
 
     def heard(self, now: float) -> None:
         """Somebody called, or answered."""
-        if now - self._heard_at > self._limit_s:
+        if not self._heard_at <= now <= self._heard_at + self._limit_s:
             self._since = now
         self._heard_at = now
 
     def silent_s(self, now: float) -> float:
-        """For how long nobody was heard; inf: there never was anybody."""
+        """For how long nobody was heard; inf: there never was anybody who is missed."""
         return now - self._heard_at
 
     def reach(self, now: float) -> Reach | None:
-        """How it stands; None: there never was anybody, so nobody is missed."""
+        """How it stands; None: there never was anybody who is missed."""
         if self._heard_at == -inf:
             return None
         silent_s = self.silent_s(now)
@@ -48,16 +52,19 @@ class Contact:
 
 
 class Contacts:
-    """All that a replica is in contact with outside of its group: front-ends, and what is added."""
+    """All that a replica is in contact with outside of its group: front-ends, if there are any, and
+    what is added. ``order_replicas`` are those that call a catalog, None for an order replica.
+    """
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
         self.front_ends = Contact("no front-end reaches it", limit_s)
+        self.order_replicas: Contact | None = None
         self._all = [self.front_ends]
 
-    def add(self, loss: str) -> Contact:
-        """Another one that counts, for somebody who tells it of what is heard."""
-        self._all.append(Contact(loss, self._limit_s))
+    def add(self, loss: str, now: float) -> Contact:
+        """Another one, which has to be there soon, for somebody who tells it of what is heard."""
+        self._all.append(Contact(loss, self._limit_s, now + STARTS_S))
         return self._all[-1]
 
     def reach(self, now: float) -> Reach:

@@ -55,12 +55,13 @@ class Status:
 @dataclass(frozen=True, slots=True)
 class Probe:
     """Heartbeat: empty, it asks who leads; with ``append`` it is Raft's own. A front-end tells its
-    number: a leader that none of them reaches is of no use.
+    number, and so does an order replica: a leader that none of them reaches is of no use.
     """
 
     peer: Peer | None = None
     append: AppendEntries | None = None
     front_id: int = 0
+    order_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,8 +58,14 @@ def _replication(group: str) -> tuple[Rule, Rule, Rule]:
 
 
 def _probe(sender: Rule) -> Rule:
-    """A probe of a front-end says which one."""
-    return lambda sent: f"front-{sent.front_id}" if sent.front_id else sender(sent)
+    """A probe of a front-end, or of an order replica, says which one."""
+
+    def rule(sent: Any) -> str:
+        if sent.order_id:
+            return f"order-{sent.order_id}"
+        return f"front-{sent.front_id}" if sent.front_id else sender(sent)
+
+    return rule
 
 
 def _front(request: Any) -> str:

@@ -182,6 +182,7 @@ def probe(q: calls.Probe) -> bytes:
             peer=peer(q.peer) if q.peer else None,
             append=append(q.append, q.peer) if q.append else None,
             front_id=q.front_id,
+            order_id=q.order_id,
         )
     )
 
@@ -192,6 +193,7 @@ def to_probe(data: bytes) -> calls.Probe:
         to_peer(pb.peer) if pb.HasField("peer") else None,
         to_append(pb.append) if pb.HasField("append") else None,
         pb.front_id,
+        pb.order_id,
     )
 
 
