@@ -1033,15 +1033,22 @@ MUTANTS = (
     Mutant(
         "a leader of no use gives way to anybody",
         REPLICATION + "leadership.py",
-        "progress.reach is Reach.GOOD if is_lost else",
-        "True if is_lost else",
+        "progress.reach is Reach.GOOD or progress.reach is reach is Reach.UNSURE",
+        "progress.reach is not Reach.LOST or is_lost",
         HAND_OVER,
     ),
     Mutant(
         "the lead goes to a higher id that is of no use",
         REPLICATION + "leadership.py",
-        " else progress.reach is not Reach.LOST)",
-        " else True)",
+        " or progress.reach is reach is Reach.UNSURE)",
+        " or reach is Reach.UNSURE)",
+        HAND_OVER,
+    ),
+    Mutant(
+        "the lead goes to a higher id that may be of no use",
+        REPLICATION + "leadership.py",
+        " or progress.reach is reach is Reach.UNSURE)",
+        " or progress.reach is Reach.UNSURE)",
         HAND_OVER,
     ),
     Mutant(

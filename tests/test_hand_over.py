@@ -112,8 +112,8 @@ def test_a_leader_of_no_use_gives_way_to_a_lower_id_that_is_of_some() -> None:
 @pytest.mark.parametrize("own", [Reach.LOST, Reach.UNSURE, Reach.GOOD])
 @pytest.mark.parametrize("other", [Reach.LOST, Reach.UNSURE, Reach.GOOD])
 def test_a_leader_keeps_the_lead_unless_another_is_better(own: Reach, other: Reach) -> None:
-    """Where nobody is of use, or nobody knows, it is best to stay; and a higher id that is of no
-    use is not preferred.
+    """Where nobody is of use, or nobody knows, it is best to stay; and a higher id is not preferred
+    that is of no use, or may be: one that has just been started may never reach anybody.
     """
     lower, higher = replica(3), replica(1, of=3)
     for subject in (lower, higher):
@@ -121,7 +121,7 @@ def test_a_leader_keeps_the_lead_unless_another_is_better(own: Reach, other: Rea
         subject.set_reach(own)
         following(subject, 2, START + 1, START + 5, reaches={2: other})
     assert (lower.role is Role.FOLLOWER) is (own is Reach.LOST and other is Reach.GOOD)
-    wanted = other is Reach.GOOD if own is Reach.LOST else other is not Reach.LOST
+    wanted = other is Reach.GOOD or other is own is Reach.UNSURE
     assert (higher.role is Role.FOLLOWER) is wanted
 
 

@@ -182,10 +182,10 @@ class Leadership:
         return None
 
     def _preferred(self, guard: FlapGuard, now: float, is_full: bool, reach: Reach) -> int:
-        """The highest id that should lead instead: one above its own, or, if its own log is full,
-        any of a majority that have room, whose reach is not lost; or, if its own is, any whose
-        reach is good. 0 if none should, or as long as this leader has not settled what it found in
-        the log.
+        """The highest id that should lead instead: one above its own, or, if its own log is full or
+        its reach is lost, any; if the log is full, of a majority that have room. Its reach has to
+        be good, or, where this leader is not sure of its own, no worse. 0 if none should, or as
+        long as this leader has not settled what it found in the log.
         """
         if self._watermarks.commit < self.first_index:
             return 0
@@ -196,7 +196,7 @@ class Leadership:
             peer
             for peer, progress in self.followers.items()
             if peer > above
-            and (progress.reach is Reach.GOOD if is_lost else progress.reach is not Reach.LOST)
+            and (progress.reach is Reach.GOOD or progress.reach is reach is Reach.UNSURE)
             and guard.allows(progress.steady_s(now), now, is_urgent=is_lost)
         )
         return max((p for p in steady if self.can_take_over(p, now)), default=0)
