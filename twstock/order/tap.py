@@ -14,9 +14,9 @@ from twstock.process import ServiceOptions, Stages, collect_seldom, logged, pani
 from twstock.systemd import supervise
 from twstock.threads import Pool
 
-CALLS_MAX = 5
-"""One batch at the catalog at a time, the question whether it is there, and calls of earlier terms
-that have not ended, besides a stream to each catalog and the questions about caches."""
+CALLS_MAX = 4
+"""One batch at the catalog at a time, and calls of earlier terms that have not ended; besides a
+stream to each catalog, the question whether it leads, and the questions about caches."""
 
 
 class Options(ServiceOptions):
@@ -52,7 +52,7 @@ def build(cluster: Cluster, number: int, reactor: Any) -> Stages:
     tables = OrderTables(limits.recent_orders)
     old_keys = tables.old_keys
     parts = assemble(cluster, "order", number, tables, reactor, makes_snapshots=False)
-    calls_max = len(cluster.catalogs) + CALLS_MAX + limits.publication_questions_max
+    calls_max = 2 * len(cluster.catalogs) + CALLS_MAX + limits.publication_questions_max
     trading, viewing = Pool("trading", calls_max), Pool("views")
     deliver = reactor.callFromThread
     common, to = (trading.threads, reactor, deliver, limits), parts.security.to
