@@ -763,6 +763,27 @@ MUTANTS = (
         ("tests/test_tiers.py",),
     ),
     Mutant(
+        "a nomination that came too early is repeated late",
+        WEB + "upstream/leader.py",
+        "min(limits.retry_s * 2**self._nominations, 2 * limits.probe_every_s)",
+        "2 * limits.probe_every_s",
+        ("tests/test_tiers.py",),
+    ),
+    Mutant(
+        "nominations become rare for ever",
+        WEB + "upstream/leader.py",
+        "self._last, self._nominations = best, 0",
+        "self._last = best",
+        ("tests/test_tiers.py",),
+    ),
+    Mutant(
+        "nominations do not become rare",
+        WEB + "upstream/leader.py",
+        "        self._nominations += 1\n",
+        "",
+        ("tests/test_tiers.py",),
+    ),
+    Mutant(
         "followers are not probed at once when their leader is lost",
         WEB + "upstream/leader.py",
         " if not self.leader else 0\n",

@@ -210,6 +210,28 @@ def test_a_refused_connection_is_reported_to_the_highest_living_member_at_once()
     assert len(group.members[2].of("NotifyReplica")) <= 4
 
 
+def test_who_was_nominated_too_early_is_nominated_soon_again() -> None:
+    """A process that is killed may close its connections before it stops to listen, so the nominee
+    can still connect to it. Further nominations take their time.
+    """
+    group = Group()
+    group.leads(3, 1, 3)
+    told: list[float] = []
+    group.members[2].replies["NotifyReplica"] = lambda _: told.append(group.clock.seconds())
+    group.watch.suspect(3)
+    group.advance(1.0)
+    assert told[1] - told[0] < 4 * LIMITS.retry_s
+    assert len(told) <= 8
+    group.leads(2, 2, 3)
+    group.advance(0.11)
+    group.leads(2, 2, 2, 3)
+    del told[:]
+    group.members[1].replies["NotifyReplica"] = lambda _: told.append(group.clock.seconds())
+    group.watch.suspect(2)
+    group.advance(0.2)
+    assert told[1] - told[0] < 4 * LIMITS.retry_s
+
+
 def test_a_late_answer_is_no_reason_to_nominate() -> None:
     """A busy leader stays the leader until it has missed several probes in a row."""
     group = Group()

@@ -121,7 +121,8 @@ class LeaderWatch:
         self._waiters: dict[Deferred[None], DelayedCall] = {}
         self._last: Leader | None = None
         self._lost_at = 0.0
-        self._nominated_at = float("-inf")
+        self._nominate_from = float("-inf")
+        self._nominations = 0
         self._nominated: tuple[Leader, int] | None = None
         self._hurry: DelayedCall | None = None
         self._loop = repeating(self._next_round, clock, f"probing {group}")
@@ -271,7 +272,7 @@ class LeaderWatch:
             self._lost_at = self._clock.seconds()
             self._log.warn("no {group} leader can be reached", group=self.group)
         else:
-            self._last = best
+            self._last, self._nominations = best, 0
             name = f"{self.group}-{best.id}"
             self._log.info("{leader} leads term {term}", leader=name, term=best.term)
         self.leader = best
@@ -295,12 +296,16 @@ class LeaderWatch:
             self._hurry = self._clock.callLater(pause, self._probe_all)
 
     def _nominate(self, gone: int) -> None:
-        """Tell the highest living member that the leader cannot be reached; not too often."""
-        now = self._clock.seconds()
+        """Tell the highest living member that the leader cannot be reached. Soon again, because a
+        dying process may close its connections before it stops to listen; then not too often.
+        """
+        now, limits = self._clock.seconds(), self._limits
         nominee = next((n for n in self.alive() if n != gone), None)
-        if nominee is None or now - self._nominated_at < 2 * self._limits.probe_every_s:
+        if nominee is None or now < self._nominate_from:
             return
-        self._nominated_at = now
+        self._nominations += 1
+        pause = min(limits.retry_s * 2**self._nominations, 2 * limits.probe_every_s)
+        self._nominate_from = now + pause
         if self._nominated != (self._last, nominee):
             self._nominated = (self._last, nominee) if self._last else None
             name = f"{self.group}-{nominee}"
