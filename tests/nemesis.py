@@ -46,7 +46,7 @@ class Nemesis:
     def strike(self):
         """One fault, as often as not at a leader."""
         faults = (
-            self._isolate, self._cut_one_way, self._cut_link, self._cut_fronts, self._cut_several,
+            self._isolate, self._cut_one_way, self._cut_link, self._cut_tier, self._cut_several,
             self._kill, self._kill, self._kill_several, self._stop, self._spoil,
         )  # fmt: skip
         victim = self._chance.choice(HOSTS)
@@ -77,10 +77,11 @@ class Nemesis:
         other = self._chance.choice([host for host in HOSTS if host != victim])
         self._network.between(victim, other, CUT)
 
-    def _cut_fronts(self, victim):
-        for number in range(1, FRONTS + 1):
-            if victim != f"front-{number}":
-                self._network.between(f"front-{number}", victim, CUT)
+    def _cut_tier(self, victim):
+        tier = self._chance.choice(["front", "catalog", "order"])
+        for host in HOSTS:
+            if host.startswith(tier) and host != victim:
+                self._network.between(host, victim, CUT)
 
     def _cut_several(self, _victim):
         for host in self._chance.sample(HOSTS, 3):
