@@ -765,22 +765,22 @@ MUTANTS = (
     Mutant(
         "a nomination that came too early is repeated late",
         WEB + "upstream/leader.py",
-        "min(limits.retry_s * 2**self._nominations, 2 * limits.probe_every_s)",
-        "2 * limits.probe_every_s",
+        "min(2 * self._nomination_pause_s, longest_s)",
+        "longest_s",
         ("tests/test_tiers.py",),
     ),
     Mutant(
         "nominations become rare for ever",
         WEB + "upstream/leader.py",
-        "self._last, self._nominations = best, 0",
+        "self._last, self._nomination_pause_s = best, self._limits.retry_s",
         "self._last = best",
         ("tests/test_tiers.py",),
     ),
     Mutant(
         "nominations do not become rare",
         WEB + "upstream/leader.py",
-        "        self._nominations += 1\n",
-        "",
+        "min(2 * self._nomination_pause_s, longest_s)",
+        "2 * self._limits.retry_s",
         ("tests/test_tiers.py",),
     ),
     Mutant(

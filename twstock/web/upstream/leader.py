@@ -2,9 +2,9 @@
 
 The leader is asked by Heartbeat, a few times a second, and everybody else less often, unless the
 leader is in doubt. The answer of any living member tells of the leader it knows, so a new leader is
-found with the first answer of its term. A leader that
-cannot be reached is reported to the highest living member by NotifyReplica, which then looks for
-itself and campaigns at once if the leader's connection is refused: a front-end is never believed.
+found with the first answer of its term. A leader that cannot be reached is reported to the highest
+living member by NotifyReplica, which then looks for itself and campaigns at once if the leader's
+connection is refused: a front-end is never believed.
 """
 
 from collections.abc import Callable, Mapping
@@ -122,7 +122,7 @@ class LeaderWatch:
         self._last: Leader | None = None
         self._lost_at = 0.0
         self._nominate_from = float("-inf")
-        self._nominations = 0
+        self._nomination_pause_s = limits.retry_s
         self._nominated: tuple[Leader, int] | None = None
         self._hurry: DelayedCall | None = None
         self._loop = repeating(self._next_round, clock, f"probing {group}")
@@ -272,7 +272,7 @@ class LeaderWatch:
             self._lost_at = self._clock.seconds()
             self._log.warn("no {group} leader can be reached", group=self.group)
         else:
-            self._last, self._nominations = best, 0
+            self._last, self._nomination_pause_s = best, self._limits.retry_s
             name = f"{self.group}-{best.id}"
             self._log.info("{leader} leads term {term}", leader=name, term=best.term)
         self.leader = best
@@ -299,13 +299,13 @@ class LeaderWatch:
         """Tell the highest living member that the leader cannot be reached. Soon again, because a
         dying process may close its connections before it stops to listen; then not too often.
         """
-        now, limits = self._clock.seconds(), self._limits
+        now = self._clock.seconds()
         nominee = next((n for n in self.alive() if n != gone), None)
         if nominee is None or now < self._nominate_from:
             return
-        self._nominations += 1
-        pause = min(limits.retry_s * 2**self._nominations, 2 * limits.probe_every_s)
-        self._nominate_from = now + pause
+        longest_s = 2 * self._limits.probe_every_s
+        self._nomination_pause_s = min(2 * self._nomination_pause_s, longest_s)
+        self._nominate_from = now + self._nomination_pause_s
         if self._nominated != (self._last, nominee):
             self._nominated = (self._last, nominee) if self._last else None
             name = f"{self.group}-{nominee}"
