@@ -188,3 +188,100 @@ test("a lost connection does not have everything told that was missed", () =>
     assert.deepEqual([urls, feed.state], [["/events"], "polling"]);
     assert.deepEqual(asked.slice(-1), [last - TRADES_MAX]);
   }));
+
+test("a reset while everything is loaded has all of it loaded anew", () =>
+  streamed(async () => {
+    [last, version] = [10, 7];
+    await feed.refresh();
+    const page = (name, next) =>
+      Response.json({ data: [{ name, price: 1, quantity: 1, volume: 0, version: 1 }], next });
+    let resets = 1;
+    globalThis.fetch = async (path) => {
+      if (!path.startsWith("/stocks?")) return answer(path);
+      if (path.startsWith("/stocks?after=&")) return page("A", "A");
+      if (resets) Stream.opened[0].say("reset", {}, "10.0.1.1");
+      resets = 0;
+      return page("B", null);
+    };
+    feed.pause();
+    last += 2 * TRADES_MAX; // So that everything is loaded.
+    await feed.resume();
+    assert.deepEqual(
+      models.stocks.all().map((stock) => stock.name),
+      ["B", "A"],
+    );
+    assert.equal(models.trades.last, last);
+  }));
+
+test("another market's terms do not hide who leads this one", async () => {
+  const row = (term, order) => ({
+    service: "order",
+    id: 3,
+    alive: true,
+    role: "leader",
+    term,
+    ...order,
+  });
+  const led = (id, term) => {
+    const given_ = globalThis.fetch;
+    globalThis.fetch = async (path) =>
+      path === "/cluster"
+        ? Response.json({ data: { services: [row(term, { id, last_transaction: last })] } })
+        : given_(path);
+  };
+  last = 10;
+  led(3, 7);
+  await feed.refresh();
+  globalThis.fetch = () => Promise.reject(new TypeError("no connection"));
+  await feed.refresh();
+  globalThis.fetch = async (path) => answer(path);
+  last = 2;
+  led(1, 1);
+  await feed.refresh();
+  assert.deepEqual(models.members.leads.get("order"), { leaderId: 1, term: 1 });
+});
+
+test("a stream that is silent for long is opened anew where it was, and live until it does not open", async () => {
+  const [later, now] = [globalThis.setTimeout, performance.now];
+  let [time, due] = [0, null];
+  globalThis.setTimeout = (run) => (due = run);
+  performance.now = () => time;
+  const turnAt = (ms) => {
+    time = ms;
+    return due();
+  };
+  try {
+    await streamed(async () => {
+      last = 10;
+      await Stream.opened[0].onopen();
+      Stream.opened[0].say("trades", { trades: [] }, "10.0.1.1");
+      await turnAt(29_000);
+      Stream.opened[0].say("trades", { trades: [] }, "10.0.1.1");
+      await turnAt(58_000);
+      assert.equal(Stream.opened.length, 1);
+      await turnAt(60_000);
+      const urls = Stream.opened.map((stream) => stream.url);
+      assert.deepEqual(urls, ["/events", "/events?last_event_id=10.0.1.1"]);
+      assert.equal(feed.state, "live");
+      globalThis.fetch = () => Promise.reject(new TypeError("no connection"));
+      await turnAt(62_000);
+      assert.equal(feed.state, "lost");
+      globalThis.fetch = async (path) => answer(path);
+      await Stream.opened[1].onopen();
+      assert.equal(feed.state, "live");
+      await turnAt(63_000);
+      assert.equal(Stream.opened.length, 2);
+    });
+  } finally {
+    [globalThis.setTimeout, performance.now] = [later, now];
+  }
+});
+
+test("what nobody has looked at for long is not called live", () =>
+  streamed(async () => {
+    await Stream.opened[0].onopen();
+    feed.pause();
+    assert.equal(feed.state, "starting");
+    await feed.resume();
+    assert.equal(feed.state, "polling");
+  }));

@@ -16,6 +16,11 @@ const START_MS = 2000;
 const REOPEN_MS = 1000;
 /** A front-end whose stream never opened may have none. */
 const REOPEN_NEVER_OPENED_MS = 15_000;
+/**
+ * How long a stream may say nothing. Nobody tells of a connection that leads nowhere, and what
+ * keeps one open is not told to a page: so a market that is quiet has it opened anew, too.
+ */
+const SILENT_MS = 30_000;
 const PAGE = 1000;
 /** How many times, a second apart, it is tried to learn what came before. */
 const RECALLS = 3;
@@ -40,10 +45,12 @@ export class Feed {
   #isStreaming = false;
   #isLoaded = false;
   #recalls = 0;
+  #resets = 0;
   #isPaused = false;
   #highestHeard = 0;
   #stocksAskedAt = 0;
   #reopenAt = 0;
+  #heardAt = 0;
   #asking = null;
   #timer = 0;
 
@@ -69,6 +76,8 @@ export class Feed {
     this.#isPaused = true;
     clearTimeout(this.#timer);
     this.#close();
+    // Who looks again sees at first what is old.
+    this.#become("starting");
   }
 
   /** Go on where it was, unless that is too long ago. */
@@ -88,6 +97,13 @@ export class Feed {
   }
 
   async #turn() {
+    if (this.#isStreaming && performance.now() - this.#heardAt > SILENT_MS) {
+      // It is live until it does not open: the next turn sees that.
+      this.#close();
+      this.#open();
+      this.#again(START_MS);
+      return;
+    }
     if (!this.#source && performance.now() >= this.#reopenAt) this.#open();
     if (!this.#isStreaming || !this.#isLoaded || this.#isBehind()) await this.refresh();
     this.#recall();
@@ -108,7 +124,8 @@ export class Feed {
     const isStreaming = this.#isStreaming;
     try {
       if (!this.#isLoaded || !this.#isStreaming) await this.#look();
-      if (!this.#isLoaded) await this.#load();
+      // What was loaded when a reset came was of another market, or is forgotten.
+      while (!this.#isLoaded) await this.#load();
       await this.#catchUp();
       await this.#askForStale();
       this.#become(isStreaming && this.#isStreaming ? "live" : "polling");
@@ -140,12 +157,16 @@ export class Feed {
   /** Everything that the pages show at first. */
   async #load() {
     const last = this.#members.lastTransaction;
-    if (last !== null && last < this.#trades.last) this.#forget();
+    if (last !== null && last < this.#trades.last) {
+      this.#forget();
+      this.#members.take(this.#members.rows);
+    }
+    const resets = this.#resets;
     await this.#askForStocks();
     // Behind no order all are new, from the first one on.
     if (last === null) throw new Refused(503, "no order replica answers");
     this.#trades.begin(Math.max(0, last - TRADES_MAX));
-    this.#isLoaded = true;
+    this.#isLoaded = resets === this.#resets;
     this.#recalls = RECALLS;
   }
 
@@ -226,6 +247,7 @@ export class Feed {
 
   #on(kind, take) {
     this.#source.addEventListener(kind, (event) => {
+      this.#heardAt = performance.now();
       this.#lastEventId = event.lastEventId || this.#lastEventId;
       take(JSON.parse(event.data));
     });
@@ -234,6 +256,7 @@ export class Feed {
   async #opened(isNew) {
     this.#hasOpened = true;
     this.#isStreaming = true;
+    this.#heardAt = performance.now();
     // What happened before the stream began is asked for once; then the stream alone tells. One
     // that goes on from nowhere tells of no stock that changed since it was loaded.
     await this.#asking;
@@ -272,6 +295,7 @@ export class Feed {
   }
 
   #reset() {
+    this.#resets += 1;
     this.#forget();
     this.#beginAnew();
     this.refresh();
@@ -281,6 +305,7 @@ export class Feed {
   #forget() {
     this.#stocks.clear();
     this.#changes.clear();
+    this.#members.forget();
     this.#highestHeard = 0;
   }
 }

@@ -45,6 +45,11 @@ export class Members {
     this.changed.tell();
   }
 
+  /** What comes next is another market, whose terms tell nothing of this one's. */
+  forget() {
+    this.leads.clear();
+  }
+
   /** Who leads a group now. An older term than the one that is known is late news. */
   lead(group, leaderId, term) {
     const known = this.leads.get(group);
