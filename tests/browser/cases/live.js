@@ -15,8 +15,8 @@ async function streamed(play, hash = "#/") {
     await says(page.locator("#link-text"), "Live");
     await play(page, feed);
   } finally {
-    await stage.leave();
-    await feed.stop();
+    // A server that goes on would keep the tests from ending.
+    await stage.leave().finally(() => feed.stop());
   }
 }
 
@@ -71,6 +71,31 @@ live("a stock is shown as the stream has it, halted or new", async (page, feed) 
   await says(stockRow(page, "AAA New").locator(".c-quantity"), "78");
   assert.equal(await stockRow(page, "META").locator(".c-quantity").textContent(), "4,321");
 });
+
+for (const [hash, rows] of [
+  ["#/", "#tape-body tr"],
+  ["#/orders", "#orders-body tr"],
+]) {
+  live(
+    `a trade leaves the rows at ${hash} that are there as they are`,
+    async (page, feed) => {
+      const { order } = await madeUp("NVDA", 5);
+      feed.send("trades", { trades: [order] }, "1");
+      await says(page.locator(rows).first(), "NVDA");
+      const link = page.locator(rows).first().getByRole("link").first();
+      await link.evaluate((node) => {
+        node.focus();
+        window.held = node;
+      });
+      const next = { ...order, name: "META", order_num: order.order_num + 1 };
+      feed.send("trades", { trades: [next] }, "2");
+      await says(page.locator(rows).first(), "META");
+      await says(page.locator(rows).nth(1), "NVDA");
+      assert.ok(await page.evaluate(() => document.activeElement === window.held));
+    },
+    hash,
+  );
+}
 
 live("orders that the stream left out are asked for", async (page, feed) => {
   const first = await stage.cluster.trade("AMZN", 1);

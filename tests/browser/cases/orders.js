@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { says, stage } from "../stage.js";
+import { until } from "../cluster.js";
+import { gate, says, stage } from "../stage.js";
 
 const numbers = (page) =>
   page.locator("#orders-body tr").evaluateAll((rows) => rows.map((row) => +row.dataset.number));
@@ -66,6 +67,59 @@ test("orders older than those that the page keeps are asked for", async () => {
   await page.locator('#orders-newer[href="#/orders?before=71"]').click();
   await page.locator('#orders-body tr[data-number="70"]').waitFor();
   assert.equal((await numbers(page)).at(-1), 21);
+});
+
+/** Count how often a window asks for the first twenty orders. */
+function countAsked(page) {
+  const asked = [];
+  page.on("request", (request) => {
+    if (request.url().endsWith("/orders?after=0&limit=20")) asked.push(request.url());
+  });
+  return asked;
+}
+
+test("a page that no trade changes is asked for once, and kept as it is", async () => {
+  await tradeUntil(KEPT + 60);
+  const page = await stage.visit("#/orders");
+  await page.locator(`#orders-body tr[data-number="${await stage.cluster.last()}"]`).waitFor();
+  const asked = countAsked(page);
+  await page.evaluate(() => (location.hash = "#/orders?before=21"));
+  const first = page.locator('#orders-body tr[data-number="20"]');
+  await first.waitFor();
+  await first.evaluate((node) => (window.held = node));
+  for (const quantity of [1, 2, 3]) {
+    const number = await stage.cluster.trade("FishCo", quantity, "sell");
+    await says(page.locator("#orders-count"), number.toLocaleString("en-GB"));
+  }
+  assert.equal(asked.length, 1);
+  assert.ok(await page.evaluate(() => window.held.isConnected));
+});
+
+test("a page that cannot be read shows nothing else, and is asked for again", async () => {
+  await tradeUntil(KEPT + 60);
+  const page = await stage.visit("#/orders");
+  await page.locator(`#orders-body tr[data-number="${await stage.cluster.last()}"]`).waitFor();
+  const [again, askAgain] = gate();
+  let failures = 1;
+  const error = { code: 503, message: "not now" };
+  await page.route("**/orders?after=0&limit=20", async (route) => {
+    if (!failures) return again.then(() => route.continue());
+    failures -= 1;
+    return route.fulfill({ status: 503, json: { error } });
+  });
+  await page.evaluate(() => (location.hash = "#/orders?before=21"));
+  await until(async () => !(await numbers(page)).length, "the rows of another page to go");
+  askAgain();
+  await page.locator('#orders-body tr[data-number="20"]').waitFor();
+});
+
+test("a number may be typed as it is shown", async () => {
+  await tradeUntil(KEPT + 60);
+  const page = await stage.visit("#/orders");
+  await page.getByLabel("Find an order by its number").fill("1,001");
+  await page.getByRole("button", { name: "Find" }).click();
+  await says(page.locator("#order-heading"), "Order 1001");
+  await says(page.locator("#order-detail"), "Executed");
 });
 
 test("an order is found by its number, and its link can be shared", async () => {

@@ -4,10 +4,11 @@ import { byId, element, nextFrame, setAttribute, setText } from "../dom.js";
 import { count, price } from "../format.js";
 import { ask } from "../http.js";
 import { orderLink, ordersLink } from "../route.js";
-import { numberLink, side, stockLink, time } from "./tape.js";
+import { numberLink, showOrders, side, stockLink, time } from "./tape.js";
 
 /** Orders of one page. */
 export const PAGE = 50;
+const RETRY_MS = 1000;
 
 function orderRow(order) {
   const value = order.price * order.quantity;
@@ -24,21 +25,32 @@ function orderRow(order) {
   );
 }
 
+/** A number may be typed as it is shown: in groups of digits. @param {string} typed */
+function numberOf(typed) {
+  const digits = typed.replace(/\D/g, "");
+  return typed === count(Number(digits)) ? digits : typed;
+}
+
 /** Shows the newest orders, live, or those before a number. */
 export class OrdersPage {
   #trades;
   #before = null;
   #isShown = false;
-  #turn = 0;
+  #timer = 0;
+  /** The page that is asked for or shown, because it is not kept: the log never changes it. */
+  #asked = "";
   #draw = nextFrame(() => this.#show());
 
   /** @param {import("../model/trades.js").Trades} trades */
   constructor(trades) {
     this.#trades = trades;
-    trades.came.listen(() => this.#isShown && this.#draw());
+    trades.came.listen((orders) => {
+      if (!orders.length) this.#asked = ""; // It may be another market.
+      if (this.#isShown) this.#draw();
+    });
     byId("orders-find").addEventListener("submit", (event) => {
       event.preventDefault();
-      const number = byId("orders-number").value.trim();
+      const number = numberOf(byId("orders-number").value.trim());
       if (number) location.hash = orderLink(number);
     });
   }
@@ -48,6 +60,7 @@ export class OrdersPage {
     const before = Number.parseInt(query.get("before"), 10);
     this.#before = before > 1 ? before : null;
     this.#isShown = true;
+    this.#asked = "";
     byId("orders-scroller").scrollTop = 0;
     this.#draw();
   }
@@ -55,18 +68,33 @@ export class OrdersPage {
   /** Nobody looks any more. */
   leave() {
     this.#isShown = false;
+    clearTimeout(this.#timer);
   }
 
-  async #show() {
-    this.#turn += 1;
-    const turn = this.#turn;
+  #show() {
     const total = this.#trades.last;
     const last = Math.min(total, (this.#before ?? Infinity) - 1);
     const first = Math.max(1, last - PAGE + 1);
     this.#showPager(first, last, total);
-    const orders = last < 1 ? [] : (this.#trades.between(first, last) ?? (await page(first, last)));
+    const kept = last < 1 ? [] : this.#trades.between(first, last);
+    if (kept) {
+      this.#asked = "";
+      showOrders(byId("orders-body"), kept, orderRow);
+    } else this.#showPage(first, last);
+  }
+
+  async #showPage(first, last) {
+    const asked = `${first} to ${last}`;
+    if (asked === this.#asked) return;
+    this.#asked = asked;
+    const orders = await page(first, last);
     // Whoever turned the page meanwhile sees that one.
-    if (turn === this.#turn && orders) byId("orders-body").replaceChildren(...orders.map(orderRow));
+    if (asked !== this.#asked) return;
+    showOrders(byId("orders-body"), orders ?? [], orderRow);
+    if (orders) return;
+    this.#asked = "";
+    clearTimeout(this.#timer);
+    if (this.#isShown) this.#timer = setTimeout(this.#draw, RETRY_MS);
   }
 
   #showPager(first, last, total) {

@@ -49,13 +49,35 @@ function tapeRow(order) {
   );
 }
 
+/**
+ * Show orders, the highest number first. What is shown already keeps its row: one that is made
+ * anew would lose the focus, and the click under way.
+ * @param {HTMLElement} body - the tbody
+ * @param {any[]} orders
+ * @param {(order: any) => any} make - a row for an order
+ */
+export function showOrders(body, orders, make) {
+  let at = /** @type {any} */ (body.firstElementChild);
+  const drop = () => {
+    const row = at;
+    at = row.nextElementSibling;
+    row.remove();
+  };
+  for (const order of orders) {
+    while (at && at.order.order_num > order.order_num) drop();
+    if (at?.order === order) at = at.nextElementSibling;
+    else body.insertBefore(Object.assign(make(order), { order }), at);
+  }
+  while (at) drop();
+}
+
 /** Shows the newest of `trades`. */
 export class Tape {
   /** @param {import("../model/trades.js").Trades} trades */
   constructor(trades) {
     const draw = nextFrame(() => {
       const newest = trades.newest(SHOWN);
-      byId("tape-body").replaceChildren(...newest.map(tapeRow));
+      showOrders(byId("tape-body"), newest, tapeRow);
       byId("tape-empty").hidden = newest.length > 0;
     });
     trades.came.listen(draw);
