@@ -97,6 +97,56 @@ for (const [hash, rows] of [
   );
 }
 
+live(
+  "thousands of changes at once are listed at once",
+  async (page, feed) => {
+    await page.evaluate(() => {
+      window.listings = 0;
+      const note = () => (window.listings += 1);
+      const events = document.getElementById("events");
+      // A microtask would see many of them as one.
+      events.replaceChildren = (...lines) => {
+        note();
+        return Element.prototype.replaceChildren.apply(events, lines);
+      };
+    });
+    const told = { kind: "price", name: "AAPL", version: 0, timestamp_ms: Date.now() };
+    const change = (number) => ({ ...told, change_number: number });
+    const changes = Array.from({ length: 2000 }, (_, i) => change(i + 1));
+    feed.send("changes", { changes }, "1");
+    await says(page.locator("#events"), "AAPL: price");
+    assert.ok((await page.evaluate(() => window.listings)) < 5);
+  },
+  "#/cluster",
+);
+
+live("however long sorting takes, most of the time is left", async (page, feed) => {
+  await page.getByRole("button", { name: "Volume" }).click();
+  await page.evaluate(() => {
+    const sort = Array.prototype.sort;
+    window.sortings = 0;
+    Array.prototype.sort = function (...rest) {
+      const end = performance.now() + 100;
+      while (performance.now() < end);
+      window.sortings += 1;
+      return sort.apply(this, rest);
+    };
+  });
+  const { stock } = await madeUp("META", 1);
+  let version = stock.version;
+  const began = performance.now();
+  await until(() => {
+    version += 1;
+    feed.send("stocks", { stocks: [{ ...stock, version, volume: version }] }, "1");
+    return performance.now() - began > 3000;
+  }, "three seconds");
+  // Each takes a tenth of a second, and is followed by a rest of four.
+  const sortings = await page.evaluate(() => window.sortings);
+  assert.ok(sortings > 0 && sortings < 10, `${sortings}`);
+  feed.send("stocks", { stocks: [{ ...stock, version: version + 1, volume: 1e9 }] }, "2");
+  await says(page.locator("#market-table tbody tr:not(.spacer)").first(), "META");
+});
+
 live("orders that the stream left out are asked for", async (page, feed) => {
   const first = await stage.cluster.trade("AMZN", 1);
   await stage.cluster.trade("AMZN", 2);

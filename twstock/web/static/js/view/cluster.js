@@ -1,6 +1,6 @@
 /** The cluster: who is alive, who leads, who lags, and what happened to them. */
 
-import { announce, byId, element, setAttribute, setText } from "../dom.js";
+import { announce, byId, element, nextFrame, setAttribute, setText } from "../dom.js";
 import { clock, count, duration, NOTHING } from "../format.js";
 import { ask } from "../http.js";
 
@@ -24,7 +24,8 @@ export class ClusterPage {
     this.#members = members;
     this.#plots = plots;
     members.changed.listen(() => this.#isShown && this.#show());
-    members.happened.listen(() => this.#showEvents());
+    // Thousands of stocks may be changed at once.
+    members.happened.listen(nextFrame(() => this.#showEvents()));
     members.elected.listen(() => announce(members.events[0].text));
   }
 

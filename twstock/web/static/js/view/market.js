@@ -7,6 +7,8 @@ import { Rows } from "../rows.js";
 import { drawSparkline } from "../sparkline.js";
 
 const FLASH_MS = 1100;
+/** To sort very many takes long: so many times as long they are left as they are. */
+const REST = 4;
 const COLLATOR = new Intl.Collator(undefined, { numeric: true });
 /** Names are sorted once; who has the same number as another stays where the names put it. */
 const BY = {
@@ -29,7 +31,9 @@ export class MarketPage {
   #listed = [];
   #sort = { by: "name", down: false };
   #dirty = new Set();
-  #arrange = nextFrame(() => this.#list());
+  #restsUntil = 0;
+  #resting = 0;
+  #arrange = nextFrame(() => this.#listDue());
   #repaint = nextFrame(() => this.#paintChanged());
 
   /** @param {import("../model/stocks.js").Stocks} stocks */
@@ -59,11 +63,24 @@ export class MarketPage {
 
   /** Paint what changed and is in sight; where a row stands may have changed with it. */
   #paintChanged() {
-    if (this.#sort.by !== "name") this.#list();
+    if (this.#sort.by !== "name") this.#listDue();
     for (const [index, row] of this.#rows.drawn) {
       if (this.#dirty.has(this.#listed[index])) this.#fill(row, index);
     }
     this.#dirty.clear();
+  }
+
+  /** List anew what came by itself, now or as soon as it is time. */
+  #listDue() {
+    clearTimeout(this.#resting);
+    const began = performance.now();
+    if (began < this.#restsUntil) {
+      this.#resting = setTimeout(this.#arrange, this.#restsUntil - began);
+      return;
+    }
+    this.#list();
+    const ended = performance.now();
+    this.#restsUntil = ended + REST * (ended - began);
   }
 
   #searched() {
