@@ -147,6 +147,22 @@ live("however long sorting takes, most of the time is left", async (page, feed) 
   await says(page.locator("#market-table tbody tr:not(.spacer)").first(), "META");
 });
 
+live("a halted stock says so however long its name is, on a telephone, too", async (page, feed) => {
+  const name = "A".repeat(255);
+  const stock = { name, price: 1, quantity: 1, volume: 0, version: 1, halted: true };
+  feed.send("stocks", { stocks: [stock] }, "1");
+  await page.setViewportSize({ width: 360, height: 740 });
+  const cell = page.locator("#market-table th.c-name", { hasText: name });
+  await says(cell, "Halted");
+  const isInside = (node) => {
+    const [badge, room] = [node.querySelector(".halted"), node].map((each) =>
+      each.getBoundingClientRect(),
+    );
+    return badge.left >= room.left && badge.right <= room.right;
+  };
+  assert.ok(await cell.evaluate(isInside));
+});
+
 live("orders that the stream left out are asked for", async (page, feed) => {
   const first = await stage.cluster.trade("AMZN", 1);
   await stage.cluster.trade("AMZN", 2);

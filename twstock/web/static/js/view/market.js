@@ -160,7 +160,8 @@ export class MarketPage {
 
 function makeRow() {
   const badge = element("span", { class: "badge halted", hidden: true }, "Halted");
-  const name = element("th", { scope: "row", class: "c-name" }, element("a"), badge);
+  const named = element("div", { class: "named" }, element("a"), badge);
+  const name = element("th", { scope: "row", class: "c-name" }, named);
   const number = (kind) => element("td", { class: `num ${kind}` });
   const trend = element("td", { class: "c-trend" }, element("canvas", { "aria-hidden": true }));
   const numbers = ["c-price", "c-quantity", "c-last", "c-volume"].map(number);
@@ -169,7 +170,7 @@ function makeRow() {
 
 function fillRow(row, stock) {
   const [name, cost, quantity, last, volume, trend] = row.cells;
-  const [link, badge] = name.children;
+  const [link, badge] = name.firstChild.children;
   if (link.textContent !== stock.name) unflash(row);
   setText(link, stock.name);
   setAttribute(link, "href", ticketLink(stock.name));
