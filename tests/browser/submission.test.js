@@ -6,7 +6,7 @@ import { test } from "node:test";
 const STATIC = "../../twstock/web/static/js";
 const { makeChange } = await import(`${STATIC}/model/change.js`);
 const { forget, keep, kept, placeOrder } = await import(`${STATIC}/model/order.js`);
-const { ask, Refused, Stranger, Unreachable } = await import(`${STATIC}/http.js`);
+const { ask, askPages, Refused, Stranger, Unreachable } = await import(`${STATIC}/http.js`);
 const { newKey, Submission } = await import(`${STATIC}/model/submission.js`);
 
 const nextTurn = () => new Promise((resolve) => setTimeout(resolve, 0));
@@ -108,6 +108,46 @@ test("who answers in another form is no front-end, and the order is in doubt", a
   }
 });
 
+test("a list that never ends, or is none, is no front-end's", async () => {
+  const given = globalThis.fetch;
+  try {
+    for (const body of [null, {}, { data: [] }, { data: [], next: "A" }, { next: null }]) {
+      globalThis.fetch = async () => Response.json(body);
+      await assert.rejects(
+        askPages(
+          () => "/stocks",
+          () => {},
+          "A",
+        ),
+        Stranger,
+      );
+    }
+    globalThis.fetch = async () => Response.json({ data: [], next: 7 });
+    await assert.rejects(
+      askPages(
+        () => "/orders",
+        () => {},
+        "7",
+      ),
+      Stranger,
+    );
+  } finally {
+    globalThis.fetch = given;
+  }
+});
+
+test("an error without words is told by its status", async () => {
+  const given = globalThis.fetch;
+  try {
+    for (const body of ["{}", "<html>"]) {
+      globalThis.fetch = async () => new Response(body, { status: 502 });
+      await assert.rejects(ask("/"), { status: 502, message: "status 502" });
+    }
+  } finally {
+    globalThis.fetch = given;
+  }
+});
+
 test("a pause ends when somebody stops asking", { timeout: 4000 }, async () => {
   const submission = new Submission(
     () => Promise.reject(new Refused(503, "not now", { outcome: "unknown", retryS: 1e9 })),
@@ -166,6 +206,10 @@ test("an order whose outcome is known is forgotten, and no other", () => {
     assert.equal(kept().key, "two");
     forget("two");
     assert.equal(kept(), null);
+    for (const odd of ["{}", "1", "[", '{"draft":{"name":"A"},"key":"one"}']) {
+      sessionStorage.setItem("twstock.submission", odd);
+      assert.equal(kept(), null, odd);
+    }
   } finally {
     delete globalThis.sessionStorage;
   }

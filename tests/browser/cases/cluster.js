@@ -76,6 +76,19 @@ test("throughput, latency and cache hits of the last ten minutes are plotted", a
   assert.equal(await page.locator("#plots").getByText("No history").first().isVisible(), false);
 });
 
+test("plots whose library was out of reach are drawn once it is there", async () => {
+  let failures = 1;
+  const page = await stage.visit("#/cluster", {
+    before: (window_) =>
+      window_.route("**/uPlot.esm.js", (route) => {
+        failures -= 1;
+        return failures < 0 ? route.continue() : route.abort("connectionrefused");
+      }),
+  });
+  await page.locator("#plots canvas").first().waitFor();
+  assert.ok(failures < 0);
+});
+
 test("a front-end without a history says so", async () => {
   const none = { status: 404, json: { error: { code: 404, message: "no such path" } } };
   const fake = (page) => page.route("**/history", (route) => route.fulfill(none));

@@ -79,14 +79,17 @@ export async function ask(path, options = {}) {
     response = await fetch(path, asked);
     body = await response.json();
   } catch (problem) {
-    if (response && !response.ok) throw new Refused(response.status, response.statusText);
+    if (response && !response.ok) throw new Refused(response.status, reasonOf(response));
     throw new Unreachable(problem.message);
   }
   if (response.ok) return body;
   const { message, outcome, code } = body?.error ?? {};
   const retryS = Number(response.headers.get("Retry-After")) || 1;
-  throw new Refused(response.status, message ?? response.statusText, { outcome, retryS, code });
+  throw new Refused(response.status, message ?? reasonOf(response), { outcome, retryS, code });
 }
+
+/** The words of an error that has none of its own; HTTP/2 has no reasons. @param {Response} response */
+const reasonOf = ({ status, statusText }) => statusText || `status ${status}`;
 
 /**
  * Every row of a listing, page after page.
@@ -97,7 +100,10 @@ export async function ask(path, options = {}) {
 export async function askPages(path, take, after) {
   for (let next = after; next !== null;) {
     const page = await ask(path(next));
+    // Who is no front-end may have a page that is followed by itself, or by nobody knows what.
+    if (!Array.isArray(page?.data) || page.next === undefined) throw new Stranger();
+    if (page.next !== null && String(page.next) === next) throw new Stranger();
     take(page.data);
-    next = page.next;
+    next = page.next === null ? null : String(page.next);
   }
 }

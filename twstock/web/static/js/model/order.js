@@ -51,7 +51,10 @@ export function forget(key) {
 /** What was on its way when the page was left. @returns {{draft: Draft, key: string} | null} */
 export function kept() {
   try {
-    return JSON.parse(sessionStorage.getItem(STORED));
+    const { draft, key } = JSON.parse(sessionStorage.getItem(STORED));
+    // What another version of the console has left may have another form.
+    const texts = [draft.name, draft.quantity, draft.type, key];
+    return texts.every((text) => typeof text === "string") ? { draft, key } : null;
   } catch {
     return null;
   }

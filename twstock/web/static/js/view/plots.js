@@ -61,10 +61,8 @@ export class Plots {
   }
 
   /** Begin to ask. */
-  async start() {
+  start() {
     this.#isStarted = true;
-    this.#library ??= (await import(LIBRARY)).default;
-    if (!this.#drawn.length) this.#make();
     this.#turn();
   }
 
@@ -78,6 +76,8 @@ export class Plots {
     clearTimeout(this.#timer);
     let wait = POLL_MS;
     try {
+      this.#library ??= (await import(LIBRARY)).default;
+      if (!this.#drawn.length) this.#make();
       if (!document.hidden) this.#take((await ask("/history")).data.rows);
     } catch (problem) {
       if (problem instanceof Refused) {
