@@ -118,6 +118,7 @@ test("an unknown outcome is said, survives a reload, and is asked for until it i
 test("who stops asking is told that the order may have traded", async () => {
   const page = await stage.visit("#/ticket/AAPL");
   await ready(page);
+  const keys = keysOf(page);
   await page.route("**/orders", (route) =>
     route.request().method() === "POST" ? route.abort() : route.continue(),
   );
@@ -128,9 +129,14 @@ test("who stops asking is told that the order may have traded", async () => {
   await says(outcome(page), /Attempt ([4-9]|\d\d)/);
   // It is the same button as before, whatever was tried meanwhile: so it takes a click, too.
   assert.ok(await stop.evaluate((node) => node === document.activeElement));
-  await stop.click();
+  await page.keyboard.press("Enter");
   await says(outcome(page), "The order may have traded all the same");
   await page.waitForFunction(() => sessionStorage.length === 0);
+  // Whoever presses it once more sends no other order: the focus is beside the button that would.
+  const sent = keys.length;
+  await page.keyboard.press("Enter");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "ticket-outcome");
+  assert.equal(keys.length, sent);
 });
 
 /** Have a window note in `window.attempts` when each order that it sends begins and ends. */
@@ -219,6 +225,15 @@ test("a refusal of the type, and of a halted stock, find their fields too", asyn
     await submit(page).click();
     await says(page.locator(`#ticket-${field}-error`), message);
   }
+});
+
+test("who sends an order from its side keeps a place in the ticket", async () => {
+  const page = await stage.visit("#/ticket/AAPL");
+  await ready(page);
+  await fill(page, { name: "AAPL", quantity: "2", type: "sell" });
+  await page.getByRole("radio", { name: "Sell" }).press("Enter");
+  await says(outcome(page), "Sold 2 AAPL");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "ticket-submit");
 });
 
 test("a trade can be made with the keyboard alone", async () => {

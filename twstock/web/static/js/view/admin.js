@@ -8,7 +8,7 @@ import { clock, count, NOTHING, price } from "../format.js";
 import { fieldOf, flawOf, KINDS, makeChange } from "../model/change.js";
 import { newKey, Submission } from "../model/submission.js";
 import { adminLink } from "../route.js";
-import { complain, onceAtATime, showAskingAgain, suggest } from "./form.js";
+import { complain, disable, onceAtATime, showAskingAgain, showOutcome, suggest } from "./form.js";
 
 const INPUTS = ["token", "name", "price", "quantity"];
 const KIND_WORDS = {
@@ -113,7 +113,7 @@ export class AdminPage {
     this.#button.dataset.type = this.#isAnswered ? "next" : "change";
     setAttribute(this.#button, "aria-disabled", asking && "true");
     for (const field of INPUTS) input(field).readOnly = asking;
-    for (const radio of this.#form.elements.namedItem("kind")) radio.disabled = asking;
+    disable(this.#form.elements.namedItem("kind"), this.#button, asking);
   }
 
   #submitted(event) {
@@ -142,7 +142,7 @@ export class AdminPage {
     else if (submission.state === "refused") this.#showRefused(submission);
     else {
       const text = "Stopped asking. The change may have been made all the same: see below.";
-      this.#outcome.replaceChildren(text);
+      showOutcome(this.#outcome, text);
       if (submission.isOver) this.#changes.refresh();
     }
     this.#label();
@@ -159,7 +159,7 @@ export class AdminPage {
   #showChanged(draft, { change_number: number, stock }) {
     this.#isAnswered = true;
     const text = `${KIND_WORDS[draft.kind]}: ${stock.name}`;
-    this.#outcome.replaceChildren(element("strong", {}, text), `Change ${count(number)}`);
+    showOutcome(this.#outcome, element("strong", {}, text), `Change ${count(number)}`);
     this.#stocks.take([stock]);
     this.#changes.refresh();
     this.#onChanged();
@@ -168,7 +168,7 @@ export class AdminPage {
   #showRefused({ status, message }) {
     const field = fieldOf(status, message);
     if (field) this.#complain(field, message);
-    else this.#outcome.replaceChildren(element("strong", {}, "Refused"), message);
+    else showOutcome(this.#outcome, element("strong", {}, "Refused"), message);
   }
 
   #complain(field, message) {

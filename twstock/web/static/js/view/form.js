@@ -40,6 +40,29 @@ export function complain(field, message) {
 }
 
 /**
+ * While a request is on its way nobody chooses another kind. What is disabled loses the focus: it
+ * goes to the button then.
+ * @param {Iterable<HTMLInputElement>} radios @param {HTMLElement} button @param {boolean} isAsking
+ */
+export function disable(radios, button, isAsking) {
+  for (const radio of radios) {
+    if (isAsking && radio === document.activeElement) button.focus();
+    radio.disabled = isAsking;
+  }
+}
+
+/**
+ * Say what became of a request. Who was at the button that ends it stays there, where another
+ * press of a key sends nothing.
+ * @param {HTMLElement} outcome @param {...(Node | string)} said
+ */
+export function showOutcome(outcome, ...said) {
+  const wasThere = outcome.contains(document.activeElement);
+  outcome.replaceChildren(...said);
+  if (wasThere) outcome.focus();
+}
+
+/**
  * Show that a request is asked for again, with a button that ends it. Each attempt changes what
  * is said alone: a button that was another by then would lose the focus, and the click under way.
  * @param {HTMLElement} outcome - empty before the second attempt

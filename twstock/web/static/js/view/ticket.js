@@ -10,7 +10,7 @@ import { count, NOTHING, price } from "../format.js";
 import { fieldOf, forget, keep, kept, placeOrder } from "../model/order.js";
 import { newKey, Submission } from "../model/submission.js";
 import { orderLink } from "../route.js";
-import { complain, onceAtATime, showAskingAgain, suggest } from "./form.js";
+import { complain, disable, onceAtATime, showAskingAgain, showOutcome, suggest } from "./form.js";
 
 const FIELDS = ["type", "name", "quantity"];
 
@@ -110,7 +110,7 @@ export class Ticket {
     this.#button.dataset.type = this.#isAnswered ? "next" : type;
     setAttribute(this.#button, "aria-disabled", asking && "true");
     for (const field of [this.#name, this.#quantity]) field.readOnly = asking;
-    for (const radio of this.#form.elements.namedItem("type")) radio.disabled = asking;
+    disable(this.#form.elements.namedItem("type"), this.#button, asking);
   }
 
   #submitted(event) {
@@ -141,7 +141,7 @@ export class Ticket {
     else if (submission.state === "refused") this.#showRefused(submission);
     else {
       const text = "Stopped asking. The order may have traded all the same: see Orders.";
-      this.#outcome.replaceChildren(text);
+      showOutcome(this.#outcome, text);
     }
     this.#label();
   }
@@ -159,7 +159,7 @@ export class Ticket {
     const verb = draft.type === "buy" ? "Bought" : "Sold";
     const link = element("a", { href: orderLink(number) }, `Order ${count(number)}`);
     const text = `${verb} ${draft.quantity.trim()} ${draft.name}`;
-    this.#outcome.replaceChildren(element("strong", {}, text), link);
+    showOutcome(this.#outcome, element("strong", {}, text), link);
     this.#onTraded(number);
   }
 
@@ -171,6 +171,6 @@ export class Ticket {
       complain(byId(`ticket-${field}`), message);
       const at = { name: this.#name, quantity: this.#quantity };
       (at[field] ?? this.#form.querySelector("[name=type]:checked"))?.focus();
-    } else this.#outcome.replaceChildren(element("strong", {}, "Refused"), message);
+    } else showOutcome(this.#outcome, element("strong", {}, "Refused"), message);
   }
 }
