@@ -91,6 +91,13 @@ MUTANTS = (
         ("tests/test_permissions.py",),
     ),
     Mutant(
+        "whoever probes may send messages of replication",
+        RPC + "permissions.py",
+        "        if sent.peer is not None:\n            return sender(sent)\n",
+        "",
+        ("tests/test_permissions.py",),
+    ),
+    Mutant(
         "what has no rule is for everybody",
         RPC + "permissions.py",
         'wanted = "nobody" if rule is None',

@@ -70,6 +70,7 @@ def test_a_message_of_replication_comes_from_the_member_that_it_names(group: str
         assert allowed(notify.path, calls.Notify(1, envelope(named, TRANSFER))) == sender
         assert allowed(heartbeat.path, calls.Probe(peer, APPEND)) == sender
         assert allowed(heartbeat.path, calls.Probe(peer)) == sender
+        assert allowed(heartbeat.path, calls.Probe(peer, APPEND, front_id=1, order_id=1)) == sender
     assert allowed(heartbeat.path, calls.Probe()) == EVERYBODY
     assert allowed(heartbeat.path, calls.Probe(front_id=2)) == {"front-2"}
     assert allowed(heartbeat.path, calls.Probe(front_id=2, order_id=1)) == {"order-1"}

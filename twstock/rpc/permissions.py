@@ -58,12 +58,16 @@ def _replication(group: str) -> tuple[Rule, Rule, Rule]:
 
 
 def _probe(sender: Rule) -> Rule:
-    """A probe of a front-end, or of an order replica, says which one."""
+    """A probe of a front-end, or of an order replica, says which one. What a member of the group
+    sends comes from that one, whatever else it says.
+    """
 
     def rule(sent: Any) -> str:
+        if sent.peer is not None:
+            return sender(sent)
         if sent.order_id:
             return f"order-{sent.order_id}"
-        return f"front-{sent.front_id}" if sent.front_id else sender(sent)
+        return f"front-{sent.front_id}" if sent.front_id else ANYBODY
 
     return rule
 
