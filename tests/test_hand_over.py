@@ -109,8 +109,8 @@ def test_a_leader_of_no_use_gives_way_to_a_lower_id_that_is_of_some() -> None:
     assert transfer.target == 1
 
 
-@pytest.mark.parametrize("own", [Reach.LOST, Reach.UNSURE, Reach.GOOD])
-@pytest.mark.parametrize("other", [Reach.LOST, Reach.UNSURE, Reach.GOOD])
+@pytest.mark.parametrize("own", Reach)
+@pytest.mark.parametrize("other", Reach)
 def test_a_leader_keeps_the_lead_unless_another_is_better(own: Reach, other: Reach) -> None:
     """Where nobody is of use, or nobody knows, it is best to stay; and a higher id is not preferred
     that is of no use, or may be: one that has just been started may never reach anybody.
@@ -120,9 +120,25 @@ def test_a_leader_keeps_the_lead_unless_another_is_better(own: Reach, other: Rea
         lead(subject, voters=(2,))
         subject.set_reach(own)
         following(subject, 2, START + 1, START + 5, reaches={2: other})
-    assert (lower.role is Role.FOLLOWER) is (own is Reach.LOST and other is Reach.GOOD)
-    wanted = other is Reach.GOOD or other is own is Reach.UNSURE
+    is_better = own in (Reach.LOST, Reach.UNHEARD) and other is Reach.GOOD
+    assert (lower.role is Role.FOLLOWER) is is_better
+    wanted = other is Reach.GOOD or (other is own and own in (Reach.UNSURE, Reach.UNHEARD))
     assert (higher.role is Role.FOLLOWER) is wanted
+
+
+@pytest.mark.parametrize("before", [Reach.GOOD, Reach.UNHEARD])
+def test_a_leader_of_no_use_gives_way_to_one_that_no_front_end_reaches_if_there_are_none(
+    before: Reach,
+) -> None:
+    """None ever called this leader either, before it lost the catalog."""
+    subject = replica(3)
+    lead(subject)
+    begin, reaches = START + 1, {2: Reach.UNHEARD}
+    subject.set_reach(before)
+    following(subject, 2, begin, begin + 1, reaches=reaches)
+    subject.set_reach(Reach.LOST)
+    following(subject, 2, begin + 1, begin + 5, reaches=reaches)
+    assert (subject.role is Role.FOLLOWER) is (before is Reach.UNHEARD)
 
 
 def test_a_follower_tells_its_reach() -> None:

@@ -25,7 +25,7 @@ def hear(contact: Contact, since: float, until: float) -> None:
 def test_who_was_never_there_is_not_missed() -> None:
     """A group that is used by gRPC alone has no front-ends."""
     assert Contact("", LIMIT_S).reach(100.0) is None
-    assert Contacts(LIMIT_S).reach(100.0) is Reach.UNSURE
+    assert Contacts(LIMIT_S).reach(100.0) is Reach.UNHEARD
     assert Contacts(LIMIT_S).lost(100.0) == ""
 
 
@@ -119,6 +119,17 @@ def test_all_contacts_count() -> None:
     assert contacts.lost(20.0) == "no front-end reaches it and it does not reach the catalog"
 
 
+def test_a_replica_that_no_front_end_has_called_is_not_good() -> None:
+    """Everything else is well, but it may have been restarted where they do not reach it."""
+    contacts = Contacts(LIMIT_S)
+    market = contacts.add("it does not reach the catalog", 0.0)
+    assert contacts.reach(1.0) is Reach.UNSURE
+    hear(market, 1.0, 3.0)
+    assert contacts.reach(3.0) is Reach.UNHEARD
+    hear(contacts.front_ends, 2.0, 3.0)
+    assert contacts.reach(3.0) is Reach.GOOD
+
+
 def ask(group: Group, seconds: float, *numbers: int, probe: Probe) -> None:
     """Let time pass in which these members are asked who leads, ten times a second."""
     for _ in range(round(seconds / EVERY_S)):
@@ -149,6 +160,39 @@ def test_a_leader_that_no_front_end_reaches_gives_way_and_stays_without_the_lead
     assert group.leader == 2
     ask(group, 10.0, 1, 2, 3, probe=Probe(front_id=1))
     assert group.leader == 3
+
+
+def test_a_member_that_is_restarted_where_no_front_end_reaches_it_does_not_get_the_lead(
+    group: Group,
+) -> None:
+    """It does not know whether there are any: the others do. It may be elected all the same, and
+    gives the lead to one of them then.
+    """
+    group.kill(3)
+    ask(group, 5.0, 1, 2, probe=Probe(front_id=1))
+    group.contacts[3] = Contacts(Limits().out_of_reach_s)
+    group.start(3)
+    ask(group, 20.0, 1, 2, probe=Probe(front_id=1))
+    assert group.leader == 2
+    group.kill(2)
+    ask(group, 1.0, 1, probe=Probe(front_id=1))
+    assert group.leader == 3
+    ask(group, 5.0, 1, probe=Probe(front_id=1))
+    assert group.leader == 1
+    ask(group, 10.0, 1, 3, probe=Probe(front_id=1))
+    assert group.leader == 3
+
+
+def test_a_group_without_front_ends_gives_the_lead_to_its_highest_id(group: Group) -> None:
+    """Nobody was ever called by one since its start."""
+    for number in (1, 2, 3):
+        group.kill(number)
+        group.contacts[number] = Contacts(Limits().out_of_reach_s)
+    group.start(1)
+    group.start(2)
+    group.run_until(lambda: group.leader == 2)
+    group.start(3)
+    group.run_until(lambda: group.leader == 3)
 
 
 def test_a_leader_that_no_front_end_reaches_is_not_helped_by_others(group: Group) -> None:

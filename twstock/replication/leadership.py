@@ -59,6 +59,7 @@ class Leadership:
         self._watermarks = watermarks
         self._sequences = sequences
         self._since = now
+        self._known_reach = Reach.UNSURE
 
     def answered(self, reply: AppendReply, now: float) -> None:
         """A follower answers, in this term."""
@@ -184,9 +185,12 @@ class Leadership:
     def _preferred(self, guard: FlapGuard, now: float, is_full: bool, reach: Reach) -> int:
         """The highest id that should lead instead: one above its own, or, if its own log is full or
         its reach is lost, any; if the log is full, of a majority that have room. Its reach has to
-        be good, or, where this leader is not sure of its own, no worse. 0 if none should, or as
-        long as this leader has not settled what it found in the log.
+        be good, or no worse than this leader's; if no front-end ever reached this leader, one that
+        they do reach is better, of any id. 0 if none should, or as long as this leader has not
+        settled what it found in the log.
         """
+        if reach in (Reach.GOOD, Reach.UNHEARD):
+            self._known_reach = reach
         if self._watermarks.commit < self.first_index:
             return 0
         is_lost = reach is Reach.LOST
@@ -195,11 +199,19 @@ class Leadership:
         steady = (
             peer
             for peer, progress in self.followers.items()
-            if peer > above
-            and (progress.reach is Reach.GOOD or progress.reach is reach is Reach.UNSURE)
+            if (peer > above or (reach is Reach.UNHEARD and progress.reach is Reach.GOOD))
+            and self._would_do(progress.reach, reach)
             and guard.allows(progress.steady_s(now), now, is_urgent=is_lost)
         )
         return max((p for p in steady if self.can_take_over(p, now)), default=0)
+
+    def _would_do(self, other: Reach, own: Reach) -> bool:
+        """Whether another's reach is good, or no worse than this leader's, which is not good, nor
+        lost. That no front-end has called it is nothing if none had called this leader either.
+        """
+        if other is Reach.UNHEARD:
+            return self._known_reach is Reach.UNHEARD
+        return other is Reach.GOOD or other is own is Reach.UNSURE
 
     def _majority_can_take_over(self, now: float) -> bool:
         """Whether others could commit without this replica; or the next leader would take commands

@@ -17,11 +17,14 @@ class EntryKind(IntEnum):
 
 
 class Reach(IntEnum):
-    """Whether a replica is in contact with those outside of its group."""
+    """Whether a replica is in contact with those outside of its group. One that is ``UNHEARD`` is,
+    but no front-end has called it since it started: there may be none.
+    """
 
     UNSURE = 0
     GOOD = 1
     LOST = 2
+    UNHEARD = 3
 
 
 @dataclass(frozen=True, slots=True)

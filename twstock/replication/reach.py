@@ -68,11 +68,14 @@ class Contacts:
         return self._all[-1]
 
     def reach(self, now: float) -> Reach:
-        """Lost if one is lost, good if all are of which anything is known."""
+        """Lost if one is lost, good if all are. A front-end that was never heard is not missed,
+        but may be there, and not reach this replica since it was restarted.
+        """
         known = {reach for each in self._all if (reach := each.reach(now)) is not None}
-        if Reach.LOST in known:
-            return Reach.LOST
-        return Reach.GOOD if known == {Reach.GOOD} else Reach.UNSURE
+        for worse in (Reach.LOST, Reach.UNSURE):
+            if worse in known:
+                return worse
+        return Reach.UNHEARD if self.front_ends.reach(now) is None else Reach.GOOD
 
     def lost(self, now: float) -> str:
         """What is lost, in words; empty if nothing is."""
