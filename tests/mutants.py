@@ -1073,6 +1073,27 @@ MUTANTS = (
         ("tests/test_reach.py", *HAND_OVER),
     ),
     Mutant(
+        "a replica that stood still misses whoever called meanwhile",
+        REPLICATION + "reach.py",
+        "        if paused_s > 0:\n",
+        "        if paused_s > inf:\n",
+        ("tests/test_reach.py",),
+    ),
+    Mutant(
+        "standing still proves a contact",
+        REPLICATION + "reach.py",
+        "            self._since += excused_s\n",
+        "",
+        ("tests/test_reach.py",),
+    ),
+    Mutant(
+        "a leader that stops tells that nobody calls it",
+        REPLICATION + "participant.py",
+        "        if not self._stopping:  # nobody",
+        "        if True:  # nobody",
+        ("tests/test_reach.py",),
+    ),
+    Mutant(
         "a restarted replica that no front-end has called is good",
         REPLICATION + "reach.py",
         "Reach.UNHEARD if self.front_ends.reach(now) is None else Reach.GOOD",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
 
 from tests.members import Group
 from twstock.config import Limits
@@ -130,6 +131,53 @@ def test_a_replica_that_no_front_end_has_called_is_not_good() -> None:
     assert contacts.reach(3.0) is Reach.GOOD
 
 
+@pytest.mark.parametrize("pause_s", [0.9, 3.0, 100.0])
+def test_a_replica_that_stood_still_itself_misses_nobody_for_that(pause_s: float) -> None:
+    """It has yet to read what came meanwhile, and then judges as ever."""
+    contacts = Contacts(LIMIT_S)
+    for k in range(31):
+        contacts.awake(k / 10)
+        contacts.front_ends.heard(k / 10)
+    until = 3.0 + pause_s
+    contacts.awake(until)
+    assert contacts.reach(until) is Reach.GOOD
+    contacts.front_ends.heard(until)
+    contacts.awake(until + 0.1)
+    assert contacts.reach(until + 0.1) is Reach.GOOD
+    for k in range(12):
+        contacts.awake(until + 0.1 + k / 10)
+    assert contacts.reach(until + 1.2) is Reach.LOST
+
+
+def test_standing_still_proves_no_contact() -> None:
+    """One who was heard for a moment before is not good for it, and who never was is no one."""
+    contacts = Contacts(LIMIT_S)
+    market = contacts.add("", 0.0)
+    contacts.awake(0.0)
+    market.heard(0.0)
+    contacts.awake(4.0)
+    assert contacts.front_ends.reach(4.0) is None
+    market.heard(4.1)
+    assert market.reach(4.1) is Reach.UNSURE
+
+
+def test_a_pause_of_all_members_does_not_move_the_lead(tmp_path: Path) -> None:
+    """Longer than front-ends may be silent, and shorter than a leader may."""
+    group = Group(tmp_path, limits=Limits(out_of_reach_s=0.16, probe_every_s=0.02))
+    group.start()
+    group.run_until(lambda: group.leader == 3)
+    asked = [
+        replication_endpoints("order", group.member(number), lambda: "")[0] for number in (1, 2, 3)
+    ]
+    for step in range(400):
+        for heartbeat in asked:
+            Deferred.fromCoroutine(heartbeat.answer(Probe(front_id=1)))
+        group.run(0.02)
+        if step == 200:
+            group.clock.advance(0.2)
+    assert (group.leader, group.member(3).term()) == (3, 1)
+
+
 def ask(group: Group, seconds: float, *numbers: int, probe: Probe) -> None:
     """Let time pass in which these members are asked who leads, ten times a second."""
     for _ in range(round(seconds / EVERY_S)):
@@ -243,3 +291,16 @@ def test_a_contact_that_a_tier_needs_counts(group: Group) -> None:
                 contact.heard(group.clock.seconds())
         ask(group, EVERY_S, 1, 2, 3, probe=Probe(front_id=1))
     assert group.leader == 2
+
+
+def test_a_leader_that_stops_does_not_tell_that_front_ends_are_gone(group: Group) -> None:
+    """It gives way, which takes a while; they may have been stopped before."""
+    group.run(0.9)
+    with capturedLogs() as logged:
+        stopping = group.member(3).stopService()
+        group.run(0.2)
+        assert not stopping.called
+        group.run(2.0)
+    assert stopping.called
+    told = [event for event in logged if "lost" in event and event.get("lost")]
+    assert len(told) == 2  # by the others

@@ -178,8 +178,10 @@ class Participant:
 
     def _look_outside(self) -> None:
         contacts, now = self._equipment.contacts, self._clock.seconds()
+        contacts.awake(now)
         self.replica.set_reach(contacts.reach(now))
-        self._chronicle.reach(contacts.lost(now))
+        if not self._stopping:  # nobody has to call it any more
+            self._chronicle.reach(contacts.lost(now))
 
     def _written(self, sequence: int) -> None:
         self.driver.written(sequence)

@@ -36,6 +36,13 @@ class Contact:
             self._since = now
         self._heard_at = now
 
+    def excuse(self, paused_s: float, now: float) -> None:
+        """This replica stood still for so long, and has yet to read what came meanwhile."""
+        if self._heard_at < now:
+            excused_s = min(paused_s, now - self._heard_at)
+            self._since += excused_s
+            self._heard_at += excused_s
+
     def silent_s(self, now: float) -> float:
         """For how long nobody was heard; inf: there never was anybody who is missed."""
         return now - self._heard_at
@@ -61,11 +68,22 @@ class Contacts:
         self.front_ends = Contact("no front-end reaches it", limit_s)
         self.order_replicas: Contact | None = None
         self._all = [self.front_ends]
+        self._awake_at = inf
 
     def add(self, loss: str, now: float) -> Contact:
         """Another one, which has to be there soon, for somebody who tells it of what is heard."""
         self._all.append(Contact(loss, self._limit_s, now + STARTS_S))
         return self._all[-1]
+
+    def awake(self, now: float) -> None:
+        """This replica is at work; to be told many times in the time after which somebody is
+        missed. That it stood still itself (its process was stopped, say) is nobody's silence.
+        """
+        paused_s = now - self._awake_at - self._limit_s / 4
+        self._awake_at = now
+        if paused_s > 0:
+            for each in self._all:
+                each.excuse(paused_s, now)
 
     def reach(self, now: float) -> Reach:
         """Lost if one is lost, good if all are. A front-end that was never heard is not missed,
