@@ -1054,16 +1054,23 @@ MUTANTS = (
     Mutant(
         "the lead goes to a higher id that no front-end has called",
         REPLICATION + "leadership.py",
-        "            return self._known_reach is Reach.UNHEARD\n",
-        "            return True\n",
+        "        return unheard\n",
+        "        return True\n",
         ("tests/test_reach.py", *HAND_OVER),
     ),
     Mutant(
         "without front-ends the highest id gets the lead no more",
         REPLICATION + "leadership.py",
-        "            return self._known_reach is Reach.UNHEARD\n",
-        "            return False\n",
+        "        return unheard\n",
+        "        return False\n",
         ("tests/test_reach.py", *HAND_OVER),
+    ),
+    Mutant(
+        "a leader that lost the catalog does not know that there are no front-ends",
+        REPLICATION + "participant.py",
+        ", unheard=contacts.unheard)",
+        ")",
+        ("tests/test_reach.py",),
     ),
     Mutant(
         "a leader that no front-end has called keeps the lead",
@@ -1096,7 +1103,7 @@ MUTANTS = (
     Mutant(
         "a restarted replica that no front-end has called is good",
         REPLICATION + "reach.py",
-        "Reach.UNHEARD if self.front_ends.reach(now) is None else Reach.GOOD",
+        "Reach.UNHEARD if self.unheard else Reach.GOOD",
         "Reach.GOOD",
         ("tests/test_reach.py",),
     ),
@@ -1160,7 +1167,7 @@ MUTANTS = (
     Mutant(
         "the highest id does not get its place back (simulated)",
         REPLICATION + "leadership.py",
-        "            if heir := self._preferred(guard, now, is_full, reach):\n"
+        "            if heir := self._preferred(guard, now, is_full, reach, unheard):\n"
         "                self.begin_hand_over(heir, now)\n",
         "",
         SIMULATION,

@@ -118,7 +118,7 @@ def test_a_leader_keeps_the_lead_unless_another_is_better(own: Reach, other: Rea
     lower, higher = replica(3), replica(1, of=3)
     for subject in (lower, higher):
         lead(subject, voters=(2,))
-        subject.set_reach(own)
+        subject.set_reach(own, unheard=own is Reach.UNHEARD)
         following(subject, 2, START + 1, START + 5, reaches={2: other})
     is_better = own in (Reach.LOST, Reach.UNHEARD) and other is Reach.GOOD
     assert (lower.role is Role.FOLLOWER) is is_better
@@ -126,19 +126,16 @@ def test_a_leader_keeps_the_lead_unless_another_is_better(own: Reach, other: Rea
     assert (higher.role is Role.FOLLOWER) is wanted
 
 
-@pytest.mark.parametrize("before", [Reach.GOOD, Reach.UNHEARD])
+@pytest.mark.parametrize("unheard", [True, False])
 def test_a_leader_of_no_use_gives_way_to_one_that_no_front_end_reaches_if_there_are_none(
-    before: Reach,
+    unheard: bool,
 ) -> None:
-    """None ever called this leader either, before it lost the catalog."""
+    """None has ever called this leader either; it lost the catalog, say."""
     subject = replica(3)
     lead(subject)
-    begin, reaches = START + 1, {2: Reach.UNHEARD}
-    subject.set_reach(before)
-    following(subject, 2, begin, begin + 1, reaches=reaches)
-    subject.set_reach(Reach.LOST)
-    following(subject, 2, begin + 1, begin + 5, reaches=reaches)
-    assert (subject.role is Role.FOLLOWER) is (before is Reach.UNHEARD)
+    subject.set_reach(Reach.LOST, unheard=unheard)
+    following(subject, 2, START + 1, START + 5, reaches={2: Reach.UNHEARD})
+    assert (subject.role is Role.FOLLOWER) is unheard
 
 
 def test_a_follower_tells_its_reach() -> None:

@@ -282,6 +282,19 @@ def test_an_order_replica_that_never_reached_the_catalog_does_not_keep_the_lead(
     assert group.leader == 2
 
 
+def test_the_same_in_a_group_without_front_ends(group: Group) -> None:
+    """The others are called by none either."""
+    for number in (1, 2, 3):
+        group.kill(number)
+        group.contacts[number] = Contacts(Limits().out_of_reach_s)
+    group.start()
+    contacts = {n: group.member(n).needs_contact("") for n in (1, 2, 3)}
+    for _ in range(80):
+        contacts[2].heard(group.clock.seconds())
+        group.run(EVERY_S)
+    assert group.leader == 2
+
+
 def test_a_contact_that_a_tier_needs_counts(group: Group) -> None:
     """One member loses it, and another has it."""
     contacts = {n: group.member(n).needs_contact("it does not reach the catalog") for n in (2, 3)}

@@ -59,7 +59,6 @@ class Leadership:
         self._watermarks = watermarks
         self._sequences = sequences
         self._since = now
-        self._known_reach = Reach.UNSURE
 
     def answered(self, reply: AppendReply, now: float) -> None:
         """A follower answers, in this term."""
@@ -159,18 +158,19 @@ class Leadership:
         self.hand_over = HandOver(target, drained_at, drained_at + 3 * self._timings.election_s)
 
     def give_way(
-        self, guard: FlapGuard, now: float, *, is_full: bool, reach: Reach
+        self, guard: FlapGuard, now: float, *, is_full: bool, reach: Reach, unheard: bool
     ) -> Transfer | None:
         """Go on with giving way, to a higher id or because this replica's log ``is_full`` or its
         ``reach`` is lost: begin if another should lead, stop if waiting is in vain, and return the
-        message after which this replica must not lead any more.
+        message after which this replica must not lead any more. ``unheard``: no front-end ever
+        called it.
 
         It is sent once all leases are over and the target has the whole log, all committed, and
         has applied it: until then it would lead, and not serve.
         """
         hand_over, last, commit = self.hand_over, self._log.last_index, self._watermarks.commit
         if hand_over is None:
-            if heir := self._preferred(guard, now, is_full, reach):
+            if heir := self._preferred(guard, now, is_full, reach, unheard):
                 self.begin_hand_over(heir, now)
             return None
         target = self.followers[hand_over.target]
@@ -182,15 +182,15 @@ class Leadership:
             return Transfer(self._membership.id, hand_over.target, self.term, next(self._sequences))
         return None
 
-    def _preferred(self, guard: FlapGuard, now: float, is_full: bool, reach: Reach) -> int:
+    def _preferred(
+        self, guard: FlapGuard, now: float, is_full: bool, reach: Reach, unheard: bool
+    ) -> int:
         """The highest id that should lead instead: one above its own, or, if its own log is full or
         its reach is lost, any; if the log is full, of a majority that have room. Its reach has to
         be good, or no worse than this leader's; if no front-end ever reached this leader, one that
         they do reach is better, of any id. 0 if none should, or as long as this leader has not
         settled what it found in the log.
         """
-        if reach in (Reach.GOOD, Reach.UNHEARD):
-            self._known_reach = reach
         if self._watermarks.commit < self.first_index:
             return 0
         is_lost = reach is Reach.LOST
@@ -200,18 +200,10 @@ class Leadership:
             peer
             for peer, progress in self.followers.items()
             if (peer > above or (reach is Reach.UNHEARD and progress.reach is Reach.GOOD))
-            and self._would_do(progress.reach, reach)
+            and _would_do(progress.reach, reach, unheard)
             and guard.allows(progress.steady_s(now), now, is_urgent=is_lost)
         )
         return max((p for p in steady if self.can_take_over(p, now)), default=0)
-
-    def _would_do(self, other: Reach, own: Reach) -> bool:
-        """Whether another's reach is good, or no worse than this leader's, which is not good, nor
-        lost. That no front-end has called it is nothing if none had called this leader either.
-        """
-        if other is Reach.UNHEARD:
-            return self._known_reach is Reach.UNHEARD
-        return other is Reach.GOOD or other is own is Reach.UNSURE
 
     def _majority_can_take_over(self, now: float) -> bool:
         """Whether others could commit without this replica; or the next leader would take commands
@@ -243,3 +235,12 @@ class Leadership:
             digest=self._watermarks.digest,
             everywhere=self._watermarks.everywhere,
         )
+
+
+def _would_do(other: Reach, own: Reach, unheard: bool) -> bool:
+    """Whether another's reach is good, or no worse than a leader's that is unsure of its own. That
+    no front-end has called it is nothing if none has called the leader either.
+    """
+    if other is Reach.UNHEARD:
+        return unheard
+    return other is Reach.GOOD or other is own is Reach.UNSURE

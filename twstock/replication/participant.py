@@ -179,7 +179,7 @@ class Participant:
     def _look_outside(self) -> None:
         contacts, now = self._equipment.contacts, self._clock.seconds()
         contacts.awake(now)
-        self.replica.set_reach(contacts.reach(now))
+        self.replica.set_reach(contacts.reach(now), unheard=contacts.unheard)
         if not self._stopping:  # nobody has to call it any more
             self._chronicle.reach(contacts.lost(now))
 

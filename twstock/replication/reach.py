@@ -85,6 +85,11 @@ class Contacts:
             for each in self._all:
                 each.excuse(paused_s, now)
 
+    @property
+    def unheard(self) -> bool:
+        """Whether no front-end has called since the start."""
+        return self.front_ends.silent_s(0.0) == inf
+
     def reach(self, now: float) -> Reach:
         """Lost if one is lost, good if all are. A front-end that was never heard is not missed,
         but may be there, and not reach this replica since it was restarted.
@@ -93,7 +98,7 @@ class Contacts:
         for worse in (Reach.LOST, Reach.UNSURE):
             if worse in known:
                 return worse
-        return Reach.UNHEARD if self.front_ends.reach(now) is None else Reach.GOOD
+        return Reach.UNHEARD if self.unheard else Reach.GOOD
 
     def lost(self, now: float) -> str:
         """What is lost, in words; empty if nothing is."""

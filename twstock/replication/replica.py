@@ -46,11 +46,11 @@ class Replica(Standing):
         """
         self._takes_commands = takes_commands
 
-    def set_reach(self, reach: Reach) -> None:
+    def set_reach(self, reach: Reach, *, unheard: bool = False) -> None:
         """Whether those outside of the group reach this replica, and it them: if not, it gives way
-        to one of a good reach.
+        to one of a good reach. ``unheard``: no front-end ever did, whatever else is amiss.
         """
-        self._reach = reach
+        self._reach, self._unheard = reach, unheard
 
     def tick(self, now: float) -> Ready:
         """Time has passed. A decision is made on ``now``, never on how many ticks there were."""
@@ -317,8 +317,9 @@ class Replica(Standing):
         # Only an entry of its own term settles those before it (Raft section 5.4.2, figure 8).
         if index > self.commit and self._log.term_at(index) == self._term:
             self._learn_commit(index)
-        is_full = not self._takes_commands
-        if transfer := lead.give_way(self._flap_guard, now, is_full=is_full, reach=self._reach):
+        is_full, reach, unheard = not self._takes_commands, self._reach, self._unheard
+        guard = self._flap_guard
+        if transfer := lead.give_way(guard, now, is_full=is_full, reach=reach, unheard=unheard):
             self._outbox.append(transfer)
             return self._follow(self._term, 0, now)
         lead.expire(now)

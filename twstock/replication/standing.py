@@ -47,7 +47,7 @@ class Standing:
         self._watermarks = Watermarks(commit, applied=commit)
         self._handed_out = commit
         self._takes_commands = True
-        self._reach = Reach.UNSURE
+        self._reach, self._unheard = Reach.UNSURE, True
         self._leader_id = 0
         # By whether it is a pre-vote, which leaves the votes proper of this term open: they may be
         # on their way to a voter's disk.
