@@ -30,6 +30,8 @@ ORDERS = ("order-1", "order-2", "order-3")
 OUTAGE_MAX_S = 20.0
 SPELL_S = 3.0
 LONG_S = 25.0
+# A member has started, is missed by nobody any more, and would have been given the lead.
+STARTED_S = 15.0
 ELECTION_S = DEFAULT_TIMINGS.election_s
 
 
@@ -147,6 +149,30 @@ def test_a_leader_is_out_of_reach_of_all_front_ends(cluster, network, group):
 
         goes_on(traders, cut)
         cluster.await_leader(group, but=leader)
+        goes_on(traders, network.heal)
+        cluster.await_serving()
+
+
+@pytest.mark.parametrize("group", ["order", "catalog"])
+def test_a_leader_is_started_again_out_of_reach_of_all_front_ends(cluster, network, group):
+    """It knows of no front-ends then, and does not get the lead back as long as they cannot
+    reach it, although it has the highest id.
+    """
+    highest = f"{group}-3"
+    cluster.await_serving()
+    with trading(cluster) as traders:
+
+        def restart():
+            for front in FRONTS:
+                network.between(front, highest, CUT)
+            cluster.signal(highest)
+            cluster.start(highest)
+
+        goes_on(traders, restart)
+        began = time.monotonic()
+        while time.monotonic() - began < STARTED_S:
+            goes_on(traders, lambda: spell(SPELL_S))
+        assert cluster.leader(group) != highest
         goes_on(traders, network.heal)
         cluster.await_serving()
 
