@@ -1480,6 +1480,7 @@ MUTANTS = (
         "a batch that was resent takes a new number",
         ORDER + "leading.py",
         "                return await self._market.execute(batch)\n",
+        "                from dataclasses import replace\n\n"
         "                again = replace(batch, number=batch.number + doubtful)\n"
         "                return await self._market.execute(again)\n",
         ("tests/test_leading.py",),

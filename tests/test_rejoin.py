@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from twstock.config import Cluster, default_cluster
+from twstock.config import Cluster, Limits, default_cluster
+from twstock.consistency import SEGMENT_BYTES_MIN
 from twstock.errors import StorageError, StorageUnavailable
 from twstock.replication.compaction import up_to
 from twstock.replication.copies import opened as opened_copies
@@ -39,6 +40,8 @@ from twstock.replication.replica import Replica
 from twstock.replication.snapshots import Snapshots, name
 from twstock.replication.storage import FileStorage, Loaded
 
+# A directory has three segments full of zeros, and there are three directories in most tests.
+LIMITS = Limits(segment_bytes=SEGMENT_BYTES_MIN)
 MEMBERS = (1, 2, 3)
 LOST = 2
 INCARNATIONS = {1: 11, 2: 22, 3: 33}
@@ -49,7 +52,7 @@ NEWER = [*OLDER[:30], *(Entry(i, 4, EntryKind.COMMAND, b"new") for i in range(31
 @pytest.fixture
 def cluster(tmp_path: Path) -> Cluster:
     """A cluster of three order replicas with one catalog, none of which runs."""
-    return default_cluster(tmp_path, "a cluster")
+    return default_cluster(tmp_path, "a cluster", limits=LIMITS)
 
 
 def written(
