@@ -1565,14 +1565,19 @@ def run_tests(root: Path, tests: Sequence[str]) -> str:
 
 
 def judge(mutant: Mutant) -> str:
-    """Plant the bug and run its tests: "killed" is as it should be."""
+    """Plant the bug and run its tests: "killed" is as it should be. By the time limit is not quite:
+    the machine was too busy, or a test hangs that should fail.
+    """
     with tempfile.TemporaryDirectory(prefix="mutant-") as name:
         if not plant(mutant, Path(name)):
             return "NOT FOUND ONCE"
         outcome = run_tests(Path(name), mutant.tests)
-    return {"failed": "killed", "took too long": "killed", "passed": "SURVIVED"}.get(
-        outcome, f"TESTS {outcome}"
-    )
+    verdicts = {
+        "failed": "killed",
+        "took too long": "killed by the time limit",
+        "passed": "SURVIVED",
+    }
+    return verdicts.get(outcome, f"TESTS {outcome}")
 
 
 def control(chosen: Sequence[Mutant]) -> str:

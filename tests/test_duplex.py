@@ -22,6 +22,7 @@ class Talk:
         self.took = Queue()
         self.over = Queue()
         self.reads_on = True
+        self.streams = []
         self.server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
         method = grpc.stream_stream_rpc_method_handler(self.talk)
         handler = grpc.method_handlers_generic_handler("twstock.Test", {"Talk": method})
@@ -35,6 +36,7 @@ class Talk:
         outbox = self.outbox = Outbox(encode)
         stream = ServerStream(context, lambda data: self.take(outbox, data), outbox.go_on)
         self.stream = stream
+        self.streams.append(stream)
         stream.open()
         outbox.open(stream.send, stream.abort)
         stream.read_on()
@@ -50,13 +52,19 @@ class Talk:
         outbox.put(data)
         return self.reads_on
 
+    def close(self):
+        """The end, also of streams that do not find theirs: the interpreter waits for threads."""
+        self.server.stop(0).wait()
+        for stream in self.streams:
+            stream._gone()
+
 
 @pytest.fixture
 def talk():
     """A server that talks."""
     server = Talk()
     yield server
-    server.server.stop(0).wait()
+    server.close()
 
 
 @pytest.fixture

@@ -238,6 +238,7 @@ async def test_a_call_that_nobody_answers_gives_its_room_back(
     assert await client.call(methods.ORDER, REQUEST, 20.0) == Placement(1)
 
 
+@pytest.mark.timeout(30)  # a call that is never read is waited for until then
 @pytest_twisted.ensureDeferred
 async def test_a_stream_takes_no_more_calls_than_it_has_room_for(
     monkeypatch: pytest.MonkeyPatch,
