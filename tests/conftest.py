@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import globalLogPublisher
 
@@ -17,6 +17,8 @@ from tests.certified import make
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("twstock", deadline=None)
 settings.load_profile("twstock")
+# Of a planted bug it is enough to know that a test fails: the smallest example takes a minute more.
+settings.register_profile("planted", deadline=None, phases=(Phase.explicit, Phase.generate))
 
 # A shell has what it runs in the background ignore Ctrl-C, and so would all that is started here.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

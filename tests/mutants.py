@@ -1545,7 +1545,7 @@ def run_tests(root: Path, tests: Sequence[str]) -> str:
     """Run ``tests`` on the copy in ``root``: "passed", "failed" or why they did not run."""
     environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
     # Half of the time would go to importing a plugin that none of these tests needs.
-    options = ("-q", "-x", "-p", "no:schemathesis")
+    options = ("-q", "-x", "-p", "no:schemathesis", "--hypothesis-profile=planted")
     command = [sys.executable, "-m", "pytest", *options, *tests]
     try:
         done = subprocess.run(
