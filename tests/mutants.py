@@ -839,7 +839,7 @@ MUTANTS = (
         REPLICATION + "progress.py",
         "self.answered_at = reply.sent_at",
         "self.answered_at = now",
-        SIMULATION,
+        ("tests/test_simulation.py::test_an_answer_that_comes_late_is_no_longer_lease",),
     ),
     Mutant(
         "a lease needs one answer, not a majority's",

@@ -40,3 +40,21 @@ def test_slow_disks_make_a_slow_group_and_not_none(flush_s: float) -> None:
         world.ask()
         assert world.run(10 * flush_s, lambda world=world: len(world.acknowledged) > 0)
         assert max(node.replica.term for node in world.nodes.values() if node.replica) <= 2
+
+
+def test_an_answer_that_comes_late_is_no_longer_lease() -> None:
+    """Whoever gave it hears nothing of its leader any more, and elects another meanwhile."""
+    for seed in range(10):
+        world = World(seed, 3)
+        world.asked_every_s = 0.03
+        world.ask()
+        for _ in range(5):
+            world.strays = 0.0
+            world.cut.clear()
+            assert world.run(3.0, lambda world=world: len(world.leaders()) == 1)
+            world.run(0.5)
+            world.strays = 0.3
+            world.run(0.2)
+            for leader in world.leaders():
+                world.cut.update((leader.id, other) for other in world.members)
+            world.run(1.0)
