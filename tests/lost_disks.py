@@ -119,6 +119,9 @@ def give_disk(node: Node, made: Copied) -> None:
     node.start()
 
 
+DROPPED = "it was dropped"
+
+
 class Neighbour:
     """A node, asked by the program that makes a disk for another one. Each answer takes a while, in
     which the world goes on.
@@ -142,7 +145,7 @@ class Neighbour:
         """A few of the entries that it knows to be committed."""
         replica, after = self._replica(), fetch.after_index
         if after + 1 < replica.log.first_index:
-            raise Unavailable("it was dropped")
+            raise Unavailable(DROPPED)
         prev, last = min(after, replica.last_index), min(replica.commit, after + 7)
         entries = replica.log.between(after + 1, last) if after < last else ()
         pulled = Committed(
@@ -200,6 +203,7 @@ class LostDisksPulled:
         self._world, self._random = world, random
         self._lost: Node | None = None
         self._until = 0.0
+        self._is_given_again = False
 
     def run(self, seconds: float) -> None:
         """Let so much time pass, in which it happens, if all goes well."""
@@ -219,7 +223,10 @@ class LostDisksPulled:
             for node in self._world.nodes.values():
                 node.start()
             self._until = self._world.now + 10
-            self._pull(self._lost)
+            self._is_given_again = True
+            while not self._lost.has_disk:
+                with suppress(Unavailable):
+                    self._pull(self._lost)
 
     def _lose(self) -> Node:
         world, random = self._world, self._random
@@ -250,8 +257,10 @@ class LostDisksPulled:
         index = snapshot.index if snapshot else 0
         give_disk(lost, Copied(source.state(), entries, source.begins_after, index))
 
-    def _pause(self, _problem: str) -> None:
+    def _pause(self, problem: str) -> None:
         self._wait()
+        if self._is_given_again and problem == DROPPED:  # what the lost one had confirmed, by all
+            raise Unavailable(problem)
         self._world.run(self._random.random() * 0.5)
 
     def _wait(self) -> None:
