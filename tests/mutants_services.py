@@ -793,8 +793,8 @@ MUTANTS = (
     Mutant(
         "followers are not probed at once when their leader is lost",
         WEB + "upstream/leader.py",
-        " if not self.leader else 0\n",
-        "\n",
+        "0.0 if is_new else self._limits",
+        "self._limits",
         ("tests/test_tiers.py",),
     ),
     Mutant(

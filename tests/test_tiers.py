@@ -232,6 +232,16 @@ def test_who_was_nominated_too_early_is_nominated_soon_again() -> None:
     assert told[1] - told[0] < 4 * LIMITS.retry_s
 
 
+def test_nominations_go_on_as_long_as_nobody_leads() -> None:
+    """For hours, if need be: their pauses do not grow beyond what they may be."""
+    group = Group()
+    group.leads(3, 1, 3)
+    group.advance(600, step=0.2)
+    before = len(group.members[2].of("NotifyReplica"))
+    group.advance(2)
+    assert len(group.members[2].of("NotifyReplica")) > before
+
+
 def test_a_late_answer_is_no_reason_to_nominate() -> None:
     """A busy leader stays the leader until it has missed several probes in a row."""
     group = Group()

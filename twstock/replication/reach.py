@@ -10,7 +10,7 @@ from math import inf
 
 from twstock.replication.messages import Reach
 
-STARTS_S = 5.0
+START_GRACE_S = 5.0
 """How long nobody is missed after a start: all may have been started together."""
 
 
@@ -72,7 +72,7 @@ class Contacts:
 
     def add(self, loss: str, now: float) -> Contact:
         """Another one, which has to be there soon, for somebody who tells it of what is heard."""
-        self._all.append(Contact(loss, self._limit_s, now + STARTS_S))
+        self._all.append(Contact(loss, self._limit_s, now + START_GRACE_S))
         return self._all[-1]
 
     def awake(self, now: float) -> None:
@@ -88,7 +88,7 @@ class Contacts:
     @property
     def unheard(self) -> bool:
         """Whether no front-end has called since the start."""
-        return self.front_ends.silent_s(0.0) == inf
+        return self.front_ends.reach(0.0) is None
 
     def reach(self, now: float) -> Reach:
         """Lost if one is lost, good if all are. A front-end that was never heard is not missed,

@@ -290,9 +290,10 @@ class LeaderWatch:
         retries for a while.
         """
         waiting = self._hurry is not None and self._hurry.active()
-        recent = self.leader or self._clock.seconds() - self._lost_at < _HURRY_S
+        is_new = self.leader is not None  # whoever judges has yet to say that it is lost
+        recent = is_new or self._clock.seconds() - self._lost_at < _HURRY_S
         if self._running and recent and not waiting:
-            pause = self._limits.retry_s * (0.5 + self._random.random()) if not self.leader else 0
+            pause = 0.0 if is_new else self._limits.retry_s * (0.5 + self._random.random())
             self._hurry = self._clock.callLater(pause, self._probe_all)
 
     def _nominate(self, gone: int) -> None:
