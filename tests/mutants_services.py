@@ -962,6 +962,20 @@ MUTANTS = (
         ("tests/test_catalog_admin.py",),
     ),
     Mutant(
+        "who asks is shown no more than a page of new changes",
+        CATALOG + "stockchanges.py",
+        "        while page := self._state",
+        "        if page := self._state",
+        ("tests/test_catalog_admin.py",),
+    ),
+    Mutant(
+        "changes are gone through only when somebody asks",
+        CATALOG + "stockchanges.py",
+        "        self._last_shown_change()  # so",
+        "        # so",
+        ("tests/test_catalog_admin.py",),
+    ),
+    Mutant(
         "a change under way is refused at the bound",
         CATALOG + "stockchanges.py",
         "        if self._changing[request.key] or self._state",
@@ -981,6 +995,13 @@ MUTANTS = (
         "            self._changing[request.key] -= 1\n",
         "            del self._changing[request.key]\n",
         ("tests/test_catalog_admin.py",),
+    ),
+    Mutant(
+        "a stock may have a name that URLs cannot have",
+        "twstock/market.py",
+        ' and name not in (".", "..")',
+        "",
+        ("tests/test_admin.py",),
     ),
     Mutant(
         "a batch that is too large for the catalog is sent for ever",

@@ -241,6 +241,8 @@ def test_what_is_no_price_is_named(desk: Desk, price: str) -> None:
         ("/stocks", LEMON | {"name": "Le\tmon"}, "name"),
         ("/stocks", LEMON | {"name": "Le\u200bmon"}, "name"),
         ("/stocks", LEMON | {"name": "L" * 256}, "name"),
+        ("/stocks", LEMON | {"name": "."}, "name"),
+        ("/stocks", LEMON | {"name": ".."}, "name"),
         ("/stocks", b'{"name": "\\ud800", "price": 1, "quantity": 1}', "name"),
         ("/stocks", {"name": "Lemon", "quantity": 1}, "price"),
         ("/stocks", {"name": "Lemon", "price": 1}, "quantity"),

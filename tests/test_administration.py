@@ -436,6 +436,8 @@ def test_a_database_of_before_is_opened_and_goes_on() -> None:
         (ChangeRequest("k", ADD, "a\tb"), "name"),
         (ChangeRequest("k", ADD, " a"), "name"),
         (ChangeRequest("k", ADD, "a" * 256), "name"),
+        (ChangeRequest("k", ADD, "."), "name"),
+        (ChangeRequest("k", ADD, ".."), "name"),
         (ChangeRequest("k", HALT, "a" * 256), "name"),
         (ChangeRequest("k", ADD, "a", price_cents=-1), "price_cents"),
         (ChangeRequest("k", PRICE, "a", price_cents=PRICE_CENTS_MAX + 1), "price_cents"),

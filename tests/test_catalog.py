@@ -911,6 +911,7 @@ def test_bom_crlf_and_blanks_are_tolerated() -> None:
         (b"name,price,quantity\nA,1,9007199254740992\n", "f.csv:2: a quantity"),
         (b"name,price,quantity\n,1,1\n", "f.csv:2: a name"),
         (b"name,price,quantity\nA\tB,1,1\n", "f.csv:2: a name"),
+        (b"name,price,quantity\nA,1,1\n..,1,1\n", "f.csv:3: a name"),
         (b"name,price,quantity\n" + b"A" * 256 + b",1,1\n", "f.csv:2: a name"),
         (b"name,price,quantity\nA,1,1\n\xff,1,1\n", "f.csv:3: not UTF-8"),
         (b'name,price,quantity\n"A,1,1\n', "f.csv:2: "),

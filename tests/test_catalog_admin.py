@@ -183,6 +183,31 @@ def test_pages_are_bounded(scene: Scene) -> None:
     assert listed(scene).next == 3
 
 
+def test_a_change_is_listed_however_many_came_since_anybody_asked(scene: Scene) -> None:
+    """Also those of which many are shown at once, when a cache that held the first one is told."""
+    scene.catalog.stock_changes._limits = replace(LIMITS, page_max=2)
+    for k in range(7):
+        change(scene, ChangeRequest(str(k), RESTOCK, "GameStart", quantity=1))
+    assert listed(scene, 7).last == 7
+    scene.register()
+    scene.lookup("GameStart", 1)
+    scene.fronts.silent = True
+    begun(scene.catalog.stock_changes.change_stock(halt()))
+    for k in range(7, 12):
+        change(scene, ChangeRequest(str(k), RESTOCK, "FishCo", quantity=1))
+    assert listed(scene, 7).last == 7
+    scene.clock.advance(LEASE_S)
+    assert [c.number for c in listed(scene, 11, 1).changes] == [12]
+    assert listed(scene).last == 13
+
+
+def test_changes_that_nobody_lists_are_not_gone_through_by_who_asks_first(scene: Scene) -> None:
+    """Each is, once it is answered: a catalog may have a hundred thousand."""
+    for k in range(3):
+        change(scene, ChangeRequest(str(k), RESTOCK, "GameStart", quantity=1))
+    assert scene.catalog.stock_changes._changes_shown == 3
+
+
 def test_no_change_is_listed_before_one_with_a_lower_number(scene: Scene) -> None:
     """Whoever has read up to a number has missed nothing."""
     scene.register()

@@ -23,6 +23,7 @@ from twstock.config import (
 from twstock.consistency import (
     CACHE_SIZE_MAX,
     ENTRY_BYTES,
+    HEARTBEATS_MIN,
     MESSAGE_BYTES_LIMIT,
     PROBES_MIN,
     ROW_BYTES,
@@ -113,7 +114,7 @@ def with_room(limits):
         batch_orders_max=min(limits.batch_orders_max, CALL_ITEMS_MAX),
         fetch_entries_max=min(limits.fetch_entries_max, CALL_ITEMS_MAX),
         cache_lease_s=Limits().cache_lease_s,
-        out_of_reach_s=max(limits.out_of_reach_s, PROBES_MIN * limits.probe_every_s),
+        out_of_reach_s=max(limits.out_of_reach_s, PROBES_MIN * limits.probe_every_s, 1.0),
     )
 
 
@@ -121,7 +122,7 @@ def with_lease(timings):
     """The same timings with leases that end in time, and appends that fit into a segment."""
     return replace(
         timings,
-        heartbeat_s=timings.election_s / 2,
+        heartbeat_s=min(timings.election_s / 2, 1 / HEARTBEATS_MIN),
         lease_fraction=min(timings.lease_fraction, 0.9),
         lease_drain_s=max(timings.lease_drain_s, Limits().cache_lease_s),
         append_bytes_max=min(timings.append_bytes_max, SEGMENT_BYTES_MIN // 4),
@@ -413,6 +414,14 @@ def test_a_replica_is_not_out_of_reach_after_a_few_late_calls():
     with pytest.raises(ConfigError, match=r"limits\.out_of_reach_s: expected at least 8 times"):
         parse(GOOD + "[limits]\nout_of_reach_s = 0.7\n")
     parse(GOOD + "[limits]\nout_of_reach_s = 0.8\n")
+
+
+def test_a_follower_tells_often_enough_of_its_reach():
+    """Or a pause of all would look like the leader's alone."""
+    slow = GOOD + "[timings]\nelection_s = 1.5\nheartbeat_s = 0.4\n[limits]\nout_of_reach_s = "
+    with pytest.raises(ConfigError, match=r"limits\.out_of_reach_s: expected at least 3 times"):
+        parse(slow + "1.1\n")
+    parse(slow + "1.25\n")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,10 @@ SEGMENT_BYTES_MIN = 4 * 1024 * 1024
 PROBES_MIN = 8
 """So many probes of a front-end go to the leader in the time after which it is missed. A follower
 gets a third of them, and has to hear of the front-end within half of that time."""
+HEARTBEATS_MIN = 3
+"""So many heartbeats come in the time after which somebody outside is missed: what a follower tells
+of its reach with its answers has to be younger than half of that time.
+"""
 ENTRY_BYTES = 48
 """The most that an entry of the log takes in a message besides its payload."""
 ROW_BYTES = 80 + 4 * NAME_CHARS_MAX + KEY_CHARS_MAX
@@ -47,6 +51,10 @@ def check(cluster: "Cluster") -> None:
     if limits.out_of_reach_s < PROBES_MIN * limits.probe_every_s:
         raise ConfigError(
             f"limits.out_of_reach_s: expected at least {PROBES_MIN} times limits.probe_every_s"
+        )
+    if limits.out_of_reach_s < HEARTBEATS_MIN * timings.heartbeat_s:
+        raise ConfigError(
+            f"limits.out_of_reach_s: expected at least {HEARTBEATS_MIN} times timings.heartbeat_s"
         )
     if limits.cache_lease_s > timings.lease_drain_s:
         raise ConfigError("limits.cache_lease_s: expected no more than timings.lease_drain_s")

@@ -26,6 +26,7 @@ changed one by one, so no member's own ``batch_orders_max`` can be the bound for
 
 KEY_CHARS_MAX = 255
 NAME_CHARS_MAX = 255
+NAME_RULE = f"1 to {NAME_CHARS_MAX} printable characters, no blanks around them, not . or .."
 REQUEST_ID_CHARS_MAX = 128
 
 
@@ -77,8 +78,11 @@ class Stock(NamedTuple):
 
 
 def is_stock_name(name: str) -> bool:
-    """Whether a stock may have this name: printable, and without blanks around it."""
-    return 0 < len(name) <= NAME_CHARS_MAX and name.isprintable() and name == name.strip()
+    """Whether a stock may have this name: ``NAME_RULE``. In a URL ``.`` and ``..``, also
+    percent-encoded, lead to another path (WHATWG URL, section 4.4): nobody could look them up.
+    """
+    is_readable = name.isprintable() and name == name.strip()
+    return 0 < len(name) <= NAME_CHARS_MAX and is_readable and name not in (".", "..")
 
 
 class Order(NamedTuple):

@@ -7,6 +7,7 @@ from twstock.market import (
     CALL_ITEMS_MAX,
     KEY_CHARS_MAX,
     NAME_CHARS_MAX,
+    NAME_RULE,
     PRICE_CENTS_MAX,
     QUANTITY_MAX,
     Batch,
@@ -89,7 +90,7 @@ def check_change(request: ChangeRequest) -> None:
     if len(request.key.encode()) > KEY_CHARS_MAX:
         raise InvalidRequest("idempotency_key", f"expected at most {KEY_CHARS_MAX} bytes")
     if request.kind is ChangeKind.ADD and not is_stock_name(request.name):
-        raise InvalidRequest("name", f"expected 1 to {NAME_CHARS_MAX} printable characters")
+        raise InvalidRequest("name", f"expected {NAME_RULE}")
     if len(request.name) > NAME_CHARS_MAX:
         raise InvalidRequest("name", f"expected at most {NAME_CHARS_MAX} characters")
     priced, counted = request.kind in _PRICED, request.kind in _COUNTED

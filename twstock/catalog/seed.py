@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from twstock.errors import ConfigError
-from twstock.market import NAME_CHARS_MAX, QUANTITY_MAX, Seed, Stock, cents_of, is_stock_name
+from twstock.market import NAME_RULE, QUANTITY_MAX, Seed, Stock, cents_of, is_stock_name
 
 STOCKS_MAX = 10_000
 """More would not fit well into one log entry, which is how a catalog is filled."""
@@ -82,7 +82,7 @@ def _stock(cells: list[str]) -> Stock:
         raise ConfigError(f"expected name,price,quantity, found {len(cells)} cells")
     name, price, quantity = cells
     if not is_stock_name(name):
-        raise ConfigError(f"a name has 1 to {NAME_CHARS_MAX} printable characters, got {name!r}")
+        raise ConfigError(f"a name has {NAME_RULE}, got {name!r}")
     price_cents = cents_of(price)
     if price_cents is None:
         raise ConfigError(f"a price has at most two decimals, like 15.99, got {price!r}")

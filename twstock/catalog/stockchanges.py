@@ -83,11 +83,12 @@ class StockChanges:
 
     def _last_shown_change(self) -> int:
         """The number up to which every change is published."""
-        for change in self._state.stock_changes(self._changes_shown, self._limits.page_max):
-            shown = self._sessions.shown(change.name)
-            if shown is None or shown.version < change.version:
-                break
-            self._changes_shown = change.number
+        while page := self._state.stock_changes(self._changes_shown, self._limits.page_max):
+            for change in page:
+                shown = self._sessions.shown(change.name)
+                if shown is None or shown.version < change.version:
+                    return self._changes_shown
+                self._changes_shown = change.number
         return self._changes_shown
 
     async def change_stock(self, request: ChangeRequest) -> Changed:
@@ -111,6 +112,7 @@ class StockChanges:
         # A refusal, too, tells of the state that it was decided in.
         stock = self._state.stock(request.name)
         await self._publisher.publish([] if stock is None else [stock])
+        self._last_shown_change()  # so that the first to ask has not thousands to go through
         return self._told(request, outcome)
 
     def _why_full(self, request: ChangeRequest) -> ChangeRefusal | None:

@@ -15,6 +15,7 @@ from twstock.errors import InvalidRequest
 from twstock.market import (
     KEY_CHARS_MAX,
     NAME_CHARS_MAX,
+    NAME_RULE,
     QUANTITY_MAX,
     ChangeKind,
     ChangeRequest,
@@ -190,8 +191,7 @@ def parse_add(body: bytes, key: str) -> ChangeRequest:
     fields = _request(body)
     name = _text(fields, "name")
     if not is_stock_name(name):
-        problem = f"expected 1 to {NAME_CHARS_MAX} printable characters, no blanks around them"
-        raise InvalidRequest("name", problem)
+        raise InvalidRequest("name", f"expected {NAME_RULE}")
     price_cents, quantity = _price_cents(fields), _quantity(fields, 0)
     return ChangeRequest(key, ChangeKind.ADD, name, price_cents, quantity)
 
