@@ -59,7 +59,11 @@ def test_every_refusal_is_told():
     said = {
         "process.py": ["is of a restore that did not finish"],
         "rpc/server.py": ["cannot listen on", "is the port taken?"],
-        "replication/disk.py": ["is in use by another process", "cannot be used"],
+        "replication/disk.py": [
+            "is in use by another process",
+            "has no room for a new log",
+            "cannot be used",
+        ],
         "replication/formation.py": [
             "this data directory is new, but",
             "another incarnation",
@@ -72,7 +76,6 @@ def test_every_refusal_is_told():
         "replication/storage.py": [
             "is gone",
             "every log-*.seg is gone",
-            "has no room for a new log",
         ],
         "replication/recovery.py": ["damaged, although a later write is intact"],
         "config.py": ["is not in the configuration"],

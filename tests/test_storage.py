@@ -1,5 +1,7 @@
 """The contract of a storage, in memory and in files, and what a damaged directory is told."""
 
+import errno
+import os
 import stat
 import subprocess
 import sys
@@ -407,6 +409,38 @@ def test_a_directory_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     with pytest.raises(StorageError, match="cannot be used"):
         on_disk(path=tmp_path / "data").open()
+
+
+@pytest.mark.parametrize("name", ["lock", "meta", "log-00000001.seg"])
+def test_a_file_that_cannot_be_used(tmp_path: Path, name: str) -> None:
+    """A directory in its place is refused in words, which name it, and is left alone."""
+    storage = on_disk(path=tmp_path)
+    storage.open()
+    storage.close()
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    with pytest.raises(StorageError, match=f"cannot be used: .*/{name}: Is a directory"):
+        on_disk(path=tmp_path).open()
+    assert (tmp_path / name).is_dir()
+
+
+def test_a_file_of_somebody_else_is_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one is that root copied there."""
+    storage = on_disk(path=tmp_path)
+    storage.open()
+    storage.close()
+    system_open = os.open
+
+    def opened(path: Path, *arguments: int) -> int:
+        if path == tmp_path / "meta":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return system_open(path, *arguments)
+
+    monkeypatch.setattr(os, "open", opened)
+    with pytest.raises(StorageError, match=r"cannot be used: .*/meta: Permission denied"):
+        on_disk(path=tmp_path).open()
 
 
 def test_a_closed_storage_takes_nothing() -> None:

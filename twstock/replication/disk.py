@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from zlib import crc32
 
-from twstock.errors import StorageError, StorageUnavailable
+from twstock.errors import DiskFull, StorageError, StorageUnavailable, told
 
 META = "meta"
 LOCK = "lock"
@@ -21,7 +21,16 @@ ZEROS = bytes(1 << 20)
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 _UNUSABLE = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOLCK}
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EEXIST,
+        errno.ELOOP,
+        errno.ENOLCK,
+    }
 )
 _SEGMENT = re.compile(r"log-([0-9]+)\.seg")
 
@@ -102,6 +111,20 @@ def is_full(problem: OSError) -> bool:
     return problem.errno in _NO_SPACE
 
 
+def unusable(path: Path, problem: BaseException) -> StorageError | StorageUnavailable | None:
+    """What the directory ``path`` cannot be opened for, in an operator's words; None if it is none
+    of the file system's doing. It may pass that another process has the directory: it may be this
+    member's last one, killed but not gone before a hanging disk lets it.
+    """
+    if isinstance(problem, BlockingIOError):
+        return StorageUnavailable(f"{path} is in use by another process")
+    if isinstance(problem, DiskFull) or (isinstance(problem, OSError) and is_full(problem)):
+        return StorageUnavailable(f"{path} has no room for a new log")
+    if isinstance(problem, OSError) and problem.errno in _UNUSABLE:
+        return StorageError(f"{path} cannot be used: {told(problem)}")
+    return None
+
+
 def has_no_room(path: Path, files: Files | None = None) -> bool:
     """Tell whether writing in the directory ``path`` fails, and only for want of space: what SQLite
     calls an I/O error may be a quota that is used up. It makes and removes a file of one step of
@@ -146,22 +169,11 @@ class Directory:
         self._fd = -1
 
     def open(self) -> None:
-        """Make the directory if need be, and lock it.
-
-        Raises StorageUnavailable when another process has it, which may be this member's last
-        one, killed but not gone before a hanging disk lets it; StorageError when nobody can.
-        """
-        try:
-            self._make(self.path)
-            self.files.protect(self.path)
-            self._fd = self.open_file(".", os.O_RDONLY | os.O_DIRECTORY)
-            self.files.lock(self.open_file(LOCK, os.O_RDWR | os.O_CREAT))
-        except BlockingIOError:
-            raise StorageUnavailable(f"{self.path} is in use by another process") from None
-        except OSError as problem:
-            if problem.errno not in _UNUSABLE:
-                raise
-            raise StorageError(f"{self.path} cannot be used: {problem}") from problem
+        """Make the directory if need be, and lock it. Raises what ``unusable`` puts in words."""
+        self._make(self.path)
+        self.files.protect(self.path)
+        self._fd = self.open_file(".", os.O_RDONLY | os.O_DIRECTORY)
+        self.files.lock(self.open_file(LOCK, os.O_RDWR | os.O_CREAT))
         self.flush_names()
 
     def close(self) -> None:

@@ -9,12 +9,10 @@ from typing import NamedTuple, Protocol
 from twstock.errors import (
     BrokenInvariant,
     CorruptStorage,
-    DiskFull,
-    StorageUnavailable,
     TwstockError,
 )
 from twstock.replication.compaction import DROPPED, Dropped, TermRun, decode_dropped
-from twstock.replication.disk import META, Directory, Files, is_full
+from twstock.replication.disk import META, Directory, Files, unusable
 from twstock.replication.log import WINDOW_BYTES, Log
 from twstock.replication.messages import Entry, HardState, Persist
 from twstock.replication.meta import MetaFile
@@ -169,9 +167,9 @@ class FileStorage:
     def open(self) -> Loaded:
         """Lock the directory, make it if it is new, and return what it holds.
 
-        Raises StorageError when it belongs to somebody else, CorruptStorage when something that
-        was promised is damaged or gone, and StorageUnavailable when another process uses it or
-        there is no space for a new one.
+        Raises StorageError when it belongs to somebody else or the file system lets nobody use it,
+        CorruptStorage when something that was promised is damaged or gone, and StorageUnavailable
+        when another process uses it or there is no space for a new one.
         """
         directory = self._directory
         try:
@@ -179,11 +177,10 @@ class FileStorage:
             log = self._open_files()
         except BaseException as problem:
             self.close()
-            full = isinstance(problem, OSError) and is_full(problem)
-            if full or isinstance(problem, DiskFull):
-                text = f"{directory.path} has no room for a new log"
-                raise StorageUnavailable(text) from problem
-            raise
+            refusal = unusable(directory.path, problem)
+            if refusal is None:
+                raise
+            raise refusal from problem
         self._usable = True
         promise = self._meta.promise
         return Loaded(promise.hard_state, log, promise.incarnation, promise.formed, promise.peers)
