@@ -32,8 +32,8 @@ const PLOTS = [
     title: "Latency",
     show: milliseconds,
     lines: [
-      { name: "median", colour: "--line-1", fill: "--line-1-wash", value: (row) => row.p50_ms },
-      { name: "99 %", colour: "--line-2", value: (row) => row.p99_ms },
+      { name: "p50", colour: "--line-1", fill: "--line-1-wash", value: (row) => row.p50_ms },
+      { name: "p99", colour: "--line-2", value: (row) => row.p99_ms },
     ],
   },
   {
