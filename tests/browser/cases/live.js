@@ -54,6 +54,22 @@ live(
   },
 );
 
+live("the latest trades stay where they are under the mouse", async (page, feed) => {
+  const { order } = await madeUp("NVDA", 5);
+  const at = (number) => ({ ...order, order_num: number, version: order.version + number });
+  const [first, second] = [order.order_num, order.order_num + 1];
+  feed.send("trades", { trades: [at(first)] }, "1");
+  await tape(page, first).hover();
+  const place = await tape(page, first).boundingBox();
+  feed.send("trades", { trades: [at(second), at(second + 1)] }, "2");
+  await says(page.locator("#tape-count"), "2 newer");
+  assert.deepEqual(await tape(page, first).boundingBox(), place);
+  assert.equal(await tape(page, second).count(), 0);
+  await page.mouse.move(0, 0);
+  await tape(page, second + 1).waitFor();
+  assert.equal(await page.locator("#tape-count").textContent(), "");
+});
+
 live("a stock is shown as the stream has it, halted or new", async (page, feed) => {
   const { stock } = await madeUp("META", 1);
   const version = stock.version + 9;

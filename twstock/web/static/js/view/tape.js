@@ -1,6 +1,6 @@
 /** The latest trades, newest first, and what a row of an order looks like. */
 
-import { byId, element, nextFrame } from "../dom.js";
+import { byId, element, nextFrame, setText } from "../dom.js";
 import { clock, count, moment, price, sideMark, sideWord } from "../format.js";
 import { orderLink, ticketLink } from "../route.js";
 
@@ -71,15 +71,33 @@ export function showOrders(body, orders, make) {
   while (at) drop();
 }
 
-/** Shows the newest of `trades`. */
+/**
+ * Shows the newest of `trades`. While a mouse points at a row all of them stay where they are, for
+ * a link that moves away cannot be clicked; how many newer trades there are is said meanwhile.
+ */
 export class Tape {
+  #body = byId("tape-body");
+  #hovers = matchMedia("(hover: hover)");
+  #trades;
+  /** The highest number that is shown. */
+  #shown = 0;
+
   /** @param {import("../model/trades.js").Trades} trades */
   constructor(trades) {
-    const draw = nextFrame(() => {
-      const newest = trades.newest(SHOWN);
-      showOrders(byId("tape-body"), newest, tapeRow);
-      byId("tape-empty").hidden = newest.length > 0;
-    });
+    this.#trades = trades;
+    const draw = nextFrame(() => this.#draw());
     trades.came.listen(draw);
+    this.#body.addEventListener("pointerleave", draw);
+  }
+
+  #draw() {
+    const newest = this.#trades.newest(SHOWN);
+    const newer = (newest[0]?.order_num ?? 0) - this.#shown;
+    const isHeld = newer >= 0 && this.#hovers.matches && this.#body.matches(":hover");
+    setText(byId("tape-count"), isHeld && newer ? `${count(newer)} newer` : "");
+    if (isHeld) return;
+    this.#shown += newer;
+    showOrders(this.#body, newest, tapeRow);
+    byId("tape-empty").hidden = newest.length > 0;
   }
 }
