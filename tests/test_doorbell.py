@@ -9,6 +9,7 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import globalLogPublisher
 
 from twstock.doorbell import Doorbell, use_doorbell
@@ -46,6 +47,19 @@ def test_a_call_that_hands_over_another_waits_for_the_next_turn() -> None:
         assert is_ringing(bell)
         bell.doRead()
         assert len(made) == turn
+
+
+def test_a_reactor_that_is_asked_to_stop_twice_stops_once() -> None:
+    """Each signal hands over such a call; the second one is no error to be told of."""
+    bell, made = Doorbell(), list[int]()
+
+    def stop() -> None:
+        raise ReactorNotRunning
+
+    bell.call(stop)
+    bell.call(made.append, 1)
+    bell.doRead()
+    assert made == [1]
 
 
 @pytest.mark.logs_failures

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -47,6 +48,8 @@ class Doorbell:
             function, args, kwargs = waiting.popleft()
             try:
                 function(*args, **kwargs)
+            except ReactorNotRunning:
+                pass  # it was asked to stop twice: timeout(1) does, and who presses Ctrl-C again
             except BaseException:  # as the reactor does: nobody else is to suffer from it
                 self._log.failure("a call from a thread failed")
 
