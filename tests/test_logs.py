@@ -213,7 +213,7 @@ def test_an_unknown_format_is_an_error_that_names_it():
 def service(monkeypatch):
     """A service without stages, and the options of its process."""
     monkeypatch.setattr(logs, "bridge", lambda: None)
-    options = SimpleNamespace(tier="order", number=2, log_format="json", parent=None)
+    options = SimpleNamespace(tier="order", number=2, log_format="json", parent={})
     return Stages((), lambda _: None), options
 
 

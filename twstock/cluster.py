@@ -16,7 +16,6 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
-from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import LoopingCall
@@ -36,11 +35,13 @@ from twstock.process import (
     EXIT_NOT_NOW,
     EXIT_REFUSED,
     EXIT_USAGE,
+    Logged,
     VersionedOptions,
     check_restored,
     log_format,
     stop_with,
     without_pid_file,
+    write_log,
 )
 from twstock.systemd import SystemdNotifier, watch
 from twstock.tokens import read_token
@@ -165,7 +166,7 @@ class Directory:
         return cluster
 
 
-class LocalCluster(Service):
+class LocalCluster(Logged):
     """The members of one cluster as processes of this machine, from start to ready to stop.
 
     ``give_up(message)`` ends the process: a port is taken, or a member does not start. It is told
@@ -360,6 +361,7 @@ def makeService(options: Options) -> LocalCluster:
         stop_with(reactor, f"twstock: {message}", code)
 
     service = LocalCluster(clock, options.flags, web_ask(clock), give_up, output=sys.stdout)
+    write_log(service, options.parent, "text", "cluster")
     watch(clock, SystemdNotifier(os.environ), lambda: service.ready)
     # Behind the reactor's own handlers, which it installs when it starts.
     clock.callLater(0, stop_on_signals, clock)

@@ -186,26 +186,30 @@ def _say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-class Stages(Service):
-    """Services that start one after the other, and stop in reverse, each when the one before
-    has finished.
+class Logged(Service):
+    """A service for twistd. ``observer``, if there is one, writes the log of the process."""
 
-    ``refuse`` is told when one cannot start (TwstockError), with a message for the operator.
-    ``observer``, if there is one, writes the log of the process.
-    """
-
-    _log = Logger()
     observer: Any = None
-
-    def __init__(self, stages: Sequence[Any], refuse: Callable[[str], None]) -> None:
-        self._stages = stages
-        self._refuse = refuse
 
     def setServiceParent(self, parent: Any) -> None:
         """Become twistd's, which asks its application for the observer and then starts to log."""
         super().setServiceParent(parent)
         if self.observer is not None and isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self.observer)
+
+
+class Stages(Logged):
+    """Services that start one after the other, and stop in reverse, each when the one before
+    has finished.
+
+    ``refuse`` is told when one cannot start (TwstockError), with a message for the operator.
+    """
+
+    _log = Logger()
+
+    def __init__(self, stages: Sequence[Any], refuse: Callable[[str], None]) -> None:
+        self._stages = stages
+        self._refuse = refuse
 
     def startService(self) -> None:
         """Start all."""
@@ -237,9 +241,15 @@ class Stages(Service):
 
 def logged(service: Stages, options: ServiceOptions) -> Stages:
     """Let a service have its log in the form that is configured, where twistd is told to log."""
-    out = logs.output(options.parent)
-    if out is not None:
-        member = f"{options.tier}-{options.number}"
-        service.observer = logs.observer(options.log_format, member, out)
-        logs.bridge()
+    write_log(service, options.parent, options.log_format, f"{options.tier}-{options.number}")
     return service
+
+
+def write_log(service: Logged, twistd: Any, form: str, member: str) -> None:
+    """Let a service write the log of the process where twistd is told to log; not without twistd,
+    as ``twstock up`` is.
+    """
+    out = None if twistd is None else logs.output(twistd)
+    if out is not None:
+        service.observer = logs.observer(form, member, out)
+        logs.bridge()
