@@ -233,7 +233,10 @@ def test_a_replica_that_lags_is_waited_for():
 def test_export_writes_the_same_bytes(tmp_path):
     """Each replica's log, up to the last order that anybody had at the start; the stocks."""
     remotes = dict(enumerate(replicas(LOG, LOG, LOG), start=1))
-    export(tmp_path / "out", remotes, [FakeRemote("catalog-1", stocks=STOCKS)])
+    counted = list[None]()
+    catalogs = [FakeRemote("catalog-1", stocks=STOCKS)]
+    export(tmp_path / "out", remotes, catalogs, counted=lambda: counted.append(None))
+    assert len(counted) == 3 * len(LOG)
     logs = {(tmp_path / f"out/order_log_{k}.csv").read_text() for k in (1, 2, 3)}
     assert logs == {"transaction_num,name,type,quantity\n1,X,buy,3\n2,Y,sell,4\n3,X,sell,1\n"}
     assert (tmp_path / "out/stocks.csv").read_text() == (

@@ -1,7 +1,7 @@
 """``twstock export``: the stocks and every replica's order log as CSV files for people."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 
@@ -23,10 +23,12 @@ def export(
     orders: Mapping[int, Remote],
     catalogs: Sequence[Remote],
     sleep: Callable[[float], None] = time.sleep,
+    counted: Callable[[], None] = lambda: None,
 ) -> list[Path]:
     """Write ``stocks.csv`` and, from each order replica by itself, ``order_log_<id>.csv``.
 
     All logs end with the same order, the last that any replica had committed at the start.
+    ``counted`` is called for each order of each log.
     Raises Unreachable, or Behind when a replica does not catch up.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -36,7 +38,7 @@ def export(
         _await(replica, last, sleep)
         lines = takewhile(lambda line: line.number <= last, replica.orders())
         path = directory / f"order_log_{number}.csv"
-        written.append(write_csv(path, ORDER_COLUMNS, map(_order_row, lines)))
+        written.append(write_csv(path, ORDER_COLUMNS, _order_rows(lines, counted)))
     return written
 
 
@@ -56,5 +58,7 @@ def _stock_row(stock: Stock) -> tuple[object, ...]:
     return stock.name, price_text(stock.price_cents), stock.quantity, stock.volume
 
 
-def _order_row(line: Line) -> tuple[object, ...]:
-    return line.number, line.name, line.side, line.quantity
+def _order_rows(lines: Iterable[Line], counted: Callable[[], None]) -> Iterator[tuple[object, ...]]:
+    for line in lines:
+        counted()
+        yield line.number, line.name, line.side, line.quantity

@@ -120,6 +120,7 @@ def _export(options: Options) -> int:
         else:
             from twstock.commands.export import export  # noqa: PLC0415
 
-            paths = export(options.directory, orders, catalogs)
+            with Progress("orders of all logs") as progress:
+                paths = export(options.directory, orders, catalogs, counted=progress.step)
     words = [str(path) for path in paths]
     return tell(options, words, "\n".join(words))
