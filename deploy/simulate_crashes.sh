@@ -233,6 +233,9 @@ if ((${#ids[@]} == 0)); then
     done <<<"$replicas"
     ((${#ids[@]})) || fail 3 "no order replica leads; name the ones to kill"
 fi
+for id in "${ids[@]}"; do # before any is killed
+    grep -q "^$id " <<<"$replicas" || wrong_usage "the cluster at $url has no order-$id"
+done
 if [[ $together == yes ]]; then
     crash "${ids[@]}"
 else

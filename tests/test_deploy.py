@@ -161,6 +161,13 @@ def test_simulate_crashes_starts_a_replica_where_its_data_is(tmp_path, drill):
     assert f", its log is {data}/service.log\n" in done.stdout
 
 
+def test_simulate_crashes_kills_nothing_when_one_of_the_replicas_is_unknown(drill):
+    """Wrong usage, whatever stands before it."""
+    done = run(drill, "1", "9")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "has no order-9" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
