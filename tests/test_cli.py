@@ -361,6 +361,9 @@ def test_a_busy_front_end_contradicts_nothing(run, front):
     words = ["client", "--clients", "1", "--requests", "3", "-p", "0"]
     status, out, _ = run(*words)
     assert (status, out.splitlines()[-1]) == (REFUSED, "1 mismatches, 2 failures")
+    front.lookup_faults = [429, 503]
+    status, out, _ = run(*words)
+    assert (status, out.splitlines()[-1]) == (UNREACHABLE, "0 mismatches, 2 failures")
 
 
 def test_what_cannot_be_printed_is_printed_escaped(run, monkeypatch):
@@ -398,14 +401,15 @@ def test_what_was_done_is_told_though_standard_output_takes_nothing(
     full(buffered)
     status, _, err = run("buy", "GameStart", "3", *form)
     assert (status, len(front.orders)) == (UNWRITTEN, 1)
-    assert err.startswith("twstock: transaction number 1; it was done, but standard output: ")
+    full_words = "standard output: No space left on device\n"
+    assert err == f"twstock: transaction number 1; it was done, but {full_words}"
     full(buffered)
     status, _, err = run("admin", "halt", "GameStart", "--token-file", token, *form)
     assert (status, len(front.changes)) == (UNWRITTEN, 1)
-    assert err.startswith("twstock: change number 1; it was done, but standard output: ")
+    assert err == f"twstock: change number 1; it was done, but {full_words}"
     full(buffered)
     status, _, err = run("stocks", *form)
-    assert (status, err[:26]) == (UNWRITTEN, "twstock: standard output: ")
+    assert (status, err) == (UNWRITTEN, f"twstock: {full_words}")
     full(buffered)
     front.faults = [500]
     status, _, err = run("buy", "GameStart", "3", *form)
@@ -645,6 +649,19 @@ def test_the_url_may_come_from_the_environment(front, monkeypatch, capsys):
     monkeypatch.setenv("TWSTOCK_URL", front.url)
     assert main(["lookup", "GameStart"]) == DONE
     assert "GameStart" in capsys.readouterr().out
+
+
+def test_who_names_a_wrong_url_is_told(monkeypatch, capsys):
+    """The option or the variable. An empty variable names none, as everywhere."""
+    assert main(["lookup", "A", "--url", "here:8080"]) == USAGE
+    words = "expected http://HOST:PORT, got 'here:8080'\n"
+    assert capsys.readouterr().err == f"twstock: --url: {words}"
+    monkeypatch.setenv("TWSTOCK_URL", "here:8080")
+    assert main(["lookup", "A"]) == USAGE
+    assert capsys.readouterr().err == f"twstock: TWSTOCK_URL: {words}"
+    monkeypatch.setenv("TWSTOCK_URL", "")
+    monkeypatch.setattr(cli, "DEFAULT_URL", "http://127.0.0.1:9")
+    assert main(["lookup", "A"]) == UNREACHABLE
 
 
 def test_control_characters_of_a_name_are_not_printed(run):

@@ -24,7 +24,7 @@ from twstock.commands import admin, backup, rejoin, replicas, tabular
 from twstock.commands.command import Unwritten, flush, integer, telling
 from twstock.commands.progress import Progress
 from twstock.commands.tabular import Row
-from twstock.errors import ConfigError, OutcomeUnknown, TwstockError
+from twstock.errors import ConfigError, OutcomeUnknown, TwstockError, told
 from twstock.forms import ASK_AGAIN, is_key
 from twstock.rest import Answer, Session, Unreachable, WrongUrl
 
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, UNWRITTEN)
     except OSError as error:
         _drop_output()
-        return _complain(TwstockError(f"standard output: {error}"), UNWRITTEN)
+        return _complain(TwstockError(f"standard output: {told(error)}"), UNWRITTEN)
 
 
 def _replace_closed_output() -> None:
@@ -99,7 +99,10 @@ def _run(options: argparse.Namespace) -> int:
         raise
     except OutcomeUnknown as error:
         return _doubt(options, error)
-    except (WrongUrl, ConfigError) as error:
+    except WrongUrl as error:
+        named = "TWSTOCK_URL" if options.url == os.environ.get("TWSTOCK_URL") else "--url"
+        return _complain(TwstockError(f"{named}: {error}"), USAGE)
+    except ConfigError as error:
         return _complain(error, USAGE)
     except Unreachable as error:
         return _complain(error, UNREACHABLE)
@@ -136,8 +139,8 @@ def _doubt(options: argparse.Namespace, error: OutcomeUnknown) -> int:
     words = TwstockError(f"{error}; whether it was done is not known: {again}")
     status = _complain(words, UNREACHABLE)  # first: standard output may fail
     if options.json:
-        told = {"message": str(error), "outcome": "unknown", "idempotency_key": error.key}
-        _print_json({"error": told})
+        doubt = {"message": str(error), "outcome": "unknown", "idempotency_key": error.key}
+        _print_json({"error": doubt})
     return status
 
 
@@ -188,7 +191,7 @@ def _form_option() -> argparse.ArgumentParser:
 
 
 def _remote_options(form: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    url = os.environ.get("TWSTOCK_URL", DEFAULT_URL)
+    url = os.environ.get("TWSTOCK_URL") or DEFAULT_URL
     options = argparse.ArgumentParser(add_help=False, parents=[form])
     words = "a front-end (default: $TWSTOCK_URL or %(default)s)"
     options.add_argument("--url", default=url, help=words)
@@ -355,7 +358,9 @@ def _client(options: argparse.Namespace) -> int:
         for problem in (*tally.mismatches, *tally.failures):
             print(problem)
         print(f"{len(tally.mismatches)} mismatches, {len(tally.failures)} failures")
-    return REFUSED if tally.mismatches or tally.failures else DONE
+    if tally.mismatches:
+        return REFUSED
+    return UNREACHABLE if tally.failures else DONE
 
 
 def _finish(options: argparse.Namespace, answer: Answer) -> int:

@@ -33,7 +33,7 @@ def telling(done: str) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise Unwritten(f"{done}; it was done, but standard output: {error}") from None
+        raise Unwritten(f"{done}; it was done, but standard output: {told(error)}") from None
 
 
 def flush() -> None:
