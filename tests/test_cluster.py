@@ -16,12 +16,12 @@ from twisted.python.usage import UsageError
 
 from tests.cluster_fixture import free_ports
 from twstock.access import Admin
-from twstock.cluster import DEATHS_MAX, Directory, LocalCluster, Options, up, url_of, why_taken
+from twstock.cluster import DEATHS_MAX, Directory, LocalCluster, Options, up, url_of
 from twstock.config import Address, Limits, default_cluster, parse
 from twstock.errors import ConfigError, TwstockError
-from twstock.members import KILL_MIN_S, STOP_S, Members
+from twstock.members import KILL_MIN_S, STOP_S, Members, why_taken
 from twstock.plan import Flags, member_names, plan, tiers, to_text, unready
-from twstock.process import EXIT_NOT_NOW, EXIT_REFUSED, EXIT_USAGE
+from twstock.process import EXIT_NOT_NOW, EXIT_REFUSED, EXIT_UNWRITTEN, EXIT_USAGE
 
 NEW = "0123456789abcdef"
 WIDE = b"name,price,quantity\n" + b"".join(b"%0245d,1,1\n" % number for number in range(10_000))
@@ -299,12 +299,12 @@ class Unread(io.StringIO):
 class Started:
     """A LocalCluster on a fake reactor; ``answers`` is what its front-ends say."""
 
-    def __init__(self, path, errors=None, **flags):
+    def __init__(self, path, errors=None, output=None, **flags):
         port = free_ports(10)
         http = Address("127.0.0.1", port)
         self.flags = Flags(path, http=http, base_port=port + 2, **flags)
         self.reactor, self.failures = FakeReactor(), []
-        self.output, self.errors = io.StringIO(), errors or io.StringIO()
+        self.output, self.errors = output or io.StringIO(), errors or io.StringIO()
         self.answers, self.waiting = None, []
         self.cluster = LocalCluster(
             self.reactor,
@@ -377,6 +377,19 @@ class TestLocalCluster:
         started.reactor.pump([0.1] * 5)
         assert started.output.getvalue() == f"ready http://{started.flags.http}\n"
         assert started.cluster.ready
+
+    def test_a_full_standard_output_is_told_by_its_name(self, tmp_path):
+        """Whoever reads that there is no space left looks at the disk of the data otherwise."""
+        with open("/dev/full", "w") as full:
+            started = Started(tmp_path, output=full)
+            started.cluster.startService()
+            started.answers = 200, rows(default_cluster(), **LED)
+            started.reactor.pump([0.1] * 5)
+            assert started.failures == ["standard output: No space left on device"]
+            assert started.code == EXIT_UNWRITTEN
+            started.stop()
+            with pytest.raises(OSError, match="No space"):
+                full.close()  # what could not be written is still to be
 
     def test_it_says_what_it_waits_for(self, started):
         """Every ten seconds."""

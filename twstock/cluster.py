@@ -9,7 +9,6 @@ import fcntl
 import json
 import os
 import signal
-import socket
 import sys
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -29,11 +28,12 @@ from twstock.config import Address, Cluster, Limits, read
 from twstock.durable import PUBLIC, draft
 from twstock.errors import ConfigError, TwstockError, told
 from twstock.follow import Follower
-from twstock.members import Members
+from twstock.members import Members, why_taken
 from twstock.plan import TOML, Flags, addresses, member_names, parse_flags, plan, to_text, unready
 from twstock.process import (
     EXIT_NOT_NOW,
     EXIT_REFUSED,
+    EXIT_UNWRITTEN,
     EXIT_USAGE,
     Logged,
     VersionedOptions,
@@ -236,7 +236,10 @@ class LocalCluster(Logged):
         self._members.startService()
         await self._await_members(cluster)
         self.ready = True
-        print(f"ready http://{cluster.fronts[0].http}", file=self._output, flush=True)
+        try:
+            print(f"ready http://{cluster.fronts[0].http}", file=self._output, flush=True)
+        except OSError as error:
+            self._give_up(f"standard output: {told(error)}", EXIT_UNWRITTEN)
 
     def _failed(self, failure: Failure) -> None:
         match failure.value:
@@ -316,19 +319,6 @@ class LocalCluster(Logged):
     def _tell(self, line: str) -> None:
         with contextlib.suppress(OSError):  # nobody reads any more; the cluster goes on
             print(f"twstock: {line}", file=self._errors, flush=True)
-
-
-def why_taken(address: Address) -> str | None:
-    """Why nobody can listen on an address now; None if somebody can."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((address.host, address.port))
-            probe.listen(1)
-    except OSError as error:
-        return error.strerror or str(error)
-    return None
 
 
 def url_of(address: Address) -> str:

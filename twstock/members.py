@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -13,7 +14,7 @@ from twisted.internet.error import ProcessTerminated
 from twisted.python.failure import Failure
 from twisted.runner.procmon import LoggingProtocol, ProcessMonitor
 
-from twstock.config import Cluster
+from twstock.config import Address, Cluster
 from twstock.plan import TOML, tiers
 from twstock.process import EXIT_REFUSED
 from twstock.replication.disk import META
@@ -186,3 +187,16 @@ def _twistd() -> list[str]:
         else ["-c", "from twisted.scripts import twistd as t; t.run()"]
     )
     return [*guard, sys.executable, *run, "-n", "--pidfile="]
+
+
+def why_taken(address: Address) -> str | None:
+    """Why nobody can listen on an address now; None if somebody can."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((address.host, address.port))
+            probe.listen(1)
+    except OSError as error:
+        return error.strerror or str(error)
+    return None

@@ -30,6 +30,9 @@ EXIT_USAGE = 2
 EXIT_BROKEN = 70
 """``EX_SOFTWARE`` of sysexits(3): a broken invariant or a failed disk ended the process."""
 
+EXIT_UNWRITTEN = 74
+"""``EX_IOERR``: standard output takes nothing."""
+
 EXIT_REFUSED = 78
 """``EX_CONFIG`` of sysexits(3): this data must not be used; starting again changes nothing."""
 
