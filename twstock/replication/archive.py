@@ -1,7 +1,7 @@
-"""Reads back entries that the log no longer has in memory, from the segments that hold them.
+"""Reads back from the segments the entries that the log no longer has in memory.
 
-In the reactor's thread, while the disk's thread appends to the last segment: DESIGN.md says
-why that is safe. What is read is what was written, or the process must end.
+The reactor thread reads while the disk thread appends to the last segment: DESIGN.md says why
+that is safe. If an entry is not as it was written, the process must end.
 """
 
 import os
@@ -19,11 +19,11 @@ from twstock.replication.records import (
 )
 
 CHUNK_BYTES = SPACING_BYTES + 4096
-"""How much is read at a time: a run with its last entry, if that is not a large one."""
+"""How much is read at a time: enough for a run with its last entry, unless that is a large one."""
 
 
 class Archive:
-    """The entries that are on disk for good. ``lock`` guards ``places``."""
+    """Reads entries by their index. ``lock`` guards ``places``."""
 
     def __init__(self, path: Path, files: Files, places: Places, lock: Lock) -> None:
         self._path = path
@@ -32,10 +32,10 @@ class Archive:
         self._lock = lock
 
     def read(self, first: int, last: int, bytes_max: int) -> list[Entry]:
-        """The entries from ``first`` on: at least one, none after ``last``, and none once
-        their payloads have exceeded ``bytes_max``.
+        """The entries ``first`` to ``last``, or fewer: it stops after the entry with which the
+        payloads exceed ``bytes_max``. Always at least one.
 
-        Raises CorruptStorage when one is not as it was written.
+        Raises CorruptStorage when an entry is not as it was written.
         """
         entries: list[Entry] = []
         while first <= last and (bytes_max >= 0 or not entries):
@@ -73,7 +73,7 @@ class Archive:
         return entries
 
     def _chunk(self, fd: int, offset: int) -> bytes:
-        """What stands from ``offset`` on, with all of the first frame if that is in the file."""
+        """The bytes from ``offset`` on: a chunk, or a larger first frame if that is in the file."""
         content = self._files.pread(fd, CHUNK_BYTES, offset)
         wanted = frame_end(content)
         if CHUNK_BYTES < wanted <= self._files.size(fd) - offset:

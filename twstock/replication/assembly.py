@@ -27,15 +27,15 @@ from twstock.rpc.server import Endpoint, Server
 from twstock.threads import Pool, Worker
 
 CALLS_MAX = 12
-"""Threads of the pool for each peer: two for its streams, the others for single calls while it
-takes no streams. Calls to a peer that hangs keep theirs until the deadline, and must not starve
-the others."""
+"""Threads in the pool for each peer: two for its streams, the rest for unary calls while it takes
+no streams. Calls to a peer that hangs hold their threads until the deadline, and must not starve
+calls to the other peers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """A member, its database, what has to run before it, the observatory that reports on it (the
-    tier adds its own numbers there), and how it reaches others and is reached.
+    """A member and its database. ``pools`` have to run before it; the tier adds its own metrics to
+    the ``observatory``; ``security`` is for connections to and from others.
     """
 
     group: str
@@ -56,8 +56,8 @@ def assemble(
     *,
     makes_snapshots: bool,
 ) -> Assembly:
-    """One member of a group with its real disk, network and clock; nothing is started yet. One that
-    ``makes_snapshots`` keeps of its log only what they do not stand in for.
+    """Build one member of a group with its real disk, network and clock, without starting it. If it
+    ``makes_snapshots``, its log drops entries that these stand in for.
     """
     membership = cluster.membership(group, number)
     limits, deliver = cluster.limits, reactor.callFromThread
@@ -99,7 +99,7 @@ def assemble(
 
 
 def _contacts(group: str, limits: Limits, now: float) -> Contacts:
-    """Front-ends call all replicas, and order replicas those of the catalog."""
+    """Who calls from outside the group: front-ends all replicas, order replicas the catalogs."""
     contacts = Contacts(limits.out_of_reach_s)
     if group == "catalog":
         contacts.order_replicas = contacts.add("no order replica reaches it", now)
@@ -113,9 +113,9 @@ def served(
     why_not_serving: Callable[[], str],
     reactor: Any,
 ) -> Server:
-    """The server of a member: the tier's own calls, those by which it replicates, and health.
+    """The server of a member: the tier's own calls, those for replication, and health checks.
 
-    ``why_not_serving`` tells why a leader's tier does not serve, empty when it does.
+    ``why_not_serving`` returns why a leader's tier does not serve, empty when it does.
     """
     member, group, limits = parts.member, parts.group, cluster.limits
     calls = (
@@ -132,11 +132,11 @@ def served(
 def serving(
     group: str, member: Member, why_not_serving: Callable[[], str]
 ) -> Callable[[], dict[str, bool]]:
-    """What the health of a member is, for gRPC health checking.
+    """A function that returns a member's health, for gRPC health checking.
 
-    The member itself (the empty name) is healthy when it leads or follows a leader. Followers
-    serve ``Order`` as well: they have the orders, and refuse new ones without having done
-    anything. A follower of the catalog answers nobody.
+    The member itself (the empty name) is healthy when it leads or follows a leader. An order
+    follower serves ``Order``, too: it has the orders, and refuses new ones without having done
+    anything. A catalog follower does not serve: it answers nobody.
     """
     service = f"twstock.{GROUP_METHODS[group].heartbeat.service}"
 
@@ -155,9 +155,9 @@ def serving(
 def replication_endpoints(
     group: str, member: Member, why_not_serving: Callable[[], str]
 ) -> tuple[Endpoint[Any, Any], ...]:
-    """The calls by which the members of a group replicate, and by which anybody probes one.
+    """The calls with which members replicate, and with which anybody asks for a member's status.
 
-    ``why_not_serving`` tells why a leader's tier does not serve, empty when it does.
+    ``why_not_serving`` returns why a leader's tier does not serve, empty when it does.
     """
     methods = GROUP_METHODS[group]
 

@@ -1,6 +1,6 @@
 """What a member logs about its life in the group: one line for each change of state.
 
-Compared with the last look at every tick, so that no code that decides has to remember to log.
+It looks at the replica on every tick and compares, so that code that decides need not log.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from twstock.replication.replica import Replica
 from twstock.replication.standing import Role
 
 LEADERLESS_S = 5.0
-"""After this long without a leader it is no election that takes its time."""
+"""After this long without a leader the reason is more than a slow election."""
 
 
 class Chronicle:
-    """Tells what has changed since the last look. ``room_min_bytes`` is what a log that is not
-    full has room for.
+    """Logs what has changed since the last look. A disk with less room than ``room_min_bytes``
+    counts as full.
     """
 
     _log = Logger()
@@ -47,11 +47,11 @@ class Chronicle:
     # --- what a member says by itself --------------------------------------------------------
 
     def because(self, reason: str) -> None:
-        """Why this member is about to stop leading, when it is not the group's doing."""
+        """Note why this member is about to stop leading, if it does so by itself."""
         self._why = reason
 
     def waits(self, missing: Sequence[int]) -> str:
-        """A new member cannot be formed before it has heard these; returns that in words."""
+        """A new member cannot be formed before these have answered; returns that in words."""
         words = f"a new member: waits for the first answer of {self._names(missing)}"
         if missing != self._waits_for:
             self._log.info("is {what}", what=words)
@@ -59,7 +59,7 @@ class Chronicle:
         return words
 
     def formed(self) -> None:
-        """The member knows every other one and may promise things."""
+        """The member has learnt the incarnations of all others, and may promise things."""
         self._log.info("is formed: it knows {peers}", peers=self._names(self._membership.peers))
 
     def opened(self, term: int, last_index: int, applied: int) -> None:
@@ -73,7 +73,7 @@ class Chronicle:
         )
 
     def caught_up(self, peer: int, commit: int) -> None:
-        """All that ``peer`` knew to be committed when it was asked is here."""
+        """The log has all entries that ``peer`` knew to be committed when it was asked."""
         entries = max(commit - self._opened_at, 0)
         name = self._name(peer)
         self._log.info("has caught up with {peer}: {entries} entries", peer=name, entries=entries)
@@ -81,7 +81,7 @@ class Chronicle:
     # --- what can be seen ---------------------------------------------------------------------
 
     def reach(self, lost: str) -> None:
-        """What is lost of the contacts outside of the group, in words; empty: none is."""
+        """Note which contacts outside of the group are ``lost``, in words; empty: none."""
         if lost != self._lost:
             self._lost = lost
             if lost:
@@ -90,7 +90,7 @@ class Chronicle:
                 self._log.info("could serve as the leader again")
 
     def look(self, replica: Replica, room_bytes: int, now: float) -> None:
-        """Tell what has changed."""
+        """Log what has changed."""
         self._look_at_leadership(replica, now)
         self._look_at_leader(replica)
         self._look_for_leader(replica, now)
@@ -133,7 +133,7 @@ class Chronicle:
         )
 
     def _look_at_leader(self, replica: Replica) -> None:
-        """Whom it follows; a candidate that finds nobody says so once."""
+        """Log whom it follows; a candidate logs once that it hears no leader."""
         leader = replica.leader_id
         if leader == self._membership.id:
             self._follows = (leader, replica.term)
@@ -148,7 +148,7 @@ class Chronicle:
                 self._log.warn("hears no leader: {leader} is silent", leader=name)
 
     def _look_for_leader(self, replica: Replica, now: float) -> None:
-        """Nobody leads for long: most members are down or cut off, or their disks are too slow."""
+        """Warn once if nobody leads for long: most are down or cut off, or their disks too slow."""
         if replica.leader_id or self._led_at is None:
             self._led_at, self._told_of_none = now, False
         elif not self._told_of_none and now - self._led_at >= LEADERLESS_S:

@@ -1,8 +1,8 @@
-"""The bytes of ``dropped``: what is known of segments that are no longer there.
+"""The format of the file ``dropped``: what is known of the segments that were dropped.
 
-Pure. Of entries that every member has, and that a snapshot of the state stands in for, a log keeps
-nothing but their terms and where the last dropped segment ended. So a start can tell what was
-dropped from what was lost: DESIGN.md has the table and the rules.
+Pure. A log drops entries that every member has and that snapshots of the state stand in for. It
+keeps only their terms, and where the last dropped segment ended, so that a start can tell dropped
+segments from lost ones: DESIGN.md has the table and the rules.
 """
 
 from collections.abc import Iterable
@@ -32,8 +32,8 @@ class TermRun(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """What stands in for the segments before the first that is left: ``end`` is where the last of
-    them ended, ``runs`` are the terms of all entries up to there.
+    """Stands in for the segments that were dropped: ``end`` is where the last of them ended,
+    ``runs`` are the terms of all entries up to there.
     """
 
     identity: Identity
@@ -42,7 +42,7 @@ class Dropped:
 
     @classmethod
     def before(cls, identity: Identity, last_index: int, runs: Iterable[TermRun]) -> "Dropped":
-        """A new directory's log goes on after entry ``last_index``: it never had a segment."""
+        """For the log of a new directory that begins after entry ``last_index``."""
         return cls(identity, Position(0, 0, last_index, identity.genesis()), tuple(runs))
 
 
@@ -56,7 +56,7 @@ def up_to(runs: Iterable[TermRun], last_index: int) -> tuple[TermRun, ...]:
 
 
 def encode_dropped(dropped: Dropped) -> bytes:
-    """Return what the file holds."""
+    """Return the content of the file."""
     who, end = dropped.identity, dropped.end
     head = (_MAGIC, FORMAT, len(dropped.runs), who.cluster, who.member_id, who.origin, *end)
     body = _HEAD.pack(*head) + encode_runs(dropped.runs)
@@ -64,7 +64,7 @@ def encode_dropped(dropped: Dropped) -> bytes:
 
 
 def decode_dropped(content: bytes) -> Dropped | None:
-    """Return what a file says, None if it is not intact."""
+    """Decode the content of the file; None if it is not intact."""
     body, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
     if len(body) < _HEAD.size or _digest(body) != digest:
         return None
@@ -81,7 +81,7 @@ def encode_runs(runs: Iterable[TermRun]) -> bytes:
 
 
 def decode_runs(content: bytes) -> tuple[TermRun, ...]:
-    """Return the runs that ``encode_runs`` made bytes of."""
+    """Return the runs that ``encode_runs`` encoded."""
     return tuple(TermRun(*run) for run in _RUN.iter_unpack(content))
 
 

@@ -1,7 +1,7 @@
-"""The directories of a lost member's group, each as the stopped member left it, for ``rejoin``.
+"""What ``rejoin`` reads from the other members' directories, each as the stopped member left it.
 
-A copy of a directory at work may lack what its process counts on: that the lost member has an entry
-which is not yet on its own disk.
+The directory of a running member will not do: a leader may count on an entry that the lost member
+has, and that is not yet on the leader's own disk.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,7 +38,7 @@ class _Copy:
 
 
 class Copies:
-    """The ``Source`` that directories are."""
+    """A ``Source`` that reads the others' directories."""
 
     def __init__(self, group: str, member: int, others: Sequence[int], found: Sequence[_Copy]):
         self._name = f"{group}-{member}"
@@ -48,13 +48,15 @@ class Copies:
         self.begins_after = 0
 
     def incarnations(self) -> dict[int, int]:
-        """Those of all members; the others have to agree on the lost one's."""
+        """The incarnations of all members. Raises StorageError if the others do not agree on the
+        lost member's, or have lost directories, too.
+        """
         given = [copy.promise.owner.member_id for copy in self._found]
         if not self._others or sorted(given) != sorted(self._others):
             wanted = ", ".join(f"{self._group}-{other}" for other in sorted(self._others))
             wanted = wanted or "other members"
             raise StorageError(f"expected the directories of {wanted}, each once")
-        # One that is not formed yet has promised nothing, and learns who the lost one is from it.
+        # A member that is not formed has promised nothing, and does not know the lost one yet.
         formed = [copy.promise for copy in self._found if copy.promise.formed]
         if not formed:
             raise StorageError("the group has never been whole: start the member with no directory")
@@ -70,7 +72,10 @@ class Copies:
         return own | {self._member: lost.pop()}
 
     def snapshot(self, directory: Path) -> Snapshot | None:
-        """A copy of the newest that belongs to that log, if the log was cut."""
+        """Copy the newest snapshot that belongs to the chosen log; None if that is complete.
+
+        Raises StorageError if there is none that is intact and fits.
+        """
         copy, owner = self._chosen, self._chosen.promise.owner
         dropped = copy.log.first_index - 1
         if dropped == 0:
@@ -91,7 +96,7 @@ class Copies:
         return kept
 
     def entries(self) -> Iterator[Entry]:
-        """The log that would win an election among them."""
+        """The log that would win an election among the others."""
         log, index = self._chosen.log, self.begins_after
         while index < log.last_index:
             for entry in log.slice(index + 1, PIECE_ENTRIES, PIECE_BYTES):
@@ -103,7 +108,7 @@ class Copies:
         return promised(self._member, self._kept)
 
     def __str__(self) -> str:
-        """The directory whose log it is."""
+        """The directory whose log was chosen."""
         return str(self._chosen.path)
 
     @property
@@ -113,8 +118,8 @@ class Copies:
 
 @contextmanager
 def opened(cluster: Cluster, group: str, member: int, paths: Sequence[Path]) -> Iterator[Copies]:
-    """The directories of all other members of the lost one's group, or copies, each as the stopped
-    member left it after the lost one ran last. Raises StorageError or StorageUnavailable.
+    """Open the directories of all other members of the group, or copies of them, each as the
+    stopped member left it after the lost one last ran. Raises StorageError or StorageUnavailable.
     """
     others = [replica.id for replica in cluster.replicas(group) if replica.id != member]
     with ExitStack() as stack:
@@ -124,7 +129,9 @@ def opened(cluster: Cluster, group: str, member: int, paths: Sequence[Path]) -> 
 
 @contextmanager
 def _opened(cluster: Cluster, group: str, path: Path) -> Iterator[_Copy]:
-    """Another member's directory, whole and not in use."""
+    """Open another member's directory. Raises StorageError or StorageUnavailable if it is damaged,
+    of another group, or in use.
+    """
     try:
         promise = read_meta((path / META).read_bytes()).promise
     except OSError as error:

@@ -1,9 +1,9 @@
 """The applied state on disk: SQLite, one connection, in one thread.
 
-SQLite never has the only copy of a promise: the log has it, or a snapshot that stands in for the
-log's beginning, and this file can be rebuilt from them. So it runs with ``synchronous=NORMAL``; the
-applied index is in the same transaction as the rows that it speaks of. One connection per file,
-always (SQLite's WAL-reset defect, fixed in 3.51.3, needs two).
+SQLite never has the only copy of a promise: the file can be rebuilt from the log, and from a
+snapshot for the entries that the log has dropped. So ``synchronous=NORMAL`` is enough. The applied
+index is in the same transaction as the rows that it covers. There is never more than one connection
+per file (SQLite's WAL-reset defect, fixed in 3.51.3, needs two).
 """
 
 import sqlite3
@@ -27,20 +27,20 @@ from twstock.threads import Threads, in_thread
 
 T = TypeVar("T")
 FULL_PAUSE_S = 1.0
-"""How long to wait between two tries to save on a full disk: each takes all that waits."""
+"""How long to wait before saving is tried again on a full disk: each try writes all that waits."""
 SAVE_EVERY_S = 0.1
-"""How often what was applied is saved at most. Nobody waits for it: after a crash the log has
-what is missing, and each transaction costs as much as saving ten orders."""
+"""The shortest time between two saves. Nobody waits for them: after a crash the log has what is
+missing, and each transaction costs as much as saving ten orders."""
 REST_S = 0.004
-"""How long others have the interpreter between two looks at many rows."""
+"""How long a check of all rows pauses after each piece, so that other threads can run."""
 _MAY_BE_FULL = frozenset(
     {
         sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP,
         sqlite3.SQLITE_CANTOPEN,
     }
 )  # fmt: skip
-"""How SQLite reports a quota that is used up, a full disk when its shared memory has to grow, and
-one that takes no more files. A failed flush is not among them: nothing is tried again after one."""
+"""How SQLite reports a used-up quota, a full disk when its shared memory has to grow, and a disk
+that takes no more files. A failed flush is not among them: nothing is tried again after one."""
 _PRIMARY_CODE = 0xFF
 """The bits of an extended result code that hold the primary one."""
 _MAY_PASS = frozenset(
@@ -50,7 +50,7 @@ _MAY_PASS = frozenset(
         sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_INTERRUPT,
     }
 )  # fmt: skip
-"""What SQLite finds in the way, whatever the file holds."""
+"""Errors that may pass, and say nothing about what the file holds."""
 _APPLIED = """
 CREATE TABLE IF NOT EXISTS applied (
     one INTEGER PRIMARY KEY CHECK (one = 1), position INTEGER NOT NULL, digest BLOB NOT NULL
@@ -59,12 +59,12 @@ CREATE TABLE IF NOT EXISTS applied (
 
 
 class Database:
-    """Saves what was applied since it last saved, in one transaction. ``has_no_room`` tells whether
-    nothing can be written into a directory for want of space; it blocks.
+    """Saves applied changes, all that wait in one transaction. ``has_no_room`` (blocks) returns
+    whether writing into a directory fails for lack of space.
 
     ``on_saved`` is called with the index up to which everything is saved; ``Member.serve`` sets it.
-    ``snapshots`` are those from which the file can be made again; None: the log has everything.
-    ``unread_snapshot`` tells why none was taken that may be intact: the log may do without.
+    ``snapshots`` are those from which the file can be rebuilt; None: the log has all entries.
+    ``unread_snapshot``: why a snapshot could not be read that may be intact, and may not be needed.
     """
 
     _log = Logger()
@@ -103,9 +103,9 @@ class Database:
         return self._latest[0] - self.saved_index
 
     def open(self) -> tuple[int, bytes]:
-        """Open or make the file (blocks); returns the applied index and the state's digest.
+        """Open or create the file (blocks); returns the applied index and the state's digest.
 
-        Raises CorruptTables if it is damaged, StorageUnavailable if it cannot be had now.
+        Raises CorruptTables if it is damaged, StorageUnavailable if it cannot be opened now.
         """
         self._connect()
         if self.snapshots is not None:
@@ -137,8 +137,8 @@ class Database:
         self.saved_index = self._latest[0]
 
     def _begin_with(self, snapshot: Snapshot) -> None:
-        """Take a snapshot in place of a file that is new, or lost its last transactions when the
-        power went: what it lacks may be in the log no more.
+        """Replace the file by a snapshot: it is new, or a power cut took its last transactions, and
+        the log may no longer have the entries that it lacks.
         """
         self.close()
         with _translating_errors(self._path):
@@ -146,8 +146,8 @@ class Database:
         self._connect()
 
     def _read_applied(self, connection: sqlite3.Connection) -> tuple[int, bytes]:
-        """Up to where the tables have the log, and the digest there. Raises CorruptTables: with a
-        wrong index entries would be applied twice, or never.
+        """The applied index, and the state's digest there. Raises CorruptTables if the record is
+        damaged: with a wrong index, entries would be applied twice, or never.
         """
         row = connection.execute("SELECT position, digest, crc FROM applied").fetchone()
         extent = self._tables.extent(connection)
@@ -161,9 +161,9 @@ class Database:
         return position, digest
 
     def load(self) -> "Deferred[tuple[int, StateMachine]]":
-        """Open the file and read the state, in the database's thread: a large one takes a while,
-        and the reactor has others to serve. Fires with the applied index and the state; fails
-        like ``open``, also when rows do not fit together.
+        """Open the file and read the state, in the database's thread, because a large state would
+        block the reactor for long. Fires with the applied index and the state machine; fails like
+        ``open``, and with CorruptTables when rows do not fit together.
         """
 
         def run() -> tuple[int, StateMachine]:
@@ -190,12 +190,12 @@ class Database:
 
     def read(self, query: Callable[[sqlite3.Connection], T]) -> "Deferred[T]":
         """Run a query in the database's thread, after everything saved so far; fails with
-        Unavailable when the file is closed. CorruptTables of the query ends the process.
+        Unavailable when the file is closed. Damage that the query meets ends the process.
         """
         return in_thread(self._threads, self._deliver, lambda: self._asked(query))
 
     def _asked(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """In the thread. Nobody is told what a damaged file says: the process ends."""
+        """In the thread. A damaged file answers no query: the process ends."""
         try:
             return query(self.connection)
         except (sqlite3.Error, CorruptTables) as error:
@@ -206,12 +206,12 @@ class Database:
             raise damaged from error
 
     def snapshot(self, index: int, runs: Sequence[TermRun]) -> "Deferred[int]":
-        """Make a snapshot of what is saved, in the database's thread, unless there is one that has
-        the entry at ``index``; ``runs`` are the terms of at least as many entries as are saved.
-        Fires with the index up to which the log can do without its entries.
+        """Make a snapshot of what is saved, in the database's thread, unless there is one that
+        includes the entry at ``index``; ``runs`` are the terms of all saved entries, or more.
+        Fires with the index up to which the log may drop its entries.
 
-        Where the disk is full none is made; any other failure ends the process, so does damage:
-        while the log goes back to an older snapshot, the tables can be made again. Fails with
+        On a full disk no snapshot is made. Any other failure ends the process, and so does damage
+        to the tables: they can still be rebuilt, from an older snapshot and the log. Fails with
         Unavailable when the file is closed.
         """
         return in_thread(self._threads, self._deliver, lambda: self._take_snapshot(index, runs))
@@ -222,16 +222,16 @@ class Database:
         try:
             if max(snapshots.indices(), default=0) < index:
                 position, _ = self._read_applied(connection)
-                check_rows(connection, self._rest)  # or, two snapshots later, nobody has a good one
+                check_rows(connection, self._rest)  # or both snapshots would soon have the damage
                 snapshots.make(connection, position, runs)
         except Exception as error:
             if not (isinstance(error, OSError) and is_full(error)):
                 self._has_undone(connection, error)
-            snapshots.clear()  # not before: a quota has room again without it
+            snapshots.clear()  # not before: a quota would no longer look used up
         return snapshots.safe_index()
 
     def _rest(self) -> None:
-        """In the thread: let others have the interpreter, unless all of them wait for the end."""
+        """In the thread: let other threads run, unless the member is stopping."""
         if not self._stopping:
             time.sleep(REST_S)
 
@@ -242,8 +242,8 @@ class Database:
             connection.close()
 
     async def stop(self) -> None:
-        """Save what waits, once, and close the file, in its thread. An error is only
-        logged: the log has everything, and the stop has to go on.
+        """Save once more and close the file, in its thread. An error is only logged: the log has
+        everything, and the stop has to go on.
         """
         self._stopping = True
         for step in (self._settled, self._save_the_rest, self.close):
@@ -253,17 +253,17 @@ class Database:
                 self._log.failure("cannot close {path} in order", path=str(self._path))
 
     def _settled(self) -> None:
-        """In the thread: what was under way is over, and the reactor hears of that first."""
+        """In the thread, after all that was under way; the reactor has its results by then."""
 
     def _save_the_rest(self) -> None:
-        """In the thread, with nothing under way. A disk that was full a moment ago still is."""
+        """In the thread, with nothing under way. A disk that was full is not tried again."""
         if self._connection is not None and self.backlog and not self.full:
             self._store(self._latest, self._waiting)
 
     def save(self, now: float) -> None:
-        """Save what waits; called at every tick. Not when it is recorded: nobody waits for it,
-        and its thread would compete with the answer to the command. What a full disk refused
-        is tried again after a pause.
+        """Begin to save what waits, if that is due; called at every tick. A change is not saved
+        when it is recorded: nobody waits for that, and the thread would compete with the answer to
+        the command. After a full disk, saving is tried again after a pause.
         """
         if self.full and now >= self._retry_at:
             self._retry_at = now + FULL_PAUSE_S
@@ -292,8 +292,8 @@ class Database:
         connection.execute("COMMIT")
 
     def _save(self, latest: tuple[int, bytes], changes: list[object]) -> None:
-        """In the thread: store, and tell the reactor what became of it. Then, when nobody waits any
-        more, the upkeep of the tables, of which a full disk may leave something out.
+        """In the thread: store the changes and report the result to the reactor. Then, when nobody
+        waits any more, do the tables' upkeep, which a full disk may prevent.
         """
         connection = self.connection
         try:
@@ -314,8 +314,8 @@ class Database:
         connection.execute("COMMIT")
 
     def _has_undone(self, connection: sqlite3.Connection, error: Exception) -> bool:
-        """In the thread: whether what failed is undone, because the disk is full. Anything else
-        ends the process.
+        """In the thread, after a failure: if the disk is full, roll back and return True. Anything
+        else ends the process.
         """
         try:
             if not (isinstance(error, sqlite3.Error) and self._is_full(error)):
@@ -349,9 +349,9 @@ class Database:
 
 @contextmanager
 def _translating_errors(path: Path) -> Iterator[None]:
-    """Say which file cannot be read, and advise to delete it only if it is damaged: what a full
-    or failing disk refuses now says nothing about what the file holds. Anything else is damage:
-    SQLite reports a wrong bit in the schema as an error in a statement.
+    """Name the file in every error, and advise to delete it only if it is damaged: errors of a full
+    or failing disk say nothing about what the file holds. All others mean damage, because SQLite
+    reports a wrong bit in the schema as an error in a statement.
     """
     try:
         yield
@@ -367,8 +367,8 @@ def _translating_errors(path: Path) -> Iterator[None]:
 
 
 def _is_damage(error: Exception) -> bool:
-    """Whether the file is damaged. SQLite finds some of that, and so do the checks of rows; Python
-    finds texts that are not valid UTF-8, without a code of SQLite's.
+    """Whether ``error`` means that the file is damaged. SQLite finds some damage, the checksums of
+    rows find some, and Python finds invalid UTF-8: an OperationalError without SQLite's code.
     """
     if isinstance(error, CorruptTables):
         return True

@@ -1,4 +1,4 @@
-"""A data directory: the system calls it takes, its lock, and files that appear whole.
+"""A data directory: its system calls, its lock, and files that appear whole or not at all.
 
 ``Files`` is the seam at which tests fail the k-th system call or cut the power.
 """
@@ -17,7 +17,7 @@ LOCK = "lock"
 UNFINISHED = ".tmp"
 PROBE = "probe" + UNFINISHED
 ZEROS = bytes(1 << 20)
-"""A step of filling a file with zeros: short enough not to hold up a write for long."""
+"""What one step of filling a file writes: little enough not to hold up a write for long."""
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 _UNUSABLE = frozenset(
@@ -39,7 +39,7 @@ class Files:
     """The system calls of a storage, nothing else."""
 
     def open(self, path: Path, flags: int) -> int:
-        """Open ``path``; a new file is for its owner alone."""
+        """Open ``path``; only its owner can use a new file."""
         return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
     def close(self, fd: int) -> None:
@@ -55,7 +55,7 @@ class Files:
         return os.pread(fd, size, offset)
 
     def pwrite(self, fd: int, content: bytes, offset: int) -> int:
-        """Write; return how many bytes were."""
+        """Write; return how many bytes were written."""
         return os.pwrite(fd, content, offset)
 
     def fdatasync(self, fd: int) -> None:
@@ -67,13 +67,13 @@ class Files:
         os.fsync(fd)
 
     def drop_cache(self, fd: int) -> None:
-        """Have the next read come from the disk: a failed flush leaves pages that only look
+        """Make the next read come from the disk: after a failed flush, cached pages only look
         written (ATC 2020, "Can applications recover from fsync failures?").
         """
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def lock(self, fd: int) -> None:
-        """Lock for this open file alone; BlockingIOError when another has it."""
+        """Take an exclusive lock. Raises BlockingIOError when another open file has it."""
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def is_directory(self, path: Path) -> bool:
@@ -81,11 +81,11 @@ class Files:
         return path.is_dir()
 
     def make_directory(self, path: Path) -> None:
-        """Make ``path`` a directory for its owner alone."""
+        """Make the directory ``path``, which only its owner can use."""
         path.mkdir(mode=0o700)
 
     def protect(self, path: Path) -> None:
-        """Take other users' rights to a directory away."""
+        """Take all rights to a directory away from other users."""
         path.chmod(0o700)
 
     def names(self, path: Path) -> list[str]:
@@ -101,20 +101,20 @@ class Files:
         os.unlink(path)
 
     def free_bytes(self, path: Path) -> int:
-        """Return how much space there is for somebody without privileges."""
+        """Return how much space is free for unprivileged users."""
         status = os.statvfs(path)
         return status.f_bavail * status.f_frsize
 
 
 def is_full(problem: OSError) -> bool:
-    """Tell whether ``problem`` only says that there is no space, which may pass."""
+    """Return whether ``problem`` is only a lack of space, which may pass."""
     return problem.errno in _NO_SPACE
 
 
 def unusable(path: Path, problem: BaseException) -> StorageError | StorageUnavailable | None:
-    """What the directory ``path`` cannot be opened for, in an operator's words; None if it is none
-    of the file system's doing. It may pass that another process has the directory: it may be this
-    member's last one, killed but not gone before a hanging disk lets it.
+    """Why the directory ``path`` cannot be opened, in words for the operator; None if the file
+    system is not the reason. A directory that another process uses may become free: that may be
+    this member's previous process, which was killed but cannot end while the disk hangs.
     """
     if isinstance(problem, BlockingIOError):
         return StorageUnavailable(f"{path} is in use by another process")
@@ -126,16 +126,16 @@ def unusable(path: Path, problem: BaseException) -> StorageError | StorageUnavai
 
 
 def has_no_room(path: Path, files: Files | None = None) -> bool:
-    """Tell whether writing in the directory ``path`` fails, and only for want of space: what SQLite
-    calls an I/O error may be a quota that is used up. It makes and removes a file of one step of
-    zeros, which is more than fits into a little space that is left over.
+    """Return whether writing into the directory ``path`` fails, and only for lack of space: what
+    SQLite calls an I/O error may be a used-up quota. To find out, a file of zeros is made and
+    removed, too large to fit into a little space that is left over.
     """
     files, probe = files or Files(), path / PROBE
     try:
         fd = files.open(probe, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             done = 0
-            while done < len(ZEROS):  # writing the rest tells why a write was short
+            while done < len(ZEROS):  # only writing the rest shows why a write was short
                 done += files.pwrite(fd, ZEROS[done:], done)
             files.fsync(fd)
         finally:
@@ -157,8 +157,8 @@ def seal_name(sequence: int) -> str:
 
 
 class Directory:
-    """A locked data directory and what is open in it. ``flushes`` counts those that are done, for
-    other threads, too.
+    """A locked data directory and its open files. ``flushes`` counts finished flushes; any thread
+    may read it.
     """
 
     def __init__(self, path: Path, files: Files) -> None:
@@ -169,7 +169,7 @@ class Directory:
         self._fd = -1
 
     def open(self) -> None:
-        """Make the directory if need be, and lock it. Raises what ``unusable`` puts in words."""
+        """Make the directory if it is missing, and lock it. ``unusable`` explains the errors."""
         self._make(self.path)
         self.files.protect(self.path)
         self._fd = self.open_file(".", os.O_RDONLY | os.O_DIRECTORY)
@@ -177,7 +177,7 @@ class Directory:
         self.flush_names()
 
     def close(self) -> None:
-        """Close everything that is open here, which also lets go of the lock."""
+        """Close all open files, which also releases the lock."""
         while self._fds:
             self.files.close(self._fds.pop())
 
@@ -202,8 +202,8 @@ class Directory:
         return sorted((int(match[1]), name) for match, name in found if match)
 
     def unlink_segments(self, last: int) -> None:
-        """Remove the segments up to number ``last``, and their seals, which nobody looks for
-        without them. One that comes back after a crash is removed again at the next start.
+        """Remove the segments up to number ``last``, each after its seal, which would not be found
+        without it. A segment that reappears after a crash is removed again at the next start.
         """
         names = set(self.names())
         for number, name in self.segments():
@@ -222,17 +222,17 @@ class Directory:
         self.flushes += 1
 
     def flush_new(self, fd: int) -> None:
-        """The same for a new file, or a directory."""
+        """Make a new file or a directory durable."""
         self.files.fsync(fd)
         self.flushes += 1
 
     def publish(self, old: str, new: str) -> None:
-        """Give a finished file its name, durably (etcd #6368: or it is gone after a crash)."""
+        """Give a finished file its name, durably: otherwise a crash may lose it (etcd #6368)."""
         self.files.rename(self.path / old, self.path / new)
         self.flush_names()
 
     def unlink(self, name: str) -> None:
-        """Remove a file that holds nothing."""
+        """Remove a file that is not needed; after a crash it may be there again."""
         self.files.unlink(self.path / name)
 
     def pwrite(self, fd: int, content: bytes, offset: int) -> None:
@@ -242,16 +242,16 @@ class Directory:
             raise OSError(errno.EIO, f"only {written} of {len(content)} bytes were written")
 
     def renew(self, fd: int) -> None:
-        """Have what is read next be what is on the disk, not what the page cache has.
+        """Make the next reads return what is on the disk, not what is in the page cache.
 
-        What an earlier process wrote and never flushed is flushed first: it must not be
-        believed before (etcd #14143).
+        What an earlier process wrote but never flushed is flushed first: it must be durable
+        before it is believed (etcd #14143).
         """
         self.files.fdatasync(fd)
         self.files.drop_cache(fd)
 
     def read_from_disk(self, fd: int) -> bytes:
-        """Return all of a file as it is on the disk, see ``renew``."""
+        """Return all of a file, as it is on the disk (``renew``)."""
         self.renew(fd)
         size = self.files.size(fd)
         content = self.files.pread(fd, size, 0)
@@ -260,7 +260,7 @@ class Directory:
         return content
 
     def read_optional(self, name: str, size: int = 0) -> bytes:
-        """Return the first ``size`` bytes of a file, or all; nothing if it cannot be read."""
+        """Return the first ``size`` bytes of a file (0: all); empty if it cannot be read."""
         try:
             fd = self.open_file(name, os.O_RDONLY)
             try:
@@ -290,7 +290,7 @@ class Directory:
         self.publish(name + UNFINISHED, name)
 
     def make_optional(self, name: str, content: bytes) -> bool:
-        """Make a file that nothing depends on, if there is space; tell whether there was."""
+        """Make a file that can be done without, if there is space; return whether there was."""
         unfinished = name + UNFINISHED
         try:
             fd = self.open_file(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC)

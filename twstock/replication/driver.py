@@ -1,4 +1,4 @@
-"""Carries out what a replica wants: sends, writes, holds back, applies, answers."""
+"""Carries out what a replica decides: sends or holds messages, writes, applies, and answers."""
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
@@ -31,24 +31,25 @@ from twstock.rpc.calls import Envelope, Peer
 from twstock.tally import SIZES, Histogram
 
 DIGESTS_MAX = 4096
-"""For how many applied indices the digest is remembered, to be compared with the leader's."""
+"""For how many applied indices the digest is kept, to be compared with the leader's."""
 
 TERMS_AHEAD_MAX = 2**32
-"""How far the term of a message may be above one's own. Ten elections a second would take
-thirteen years to get there. A wrong number, once believed, is kept by all members for good; near
-the largest that a message can carry, it ends them at every election, restarted or not."""
+"""How far the term of a message may be above the replica's own: ten elections a second would take
+thirteen years to get there. All members keep a wrong term for good once they have accepted it. One
+near the largest that a message can carry ends their processes at every election, even after a
+restart."""
 
 
 class Driver:
-    """A replica at work. ``applied`` is the index up to which ``machine`` stands.
+    """Runs a replica. ``machine`` has applied the entries up to ``applied``.
 
-    Whatever the replica or the state machine raises goes to ``panic``: half a step must not
-    be followed by another. ``on_leading`` is called with the term when the replica leads and has
+    Whatever the replica or the state machine raises goes to ``panic``: no step may follow one that
+    was only half done. ``on_leading`` is called with the term when the replica leads and has
     applied all that any earlier leader acknowledged; ``on_leading_ended`` when that is over.
 
-    What it counts: ``commit_s``, how long proposals took until they were applied; entries of
-    each append, in ``append_entries``; campaigns for votes, terms that were led, and how often a
-    leader was found.
+    It counts how long proposals took until they were applied (``commit_s``), the entries of each
+    append (``append_entries``), campaigns for votes, terms that were led, and how often a leader
+    was found.
     """
 
     _log = Logger()
@@ -93,7 +94,7 @@ class Driver:
         return len(self._waiting)
 
     def digest_at(self, index: int) -> bytes:
-        """The state's digest at an index that was applied lately; empty: not remembered."""
+        """The state's digest at an index that was applied lately; empty: no longer kept."""
         return self._digests.get(index, b"")
 
     def run(self, decide: Callable[[float], Ready]) -> None:
@@ -108,8 +109,8 @@ class Driver:
     def propose(self, payload: bytes) -> "Deferred[Any]":
         """Replicate a command; fires with its result when it is committed and applied here.
 
-        Raises NotLeader, having done nothing; fails with OutcomeUnknown when leadership is
-        lost on the way.
+        Raises NotLeader, and has then done nothing. Fails with OutcomeUnknown when leadership is
+        lost meanwhile, with Unavailable when another leader's entry has taken its place.
         """
         now = self._seconds()
         try:
@@ -125,8 +126,8 @@ class Driver:
         return result
 
     def check_term(self, message: Message, peer: int) -> None:
-        """Raise InvalidRequest for a message of ``peer`` whose term no election can have led to,
-        before anything is made of it. That is logged once: the peer may go on for ever.
+        """Raise InvalidRequest for a message of ``peer`` whose term no election can have led to; to
+        be called before it is stepped. Logged once for each peer, which may go on for ever.
         """
         term, own = message.term, self.replica.term
         if isinstance(message, AppendEntries | Committed) and message.entries:
@@ -155,7 +156,7 @@ class Driver:
             self._answers.pop(key, None)
 
     def written(self, sequence: int) -> None:
-        """Every write up to ``sequence`` is durable: let go of what waited for it."""
+        """Every write up to ``sequence`` is durable: send the messages that waited for that."""
         self._written = sequence
 
         def persisted(now: float) -> Ready:
@@ -166,7 +167,7 @@ class Driver:
         self.run(persisted)
 
     def stop(self) -> None:
-        """Decide nothing any more; proposals on their way have an unknown outcome."""
+        """Decide nothing any more; pending proposals fail with OutcomeUnknown."""
         self._stopped = True
         self._end_leading()
 
@@ -205,7 +206,7 @@ class Driver:
 
     def _replied(self, reply: Reply | None, peer: int) -> None:
         if reply is not None:
-            self.check_term(reply, peer)  # one that is not believed is as good as lost
+            self.check_term(reply, peer)  # a refused reply counts as lost
             self.run(lambda now: self.replica.step(reply, now))
 
     def _lost(self, failure: Failure, message: Message) -> None:
@@ -235,7 +236,7 @@ class Driver:
         if term == entry.term:
             self.commit_s.observe(self._seconds() - began)
             waiting.callback(applied.result)
-        else:  # another leader's entry stands where the proposal was: it can never commit
+        else:  # another leader's entry is in the proposal's place: that can never commit
             waiting.errback(Unavailable("the proposal was replaced"))
 
     # --- leading -----------------------------------------------------------------------------

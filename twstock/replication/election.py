@@ -1,4 +1,4 @@
-"""When a replica campaigns, whom it stays with, and when it gives way."""
+"""When a replica campaigns, how long it stays loyal to a leader, and when a leader gives way."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from random import Random
 from twstock.replication.messages import Membership, Timings
 
 SLOW_MAX = 10
-"""So many election time-outs a disk that is merely slow may take for a vote."""
+"""By how many election time-outs a slow disk extends the wait for votes, at most."""
 
 
 @dataclass(slots=True)
@@ -22,12 +22,12 @@ class Ballot:
     votes: set[int] = field(default_factory=set)
 
     def won(self, membership: Membership) -> bool:
-        """Whether a majority is for it."""
+        """Whether a majority has voted for it."""
         return len(self.votes) >= membership.majority
 
 
 class ElectionTimer:
-    """How long a replica stays with a leader, and when it campaigns itself."""
+    """How long a replica stays loyal to a leader, and when it campaigns itself."""
 
     def __init__(
         self, membership: Membership, timings: Timings, random: Random, now: float
@@ -43,13 +43,13 @@ class ElectionTimer:
         self.reset(now)
 
     def heard(self, leader_id: int, at: float) -> None:
-        """``leader_id`` was certainly leading then."""
-        self._dead_leader = leader_id  # should it be lost
+        """``leader_id`` was certainly leading at the time ``at``."""
+        self._dead_leader = leader_id  # if it is lost, its turn is skipped
         self._heard_at = at
 
     def reset(self, now: float) -> None:
-        """Restart the timer. It is longer than voters stick to a leader, so that the first try is
-        not refused, and longer the lower the id, so that votes are rarely split.
+        """Restart the timer. It is longer than voters stay loyal to a leader, so that the first
+        campaign is not refused; and the lower the id the longer, so that votes are rarely split.
         """
         timings, self._campaign_at = self._timings, now
         if self._membership.peers:
@@ -57,28 +57,29 @@ class ElectionTimer:
             self._campaign_at += self._turn_s() + self._random.uniform(0, timings.jitter_s)
 
     def votes(self, now: float) -> None:
-        """A vote, its own or for another, goes to its disk."""
+        """This replica votes, for itself or another: the vote goes to its disk."""
         self._votes_since = now
         self.reset(now)
 
     def voted(self, now: float) -> None:
-        """That vote is on disk. Only now others hear of it, and their disks may take as long for
-        theirs: or on slow disks every candidate would be given up before it has its votes. One that
-        took very long has hung, and need not again.
+        """That vote is on disk. Only now do others hear of it, and their disks may take as long as
+        this one did, so the timer is extended by that: otherwise no candidate would get its votes
+        in time on slow disks. The extension is limited, because a disk that took very long has
+        hung, and need not hang again.
         """
         patience_s = min(now - self._votes_since, SLOW_MAX * self._timings.election_s)
         self.reset(now + patience_s)
 
     def shorten(self, now: float) -> None:
-        """The leader is certainly gone: forget having heard it, and wait for no more than the
+        """The leader is certainly gone: forget having heard it, and wait only for the turns of the
         members that should campaign first.
         """
         self._heard_at = -inf
         self._campaign_at = min(self._campaign_at, now + self._turn_s())
 
     def has_expired(self, now: float, could_serve: bool) -> bool:
-        """Whether it is time to campaign. One that could not serve gives all others their turns,
-        and time for an election; if nobody is elected its own turn comes.
+        """Whether it is time to campaign. A replica that could not serve lets all others have their
+        turns and time for an election first, and campaigns only if nobody is elected.
         """
         campaign_at, others = self._campaign_at, len(self._membership.peers)
         if others and not could_serve:
@@ -86,8 +87,8 @@ class ElectionTimer:
         return now >= campaign_at
 
     def is_loyal(self, now: float) -> bool:
-        """Whether there is, or before a restart may have been, a leader that relies on this
-        replica to elect nobody else (thesis 4.2.3).
+        """Whether a leader may rely on this replica to elect nobody else (thesis 4.2.3): one that
+        it has heard lately, or that it may have heard before a restart.
         """
         return now < self._loyal_until or now - self._heard_at < self._timings.election_s
 
@@ -99,8 +100,9 @@ class ElectionTimer:
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """A leader is giving way to ``target``: since it began there are no new proposals and no
-    leases. The old ones are over at ``drained_at``; at ``gives_up_at`` it goes on leading.
+    """A leader is giving way to ``target``: it takes no more proposals and grants no more leases.
+    The earlier leases are over at ``drained_at``; at ``gives_up_at`` the leader abandons this, and
+    goes on leading.
     """
 
     target: int
@@ -121,8 +123,8 @@ class FlapGuard:
         self._not_before = -inf
 
     def allows(self, steady_s: float, now: float, *, is_urgent: bool = False) -> bool:
-        """Whether a hand-over to a member that has been steady for so long may begin. One that
-        ``is_urgent``, because this leader is of no use, waits no longer for those before it.
+        """Whether a hand-over may begin to a member that has been steady for ``steady_s``. If it
+        ``is_urgent``, because this leader is useless, earlier hand-overs do not prolong the wait.
         """
         while self._hand_overs and now - self._hand_overs[0] > self._timings.flap_window_s:
             self._hand_overs.popleft()
@@ -131,7 +133,7 @@ class FlapGuard:
         return now >= self._not_before and steady_s >= wait_s
 
     def gave_up(self, now: float) -> None:
-        """A hand-over did not come about: the next one waits for another stable period."""
+        """A hand-over failed: the next one waits for another stable period."""
         self._not_before = now + self._timings.stable_s
 
     def handed_over(self, now: float) -> None:

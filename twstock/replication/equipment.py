@@ -1,4 +1,4 @@
-"""What a member is given: its group's settings, a disk, tables, a network, and what is around."""
+"""What a member is given: settings, a disk, tables, a network, time, chance and threads."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Equipment:
-    """Everything that a member and its parts share and none of them makes."""
+    """Everything that a member and its parts share, and that is made outside of them."""
 
     membership: Membership
     timings: Timings

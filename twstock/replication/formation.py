@@ -1,10 +1,10 @@
-"""Joining a group for the first time, or finding out that one may not.
+"""Joining a group for the first time, or learning that this member may not.
 
-A new directory has a random incarnation, durable before anybody hears of it. The member may
-promise nothing (vote, acknowledge) before it is *formed*: it has learnt the incarnation of
-every other member, and none of them knows it by another one. So a member whose directory was
-wiped is found out by any peer that was formed with its older self (TigerBeetle 2767, etcd
-10254: a wiped disk forgets promises). The first start of a group needs all its members.
+A new directory has a random incarnation, durable before any other member learns it. The member
+must not promise anything (vote, acknowledge) before it is *formed*: it has learnt the incarnation
+of every other member, and none of them knows it by another one. So any peer that was formed before
+detects a member whose directory was wiped (TigerBeetle 2767, etcd 10254: a wiped disk forgets
+promises). The first start of a group needs all its members.
 """
 
 from collections.abc import Iterable
@@ -32,10 +32,10 @@ class Formation:
         return tuple(sorted(self._missing))
 
     async def ask(self) -> bool:
-        """Ask every peer that is missing; tell whether all have answered now.
+        """Ask every peer that is missing; return whether all have answered now.
 
         Raises WipedStorage if a peer knows this member by another incarnation, StorageError if it
-        is configured with other members: two groups would be made of them, and both elect.
+        is configured with other members: there would be two groups, and each would elect a leader.
         """
         asked = self.missing
         probe = Probe(self._me)

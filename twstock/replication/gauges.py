@@ -1,4 +1,4 @@
-"""What a replica counts: where it stands, what its disk and its followers do."""
+"""A replica's metrics: its place in the group, its disk, and its followers."""
 
 from collections.abc import Iterable, Iterator
 
@@ -15,7 +15,7 @@ _ROLES = ("joining", *(role.value for role in Role))
 def replica_families(
     group: str, member: Member, database: Database, peers: Iterable[int]
 ) -> Iterator[Family]:
-    """All of it, labelled with the group; most only when the member takes part."""
+    """All metrics, labelled with the group; most of them only when the member takes part."""
     labels = {"group": group}
     yield from _standing(labels, member)
     yield _gauge(

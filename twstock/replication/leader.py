@@ -1,4 +1,4 @@
-"""What the calls of a tier need of their group's member: to lead, and to know whether it does."""
+"""What the calls of a tier need of their group's member: to propose, and to know if it leads."""
 
 from typing import Any, Protocol
 
@@ -8,7 +8,7 @@ from twstock.errors import TwstockError
 
 
 class LeadingMember(Protocol):
-    """A member of a group, as the tier sees it that answers for the group."""
+    """A member of a group, as its tier sees it."""
 
     machine: Any
     """The tier's state machine, None before it is loaded."""
@@ -23,7 +23,7 @@ class LeadingMember(Protocol):
         """Until when (seconds of the clock) no other member can lead."""
 
     def not_leading(self) -> TwstockError:
-        """The error for what only the ready leader answers."""
+        """The error for a request that only the ready leader answers."""
 
     def check_leads(self) -> None:
         """Raise ``not_leading`` unless this member leads and has applied all that was

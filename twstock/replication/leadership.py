@@ -20,9 +20,9 @@ from twstock.replication.progress import Progress
 
 @dataclass(slots=True)
 class Watermarks:
-    """How far a replica has got: the log is committed up to ``commit``, and the state machine,
-    which has applied it up to ``applied``, has a state with this ``digest``. Every member is known
-    to have it on disk up to ``everywhere``, which is committed.
+    """How far a replica has got: entries up to ``commit`` are committed, those up to ``applied``
+    are applied, which led to a state with this ``digest``. Every member is known to have the
+    entries up to ``everywhere`` on disk; these are committed.
     """
 
     commit: int
@@ -66,24 +66,25 @@ class Leadership:
             self.followers[reply.source].answered(reply, now)
 
     def quorum_index(self, durable_index: int) -> int:
-        """Up to where a majority has the log on disk; ``durable_index`` is for this replica's disk.
+        """Up to where a majority has the log on disk; this replica has it up to ``durable_index``.
 
-        It counts itself only with what its disk has, like any other (thesis 10.2.1; etcd 14370).
+        Of itself, too, a leader counts only what is on disk (thesis 10.2.1; etcd 14370).
         """
         held = [durable_index, *(progress.match for progress in self.followers.values())]
         return sorted(held, reverse=True)[self._membership.majority - 1]
 
     def everywhere(self, durable_index: int) -> int:
-        """Up to where every member has the log on disk, if that is committed."""
+        """The highest committed index up to which every member has the log on disk."""
         held = [durable_index, *(progress.match for progress in self.followers.values())]
         return min(self._watermarks.commit, *held)
 
     @property
     def contact_at(self) -> float:
-        """When a majority was certainly following: it has answered requests sent no earlier.
+        """The last time at which a majority was certainly following: it has answered requests that
+        were sent then or later.
 
-        Time of sending, not of the answer's arrival: an answer that waited in a queue, or
-        for a process that was paused, says nothing about the time in between.
+        The time of sending counts, not that of the answer's arrival: an answer that waited in a
+        queue, or for a paused process, says nothing about the time in between.
         """
         needed = self._membership.majority - 1
         if not needed:
@@ -105,8 +106,8 @@ class Leadership:
     def heartbeats(self, now: float) -> list[AppendEntries]:
         """The heartbeats that are due: those to followers that have answered nothing lately.
 
-        Each follows the entry that the follower is known to have, so it is accepted whatever
-        else is under way, and its answer tells nothing but that the follower is there.
+        Each follows an entry that the follower is known to have, so it is accepted whatever else is
+        under way, and its answer shows only that the follower is there.
         """
         messages = []
         for peer, progress in self.followers.items():
@@ -129,8 +130,8 @@ class Leadership:
         return messages
 
     def has_room_elsewhere(self, now: float) -> bool:
-        """Whether enough others have room for what this leader would commit. That they are silent
-        says nothing of their disks, unless one of the others refuses what it is sent.
+        """Whether enough followers have room for a majority to commit a command. Silent ones count
+        as full only while another one refuses entries: silence says nothing about a disk.
         """
         followers = self.followers.values()
         others = sum(progress.has_room(now) for progress in followers)
@@ -160,13 +161,13 @@ class Leadership:
     def give_way(
         self, guard: FlapGuard, now: float, *, is_full: bool, reach: Reach, unheard: bool
     ) -> Transfer | None:
-        """Go on with giving way, to a higher id or because this replica's log ``is_full`` or its
-        ``reach`` is lost: begin if another should lead, stop if waiting is in vain, and return the
-        message after which this replica must not lead any more. ``unheard``: no front-end ever
-        called it.
+        """Take the next step in giving way, to a higher id or because this replica's log
+        ``is_full`` or its ``reach`` is lost: begin a hand-over if another should lead, end one that
+        has failed, or return the message after which this replica must not lead any more.
+        ``unheard``: no front-end has ever called it.
 
-        It is sent once all leases are over and the target has the whole log, all committed, and
-        has applied it: until then it would lead, and not serve.
+        The message is due once all leases are over, the whole log is committed, and the target has
+        applied all of it: before, it would lead but not serve.
         """
         hand_over, last, commit = self.hand_over, self._log.last_index, self._watermarks.commit
         if hand_over is None:
@@ -185,11 +186,12 @@ class Leadership:
     def _preferred(
         self, guard: FlapGuard, now: float, is_full: bool, reach: Reach, unheard: bool
     ) -> int:
-        """The highest id that should lead instead: one above its own, or, if its own log is full or
-        its reach is lost, any; if the log is full, of a majority that have room. Its reach has to
-        be good, or no worse than this leader's; if no front-end ever reached this leader, one that
-        they do reach is better, of any id. 0 if none should, or as long as this leader has not
-        settled what it found in the log.
+        """The highest id that should lead instead; 0 if none should, and until the first entry of
+        this term is committed.
+
+        Only higher ids are considered, unless this leader is useless: its reach is lost, or its log
+        is full and a majority of others could take over. If front-ends call the other, but none has
+        called this leader, its id does not matter either. ``_would_do`` judges the other's reach.
         """
         if self._watermarks.commit < self.first_index:
             return 0
@@ -206,15 +208,15 @@ class Leadership:
         return max((p for p in steady if self.can_take_over(p, now)), default=0)
 
     def _majority_can_take_over(self, now: float) -> bool:
-        """Whether others could commit without this replica; or the next leader would take commands
-        and not know what becomes of them.
+        """Whether others could commit without this replica: otherwise the next leader would take
+        commands whose outcome it could not learn.
         """
         able = sum(self.can_take_over(peer, now) for peer in self.followers)
         return able >= self._membership.majority
 
     def _has(self, index: int) -> bool:
-        """Whether the entry at ``index`` is there to be sent. A follower can only want one that was
-        dropped after it has lost what it promised, and then has to rejoin.
+        """Whether the log still has the entry at ``index``, to be sent. A follower that needs one
+        that was dropped has lost what it promised, and has to rejoin.
         """
         return self._log.first_index <= index <= self._log.last_index
 
@@ -238,8 +240,9 @@ class Leadership:
 
 
 def _would_do(other: Reach, own: Reach, unheard: bool) -> bool:
-    """Whether another's reach is good, or no worse than a leader's that is unsure of its own. That
-    no front-end has called it is nothing if none has called the leader either.
+    """Whether another's reach is good enough to take over from a leader with reach ``own``: good,
+    or unsure like the leader's. One that no front-end has called is good enough only if none has
+    ever called the leader either (``unheard``).
     """
     if other is Reach.UNHEARD:
         return unheard

@@ -1,8 +1,9 @@
-"""The other members of a lost one's group, at work, for ``rejoin``.
+"""What ``rejoin`` reads from the other members of a lost one's group while they run.
 
-What is pulled from them is committed, so it never changes, whoever leads meanwhile. It is enough
-once it is at least as up to date as the log of each of them was when it was asked, after the lost
-member ran last: then it has whatever the lost one acknowledged that is committed, or may still be.
+Only committed entries are pulled, which never change, whoever leads meanwhile. They are enough
+once they are at least as up to date as the log of each of the others was when it was asked, after
+the lost member last ran: then they include all that it acknowledged and that is, or may still be,
+committed.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,17 +21,17 @@ from twstock.replication.snapshots import Snapshot
 from twstock.rpc.calls import Fetch, FetchSnapshot, Peer, SnapshotPiece, Status
 
 PATIENCE_S = 30.0
-"""So long without a new entry, and there is no hope. A member that hangs takes each call's whole
-deadline to say nothing, so it is time that counts, not how often it was asked.
+"""After this long without a new entry there is no hope. Each call to a member that hangs takes its
+whole deadline, so time counts, not the number of calls.
 """
 JOINING = "joining"
 
 
 class LivePeer(Protocol):
-    """Another member, asked by calls that block. They raise Unavailable."""
+    """Another member, asked with calls that block and raise Unavailable."""
 
     def status(self, asker: Peer) -> Status:
-        """What it tells of itself, and by which incarnation it knows the asker."""
+        """Its status, with the incarnation by which it knows the asker."""
 
     def fetch(self, fetch: Fetch) -> Committed:
         """Committed entries after an index, as many as one message takes."""
@@ -40,15 +41,15 @@ class LivePeer(Protocol):
 
 
 def at_most(term: int, last_index: int) -> Kept:
-    """No less than what a member in ``term`` has: the last entry of its log may be older."""
+    """The most that a member in ``term`` can have: the last entry of its log may be older."""
     return Kept(HardState(term), term, last_index)
 
 
 class LivePeers:
-    """The ``Source`` that they are: ``others``, all of them, by id.
+    """A ``Source`` that asks ``others``: all other members, by id.
 
-    ``pause`` waits a moment, for them to elect a leader, or for one to come back, and is given the
-    words for that. ``now`` tells the seconds of a clock that never goes back.
+    ``pause`` waits a moment, for the others to elect a leader or for one of them to come back; it
+    is given the reason in words. ``now`` returns the seconds of a clock that never goes back.
     """
 
     def __init__(
@@ -68,7 +69,9 @@ class LivePeers:
         self._last = Entry(0, 0, EntryKind.NOOP)
 
     def incarnations(self) -> dict[int, int]:
-        """Those of all members; the others have to agree on the lost one's."""
+        """The incarnations of all members. Raises StorageError if the others do not agree on the
+        lost member's.
+        """
         if not self._others:
             alone = f"{self._name(self._me.id)} is alone in its group, so nobody is to be asked"
             raise StorageError(f"{alone}: put its directory back, or restore a backup")
@@ -80,9 +83,9 @@ class LivePeers:
         return {s.id: s.incarnation for s in statuses} | {self._me.id: self._me.incarnation}
 
     def snapshot(self, directory: Path) -> Snapshot | None:
-        """One that has what any of them dropped; what is committed is pulled from where all of them
-        have it on. Raises Unavailable, after a while, when none comes whole, or one of them is not
-        there.
+        """Fetch a snapshot that has what any of them dropped; None if none dropped anything.
+        Entries are pulled from where the logs of all of them begin. Raises Unavailable, after a
+        while, when no snapshot arrives whole, or one of them does not answer.
         """
         began = self._now()
         while True:
@@ -97,8 +100,8 @@ class LivePeers:
             return snapshot
 
     def entries(self) -> Iterator[Entry]:
-        """What they have committed, until that is enough. Raises Unavailable, after a while, when
-        they have no leader, or one of them is not there.
+        """Pull what they have committed, until that is enough. Raises Unavailable, after a while,
+        when they have no leader, or one of them does not answer.
         """
         advanced = self._now()
         while True:
@@ -108,7 +111,7 @@ class LivePeers:
                 statuses = self._ask()
                 told = [at_most(status.term, status.last_index) for status in statuses]
                 self._told += told
-                # What was enough stays so. Under load they have more whenever they are asked.
+                # What once was enough still is. Under load they have more each time.
                 self._enough = min(self._enough, max(kept.end for kept in told))
                 yield from self._pull(statuses)
             except Unavailable as error:
@@ -126,17 +129,17 @@ class LivePeers:
         return promised(self._me.id, self._told)
 
     def __str__(self) -> str:
-        """Who they are."""
+        """The names of the others."""
         return ", ".join(map(self._name, sorted(self._others)))
 
     def _wait(self, since: float, problem: str) -> None:
-        """A moment. Raises Unavailable if nothing has come for too long."""
+        """Pause. Raises Unavailable if nothing has arrived for too long."""
         if self._now() - since >= PATIENCE_S:
             raise Unavailable(problem)
         self._pause(problem)
 
     def _ask(self) -> list[Status]:
-        """What each of them tells of itself now."""
+        """The status of each of them, now."""
         return [self._checked(i, peer.status(self._me)) for i, peer in self._others.items()]
 
     def _checked(self, number: int, status: Status) -> Status:
@@ -147,7 +150,7 @@ class LivePeers:
                 f"at the address of {name} of cluster {me.cluster_id} answers {found}: "
                 "the configuration is wrong"
             )
-        # A member that nobody asked may be the only one to have what the lost one acknowledged.
+        # A member that is not asked may be the only one with what the lost one acknowledged.
         if set(status.members) != {me.id, *self._others}:
             raise StorageError(
                 f"{name} is in a group of {sorted(status.members)}, the configuration has "
@@ -160,8 +163,8 @@ class LivePeers:
         return status
 
     def _snapshot(self, directory: Path) -> Snapshot | None:
-        """The first that comes whole and has what each of them dropped. Who dropped most is asked
-        first, a follower before the leader.
+        """The first snapshot that arrives whole and has what each of them dropped. The member that
+        dropped most is asked first, a follower before the leader.
         """
         statuses = self._ask()
         dropped = self.begins_after = max(status.first_index for status in statuses) - 1
@@ -187,7 +190,7 @@ class LivePeers:
         return snapshot
 
     def _pieces(self, number: int, piece: SnapshotPiece) -> Iterator[bytes]:
-        """The snapshot that begins with ``piece``, whether or not there is a newer one by now."""
+        """All pieces of the snapshot that begins with ``piece``, even if there is a newer one."""
         index, size, offset = piece.index, piece.size, len(piece.content)
         yield piece.content
         while offset < size:
@@ -198,9 +201,9 @@ class LivePeers:
             yield piece.content
 
     def _pull(self, statuses: list[Status]) -> Iterator[Entry]:
-        """What one of them has committed, until that is enough or there is no more: a follower, if
-        one has more than was pulled, for the leader has other things to do. One that has dropped
-        what comes next is no use.
+        """Pull what one of them has committed, until that is enough or there is no more. Members
+        that have not dropped the next entry come first, then followers, because the leader has
+        other things to do.
         """
         last = self._last
         more = [status for status in statuses if status.commit > last.index]
@@ -212,10 +215,10 @@ class LivePeers:
         while not self._has_enough:
             last = self._last
             pulled = self._others[most.id].fetch(Fetch(self._me, last.index))
-            # Whoever knew that these are committed had reached the term of the one that tells it.
+            # The sender has reached the term that committed these, and so must the lost one.
             self._told.append(at_most(pulled.term, 0))
             if not pulled.entries:
-                return  # there is no more, or it was started again and knows less for a while
+                return  # there is no more, or it was restarted and knows less for a while
             if (pulled.prev_index, pulled.prev_term) != (last.index, last.term):
                 name = self._name(most.id)
                 raise StorageError(f"{name} has committed something else up to {last.index}")
@@ -225,7 +228,7 @@ class LivePeers:
 
     @property
     def _has_enough(self) -> bool:
-        """Whether what was pulled is as up to date as what all of them had at some time."""
+        """Whether what was pulled is as up to date as all of them were in one of the rounds."""
         return (self._last.term, self._last.index) >= self._enough
 
     def _name(self, number: int) -> str:

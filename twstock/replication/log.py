@@ -1,7 +1,7 @@
-"""The entries that a replica holds: the last ones in memory, all others through a seam.
+"""A replica's log: the last entries are in memory, all others are read back when needed.
 
-Everything outside asks by index and never learns where an entry was. The terms of all
-entries are in memory, as runs, so only entries themselves are ever read back.
+Callers ask by index, wherever an entry is. The terms of all entries are in memory, as runs, so
+finding a term never reads the disk.
 """
 
 from bisect import bisect_left, bisect_right
@@ -13,8 +13,8 @@ from twstock.replication.compaction import TermRun
 from twstock.replication.messages import Entry, EntryKind
 
 WINDOW_BYTES = 8 * 1024 * 1024
-"""How much memory may go to entries that could also be read back: some 25,000 of 150 bytes, so
-that a follower which is a little behind costs the disk nothing."""
+"""How much memory entries may take that could also be read back: some 25,000 entries of 150 bytes,
+so that a follower that is a little behind costs no disk reads."""
 
 ENTRY_MEMORY_BYTES = 160
 """About what an entry takes in memory besides its payload."""
@@ -24,17 +24,17 @@ class OlderEntries(Protocol):
     """Where a log reads entries that it no longer holds in memory."""
 
     def read(self, first: int, last: int, bytes_max: int) -> Sequence[Entry]:
-        """The entries from ``first`` on: at least one, none after ``last``, and none once
-        their payloads have exceeded ``bytes_max``. They are as they were given to the disk, or
-        an error is raised that must end the process.
+        """The entries ``first`` to ``last``, or fewer: it stops after the entry with which the
+        payloads exceed ``bytes_max``. Always at least one. Raises an error that must end the
+        process if an entry is not as it was given to the disk.
         """
 
 
 class Log:
     """Entries with indices 1, 2, 3...; terms never decrease (Raft section 5.3).
 
-    Without ``older`` all entries stay in memory. With it, those that ``forget`` allows leave
-    it when the others need ``window_bytes``.
+    Without ``older`` all entries stay in memory. With it, ``forget`` takes the oldest out when the
+    entries in memory exceed ``window_bytes``.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Log:
         return index >= self._start
 
     def entry(self, index: int) -> Entry:
-        """The entry at ``index``; BrokenInvariant if there is none."""
+        """The entry at ``index``. Raises BrokenInvariant if there is none."""
         self._check(index)
         return self.between(index, index)[0]
 
@@ -121,9 +121,9 @@ class Log:
         return tuple(batch)
 
     def hint(self, index: int, term: int, settled: int) -> int:
-        """How far a log that has ``term`` at ``index``, where this one does not, may still
-        agree with this one: entries of newer terms than that cannot be in it, those up to
-        ``settled``, the committed ones, surely are.
+        """The last index at which this log may agree with one that has ``term`` at ``index``, where
+        this one does not: the other cannot have entries of newer terms before that, and surely has
+        those up to ``settled``, the committed ones.
         """
         last = min(index - 1, self.last_index)
         while last > settled and self.term_at(last) > term:
@@ -139,10 +139,10 @@ class Log:
     def merge(self, entries: Sequence[Entry], settled: int) -> tuple[Entry, ...]:
         """Take over ``entries`` and return those that are new here.
 
-        The caller has checked that they connect. Entries that are here already stay, with
-        all that follows them, so that a late duplicate removes nothing; the first one that
-        differs replaces everything from its index on. BrokenInvariant if that would touch
-        an entry up to ``settled``, the committed ones.
+        The caller has checked that they follow an entry of this log. Entries that are here already
+        stay, with all that follows them, so that a late duplicate removes nothing; the first one
+        that differs replaces everything from its index on. Raises BrokenInvariant if that would
+        replace an entry up to ``settled``, the committed ones.
         """
         for position, entry in enumerate(entries):
             if entry.index > self.last_index or self.term_at(entry.index) != entry.term:
@@ -166,10 +166,10 @@ class Log:
         del self._entries[:count]
 
     def found(self, runs: Sequence[tuple[int, int]], last_index: int) -> int | None:
-        """A start finds entries up to ``last_index`` on disk, and there they stay. ``runs`` are
-        first indices and terms; each replaces all from its first index on.
+        """A start has found entries up to ``last_index`` on disk, where they stay. ``runs`` are
+        pairs of first index and term; each replaces everything from its first index on.
 
-        Returns the index of the first that cannot follow what was found before.
+        Returns the first index of a run that cannot follow what was found before; None: all do.
         """
         goes_on = self._run_terms and [*runs] == [(self.last_index + 1, self.last_term)]
         if runs and runs[0][0] > self.last_index + 1:
@@ -183,13 +183,13 @@ class Log:
         return None
 
     def begin_after(self, runs: Sequence[tuple[int, int]], last_index: int) -> None:
-        """The entries up to ``last_index``, all committed, are no longer on disk."""
+        """Begin after the entries up to ``last_index``: committed, and no longer on disk."""
         if self.found(runs, last_index) is not None:
             raise BrokenInvariant("the terms of what was dropped do not follow each other")
         self.release(last_index)
 
     def release(self, index: int) -> None:
-        """Nobody may read the entries up to ``index`` any more: they leave the disk."""
+        """Nobody may read the entries up to ``index`` any more: they will leave the disk."""
         self._first = max(self._first, index + 1)
 
     def runs(self) -> tuple[TermRun, ...]:

@@ -60,7 +60,7 @@ class Member(Service):
         self.machine: Any = None
 
     def serve(self, tier: Tier) -> None:
-        """Tell ``tier`` when this member begins to lead, when that is over, and what is saved. To
+        """Notify ``tier`` when this member begins or ceases to lead, and when entries are saved. To
         be called before the start.
         """
         self._tier = tier
@@ -74,7 +74,7 @@ class Member(Service):
         Deferred.fromCoroutine(self._start()).addErrback(self._failed)
 
     def stopService(self) -> "Deferred[None]":
-        """Hand over if this member leads, then let go of the network and the disk."""
+        """Hand over if this member leads, then close the network and the disk."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
@@ -145,8 +145,8 @@ class Member(Service):
     def propose(self, payload: bytes) -> "Deferred[Any]":
         """Replicate a command; fires with its result when it is committed and applied here.
 
-        Raises NotLeader, Unavailable, DiskFull, Overloaded, or InvalidRequest for what is too large
-        to be sent, and has then done nothing; fails with OutcomeUnknown when leadership is lost.
+        Raises NotLeader, Unavailable, DiskFull, Overloaded, or InvalidRequest if it is too large to
+        be sent, and has then done nothing. Fails with OutcomeUnknown when leadership is lost.
         """
         return self._taking_part().propose(payload)
 
@@ -205,9 +205,10 @@ class Member(Service):
             raise Unavailable("the leader has not heard a majority for a while")
 
     def status(self, asker: Peer | None = None, *, why_not_serving: str = "") -> Status:
-        """What this member tells of itself; a formed one tells a peer how it knows that one.
+        """This member's status. A formed member includes the incarnation by which it knows a peer
+        that asks.
 
-        ``why_not_serving`` tells why its tier does not serve although it leads; empty: it does.
+        ``why_not_serving``: why its tier does not serve although it leads; empty: it does.
         """
         knows = self._incarnations.get(asker.id, 0) if asker is not None and self._formed else 0
         part = self._part
@@ -241,24 +242,24 @@ class Member(Service):
         )
 
     def working(self) -> tuple[Driver, Writer] | None:
-        """What does the work, for whoever counts it; None before this member takes part."""
+        """The driver and the writer, for metrics; None before this member takes part."""
         part = self._part
         return None if part is None else (part.driver, part.writer)
 
-    # --- what those outside of the group ask --------------------------------------------------
+    # --- contact with the outside of the group ------------------------------------------------
 
     def heard_front_end(self) -> None:
         """A front-end has called."""
         self._equipment.contacts.front_ends.heard(self._clock.seconds())
 
     def heard_order_replica(self) -> None:
-        """An order replica has called, and only catalogs take note of that."""
+        """An order replica has called; only a catalog keeps track of that."""
         if contact := self._equipment.contacts.order_replicas:
             contact.heard(self._clock.seconds())
 
     def needs_contact(self, loss: str) -> Contact:
-        """A contact that the tier cannot do without when it leads, missed soon after the start.
-        To be called before that.
+        """Add a contact that the tier needs when it leads, and misses soon after the start.
+        ``loss`` says in words that it is lost. To be called before the start.
         """
         return self._equipment.contacts.add(loss, self._clock.seconds())
 
@@ -277,7 +278,7 @@ class Member(Service):
         return self._taking_part().calls.fetch(fetch)
 
     async def fetch_snapshot(self, fetch: FetchSnapshot) -> SnapshotPiece:
-        """A piece of a snapshot; Unavailable if there is none."""
+        """A piece of a snapshot. Raises Unavailable if there is none."""
         return await self._taking_part().calls.fetch_snapshot(fetch)
 
     def _taking_part(self) -> Participant:

@@ -1,4 +1,4 @@
-"""What replicas say to each other, what they keep, and what a replica tells its member to do.
+"""The messages between replicas, what they keep, and what a replica wants its member to do.
 
 All values are immutable. The words are Raft's (Ongaro and Ousterhout, 2014; "thesis" is
 Ongaro's dissertation, the same year). Indices and terms count from 1; 0 means "before the
@@ -17,8 +17,8 @@ class EntryKind(IntEnum):
 
 
 class Reach(IntEnum):
-    """Whether a replica is in contact with those outside of its group. One that is ``UNHEARD`` is,
-    but no front-end has called it since it started: there may be none.
+    """Whether a replica is in contact with the processes outside of its group that a leader needs.
+    ``UNHEARD``: nothing is lost, but no front-end has called since the start; there may be none.
     """
 
     UNSURE = 0
@@ -29,7 +29,7 @@ class Reach(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of the log; the payload is the state machine's own affair."""
+    """One entry of the log; only the state machine knows what the payload means."""
 
     index: int
     term: int
@@ -39,7 +39,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class HardState:
-    """What a replica has promised about elections: on disk before anybody hears of it.
+    """What a replica has promised in elections: on disk before any other replica hears of it.
 
     ``vote`` is the id voted for in ``term``, 0 for nobody.
     """
@@ -78,9 +78,9 @@ class AppendReply:
     Not ok: nothing matched at ``index`` (the request's ``prev_index``), and the next try
     should go no further than ``hint``.
 
-    ``applied``, ``takes_commands`` and ``reach`` tell whether the sender could serve if it led: how
-    far its state machine is, whether its log has room for commands and its disk does not hang, and
-    whether it is in contact with those outside of the group.
+    ``applied``, ``takes_commands`` and ``reach`` say whether the sender could serve if it led: up
+    to where it has applied the log, whether its log has room for commands and its disk does not
+    hang, and whether it is in contact with the outside of the group.
     """
 
     source: int
@@ -99,8 +99,8 @@ class AppendReply:
 @dataclass(frozen=True, slots=True)
 class VoteRequest:
     """Asks for a vote in ``term``. ``pre_vote`` only asks whether one would be given, and
-    changes nothing (thesis 9.6); ``transfer`` tells that the leader itself asked for this
-    campaign, so that voters do not hold on to it (thesis 3.10).
+    changes nothing (thesis 9.6); ``transfer``: the leader itself asked for this campaign, so
+    voters need not stay loyal to it (thesis 3.10).
     """
 
     source: int
@@ -157,9 +157,9 @@ Message = Request | Reply | Committed
 
 @dataclass(frozen=True, slots=True)
 class Persist:
-    """What must be on disk, in the order of ``sequence``, before its Ready's ``send_after``.
+    """What must be on disk, in the order of ``sequence``, before its Ready's ``send_after`` leaves.
 
-    ``entries`` may start at or before the log's last index: what stood there is replaced.
+    ``entries`` may start at or before the log's last index: what was there is replaced.
     """
 
     sequence: int
@@ -185,8 +185,8 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a state machine made of one command: ``result`` goes to whoever proposed it,
-    ``change`` to the tables that keep the applied state.
+    """The outcome of one command: ``result`` is for the proposer, ``change`` for the tables that
+    keep the applied state.
     """
 
     result: object
@@ -222,11 +222,11 @@ class Timings:
 
     @property
     def unapplied_max(self) -> int:
-        """How many entries of its log a replica that could lead may still have to apply.
+        """How many unapplied entries a replica may have and still be able to serve as leader.
 
-        One that keeps up under the heaviest load has two windows of them: when it answers an
-        append, it learns only with the next one that those entries are committed, and has just
-        learnt it of those before. So many are applied within a few ticks.
+        A replica that keeps up under the heaviest load has two windows of them: only the next
+        append will tell it that the last entries are committed, and it has only just learnt that of
+        those before. So many are applied within a few ticks.
         """
         return 2 * self.window_entries
 
@@ -236,7 +236,7 @@ class Membership:
     """Who is in the group: this replica's id and all ids, its own among them.
 
     ``peers`` are the others, lowest id first; ``majority`` is how many members decide. Both are
-    asked for with every message.
+    needed with every message, so they are computed once.
     """
 
     id: int

@@ -20,10 +20,10 @@ from twstock.replication.records import Identity, Position
 class MetaFile:
     """What a member must never forget, in a file that is never moved or resized.
 
-    A promise goes into the slot that does not hold the present one, so a torn write leaves
-    the present one. When idle it is repeated in the other slot, so that one damaged page
-    takes nothing back. A damaged page of a promise that is not yet repeated is noticed by
-    the mark, which names the newest promise.
+    A new promise goes into the slot that does not hold the present one, so a torn write leaves
+    that intact. When idle it is repeated in the other slot, so that one damaged page takes no
+    promise back. If the page of a promise is damaged before that, the mark reveals it, because
+    it names the newest promise.
     """
 
     def __init__(self, directory: Directory) -> None:
@@ -44,22 +44,22 @@ class MetaFile:
 
     @property
     def mark(self) -> Position | None:
-        """How far the log was durable when it was last noted."""
+        """How far the log was durable when the mark was written; None: there is no good mark."""
         return self._mark
 
     @property
     def mark_damaged(self) -> bool:
-        """Whether marks were there and none can be read."""
+        """Whether marks were written, but none can be read."""
         return self._mark_damaged
 
     @property
     def identity(self) -> Identity:
-        """Whom this directory's segments name."""
+        """The identity in the headers of this directory's segments."""
         return self._promise.owner.identity(self._promise.origin)
 
     @property
     def is_new(self) -> bool:
-        """Whether nothing was promised or noted since the directory was made."""
+        """Whether no promise and no mark was written since the directory was made."""
         return self._promise.sequence == 1 and self._mark is None and not self._mark_damaged
 
     @property

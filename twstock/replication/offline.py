@@ -1,8 +1,8 @@
-"""The directories of a group's members, written while no member runs.
+"""Writes the directories of a group's members while no member runs.
 
-For a cluster that begins with a history: whoever makes it hands over the entries of the log,
-which are stored and applied by the same code as in a member at work. Only the flushes are left
-out, until ``flush`` makes up for all of them: nobody was promised anything before.
+For a cluster that begins with a history. The caller hands over the entries of the log; they are
+stored and applied by the same code as in a running member. Only the flushes are left out, until
+``flush`` makes up for all of them: nothing was promised to anybody before.
 """
 
 import shutil
@@ -30,15 +30,15 @@ TERM = 1
 """The term of all entries."""
 WRITE_ENTRIES = 8
 SAVE_ENTRIES = 500
-"""In one transaction. Each may have hundreds of orders, which are in memory until then."""
+"""How many go into one transaction. Each may have hundreds of orders, in memory until then."""
 SAVED_APART_S = 60.0
-"""By the database's clock: more than it ever waits."""
+"""The time from one save to the next, as the database is told: more than it ever waits."""
 SETTLES_MAX = 10_000
 CACHE_KIBIBYTES = 64 * 1024
 
 
 class Unflushed(Files):
-    """System calls without flushes: one at the end is enough for what nobody was promised."""
+    """System calls without flushes: as nothing is promised before the end, one then is enough."""
 
     def fdatasync(self, fd: int) -> None:
         """Leave it to the kernel."""
@@ -48,20 +48,20 @@ class Unflushed(Files):
 
 
 class _AtOnce:
-    """In place of a pool of threads: everything is done before the call returns."""
+    """Replaces a thread pool: everything is done before the call returns."""
 
     def callInThread(self, function: Callable[..., object], *arguments: object) -> None:
-        """Do it."""
+        """Call the function."""
         function(*arguments)
 
 
 class LogWriter:
-    """One member's directory while its log is written.
+    """Writes the log of one member, in its directory.
 
-    ``incarnations`` are those of all members: each knows the others, as after the first start
-    of a group. Without ``state`` the vote of the term is the highest id's, as in a cluster at rest;
-    without ``path`` the directory is where the cluster has it. The log ``begins_after`` an entry if
-    a snapshot stands in for all up to there; their terms come with it.
+    ``incarnations`` are those of all members: each knows the others, as after the first start of a
+    group. Without ``state`` the member has voted for the highest id, as in a cluster at rest;
+    without ``path`` the directory is the configured one. ``begins_after``: the index of an entry,
+    and the terms of all entries up to it, if a snapshot stands in for these.
     """
 
     def __init__(
@@ -98,11 +98,11 @@ class LogWriter:
             self._write()
 
     def promise(self, state: HardState) -> None:
-        """Have a newer term and vote in it, from the next write on."""
+        """Set the term and the vote that the next write stores."""
         self._state = state
 
     def close(self) -> None:
-        """Write what waits, and everything that an idle member writes."""
+        """Write what waits and everything that an idle member writes, then close the directory."""
         self._write()
         for _ in range(SETTLES_MAX):
             if self._storage.settle() is not Upkeep.GOES_ON:
@@ -110,7 +110,7 @@ class LogWriter:
         self.abandon()
 
     def abandon(self) -> None:
-        """Let go of the directory as it is."""
+        """Close the directory as it is."""
         self._storage.close()
 
     def _write(self) -> None:
@@ -120,7 +120,7 @@ class LogWriter:
 
 
 class AppliedState:
-    """The applied state while it is saved: the tables of one member."""
+    """Applies entries, and saves the applied state in the tables of one member."""
 
     def __init__(self, path: Path, tables: Tables, cache_kibibytes: int = CACHE_KIBIBYTES) -> None:
         threads: Any = _AtOnce()
@@ -135,7 +135,7 @@ class AppliedState:
         self._now = 0.0
 
     def apply(self, machine: StateMachine, entry: Entry) -> Any:
-        """Have a state machine apply an entry, as a member does; returns what it changed."""
+        """Let a state machine apply an entry, as a member does; returns what it changed."""
         change = None
         if entry.kind is EntryKind.COMMAND:
             change = machine.apply(entry.index, entry.payload).change
@@ -146,32 +146,32 @@ class AppliedState:
         return change
 
     def save(self) -> None:
-        """One transaction with all that was applied since the last one."""
+        """Save all that was applied since the last save. Raises StorageError if that fails."""
         self._now += SAVED_APART_S
         self._database.save(self._now)
         if self._database.backlog:
             raise StorageError(f"{self.path}: {self._database.backlog} entries are not saved")
 
     def copy(self, directory: Path) -> None:
-        """Give another member the same state."""
+        """Save, and copy the file into another member's directory."""
         self.save()
         shutil.copyfile(self.path, directory / APPLIED)
 
     def close(self) -> None:
-        """Save the rest."""
+        """Save the rest and close the file."""
         self.save()
         self._database.connection.execute("PRAGMA journal_mode=WAL")
         self.abandon()
 
     def abandon(self) -> None:
-        """Let go of the file as it is."""
+        """Close the file as it is."""
         self._database.close()
 
 
 class Group:
-    """All members of a group, each given the same entries and in the same state.
+    """Writes the directories of all members of a group, with the same entries and the same state.
 
-    ``random_incarnation`` gives 63 random bits.
+    ``random_incarnation`` returns 63 random bits.
     """
 
     def __init__(
@@ -207,7 +207,7 @@ class Group:
         return self._append(Entry(self._index + 1, TERM, EntryKind.COMMAND, payload))
 
     def close(self) -> None:
-        """Write the rest."""
+        """Write the rest and close all directories."""
         assert self._applied is not None
         for log in self._logs:
             log.close()
@@ -216,7 +216,7 @@ class Group:
             shutil.copyfile(self._applied.path, log.path / APPLIED)
 
     def abandon(self) -> None:
-        """Let go of everything as it is."""
+        """Close all directories as they are."""
         for log in self._logs:
             log.abandon()
         if self._applied is not None:
@@ -235,14 +235,14 @@ def _give_up(failure: Failure) -> None:
 
 
 def entries(payloads: Iterable[bytes]) -> Iterator[Entry]:
-    """A log of one term: the entry that begins it, then one for each payload."""
+    """A log of one term: its no-op, then one command for each payload."""
     yield Entry(1, TERM, EntryKind.NOOP)
     for index, payload in enumerate(payloads, 2):
         yield Entry(index, TERM, EntryKind.COMMAND, payload)
 
 
 def flush(directory: Path) -> None:
-    """Have everything under a directory on the disk: files, then the names of them."""
+    """Make everything under a directory durable, files as well as their names."""
     for path in (*directory.rglob("*"), directory):
         if path.is_file() or path.is_dir():
             flush_path(path)

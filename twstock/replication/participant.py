@@ -27,9 +27,9 @@ BACKLOG_MAX = 20_000
 
 
 class Participant:
-    """A member at work: it ticks, catches up with the others, and hands over when it stops.
+    """A running member: it ticks, catches up with the others, and hands over when it stops.
 
-    ``machine`` stands at the index ``applied``; ``tier`` is told of leadership.
+    ``machine`` has applied entries up to ``applied``; ``tier`` is notified of leadership.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Participant:
                 return
 
     async def _pull(self, peer: int) -> bool:
-        """One pull; tells whether there is more to have."""
+        """Pull once; returns whether there is more to pull."""
         replica, before = self.replica, self.replica.commit
         pulled = await self._equipment.transport.fetch(peer, Fetch(self._me, before))
         message = replace(pulled, source=peer, target=self._me.id)
@@ -163,7 +163,7 @@ class Participant:
         self._chronicle.because("a newer leader is at work")
         self.driver.run(self.replica.resign)
 
-    # --- what is told ------------------------------------------------------------------------
+    # --- notifications -----------------------------------------------------------------------
 
     def _leads(self, term: int) -> None:
         self._look()

@@ -25,9 +25,9 @@ from twstock.replication.writer import Writer
 from twstock.rpc.calls import Envelope, Fetch, FetchSnapshot, Peer, SnapshotPiece
 
 STRANGERS_MAX = 100
-"""How many peers of other clusters or incarnations are remembered, to be logged once."""
+"""How many peers of other clusters or incarnations are remembered, so that each is logged once."""
 STRANGER_CHARS_MAX = 100
-"""How much is remembered of the names of their groups and clusters, which may fill a message."""
+"""How many characters of their groups' and clusters' names are kept: a name may fill a message."""
 
 
 class PeerCalls:
@@ -70,12 +70,12 @@ class PeerCalls:
         return await driver.answer(message)
 
     def check(self, message: Request | Committed) -> None:
-        """Raise InvalidRequest, Unavailable or DiskFull for what must not be stepped: a term that
-        is too far ahead, entries that the disk does not take now or that may not fit into the log.
+        """Raise an error for a message that must not be stepped: InvalidRequest if its term is too
+        far ahead, Unavailable while the disk hangs, DiskFull if its entries may not fit.
 
-        While the disk hangs, what is taken stays in memory until it returns: entries, which a
-        leader that hears its heartbeats answered sends again and again, and whatever cannot be
-        answered before a new term or vote is on disk.
+        What is accepted while the disk hangs stays in memory until that is over. So this refuses
+        entries, which a leader sends again and again as long as its heartbeats are answered, and
+        every message when no answer may leave before a new term or vote is on disk.
         """
         replica = self._driver.replica
         self._driver.check_term(message, message.source)
@@ -89,8 +89,8 @@ class PeerCalls:
     async def nominate(self, nominee: int) -> None:
         """A front-end wants ``nominee`` to lead: campaign if the leader is certainly gone.
 
-        Nobody is believed: this member asks the machine of the leader that it knows. A living
-        leader gives way only to a higher id that is caught up.
+        The front-end is not believed: this member itself tries to connect to its leader's host. If
+        this member leads, it gives way only to a higher id that is caught up.
         """
         driver = self._driver
         if driver.replica.role is Role.LEADER:
@@ -114,8 +114,8 @@ class PeerCalls:
             raise
 
     async def fetch_snapshot(self, fetch: FetchSnapshot) -> SnapshotPiece:
-        """A piece of a snapshot, as large as other answers may be. It is read in the thread that
-        makes and removes snapshots. Raises Unavailable if there is none.
+        """A piece of a snapshot, as large as a batch of entries may be. It is read in the thread
+        that makes and removes snapshots. Raises Unavailable if there is none.
         """
         self._check_peer(fetch.peer)
         snapshots, bytes_max = self._database.snapshots, self._timings.append_bytes_max
@@ -142,14 +142,14 @@ class PeerCalls:
             raise InvalidRequest("target", "the message is for another member")
 
     def _check_peer(self, peer: Peer) -> None:
-        """Refuse whoever is not a known peer of this very group."""
+        """Raise InvalidRequest if ``peer`` is not a known peer of this very group."""
         known = replace(self._me, id=peer.id, incarnation=self._incarnations.get(peer.id, -1))
         if peer != known:
             self._warn_of(peer)
             raise InvalidRequest("peer", "another cluster, group or incarnation")
 
     def _warn_of(self, stranger: Peer) -> None:
-        """Once for each: a stranger may go on for ever, and call itself anything."""
+        """Log each stranger once: it may go on for ever, under any name."""
         names = stranger.group, stranger.cluster_id
         group, cluster_id = (name[:STRANGER_CHARS_MAX] for name in names)
         stranger = replace(stranger, group=group, cluster_id=cluster_id)
@@ -158,15 +158,15 @@ class PeerCalls:
             self._log.warn("refuses messages of {peer}: it is not in this group", peer=stranger)
 
     def _compare_digest(self, message: AppendEntries) -> None:
-        """States at the same index must be the same."""
+        """End the process if the leader's state at the same index differs from this member's."""
         own = self._driver.digest_at(message.applied)
         if own and message.digest and own != message.digest:
             text = f"state at {message.applied} differs from that of {message.source}"
             self._panic(Failure(BrokenInvariant(text)))
 
     async def _check_leader(self, but: int = 0) -> None:
-        """Forget the leader if its process is certainly gone: its machine says so, now, and
-        it can only come back in a newer term.
+        """Forget the leader if its process is certainly gone: its host refuses connections now,
+        and it can only lead again in a newer term. The member ``but`` is not checked.
         """
         replica = self._driver.replica
         leader, term = replica.leader_id, replica.term
@@ -177,8 +177,8 @@ class PeerCalls:
 
 
 def _piece(snapshots: Snapshots, fetch: FetchSnapshot, bytes_max: int) -> SnapshotPiece:
-    """In a thread. Only the newest is looked at as a whole: whoever goes on with it knows that it
-    is intact, and looks at what has come.
+    """In a thread. Only the newest is verified, when its first piece is wanted. Further pieces are
+    asked for by its index, and the receiver verifies what has arrived.
     """
     try:
         found = snapshots.at(fetch.index) if fetch.index else snapshots.newest()

@@ -1,8 +1,8 @@
-"""Where on disk each entry of the log stands, so that it is found without a scan.
+"""Where on disk each entry of the log is, so that it is found without a scan.
 
-Pure. A *place* tells where a run of entries begins: from its offset on they follow each
-other, index by index and all of one term, up to the index of the next place. DESIGN.md says
-when a place is added and when it is removed.
+Pure. A *place* is where a run of entries begins: from its offset on they follow one another,
+index by index and all of one term, up to the index of the next place. DESIGN.md says when a
+place is added and when it is removed.
 """
 
 from array import array
@@ -25,8 +25,8 @@ class Run(NamedTuple):
 class Places:
     """The places of a whole log: 32 bytes for each, one or more in 64 KiB of log.
 
-    Indices, and segments, only grow along the four columns: what is replaced is removed
-    before what replaces it is added.
+    Indices increase along the columns, and segments never decrease, because places of replaced
+    entries are removed before the new ones are added.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Places:
         self._next = 1
 
     def find(self, index: int) -> Run | None:
-        """The run in which entry ``index`` stands, None if there is none."""
+        """The run that contains entry ``index``, None if there is none."""
         at = bisect_right(self._firsts, index) - 1
         if at < 0 or index >= self._next:
             return None
@@ -53,7 +53,7 @@ class Places:
         return tuple(map(Place, *(column[first:end] for column in columns)))
 
     def runs(self, segment: int) -> list[TermRun]:
-        """The terms of the entries in segments up to ``segment``; neighbours may be alike."""
+        """The terms of the entries in segments up to ``segment``; a term may have many runs."""
         end = bisect_right(self._segments, segment)
         return list(map(TermRun, self._firsts[:end], self._terms[:end]))
 
@@ -64,8 +64,8 @@ class Places:
             del column[:end]
 
     def add(self, segment: int, places: Sequence[Place], end: int, last_index: int) -> None:
-        """``segment`` goes on with entries up to ``last_index``, which stand at ``places`` and
-        end at byte ``end``. Each replaces what had its index, and all that followed it.
+        """``segment`` goes on with entries up to ``last_index``, at ``places`` and up to byte
+        ``end``. Each entry replaces the one that had its index, and all that followed that.
         """
         reach = places[1].offset if len(places) > 1 else end
         if places and not self._goes_on(segment, places[0], reach):
@@ -75,8 +75,8 @@ class Places:
         self._next = last_index + 1
 
     def _goes_on(self, segment: int, place: Place, reach: int) -> bool:
-        """Whether entries from ``place`` to byte ``reach`` only continue the last run, which
-        does not grow too long: true of most writes.
+        """Whether the entries from ``place`` to byte ``reach`` just continue the last run, without
+        making it too long, as most writes do.
         """
         return (
             len(self._firsts) > 0

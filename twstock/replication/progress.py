@@ -1,4 +1,4 @@
-"""What a leader knows of one follower, and what is on its way there."""
+"""What a leader knows of one follower, and which appends are under way to it."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Flight:
 
 
 class Progress:
-    """One follower in the eyes of its leader.
+    """One follower, as its leader knows it.
 
     A follower is *probed*, with one append at a time, until one is accepted; then appends
     are *streamed*, a window of them, each sent in the hope that the ones before it arrive.
@@ -26,8 +26,8 @@ class Progress:
     (a duplicate, a straggler, the answer to a heartbeat) may raise ``match`` but never
     starts a second chain of appends.
 
-    ``has_lost``: it refuses to follow an entry that it has confirmed. Its directory is not the one
-    that it had, so it has to rejoin; it gets nothing more in this term, and should never lead.
+    ``has_lost``: it refuses appends after an entry that it has confirmed. Its directory is not the
+    one that it had, so it has to rejoin. In this term it makes no progress, and should never lead.
     """
 
     def __init__(self, next_index: int, timings: Timings) -> None:
@@ -43,7 +43,7 @@ class Progress:
         self._steady_since = inf
         self._probing = True
         self._quiet_until = -inf
-        self._refused = False  # or what was sent was lost
+        self._refused = False  # the last appends were refused, or lost
         self._waits_since: float | None = None
         self._flights: deque[Flight] = deque()
 
@@ -59,9 +59,9 @@ class Progress:
         self._waits_since = now if self._waits_since is None else self._waits_since
 
     def wants_heartbeat(self, now: float) -> bool:
-        """Whether a heartbeat is due: within the last ``heartbeat_s`` none was sent, nor an append
-        that the follower has answered. An append without an answer proves nothing: its disk may
-        hang.
+        """Whether a heartbeat is due: in the last ``heartbeat_s`` neither was one sent, nor an
+        append that the follower has answered. An append without an answer is no substitute: the
+        follower's disk may hang.
         """
         return now - max(self._heartbeat_at, self.answered_at) >= self._timings.heartbeat_s
 
@@ -76,7 +76,7 @@ class Progress:
         self._heard_at = now
         if reply.takes_commands:
             self._quiet_until = -inf
-        if reply.sent_at >= self.answered_at:  # no straggler: less is applied after a restart
+        if reply.sent_at >= self.answered_at:  # not a late one; a restart may lower ``applied``
             self.answered_at = reply.sent_at
             self.applied, self._takes_commands = reply.applied, reply.takes_commands
             self.reach = reply.reach
@@ -85,14 +85,14 @@ class Progress:
             self._accepted(reply.index, now, known=known)
         elif known:
             self._rejected(reply)
-        # What was sent before it confirmed this much may have overtaken the entries.
+        # An append that was sent before this much was confirmed may have overtaken the entries.
         if not reply.ok and reply.index <= self.match and reply.sent_at > self._confirmed_at:
             self.has_lost = True
 
     def lost(self, now: float) -> None:
-        """An append could not be delivered: probe again, when the follower shows up in the
-        answer to a heartbeat or after the append time-out. One whose disk is full or hangs does
-        answer heartbeats, and would be sent for each what it does not take: after the time-out.
+        """An append could not be delivered: probe again, after the append time-out, or earlier if
+        the follower answers and takes commands. A follower whose disk is full or hangs does answer
+        heartbeats, and would otherwise be sent for each what it does not take.
         """
         self._probe_again()
         self._refused = self._waits_since is not None  # or it has taken them since
@@ -104,8 +104,8 @@ class Progress:
             self._probe_again()
 
     def keeps_up(self, now: float) -> bool:
-        """Whether it answers, and has not let appends wait for an election time-out: a follower
-        whose disk hangs goes on answering heartbeats.
+        """Whether it answers, and no append has waited for an election time-out: a follower whose
+        disk hangs goes on answering heartbeats.
         """
         oldest = min(self._heard_at, now if self._waits_since is None else self._waits_since)
         return now - oldest < self._timings.election_s
@@ -115,8 +115,8 @@ class Progress:
         return now - self._heard_at
 
     def can_take_over(self, last_index: int, commit: int, now: float) -> bool:
-        """Whether it keeps up, is less than a window behind, and could serve: its tables are not
-        far behind its log, and that has room for commands.
+        """Whether it keeps up, is at most one window behind, and could serve: its applied state is
+        not far behind the log, and it takes commands.
         """
         is_near = last_index - self.match <= self._timings.window_entries
         has_log = is_near and not self.has_lost
@@ -131,7 +131,7 @@ class Progress:
         return self._refused and not self._takes_commands
 
     def has_room(self, now: float) -> bool:
-        """Whether it would have commands on its disk, as far as is known, and is there."""
+        """Whether, as far as is known, its disk takes commands, and it has answered lately."""
         return not self.refuses and self.silent_s(now) <= 2 * self._timings.election_s
 
     def steady_s(self, now: float) -> float:
@@ -140,7 +140,7 @@ class Progress:
 
     def _accepted(self, index: int, now: float, *, known: bool) -> None:
         # In one term a leader only adds to its log, so what a follower has once accepted
-        # stays accepted: an old answer is true, merely not news.
+        # stays accepted: an old answer is still true.
         is_news = index > self.match
         if index >= self.match:
             self.has_lost = False  # it has rejoined
@@ -156,14 +156,14 @@ class Progress:
             self._probing = False
 
     def _rejected(self, reply: AppendReply) -> None:
-        # Refusing what it has accepted before would be a broken promise; no new try before
-        # the time-out, or the two would exchange messages as fast as the network can.
+        # A follower that refuses what it has accepted has broken a promise. It is not tried again
+        # before the time-out, or the two would exchange messages as fast as the network can.
         if reply.index > self.match:
             self._probe_after(max(self.match, min(reply.hint, reply.index - 1)))
 
     def _probe_again(self) -> None:
-        # From where the oldest flight began: that nothing came of it says nothing of the follower's
-        # log. Its first entry would do, too, but after an election a whole log would follow.
+        # From where the oldest flight began: its loss says nothing about the follower's log. From
+        # ``match`` would do, too, but after an election that is 0: the whole log would be sent.
         begun = self._flights[0].prev_index if self._flights else self.next - 1
         self._probe_after(max(self.match, begun))
 

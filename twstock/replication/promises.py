@@ -1,8 +1,8 @@
-"""The bytes of ``meta``: who a directory belongs to, what it promised, and the mark.
+"""The format of ``meta``: whose directory it is, what was promised, and the mark.
 
 Pure. Four slots of one page each: two for promises, written in turn and flushed each time,
 and two for marks, written in turn without a flush of their own. A mark shares no page with
-a promise, so a torn mark never hurts one. DESIGN.md has the tables.
+a promise, so a torn mark damages no promise. DESIGN.md has the tables.
 """
 
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ class Owner:
         )
 
     def identity(self, origin: int) -> Identity:
-        """Whom segments name that this owner writes into a directory made with ``origin``."""
+        """The identity in the headers of segments in this owner's directory with ``origin``."""
         content = "\0".join((self.group, self.cluster_id)).encode()
         cluster = blake2b(content, digest_size=CHAIN_BYTES).digest()
         return Identity(cluster, self.member_id, origin)
@@ -57,8 +57,8 @@ class Owner:
 class Promise:
     """Everything that a member must never forget, except its log.
 
-    ``incarnation`` is what others know this life of the member by; ``origin`` is a number of the
-    directory's own, which nobody is told. ``sequence`` counts promises.
+    ``incarnation`` is the number by which the others know this member; ``origin`` is another, which
+    no message reveals. ``sequence`` counts promises.
     """
 
     owner: Owner
@@ -72,7 +72,7 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How far the log, and the promises (``promise`` is a sequence), were durable once."""
+    """How far the log was durable once, and the promises, up to the sequence ``promise``."""
 
     sequence: int
     origin: int
@@ -84,7 +84,7 @@ class Mark:
 class Meta:
     """What ``meta`` holds.
 
-    ``slot`` is where the newest promise stands; ``in_both``: the other slot has it as well.
+    ``slot`` is where the newest promise is; ``in_both``: the other slot has it as well.
     ``mark_damaged``: no mark can be read although one was written.
     """
 
@@ -96,7 +96,7 @@ class Meta:
 
 
 def encode_promise(promise: Promise) -> bytes:
-    """Return a slot's page. Raises StorageError when it has too many members for one."""
+    """Return a slot's page. Raises StorageError when the promise does not fit into it."""
     owner, state = promise.owner, promise.hard_state
     group, cluster = owner.group.encode(), owner.cluster_id.encode()
     flags = _FORMED * promise.formed
@@ -141,7 +141,7 @@ def mark_offset(sequence: int) -> int:
 
 
 def read_meta(content: bytes) -> Meta:
-    """Return what can be read. Raises StorageError for a format of another version."""
+    """Return what can be read. Raises StorageError for another format version."""
     slots = [content[i * SLOT_BYTES : (i + 1) * SLOT_BYTES] for i in range(4)]
     promises = [_decode_promise(page) for page in slots[:PROMISE_SLOTS]]
     sequences = [promise.sequence if promise else 0 for promise in promises]

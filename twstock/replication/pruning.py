@@ -1,10 +1,9 @@
-"""When a snapshot is made, and which entries the log then does without (log compaction, Raft
-section 7).
+"""When a snapshot is made, and which entries the log then drops (log compaction, Raft section 7).
 
-Every member decides for itself, with two conditions. A snapshot stands in for the entries, and an
-older one does, too; and every member has them on disk, so that none will ever want them from
-another. So no member is ever sent a snapshot by its leader: one that is down keeps the logs of the
-others growing, and only one that lost its disk begins with a snapshot (``rejoin``).
+Every member decides for itself, on two conditions: two of its own snapshots stand in for the
+entries, and every member has them on disk, so that none will ever need them from another. So no
+leader ever sends a snapshot. While a member is down, the logs of the others grow; only a member
+that lost its disk begins with a snapshot (``rejoin``).
 """
 
 from twisted.logger import Logger
@@ -16,8 +15,8 @@ from twstock.replication.writer import Writer
 
 
 class Pruning:
-    """Makes a snapshot whenever a segment of the log has ended, and lets go of old entries. Does
-    nothing where the group makes no snapshots: a log that is itself what the group is for.
+    """Makes a snapshot whenever a segment of the log has ended, and releases old entries. Does
+    nothing in a group without snapshots, because its log is what the group is for (the orders).
     """
 
     _log = Logger()
@@ -49,7 +48,7 @@ class Pruning:
         self._safe_index = safe_index
 
     def _release(self) -> None:
-        """Nobody reads these entries any more, neither this member nor another one."""
+        """Release the entries that no member will ever read again."""
         log, index = self._replica.log, self._safe_index
         if log.first_index <= index <= self._replica.everywhere:
             log.release(index)

@@ -1,9 +1,10 @@
-"""Whether a replica reaches those outside of its group whom it needs as the leader, and they it.
+"""Whether a replica is in contact with the processes outside of its group that a leader needs.
 
-A leader may have its majority and be of no use: no front-end reaches it, or it does not reach the
-catalog. Links fail one by one, and what is between two members says nothing of a third (Alquraan
-and others, "An Analysis of Network-Partitioning Failures in Cloud Systems", OSDI 2018). Each
-replica observes its own reach and tells its leader, which gives way to one of a better reach.
+A leader may have its majority and still be useless: no front-end reaches it, or it does not reach
+the catalog. Links fail one by one, and a link between two members says nothing about a third
+(Alquraan and others, "An Analysis of Network-Partitioning Failures in Cloud Systems", OSDI 2018).
+Each replica observes its own reach and reports it to its leader, which gives way to one with a
+better reach.
 """
 
 from math import inf
@@ -11,18 +12,18 @@ from math import inf
 from twstock.replication.messages import Reach
 
 START_GRACE_S = 5.0
-"""How long nobody is missed after a start: all may have been started together."""
+"""How long after a start nothing is missed: all processes may have been started together."""
 
 
 class Contact:
-    """When somebody outside was last heard. ``loss`` says in words what it means that nobody is.
-    Missed is who has to be there, from ``missed_from`` on, and whoever was there once (None).
+    """When one kind of process outside of the group was last heard; ``loss`` says in words that it
+    is lost. It is missed from ``missed_from`` on; if that is None, only once it has been heard.
 
-    It is lost when nobody was heard for ``limit_s`` seconds, and good when somebody was heard in
-    the last half of that time, for so long that it was not lost meanwhile. In between it is
-    neither. So a pause that all replicas share makes no two differ, though each is in it for a
-    little longer or shorter: none is good any more when the first is lost, and none is lost any
-    more when the first is good again.
+    A contact is lost when nobody was heard for ``limit_s`` seconds. It is good when somebody was
+    heard in the last half of that time, and it has not been lost in the last ``limit_s`` seconds.
+    Otherwise it is unsure. So when all replicas share a pause, one is never good while another is
+    lost, although the pause is a little longer for some: when the first is lost none is good any
+    more, and when the first is good again none is lost any more.
     """
 
     def __init__(self, loss: str, limit_s: float, missed_from: float | None = None) -> None:
@@ -37,18 +38,18 @@ class Contact:
         self._heard_at = now
 
     def excuse(self, paused_s: float, now: float) -> None:
-        """This replica stood still for so long, and has yet to read what came meanwhile."""
+        """This replica itself stood still for ``paused_s``, and has yet to read what arrived."""
         if self._heard_at < now:
             excused_s = min(paused_s, now - self._heard_at)
             self._since += excused_s
             self._heard_at += excused_s
 
     def silent_s(self, now: float) -> float:
-        """For how long nobody was heard; inf: there never was anybody who is missed."""
+        """For how long nobody was heard; inf: nobody was ever heard, or is missed."""
         return now - self._heard_at
 
     def reach(self, now: float) -> Reach | None:
-        """How it stands; None: there never was anybody who is missed."""
+        """Whether it is good, lost or unsure; None: nobody was ever heard, or is missed."""
         if self._heard_at == -inf:
             return None
         silent_s = self.silent_s(now)
@@ -59,8 +60,8 @@ class Contact:
 
 
 class Contacts:
-    """All that a replica is in contact with outside of its group: front-ends, if there are any, and
-    what is added. ``order_replicas`` are those that call a catalog, None for an order replica.
+    """All contacts of a replica outside of its group: front-ends, if there are any, and those that
+    are added. ``order_replicas`` is a catalog's contact with these; None in an order replica.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -71,13 +72,13 @@ class Contacts:
         self._awake_at = inf
 
     def add(self, loss: str, now: float) -> Contact:
-        """Another one, which has to be there soon, for somebody who tells it of what is heard."""
+        """Add a contact, which is missed soon; the caller tells it when somebody is heard."""
         self._all.append(Contact(loss, self._limit_s, now + START_GRACE_S))
         return self._all[-1]
 
     def awake(self, now: float) -> None:
-        """This replica is at work; to be told many times in the time after which somebody is
-        missed. That it stood still itself (its process was stopped, say) is nobody's silence.
+        """This replica is running; to be called many times within ``limit_s``. If it stood still
+        itself (its process was stopped, say), that does not count as silence of the others.
         """
         paused_s = now - self._awake_at - self._limit_s / 4
         self._awake_at = now
@@ -91,8 +92,8 @@ class Contacts:
         return self.front_ends.reach(0.0) is None
 
     def reach(self, now: float) -> Reach:
-        """Lost if one is lost, good if all are. A front-end that was never heard is not missed,
-        but may be there, and not reach this replica since it was restarted.
+        """Lost if one contact is lost, else unsure if one is. If all are good but no front-end was
+        ever heard, ``UNHEARD``: one may exist that has not reached this replica since its restart.
         """
         known = {reach for each in self._all if (reach := each.reach(now)) is not None}
         for worse in (Reach.LOST, Reach.UNSURE):

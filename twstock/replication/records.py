@@ -1,4 +1,4 @@
-"""The log's bytes: entries, batches, segment headers, and what a scan makes of them.
+"""The format of the log: entries, batches, segment headers, and how a scan reads them.
 
 Pure: bytes in, bytes or a verdict out. DESIGN.md has the tables and says why each rule is
 safe. Everything is little-endian. A *frame* is ``length | CRC-32 | body | padding``; frames
@@ -24,7 +24,7 @@ ENTRY_OVERHEAD_BYTES = 40
 """The most that an entry takes on disk beyond its payload."""
 
 END_BYTES = 64
-"""The marker that ends a batch."""
+"""The size of the marker that ends a batch."""
 
 CHAIN_BYTES = 16
 """The size of a chain hash, BLAKE2b (RFC 7693)."""
@@ -48,15 +48,15 @@ _SALT = Struct("<Q")
 _SALT_OFFSET = 16
 _CHAIN_OFFSET = END_BYTES - CHAIN_BYTES
 SPACING_BYTES = 64 * 1024
-"""How far apart the places of a segment are at most, not counting one entry."""
+"""Two places of a segment are at most this plus one entry apart."""
 _ZEROS = bytes(1 << 16)
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Whose segments these are: a hash of cluster and group, the member, and ``origin``, a random
-    number that was drawn when the directory was made. Nobody is told it, so that no client can
-    put a forged marker into a payload.
+    number that was drawn when the directory was made. No message reveals it, so no client can
+    forge a marker inside a payload.
     """
 
     cluster: bytes
@@ -123,9 +123,9 @@ class Place(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What one write left in a segment, from byte ``start`` to ``end``: where its entries
-    stand and the index of the last. ``gap`` is the index of an entry that does not follow the
-    one before it in the batch; 0: there is none.
+    """One write, as it is in a segment from byte ``start`` to ``end``: the places of its entries
+    and the index of the last. ``gap`` is the index of an entry that does not follow the one
+    before it in the batch; 0: there is none.
     """
 
     start: int
@@ -174,9 +174,9 @@ def encode_entries(entries: Sequence[Entry]) -> bytes:
 
 
 def places_of(entries: Sequence[Entry], offset: int, size: int) -> list[Place]:
-    """Return the places of a batch of ``entries`` whose frames stand at ``offset``."""
+    """Return the places of ``entries`` whose frames, of ``size`` bytes, begin at ``offset``."""
     first, last = entries[0], entries[-1]
-    # No entry is more than one above the one before it, so this means that all follow.
+    # No index is more than one above the one before, so this means that all follow one another.
     all_follow = last.index - first.index == len(entries) - 1
     if all_follow and first.term == last.term and size < SPACING_BYTES:
         return [Place(first.index, offset, first.term)]
@@ -200,12 +200,12 @@ class Decoded(NamedTuple):
 
 
 def decode_run(content: bytes, index: int, term: int, first: int, stop: int, room: int) -> Decoded:
-    """Return the entries from ``first`` on of a run whose entry ``index`` starts ``content``.
+    """Return the entries from ``first`` on of a run whose entry ``index`` begins ``content``.
 
-    It ends before index ``stop``, when payloads exceed ``room``, and at the first frame that
-    is not whole or not the entry that has to be there, by index, term and checksum. Entries
-    before ``first`` are skipped, and so are markers, by their fixed size: a scan does not look at
-    a marker's length either, only its chain hash counts.
+    It stops before index ``stop``, when payloads exceed ``room``, and at the first frame that is
+    incomplete or not the expected entry, by index, term and checksum. Entries before ``first`` are
+    skipped. So are markers, by their fixed size: a scan does not look at a marker's length either,
+    only its chain hash counts.
     """
     entries: list[Entry] = []
     size, offset = len(content), 0
@@ -231,7 +231,7 @@ def decode_run(content: bytes, index: int, term: int, first: int, stop: int, roo
 
 
 def frame_end(content: bytes) -> int:
-    """Where the frame at the start of ``content`` ends, as far as its length can be trusted."""
+    """Where the first frame of ``content`` ends, if its length is right; 0 if that is missing."""
     return int(_FRAME.unpack_from(content)[0]) + _FRAME.size if len(content) > _FRAME.size else 0
 
 
@@ -283,7 +283,7 @@ def decode_header(content: bytes) -> SegmentHeader | None:
 
 
 def read_batches(content: bytes, header: SegmentHeader) -> Content:
-    """Return the batches of a segment, up to the first place that is not as it was written."""
+    """Return the batches of a segment, up to the first that is not as it was written."""
     chain = header.chain
     batches: list[Batch] = []
     start = HEADER_BYTES
@@ -299,7 +299,7 @@ def read_batches(content: bytes, header: SegmentHeader) -> Content:
 
 
 def used_end(content: bytes, start: int) -> int:
-    """Return the end of what is not zero in ``content`` after ``start``, else ``start``."""
+    """Return the end of the last byte after ``start`` that is not zero; ``start`` if all are."""
     end = start
     for offset in range(start, len(content), len(_ZEROS)):
         block = content[offset : offset + len(_ZEROS)]
@@ -311,8 +311,8 @@ def used_end(content: bytes, start: int) -> int:
 def _read_batch(content: bytes, start: int, chain: bytes) -> Batch | None:
     """Return the batch at ``start`` if it is intact and follows ``chain``.
 
-    The chain hash covers all that matters, so the checksums are not looked at here; nor are the
-    entries made, for most of them stay on disk. Both shorten the scan of a long log.
+    The chain hash covers all that matters, so the checksums are not verified here. Nor are entries
+    made, because most of them stay on disk. Both shorten the scan of a long log.
     """
     places: list[Place] = []
     offset, limit = start, len(content) - END_BYTES
@@ -337,7 +337,7 @@ def _read_batch(content: bytes, start: int, chain: bytes) -> Batch | None:
 
 
 def _is_whole(content: bytes, start: int, salt: int) -> bool:
-    """Tell whether every checksum of a batch at ``start`` is right, its chain hash apart."""
+    """Return whether a batch at ``start`` is whole by its checksums, whatever its chain hash."""
     offset, limit = start, len(content) - END_BYTES
     while offset <= limit:
         length, crc, frame, *_ = _ENTRY_FRAME.unpack_from(content, offset)
@@ -367,7 +367,7 @@ def _later_batch(content: bytes, damaged: int, salt: int) -> BatchEnd | None:
     """Return the last marker of a batch that starts after byte ``damaged``.
 
     The damaged batch's own marker proves nothing, because the sectors of a write may reach
-    the disk in any order. A later batch was written only when this one was durable.
+    the disk in any order. A later batch is written only after this one is durable.
     """
     needle, found = _SALT.pack(salt), len(content)
     while (found := content.rfind(needle, damaged, found)) >= 0:

@@ -1,7 +1,7 @@
-"""What a start makes of the segments it finds: all well, a torn write, or lost data.
+"""Judges the segments that a start finds: all is well, a write is torn, or data is lost.
 
 Pure. The verdicts are those of DESIGN.md's table; the idea of telling a torn write from
-corruption by what stands *after* it is from "Protocol-Aware Recovery" (FAST 2018).
+corruption by what *follows* it is from "Protocol-Aware Recovery" (FAST 2018).
 """
 
 from collections.abc import Iterable
@@ -29,8 +29,8 @@ from twstock.replication.seals import Seal
 
 
 class Segment(NamedTuple):
-    """A segment's file: its name, the number in the name, and all of its bytes; or, of one
-    whose ``seal`` is believed, the header alone.
+    """A segment's file: its name, the number in the name, and all of its bytes, or only the
+    header if its ``seal`` is believed.
     """
 
     name: str
@@ -51,8 +51,8 @@ class Ending(Enum):
 class Damage:
     """What is wrong, where: bytes ``first`` up to, not including, ``end`` of ``name``.
 
-    ``lost_from`` to ``lost_to`` are the indices that are gone; ``lost_to`` is the highest
-    that is known of, there may have been more.
+    ``lost_from`` to ``lost_to`` are the indices that are lost; ``lost_to`` is the highest known
+    one, there may have been more.
     """
 
     reason: str
@@ -76,11 +76,11 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The entries that check out, where they end, and how.
+    """The ``log`` of all entries that are intact, the ``position`` where it ends, and how it ends.
 
     TORN: what follows ``position`` was never acknowledged and may be cut. CORRUPT: entries
     that were promised are lost; ``damage`` says which. ``checksum`` is the CRC-32 of the last
-    segment up to ``position``; ``seals`` are those of segments that came without one; ``ends``
+    segment up to ``position``; ``seals`` are new ones, for segments that came without; ``ends``
     are where all segments but the last end.
     """
 
@@ -104,8 +104,8 @@ def scan(
     """Judge ``segments``, in the order of their numbers, and fill ``log`` and ``places``.
 
     ``mark`` is the last position that is known to have been durable, None if none is known;
-    ``dropped`` stands in for the segments before the first. At most one segment is held at a time
-    when ``segments`` is a generator.
+    ``dropped`` stands in for the segments before the first. If ``segments`` is a generator, only
+    one of them is in memory at a time.
     """
     found = _Found(identity, mark, log or Log(), places or Places())
     if dropped is not None:
@@ -133,8 +133,8 @@ class _Found:
     mark_found: bool = False
 
     def begin(self, dropped: Dropped) -> None:
-        """What is left follows what was dropped. That was known to be durable, so a mark before its
-        end says less.
+        """The segments follow those that were dropped. These were durable, so their end replaces a
+        mark before it.
         """
         self.log.begin_after(dropped.runs, dropped.end.last_index)
         if self.mark is None or self.mark[:2] < dropped.end[:2]:
@@ -143,7 +143,7 @@ class _Found:
         self._reach(dropped.end)
 
     def read(self, segment: Segment) -> None:
-        """Take in the next segment."""
+        """Judge the next segment."""
         header = decode_header(segment.content)
         self.fault = self._misplaced(segment, header)
         if self.fault is not None or header is None:
@@ -157,7 +157,7 @@ class _Found:
             self._skip(segment.seal)
 
     def verdict(self) -> Verdict:
-        """Say what the segments taken in amount to."""
+        """The verdict on all segments that were read."""
         fault = self.fault or self._below_mark()
         if fault is not None:
             return Verdict(Ending.CORRUPT, self.log, self.position, fault)
@@ -175,7 +175,7 @@ class _Found:
             self.seals.append(Seal(self.identity, self.position, self.checksum, places))
 
     def _skip(self, seal: Seal) -> None:
-        """Believe a seal: its segment's bytes have its checksum, its successor its end."""
+        """Take a segment's content from its seal, which agrees with its checksum and successor."""
         segment, end, last_index, _ = seal.end
         runs = [(place.first, place.term) for place in seal.places]
         if self.log.found(runs, last_index) is not None:
@@ -184,7 +184,7 @@ class _Found:
         self._reach(seal.end)
 
     def _scan(self, segment: Segment, header: SegmentHeader) -> None:
-        """Look at every batch of a segment."""
+        """Check every batch of a segment."""
         content = read_batches(segment.content, header)
         for batch in content.batches:
             self._take(segment, batch)
@@ -222,7 +222,7 @@ class _Found:
         return None if joined else self._unjoined(header)
 
     def _unjoined(self, header: SegmentHeader) -> Damage:
-        """Segment ``header`` is good but does not continue what stands before it."""
+        """The segment of ``header`` is good, but does not continue what is before it."""
         if self.tail is not None:
             reason, first = self.tail.reason, self.tail.first
         else:
@@ -255,7 +255,7 @@ class _Found:
         return Position(header.sequence, batch.end, self.log.last_index, batch.chain)
 
     def _judge(self, segment: Segment, content: Content) -> None:
-        """Tell what it means that something stands after the last good batch."""
+        """Decide what the bytes after the last good batch are: lost data, or a torn write."""
         end = used_end(segment.content, content.end)
         later = content.later
         if later is not None:
@@ -287,8 +287,8 @@ class _Found:
         return self._lost(reason, segment.name, 0, len(segment.content), lost_to)
 
     def _lost(self, reason: str, name: str, first: int, end: int, lost_to: int) -> Damage:
-        """Name what is lost: entries after the last good one, or earlier ones, when the highest
-        index known of is lower, because the lost batch replaced what stood there.
+        """Name what is lost: the entries after the last good one, or from an earlier one on if the
+        lost batch is known to end there, because it replaced what was there.
         """
         if self.mark is not None and not self.mark_found:
             lost_to = max(lost_to, self.mark.last_index)

@@ -1,19 +1,19 @@
 """A directory for a member that has lost its own, made from what all other members have.
 
-Such a member has promised things that it cannot know any more: entries that it acknowledged, votes
-that it gave. But what it acknowledged counted only if others had it, too, and whoever it voted for
-had the term on disk before it asked. So the others, each asked at any time after the lost one ran
-last, tell enough to keep all of its promises:
+Such a member has made promises that it no longer knows: entries that it acknowledged, votes that it
+gave. But an acknowledgement counts only together with those of others, and each candidate had its
+term on disk before it asked for votes. So what the others have, each asked at any time after the
+lost one last ran, is enough to keep all of its promises:
 
 - A committed entry is on a majority, so at least one of the others has it, and then so has the one
   whose log is the most up to date (Raft section 5.4: leader completeness, and log matching).
 - No term in which it voted for another is higher than the highest of theirs; its vote in that
-  term is taken as given, and it votes only in newer ones.
+  term counts as given, and it votes only in newer ones.
 
 What they have dropped from their logs is committed, and a snapshot of any of them stands in for it.
-What the lost one never promised it need not have: it catches up like any member that was down.
-DESIGN.md has the argument in full, for copies of the others' directories (``copies``) and for
-others that run (``livepeers``).
+The member need not have any other entries: it catches up like any member that was down. DESIGN.md
+has the argument in full, for copies of the others' directories (``copies``) and for others that run
+(``livepeers``).
 """
 
 import os
@@ -35,11 +35,11 @@ from twstock.replication.promises import Owner
 from twstock.replication.snapshots import Snapshot, name, read
 
 FRESH = {"lost+found"}
-"""What an empty disk may hold."""
+"""What an empty file system may contain."""
 UNFINISHED = ".rejoin"
-"""Where a directory is made, in the place where it is to be: that may be a disk of its own."""
+"""Where the directory is made, inside its target, which may be a disk of its own."""
 OURS = {*FRESH, UNFINISHED}
-"""What it holds until then."""
+"""What the target may contain until the files are moved there."""
 
 
 class Kept(NamedTuple):
@@ -51,7 +51,7 @@ class Kept(NamedTuple):
 
     @property
     def end(self) -> tuple[int, int]:
-        """By which of two logs the more up to date is told (Raft section 5.4.1)."""
+        """What decides which of two logs is more up to date (Raft section 5.4.1)."""
         return self.last_term, self.last_index
 
 
@@ -62,29 +62,29 @@ def most_up_to_date(others: Sequence[Kept]) -> int:
 
 
 def promised(member: int, others: Sequence[Kept]) -> HardState:
-    """The term that the lost member may have reached, with its vote given to itself alone."""
+    """The term that the lost member may have reached, with its vote spent on itself."""
     return HardState(max(kept.state.term for kept in others), member)
 
 
 class Source(Protocol):
-    """All others of a lost member's group, or what was copied of them."""
+    """All other members of a lost one's group, or copies of their directories."""
 
     def incarnations(self) -> Mapping[int, int]:
-        """Those of all members, the lost one's as the others know it."""
+        """The incarnations of all members, the lost one's as the others know it."""
 
     @property
     def begins_after(self) -> int:
-        """The entry after which the others' logs begin, once ``snapshot`` was asked."""
+        """The entry after which the others' logs begin; known once ``snapshot`` has returned."""
 
     def snapshot(self, directory: Path) -> Snapshot | None:
-        """Put a snapshot into ``directory`` that stands in for the entries which are in the others'
-        logs no more, and perhaps for some that are; None: they have all.
+        """Put a snapshot into ``directory`` that stands in for the entries that the others' logs
+        have dropped, and perhaps for some later ones; None: they have dropped none.
         """
 
     def entries(self) -> Iterator[Entry]:
-        """The log that the lost member continues, as far as the others have it.
+        """The log that the lost member continues, from ``begins_after`` on.
 
-        Not only what the snapshot lacks: a member that is behind may want the others from this one.
+        It includes entries that the snapshot has: a member that is behind may need them from here.
         """
 
     def state(self) -> HardState:
@@ -115,9 +115,9 @@ def rejoin(
     """Fill the directory ``target`` for a member that has lost its own (blocks); it must be empty,
     and is made if it is not there. ``copied`` is called for each entry.
 
-    Raises StorageError or StorageUnavailable, and whatever the source does, having filled nothing.
+    Raises StorageError, StorageUnavailable or what the source raises; nothing is filled then.
     """
-    target = _resolved(target)  # systemd has a link where a member's data is
+    target = _resolved(target)  # under systemd a member's data is behind a symbolic link
     with _directory(target) as path:
         incarnations, snapshot = source.incarnations(), source.snapshot(path)
         last_index = source.begins_after
@@ -140,8 +140,8 @@ def rejoin(
 def keep_snapshot(
     content: Iterable[bytes], index: int, owner: Owner, directory: Path
 ) -> Snapshot | None:
-    """Put the bytes of another member's snapshot into ``directory``. None, and nothing is left, if
-    they are not those of one at ``index`` that is intact, of the cluster and group of ``owner``.
+    """Write the ``content`` of another member's snapshot into ``directory``. Returns None, and
+    leaves nothing, if it is damaged, not at ``index``, or not of ``owner``'s cluster and group.
     """
     path = directory / name(index)
     with draft(path) as file:
@@ -156,13 +156,13 @@ def keep_snapshot(
 def _resolved(target: Path) -> Path:
     try:
         return target.resolve()
-    except RuntimeError:  # so says pathlib of Python 3.11 and 3.12
+    except RuntimeError:  # what pathlib of Python 3.11 and 3.12 raises
         raise StorageError(f"{target}: symbolic links that lead in a circle") from None
 
 
 @contextmanager
 def _directory(target: Path) -> Iterator[Path]:
-    """Where the directory is to be made; it appears whole in ``target``, or not at all."""
+    """Where to make the directory; its files appear in ``target`` all together, or not at all."""
     was_there, unfinished = target.exists(), target / UNFINISHED
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
     _check_empty(target, "move what is in it away for good")
@@ -185,13 +185,13 @@ def _directory(target: Path) -> Iterator[Path]:
 
 
 def _check_empty(target: Path, words: str) -> None:
-    """Raise StorageError, which says what to do in ``words``, if anything is in it but ``OURS``."""
+    """Raise StorageError, with the advice ``words``, if ``target`` has anything but ``OURS``."""
     if found := sorted({path.name for path in target.iterdir()} - OURS):
         raise StorageError(f"{target} is not empty ({found[0]}): {words}")
 
 
 def _give(unfinished: Path, owner: os.stat_result) -> None:
-    """Let the files belong to the owner of their directory: root may make them for a service."""
+    """Give the files to the ``owner`` of the target: root may make them for a service."""
     for path in unfinished.iterdir():
         os.chown(path, owner.st_uid, owner.st_gid)
 

@@ -1,10 +1,9 @@
 """One replica of a group: Raft without a clock, a disk or a network.
 
-It is told what happens (``tick``, ``step``, ``propose``, ``persisted`` and a few events that
-the transport or the operator brings about) and answers with a ``Ready``. The rules are those
-of figure 2 of the paper (Ongaro and Ousterhout, 2014), with pre-votes, the leader's check of
-its quorum, voters that stay with a leader they hear, and hand-over to higher ids from the
-dissertation ("thesis").
+Each event is a call (``tick``, ``step``, ``propose``, ``persisted``, and a few that come from the
+transport or the operator) and returns a ``Ready``. The rules are those of figure 2 of the paper
+(Ongaro and Ousterhout, 2014), with pre-votes, CheckQuorum, voters that stay loyal to a leader
+that they hear, and hand-over to higher ids from the dissertation ("thesis").
 """
 
 from collections.abc import Sequence
@@ -47,18 +46,18 @@ class Replica(Standing):
         self._takes_commands = takes_commands
 
     def set_reach(self, reach: Reach, *, unheard: bool = False) -> None:
-        """Whether those outside of the group reach this replica, and it them: if not, it gives way
-        to one of a good reach. ``unheard``: no front-end ever did, whatever else is amiss.
+        """Whether this replica is in contact with the outside of its group: if not, it gives way to
+        one with a good reach. ``unheard``: no front-end has ever called, whatever ``reach`` is.
         """
         self._reach, self._unheard = reach, unheard
 
     def tick(self, now: float) -> Ready:
-        """Time has passed. A decision is made on ``now``, never on how many ticks there were."""
+        """Time has passed. Decisions depend on ``now``, never on the number of ticks."""
         if self._lead is not None:
             self._learn_everywhere(self._lead.everywhere(self._writes.durable_index))
             self._drive(self._lead, now)
         elif self._timer.has_expired(now, self._could_serve) and self._writes.state_is_durable:
-            # Before that nothing of a campaign would leave, and it would void the one under way.
+            # Before that no message could leave, and a new campaign would void the one under way.
             self._campaign(now, pre_vote=True)
         return self._ready()
 
@@ -98,10 +97,10 @@ class Replica(Standing):
     def leader_lost(self, now: float, term: int | None = None) -> Ready:
         """The process of the leader that this replica follows is certainly gone: its host
         refuses connections. Forget having heard it, and campaign without waiting for the
-        time-out: at once if this replica could serve and no higher id should, else in its turn.
+        time-out: at once if this replica could serve and is first in turn, else in its turn.
 
-        ``term`` is the one in which that leader was known. If it is over the news is stale,
-        and forgetting the new leader would break that one's lease.
+        ``term`` is the one in which that leader was known. If it is over, the news is stale, and
+        forgetting the new leader would break that one's lease.
         """
         if self._leader_id in (0, self._membership.id) or term not in (None, self._term):
             return self._ready()
@@ -111,7 +110,7 @@ class Replica(Standing):
 
     def hand_over(self, target: int, now: float) -> Ready:
         """Begin to give way to ``target``. Nothing happens unless this replica leads, is ready
-        and does not give way already, and the target answers, is caught up within a window, and
+        and is not giving way already, and the target answers, is caught up within a window, and
         could serve.
         """
         lead = self._lead
@@ -208,7 +207,7 @@ class Replica(Standing):
         )
 
     def _is_loyal(self, now: float) -> bool:
-        """Whether this replica has to stay with a leader, which may be itself."""
+        """Whether this replica has to stay loyal to a leader, which may be itself."""
         if self._lead is not None and now - self._lead.contact_at < self._timings.election_s:
             return True
         return self._timer.is_loyal(now)
@@ -240,8 +239,8 @@ class Replica(Standing):
         settled = pulled.entries[: max(0, pulled.commit - pulled.prev_index)]
         if not settled or not self._log.matches(pulled.prev_index, pulled.prev_term):
             return
-        # Whoever knew that these are committed had reached the term of the leader that committed
-        # them. So must this replica, or an older leader could still replace them.
+        # The sender has reached the term of the leader that committed these. So must this replica,
+        # or an older leader could still replace them.
         term = max(pulled.term, settled[-1].term)
         if term > self._term:
             self._follow(term, 0, now)
@@ -253,7 +252,7 @@ class Replica(Standing):
     # Terms and elections.
 
     def _follow(self, term: int, leader_id: int, now: float) -> None:
-        """Be a follower in ``term``; whoever led until now stays loyal to the leases it gave."""
+        """Become a follower in ``term``. A replica that led until now stays loyal to its lease."""
         if self._lead is not None:
             self._timer.heard(self._membership.id, min(self._lead.contact_at, now))
             self._timer.reset(now)
@@ -281,7 +280,7 @@ class Replica(Standing):
             )
             for peer in self._membership.peers
         )
-        if pre_vote:  # its vote proper counts once it is on disk
+        if pre_vote:  # a real vote for itself counts once it is on disk
             ballot.votes.add(own)
             self._count(ballot, now)
 
@@ -314,7 +313,7 @@ class Replica(Standing):
         if lead.is_out_of_touch(now):
             return self._follow(self._term, 0, now)
         index = lead.quorum_index(self._writes.durable_index)
-        # Only an entry of its own term settles those before it (Raft section 5.4.2, figure 8).
+        # Only an entry of its own term commits those before it (Raft section 5.4.2, figure 8).
         if index > self.commit and self._log.term_at(index) == self._term:
             self._learn_commit(index)
         is_full, reach, unheard = not self._takes_commands, self._reach, self._unheard
@@ -327,7 +326,7 @@ class Replica(Standing):
         self._outbox += lead.appends(now)
         return None
 
-    # The log, and what becomes of it.
+    # Committing and applying.
 
     def _learn_commit(self, index: int) -> None:
         if index > self._log.last_index:

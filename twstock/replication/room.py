@@ -1,8 +1,8 @@
 """Room in the log and in messages: what a write takes, and what commands leave for elections.
 
-A full disk refuses commands and nothing else. A write that finds no room ends the process, and an
-entry that no message can bring to the others stops the group for good, so entries are measured
-before they are stepped or proposed.
+When the disk is full, commands are refused and nothing else. A write that finds no room ends the
+process, and an entry that fits into no message stops the group for good, so the size of entries is
+checked before they are stepped or proposed.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,15 @@ from twstock.replication.messages import Entry, EntryKind
 from twstock.replication.records import END_BYTES, ENTRY_OVERHEAD_BYTES
 
 ROOM_KEPT_BYTES = 1024 * 1024
-"""A leader takes commands while it has this much room, and alarms begin here."""
+"""A leader takes commands while it has this much room; with less, the disk is logged as full."""
 
 LEADER_LEAVES_BYTES = ROOM_KEPT_BYTES // 2
-"""What every command leaves, however large it is: the no-ops of some thousand elections fit."""
+"""The room that any command has to leave, however large it is: enough for the no-ops of some
+thousand elections."""
 
 FOLLOWER_LEAVES_BYTES = ROOM_KEPT_BYTES // 4
-"""What commands leave at a follower: less than at a leader, so that what a leader has taken
-finds room everywhere, although other batches and segments cost a little more."""
+"""The room that commands have to leave at a follower: less than at a leader, so that what a leader
+has taken fits everywhere, although other batches and segments take a little more."""
 
 
 def written_bytes(entries: Sequence[Entry]) -> int:
@@ -38,7 +39,7 @@ def command_bytes(payload_bytes: int, entries: int = 1) -> int:
 
 def check_command(payload_bytes: int, piece_bytes_max: int) -> None:
     """Raise InvalidRequest for a command that may be too large to be sent to the others: it would
-    be in the leader's log for ever, and nothing behind it could commit.
+    stay in the leader's log for ever, and nothing behind it could commit.
     """
     if payload_bytes > piece_bytes_max:
         raise InvalidRequest("command", f"expected at most {piece_bytes_max} bytes")
@@ -56,10 +57,10 @@ def check_leader(bytes_more: int, room_bytes: int) -> None:
 
 
 def check_follower(entries: Sequence[Entry], log: Log, room_bytes: int) -> None:
-    """Raise DiskFull if ``entries`` of another replica do not fit beside what ``log`` has.
+    """Raise DiskFull if there is no room for ``entries`` of another replica.
 
-    Those that are in the log already are not written again. No-ops may take the room that
-    commands leave: it is there for them.
+    Those that ``log`` has already are not written again. No-ops may take the room that commands
+    have to leave: it is there for them.
     """
     if written_bytes(entries) + FOLLOWER_LEAVES_BYTES <= room_bytes:
         return

@@ -1,4 +1,4 @@
-"""The bytes of a seal, which says what a scan of a finished segment would find.
+"""The format of a seal, which says what a scan of a finished segment would find.
 
 Pure. A seal only saves time: one that is not believed costs a scan, and nothing is ever
 refused because of it. DESIGN.md has the table and the rules.
@@ -28,7 +28,7 @@ class Seal:
     """What is in a segment that is no longer written to.
 
     ``end`` is where its last batch ends, ``checksum`` the CRC-32 of all bytes before that,
-    ``places`` tells where its entries stand.
+    ``places`` are those of its entries.
     """
 
     identity: Identity
@@ -39,11 +39,12 @@ class Seal:
     def vouches(
         self, header: SegmentHeader | None, following: SegmentHeader | None, mark: Position | None
     ) -> bool:
-        """Whether this is the seal of the segment with ``header``, if its checksum is right.
+        """Whether this seal is to be believed for the segment with ``header``, if the checksum is
+        right, too.
 
-        ``following`` is the next segment's header, durable before the seal was written: a
-        seal from before the last batch says another end. A ``mark`` inside the segment has
-        to be compared with its batches, so then the seal is of no use.
+        ``following`` is the next segment's header, which was durable before the seal was written;
+        a seal that is older than the segment's last batch gives another end. A ``mark`` inside the
+        segment has to be compared with its batches, so then the seal is of no use.
         """
         if header is None or following is None:
             return False
@@ -54,7 +55,7 @@ class Seal:
 
 
 def encode_seal(seal: Seal) -> bytes:
-    """Return what a seal's file holds."""
+    """Return the content of a seal's file."""
     who, end = seal.identity, seal.end
     body = _HEAD.pack(
         _MAGIC,
@@ -73,7 +74,7 @@ def encode_seal(seal: Seal) -> bytes:
 
 
 def decode_seal(content: bytes) -> Seal | None:
-    """Return the seal that a file holds, None if it is not intact."""
+    """Return the seal in a file's ``content``, None if it is not intact."""
     body, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
     if len(body) < _HEAD.size or _digest(body) != digest:
         return None

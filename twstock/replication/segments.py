@@ -30,8 +30,8 @@ from twstock.replication.spares import Spare, Spares
 
 _UPKEEP = len(ZEROS)
 DROPPED_MAX = 4
-"""How many segments one step of upkeep drops: a write may have to wait for it, and after a member
-was down for days there are hundreds."""
+"""How many segments one step of upkeep drops at most: a write may have to wait for the step, and
+after a member was down for days there are hundreds of them."""
 
 
 class LogFile:
@@ -72,8 +72,8 @@ class LogFile:
 
     @property
     def ended_index(self) -> int:
-        """The last index of the last segment that nothing is written to any more; 0: there is none,
-        besides dropped ones.
+        """The last index of the segment before the present one; 0: there is none, or it was
+        dropped.
         """
         return self._ends[-1].last_index if self._ends else 0
 
@@ -83,8 +83,8 @@ class LogFile:
         return self._position
 
     def create(self, identity: Identity, dropped: Dropped | None = None) -> Log:
-        """Start an empty log, or one that goes on after entries that it never has. Raises
-        DiskFull.
+        """Start an empty log, or one that begins after ``dropped`` entries, which it never has.
+        Raises DiskFull.
         """
         log = self._begin(identity)
         header = SegmentHeader.first(identity)
@@ -103,11 +103,11 @@ class LogFile:
         strict: bool,
         dropped: Dropped | None = None,
     ) -> Log:
-        """Return the log of segments ``found``; cut what a crash left of the last write. What was
-        ``dropped`` comes before.
+        """Return the log of the segments ``found``, which follow what was ``dropped``; cut off what
+        a crash left of the last write.
 
-        Raises CorruptStorage when promised entries are lost; when ``strict``, also when that
-        cannot be told from a torn write.
+        Raises CorruptStorage when promised entries are lost; if ``strict``, also for a torn write,
+        because without a mark it cannot be told from lost entries.
         """
         log = self._begin(identity)
         self._dropped = dropped
@@ -141,7 +141,7 @@ class LogFile:
     def append(self, entries: Sequence[Entry], frames: bytes, spare: Spare | None) -> bool:
         """Write a batch, ``entries`` as ``frames``; durable on return.
 
-        Tells whether the log grew into another megabyte or segment: if so, call ``seal``.
+        Returns whether the log grew into another megabyte or segment: if so, call ``seal``.
         """
         before = self._position
         first, last = min([entry.index for entry in entries]), entries[-1].index
@@ -172,8 +172,8 @@ class LogFile:
             self._directory.make_optional(seal_name(seal.end.segment), encode_seal(seal))
 
     def drop(self, index: int) -> bool:
-        """Remove the first segments that end at entry ``index`` or before; tell whether there may
-        be more. What stands in for them is durable first; without space for that they stay.
+        """Remove the oldest segments that end at entry ``index`` or before; return whether there
+        may be more. The file ``dropped`` is durable first; without space for it they stay.
         """
         old = takewhile(lambda end: end.last_index <= index, self._ends)
         ends = list(islice(old, DROPPED_MAX))
@@ -233,7 +233,7 @@ class LogFile:
             yield Segment(name, sequence, content)
 
     def _seal_of(self, fd: int, sequence: int, follower: str, mark: Position | None) -> Seal | None:
-        """The seal of the segment in ``fd``, if it is to be believed."""
+        """The seal of the segment in ``fd``; None if there is none that is to be believed."""
         content = self._directory.read_optional(seal_name(sequence))
         seal = decode_seal(content)
         if seal is None:

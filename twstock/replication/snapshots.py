@@ -1,8 +1,8 @@
-"""Snapshots: copies of the applied state that stand in for entries which the log has no more.
+"""Snapshots: copies of the applied state that stand in for entries that the log has dropped.
 
 A snapshot is a file of its own: the state as SQLite keeps it, the index of the last entry that is
 applied in it, the terms of all entries up to there, and a hash of everything (DESIGN.md has the
-table). Any member of the group can go on from it (Raft section 7).
+table). Any member of the group can continue from it (Raft section 7).
 """
 
 import os
@@ -24,7 +24,7 @@ from twstock.replication.disk import UNFINISHED
 from twstock.replication.records import FORMAT
 
 KEPT = 2
-"""How many snapshots a member keeps: should one rot, its log still goes on from the other."""
+"""How many snapshots a member keeps: if one rots, its log still continues from the other."""
 
 _MAGIC = b"twstksnp"
 _TAIL = Struct("<8sII16sQQ")  # magic, format, runs, cluster, index, bytes of the state; a hash
@@ -35,8 +35,8 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A snapshot's file, and what its end says: everything up to entry ``index`` is applied in it,
-    ``runs`` are the terms of these, ``state_bytes`` is how much of the file is the state.
+    """A snapshot's file, and what its last bytes say: entries up to ``index`` are applied in it,
+    ``runs`` are their terms, and the first ``state_bytes`` of the file are the state.
     """
 
     path: Path
@@ -56,10 +56,11 @@ class Snapshot:
         return _chunks(self.path, offset, self.path.stat().st_size if size is None else size)
 
     def extract(self, target: Path) -> None:
-        """Make the state a database of its own, durable, in place of one that is closed.
+        """Make a database file of the state, durably, in place of one that is closed.
 
-        SQLite would add to it what it left beside the old one, if it could not clear that away or
-        a power cut brought it back. What a crash leaves unfinished goes at the next start.
+        The old file's WAL goes first: SQLite may have been unable to remove it, or a power cut may
+        bring it back, and SQLite would add it to the new file. What a crash leaves unfinished is
+        removed at the next start.
         """
         unfinished = target.with_name(target.name + UNFINISHED)
         unfinished.touch(0o600)
@@ -88,13 +89,13 @@ class Snapshots:
         self._cluster = cluster
 
     def indices(self) -> list[int]:
-        """For which places in the log there are snapshots, lowest first."""
+        """The indices after which there are snapshots, lowest first."""
         names = map(_NAME.fullmatch, os.listdir(self._directory))
         return sorted(int(match[1]) for match in names if match)
 
     def safe_index(self) -> int:
-        """Up to where the log can do without its entries: more than one snapshot has what they
-        did, and every bit of them is as it was written; 0: there is no second one.
+        """Up to where the log may drop its entries: two snapshots stand in for them, and both are
+        intact; 0: there are no two such.
         """
         indices = self.indices()[-KEPT:]
         return indices[0] if len(indices) == KEPT and all(map(self._is_intact, indices)) else 0
@@ -112,8 +113,8 @@ class Snapshots:
         return is_intact
 
     def newest(self) -> Snapshot | None:
-        """The newest that is intact; None if none is. Raises OSError, which names the file, where
-        that is not known: none is, and one cannot be read.
+        """The newest that is intact; None if none is. Raises OSError, which names the file, if none
+        is known to be intact and one cannot be read.
         """
         unread: OSError | None = None
         for index in reversed(self.indices()):
@@ -122,7 +123,7 @@ class Snapshots:
                 snapshot = self.at(index)
                 if snapshot is not None and snapshot.is_intact():
                     return snapshot
-            except OSError as error:  # of the disk: the older one may be somewhere else on it
+            except OSError as error:  # a bad sector, say: the older one may be readable
                 named = OSError(error.errno, error.strerror or str(error), str(path))
                 self._log.warn("{problem}: cannot be read", problem=told(named))
                 unread = unread or named
@@ -133,14 +134,14 @@ class Snapshots:
         return None
 
     def at(self, index: int) -> Snapshot | None:
-        """The one of everything up to ``index``, intact or not; None if there is none."""
+        """The snapshot after entry ``index``, intact or not; None if there is none."""
         path = self._directory / name(index)
         snapshot = read(path, self._cluster) if path.exists() else None
         return snapshot if snapshot is not None and snapshot.index == index else None
 
     def make(self, connection: sqlite3.Connection, index: int, runs: Sequence[TermRun]) -> Snapshot:
-        """Make one of the state that a database has after entry ``index``, and remove all but
-        the newest. Raises what SQLite and the disk do; then ``clear`` away what there is of it.
+        """Make a snapshot of the state that a database has after entry ``index``, and remove all
+        but the newest ``KEPT``. Raises errors of SQLite and the disk; then ``clear`` is needed.
         """
         self.clear()
         connection.execute("PRAGMA synchronous=OFF")  # or SQLite flushes all of it at once
@@ -154,14 +155,14 @@ class Snapshots:
         return snapshot
 
     def clear(self) -> None:
-        """Remove what there is of one that is not finished."""
+        """Remove what there is of an unfinished snapshot."""
         for path in (self._state, self._unfinished):
             path.unlink(missing_ok=True)
 
     def _finish(self, index: int, runs: tuple[TermRun, ...]) -> Snapshot:
-        """Add to the state what it is, and give the file its name when all is on disk. It goes
-        there piece by piece: a write of the log that comes meanwhile waits for one of them, not
-        for all, or the disk would seem to hang. What SQLite wrote is removed before it goes.
+        """Write the state and its description into a file, and give that its name when all is on
+        disk. It is flushed piece by piece, so that a write of the log waits for one piece only;
+        otherwise the disk would seem to hang. The file that SQLite wrote is never flushed.
         """
         size, digest = self._state.stat().st_size, _digest()
         end = encode_runs(runs) + _TAIL.pack(_MAGIC, FORMAT, len(runs), self._cluster, index, size)
@@ -187,8 +188,8 @@ def name(index: int) -> str:
 
 
 def read(path: Path, cluster: bytes) -> Snapshot | None:
-    """What a snapshot's end says, None if it says nothing or is of another ``cluster``. Whether the
-    rest is intact is another question.
+    """Read what a snapshot's last bytes say; None if they are wrong or of another ``cluster``. The
+    rest of the file is not verified.
     """
     size = path.stat().st_size
     at = size - _DIGEST_BYTES - _TAIL.size

@@ -13,7 +13,7 @@ _SPARE = "spare-"
 
 
 class Upkeep(Enum):
-    """What a step of the upkeep has left to do: nothing, more at once, or a spare segment for
+    """What is left to do after a step of upkeep: nothing, more at once, or a spare segment for
     which there is no space now.
     """
 
@@ -31,7 +31,7 @@ class Spare(NamedTuple):
 
 
 class Spares:
-    """Segments made ahead: filled with zeros, because a flush of a block that was never
+    """Makes segments ahead. They are filled with zeros, because a flush of a block that was never
     written has to change metadata (``posix_fallocate`` alone writes nothing).
     """
 
@@ -47,7 +47,7 @@ class Spares:
     def adopt(self) -> None:
         """Take over the spares of an earlier process; remove what is unfinished or was used.
 
-        A spare is all zeros unless a crash came when it was about to be renamed to a segment.
+        A spare is all zeros unless a crash came just before it was renamed to a segment.
         Adopting needs no space, so a restart on a full disk does not lose the room there was.
         """
         self._ready, self._making, self._number = [], None, 0
@@ -85,9 +85,9 @@ class Spares:
         return spare
 
     def settle(self, pieces: int) -> Upkeep:
-        """Do ``pieces`` steps towards the next spare; tell whether one is still wanted.
+        """Do ``pieces`` steps towards the next spare; return whether more is to be done.
 
-        Without space ask again after a pause: what there was may have been filled in vain,
+        Without space, try again only after a pause: each try may fill what space there is in vain,
         because not every quota shows before it is used up.
         """
         if len(self._ready) >= self._wanted:
@@ -116,7 +116,7 @@ class Spares:
         return True
 
     def _step(self, size: int) -> Spare | None:
-        """Fill the spare in the making a little; return it when it is finished."""
+        """Fill one more block of the unfinished spare; return it when it is finished."""
         files = self._directory.files
         fd, name, size = self._making or self._begin(size)
         block = ZEROS[: size - self._filled]
@@ -142,7 +142,7 @@ class Spares:
         return self._making
 
     def _give_up(self, problem: OSError) -> None:
-        """Give back the space that a full disk could not complete; raise any other problem."""
+        """Remove the unfinished spare if the disk is full; raise any other problem."""
         if not is_full(problem):
             raise problem
         self._abandon()

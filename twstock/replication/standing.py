@@ -1,4 +1,4 @@
-"""Where a replica stands: its state (Raft figure 2), and what others may read of it."""
+"""A replica's state (Raft figure 2), and what others may read of it."""
 
 from enum import Enum
 from itertools import count
@@ -24,8 +24,8 @@ class Role(Enum):
 class Standing:
     """The state of figure 2, and what others may read of it.
 
-    ``log`` and ``hard_state`` are what the disk has; ``commit`` is how far the entries have
-    been applied already: those are not handed out again.
+    ``log`` and ``hard_state`` are what the disk has; entries up to ``commit`` have been applied
+    already, and are not handed out again.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class Standing:
         self._takes_commands = True
         self._reach, self._unheard = Reach.UNSURE, True
         self._leader_id = 0
-        # By whether it is a pre-vote, which leaves the votes proper of this term open: they may be
-        # on their way to a voter's disk.
+        # By whether it is a pre-vote. A pre-vote leaves the real ballot of this term open, because
+        # voters' disks may still be storing their votes.
         self._ballots: dict[bool, Ballot] = {}
         self._lead: Leadership | None = None
         self._timer = ElectionTimer(membership, timings, random, now)
@@ -58,7 +58,7 @@ class Standing:
         self._sequences = count(random.getrandbits(32))
         self._writes = Writes(log.last_index)
         self._outbox: list[Message] = []
-        if log.last_term > self._term:  # the write was torn between them, so nobody was told
+        if log.last_term > self._term:  # the write was torn between them, so nothing was promised
             self._enter_term(log.last_term)
 
     @property
@@ -75,7 +75,7 @@ class Standing:
 
     @property
     def leader_id(self) -> int:
-        """Who leads ``term``, itself included; 0 if not known."""
+        """The leader of ``term``, perhaps this replica itself; 0 if not known."""
         return self._leader_id
 
     @property
@@ -85,7 +85,7 @@ class Standing:
 
     @property
     def everywhere(self) -> int:
-        """Up to where every member is known to have the log on disk, all of it committed."""
+        """The committed index up to which every member is known to have the log on disk."""
         return self._watermarks.everywhere
 
     @property
@@ -95,7 +95,7 @@ class Standing:
 
     @property
     def log(self) -> Log:
-        """The entries, to be read only: whoever answers a pull takes committed ones from it."""
+        """The log, only to be read: answers to pulls take committed entries from it."""
         return self._log
 
     @property
@@ -107,7 +107,7 @@ class Standing:
 
     @property
     def is_mute(self) -> bool:
-        """Whether nothing that it says may leave now: its newest term or vote is not on disk."""
+        """Whether none of its messages may leave now: its newest term or vote is not on disk."""
         return not self._writes.state_is_durable
 
     @property
@@ -134,7 +134,7 @@ class Standing:
         return self._lead.heir(now) if self._lead is not None else 0
 
     def has_room_elsewhere(self, now: float) -> bool:
-        """Whether enough others have room for what this replica, which leads, would commit."""
+        """Whether enough others have room for a majority to commit a command, if this one leads."""
         return self._lead is None or self._lead.has_room_elsewhere(now)
 
     def matched(self, peer: int) -> int:
@@ -143,23 +143,23 @@ class Standing:
         return progress.match if progress is not None else 0
 
     def silent_s(self, peer: int, now: float) -> float:
-        """For how long ``peer`` has not answered this leader; inf: it never has, or this does not
-        lead.
+        """For how long ``peer`` has not answered this leader; inf: it never has, or this replica
+        does not lead.
         """
         progress = self._lead.followers.get(peer) if self._lead is not None else None
         return progress.silent_s(now) if progress is not None else inf
 
     def must_rejoin(self, peer: int) -> bool:
-        """Whether ``peer`` has lost what it promised: it refuses to follow an entry that it has
-        confirmed to this leader, or lacks some that all have dropped, because each had them.
+        """Whether ``peer`` has lost what it promised: it refuses appends after an entry that it has
+        confirmed to this leader, or needs entries that were dropped because every member had them.
         """
         progress = self._lead.followers.get(peer) if self._lead is not None else None
         return progress is not None and (progress.has_lost or progress.next < self._log.first_index)
 
     @property
     def _could_serve(self) -> bool:
-        """Whether it would soon serve if it led. How much of its log is committed it may not know
-        before there is a leader, so it counts all that is not applied.
+        """Whether it would soon serve if it led. Without a leader it may not know how much of its
+        log is committed, so all entries count that are not applied.
         """
         unapplied = self._log.last_index - self._watermarks.applied
         return self._takes_commands and unapplied <= self._timings.unapplied_max

@@ -41,8 +41,8 @@ class Loaded:
 
 class Space(NamedTuple):
     """What a log takes on disk: ``segments``, which hold ``log_bytes``, and ``spares``, the
-    segments that are made ahead. ``ended_index`` is the last index before the present segment; 0:
-    that is the only one.
+    segments that are made ahead. ``ended_index`` is the last index before the present segment; 0
+    if that is the only one.
     """
 
     segments: int = 0
@@ -59,16 +59,16 @@ class Storage(Protocol):
 
     @property
     def flushes(self) -> int:
-        """How many flushes the disk has done. Any thread may ask, while others are under way."""
+        """How many flushes the disk has done. Any thread may ask, also while another writes."""
 
     def release(self, index: int) -> None:
-        """Entries up to ``index`` are on every member's disk, a snapshot stands in for them, and
-        nobody reads them any more: steps of upkeep may drop them. Any thread may tell.
+        """Entries up to ``index`` are on every member's disk, snapshots stand in for them, and
+        nobody reads them any more: steps of upkeep may drop them. Any thread may call this.
         """
 
     def open(self) -> Loaded:
-        """Return what is on disk. Raises StorageError when it must not be used as it is, and
-        StorageUnavailable when that may pass.
+        """Return what is on disk. Raises StorageError when that must not be used as it is, and
+        StorageUnavailable when it cannot be used now.
         """
 
     def form(self, peers: Mapping[int, int]) -> None:
@@ -78,18 +78,18 @@ class Storage(Protocol):
         """Make ``writes`` durable, in order. Raises DiskFull before touching anything."""
 
     def settle(self, *, grow: bool = True) -> Upkeep:
-        """Do one step of what can wait for an idle moment, so short that a write can wait for it.
-        Without ``grow`` do nothing that needs space.
+        """Do one step of upkeep, which can wait for an idle moment, and so short that a write can
+        wait for it. Without ``grow`` make no spare segment.
         """
 
     def room_bytes(self) -> int:
         """How many bytes of entries can certainly still be appended."""
 
     def space(self) -> Space:
-        """What the log takes on disk, for whoever watches."""
+        """What the log takes on disk, for metrics and pruning."""
 
     def close(self) -> None:
-        """Let go of the directory; another ``open`` may follow."""
+        """Close the directory; another ``open`` may follow."""
 
 
 IDLE_PIECES = 1
@@ -97,7 +97,7 @@ IDLE_PIECES = 1
 for it, and a leader whose disk takes longer than ``disk_hung_s`` to flush it steps down."""
 
 BUSY_PIECES = 2
-"""How many a write fills once in a megabyte: a spare is ready before it is needed."""
+"""How many a write fills once in a megabyte, so that a spare is ready before it is needed."""
 
 
 def gather(
@@ -128,13 +128,13 @@ def _check_progress(old: HardState, new: HardState) -> None:
 
 
 class FileStorage:
-    """The contract of Storage in a directory of its own (DESIGN.md).
+    """``Storage`` in a directory of its own (DESIGN.md).
 
-    ``segment_bytes`` is the size of a segment, ``spares`` how many are made ahead,
-    ``random_number`` gives 63 random bits: of a new directory first the incarnation, then the
-    origin. ``files`` are the system calls, ``window_bytes`` is how much memory may go to entries
-    that could also be read from the disk. A new directory's log ``begins_after`` an entry, and the
-    terms of all up to there, if a snapshot stands in for them.
+    ``segment_bytes`` is the size of a segment, ``spares`` how many are made ahead.
+    ``random_number`` returns 63 random bits; a new directory takes first its incarnation, then its
+    origin from it. ``files`` are the system calls, ``window_bytes`` is how much memory entries may
+    take that could also be read from the disk. ``begins_after``, for a new directory: the index of
+    an entry, and the terms of all entries up to it, if a snapshot stands in for these.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class FileStorage:
     def open(self) -> Loaded:
         """Lock the directory, make it if it is new, and return what it holds.
 
-        Raises StorageError when it belongs to somebody else or the file system lets nobody use it,
+        Raises StorageError when it belongs to another member or the file system forbids its use,
         CorruptStorage when something that was promised is damaged or gone, and StorageUnavailable
         when another process uses it or there is no space for a new one.
         """
@@ -226,7 +226,7 @@ class FileStorage:
         """Flush the mark, drop some of what was released, and if ``grow`` do one short step towards
         a spare segment.
 
-        Where that finds no space, ask for it again after a pause.
+        If that finds no space, ask for it again only after a pause.
         """
         self._begin()
         if not self._meta.is_settled:
@@ -249,11 +249,11 @@ class FileStorage:
         return Space(log.segments, log.size_bytes, len(self._spares), log.ended_index)
 
     def release(self, index: int) -> None:
-        """Segments with no entries but those up to ``index`` may go."""
+        """Segments that have only entries up to ``index`` may be dropped."""
         self._released = index
 
     def close(self) -> None:
-        """Close the files and let go of the lock. Nothing is written."""
+        """Close the files and release the lock. Nothing is written."""
         self._usable = False
         self._directory.close()
 
@@ -299,7 +299,9 @@ class FileStorage:
         return self._log.create(meta.identity, begins and Dropped.before(meta.identity, *begins))
 
     def _read_dropped(self) -> Dropped | None:
-        """What stands in for segments that were dropped. Raises CorruptStorage if it is damaged."""
+        """What stands in for dropped segments, None if none were. Raises CorruptStorage if it is
+        damaged, or of another log.
+        """
         if DROPPED not in self._directory.names():
             return None
         fd = self._directory.open_file(DROPPED)

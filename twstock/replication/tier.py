@@ -1,4 +1,4 @@
-"""What a tier brings to its group's member: a state machine, its tables, and what serves."""
+"""What a tier provides for its group's member: a state machine, its tables, and its service."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -37,8 +37,8 @@ class Tables(Protocol):
         """Store changes, in order, inside the transaction that is open."""
 
     def upkeep(self, connection: sqlite3.Connection) -> None:
-        """What is to be done beside saving, once in a while and in a transaction of its own, and
-        can be done without: there may be no room for it.
+        """Optional work besides saving, now and then, in a transaction of its own; it may fail for
+        lack of space.
         """
 
     def extent(self, connection: sqlite3.Connection) -> tuple[int | str, ...]:
@@ -48,7 +48,7 @@ class Tables(Protocol):
 
 
 class Tier(Protocol):
-    """What serves while the member leads, and holds what its tables do not have yet."""
+    """The service of a tier while the member leads; it keeps what its tables do not have yet."""
 
     def begin(self, term: int) -> None:
         """The member leads ``term`` and has applied all that any earlier leader acknowledged."""

@@ -1,4 +1,4 @@
-"""How a member reaches its peers: gRPC calls issued in deferred threads of their own pool."""
+"""How a member reaches its peers: with gRPC calls, without blocking the reactor."""
 
 import socket
 from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ from twstock.rpc.wire.methods import Method
 
 
 class Transport(Protocol):
-    """What a member needs of a network. Messages may be lost, doubled, late or reordered."""
+    """What a member needs of a network. Messages may be lost, duplicated, late or reordered."""
 
     def send(self, peer: int, envelope: Envelope) -> "Deferred[Reply | None]":
         """Deliver a request; fires with its reply (None for a Transfer) or fails."""
@@ -42,7 +42,7 @@ class Transport(Protocol):
         """Pull committed entries."""
 
     def close(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ GROUP_METHODS = {
 
 
 class GrpcTransport:
-    """Two channels to each peer, so that bulk never delays a heartbeat or a vote."""
+    """Two channels to each peer, so that many entries never delay a heartbeat or a vote."""
 
     def __init__(
         self,
@@ -116,15 +116,15 @@ class GrpcTransport:
         return self._control[peer].call(self._methods.heartbeat, probe, deadline_s)
 
     def is_gone(self, peer: int) -> "Deferred[bool]":
-        """Ask the peer's machine whether anybody listens. A channel would not do: while it
-        backs off it answers with the last refusal, which may be older than the process.
+        """Ask the peer's host whether any process listens. A gRPC channel would not do: while it
+        backs off it repeats its last refusal, which may be older than the process.
         """
         answer: Deferred[bool] = Deferred()
 
         def knocked(success: bool, result: Any) -> None:
             self._deliver(answer.callback if success else answer.errback, result)
 
-        # Whoever asks has a call with such a deadline to answer: leave half of it for that.
+        # The caller has a call with this deadline to answer: leave half of it for that.
         self._threads.callInThreadWithCallback(
             knocked, _refuses, self._addresses[peer], self._limits.control_deadline_s / 2
         )
@@ -147,7 +147,7 @@ class GrpcTransport:
 
 
 def _refuses(address: Address, timeout_s: float) -> bool:
-    """In a thread: whether connections are refused by all that the address names."""
+    """In a thread: whether all hosts that the address may stand for refuse connections."""
     try:
         socket.create_connection((address.host, address.port), timeout_s, all_errors=True).close()
     except ExceptionGroup as group:
@@ -167,7 +167,7 @@ def fetching(group: str, fetch: Fetch) -> tuple[Method[Any, Any], Any]:
 
 
 def fetched(answer: Committed | SyncedUp) -> Committed:
-    """What came of that call."""
+    """The entries in the answer to that call. Raises OutcomeUnknown if there is nothing in it."""
     if isinstance(answer, Committed):
         return answer
     if answer.fetched is None:

@@ -1,4 +1,4 @@
-"""The disk of a member, off the reactor: one write at a time, the next one gathers meanwhile.
+"""A member's disk, outside of the reactor: one write at a time, while the next is gathered.
 
 Group commit without a timer: while one ``fdatasync`` runs, everything that has to be durable
 queues up, and goes to the disk together when it returns.
@@ -17,19 +17,19 @@ from twstock.replication.storage import Space, Storage
 from twstock.tally import SIZES, Histogram
 
 SETTLE_AFTER_S = 0.05
-"""An idle disk flushes its high-water mark after this long (it may lag 100 ms at most)."""
+"""How long after a write an idle disk flushes the mark (it may be 100 ms behind at most)."""
 
 SPACE_AGAIN_S = 2.0
-"""How soon a full disk is asked for space again. Where a quota does not show, asking writes up to
-a segment in vain."""
+"""How soon a spare segment is tried again on a full disk. Where a quota does not show, each try
+writes up to a segment in vain."""
 
 
 class Writer:
     """Makes writes durable in order and reports how far it is.
 
-    ``written`` is called in the reactor with the sequence of the last durable write; a disk that
-    failed is a panic, after which nothing is written any more. ``durable_s`` counts how long
-    writes took, ``entries`` how many entries went together.
+    ``written`` is called in the reactor with the sequence of the last durable write. If the disk
+    fails, that is a panic, and nothing more is written. ``durable_s`` counts how long writes took,
+    ``entries`` how many entries were written together.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class Writer:
         self._stopped = True
 
     def waited_s(self) -> float:
-        """How long ago the disk was seen to begin with a write or a step of upkeep, or to finish
-        one of its flushes; 0 when it is idle. A write has several now and then, and a disk that
-        goes through them slowly does not hang.
+        """How long ago the disk was seen to begin a write or a step of upkeep, or to finish one of
+        its flushes; 0 when it is idle. Some writes need several flushes, and a disk that is slow
+        with them does not hang.
         """
         if self._moved_at is None:
             return 0.0
@@ -87,7 +87,7 @@ class Writer:
         return now - self._moved_at
 
     def settle_when_idle(self) -> None:
-        """Do a step of what can wait, if nothing else is to be done; called now and then."""
+        """Do a step of upkeep if the disk is idle; called at every tick."""
         now = self._seconds()
         if self._moved_at is None and not self._stopped and now >= self._settle_at:
             grow = now >= self._space_at

@@ -1,4 +1,4 @@
-"""What a replica has asked its disk to keep, and what of it the disk has."""
+"""What a replica has given its disk to write, and how much of that is durable."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from twstock.replication.messages import AppendReply, Entry, HardState, Message,
 class Writes:
     """The writes under way, in the order in which they complete, and what the next one holds.
 
-    Each claims the log up to an index. When entries are replaced before their write is
-    done, the claim shrinks to what precedes them: the disk is about to hold something that
-    the log no longer says, although the indices look alike.
+    Each claims the log up to an index. When entries are replaced before their write is done, the
+    claim shrinks to what precedes them: at their indices the disk will have other entries than
+    the log.
     """
 
     def __init__(self, durable_index: int) -> None:
@@ -31,11 +31,11 @@ class Writes:
         return self._finished >= self._state_write and not self._unsaved_state
 
     def state_changed(self) -> None:
-        """Term or vote are new: the next write has to hold them."""
+        """The term or the vote is new: the next write has to include both."""
         self._unsaved_state = True
 
     def replaced(self, new: Sequence[Entry]) -> None:
-        """The log has taken over ``new``, in the place of whatever stood there."""
+        """The log has taken over ``new``, in place of whatever was there."""
         if new:
             before = new[0].index - 1
             self._unsaved_from = min(self._unsaved_from, before + 1)
