@@ -1,4 +1,4 @@
-"""Who is to be told what becomes of the orders on an order leader's desk. Pure."""
+"""The callers that wait for the orders on an order leader's desk. Pure."""
 
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
@@ -10,16 +10,17 @@ from twstock.market import Order, Outcome
 from twstock.rpc.calls import Placement
 
 BEHIND_MAX = 64
-"""How many may wait for one key. Each is placed again once for each different order at most."""
+"""How many callers may wait behind the order that has their key. Each time the key becomes free all
+are placed again: at most once for each different order among them."""
 
 Tell = Callable[[Placement | TwstockError], None]
-"""How whoever placed an order is told what became of it: called once, with a Placement, KeyReused,
-DiskFull, Overloaded, Unavailable (nothing happened) or OutcomeUnknown. A Deferred for each order
-would cost more than the order."""
+"""Called once with the result of an order: a Placement, or KeyReused, DiskFull, Overloaded,
+Unavailable (nothing happened) or OutcomeUnknown. A Deferred for each order would cost more than the
+order itself."""
 
 
 class Asking(NamedTuple):
-    """An order, whom to tell, and until when it may begin, in seconds of the clock."""
+    """An order, what takes its result, and until when it may begin, in seconds of the clock."""
 
     order: Order
     tell: Tell
@@ -27,9 +28,9 @@ class Asking(NamedTuple):
 
 
 class Askers:
-    """Those who wait for the open orders, by their keys, and those who asked for another order
-    under such a key. The records tell whose key it is, not who came first: so the latter wait until
-    the key is off the desk, and are then placed again.
+    """The callers that wait for each open order, by its key, and those that asked for a different
+    order under the same key. Which order owns a key is decided by the records, not by which came
+    first; so the latter wait until the key is off the desk, and are then placed again.
     """
 
     def __init__(self) -> None:
@@ -38,20 +39,20 @@ class Askers:
         self._behind: dict[str, list[Asking]] = {}
 
     def open(self, asking: Asking) -> None:
-        """An order comes on the desk."""
+        """Its order is new on the desk."""
         self._tells[asking.order.key] = [asking.tell]
         self._until[asking.order.key] = asking.until
 
     def join(self, asking: Asking) -> None:
-        """Somebody asks again for an order that is on the desk."""
+        """Its order is on the desk already."""
         key = asking.order.key
         self._tells.setdefault(key, []).append(partial(_tell_again, asking.tell))
         if key in self._until:
             self._until[key] = max(self._until[key], asking.until)
 
     def wait(self, asking: Asking) -> None:
-        """Somebody asks for another order under a key that is on the desk. Raises OutcomeUnknown
-        when too many do.
+        """A different order is on the desk under its key. Raises OutcomeUnknown when too many wait
+        behind that one.
         """
         behind = self._behind.setdefault(asking.order.key, [])
         if len(behind) >= BEHIND_MAX:
@@ -59,20 +60,20 @@ class Askers:
         behind.append(asking)
 
     def begin(self, orders: Collection[Order], now: float) -> set[str]:
-        """These orders begin unless they are too late; returns the keys of those that are."""
+        """Begin these orders; returns the keys of those that are too late to begin."""
         return {order.key for order in orders if self._until.pop(order.key, inf) <= now}
 
     def tell(self, key: str, result: Placement | TwstockError) -> Collection[Asking]:
-        """The order is off the desk: tell all who wait for it. Returns those who waited for its
-        key.
+        """The order is off the desk: give its result to all that wait for it. Returns those that
+        waited behind it for its key.
         """
         for tell in self._tells.pop(key, ()):
             tell(result)
         return self._behind.pop(key, ()) if self._behind else ()
 
     def end(self) -> Iterator[tuple[str, Tell, bool]]:
-        """Forget everybody, yielding for each the key, whom to tell, and whether they waited only
-        for the key.
+        """Forget all callers. Yields for each the key, the function that takes the result, and
+        whether it only waited behind another order for the key.
         """
         tells, self._tells = self._tells, {}
         behind, self._behind = self._behind, {}
@@ -83,12 +84,12 @@ class Askers:
 
 
 def answer(outcome: Outcome) -> Placement | TwstockError:
-    """What those who placed an order are told of its outcome."""
+    """The result of an order, from its outcome."""
     return KeyReused() if outcome.key_reused else placement(outcome)
 
 
 def placement(outcome: Outcome) -> Placement:
-    """An executed or refused outcome as the answer to an order."""
+    """The result of an executed or refused order."""
     if outcome.trade is None:
         return Placement(refusal=str(outcome.refusal), replayed=outcome.replayed)
     trade = outcome.trade
@@ -96,5 +97,5 @@ def placement(outcome: Outcome) -> Placement:
 
 
 def _tell_again(tell: Tell, first: Placement | TwstockError) -> None:
-    """Pass the answer on to whoever asked again."""
+    """Pass the result on to a caller that joined an order."""
     tell(first._replace(replayed=True) if isinstance(first, Placement) else first)

@@ -1,4 +1,4 @@
-"""The catalog as the order leader reaches it: over gRPC, wherever the catalog's leader is."""
+"""The order leader's calls to the catalog: over gRPC, to whichever catalog leads."""
 
 from collections.abc import Mapping
 
@@ -17,9 +17,9 @@ from twstock.rpc.wire.methods import A, Method, Q
 class CatalogMarket(Service):
     """Implements ``Market``: calls go to the catalog that answered last.
 
-    After a failure the next call goes to the leader that the answer names, or else to the
-    next catalog in turn; the caller repeats the call. ``clients`` are by the catalogs' ids,
-    ``contact`` is told when one has answered, and ``deadline_s`` is how long each call may take.
+    After a failure the next call goes to the leader that the answer names, or else to the next
+    catalog in turn; the caller repeats the call. ``clients`` has a client for each catalog's id,
+    ``contact`` hears of each call that succeeds, and ``deadline_s`` is how long a call may take.
     """
 
     def __init__(
@@ -40,20 +40,20 @@ class CatalogMarket(Service):
         try:
             pairs = zip(answer.verdicts, batch.orders, strict=True)
             outcomes = tuple(verdict.on(order) for verdict, order in pairs)
-        except ValueError as error:  # whoever answers speaks another protocol, or a newer one
+        except ValueError as error:  # the peer speaks another protocol, or a newer version
             raise OutcomeUnknown(f"the catalog's answer cannot be understood: {error}") from None
         return BatchResult(outcomes, answer.others, answer.unpublished)
 
     async def await_published(self, versions: Mapping[str, int]) -> None:
-        """Ask the catalog's leader, which answers when it is so."""
+        """Ask the catalog's leader, which answers once they are published."""
         await self._call(methods.AWAIT_PUBLISHED, AwaitPublished(versions))
 
     async def begin_epoch(self, epoch: BeginEpoch) -> ExecutedTrades:
-        """Fence and list at the catalog's leader."""
+        """Ask the catalog's leader to raise the fence and to list the trades."""
         return await self._call(methods.BEGIN_EPOCH, epoch)
 
     def stopService(self) -> None:
-        """Close all channels: a call under way must not hold up the end of its thread."""
+        """Close all channels: a call under way would keep its thread from ending."""
         super().stopService()
         for client in self._clients.values():
             client.close()

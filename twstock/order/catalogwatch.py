@@ -1,4 +1,4 @@
-"""Whether this order replica reaches the catalog's leader, be it to lead now or later."""
+"""Watches whether this order replica, leader or follower, reaches the catalog's leader."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -15,12 +15,12 @@ from twstock.rpc.client import Client
 from twstock.rpc.wire import methods
 
 TRIES = 4
-"""How often each catalog is asked in the time after which it counts as lost."""
+"""How often each catalog is asked within the time after which contact counts as lost."""
 
 
 class CatalogWatch(Service):
-    """Asks every catalog whether it leads, as order replica ``number``, and tells ``contact`` when
-    the leader answers. The others are asked so that they know who reaches them, before they lead.
+    """Asks every catalog whether it leads, as order replica ``number``; ``contact`` hears of each
+    answer from the leader. Others are asked so that they know who reaches them before they lead.
     """
 
     def __init__(
@@ -35,20 +35,20 @@ class CatalogWatch(Service):
         self._contact = contact
         self._clock = clock
         self._every_s = limits.out_of_reach_s / TRIES
-        # Each at its own pace: one that is silent keeps nobody from asking the others.
+        # One loop for each catalog, so that a silent one does not delay the others.
         self._loops = [
             repeating(partial(self._ask, client), clock, f"asking catalog-{catalog}")
             for catalog, client in clients.items()
         ]
 
     def startService(self) -> None:
-        """Ask at once and from now on."""
+        """Ask now, and again and again."""
         super().startService()
         for loop in self._loops:
             loop.start(self._every_s)
 
     def stopService(self) -> None:
-        """Ask no more."""
+        """Stop asking."""
         super().stopService()
         for loop in self._loops:
             if loop.running:
@@ -58,6 +58,6 @@ class CatalogWatch(Service):
         try:
             answer = await client.call(methods.CATALOG_HEARTBEAT, self._probe, self._every_s)
         except TwstockError:
-            return  # no contact, which is what is to be found out
+            return  # no contact, and ``contact`` shows that by itself
         if answer.status.role == "leader":
             self._contact.heard(self._clock.seconds())

@@ -18,8 +18,8 @@ REASONS = (REFUSED, *_REASONS.values(), _OTHER)
 
 
 class OrderCounts:
-    """``batch_orders``: how many orders went to the catalog together; ``batch_s``: how long
-    that took until the outcome was known; orders that were not executed, by reason.
+    """``batch_orders``: how many orders a batch had; ``batch_s``: how long it took, in seconds,
+    until its outcome was known; and how many orders were not executed, by reason.
     """
 
     def __init__(self) -> None:
@@ -27,13 +27,13 @@ class OrderCounts:
         self._refused: Counter[str] = Counter()
 
     def refused(self, why: TwstockError | None = None) -> None:
-        """An order was refused: by the market (invalid words, no stocks left), or because of an
-        error.
+        """An order was refused: by the rules of the market (an invalid type, too few shares left),
+        or with the error ``why``.
         """
         self._refused[REFUSED if why is None else _REASONS.get(type(why), _OTHER)] += 1
 
     def families(self, orders_open: int) -> Iterator[Family]:
-        """All of it, and how many orders are on the leader's desk now."""
+        """All counts, and ``orders_open``: how many orders are on the leader's desk now."""
         yield histogram("twstock_batch_orders", "Orders of one batch.", [({}, self.batch_orders)])
         yield histogram(
             "twstock_batch_seconds",

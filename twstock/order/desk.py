@@ -1,10 +1,10 @@
-"""What an order leader has on its desk during one term: pure, without a clock or a network.
+"""The open orders of an order leader during one term: pure, without a clock or a network.
 
 Orders wait, go to the catalog in batches, one batch under way at a time, and leave the desk when
-they are answered: when they are refused, or a majority has recorded their trade, and no front-end's
-cache hides what that rests on. The desk is what makes "exactly once" hold on this side: a key that
-is on the desk joins instead of going out again, a batch keeps its number until its outcome is
-known, and trades are recorded without a gap.
+they are answered. That is when they are refused, or a majority has recorded their trade, and no
+front-end's cache hides the version that the answer rests on. The desk is the order leader's part of
+"exactly once": an order whose key is on the desk joins the one that is there instead of being sent
+again, a batch keeps its number until its outcome is known, and trades are recorded without a gap.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,13 +15,13 @@ from twstock.errors import BrokenInvariant, CorruptStorage
 from twstock.market import Batch, BatchResult, Order, Outcome, Trade
 
 Settled = tuple[Order, Outcome]
-"""An order about which all is decided, and what was."""
+"""An order whose outcome is final, and that outcome."""
 
 
 class Admission(Enum):
-    """What became of an order that was put on the desk. BEHIND: another order there has its key,
-    and whose key it is will show when that one is answered. CROWDED: so many have joined orders, or
-    wait behind them, that those who ask now are not told what becomes of it.
+    """What became of an order that was put on the desk. BEHIND: another order there has its key;
+    which of them owns the key shows when that one is answered. CROWDED: so many callers have joined
+    orders, or wait behind them, that this one cannot wait for the outcome.
     """
 
     QUEUED = auto()
@@ -66,7 +66,7 @@ class Desk:
 
     def place(self, order: Order) -> Admission:
         """Put an order on the desk; if its key is there already, it joins the order that has it, or
-        waits behind it. The bound on orders is also one on how many do.
+        waits behind it. ``waiting_max`` bounds the orders, and separately those that join or wait.
         """
         known = self._open.get(order.key)
         if known is not None:
@@ -86,8 +86,8 @@ class Desk:
         return admission
 
     def take(self) -> tuple[Order, ...]:
-        """Up to a batch of waiting orders, off the queue; look their keys up, then ``send``
-        those that are new. Those that were answered meanwhile are dropped.
+        """Take up to a batch of waiting orders off the queue: look up their keys, then ``send``
+        those that are new. Orders that were answered meanwhile are dropped.
         """
         taken, self._queue = self._queue[: self._batch_max], self._queue[self._batch_max :]
         return tuple(order for order in taken if self.holds(order))
@@ -135,9 +135,9 @@ class Desk:
         return keys
 
     def check_listed(self, trades: Sequence[Trade], last_number: int) -> None:
-        """Raise CorruptStorage when the catalog, asked for the trades after the last one known,
-        leaves some out because they are recorded: this leader's log is older than that. The catalog
-        cannot tell such a question from a late copy of one, so it may not have noticed.
+        """Raise CorruptStorage when the catalog's list of the trades after ``known`` leaves some
+        out, as recorded: this leader's log has lost them. To the catalog the request may look like
+        a late copy of an earlier one, so it may not have noticed.
         """
         first = trades[0].number if trades else last_number + 1
         if first > self.known + 1:
@@ -158,15 +158,15 @@ class Desk:
         return self._open.get(order.key) is order
 
     def traded(self, trade: Trade) -> Order | None:
-        """The open order that a recorded trade answers. It may still wait in the queue: an older
-        leader's trade may be recorded while somebody asks for it again. An order with another body
-        has not traded; that shows in its own lookup or batch.
+        """The open order that a recorded trade answers. It may still wait in the queue: an earlier
+        leader's trade may be recorded while its client retries. An order with the same key but
+        another body has not traded; its own lookup or batch will show that.
         """
         waiting = self._open.get(trade.order.key)
         return waiting if waiting is not None and waiting.same_body(trade.order) else None
 
     def outcome_of(self, trade: Trade) -> Outcome:
-        """What a recorded trade means to whoever waits for it."""
+        """The outcome for those that wait for a recorded trade."""
         return Outcome(trade=trade, replayed=trade.order.key not in self._sent)
 
     def close(self, keys: Iterable[str]) -> None:
@@ -177,7 +177,7 @@ class Desk:
             self._sent.discard(key)
 
     def may_have_traded(self, key: str) -> bool:
-        """Whether an open order was ever sent to the catalog."""
+        """Whether the open order with this key was ever sent to the catalog."""
         return key in self._sent
 
     @property

@@ -1,4 +1,4 @@
-"""One term of leading the order group: fence and list, then batches, until the term ends."""
+"""An order leader's work in one term: raise the fence, record what is listed, then send batches."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
@@ -74,7 +74,7 @@ class Leading:
         Deferred.fromCoroutine(self._work()).addErrback(self._panic)
 
     def end(self) -> None:
-        """Stop; those who wait are told whether anything may have happened."""
+        """Stop. Those who wait get an error that says whether their order may have traded."""
         self._ended = True
         self._wake()
         self._reception.end()
@@ -91,16 +91,16 @@ class Leading:
 
     def place(self, order: Order, tell: Tell, until: float = inf) -> None:
         """Put an order on the desk (see ``Reception.place``), where it waits until ``go`` is
-        called, so that those of one request go together. Raises Unavailable when no orders are
-        taken.
+        called, so that the orders of one request go together. Raises Unavailable when no orders
+        are taken.
         """
         if self._ended or self.reason:  # ``is_serving``, without a call for each order
             raise Unavailable(self.reason or "leadership was lost")
         self._reception.place(order, tell, until)
 
     def go(self) -> None:
-        """Begin with what waits on the desk, unless a batch is under way. A pause after a failure
-        is not cut short: the more orders came, the more often the catalog would be asked.
+        """Begin with what waits on the desk, unless a batch is under way. This does not cut a pause
+        after a failure short, or the more orders came, the more often the catalog would be asked.
         """
         if not self._desk.has_waiting:
             return
@@ -121,7 +121,7 @@ class Leading:
                 self._is_idle = False
                 continue
             origin.work_for(self._origin)
-            # First, or orders that are answered from the records would put it off for ever.
+            # Reconcile first, or orders that the records answer would put it off for ever.
             if now >= self._reconcile_at:
                 await self._reconcile()
             else:
@@ -172,11 +172,11 @@ class Leading:
             await self._send(new)
 
     async def _send(self, new: Sequence[Order]) -> None:
-        """Send a batch of these orders, or an empty one to tell the catalog what is recorded."""
+        """Send a batch of these orders, or an empty one that only reports what is recorded."""
         if self._ended:
             return
-        # The number may be newer than the lookup: the catalog decides this batch before it forgets
-        # keys up to there, and no earlier batch named more than was recorded before the lookup.
+        # The number may be newer than the lookup of the keys. The catalog decides this batch before
+        # it forgets keys up to there, and earlier batches named only what the lookup has seen.
         batch = self._desk.send(new, self._ledger.last_number(), self._wall_ms())
         began = self._clock.seconds()
         result = await self._execute(batch)
@@ -189,7 +189,7 @@ class Leading:
         self._watermark.told(batch.recorded, now)
         self._reconcile_at = now + self._limits.reconcile_every_s  # direct trades came with it
         learnt = self._desk.learn(result)
-        # Caches are waited for while a majority records the trades and the next batch goes out.
+        # The caches are asked while a majority records the trades and the next batch goes out.
         self._reception.learn_unpublished(result.unpublished)
         self._ask_caches()
         if self._reception.settle(learnt.settled, result.unpublished):
@@ -199,7 +199,7 @@ class Leading:
     async def _execute(self, batch: Batch) -> BatchResult | None:
         """Send a batch until its outcome is known; None when it was taken back, or the term is
         over. It is taken back when the catalog's disk is full, or the batch is too large for it,
-        and no earlier attempt may have got through. A catalog that is only busy is asked again.
+        and no earlier attempt can have got through. If the catalog is only busy, it is asked again.
         """
         doubtful = False
 
@@ -228,9 +228,9 @@ class Leading:
         return [order for order in taken if order.key not in recorded]
 
     async def _record(self, trades: tuple[Trade, ...]) -> None:
-        """Propose trades as orders, without fail and in sequence, as long as the term lasts.
+        """Propose trades as orders, in sequence, and retry as long as the term lasts.
 
-        The proposal is not waited for: the next batch goes out meanwhile.
+        This does not wait until they are committed: the next batch goes out meanwhile.
         """
         size = self._limits.batch_orders_max
         for start in range(0, len(trades), size):
@@ -281,13 +281,13 @@ class Leading:
     # --- the caches --------------------------------------------------------------------------
 
     def _ask_caches(self) -> None:
-        """Ask the catalog to say when what is unpublished has been published."""
+        """Ask the catalog to answer once the unpublished versions are published."""
         while (question := self._reception.question()) is not None:
             asking = Deferred.fromCoroutine(self._await_published(question))
             asking.addErrback(self._panic)
 
     async def _await_published(self, question: Question[Settled]) -> None:
-        """Ask until it is so, whichever catalog leads by then, and give the answers that waited."""
+        """Ask until they are published, whichever catalog leads, and give the answers that wait."""
         while not self._ended:
             try:
                 await self._market.await_published(question.versions)
@@ -303,7 +303,7 @@ class Leading:
     # --- time --------------------------------------------------------------------------------
 
     async def _sleep(self, seconds: float) -> None:
-        """Wait for an order to come or for the time to pass."""
+        """Wait for this time, or until ``_wake`` is called."""
         woken: Deferred[None] = Deferred()
         self._woken = woken
         timer = self._clock.callLater(seconds, self._wake)

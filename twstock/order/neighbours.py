@@ -1,4 +1,4 @@
-"""Whom the order leader works with: the catalog and its own group, as it sees them."""
+"""Interfaces to what the order leader works with: the catalog and its own group."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -13,16 +13,17 @@ class Market(Protocol):
     """The catalog, as the order leader sees it. Any call may be repeated."""
 
     async def execute(self, batch: Batch) -> BatchResult:
-        """Execute a batch, once however often it is sent. It is durable then, but caches may hide
-        what the result says is unpublished. Raises StaleEpoch when somebody else leads.
+        """Execute a batch, once however often it is sent. The result is durable, but caches may
+        hide the versions that it lists as unpublished. Raises StaleEpoch when a newer order leader
+        has replaced this one.
         """
 
     async def await_published(self, versions: Mapping[str, int]) -> None:
         """Wait until no cache hides these versions of stocks, by name."""
 
     async def begin_epoch(self, epoch: BeginEpoch) -> ExecutedTrades:
-        """Raise the fence and list the trades after a number. When this is answered, no cache hides
-        anything that was traded before.
+        """Raise the fence and list the trades after a number. By the time of the answer no cache
+        hides any earlier trade.
         """
 
 
@@ -30,7 +31,7 @@ class Ledger(Protocol):
     """The order group, as its leader sees it."""
 
     def propose(self, payload: bytes) -> "Deferred[Any]":
-        """Record orders; raises when nothing was done, fails when leadership is lost."""
+        """Record orders; raises when nothing was proposed, fails when leadership is lost."""
 
     def resign(self) -> None:
         """Stop leading."""

@@ -1,8 +1,8 @@
-"""Reads of old orders, which memory does not have, for those who call.
+"""A queue for reads of old orders, which are no longer in memory.
 
-The tables have one thread, which saves as well, and looks up the keys of orders being placed. So
-these reads wait here, and go to it some at a time: whatever else it has to do waits for those at
-most. What waits here is bounded in rows, and nothing is read for those who have gone meanwhile.
+The tables have one thread, which also saves, and looks up the keys of orders being placed. So these
+reads wait here and go to the thread a few at a time: its other work never waits for more than that.
+The queue is bounded in rows, and nothing is read for callers that have gone meanwhile.
 """
 
 import sqlite3
@@ -21,14 +21,16 @@ from twstock.rpc.streams import WAIT_MAX_S
 
 T = TypeVar("T")
 ROWS_MAX = 50_000
-"""How many rows may wait to be read before nobody else may ask: they take half a second or so."""
+"""When this many rows wait, further reads are refused. They take half a second or so."""
 ROWS_AT_ONCE = 100
-"""Reads go together until they have as many rows: few enough to be answered in one turn of the
-reactor. A page of more goes alone, or with some that were first."""
+"""Reads go together until they have this many rows: few enough to be answered in one turn of the
+reactor. A larger page goes alone, or as the last of some smaller reads."""
 
 
 class _Read(NamedTuple):
-    """A read that waits: how many rows it takes, at most, and when nobody waits for it any more."""
+    """A read that waits: it takes at most ``rows`` rows, and after ``until`` (seconds of the clock)
+    nobody waits for it any more.
+    """
 
     query: Callable[[sqlite3.Connection], Any]
     rows: int
@@ -49,11 +51,11 @@ class OldOrders:
     def read(
         self, query: Callable[[sqlite3.Connection], T], rows: int, until: float = inf
     ) -> "Deferred[T]":
-        """What a query finds, which takes so many rows at most. Fails with Unavailable when its
-        turn comes after the caller's deadline (seconds of the clock), or so late that every call
-        has been answered, and like ``Database.read``. Raises Overloaded when too many rows wait.
+        """What ``query`` finds, in at most ``rows`` rows. Fails with Unavailable when its turn
+        comes after ``until``, the caller's deadline (seconds of the clock), or so late that every
+        call has ended; else like ``Database.read``. Raises Overloaded when too many rows wait.
         """
-        if self._rows >= ROWS_MAX:  # before these are added: no read is too large for ever
+        if self._rows >= ROWS_MAX:  # this read's rows do not count, so none is always too large
             raise Overloaded("too many ask for old orders")
         answer: Deferred[T] = Deferred()
         until = min(until, self._clock.seconds() + WAIT_MAX_S)
@@ -75,7 +77,7 @@ class OldOrders:
             reading.addBoth(self._tell, reads)
 
     def _found(self, connection: sqlite3.Connection, read: _Read) -> Any:
-        """In the thread: the answer to a read. Nothing is read for those who have gone."""
+        """In the tables' thread: the answer to a read, or a failure if its caller has gone."""
         if read.answer.called or self._clock.seconds() >= read.until:
             return Failure(Unavailable("the deadline passed before old orders were read"))
         return read.query(connection)

@@ -1,8 +1,8 @@
 """What an order leader answers, to whom, and when: pure, without a clock or a network.
 
-An order is answered as soon as all is decided about it and no front-end's cache hides what the
-answer rests on. Until then it stays on the desk, where whoever asks for it again joins it, and
-whoever asks for another order under its key waits to see whose key it is.
+An order is answered as soon as its outcome is final and no front-end's cache hides the version that
+the answer rests on. Until then it stays on the desk: a caller that asks for it again joins it, and
+one that asks for another order under its key waits until it is known which of them owns the key.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,10 +18,10 @@ from twstock.rpc.calls import Placement
 
 
 class Reception:
-    """Those who placed the orders on the desk of one term, and what each of them is told.
+    """The callers that placed the orders on the desk of one term, and the answers to them.
 
-    Whoever is told may place an order again from inside that call. A method that returns a bool
-    says whether somebody who had waited for a key was placed: there may be a new order to begin.
+    A caller may place an order from inside its ``Tell``. A method that returns a bool says whether
+    an order that had waited for its key was placed: then there may be a new order to begin.
     """
 
     def __init__(self, desk: Desk, limits: Limits, counts: OrderCounts) -> None:
@@ -33,8 +33,9 @@ class Reception:
         )
 
     def place(self, order: Order, tell: Tell, until: float) -> None:
-        """Put an order on the desk, or join it. Raises Overloaded, or OutcomeUnknown when too many
-        have joined. After ``until`` nobody waits for it: it does not begin.
+        """Put an order on the desk, or join it. Raises Overloaded when too many orders wait, or
+        OutcomeUnknown when too many callers do. It does not begin after ``until`` (seconds of the
+        clock), when nobody waits for it any more.
         """
         asking = Asking(order, tell, until)
         match self._desk.place(order):
@@ -50,15 +51,15 @@ class Reception:
                 self._askers.open(asking)
 
     def take(self, now: float) -> Sequence[Order]:
-        """Up to a batch of orders that somebody still waits for; the others have done nothing, and
-        never will.
+        """Take up to a batch of orders from the desk. Those that nobody waits for any more are
+        refused instead: they have had no effect, and never will.
         """
         taken = self._desk.take()
         late = self._askers.begin(taken, now)
         if not late:
             return taken
         self._desk.close(late)
-        # Whoever waited for one of their keys is on the queue now, which is taken from next.
+        # Orders that waited for one of their keys are in the queue now: the next call takes them.
         self._refuse(late, Unavailable("the deadline passed before the order was begun"))
         return [order for order in taken if order.key not in late]
 
@@ -72,12 +73,12 @@ class Reception:
                 outcome = Outcome(trade=trade, replayed=True) if same else Outcome(key_reused=True)
                 if not same:
                     self._counts.refused(KeyReused())
-                # It may have become an order a moment ago, and a cache may hide its trade yet.
+                # It may have been recorded only a moment ago, and a cache may still hide its trade.
                 placed |= self._settle(order, outcome, trade.order.name, trade.version)
         return placed
 
     def settle(self, settled: Iterable[Settled], unpublished: Mapping[str, int]) -> bool:
-        """Answer what has not traded; a refusal, too, tells of the state it was decided in."""
+        """Answer what has not traded. A refusal, too, reveals the state in which it was decided."""
         placed = False
         for order, outcome in settled:
             self._counts.refused(KeyReused() if outcome.key_reused else None)
@@ -85,8 +86,8 @@ class Reception:
         return placed
 
     def recorded(self, trades: Iterable[Trade]) -> None:
-        """Answer the orders of these trades. The keys are theirs, so nobody is placed who waited
-        for one.
+        """Answer the orders of these trades. They own their keys, so other orders that waited for
+        one are refused and not placed.
         """
         for trade in trades:
             order = self._desk.traded(trade)
@@ -98,7 +99,7 @@ class Reception:
         return self._refuse(self._desk.withdraw(), error)
 
     def end(self) -> None:
-        """The term is over: all who wait learn whether anything may have happened."""
+        """The term is over: all who wait get an error, which says whether they may have traded."""
         held = {order.key for order, _ in self._unpublished.held()}
         for key, tell, is_behind in self._askers.end():
             in_doubt = not is_behind and (key in held or self._desk.may_have_traded(key))
@@ -111,7 +112,7 @@ class Reception:
         self._unpublished.learn(versions)
 
     def question(self) -> Question[Settled] | None:
-        """What to ask the catalog now about caches; None: nothing, or enough is asked."""
+        """What to ask the catalog now about caches; None: nothing, or enough is under way."""
         return self._unpublished.ask()
 
     def published(self, question: Question[Settled]) -> bool:
@@ -124,15 +125,17 @@ class Reception:
     # --- who waits ---------------------------------------------------------------------------
 
     def _settle(self, order: Order, outcome: Outcome, name: str, version: int | None) -> bool:
-        """Answer an order of which all is decided as soon as no cache hides this version of the
-        stock that the answer rests on (None: any).
+        """Answer an order whose outcome is final as soon as no cache hides this version of the
+        stock, on which the answer rests; None: at once.
         """
         if version is not None and self._unpublished.hold(name, version, (order, outcome)):
             return False
         return self._answer(order, outcome)
 
     def _answer(self, order: Order, outcome: Outcome) -> bool:
-        """It may have been answered already, and another be there under its key: see ``traded``."""
+        """Answer an order, unless that was done while it was in the queue (see ``Desk.traded``):
+        then another order may be on the desk under its key.
+        """
         if not self._desk.holds(order):
             return False
         self._desk.close((order.key,))
@@ -146,8 +149,8 @@ class Reception:
         return placed
 
     def _tell(self, key: str, result: Placement | TwstockError) -> bool:
-        """Tell all who wait for an order that is off the desk. Whoever asked for another one under
-        its key is next, unless the key is this one's.
+        """Give the result to all who wait for an order that is off the desk. Other orders that
+        waited for its key are placed next, unless this order owns the key.
         """
         placed = False
         for order, tell, until in self._askers.tell(key, result):

@@ -45,12 +45,12 @@ from twstock.tally import Family
 
 KEYS_PAGE = 500
 KEYS_PAUSE_S = 0.01
-"""How many keys of old orders are read at once, and the pause after that, so that nobody waits for
-it: half a minute for a million."""
+"""How many keys of old orders are read at once, and the pause after that, so that nothing else is
+held up. A million keys take half a minute."""
 
 
 class OrderMember(LeadingMember, Protocol):
-    """The member of the order group that these calls stand on; ``machine`` is its OrderState."""
+    """The member of the order group that these calls use; ``machine`` is its OrderState."""
 
     def check_room(self) -> None:
         """Raise DiskFull or Overloaded when a command would be refused now."""
@@ -115,9 +115,9 @@ class OrderService:
         return result
 
     async def place_orders(self, request: PlaceOrders, until: float = inf) -> Placements:
-        """PlaceOrders: each order has its own outcome. One that cannot be begun before the
-        caller's deadline (seconds of the clock) is not begun at all. Raises InvalidRequest for more
-        than any front-end sends, whatever its settings: they would keep the reactor from all else.
+        """PlaceOrders: each order has its own outcome. One that cannot begin before ``until``, the
+        caller's deadline (seconds of the clock), does not begin at all. Raises InvalidRequest for
+        more orders than any front-end sends, whatever its settings: they would block the reactor.
         """
         if len(request.orders) > CALL_ITEMS_MAX:
             raise InvalidRequest("orders", f"expected at most {CALL_ITEMS_MAX}")
@@ -125,7 +125,7 @@ class OrderService:
         if leading is None or self._member.is_giving_way():
             raise self._member.not_leading()
         results = _Results(len(request.orders))
-        # Whatever trades has to be recorded: nothing goes out that would wait for room here.
+        # A trade has to be recorded: without room for that here, no order goes to the catalog.
         full = self._why_full()
         for position, order in enumerate(request.orders):
             tell = partial(results.take, position)
@@ -167,12 +167,12 @@ class OrderService:
 
     async def details(self, number: int, until: float = inf) -> Trade | None:
         """GetOrderDetails: from any replica that has the order; only the leader says there is none.
-        An old one is not read after the caller's deadline (seconds of the clock), nor when too many
-        ask for old orders, which raises Overloaded; so it is with the other calls that read.
+        An old order is not read after ``until``, the caller's deadline (seconds of the clock).
+        Raises Overloaded when too many reads of old orders wait. The other reads do the same.
 
-        An order never changes once it is committed, so any committed prefix may answer.
+        A committed order never changes, so any replica that has it may answer.
         """
-        if number < 1:  # no order has it, whoever leads
+        if number < 1:  # there is none, whichever replica leads
             return None
         if number <= self._state_or_raise().last_number:
             recent = self._state.order(number)
@@ -194,7 +194,7 @@ class OrderService:
         return Orders(tuple(orders), orders[-1].number if more else 0)
 
     async def sync_up(self, request: SyncUp, until: float = inf) -> SyncedUp:
-        """SyncUp: committed orders after a number, from any replica; with ``fetch``, entries."""
+        """SyncUp: from any replica, committed orders after a number, or log entries (``fetch``)."""
         if request.fetch is not None:
             return SyncedUp(fetched=await self._member.fetch(request.fetch))
         limit_max = self._limits.sync_orders_max
@@ -205,7 +205,7 @@ class OrderService:
         return SyncedUp(tuple(orders), more, whole=request.whole)
 
     async def orders_after(self, after: int, limit: int, until: float = inf) -> list[Trade]:
-        """Committed orders in sequence: those that are not in memory from the tables."""
+        """Committed orders in sequence, from the tables those that are not in memory."""
         after = max(after, 0)
         last = min(after + limit, self._state_or_raise().last_number)
         old: list[Trade] = []
@@ -223,9 +223,9 @@ class OrderService:
         return self._state
 
     def _check_absence(self) -> None:
-        """Only a leader that nobody can have replaced knows that an order is not there, and only
-        once the catalog has told it of every trade: its group may have lost what the catalog knows
-        to be recorded.
+        """Raise unless this replica can tell that an order does not exist. Only a leader under its
+        lease can, and only once the catalog has listed all trades: the order group may have lost
+        some that the catalog knows to be recorded.
         """
         self._member.check_lease()
         if self._leading is None or not self._leading.is_serving:
@@ -253,8 +253,8 @@ class OrderService:
         Deferred.fromCoroutine(self._read_old_keys()).addErrback(self._panic)
 
     async def _read_old_keys(self) -> None:
-        """Read the keys that the filter lacks, beside all other work: a leader looks every key up
-        until it has them.
+        """Read the keys that the filter lacks, in the background: until it has them, the leader
+        looks up every key.
         """
         if self._reading_keys:
             return
@@ -296,7 +296,7 @@ class OrderService:
 
 
 class _Results:
-    """What becomes of the orders of one request; ``complete`` fires when all is known."""
+    """The results of the orders of one request; ``complete`` fires when all are there."""
 
     def __init__(self, count: int) -> None:
         self.complete: Deferred[tuple[Placement | Exception, ...]] = Deferred()
@@ -315,7 +315,7 @@ class _Results:
 
 def _check(request: PlaceOrder) -> None:
     """Refuse what no front-end would send: it must not reach the log."""
-    if len(request.key.encode()) > KEY_CHARS_MAX:  # batches are reckoned in bytes (``ROW_BYTES``)
+    if len(request.key.encode()) > KEY_CHARS_MAX:  # a batch's size is bounded in bytes
         raise InvalidRequest("idempotency_key", f"expected at most {KEY_CHARS_MAX} bytes")
     if request.quantity > QUANTITY_MAX:
         raise InvalidRequest("number_of_items", f"expected at most {QUANTITY_MAX}")

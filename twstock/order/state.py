@@ -15,11 +15,11 @@ from twstock.rpc.wire.commands import decode_order_record
 
 
 class OrderState:
-    """What all committed entries together say.
+    """The orders of all applied entries.
 
-    ``last_number`` and ``digest`` are what the tables had; ``recent_max`` bounds how many
-    saved orders stay in memory. ``may_be_saved`` says of a key that no order in the tables has it
-    (False), or that one may.
+    ``last_number`` and ``digest`` are what the tables had; ``recent_max`` bounds how many saved
+    orders stay in memory. ``may_be_saved`` says whether an order in the tables may have a key;
+    False is certain.
     """
 
     def __init__(
@@ -50,15 +50,15 @@ class OrderState:
         return self._first_recent
 
     def apply(self, index: int, payload: bytes) -> Applied:
-        """Take up the orders of one entry. The result and the change are these orders.
+        """Add the orders of one entry, which are the result and the change.
 
-        Raises BrokenInvariant when a number or a key would not be new: numbers are 1..N
-        without a gap, and every order leader lists what is missing before it takes orders.
+        Raises BrokenInvariant when a number is not the next one, or a key is not new: numbers are
+        1..N without a gap, and every order leader records what is missing before it takes orders.
         """
         trades = decode_order_record(payload)
         for trade in trades:
             self._take(trade)
-        # The payload holds all that the entry decides.
+        # The payload alone decides what the entry does, so it stands for that in the digest.
         self.digest = blake2b(self.digest + payload, digest_size=16).digest()
         self._unsaved.append((index, self.last_number))
         return Applied(trades, trades)
@@ -73,7 +73,7 @@ class OrderState:
             self._forget(last)
 
     def _forget(self, last: int) -> None:
-        """The orders up to a number are in the tables alone."""
+        """Drop the orders up to a number from memory; the tables have them."""
         numbers = range(self._first_recent, last + 1)
         for number in numbers:
             self._by_key.pop(self._by_number.pop(number).order.key, None)
@@ -88,7 +88,7 @@ class OrderState:
         return self._by_key.get(key)
 
     def may_have_forgotten(self, key: str) -> bool:
-        """False: no order that is not in memory has this key."""
+        """Whether an order that is no longer in memory may have this key; False is certain."""
         return self._first_recent > 1 and self._may_be_saved(key)
 
     def between(self, first: int, last: int) -> list[Trade]:

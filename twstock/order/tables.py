@@ -22,7 +22,7 @@ _KEYS_PER_QUERY = 500
 
 
 class OrderTables:
-    """Implements the database's ``Tables``. ``old_keys`` are those of the orders in them."""
+    """Implements the database's ``Tables``. ``old_keys`` filters the keys of the orders in them."""
 
     schema = trades_table("orders") + oldkeys.SCHEMA
 
@@ -60,7 +60,7 @@ class OrderTables:
 
 
 def by_number(connection: sqlite3.Connection, number: int) -> Trade:
-    """The order of a number, which is there. Raises CorruptTables when it is not."""
+    """The order of a number, which must be there. Raises CorruptTables when it is not."""
     (found,) = page(connection, number - 1, 1, least=1)
     return found
 

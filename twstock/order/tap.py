@@ -15,8 +15,9 @@ from twstock.systemd import supervise
 from twstock.threads import Pool
 
 CALLS_MAX = 4
-"""One batch at the catalog at a time, and calls of earlier terms that have not ended; besides a
-stream to each catalog, the question whether it leads, and the questions about caches."""
+"""Threads for calls to the catalog: for one batch at a time, and calls of earlier terms that have
+not ended. Each catalog's stream, the question whether it leads, and the questions about caches have
+threads in addition."""
 
 
 class Options(ServiceOptions):

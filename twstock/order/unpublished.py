@@ -1,13 +1,13 @@
-"""Answers that must not be given yet, because a cache may hide what they rest on: pure.
+"""Answers that are held back, because a cache may hide the version that they rest on: pure.
 
 The catalog answers a batch when it is committed, and says which versions of its stocks are not
-published: some front-end's cache may still show older ones. The order leader records the batch
-meanwhile and asks the catalog to say when that is over. Until then nobody is told an outcome that
-rests on such a version, however it became known: by the batch itself, by an order of the same
-key that waits as well, or from the records.
+published: some front-end's cache may still show older ones. Meanwhile the order leader records the
+batch, and asks the catalog, which answers once they are published. Until then no outcome that rests
+on such a version is given to anybody, wherever it comes from: from the batch itself, from an order
+with the same key that waits as well, or from the records.
 
-Everything is published when a term begins, because the list that it begins with is not
-answered earlier. So no cache hides a version that has not been learnt here.
+When a term begins, everything is published, because the catalog does not list its trades earlier.
+So every version that a cache may hide has been learnt here.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,13 +17,13 @@ from twstock.market import CALL_ITEMS_MAX
 
 T = TypeVar("T")
 PUBLISHED_MAX = 10_000
-"""For about how many stocks the newest published version is remembered. Forgetting is safe: an
-answer then waits for a newer version than it rests on."""
+"""For about how many stocks the newest published version is remembered. Forgetting is safe: at
+worst an answer waits for a newer version than it rests on."""
 
 
 class Question(Generic[T]):
-    """What the catalog is asked in one call: versions of stocks, by name. ``answers`` are those
-    that wait for it.
+    """What one call asks the catalog: whether these versions of stocks, by name, are published.
+    ``answers`` wait for that.
     """
 
     def __init__(self) -> None:
@@ -34,9 +34,9 @@ class Question(Generic[T]):
 class Unpublished(Generic[T]):
     """The questions of one term, and the answers that wait for them.
 
-    At most ``questions_max`` are asked at the same time; what is learnt beyond that gathers in the
-    next ones, of ``names_max`` names each, so that they fit into messages, and no more than every
-    catalog takes. The caller bounds the answers.
+    At most ``questions_max`` are under way at a time; further versions gather in the next ones. A
+    question has at most ``names_max`` names, so that it fits into a message, and never more than
+    every catalog accepts. The caller bounds the number of answers.
     """
 
     def __init__(self, questions_max: int, names_max: int) -> None:
@@ -63,7 +63,7 @@ class Unpublished(Generic[T]):
         return self._asked[-1]
 
     def published(self, question: Question[T]) -> list[T]:
-        """The catalog has answered: what may be told now."""
+        """The catalog has answered: returns the answers that may be given now."""
         self._asked.remove(question)
         if len(self._published) > PUBLISHED_MAX:
             self._published.clear()

@@ -1,8 +1,8 @@
-"""``order_log_<id>.csv``: the committed orders as a table for people, never read back.
+"""``order_log_<id>.csv``: the committed orders as a table for people, never read back as data.
 
-It is written off the trade path; the bytes are the same on every replica. Nobody waits until they
-are on the disk, so a process goes on with the file of the last one only if it looks right: it has a
-line for each number, and the last one says what the order says. Otherwise it is written anew.
+It is written while no trade waits for it, with the same bytes on every replica, and not flushed to
+the disk. So a new process continues the file of the last one only if it looks right: it has a line
+for each number, and the last line agrees with the order. Otherwise the file is written anew.
 """
 
 import os
@@ -27,17 +27,18 @@ from twstock.repeating import repeating
 T = TypeVar("T")
 HEADER = "transaction_num,name,type,quantity\n"
 ORDERS_PER_WRITE = 1_000
-"""How many orders are read at once: that takes the tables' thread, and most of the time the
-interpreter, for a few milliseconds. A rest of the same length follows, for whoever trades."""
+"""How many orders are read at once: that occupies the tables' thread, and most of the time the
+interpreter, for a few milliseconds. A rest of the same length follows, in which trades go on."""
 FAILED_PAUSE_S = 5.0
-"""How long a disk that took nothing is left alone."""
+"""How long to wait after a write that failed."""
 _TAIL_BYTES = 1 << 20
-"""How much a file may have of orders that its process knows only a moment after its start."""
+"""How much of the end of a file is looked at. Just after a start the process may not know of the
+last orders in it yet; the last one that it does know has to be among these lines."""
 _CHUNK_BYTES = 1 << 16
 
 
 class OrderLogView(Service):
-    """Appends what is committed, every so often.
+    """Appends newly committed orders every ``every_s`` seconds.
 
     ``orders_after(number, limit)`` gives committed orders; ``last_number()`` says how many
     there are.
@@ -103,8 +104,8 @@ class OrderLogView(Service):
                 self._complain(error)
 
     async def _resume(self) -> None:
-        """Find out up to which order the file of the last process is right, and go on there. One
-        that is not there, or must not be read or changed, is written anew.
+        """Find out up to which order the file of the last process is right, and continue there. A
+        file that is missing, or that this process may not read or change, is written anew.
         """
         with suppress(OSError):
             found = await self._in_thread(partial(_look_at, self._path))
@@ -134,7 +135,7 @@ class OrderLogView(Service):
                 await self._resting
 
     def _complain(self, error: OSError) -> None:
-        """Once, until it works again."""
+        """Log an error, once until a write succeeds again."""
         if not self._is_failing:
             self._log.warn("cannot write {path}: {error}", path=self._path, error=error)
         self._is_failing = True
@@ -154,7 +155,7 @@ class OrderLogView(Service):
         self._size = len(content)
 
     def _append(self, lines: bytes) -> None:
-        """All of it or nothing: on a full disk half a line would be in the way of the log."""
+        """Append all lines or none: on a full disk a part would take the room of the log."""
         with self._path.open("r+b", buffering=0) as file:
             file.seek(self._size)
             left = memoryview(lines)
@@ -168,8 +169,8 @@ class OrderLogView(Service):
 
 
 class Found(NamedTuple):
-    """What a file has: whole lines up to that of the order ``last``, if there is one for each. The
-    newest of them are ``lines``, which end at the byte ``size``.
+    """What a file has: ``last`` whole lines, which is also its last order if there is a line for
+    each. The last of them are ``lines``, which end at byte ``size``.
     """
 
     last: int
@@ -177,17 +178,17 @@ class Found(NamedTuple):
     size: int
 
     def line(self, number: int) -> bytes | None:
-        """The line of an order; None: it is not one of the newest."""
+        """The line of an order; None if it is not in ``lines``."""
         place = len(self.lines) - 1 - (self.last - number)
         return self.lines[place] if place >= 0 else None
 
     def end(self, number: int) -> int:
-        """Where the line of an order ends, which is one of the newest."""
+        """At which byte the line of an order ends, which is in ``lines``."""
         return self.size - sum(map(len, self.lines[len(self.lines) - (self.last - number) :]))
 
 
 def _look_at(path: Path) -> Found:
-    """What a file has that may have been torn anywhere (blocks); nothing if it is another one."""
+    """What a file has, which may be torn anywhere; nothing if its header is not ours. Blocks."""
     header, count = HEADER.encode(), 0
     with path.open("rb", buffering=0) as file:
         if file.read(len(header)) != header:
@@ -195,7 +196,7 @@ def _look_at(path: Path) -> Found:
         while chunk := file.read(_CHUNK_BYTES):
             count += chunk.count(b"\n")
         end = file.tell()
-        # From the end of some line on: what comes first may be half a line.
+        # What comes before the first line break may be half a line, or is the header: drop it.
         file.seek(max(len(header) - 1, end - _TAIL_BYTES))
         *lines, torn = file.read().split(b"\n")[1:] or [b""]
     return Found(count, [line + b"\n" for line in lines], end - len(torn))

@@ -1,21 +1,21 @@
-"""When to tell the catalog what is recorded although there is no order to send: pure.
+"""When to send the catalog an empty batch, only to report which orders are recorded: pure.
 
-Each batch tells the catalog up to which number orders are recorded, so that it need not keep their
-trades any longer. It keeps a limited number, beyond which it refuses trades that are made there
-directly: as long as no order came, it would go on refusing them. But each time costs a commit and
-an entry of its log, so it is told of many orders at once.
+Each batch reports up to which number orders are recorded, so that the catalog need not keep their
+trades any longer. It keeps a limited number, beyond which it refuses direct trades: as long as no
+order came, it would go on refusing them. But a report costs a commit and an entry of the catalog's
+log, so each is about many orders.
 """
 
 TELL_EVERY_S = 60.0
-"""After this long without a batch it is told of even a few: its limit may be a lower one while
-members are restarted with another configuration. At most 1,440 entries a day."""
+"""After this long without a batch even a few orders are reported: the catalog may have a lower
+limit while members are restarted with another configuration. At most 1,440 entries a day."""
 
 
 class RecordedWatermark:
-    """Up to which number one leader has told the catalog that orders are recorded.
+    """Up to which number one leader has reported to the catalog that orders are recorded.
 
-    ``kept_max`` is how many trades the catalog keeps. What earlier leaders have told it is not
-    known, so it is told of their orders once more.
+    ``kept_max`` is how many trades the catalog keeps. What earlier leaders have reported is not
+    known, so their orders are reported once more.
     """
 
     def __init__(self, kept_max: int, now: float) -> None:
@@ -24,13 +24,13 @@ class RecordedWatermark:
         self._until = now + TELL_EVERY_S
 
     def told(self, recorded: int, now: float) -> None:
-        """The catalog has applied a batch that told it of all orders up to ``recorded``."""
+        """The catalog has applied a batch that reported all orders up to ``recorded``."""
         self._told = recorded
         self._until = now + TELL_EVERY_S
 
     def is_due(self, recorded: int, now: float) -> bool:
-        """Whether to tell it now of the orders up to ``recorded``: it has not been told of half as
-        many as it keeps, or not for a while.
+        """Whether to report the orders up to ``recorded`` now: more than half of ``kept_max`` are
+        not reported yet, or a few are not and the last report is ``TELL_EVERY_S`` ago.
         """
         untold = recorded - self._told
         return untold > self._kept_max // 2 or (untold > 0 and now >= self._until)
