@@ -1,10 +1,10 @@
-"""What administrators do to stocks: add, restock, a new price, halt, resume. Pure.
+"""Changes of stocks by administrators: add, restock, set the price, halt, resume. Pure.
 
-A part of the catalog's state machine. A change needs no fence, because nobody numbers changes
-but the catalog itself: it is done where it stands in the log. **Why it is done once**, however
-often it is asked for: its key is remembered for ever. **Why a refusal stays one**, although what
-it was refused for may pass: its key is remembered as long as that of a refused order, by the
-same bounds, so no late copy of the request is done after all.
+A part of the catalog's state machine. A change needs no fence, because only the catalog numbers
+changes: it takes effect at its place in the log. **Why it is made once**, however often it is asked
+for: its key is remembered for ever. **Why a refusal is final**, although its reason may pass: its
+key is remembered as long as that of a refused order, within the same bounds, so that no late copy
+of the request takes effect.
 """
 
 from collections.abc import Iterable, Sequence
@@ -43,7 +43,7 @@ class Administration:
         return tuple(self._made[after : after + limit])
 
     def known(self, request: ChangeRequest) -> ChangeOutcome | None:
-        """What became of a request's key before; None if it is new."""
+        """The earlier outcome of a request's key; None if the key is new."""
         change = self._keys.get(request.key)
         if change is not None:
             same, outcome = change.is_of(request), ChangeOutcome(change=change, replayed=True)
@@ -56,7 +56,7 @@ class Administration:
         return outcome if same else ChangeOutcome(key_reused=True)
 
     def make(self, request: ChangeRequest, version: int, at_ms: int) -> KeyedChange:
-        """Number a change that makes a version of its stock, and remember it."""
+        """Number and remember a change, which makes this version of its stock."""
         number = len(self._made) + 1
         change = StockChange(number, *request[1:], version, at_ms)
         self._made.append(change)
@@ -70,7 +70,7 @@ class Administration:
 
 
 def changed(request: ChangeRequest, stock: Stock | None) -> Stock | ChangeRefusal:
-    """The stock that a change makes of one, its version the next; or why it is refused."""
+    """The stock after a change, with the next version; or why the change is refused."""
     if request.kind is ChangeKind.ADD:
         if stock is not None:
             return ChangeRefusal.EXISTS
@@ -91,7 +91,7 @@ def changed(request: ChangeRequest, stock: Stock | None) -> Stock | ChangeRefusa
 
 
 def _restocked(stock: Stock, shares: int) -> Stock | ChangeRefusal:
-    """More shares, which were neither bought nor sold: they count as there from the start."""
+    """Add shares, which were neither bought nor sold: they count as if there from the start."""
     quantity, initial = stock.quantity + shares, stock.initial_quantity + shares
     if max(quantity, initial) > QUANTITY_MAX:
         return ChangeRefusal.TOO_MANY

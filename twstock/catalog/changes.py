@@ -1,4 +1,4 @@
-"""What the commands of the catalog's log result in, and what they change: plain values."""
+"""Results of the commands in the catalog's log, and what these change: plain values."""
 
 import re
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from twstock.market import (
 )
 
 _ESCAPED = re.compile(r"\\(?:x([89a-f].)|u(.{4})|U(.{8})|.)")
-"""How ``ascii`` writes what is beyond ASCII, in a group, and whatever else has a backslash."""
+"""The escapes of ``ascii``: of a character beyond ASCII, its code in a group, or any other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class Seeded:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """The result of a command of a replaced order leader, or of a batch out of turn: it did
-    not execute and changed nothing.
+    """The result of a command of a replaced order leader, or of a batch out of turn: it did not
+    execute, and nothing changed.
     """
 
     reason: str
@@ -40,7 +40,7 @@ class Stale:
 class Lost:
     """The result of a command which proves that a group has lost what it promised.
 
-    Nothing changed, and nothing can go on before somebody has looked at it.
+    Nothing changed, and nothing can go on before an operator has looked at it.
     """
 
     reason: str
@@ -71,8 +71,8 @@ class RefusedChange(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Administered:
-    """What one command changed of the administration. Few do, so that the others leave it out
-    of the digest, which for them is what it was before there were changes of stocks.
+    """What one command changed in ``Administration``. For most commands that is nothing, and they
+    leave it out of the digest, which for them is as it was before there were changes of stocks.
     """
 
     made: tuple[KeyedChange, ...] = ()
@@ -80,7 +80,7 @@ class Administered:
     evicted: tuple[str, ...] = ()
 
     def decided(self) -> tuple[object, ...]:
-        """What was decided, as numbers and texts."""
+        """What was decided, as numbers and strings."""
         return (
             [(m.key, m.change.number, m.change.kind.value, *m.change[2:]) for m in self.made],
             [(r.request.key, r.refusal.value) for r in self.refused],
@@ -102,11 +102,11 @@ class AppliedBatch:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one command changed, for the tables: all of it, or nothing, is saved.
+    """What one command changed, for the tables: all of it is saved, or nothing.
 
-    ``stocks`` are as they are now; ``evicted`` are keys of refused orders; trades up to
-    ``recorded`` are forgotten; ``bounds`` come with the Seed. The rest replaces what stood there
-    before.
+    ``stocks`` are in their new state; ``evicted`` are the keys of refused orders that are
+    forgotten, as are trades up to ``recorded``; ``bounds`` come with the Seed. The other fields
+    replace their previous values.
     """
 
     stocks: tuple[Stock, ...]
@@ -122,7 +122,7 @@ class Change:
     bounds: RefusalBounds | None = None
 
     def decided(self) -> tuple[object, ...]:
-        """What was decided, as numbers and texts, for the digest; the entry tells the rest."""
+        """What was decided, as numbers and strings, for the digest; the entry has the rest."""
         trading = (
             [(s.name, s.quantity, s.volume, s.version) for s in self.stocks],
             [(t.number, t.order.key) for t in self.executed],
@@ -138,7 +138,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class CatalogRows:
-    """The whole state, as the tables hold it; what was refused from the oldest to the newest."""
+    """The whole state, as the tables hold it; refusals are from the oldest to the newest."""
 
     stocks: tuple[Stock, ...] = ()
     kept: tuple[Trade, ...] = ()
@@ -168,7 +168,7 @@ class Draft:
     bounds: RefusalBounds | None = None
 
     def administered(self) -> Administered:
-        """What it has changed of the administration."""
+        """What it has changed in ``Administration``."""
         if not self.made and not self.refused_changes and not self.evicted_changes:
             return NOT_ADMINISTERED
         refused = tuple(self.refused_changes.values())
@@ -176,9 +176,9 @@ class Draft:
 
 
 def spelled(decided: tuple[object, ...]) -> bytes:
-    """What was decided as Python writes it down, all characters beyond ASCII as they are. ``repr``
-    escapes those that are not printable, and which these are differs from version to version of
-    Python: two members would come to different digests.
+    """What was decided as ``repr`` writes it, but with no character beyond ASCII escaped: ``repr``
+    escapes those that are not printable, and these differ between versions of Python, so two
+    members would come to different digests.
     """
     text = ascii(decided)
     if "\\" in text:

@@ -1,4 +1,4 @@
-"""Makes trades visible: tells the front-ends that may hold a stock, and waits for them."""
+"""Publishes trades: invalidates stocks at front-ends that may cache them, and awaits answers."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -33,15 +33,15 @@ class Response(Protocol):
 
 
 class HttpClient(Protocol):
-    """What sends a request: ``treq.client.HTTPClient``."""
+    """What is used of ``treq.client.HTTPClient``."""
 
     def request(self, method: str, url: str, **kwargs: Any) -> "Deferred[Response]":
         """Send one request; cancelling the Deferred gives it up."""
 
 
 class Waiting(NamedTuple):
-    """Somebody who waits until versions are published; ``began`` is since when a batch of trades
-    does, None if somebody only asks about them.
+    """A call that waits until versions are published. ``began`` is when it began to wait, if it
+    made these versions, and None if it only asks about them.
     """
 
     versions: Mapping[str, int]
@@ -52,8 +52,8 @@ class Waiting(NamedTuple):
 
 @implementer(IBodyProducer)
 class Body:
-    """A request's body, written in the turn of its headers, so that both are one packet; the
-    bodies that treq makes are written later, by the global cooperator.
+    """A request's body that is written in the same turn of the reactor as the headers, so that both
+    are one packet. Bodies that treq makes are written later, by the global cooperator.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -78,9 +78,9 @@ class Body:
 class Publisher:
     """Publishes new versions of stocks, as soon as ``Sessions`` allows it.
 
-    One call to each front-end is under way at a time; what comes meanwhile goes out together
-    in the next one. A call that fails is repeated as long as the session's lease lasts. What fails
-    here otherwise is a broken invariant: ``panic`` ends the process.
+    One request to each front-end is under way at a time; invalidations that come meanwhile go out
+    together in the next one. A request that fails is repeated as long as the session's lease lasts.
+    Any other failure here is a broken invariant: ``panic`` ends the process.
     """
 
     _log = OriginLogger()
@@ -144,7 +144,7 @@ class Publisher:
         self._timer = self._clock.callLater(delay, self._open, stocks)
 
     def stop(self) -> None:
-        """Leadership is over. Trades that are not published have executed all the same."""
+        """Leadership is over. Trades that are not published have executed nevertheless."""
         self._sessions.ended()
         for timer in (self._timer, *self._pausing.values()):
             if timer is not None and timer.active():
@@ -160,8 +160,8 @@ class Publisher:
     # --- publishing --------------------------------------------------------------------------
 
     def publish(self, stocks: Iterable[Stock]) -> "Deferred[None]":
-        """Tell the caches of these stocks, which were committed in this turn of the reactor; then
-        as ``published``.
+        """Invalidate these stocks, which were committed in this turn of the reactor, in all caches,
+        and wait like ``published``.
         """
         new = list(stocks)
         versions = {stock.name: stock.version for stock in new}
@@ -174,9 +174,9 @@ class Publisher:
         return published
 
     def published(self, versions: Mapping[str, int]) -> "Deferred[None]":
-        """Fires when lookups show these versions, or later ones, wherever they are asked: told by
-        the leader that has committed them, or by any that follows, for that one begins to show
-        anything when all leases of earlier leaders are over, and then it shows all there is.
+        """Fires when lookups at any front-end show these versions, or later ones. Any later leader
+        can tell, too: it shows nothing until all leases of earlier leaders are over, and then
+        everything that is committed.
 
         Fails with OutcomeUnknown when leadership ends before that.
         """
@@ -187,7 +187,7 @@ class Publisher:
         return self._wait(versions, None)
 
     def everything(self) -> "Deferred[None]":
-        """As ``published``, for all that is committed now: each new version came to ``publish``
+        """Like ``published``, for all that is committed now: each version was given to ``publish``
         in the turn in which it was committed, or was there when leadership began.
         """
         return self.published(self._sessions.pending())
@@ -202,7 +202,7 @@ class Publisher:
         return published
 
     def proceed(self) -> None:
-        """Do what has become possible: answer whoever waits, call whoever has to be told."""
+        """Do what has become possible: answer calls that wait, send invalidations that are due."""
         now = self._clock.seconds()
         self._tell_lapsed()
         waiting, self._waiting, done = self._waiting, [], []
@@ -226,7 +226,7 @@ class Publisher:
         self.proceed()
 
     def _sleep(self, now: float) -> None:
-        """Set the timer to the end of the next lease that somebody waits for."""
+        """Set the timer to the end of the next lease that keeps something from being published."""
         if not self._sessions.is_open:
             return
         if self._timer is not None and self._timer.active():
@@ -275,7 +275,7 @@ class Publisher:
         self.proceed()
 
     def _failed(self, failure: Failure, call: Call) -> None:
-        """Not told: try again a moment later; the end of its lease bounds the trying."""
+        """The front-end did not confirm: try again a moment later, until its lease ends."""
         self._under_way.pop(call.front_id, None)
         self._calls_failed += 1
         if not self._sessions.is_open:
@@ -306,7 +306,7 @@ class Publisher:
 
 
 class _Refused(Exception):
-    """A status other than 200."""
+    """A front-end answered with a status other than 200."""
 
 
 def request_of(call: Call, body_bytes_max: int) -> tuple[str, dict[str, int], bytes]:

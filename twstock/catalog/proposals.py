@@ -11,7 +11,7 @@ from twstock.rpc.wire.commands import encode_catalog_command
 
 
 class Proposals:
-    """What is proposed to the catalog's group through one ``member``."""
+    """Proposes commands to the catalog's group through one ``member``."""
 
     _log = OriginLogger()
 
@@ -20,12 +20,12 @@ class Proposals:
         self._loss = ""
 
     async def propose(self, command: CatalogCommand) -> Any:
-        """Replicate a command; its result when it is applied here, if it is ``accepted``."""
+        """Replicate a command; returns its result, if ``accepted``, when it is applied here."""
         return self.accepted(await self._member.propose(encode_catalog_command(command)))
 
     def accepted(self, result: Any) -> Any:
-        """A command's result. Raises StaleEpoch or CorruptStorage when it tells that the command
-        did not execute.
+        """A command's result. Raises StaleEpoch or CorruptStorage when it says that the command did
+        not execute.
         """
         if isinstance(result, Stale):
             raise StaleEpoch(result.reason)

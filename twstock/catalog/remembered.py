@@ -2,13 +2,13 @@
 
 A part of the catalog's state machine, as ``administration`` is for changes of stocks.
 **Why no straggler executes twice**, although the key of an executed trade is forgotten once
-its order is recorded: a batch executes only with the fence's epoch and the very next number,
-so each copy of a batch executes at most once, and none of an epoch that has been replaced.
-That leaves a key that comes again in a *new* batch of the present epoch. Keys are forgotten
-only up to ``recorded``, which an order leader takes from committed orders; the leader of the
-present epoch has them all (checked when its epoch begins), and looks for a key among its
-orders before it puts it into a batch. A direct trade's key is made by the catalog for that
-one command and never comes again, so its refusal is not remembered either.
+its order is recorded: a batch executes only if it has the fence's epoch and exactly the next
+number, so of all copies of a batch at most one executes, and none once its epoch has been
+replaced. That leaves a key that comes again in a *new* batch of the current epoch. Keys are
+forgotten only up to ``recorded``, which an order leader takes from committed orders; the leader
+of the current epoch has all of these (checked when its epoch begins), and looks a key up among
+them before it puts it into a batch. The catalog makes the key of a direct trade for that one
+command, and it never comes again, so its refusal is not remembered either.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,11 +21,11 @@ from twstock.rpc.calls import ExecutedTrades
 
 
 class Remembered:
-    """Executed trades from ``recorded`` to ``last_number``, and refused orders from the oldest to
-    the newest.
+    """Executed trades after ``recorded`` up to ``last_number``, and refused orders from the oldest
+    to the newest.
 
-    The state machine itself adds to ``kept`` (by number), ``executed`` and ``refused`` (by key):
-    a call for each order would cost more than what it does.
+    ``CatalogState`` itself adds to ``kept`` (by number), ``executed`` and ``refused`` (by key): a
+    method call for each order would cost more than what it does.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Remembered:
             raise CorruptStorage(f"trades {recorded + 1} to {last_number} have gaps")
 
     def known(self, order: Order) -> Outcome | None:
-        """What became of the order's key before; None if it is new."""
+        """The earlier outcome of the order's key; None if the key is new."""
         trade = self.executed.get(order.key)
         if trade is not None:
             return again(order, trade.order, Outcome(trade=trade, replayed=True))
@@ -60,8 +60,8 @@ class Remembered:
         return tuple(self.kept[number] for number in range(first, self.last_number + 1))
 
     def listed(self, after: int) -> ExecutedTrades | Lost:
-        """These trades for an order leader. One that knows more trades than there are has seen
-        this catalog lose some.
+        """These trades, for an order leader; Lost if it knows of more trades than there are, which
+        shows that the catalog has lost some.
         """
         if after > self.last_number:
             return Lost(

@@ -20,9 +20,9 @@ from twstock.market import (
 from twstock.rpc.calls import AwaitPublished, PlaceOrder, Register
 
 EPOCHS_AHEAD_MAX = 2**24
-"""How far an epoch may be above the fence: ten elections a second, of whose leaders none reached
-the catalog, for 19 days. Order leaders do not take the fence's epoch over, so one that is wrong by
-less stops orders until their terms have come up to it."""
+"""How far an epoch may be above the fence: as far as ten elections a second lead in 19 days, if
+none of their leaders reaches the catalog. Order leaders do not adopt the fence's epoch, so a wrong
+one within this bound stops orders until their terms have reached it."""
 _URL_CHARS_MAX = 255
 _PRICED = (ChangeKind.ADD, ChangeKind.PRICE)
 _COUNTED = (ChangeKind.ADD, ChangeKind.RESTOCK)
@@ -42,15 +42,15 @@ def check_batch(batch: Batch) -> None:
 
 
 def check_epoch(request: BeginEpoch, fence: int) -> None:
-    """Refuse an epoch that no election of order replicas can have led to: the fence never sinks
-    again, and no order leader would reach it.
+    """Refuse an epoch that no election of order replicas can have led to: the fence is never
+    lowered, and no order leader's term would reach it.
     """
     if request.epoch > fence + EPOCHS_AHEAD_MAX:
         raise InvalidRequest("epoch", f"no election can have led from {fence} to it")
 
 
 def check_register(request: Register, fronts: Collection[int]) -> None:
-    """Refuse a session of nobody: only the front-ends of the cluster may register."""
+    """Refuse a malformed session, or one of a front-end that is not in the cluster."""
     if request.front_id not in fronts:
         raise InvalidRequest("front_id", f"front-{request.front_id} is not in the cluster")
     if not 0 < len(request.session) <= KEY_CHARS_MAX:
@@ -60,9 +60,9 @@ def check_register(request: Register, fronts: Collection[int]) -> None:
 
 
 def check_committed(request: AwaitPublished, find: Callable[[str], Stock | None]) -> None:
-    """Wait for nothing that is not there: it might never come. Whoever asks knows of it from
-    a commit, which a leader has unless it was replaced: Unavailable. InvalidRequest for more
-    than an order leader asks about at once.
+    """Refuse to wait for versions that do not exist here, and might never. Callers ask about
+    committed ones, which a leader has unless it was replaced: raises Unavailable. Raises
+    InvalidRequest for more than an order leader asks about at once.
     """
     if len(request.versions) > CALL_ITEMS_MAX:
         raise InvalidRequest("versions", f"expected at most {CALL_ITEMS_MAX}")
@@ -75,9 +75,9 @@ def check_committed(request: AwaitPublished, find: Callable[[str], Stock | None]
 def check_direct(request: PlaceOrder) -> None:
     """Refuse a single trade that must not reach the log.
 
-    It takes no key. The catalog forgets the keys of recorded trades, which the order leader
-    keeps; so it could not promise to trade once, and a key that an order has already would
-    be recorded twice.
+    A direct trade takes no key: the catalog forgets the keys of recorded trades (the order leader
+    keeps them), so it could not promise to trade at most once, and a key that an order has already
+    would be recorded twice.
     """
     if request.key:
         raise InvalidRequest("idempotency_key", "place an order to use a key")
@@ -86,7 +86,7 @@ def check_direct(request: PlaceOrder) -> None:
 
 
 def check_change(request: ChangeRequest) -> None:
-    """Refuse a change that means nothing; raises InvalidRequest naming the field."""
+    """Refuse a malformed change: raises InvalidRequest naming the field."""
     if len(request.key.encode()) > KEY_CHARS_MAX:
         raise InvalidRequest("idempotency_key", f"expected at most {KEY_CHARS_MAX} bytes")
     if request.kind is ChangeKind.ADD and not is_stock_name(request.name):

@@ -8,11 +8,11 @@ from twstock.market import QUANTITY_MAX, Order, Outcome, Refusal, Side, Stock
 
 
 class Dated(Protocol):
-    """Something that is remembered for a time; ``at_ms`` is the log's own."""
+    """Something that is remembered for a time."""
 
     @property
     def at_ms(self) -> int:
-        """Since when."""
+        """Since when, in milliseconds of the log's own time."""
 
 
 R = TypeVar("R", bound=Dated)
@@ -35,7 +35,7 @@ def refusal_of(order: Order, stock: Stock | None) -> Refusal | None:
 
 
 def traded(stock: Stock, order: Order) -> Stock:
-    """The stock that an order makes of one, its version the next, where nothing refuses it."""
+    """The stock after an order that nothing refuses, with the next version."""
     change = order.quantity if order.side is Side.SELL else -order.quantity
     return Stock(
         stock.name,
@@ -48,8 +48,8 @@ def traded(stock: Stock, order: Order) -> Stock:
 
 
 def check_conserved(stock: Stock) -> None:
-    """Shares neither appear nor vanish: what was bought and sold, which quantity and volume
-    together tell, are both whole and not negative. Raises BrokenInvariant.
+    """Raise BrokenInvariant if shares have appeared or vanished. The numbers of shares bought and
+    sold, which follow from quantity and volume, must both be whole and not negative.
     """
     net_sold = stock.quantity - stock.initial_quantity
     odd = (stock.volume + net_sold) % 2
@@ -63,7 +63,7 @@ def again(order: Order, before: Order, outcome: Outcome) -> Outcome:
 
 
 def evict(refused: dict[str, R], keys_max: int, oldest_ms: int) -> list[str]:
-    """Forget the oldest refusals beyond a number, and all from before a time; their keys."""
+    """Forget the oldest refusals beyond a number, and all from before a time. Returns the keys."""
     surplus = len(refused) - keys_max
     if surplus <= 0 and (not refused or next(iter(refused.values())).at_ms >= oldest_ms):
         return []

@@ -10,9 +10,9 @@ from twstock.errors import ConfigError
 from twstock.market import NAME_RULE, QUANTITY_MAX, Seed, Stock, cents_of, is_stock_name
 
 STOCKS_MAX = 10_000
-"""More would not fit well into one log entry, which is how a catalog is filled."""
+"""The most stocks in a file: one log entry has to hold all of them."""
 STOCK_BYTES = 32
-"""The most that a stock takes in that entry besides its name."""
+"""The most bytes that a stock takes in that entry, its name not counted."""
 
 _COLUMNS = ["name", "price", "quantity"]
 _QUANTITY = re.compile(r"[0-9]{1,16}", re.ASCII)
@@ -23,10 +23,10 @@ class TooLarge(ConfigError):
 
 
 def read_seed(path: Path | None, message_bytes_max: int) -> Seed:
-    """The stocks in a file, or in the one that ships with the package (``None``), if a message
-    of so many bytes can bring all of them to another replica.
+    """The stocks in a file, or in the one that ships with the package (``None``).
 
-    Raises ConfigError naming the file, and the line where there is one; TooLarge if one cannot.
+    Raises ConfigError naming the file, and the line where there is one; TooLarge if the stocks take
+    more than half of the message that has to bring them to another replica.
     """
     file = path or importlib.resources.files("twstock").joinpath("catalog.csv")
     try:

@@ -60,11 +60,11 @@ from twstock.rpc.calls import (
 
 
 class Catalog:
-    """What front-ends and order leaders ask of one catalog replica.
+    """The calls of front-ends and order leaders to one catalog replica.
 
-    ``fronts`` are the ids that may register; ``seed()`` is what fills a catalog without stocks when
-    this replica leads it first, and raises ConfigError if there is none. The member's ``machine``
-    is a CatalogState.
+    ``fronts`` are the ids that may register; ``seed()`` is the Seed for an empty catalog when this
+    replica leads it first, and raises ConfigError if there is none. The member's ``machine`` is a
+    CatalogState.
     """
 
     _log = OriginLogger()
@@ -126,7 +126,7 @@ class Catalog:
         return self._sessions.looked_up(request.front_id, request.session, request.name, now)
 
     async def lookup_many(self, request: LookupMany) -> LookedUp:
-        """LookupMany: as many lookups at the same moment, in one answer."""
+        """LookupMany: many lookups at the same moment, in one answer."""
         names_max = max(self._limits.page_max, LOOKUPS_MAX)
         if len(request.names) > names_max:
             raise InvalidRequest("stock_names", f"expected at most {names_max}")
@@ -161,7 +161,7 @@ class Catalog:
 
     async def trade(self, request: TradeCall) -> Verdicts | Placement:
         """Trade: a batch of the order leader, or the original's single trade. Answers when the
-        trades are durable and no cache hides them; ``AtOnce`` when they are durable.
+        trades are durable and no cache hides them; for ``AtOnce`` as soon as they are durable.
         """
         if isinstance(request, PlaceOrder):
             return await self._trade_directly(request)
@@ -170,8 +170,8 @@ class Catalog:
         return await self._trade_batch(request)
 
     async def await_published(self, request: AwaitPublished) -> Published:
-        """AwaitPublished: answers when no cache hides these versions; without any, all that is
-        committed now, which only a leader knows that nobody can have replaced.
+        """AwaitPublished: answers when no cache hides these versions. Without any it is about all
+        that is committed now, which only a leader under its lease knows.
         """
         self._member.check_leads()
         requests.check_committed(request, self._state.stock)
@@ -185,9 +185,9 @@ class Catalog:
     async def begin_epoch(self, request: BeginEpoch) -> ExecutedTrades:
         """BeginEpoch: raise the fence, list the trades that no order is known to record.
 
-        A trade that is listed may be acknowledged by whoever records it, and those that are not
-        listed because the leader before has recorded them may be at any time: all that was
-        committed is published first.
+        All that was committed is published before the answer. The order leader may acknowledge a
+        listed trade as soon as it has recorded it, and at any time one that is not listed because
+        an earlier leader has recorded it.
         """
         self._member.check_leads()
         requests.check_epoch(request, self._state.fence)
@@ -197,8 +197,8 @@ class Catalog:
         return replace(listed, trades=tuple(fitting(listed.trades, self._limits.message_bytes_max)))
 
     def _listed(self, request: BeginEpoch) -> ExecutedTrades | None:
-        """The list without a log entry, where the fence stands already and this is the leader
-        for certain: reconciling once a second does not make the log grow.
+        """The list without a log entry, if this epoch is the fence's already and the leader is
+        under its lease: so reconciling once a second does not make the log grow.
         """
         now = self._clock.seconds()
         if request.epoch != self._state.fence or now >= self._member.lease_until():
@@ -212,12 +212,12 @@ class Catalog:
         self._member.check_leads()
         result = await self._proposals.propose(batch)
         assert isinstance(result, BatchResult)
-        # Refusals, too, tell of the state that they were decided in.
+        # Refusals, too, reveal the state in which they were decided.
         names = {order.name for order in batch.orders}
         stocks = self._found(names | {trade.order.name for trade in result.others})
         published = self._publisher.publish(stocks)
         if at_once and not published.called:
-            # Whoever asked asks again, for what is told below, and learns when leadership ends.
+            # The caller will ask about the versions listed below, and so learn of lost leadership.
             published.addErrback(lambda failure: failure.trap(OutcomeUnknown))
         else:
             await published
@@ -234,7 +234,7 @@ class Catalog:
             return Placement(refusal=str(order))
         unrecorded = self._state.last_transaction - self._state.recorded
         if unrecorded >= self._limits.unrecorded_trades_max:
-            # All of them have to fit into one listing for the next order leader.
+            # They are kept until they are recorded, and the next order leader has to list them.
             raise Overloaded("too many trades wait to be recorded as orders")
         outcome = await self._proposals.propose(DirectTrade(order, self._wall_ms()))
         assert isinstance(outcome, Outcome)
@@ -253,7 +253,7 @@ class Catalog:
     # --- leading -----------------------------------------------------------------------------
 
     def begin(self, term: int) -> None:
-        """The member leads (``Tier``): nothing is shown until the leases of before are over."""
+        """The member leads (``Tier``): nothing is shown until earlier leaders' leases are over."""
         self._term = term
         self._publisher.start(self._published_at_first)
         filling = Deferred.fromCoroutine(self._fill(term))
@@ -265,7 +265,7 @@ class Catalog:
         self._publisher.stop()
 
     def saved(self, index: int) -> None:
-        """The tables have everything up to this entry (``Tier``): all stocks stay in memory."""
+        """The tables have everything up to this entry (``Tier``); all stocks stay in memory."""
 
     def _published_at_first(self) -> Iterable[Stock]:
         """What no cache hides once the leases of earlier leaders are over: everything."""
@@ -289,7 +289,7 @@ class Catalog:
                 await self._publish(stock.name for stock in seed.stocks)
 
     def check_reads(self) -> None:
-        """Only a leader that nobody can have replaced, and whose wait is over, may answer."""
+        """Raise NotLeader or Unavailable, unless this leader is under its lease and may answer."""
         self._member.check_lease()
         if self.reason:
             raise Unavailable(self.reason)

@@ -1,27 +1,27 @@
-"""Who may still show an old stock, and which version everybody may see: pure.
+"""Which caches may still show an old version of a stock, and which version lookups show: pure.
 
 A front-end with a lease answers lookups from its cache. A trade is *published*, which means
 that lookups show it and that it may be acknowledged, when no cache can show anything older:
 each session that may hold the stock has answered its invalidation, or its lease is over.
-Until then everybody is shown the version before. So no lookup that starts after the
-acknowledgement shows less, and no miss shows what another cache still hides.
+Until then every lookup shows the version before. So no lookup that starts after the
+acknowledgement shows an older version, and no cache miss shows what another cache still hides.
 
 The rules, which ``tests/test_cache_protocol.py`` explores exhaustively:
 
 - A session *holds* the stocks that it was shown since it last answered their invalidation.
-  One that is shown a stock while a newer version waits is told of that version, too.
-- A lease counts here from when it is granted, at a front-end from before it asked, less
-  10 %: so it ends there first. A session that was not renewed in time is forgotten; when it
-  comes back it starts empty. One front-end has one session at a time: a new one waits until
+  If it is shown a stock while a newer version waits, that version is invalidated for it, too.
+- A lease counts here from when it is granted; at the front-end from before it asked, and for
+  10 % less: so it ends there first. A session that was not renewed in time is forgotten; when
+  it comes back it starts empty. A front-end has one session at a time: a new one waits until
   the lease of the one before is over.
 - Sessions are not in the log. After a start or an election nothing is shown, published or
-  granted for the longest lease that the leader before may have granted: then all caches filled
-  under it are empty, and everything the log holds is published at once.
+  granted for the longest lease that an earlier leader may have granted. By then all caches
+  filled under it are empty, and everything in the log is published at once.
 - An unanswered invalidation bounds the lease: it is renewed only up to one lease after that
   invalidation began, so an unreachable front-end delays a trade by no more than that.
-- A front-end whose lease ended before it had answered is told again when it asks for another, and
-  gets one only when it has answered: one that can ask but not be told delays trades once, not
-  again with every lease.
+- A front-end whose lease ended before it had answered is sent the invalidation again when it
+  asks for another lease, and gets one only when it has answered: a front-end that reaches the
+  catalog, but is not reached by it, delays trades once, not again with every lease.
 
 All times are readings of CLOCK_BOOTTIME in seconds, given by the caller.
 """
@@ -46,9 +46,9 @@ class Owed:
 class Session:
     """One front-end's lease.
 
-    ``held`` maps the stocks that its cache may hold to the newest version it was shown,
-    ``told`` maps stocks with an unpublished version to the version it has answered for.
-    All three tables are bounded by the number of stocks.
+    ``held`` maps the stocks that its cache may hold to the newest version it was shown, ``owed``
+    to the invalidations that it has not answered, and ``told`` maps stocks with an unpublished
+    version to the version that it has answered for. Each is bounded by the number of stocks.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Session:
         return stock.name in self.owed and self.told.get(stock.name, -1) < stock.version
 
     def owe(self, stock: Stock, now: float) -> None:
-        """Tell it of a version, unless it was told."""
+        """It has to answer for a version, unless it has already."""
         if self.told.get(stock.name, -1) < stock.version:
             owed = self.owed.get(stock.name, Owed(0, now))
             self.owed[stock.name] = Owed(stock.version, owed.since)
@@ -93,9 +93,9 @@ class Call:
 
 
 class Sessions:
-    """The sessions and the published stocks of a catalog leader. ``lease_s`` is the longest
-    lease that it grants, ``any_lease_s`` the longest that any leader does, if that is longer: the
-    one before may have been configured otherwise. The caller bounds the number of front-ends by
+    """The sessions and the published stocks of a catalog leader. ``lease_s`` is the longest lease
+    that it grants, ``any_lease_s`` the longest that any leader grants, if that is longer: an
+    earlier leader may have been configured otherwise. The caller bounds the number of front-ends by
     letting only known ones register.
     """
 
@@ -105,13 +105,13 @@ class Sessions:
         self._opens_at = inf
         self._is_open = False
         self._sessions: dict[int, Session] = {}
-        # Those that ended before they had answered, until their front-ends answer something.
+        # Sessions that ended before they had answered, until their front-ends answer something.
         self._deaf: dict[int, Session] = {}
         self.lapsed: set[int] = set()
-        """Front-ends whose lease has run out, until somebody has been told."""
+        """Front-ends whose lease has run out, until the caller has logged that."""
         self._published: dict[str, Stock] = {}
-        # The next version to publish and, after it, the newest: one that waits is not put
-        # off for ever by those that follow.
+        # The next version to publish and, after it, the newest: so a version that waits is not put
+        # off for ever by newer ones.
         self._pending: dict[str, list[Stock]] = {}
 
     # --- leading -----------------------------------------------------------------------------
@@ -122,7 +122,7 @@ class Sessions:
         self._opens_at = now + self._any_lease_s
 
     def ended(self) -> None:
-        """Leadership is over: show, grant and publish nothing."""
+        """Leadership is over: from now on show, grant and publish nothing."""
         self._opens_at = inf
         self._is_open = False
         self.lapsed.clear()
@@ -159,7 +159,7 @@ class Sessions:
         self.expired(now)
         known, deaf = self._sessions.get(front_id), self._deaf.get(front_id)
         if deaf is not None:
-            deaf.url, deaf.lease_until = url, now + self._lease_s  # so long ``calls`` has it
+            deaf.url, deaf.lease_until = url, now + self._lease_s  # ``calls`` has it until then
             return Lease(0.0, False)
         if known is None:
             self._sessions[front_id] = Session(session, url, now + seconds)
@@ -170,8 +170,8 @@ class Sessions:
         return self._renewed(known, now, seconds)
 
     def _renewed(self, session: Session, now: float, seconds: float) -> Lease:
-        """A session with an unanswered invalidation is told what it missed, and its lease
-        does not outlast that invalidation's beginning by more than one lease.
+        """Renew a lease. If invalidations are unanswered, the answer lists them, and the lease ends
+        at most one lease after the oldest of them began.
         """
         since = min((owed.since for owed in session.owed.values()), default=now)
         granted = max(0.0, min(seconds, since + self._lease_s - now))
@@ -181,8 +181,8 @@ class Sessions:
     def looked_up(self, front_id: int, session: str, name: str, now: float) -> Stock | None:
         """The published stock, which the session may hold from now on.
 
-        Without a live session the answer will not be stored: a front-end stores answers only
-        to what it asked during a lease, and that one, ending first, is over.
+        Without a live session the front-end will not store the answer: it stores only answers to
+        what it asked during a lease, and the lease has ended there even earlier.
         """
         stock = self._published.get(name)
         known = self._sessions.get(front_id)
@@ -197,7 +197,7 @@ class Sessions:
         return stock
 
     def shown(self, name: str) -> Stock | None:
-        """The published stock, for somebody who does not keep it."""
+        """The published stock, for a caller that does not cache it."""
         return self._published.get(name)
 
     def answered(
@@ -214,7 +214,7 @@ class Sessions:
     # --- trades ------------------------------------------------------------------------------
 
     def traded(self, stocks: Iterable[Stock], now: float) -> None:
-        """These stocks have new versions: publish them, or tell first whoever may hold them."""
+        """These stocks have new versions: publish each once no session may show an older one."""
         for stock in stocks:
             waiting = self._pending.get(stock.name, [])
             newest = waiting[-1] if waiting else self._published.get(stock.name)
@@ -226,7 +226,7 @@ class Sessions:
         self.expired(now)
 
     def expired(self, now: float) -> None:
-        """Forget sessions whose lease is over; publish what nobody hides any more."""
+        """Forget sessions whose lease is over; publish what no cache hides any more."""
         for front_id in [f for f, s in self._sessions.items() if now >= s.lease_until]:
             session = self._sessions.pop(front_id)
             self.lapsed.add(front_id)
@@ -237,25 +237,23 @@ class Sessions:
                 self._publish(name)
 
     def is_published(self, versions: Mapping[str, int]) -> bool:
-        """Whether lookups show these versions, or later ones, wherever they are asked. Before
-        the first wait is over a cache may hide anything. Once true it stays true, whoever leads.
+        """Whether lookups at any front-end show these versions, or later ones. Before ``opened`` a
+        cache may hide anything. Once true it stays true, whichever catalog leads.
         """
         return self._is_open and not self.unpublished(versions)
 
     def unpublished(self, versions: Mapping[str, int]) -> dict[str, int]:
-        """Those of these versions that somebody may not be shown yet."""
+        """Those of these versions that some lookups may not show yet."""
         published = self._published
         return {n: v for n, v in versions.items() if n not in published or published[n].version < v}
 
     def pending(self) -> dict[str, int]:
-        """The newest version of each stock that has one which is not published, as far as
-        ``traded`` was told.
-        """
+        """The newest unpublished version of each stock that has one, as given to ``traded``."""
         return {name: stocks[-1].version for name, stocks in self._pending.items()}
 
     def calls(self, now: float) -> list[Call]:
-        """The invalidations that live sessions have not answered, one call for each, and those of
-        ended ones whose front-ends ask for another.
+        """One call for each live session that has unanswered invalidations, and for each ended one
+        whose front-end asks for another lease.
         """
         return [
             Call(

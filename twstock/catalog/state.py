@@ -1,13 +1,14 @@
 """The catalog's replicated state machine: stocks, executed trades, and which keys it has seen.
 
-Every replica applies the same commands in the same sequence and must come to the same state,
-so nothing in here knows the time, throws dice, or depends on anything but the commands. The
-bounds on refused keys decide what executes, too: they come with the first command, the Seed. Their
-age is by the log's own time, the latest stamp of any command: a leader's clock that is ahead makes
-the log forget refusals early, on all replicas alike, and its time is kept until others reach it.
+Every replica applies the same commands in the same sequence and must come to the same state, so
+nothing here reads a clock, throws dice, or depends on anything but the commands. The bounds on
+remembered refusals decide what executes, too, so they come with the first command, the Seed. The
+age of a refusal is measured by the log's own time, the latest stamp of any command: if a leader's
+clock is ahead, all replicas forget refusals early, and the log's time stands still until other
+clocks reach it.
 
-Why no straggler executes twice is told in ``remembered``, and how changes of stocks are done once
-in ``administration``.
+``remembered`` explains why no straggler executes twice, ``administration`` why a change of a stock
+is made once.
 """
 
 from bisect import bisect_right, insort
@@ -113,8 +114,8 @@ class CatalogState:
         return tuple(self._stocks[name] for name in self._names)
 
     def snapshot(self) -> tuple[list[str], dict[str, Stock]]:
-        """The names in their sequence, and all stocks by name, as they are now: a copy, which is
-        made in an instant however many there are.
+        """A copy of the sorted names, and of all stocks by name, as they are now: made in an
+        instant, however many there are.
         """
         return self._names.copy(), self._stocks.copy()
 
@@ -128,7 +129,7 @@ class CatalogState:
         return self._administration.page(after, limit)
 
     def known_change(self, request: ChangeRequest) -> ChangeOutcome | None:
-        """What became of the key of a change before; None if it is new."""
+        """The earlier outcome of the key of a change; None if the key is new."""
         return self._administration.known(request)
 
     def __len__(self) -> int:
@@ -142,7 +143,7 @@ class CatalogState:
     def apply(self, index: int, payload: bytes) -> Applied:
         """Carry out the command of one committed entry, whoever proposed it.
 
-        The Applied holds what came of it, and a ``Change``, or None when nothing changed.
+        The Applied holds its result, and a ``Change``, or None when nothing changed.
         """
         command = decode_catalog_command(payload)
         entry = index.to_bytes(8, "big") + payload
@@ -169,7 +170,7 @@ class CatalogState:
         return Applied(Seeded(len(self._stocks)), self._seal(entry, draft))
 
     def _begin_epoch(self, entry: bytes, begin: BeginEpoch) -> Applied:
-        """Raise the fence and list what it leaves behind; the fence's own epoch only lists."""
+        """Raise the fence and list the unrecorded trades; the fence's own epoch only lists them."""
         if begin.epoch < self._fence:
             return Applied(Stale(f"epoch {begin.epoch} is over: the fence is {self._fence}"))
         recorded, listed = self._remembered.recorded, self._remembered.listed(begin.after)
@@ -177,10 +178,10 @@ class CatalogState:
             return Applied(listed)
         if begin.after < recorded:
             # A new leader has every committed order, unless a majority of its group lost some.
-            # Of the fence's own epoch this is not asked: a late copy of its first question says
-            # the same when batches of the epoch have been recorded, and nothing is lost then. A
-            # leader that is elected in its group's past, in a term that the fence has seen, misses
-            # them in the answer to its own question (``Desk.check_listed``).
+            # For the fence's own epoch this cannot be checked: a late copy of its first request
+            # looks the same once batches of the epoch have been recorded, and nothing is lost then.
+            # If a group that lost orders elects a leader in a term that the fence has seen already,
+            # that leader misses them in the answer to its own request (``Desk.check_listed``).
             return Applied(
                 Lost(
                     f"the order replicas have lost orders {begin.after + 1} to {recorded}: "
@@ -192,8 +193,8 @@ class CatalogState:
         return Applied(listed, self._seal(entry, Draft()))
 
     def _trade_directly(self, entry: bytes, order: Order, at_ms: int) -> Applied:
-        """Execute an order of nobody's order leader. Its refusal need not be remembered: the
-        key was made for this command alone.
+        """Execute a direct trade. Its refusal need not be remembered: the key was made for this
+        command alone.
         """
         outcome = self._remembered.known(order)
         stock = self._stocks.get(order.name)
@@ -252,10 +253,10 @@ class CatalogState:
     def _out_of_turn(self, batch: Batch) -> Stale:
         """Refuse a batch that is not the next one.
 
-        A lower number is a late copy: its leader learnt the outcome before it made the next
-        batch, and waits for no other answer. A gap, or a known number with other orders, is a
-        leader that has lost track of what it sent. Both must not execute, and a leader that
-        is told "stale" steps down, so that the next epoch's listing sets it right.
+        A lower number is a late copy: its leader learnt the outcome before it made the next batch,
+        and waits for no other answer. A gap, or a known number with other orders, comes from a
+        leader that has lost track of what it sent. Neither may execute. A leader that gets this
+        answer steps down, and the list at the start of the next epoch sets things right.
         """
         return Stale(
             f"batch {batch.number} of epoch {batch.epoch} is out of turn after batch "
@@ -269,7 +270,7 @@ class CatalogState:
         return BatchResult(outcomes, tuple(others))
 
     def _decide(self, order: Order, draft: Draft) -> Outcome:
-        """What becomes of one order: what became of its key before, else executed or refused."""
+        """The outcome of one order: the earlier one of its key, else executed or refused."""
         before = self._remembered.known(order)
         if before is not None:
             return before
@@ -293,8 +294,8 @@ class CatalogState:
         return trade
 
     def _evict(self, draft: Draft) -> None:
-        """Drop the oldest refused keys beyond the bounds, by the log's own time. What comes
-        and goes with one command leaves no trace.
+        """Drop the oldest refused keys beyond the bounds, by the log's own time. A key that is
+        added and dropped by the same command leaves no trace.
         """
         keys_max, age_ms = self._bounds or self._configured_bounds
         oldest_ms = self._last_at_ms - age_ms

@@ -35,7 +35,7 @@ class Readiness(Protocol):
 
 
 class StockChanges:
-    """What front-ends ask of one catalog replica for administrators."""
+    """The calls that front-ends make to one catalog replica for administrators."""
 
     _log = OriginLogger()
 
@@ -67,12 +67,12 @@ class StockChanges:
         return state
 
     def all_shown(self) -> None:
-        """No cache hides a change that was made so far."""
+        """No cache hides any change made so far."""
         self._changes_shown = self._state.last_change
 
     async def list_changes(self, request: Page) -> Changes:
-        """ListChanges: a page of changes. One is listed when its stock is shown as it left it,
-        for whoever has read of a halt must not see the stock traded as before.
+        """ListChanges: a page of changes. A change is listed once lookups show the version that it
+        made: a client that has read of a halt must not see the stock as before.
         """
         self._readiness.check_reads()
         after, last = max(0, request.after), self._last_shown_change()
@@ -109,17 +109,18 @@ class StockChanges:
             self._changing[request.key] -= 1
             self._changing += Counter()  # forget what is not under way
         assert isinstance(outcome, ChangeOutcome)
-        # A refusal, too, tells of the state that it was decided in.
+        # A refusal, too, reveals the state in which it was decided.
         stock = self._state.stock(request.name)
         await self._publisher.publish([] if stock is None else [stock])
-        self._last_shown_change()  # so that the first to ask has not thousands to go through
+        self._last_shown_change()  # so that ``list_changes`` need not go through thousands
         return self._told(request, outcome)
 
     def _why_full(self, request: ChangeRequest) -> ChangeRefusal | None:
-        """Why nothing new is taken any more. Not asked by the log: bounds may differ there.
+        """Why no new change is taken; None if it is. Only the leader asks this, before the log:
+        replicas may be configured with different bounds.
 
-        A key that is known, or whose change is under way, is not new: the log has its outcome, and
-        gives it to each copy. There may be others only under another leader: Unavailable.
+        A key that is known, or whose change is under way, is not new: the log gives all its copies
+        one outcome. Another leader may know more keys, so this raises Unavailable without a lease.
         """
         if self._changing[request.key] or self._state.known_change(request) is not None:
             return None
@@ -134,7 +135,7 @@ class StockChanges:
         return full
 
     def _told(self, request: ChangeRequest, outcome: ChangeOutcome) -> Changed:
-        """The answer that an outcome makes; raises KeyReused."""
+        """The answer for an outcome; raises KeyReused."""
         if outcome.key_reused:
             raise KeyReused("change")
         change, replayed = outcome.change, outcome.replayed
@@ -145,5 +146,5 @@ class StockChanges:
             self._log.info(
                 "change {number}: {kind} {name}", number=change.number, kind=kind, name=name
             )
-        # As everybody is shown it: a newer version may still be hidden by a cache.
+        # The stock as lookups show it: a newer version may still be hidden by a cache.
         return Changed(change.number, self._sessions.shown(request.name), replayed=replayed)

@@ -63,9 +63,9 @@ class CatalogTables:
     """Implements the database's ``Tables``; the bounds are the configured ones.
 
     ``refused_orders`` is read in the sequence of ``position``: from the oldest to the newest.
-    Which stocks are halted is not kept twice: ``changes`` tell it, so that a database
-    made before there were changes only needs two new, empty tables. ``refusal_bounds`` is empty
-    where the log has none.
+    Which stocks are halted is not kept twice, as it follows from ``changes``: so a database made
+    before there were changes only needs two new, empty tables. ``refusal_bounds`` is empty if the
+    log's Seed has none.
     """
 
     _log = Logger()
@@ -144,7 +144,7 @@ class CatalogTables:
             _save_bounds(connection, made)
 
     def upkeep(self, connection: sqlite3.Connection) -> None:
-        """Nothing."""
+        """Nothing to do."""
 
     def extent(self, connection: sqlite3.Connection) -> tuple[int | str, ...]:
         """The epoch, how many trades are kept, and the last change."""
@@ -154,8 +154,8 @@ class CatalogTables:
         return (*epoch, kept, change or 0)
 
     def load(self, connection: sqlite3.Connection, digest: bytes) -> CatalogState:
-        """The state that the tables hold. Raises CorruptTables when they do not fit together, or
-        SQLite finds that a row is lost. All of it is looked at: it is a few megabytes.
+        """The state that the tables hold. Raises CorruptTables when rows do not fit together, or
+        SQLite finds damage. All rows are checked: they are a few megabytes.
         """
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
@@ -178,7 +178,7 @@ class CatalogTables:
         return CatalogState(self._refused_keys_max, self._refused_keys_s, rows)
 
     def _bounds(self, connection: sqlite3.Connection) -> RefusalBounds | None:
-        """Those of the log, if it has any. Whoever has configured others since is told."""
+        """The log's own bounds, if it has any; warns if others are configured now."""
         row = connection.execute("SELECT keys_max, age_ms FROM refusal_bounds").fetchone()
         if row is None:
             return None

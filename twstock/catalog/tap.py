@@ -32,8 +32,8 @@ class Options(ServiceOptions):
     seed: Callable[[], Seed]
 
     def postOptions(self) -> None:
-        """Read the stocks, too; raises UsageError naming the file and line at fault. A replica with
-        data has its stocks, whatever has become of the file.
+        """Read the stocks, too; raises UsageError naming the file and line at fault. For a replica
+        with data, which has its stocks already, only a file that is too large is a fault.
         """
         super().postOptions()
         cluster = self.cluster
@@ -124,7 +124,7 @@ def endpoints(member: Any, catalog: Any) -> tuple[Any, ...]:
 
 
 def http_client(reactor: Any) -> Any:
-    """What tells front-ends: it keeps its connections."""
+    """The client for requests to front-ends, with persistent connections."""
     from treq.client import HTTPClient  # noqa: PLC0415 - only when run
     from twisted.web.client import Agent, HTTPConnectionPool  # noqa: PLC0415
 

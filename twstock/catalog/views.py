@@ -18,10 +18,10 @@ from twstock.repeating import repeating
 
 _COLUMNS = ("name", "price", "quantity", "volume")
 PIECE = 500
-"""How many lines are made without a pause: what keeps the interpreter for longer keeps trades
-waiting (it changes threads by itself only every five milliseconds)."""
+"""How many lines are made without a pause: to keep the interpreter for longer would delay trades,
+because Python by itself switches threads only every five milliseconds."""
 PAUSE_S = 0.004
-"""How long others have the interpreter after each piece."""
+"""How long other threads have the interpreter after each piece."""
 
 
 class Stocks(Protocol):
@@ -32,15 +32,15 @@ class Stocks(Protocol):
         """Changes whenever a stock does."""
 
     def snapshot(self) -> tuple[Sequence[str], Mapping[str, Stock]]:
-        """The names in their sequence, and the stocks by name, which nobody changes any more."""
+        """The names in their sequence, and the stocks by name: a copy that no longer changes."""
 
 
 class StocksView(Service):
-    """Writes the file again when something changed, in a thread, beside the old one and then
-    in its place. Nothing waits for it, and a write that fails (disk full) is tried again.
+    """Rewrites the file when something has changed: in a thread, as a new file that then replaces
+    the old one. Nothing waits for it, and a write that fails (disk full) is tried again.
 
     ``source`` returns None while there is no state yet; ``in_thread`` calls a function in a
-    thread of its own pool.
+    thread of a separate pool.
     """
 
     _log = Logger()
@@ -83,7 +83,7 @@ class StocksView(Service):
         if began >= self._not_before:
             await self._write()
             now = self._clock.seconds()
-            # Others have as much time as the write took.
+            # Leave other work as much time as the write took.
             self._not_before = now + (now - began)
 
     async def _write(self) -> None:
@@ -105,14 +105,14 @@ class StocksView(Service):
             time.sleep(PAUSE_S)
 
     def _complain(self, error: OSError) -> None:
-        """Once, until it works again."""
+        """Log an error, once until a write succeeds again."""
         if not self._is_failing:
             self._log.warn("cannot write {path}: {error}", path=self._path, error=error)
         self._is_failing = True
 
 
 class Lines:
-    """The lines of the table, made anew only for stocks that changed: making all lines of a
+    """The lines of the table, made anew only for stocks that have changed: to make all lines of a
     large catalog would keep the interpreter from trades for a while.
     """
 
@@ -135,8 +135,8 @@ class Lines:
 
 
 def write_stocks(path: Path, pieces: Iterable[bytes], pause: Callable[[], None]) -> None:
-    """Replace the file as a whole, so that a reader never sees half of it (blocks). An error leaves
-    it as it was, and no half of a new one: on a full disk that would be in the way of the log.
+    """Replace the file as a whole, so that a reader never sees half of it. Blocks. An error leaves
+    the old file, and no part of a new one, which on a full disk would take the room of the log.
     """
     aside = path.with_name(f".{path.name}.new")
     try:
