@@ -1,10 +1,10 @@
-"""Calls whose request has yet to come, and the room that they find.
+"""Admits calls before their requests are read.
 
-gRPC for Python reads the one request of a call in one of the server's threads, before anything of
-ours is asked, for as long as the caller likes. So every call is served as one with a stream of
-requests, which is the same on the wire: it has to find room first, and then its request is
-read, within ``REQUEST_MAX_S``. How to stop waiting for a request, gRPC's iterator does not say:
-what is used of it is not public, and where it is missing, a request is waited for as ever.
+gRPC for Python reads the request of a unary call in one of the server's threads, before any of our
+code runs, for as long as the caller likes. So every unary call is served as a client-streaming one,
+which is the same on the wire: it has to find room first, and then its request is read, within
+``REQUEST_MAX_S``. gRPC has no public way to stop waiting for a request. Where the private one that
+is used here is missing, the wait has no limit.
 """
 
 import threading
@@ -20,28 +20,28 @@ from twstock.rpc.status import code_of, details_of, metadata_of
 REQUEST_MAX_S = 2.0
 """How long a call may take to bring its request: as long as an answer may take."""
 SILENT_S = 5.0
-"""How long a stream has to have been silent before another one may have its place: so whoever opens
-streams without end cannot take those from members that have just been opened."""
+"""How long a stream has to have been silent before another one may have its place. So a caller that
+opens streams without end cannot take the places of streams that members have just opened."""
 
 
 class Room:
     """Places for calls of one kind, with a thread each.
 
     When none is free, the call that has waited longest for its request gives way to the new one:
-    a request that was sent is there in no time, so whoever opens calls and sends nothing, or
+    a request that was sent arrives in no time, so a caller that opens calls and sends nothing, or
     sends slowly, keeps nobody out.
     """
 
     def __init__(self, places: int, full: str = "too many calls under way") -> None:
-        """``full`` is what those are told who find no place."""
+        """``full`` is the error message for calls that find no place."""
         self._free = places
         self._full = full
         self._waiting: dict[Place, None] = {}
         self._lock = threading.Lock()
 
     def enter(self, arrival: "Place | None" = None) -> None:
-        """Take a place; Overloaded. Without an ``arrival`` nothing is waited for, and the place
-        is kept until ``leave``.
+        """Take a place; raises Overloaded when there is none. Without an ``arrival`` the call waits
+        for no request, and keeps its place until ``leave``.
         """
         oldest = None
         with self._lock:
@@ -61,14 +61,14 @@ class Room:
         return next(iter(self._waiting), None)
 
     def begin(self, arrival: "Place") -> None:
-        """Its request has come, so it keeps its place; Overloaded if somebody else has it."""
+        """Its request has come, so it keeps its place; raises Overloaded if it has given way."""
         with self._lock:
             if arrival.gave_way:
                 raise Overloaded(self._full)
             del self._waiting[arrival]
 
     def leave(self, arrival: "Place | None" = None) -> None:
-        """Give the place back, unless somebody else has it."""
+        """Give the place back, unless another call has it by now."""
         with self._lock:
             if arrival is not None:
                 self._waiting.pop(arrival, None)
@@ -78,24 +78,23 @@ class Room:
 
 
 class Place:
-    """A place for a call, from ``with`` to its end; an error of ours ends the call as its status.
-
-    This one is for calls that are streams: their messages are for others to read.
+    """A place for a call, for the time of a ``with``; a TwstockError in it ends the call with the
+    error's status. This class is for streaming calls, whose messages are read elsewhere.
     """
 
     gave_way = False
-    """Whether it is somebody else's now; the room says so."""
+    """Whether another call has it now; set by the room."""
 
     def __init__(self, room: Room, context: Any) -> None:
         self._room = room
         self._context = context
 
     def look_up(self) -> None:
-        """From any thread: it has given way."""
+        """From any thread: it has given way, so end the call."""
         self._context.cancel()
 
     def silent_s(self) -> float:
-        """How long nothing has come, where that can be known."""
+        """For how many seconds nothing has come, where that can be known; else 0."""
         return 0.0
 
     def _arrival(self) -> "Place | None":
@@ -130,8 +129,8 @@ class StreamRoom(Room):
 
 
 class StreamPlace(Place):
-    """The place of a stream in a StreamRoom. ``silent_s`` tells for how long it has been silent
-    and has had no call under way; whoever made the last one loses nothing when it ends.
+    """The place of a stream in a StreamRoom. ``silent_s`` says for how long it has been silent
+    and has had no call under way: when such a stream ends, no call is lost.
     """
 
     def __init__(self, room: Room, context: Any, silent_s: Callable[[], float]) -> None:
@@ -139,7 +138,7 @@ class StreamPlace(Place):
         self._silent_s = silent_s
 
     def silent_s(self) -> float:
-        """As whoever has the place was told."""
+        """For how many seconds no call has come or been under way."""
         return self._silent_s()
 
     def _arrival(self) -> Place | None:
@@ -147,7 +146,7 @@ class StreamPlace(Place):
 
 
 class Arrival(Place):
-    """The place of a call that has one request, which may have to come yet."""
+    """The place of a call with one request, which may not have come yet."""
 
     def __init__(self, room: Room, path: str, requests: Any, context: Any) -> None:
         super().__init__(room, context)
@@ -158,16 +157,16 @@ class Arrival(Place):
             self._look = requests._look_for_request
             self._ask = requests._raise_or_start_receive_message
             self._can_stop = True
-        except AttributeError:  # another version of gRPC, whose iterator has other insides
+        except AttributeError:  # another version of gRPC, with another private API
             self._can_stop = False
 
     def _arrival(self) -> Place | None:
         return self if self._can_stop else None
 
     def request(self, left_s: float | None) -> Any:
-        """In the thread of the call, which has so much time left: its request, when it has come.
-        Raises Overloaded and NotReceived, nothing has happened then; and what gRPC raises when
-        the caller has gone.
+        """In the thread of the call: wait for its request, with ``left_s`` to its deadline. Raises
+        Overloaded if it has given way, or NotReceived (nothing has happened then), and what gRPC
+        raises when the caller has gone.
         """
         most_s = REQUEST_MAX_S if left_s is None else min(left_s, REQUEST_MAX_S)
         try:
@@ -181,7 +180,7 @@ class Arrival(Place):
         return request
 
     def look_up(self) -> None:
-        """From any thread: it has given way, and need not wait any more."""
+        """From any thread: it has given way, so stop waiting."""
         with self._news:
             self._news.notify_all()
 
@@ -189,7 +188,7 @@ class Arrival(Place):
         with self._news:
             self._ask()
             while not self.gave_way:
-                # There is little else that wakes it, and each but once, so the time is no longer.
+                # Little else wakes it, and only once each: to wait anew adds little to the time.
                 if not self._news.wait(most_s):
                     raise NotReceived("the request did not come in time")
                 request = self._look()

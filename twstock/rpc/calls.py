@@ -14,7 +14,7 @@ from twstock.tally import Family
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who speaks: a message from another cluster, group or incarnation is refused."""
+    """The sender of a message; one of another cluster, group or incarnation is refused."""
 
     group: str
     cluster_id: str
@@ -24,10 +24,10 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a member tells of itself. ``role`` is leader, follower or candidate (``joining``
-    before it is formed); ``knows_asker_as`` is the incarnation of the asking peer, 0: none;
-    ``members`` are the ids of all members of its group, as it is configured; ``first_index`` is
-    where its log begins, once earlier entries were dropped.
+    """What a member reports about itself. ``role`` is leader, follower or candidate (``joining``
+    before it is formed); ``knows_asker_as`` is the incarnation that it knows of the asking peer, 0:
+    none; ``members`` are the ids of all members of its group, as it is configured; ``first_index``
+    is the first entry of its log, above 1 once earlier entries were dropped.
     """
 
     group: str
@@ -54,8 +54,8 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Heartbeat: empty, it asks who leads; with ``append`` it is Raft's own. A front-end tells its
-    number, and so does an order replica: a leader that none of them reaches is of no use.
+    """Heartbeat: empty, it asks who leads; with ``append`` it is Raft's own. Front-ends and order
+    replicas add their number: a leader that none of them reaches is of no use.
     """
 
     peer: Peer | None = None
@@ -106,8 +106,8 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class FetchSnapshot:
-    """Asks a catalog for its snapshot of everything up to an index, from a byte on; without index
-    for the beginning of the newest that is intact.
+    """Asks a catalog for its snapshot of everything up to ``index``, from the byte ``offset`` on;
+    with index 0, for the beginning of its newest intact snapshot.
     """
 
     peer: Peer
@@ -141,7 +141,7 @@ class SyncUp:
 
 @dataclass(frozen=True, slots=True)
 class SyncedUp:
-    """The answer to a SyncUp; ``more`` tells that orders were left for the next call."""
+    """The answer to a SyncUp; ``more``: orders were left for the next call."""
 
     orders: tuple[Trade, ...] = ()
     more: bool = False
@@ -185,7 +185,7 @@ class Placements:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Asks for up to ``limit`` orders after a number."""
+    """Asks for up to ``limit`` orders, or changes, after a number."""
 
     after: int
     limit: int
@@ -252,8 +252,8 @@ class ExecutedTrades:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The answer to a ChangeRequest: the number of the change and the stock as everybody is
-    shown it now, or the words of a refusal. ``replayed``: the answer was remembered.
+    """The answer to a ChangeRequest: the number of the change and the stock as lookups show it
+    now, or the words of a refusal. ``replayed``: the answer was remembered.
     """
 
     number: int = 0
@@ -264,8 +264,8 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """A page of changes; ``next`` is the number to go on after, 0 at the end; ``last`` that of
-    the last change that may be shown, ``made`` that of the last one.
+    """A page of changes; ``next`` is the number to go on after, 0 at the end; ``last`` is the
+    number of the last change that may be shown, ``made`` of the last one that was made.
     """
 
     changes: tuple[StockChange, ...]
@@ -285,8 +285,9 @@ class Register:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """``seconds`` from before the request was sent; 0: not now, see ``missed`` (the versions of
-    stocks whose invalidation is waiting for this session). ``fresh``: start with an empty cache.
+    """A lease of ``seconds``, counted from before the request was sent; 0: none now. ``missed`` are
+    the versions of stocks whose invalidation this session has not answered. ``fresh``: start with
+    an empty cache.
     """
 
     seconds: float
@@ -296,8 +297,8 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class AtOnce:
-    """A Batch to be answered as soon as it is committed. Whoever sends it asks AwaitPublished
-    for what is ``unpublished`` then, before anybody is told of the outcomes.
+    """A Batch to be answered as soon as it is committed. Before its sender gives the outcomes to
+    anybody, it calls AwaitPublished for the versions that the answer lists as ``unpublished``.
     """
 
     batch: Batch
@@ -325,17 +326,17 @@ class AwaitPublished:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The answer to AwaitPublished: lookups show that, or newer, wherever they are asked."""
+    """The answer to AwaitPublished: lookups at any front-end show these versions, or newer ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observe:
-    """Asks a member for all that it counts."""
+    """Asks a member for its metrics."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What the member of that name has counted so far."""
+    """The metrics of the member of that name."""
 
     member: str
     families: tuple[Family, ...]
@@ -346,10 +347,10 @@ TradeCall = AtOnce | Batch | PlaceOrder
 
 
 LOOKUPS_MAX = 256
-"""How many stocks a front-end asks for in one call; a catalog answers as many whatever its own
-``page_max``, which may differ from the front-end's while settings are changed one by one."""
+"""How many stocks a front-end asks for in one call. A catalog answers as many whatever its own
+``page_max``, which may differ from the front-end's while members are configured one by one."""
 TRADE_BYTES = 80
-"""The most that a trade takes in a message besides its name and its key."""
+"""The most bytes that a trade takes in a message, its name and its key not counted."""
 
 
 def page_limit(limit: int, page_max: int) -> int:
@@ -360,8 +361,8 @@ def page_limit(limit: int, page_max: int) -> int:
 
 
 def fitting(trades: Sequence[Trade], message_bytes_max: int) -> Sequence[Trade]:
-    """As many of the first trades as fill half of a message of so many bytes, one at least: the
-    other half is room for what else a message says, and for fields to come.
+    """As many of the first trades as fit into half of a message of so many bytes, one at least: the
+    other half is for the rest of the message, and for future fields.
     """
     left = message_bytes_max // 2
     for count, trade in enumerate(trades):

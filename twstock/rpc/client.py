@@ -1,10 +1,10 @@
 """One long-lived gRPC channel to one peer; a call is a Deferred.
 
-Calls share one stream (``streams``), which has a thread of the given pool as long as it is
-open. A peer that takes no more streams, or knows none, is asked by calls of their own for a
-while: each has a thread from its beginning to its end. A call that blocks polls its own
-completion queue; gRPC's futures start a thread whenever a channel was idle, which costs more
-than the call. Answers come back through ``deliver`` either way.
+Calls share one stream (``streams``), which keeps a thread of the given pool while it is open. If
+the peer takes no more streams, or knows none, calls are ordinary unary ones for a while, each with
+a thread from beginning to end. Such a call blocks, and so polls its own completion queue; gRPC's
+futures start a thread whenever a channel was idle, which costs more than the call. Answers come
+back through ``deliver`` either way.
 """
 
 import threading
@@ -30,28 +30,27 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 STREAM_AGAIN_S = 5.0
-"""When a peer that refused a stream is asked for one again."""
+"""How long after a peer refused a stream it is asked for one again."""
 
 CONNECT_MAX_MS = 1000
 """How long a connection may take to be made. With TLS that is three round trips, and a peer too far
 away for those is too far for a heartbeat, whose deadline is a quarter of this."""
 
-# The default backoff of seconds would be the fail-over time; the default ping interval
-# would leave a black-holed connection unnoticed for hours (SPEC of gRPC: connection-backoff,
-# keepalive).
+# With gRPC's default backoff fail-over would take seconds; with its default ping interval nobody
+# would notice a black-holed connection for hours (gRPC's documents connection-backoff, keepalive).
 _OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
-    # Despite its name, the least time that gRPC gives a connection before it tries again.
+    # Despite its name, the least time that gRPC gives one attempt to connect.
     ("grpc.min_reconnect_backoff_ms", CONNECT_MAX_MS),
     ("grpc.keepalive_time_ms", 1000),
     ("grpc.keepalive_timeout_ms", 500),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    # A channel of its own connection: bulk on another channel cannot delay this one.
+    # A connection for this channel alone: bulk on another channel cannot delay it.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
-    # A proxy that the environment names for the web is none for members.
+    # A proxy that the environment names for HTTP is not meant for members.
     ("grpc.enable_http_proxy", 0),
 )
 
@@ -84,8 +83,8 @@ class Client:
     def call(self, method: Method[Q, A], request: Q, deadline_s: float) -> "Deferred[A]":
         """Fires with the answer, or fails with one of ``twstock.errors`` within the deadline.
 
-        ``OutcomeUnknown`` stands for every failure on the way; a refusal by the server is the
-        precise error. Cancelling the Deferred stops the waiting, not the call.
+        Any failure on the way is ``OutcomeUnknown``; a refusal by the server has its own error.
+        Cancelling the Deferred stops the waiting, not the call.
         """
         answer: Deferred[A] = Deferred()
         if self._closed:
@@ -120,7 +119,7 @@ class Client:
     def _call_alone(
         self, method: Method[Any, Any], request: Any, until: float, answer: "Deferred[Any]"
     ) -> None:
-        """Without a stream: a call of its own, in a thread of its own."""
+        """Without a stream: a unary call, in a thread of the pool."""
         ids = origin.current()
         self._threads.callInThread(self._issue, method, request, until, answer, ids)
 
@@ -132,7 +131,7 @@ class Client:
         answer: "Deferred[A]",
         ids: Ids,
     ) -> None:
-        """In a thread: make the call, and hand what it comes to over to the reactor."""
+        """In a thread: make the call, and hand its result to the reactor."""
         try:
             result: A | Failure = self._call(method, request, until - self._clock.seconds(), ids)
         except Exception:
@@ -158,11 +157,11 @@ class Client:
         try:
             return method.decode_answer(answer)
         except Exception as error:
-            # Whoever answers there speaks another protocol, or a newer version of ours.
+            # The peer speaks another protocol, or a newer version of ours.
             raise OutcomeUnknown(f"{self.address} sent a malformed answer: {error}") from None
 
     def _stub(self, path: str) -> Any:
-        with self._channel_lock:  # or one of a channel before might be kept
+        with self._channel_lock:  # or a stub of an earlier channel might be kept
             stub = self._stubs[path] = self._newest_channel().unary_unary(path)
             return stub
 
@@ -177,7 +176,7 @@ class Client:
         if self._channel is None or self._way.is_outdated():
             options = (*_OPTIONS, *_message_size(self._limits))
             self._stubs = {}
-            # One before is left to the calls that are under way on it, and goes with them.
+            # An earlier channel lives on until the calls under way on it have ended.
             self._channel = self._way.open(self.address, options)
         return self._channel
 
@@ -188,6 +187,6 @@ def _message_size(limits: Limits) -> tuple[tuple[str, int], ...]:
 
 
 def _settle(answer: "Deferred[A]", result: "A | Failure") -> None:
-    """In the reactor: fire, unless whoever asked has given up."""
+    """In the reactor: fire, unless the caller has given up."""
     if not answer.called:
         answer.callback(result)

@@ -1,10 +1,10 @@
-"""Answers of calls that have yet to leave, and how much of them is kept.
+"""Bounds the answers that gRPC keeps until their callers take them.
 
-Whoever answers a call hands its answer to gRPC and is done: the call's thread and its place are
-free. gRPC keeps the answer until the caller takes it, for as long as the caller likes, and there
-may be a hundred of them on each of thousands of connections. So they have room for so many bytes,
-and when that is used up, the answer that has waited longest gives way: one whose caller reads is
-gone in no time.
+When a call's answer is handed to gRPC, the call's thread and place are free. But gRPC keeps the
+answer until the caller takes it, for as long as the caller likes, and there may be a hundred of
+them on each of thousands of connections. So there is room for a certain number of bytes, and when
+it is used up, the answer that has waited longest gives way: if its caller were reading, it would
+have left in no time.
 """
 
 import threading
@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 CALL_BYTES = 20 * 1024
-"""What gRPC keeps of a call until its answer is taken, the answer not counted."""
+"""How many bytes gRPC keeps for a call until its answer is taken, the answer not counted."""
 
 
 class Departures:
@@ -24,8 +24,8 @@ class Departures:
         self._lock = threading.Lock()
 
     def add(self, context: Any, answer_bytes: int) -> None:
-        """From any thread: an answer of so many bytes is about to be sent, the last that is heard
-        of the call with this context. It waits until gRPC says that the call is over.
+        """From any thread: the answer to the call of this context is about to be handed to gRPC.
+        It takes up room until gRPC says that the call is over.
         """
         size, given_up = answer_bytes + CALL_BYTES, []
         with self._lock:

@@ -1,10 +1,10 @@
 """Messages on an open gRPC stream, both ways, with as few threads in between as gRPC's core allows.
 
-gRPC for Python hands each message through three threads of its own on either side: a round trip
+gRPC for Python passes each message through three threads of its own on either side: a round trip
 on an idle stream takes 38 context switches, of which its core needs 22. So the two ends here
-speak to the core as gRPC's own ``_channel.py`` and ``_server.py`` do: a message is handed to
-the core by whoever sends it, and read by the thread that waits for the core. What they use is not
-public. Where it is missing, ``Unsupported`` is raised, and calls are made in gRPC's usual way.
+use the core directly, as gRPC's own ``_channel.py`` and ``_server.py`` do: the thread that sends a
+message hands it to the core, and the thread that waits for the core reads it. This private API may
+be missing: then ``Unsupported`` is raised, and calls are made in gRPC's usual way.
 """
 
 import threading
@@ -25,11 +25,11 @@ except ImportError:  # another gRPC for Python than the one that this was writte
 T = TypeVar("T")
 _NO_FLAGS = 0
 _INSIDES = (AttributeError, TypeError)
-"""What using the insides of another version comes to."""
+"""What using the private API raises with another version."""
 
 
 class Unsupported(Exception):
-    """This version of gRPC for Python has other insides."""
+    """This version of gRPC for Python has another private API."""
 
 
 class StreamEnded(Exception):
@@ -45,7 +45,7 @@ class StreamEnded(Exception):
 
 
 class Outbox(Generic[T]):
-    """What waits to be sent on one stream, in sequence; from any thread.
+    """The queue of messages to be sent on one stream, for any thread.
 
     gRPC takes one message of a stream at a time. ``encode`` makes the bytes of a message when its
     turn comes, or None if it need not be sent any more. A message that cannot be sent ends the
@@ -67,7 +67,7 @@ class Outbox(Generic[T]):
         return len(self._waiting)
 
     def open(self, send: Callable[[bytes], None], abort: Callable[[], None]) -> None:
-        """The stream is there: ``send`` gives one message to gRPC, ``abort`` ends it."""
+        """The stream is open: ``send`` gives one message to gRPC, ``abort`` ends the stream."""
         self._send, self._abort = send, abort
         self.go_on()
 
@@ -81,19 +81,19 @@ class Outbox(Generic[T]):
         self.go_on()
 
     def drop(self, message: T) -> None:
-        """Let go of a message that need not be sent any more, if it still waits."""
+        """Drop a message that need not be sent any more, if it still waits."""
         with self._lock, suppress(ValueError):
             self._waiting.remove(message)
 
     def close(self) -> None:
-        """The stream is over: let go of what waits, and of whatever is put here from now on. The
-        stream itself may be kept until a collector of garbage comes along, which is seldom.
+        """The stream is over: drop what waits, and all that is put here from now on. The stream
+        itself may stay in memory until Python's garbage collector runs, which is seldom.
         """
         with self._lock:
             self._waiting = deque(maxlen=0)
 
     def go_on(self) -> None:
-        """The message before has left: send the next."""
+        """The previous message has left: send the next."""
         while True:
             with self._lock:
                 if not self._waiting:
@@ -127,7 +127,7 @@ class ClientStream:
         self._is_over = False
 
     def open(self) -> None:
-        """Begin the stream; ValueError when the channel is closed, Unsupported."""
+        """Begin the stream. Raises ValueError when the channel is closed; Unsupported."""
         try:
             begin = (
                 ((cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS),), self._METADATA),
@@ -149,11 +149,11 @@ class ClientStream:
         self._operate(cygrpc.SendMessageOperation(data, _NO_FLAGS), self._SENT)
 
     def abort(self) -> None:
-        """End the stream; whoever reads it learns of that."""
+        """End the stream; its reader gets StreamEnded."""
         self._call.cancel(cygrpc.StatusCode.cancelled, "the stream is not used any more")
 
     def messages(self) -> Generator[bytes, None, None]:
-        """In a thread: what comes, until the stream is over; then StreamEnded is raised."""
+        """In a thread: yields what comes, and raises StreamEnded when the stream is over."""
         self._receive()
         try:
             yield from self._read()
@@ -188,7 +188,7 @@ class ClientStream:
                 self._under_way += 1
 
     def _leave(self) -> None:
-        """Whoever reads has had enough of it: end the stream, and let gRPC be done with it."""
+        """The reader has stopped: end the stream, and wait until gRPC is done with it."""
         self.abort()
         with suppress(StreamEnded):
             for _ in self._read():
@@ -196,7 +196,7 @@ class ClientStream:
 
 
 def _messages() -> tuple[Any, Any]:
-    """What both ends use once they are open: it has to be there before."""
+    """What both ends use once they are open; looked up before, in case it is missing."""
     return cygrpc.SendMessageOperation, cygrpc.ReceiveMessageOperation
 
 
@@ -213,7 +213,7 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 class ServerStream:
     """The answering end. ``take`` gets each message in the thread in which gRPC serves, so it
-    has to be quick, and tells whether to read the next one; if not, ``read_on`` does.
+    has to be quick. It returns whether to read the next one; if not, ``read_on`` will.
     """
 
     _log = OriginLogger()
@@ -231,7 +231,7 @@ class ServerStream:
         self._done = threading.Event()
 
     def open(self) -> None:
-        """Begin the stream; Unsupported."""
+        """Begin the stream. Raises Unsupported."""
         try:
             self._call = self._context._rpc_event.call
             _ = _messages(), self._call.start_server_batch
@@ -246,7 +246,7 @@ class ServerStream:
         self._operate(cygrpc.SendMessageOperation(data, _NO_FLAGS), self._has_sent)
 
     def read_on(self) -> None:
-        """Read one message more."""
+        """Read one more message."""
         self._operate(cygrpc.ReceiveMessageOperation(_NO_FLAGS), self._received)
 
     def abort(self) -> None:
@@ -254,15 +254,15 @@ class ServerStream:
         self._context.cancel()
 
     def end(self, code: grpc.StatusCode, details: str) -> None:
-        """Neither read nor send any more; when gRPC is done with what is under way, the client
-        learns why.
+        """Stop reading and sending; when gRPC is done with what is under way, the client gets this
+        status.
         """
         self._context.set_code(code)
         self._context.set_details(details)
         self._ended()
 
     def wait(self) -> None:
-        """In the thread that gRPC calls: until the stream is over, and gRPC is done with it."""
+        """In the handler's thread: wait until the stream is over, and gRPC is done with it."""
         self._done.wait()
 
     def _operate(self, operation: Any, done: Callable[[Any], Any]) -> None:
@@ -271,7 +271,7 @@ class ServerStream:
                 return
             self._under_way += 1
         if self._call.start_server_batch((operation,), done):
-            self._over_with(self._ended)  # gRPC took it for a mistake, and will not call back
+            self._over_with(self._ended)  # gRPC has rejected it, and will not call back
 
     def _has_sent(self, event: Any) -> Any:
         return self._over_with(self._sent if event.success else self._ended)
@@ -285,7 +285,7 @@ class ServerStream:
             self.read_on()
 
     def _over_with(self, go_on: Callable[[], None]) -> Any:
-        """An operation is over, and what follows is up. An error here would end gRPC's thread."""
+        """An operation is over: do what follows. An error here would end gRPC's thread."""
         try:
             go_on()
         except Exception:
@@ -294,7 +294,7 @@ class ServerStream:
         with self._lock:
             self._under_way -= 1
             self._look()
-        return None, ()  # what gRPC wants to hear: nothing of its own is over
+        return None, ()  # what gRPC expects: none of its own calls is over, no callbacks
 
     def _ended(self) -> None:
         with self._lock:
@@ -302,8 +302,8 @@ class ServerStream:
             self._look()
 
     def _gone(self) -> None:
-        """The call is over for gRPC, too. What is under way then may never be told of: a server
-        that stops does not wait for it.
+        """The call is over for gRPC, too. It may never report the end of operations that are still
+        under way: a server that stops does not wait for them.
         """
         self._ended()
         self._done.set()

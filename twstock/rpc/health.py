@@ -1,9 +1,9 @@
 """gRPC health checking and reflection, for tools that know nothing of twstock.
 
 The two libraries are an extra (``pip install twstock[grpc]``); without them a server serves its
-own calls and nothing else. Both keep a stream open for as long as their client likes, and each
-stream a thread: so there are ``rpc_watches_max`` threads for them and no more, apart from those
-that serve calls.
+own calls and nothing else. In both, a client may keep a stream open for as long as it likes, and
+each stream keeps a thread: so ``rpc_watches_max`` threads are reserved for these streams, and they
+get no others.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from twstock.rpc.departures import Departures
 CHECKS_MAX = 16
 """How many checks are answered at once, each in no time."""
 LOOK_EVERY_S = 0.1
-"""How often it is looked whether the member serves."""
+"""How often to look whether the member serves."""
 _SERVING, _NOT_SERVING = 1, 2
 """``ServingStatus`` of grpc.health.v1.HealthCheckResponse."""
 _HEALTH, _REFLECTION = "grpc_health.v1.health", "grpc_reflection.v1alpha.reflection"
@@ -37,7 +37,7 @@ def _library(name: str) -> Any:
 
 
 class Health:
-    """What a server tells of itself, in the words of the two libraries, where they are there."""
+    """Serves health checks and reflection, as far as their libraries are installed."""
 
     def __init__(self, serving: Serving, clock: Clock, watches_max: int) -> None:
         self._serving = serving
@@ -48,12 +48,12 @@ class Health:
         self._known: dict[str, bool] = {}
 
     def add_to(self, server: grpc.Server, services: Sequence[str], departures: Departures) -> None:
-        """Serve both beside ``services``, and begin to look."""
+        """Serve both along with ``services``, and begin to look whether the member serves."""
         names = list(services)
         health, reflection = _library(_HEALTH), _library(_REFLECTION)
         if health is not None:
             module, pb2 = health
-            # With a thread for each, a watcher that reads nothing holds up itself alone.
+            # With a thread for each watcher, one that reads nothing only holds up itself.
             self._servicer = module.HealthServicer(experimental_non_blocking=False)
             names.append(module.SERVICE_NAME)
             server.add_generic_rpc_handlers((self._health(module.SERVICE_NAME, pb2, departures),))
@@ -65,7 +65,7 @@ class Health:
             server.add_generic_rpc_handlers((self._reflection(module.SERVICE_NAME, pb2, servicer),))
 
     def stop(self) -> None:
-        """From now on nothing serves, and whoever watches is told."""
+        """Report from now on that nothing serves, to watchers at once."""
         if self._looking.running:
             self._looking.stop()
             self._servicer.enter_graceful_shutdown()
@@ -77,7 +77,7 @@ class Health:
                 self._servicer.set(name, _SERVING if serves else _NOT_SERVING)
 
     def _health(self, service: str, pb2: Any, departures: Departures) -> grpc.GenericRpcHandler:
-        """Both calls as streams of requests, like all others (``arrivals``)."""
+        """Both calls, served with a stream of requests like all others (``arrivals``)."""
         request, encode = pb2.HealthCheckRequest, pb2.HealthCheckResponse.SerializeToString
 
         def check(requests: Iterator[bytes], context: Any) -> Any:
@@ -95,7 +95,7 @@ class Health:
                 answers = self._servicer.Watch(
                     _parsed(request, arrival.request(context.time_remaining()), context), context
                 )
-                # Nobody tells the library of the end of a stream that has ended already.
+                # The library does not notice if the stream had ended before.
                 if context.is_active():
                     yield from answers
 
@@ -122,5 +122,5 @@ class Health:
 def _parsed(message: Any, data: bytes, context: Any) -> Any:
     try:
         return message.FromString(data)
-    except Exception:  # whatever protobuf objects to: the words are gRPC's, which would log it
+    except Exception:  # protobuf's; gRPC itself answers with the same words, but logs it, too
         context.abort(grpc.StatusCode.INTERNAL, "Exception deserializing request!")

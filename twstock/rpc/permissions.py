@@ -1,7 +1,7 @@
 """Who may make which call, by the names in the caller's certificate.
 
-A request that says who sends it, a message of replication, say, or a front-end's registration, has
-to come from that member. Other calls are for one tier, or for everybody who has a certificate.
+A request that names its sender (a message of replication, say, or a front-end's registration) has
+to come from that member. Other calls are for one tier, or for every caller with a certificate.
 """
 
 import re
@@ -21,7 +21,7 @@ _MEMBER = re.compile(r"(?:order|catalog|front)-[1-9][0-9]{0,18}", re.ASCII)
 
 
 def parties(names: Iterable[str]) -> frozenset[str]:
-    """All that a Rule may call whoever has a certificate with these names."""
+    """All by which a Rule may name a caller whose certificate has these names: member, tier, ..."""
     found = set()
     for name in names:
         if name == "client" or _MEMBER.fullmatch(name):
@@ -30,7 +30,7 @@ def parties(names: Iterable[str]) -> frozenset[str]:
 
 
 def check(caller: frozenset[str], path: str, request: Any) -> None:
-    """Raise Forbidden unless the caller, told by ``parties``, may make this call."""
+    """Raise Forbidden unless the caller, given by its ``parties``, may make this call."""
     rule = RULES.get(path)
     wanted = "nobody" if rule is None else rule(request)
     if wanted not in caller:
@@ -58,8 +58,8 @@ def _replication(group: str) -> tuple[Rule, Rule, Rule]:
 
 
 def _probe(sender: Rule) -> Rule:
-    """A probe of a front-end, or of an order replica, says which one. What a member of the group
-    sends comes from that one, whatever else it says.
+    """The rule for a probe. A front-end or an order replica that sends one names itself; one with
+    a ``peer`` has to come from that member of the group, whatever else it names.
     """
 
     def rule(sent: Any) -> str:
@@ -107,9 +107,9 @@ RULES: Mapping[str, Rule] = {
     methods.AWAIT_PUBLISHED.path: _only("order"),
     methods.BEGIN_EPOCH.path: _only("order"),
     methods.REGISTER.path: lambda request: f"front-{request.front_id}",
-    # Front-ends ask for the administrator's token; nobody else does.
+    # Only front-ends check the administrator's token.
     methods.CHANGE_STOCK.path: _only("front"),
     methods.LIST_CHANGES.path: _only(ANYBODY),
     methods.OBSERVE.path: _only(ANYBODY),
 }
-"""By the path of the call. What is not here nobody may call."""
+"""By the path of the call. A call without a rule is allowed to nobody."""

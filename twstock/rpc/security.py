@@ -1,5 +1,5 @@
-"""How the gRPC connections of one process are made and taken: over TLS, each side with a
-certificate, if the cluster has any, and otherwise without.
+"""How a process makes and accepts gRPC connections: over TLS with certificates on both sides, if
+the cluster has certificates, and otherwise without TLS.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -39,17 +39,17 @@ class Security(Protocol):
         """The way to the member of this name."""
 
     def listen(self, server: grpc.Server, address: str) -> None:
-        """Let a server listen. RuntimeError when the address cannot be had."""
+        """Let a server listen. Raises RuntimeError when it cannot have the address."""
 
     def check_of(self, context: Any) -> Check | None:
-        """What a caller may do, for the context of one of its calls; None: everything."""
+        """What the caller may do, by the context of one of its calls; None: everything."""
 
     def families(self) -> Iterable[Family]:
-        """What there is to know about it for the observatory."""
+        """Its metrics, for the observatory."""
 
 
 def security_of(cluster: Cluster, name: str) -> Security:
-    """That of the member ``name``, or of ``client``. Raises ConfigError naming a file at fault."""
+    """For the member ``name``, or ``client``. Raises ConfigError naming a file at fault."""
     return Plain() if cluster.tls is None else Tls(Certificates(cluster.tls, name))
 
 
@@ -66,16 +66,16 @@ class PlainWay:
 
 
 class Plain:
-    """Neither encryption nor names: whoever reaches a port may do everything."""
+    """Neither encryption nor names: any caller that reaches a port may do everything."""
 
     _log = Logger()
 
     def to(self, peer: str) -> Way:  # noqa: ARG002
-        """The way to a member, whoever answers there."""
+        """The way to a member, without a check of who answers."""
         return PlainWay()
 
     def listen(self, server: grpc.Server, address: str) -> None:
-        """Let a server listen, and tell when others than this machine may reach it."""
+        """Let a server listen; warn if other machines may reach it."""
         if not _is_loopback(parse_address(address, "address").host):
             self._log.warn(
                 "{address} is open to whoever reaches it: let it be a private network, "
@@ -114,7 +114,7 @@ class TlsWay:
 
 
 class Tls:
-    """TLS with certificates on both sides; who a caller is stands in its certificate."""
+    """TLS with certificates on both sides; a caller's certificate says who it is."""
 
     _log = Logger()
 
@@ -127,7 +127,7 @@ class Tls:
         return TlsWay(self._certificates, peer)
 
     def listen(self, server: grpc.Server, address: str) -> None:
-        """Let a server listen, which takes a renewed certificate with the next connection."""
+        """Let a server listen; it uses a renewed certificate from the next connection on."""
         shown = self._certificates.current()
 
         def fetch() -> Any:
@@ -150,7 +150,7 @@ class Tls:
         return partial(self._check, caller)
 
     def families(self) -> Iterable[Family]:
-        """How long its certificate is good."""
+        """How long its certificate is valid."""
         return self._certificates.families()
 
     def _check(self, caller: frozenset[str], path: str, request: Any) -> None:
@@ -161,7 +161,7 @@ class Tls:
             raise
 
     def _tell(self, refusal: str) -> None:
-        """Once for each: whoever does it may go on for ever."""
+        """Log each refusal once: a caller may go on for ever."""
         if refusal not in self._told and len(self._told) < REFUSALS_TOLD_MAX:
             self._told.add(refusal)
             self._log.warn("refuses a call: {refusal}", refusal=refusal)

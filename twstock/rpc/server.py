@@ -39,29 +39,29 @@ _TOO_LATE = "the deadline passed before the call was begun"
 HANDSHAKE_MAX_MS = 5000
 """How long a connection may take to begin; gRPC would give it two minutes."""
 LARGE_BYTES = 16 * 1024
-"""A request of more bytes is decoded only when few others are: while that lasts, it may take forty
-times as much memory, before it can be refused for having too many items."""
+"""Only a few requests of more bytes are decoded at once: one may take forty times as much memory
+until it can be refused for having too many items."""
 LARGE_AT_ONCE_MAX = 2
-"""How many large requests of clients are decoded at once, and as many of members. More would not be
-faster: the interpreter runs one at a time. What comes on streams is decoded one by one."""
+"""How many large requests of clients are decoded at once, and how many of members. More would not
+be faster: the interpreter runs one at a time. On each stream, requests are decoded one by one."""
 WINDOW_BYTES = 256 * 1024
-"""How much of a request comes before it is read. With 64 KiB, which is gRPC's default, an append of
-as many takes a sixth longer; with more than this, none is faster."""
+"""How much of a request arrives before it is read (the flow-control window). With gRPC's default,
+64 KiB, an append of this size takes a sixth longer; with more than this, none is faster."""
 CONNECTIONS_MAX = 4096
 """Further ones are closed at once, or they would take the file descriptors that a member needs."""
 STREAMS_MAX = 100
-"""How many calls one connection may have under way, unless there is room for more of clients."""
+"""How many calls one connection may have under way; more if ``rpc_client_calls_max`` is more."""
 MEMBERS_MIN = 8
-"""How many calls of members there is room for beside those of clients, whatever is configured."""
+"""There is room for at least this many calls of members, whatever is configured."""
 ANSWERS_MAX = 32
 """How many answers of the largest size may wait to be taken, or as many bytes of smaller ones."""
 TAKE_MAX_S = 5.0
 """How long an answer on a stream may wait to be taken before the stream ends: more than twice as
-long as anybody waits for it."""
+long as any caller waits for it."""
 LOOK_EVERY_S = 1.0
-"""How often that is looked at."""
+"""How often that is checked."""
 THREADS_SPARE = 8
-"""Threads for calls that have no place: each finds out in no time whether there is one for it."""
+"""Threads for calls that have no place yet: each finds out in no time whether there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,8 @@ class Endpoint(Generic[Q, A]):
     """A call and the function that answers it, in the reactor.
 
     ``internal`` calls are between members of the cluster: they find a thread even when
-    clients keep all of theirs busy. ``timed``: the function is told the caller's deadline,
-    too, in seconds of the clock.
+    clients keep all of theirs busy. ``timed``: the function also gets the caller's deadline, in
+    seconds of the clock.
     """
 
     method: Method[Q, A]
@@ -80,7 +80,7 @@ class Endpoint(Generic[Q, A]):
 
 
 class Server(Service):
-    """Serves endpoints on one address from start to stop, and ``health`` beside them."""
+    """Serves endpoints, and ``health`` along with them, on one address from start to stop."""
 
     _log = OriginLogger()
 
@@ -152,7 +152,7 @@ class Server(Service):
                 context.cancel()
 
     def _threads_max(self) -> int:
-        """One for each place that there is, so that nobody's calls wait for those of others."""
+        """One for each place, so that no kind of call waits for another, and a few to spare."""
         limits = self._limits
         calls = limits.rpc_client_calls_max + self._members_max + CHECKS_MAX
         return calls + limits.rpc_streams_max + limits.rpc_watches_max + THREADS_SPARE
@@ -168,19 +168,19 @@ class Server(Service):
                 "grpc.max_allowed_incoming_connections",
                 make_room(CONNECTIONS_MAX, "the most connections of a member"),
             ),
-            # What a caller sends before anybody reads it is kept in memory, a window for each call:
-            # gRPC would widen them as the connection proves fast, to whole messages.
+            # What a caller sends before it is read is kept in memory, up to a window for each call.
+            # On a fast connection gRPC would widen these windows, up to whole messages.
             ("grpc.http2.bdp_probe", 0),
             ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
-            # More calls wait at the caller. Those that are over do not count, as they would by
-            # default until Python is done with them: callers who keep to the rule were refused.
+            # Further calls wait at the caller. Calls that are over must not count: by default they
+            # do until Python is done with them, and callers within the limit would be refused.
             ("grpc.max_concurrent_streams", max(STREAMS_MAX, self._limits.rpc_client_calls_max)),
             ("grpc.http.overload_protection", 0),
             # Clients ping every second; the default answers that with GOAWAY.
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 300),
             ("grpc.http2.max_ping_strikes", 0),
             ("grpc.keepalive_permit_without_calls", 1),
-            # A host that is gone without a word must not keep its streams for hours.
+            # A host that has vanished must not keep its streams for hours.
             ("grpc.keepalive_time_ms", 5000),
             ("grpc.keepalive_timeout_ms", 2000),
             ("grpc.server_handshake_timeout_ms", HANDSHAKE_MAX_MS),
@@ -199,8 +199,8 @@ class Server(Service):
         return services
 
     def _serve_stream(self, _: Iterator[bytes], context: Any) -> Iterator[bytes]:
-        """The function that gRPC calls for a member's stream: see ``stream.proto``. Messages do
-        not come and go through the iterators, which cost a thread and more (``duplex``).
+        """The handler of a member's stream (``stream.proto``). Messages do not go through gRPC's
+        iterators, which cost a thread and more (``duplex``).
         """
         check = self._security.check_of(context)
         parts = self._clock, self._deliver, self._limits, check
@@ -224,14 +224,14 @@ class Server(Service):
         return StreamEndpoint(endpoint.method, start, room.enter, room.leave)
 
     def _answer(self, endpoint: Endpoint[Q, A], requests: Iterator[bytes], context: Any) -> bytes:
-        """The function that gRPC calls in one of its threads, before it reads the request."""
+        """The handler of a single call, in one of gRPC's threads, before its request is read."""
         room = self._rooms[endpoint.internal]
         with Arrival(room, endpoint.method.path, requests, context) as arrival:
             left_s = context.time_remaining()
             if left_s is not None and left_s <= 0:
                 raise Unavailable(_TOO_LATE)
             until = inf if left_s is None else self._clock.seconds() + left_s
-            # Not kept in a variable: nobody needs its bytes while the answer is made.
+            # The bytes are not kept in a variable: nobody needs them while the answer is made.
             request = self._parse(endpoint, arrival.request(left_s), until)
             if (check := self._security.check_of(context)) is not None:
                 check(endpoint.method.path, request)
@@ -268,8 +268,8 @@ class Server(Service):
         answered: Callable[[A | Exception], None],
         until: float,
     ) -> None:
-        """In the reactor: run the endpoint's function, and pass on what it comes to. A call
-        whose deadline has passed is not begun: nobody would hear of what it did.
+        """In the reactor: run the endpoint's function, and pass on its result. A call whose
+        deadline has passed is not begun: nobody would get its answer.
         """
         if self._clock.seconds() >= until:
             answered(Unavailable(_TOO_LATE))

@@ -1,8 +1,8 @@
 """The one table between our errors and gRPC's status codes.
 
-A call that fails on its way (connection lost, deadline passed) carries no word of the server,
-so whoever asked cannot know whether it took effect: ``OutcomeUnknown``. A server that knows
-says so in the trailing metadata, under ``OUTCOME``.
+A call that fails on its way (connection lost, deadline passed) brings no answer from the server, so
+the caller cannot know whether it took effect: ``OutcomeUnknown``. A server that knows says so in
+the trailing metadata, under ``OUTCOME``.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,10 +14,11 @@ from twstock import errors
 OUTCOME = "twstock-outcome"
 LEADER = "twstock-leader"
 DETAILS_CHARS_MAX = 500
-"""How much of an error is told: it may quote a request of any size, and what gRPC's clients take of
-a status is 8 KiB, with twelve bytes for a character."""
+"""How much of an error's message is sent: it may quote a request of any size, and gRPC's clients
+take a status of at most 8 KiB, in which a character may need twelve bytes (percent-encoded UTF-8).
+"""
 REQUEST_ID = "twstock-request-id"
-"""What a call tells in its metadata: an id of a request on whose behalf it is made, for the log."""
+"""The metadata key for an id of a request on whose behalf a call is made, for the log."""
 
 CODE_OF_INT = {code.value[0]: code for code in StatusCode}
 
@@ -34,7 +35,7 @@ _CODES: dict[type[errors.TwstockError], StatusCode] = {
     errors.Forbidden: StatusCode.PERMISSION_DENIED,
 }
 CERTAIN = frozenset(_CODES.values()) - {StatusCode.UNKNOWN, StatusCode.DEADLINE_EXCEEDED}
-"""The codes by which a server of ours says that nothing happened to an order in a batch."""
+"""The codes with which a server of ours says that an order in a batch had no effect."""
 
 _OUTCOMES: dict[type[errors.TwstockError], str] = {
     errors.NotLeader: "none",
@@ -55,7 +56,7 @@ def code_of(error: BaseException) -> StatusCode:
 
 
 def details_of(error: BaseException) -> str:
-    """The words of an error raised on purpose."""
+    """The message of an error raised on purpose, perhaps cut."""
     return str(error)[:DETAILS_CHARS_MAX]
 
 
@@ -96,5 +97,5 @@ def error_of(
 def _leader_id(text: str | bytes) -> int:
     try:
         return int(text)
-    except ValueError:  # whoever answers is no member
+    except ValueError:  # the peer is no member
         return 0

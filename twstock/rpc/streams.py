@@ -1,8 +1,8 @@
 """One long-lived stream between two processes, and the many calls that it carries.
 
-A message on an open stream costs a fraction of a gRPC call. Whoever has a message turns it into
-bytes and hands it to gRPC (``duplex``), which does not block; the thread that reads the stream
-turns bytes into values, and only these cross to the reactor.
+A message on an open stream costs a fraction of a gRPC call. The thread that has a message encodes
+it and hands it to gRPC (``duplex``), which does not block; the thread that reads the stream decodes
+messages, and only their values cross to the reactor.
 """
 
 import threading
@@ -35,8 +35,8 @@ CALLS_MAX = 128
 """How many calls may be under way on one stream."""
 READY_MAX = 32
 NOT_TAKEN_S = 0.25
-"""How many answers may be ready on a stream, and for how long none may have been taken, before
-further calls are refused: they would only add to what is kept. A front-end has fewer under way."""
+"""When this many answers are ready on a stream, and none has been taken for this long, further
+calls are refused: they would only add to what is kept. A front-end has fewer under way."""
 ANSWER_OVERHEAD_BYTES = 64
 """The most that a stream adds to an answer."""
 
@@ -56,9 +56,9 @@ class _Call:
 class CallStream:
     """The calling side. ``run`` belongs to a thread, everything else to the reactor.
 
-    ``ended`` is called once, when the stream is over. What is then under way fails, because
-    nobody knows how far it got; but if the server took no stream at all, or this side cannot
-    make one, ``instead`` makes each call in another way.
+    ``ended`` is called once, when the stream is over. The outcome of calls under way is then
+    unknown; but if the server took no stream at all, or this side cannot make one, ``instead``
+    makes each call in another way.
     """
 
     def __init__(
@@ -106,13 +106,13 @@ class CallStream:
         except ValueError as error:  # the channel was closed meanwhile
             details = str(error)
         except Exception as error:
-            # Whoever answers there speaks another protocol, or a newer version of ours.
+            # The peer speaks another protocol, or a newer version of ours.
             details = f"{self._address} sent a malformed answer: {error!r}"
         self._outbox.close()
         self._deliver(self._end, details, refused)
 
     def _encode(self, sending: tuple[int, _Call]) -> bytes | None:
-        """In the thread that sends: the call as bytes, unless it was given up before it left."""
+        """In the sending thread: the call as bytes; None if it was given up before it left."""
         call_id, call = sending
         left_s = call.until - self._clock.seconds() if call_id in self._calls else 0.0
         if left_s <= 0:
@@ -145,11 +145,11 @@ class CallStream:
             return
         if call.timer.active():
             call.timer.cancel()
-        if not call.answer.called:  # whoever asked may have given up
+        if not call.answer.called:  # the caller may have given up
             call.answer.callback(result)
 
     def _expire(self, call_id: int) -> None:
-        # A peer that is alive but takes nothing would have it wait for ever, with its request.
+        # If the peer is alive but takes nothing, it would wait for ever, with its request.
         self._outbox.drop((call_id, self._calls[call_id]))
         self._settle(call_id, Failure(OutcomeUnknown(f"{self._address} did not answer in time")))
 
@@ -167,8 +167,8 @@ class CallStream:
 
 
 def _is_refusal(end: StreamEnded) -> bool:
-    """Whether the server itself took no stream. A message that is too large has the status
-    of a refusal, too, but no metadata.
+    """Whether the server itself refused the stream. If a message is too large, the stream ends
+    with the status of a refusal, too, but without metadata.
     """
     return end.code is grpc.StatusCode.UNIMPLEMENTED or OUTCOME in dict(end.metadata)
 
@@ -176,8 +176,8 @@ def _is_refusal(end: StreamEnded) -> bool:
 @dataclass(frozen=True, slots=True)
 class StreamEndpoint:
     """How a call on a stream is answered: ``start`` runs it in the reactor, given its deadline in
-    seconds of the clock, and passes its answer, or an exception, on; ``admit`` raises Overloaded
-    when there is no room for one more, which ``leave`` makes again.
+    seconds of the clock, and passes on its answer or an exception; ``admit`` takes up room, or
+    raises Overloaded when there is none, and ``leave`` gives the room back.
     """
 
     method: Method[Any, Any]
@@ -196,7 +196,7 @@ class _Answer:
     is_settled: bool = False
 
     def settle(self, result: Any) -> None:
-        """In the reactor: send it, once; what comes after its time was up is for nobody."""
+        """In the reactor: send it, once; a result that comes after its time was up is dropped."""
         if self.is_settled:
             return
         self.is_settled = True
@@ -213,9 +213,9 @@ class _Answer:
 class AnswerStream:
     """The answering side of one stream.
 
-    No more than ``CALLS_MAX`` calls are under way on it: the next is read when an answer has
-    been sent, so that whoever sends too much, or reads nothing, is held up by HTTP/2 itself.
-    ``check`` tells which calls the other side may make; without it all.
+    No more than ``CALLS_MAX`` calls are under way on it: the next is read when an answer has been
+    sent, so HTTP/2's flow control holds up a caller that sends too much, or reads nothing.
+    ``check`` says which calls the other side may make; None: all.
     """
 
     _log = OriginLogger()
@@ -251,7 +251,7 @@ class AnswerStream:
         return 0.0 if since_s is None else self._clock.seconds() - since_s
 
     def serve(self, context: grpc.ServicerContext) -> None:
-        """In the thread that gRPC calls: until the stream ends. Raises Unsupported."""
+        """In the handler's thread: serve until the stream ends. Raises Unsupported."""
         self._stream = ServerStream(context, self._came, self._left)
         self._stream.open()
         self._outbox.open(self._stream.send, self._stream.abort)
@@ -260,8 +260,8 @@ class AnswerStream:
         self._outbox.close()
 
     def _came(self, data: bytes) -> bool:
-        """In the thread in which gRPC serves: a call; tells whether there is room for the next.
-        Something else ends the stream. Whoever sends it may go on for ever: the log does not tell.
+        """In the thread in which gRPC serves: take a call; returns whether there is room for the
+        next. Anything else ends the stream. That is not logged: a caller may go on for ever.
         """
         try:
             call = streams.to_call(data)
@@ -311,7 +311,7 @@ class AnswerStream:
     def _start(
         self, call_id: int, endpoint: StreamEndpoint, request: Any, ids: Ids, until: float
     ) -> None:
-        """In the reactor."""
+        """In the reactor: begin a call, whose answer is due by its deadline."""
         method, put = endpoint.method, self._outbox.put
         answer = _Answer(endpoint, lambda result: put(_Outgoing(call_id, method, result, ids)))
         if len(self._outbox) >= READY_MAX and self.stuck_s() >= NOT_TAKEN_S:
@@ -327,7 +327,7 @@ class AnswerStream:
             endpoint.start(request, answer.settle, until)
 
     def _encode(self, sending: "_Outgoing") -> bytes:
-        """In the thread that sends."""
+        """In the sending thread: the answer as bytes."""
         self._sending_s = self._clock.seconds()
         call_id, method, result, ids = sending
         if method is None or isinstance(result, Exception):

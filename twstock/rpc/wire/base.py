@@ -17,8 +17,8 @@ def to_bytes(pb: Any) -> bytes:
 
 
 def check_count(field: str, *columns: Sized) -> None:
-    """Refuse a request with more items than one call brings. To be asked before a value is made of
-    any: two bytes are enough for an item of a message, and a value takes many times as much.
+    """Refuse a request with more items than one call may bring. To be called before any item is
+    made a value: two bytes are enough for an item, and a value takes many times as much memory.
     """
     if max(map(len, columns)) > CALL_ITEMS_MAX:
         raise InvalidRequest(field, f"expected at most {CALL_ITEMS_MAX}")

@@ -24,7 +24,7 @@ _DISK_FULL = "disk full"
 
 
 def _maker(kind: type[Any]) -> Callable[[tuple[Any, ...]], Any]:
-    """What makes a named tuple of a row; ``_make`` is a Python function."""
+    """Makes named tuples of rows, in C; ``_make`` is a Python function."""
     made: Any = partial(tuple.__new__, kind)
     return cast(Callable[[tuple[Any, ...]], Any], made)
 
@@ -63,7 +63,7 @@ def to_orders(pb: Any) -> tuple[Order, ...]:
 
 
 def check_orders(field: str, pb: Any) -> None:
-    """Refuse more orders than a call brings, before any is made."""
+    """Refuse more orders than a call may bring, before any is made."""
     check_count(field, pb.keys, pb.names, pb.types, pb.quantities)
 
 

@@ -8,7 +8,7 @@ from twstock.rpc.wire.base import OK, to_bytes
 from twstock.tally import Family, Sample
 
 SAMPLES_MAX = 10_000
-"""More than any member has: whoever answers more is not one of ours."""
+"""More than any member has: a peer that sends more is not one of ours."""
 
 
 def observe(_: calls.Observe) -> bytes:

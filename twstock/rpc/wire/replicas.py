@@ -64,7 +64,7 @@ def append(m: AppendEntries, source: calls.Peer | None) -> Any:
 
 
 def check_follow(entries: tuple[Entry, ...], prev_index: int, prev_term: int) -> None:
-    """Refuse entries that no log can hold one after the other, before the core sees them."""
+    """Refuse entries that cannot follow one another in a log, before the core sees them."""
     if prev_index < 0 or prev_term < 0:
         raise errors.InvalidRequest("prev_index", "there is nothing before the first entry")
     index, term = prev_index, prev_term
@@ -206,7 +206,7 @@ def probe_answer(a: calls.ProbeAnswer) -> bytes:
 def to_probe_answer(data: bytes) -> calls.ProbeAnswer:
     pb = replication.HeartbeatResponse.FromString(data)
     fields = {f: getattr(pb.status, f) for f in _STATUS_FIELDS}
-    first = max(1, pb.status.first_index)  # an older version tells none
+    first = max(1, pb.status.first_index)  # an older version sends none
     fields |= {"members": tuple(pb.status.members), "first_index": first}
     status = calls.Status(**fields)
     return calls.ProbeAnswer(status, to_append_reply(pb.append) if pb.HasField("append") else None)

@@ -25,8 +25,8 @@ def call(
 
 
 def to_call(data: bytes) -> tuple[int, str, bytes, float, Sequence[str]]:
-    """The fourth is how long the caller still waits, in seconds; inf if it does not say. Raises
-    InvalidRequest for bytes that are no call.
+    """Its id, path, request, the time left to its deadline (in seconds; inf if it has none), and
+    request ids. Raises InvalidRequest for bytes that are no call.
     """
     try:
         pb = stream.StreamedCall.FromString(data)
@@ -41,7 +41,7 @@ def answer(call_id: int, content: bytes) -> bytes:
 
 
 def failed(call_id: int, error: Exception) -> bytes:
-    """What went wrong; an error that nobody foresaw says nothing of itself."""
+    """The answer for an error; an unexpected one is only called an internal error."""
     known = isinstance(error, TwstockError)
     return to_bytes(
         stream.StreamedAnswer(
