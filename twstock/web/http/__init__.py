@@ -1,5 +1,5 @@
-"""The HTTP server: sockets, connections, requests, the table of routes, and the forms that answers
-take. What belongs here would serve any API: it knows no stock and no order, and asks nobody. What
-answers say is ``web.answers``, what requests count as ``web.traffic``; the fast lane, which knows
-what it is asked for, is outside.
+"""The HTTP server: sockets, connections, requests, the table of routes, and the forms of answers.
+Its modules would serve any API: they know no stocks or orders, and call no other member. What
+answers say is in ``web.answers``, how requests are counted in ``web.traffic``. The fast lane is
+outside, because it knows what a request asks for.
 """

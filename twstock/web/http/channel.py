@@ -1,10 +1,9 @@
-"""One connection of the edge: HTTP/1.1 with deadlines and limits, and 400s in the form that all
-errors have.
+"""One connection: HTTP/1.1 with deadlines and limits, and refusals in the form of all errors.
 
-Twisted's channel answers what it finds malformed with a bare status line, resets its time-out
-with every byte, spools large bodies to disk and takes requests without Host. This one does not.
-What was refused is answered, then the connection is half closed and what still comes is thrown
-away for a moment: closing at once would reset it and destroy the answer (RFC 9112 section 9.6).
+Twisted's channel answers malformed requests with a bare status line, resets its time-out with
+every byte, spools large bodies to disk and accepts requests without Host. This one does not.
+After a refusal the connection is half-closed, and what still arrives is discarded for a moment:
+closing at once would reset the connection and destroy the answer (RFC 9112 section 9.6).
 """
 
 from collections.abc import Callable
@@ -37,7 +36,8 @@ LINGER_S = 2.0
 WRITE_STALLED_S = 10.0
 """How long a client may leave answers unread once they fill all buffers."""
 PIPELINED_MAX = 32
-"""How many requests that came together are begun in one turn of the reactor: others wait, too."""
+"""How many pipelined requests of one connection are begun in one turn of the reactor, so that
+other connections have theirs."""
 _LENGTH_DIGITS_MAX = 18
 
 
@@ -52,10 +52,10 @@ class ApiChannel(http.HTTPChannel):
     abortTimeout = 2
     _arriving = False
     _is_ending = False
-    """Whether what still comes is thrown away: refused, parted from, or ended by the client."""
+    """Whether what still arrives is discarded: after ``refuse``, ``part`` or the client's end."""
     _has_ended = False
     is_cut_off = False
-    """Whether the client did not read for too long."""
+    """Whether the connection was aborted because the client did not read for too long."""
     _stalled: DelayedCall | None = None
     _linger: DelayedCall | None = None
     _next_turn: DelayedCall | None = None
@@ -86,17 +86,17 @@ class ApiChannel(http.HTTPChannel):
         super().connectionLost(reason)
 
     def readConnectionLost(self) -> None:
-        """The client sends no more, and may well read on (RFC 9112 section 9.6): what has come
+        """The client sends no more, but may still read (RFC 9112 section 9.6): what has come
         whole is answered before the connection is closed.
         """
         self._has_ended = True
         self._close_if_done()
 
     def writeConnectionLost(self) -> None:
-        """Nothing more can be written, as was asked for."""
+        """The write side is closed, as requested."""
 
     def dataReceived(self, data: bytes) -> None:
-        """Take bytes in; unlike Twisted's own, this gives no byte more time than the others."""
+        """Take bytes in; unlike Twisted's own, this does not reset the time-out with every byte."""
         if self._is_ending:
             return
         if not self._busyReceiving:
@@ -111,7 +111,7 @@ class ApiChannel(http.HTTPChannel):
         if self._is_ending:
             return
         if line[:1] in (b" ", b"\t"):
-            # Folded header lines are a way to smuggle (RFC 9112 section 5.2).
+            # Folded header lines are a way to smuggle requests (RFC 9112 section 5.2).
             self.refuse(answers.MALFORMED)
             return
         if self._receivedHeaderSize + len(line) > self.totalHeadersSize:
@@ -163,7 +163,7 @@ class ApiChannel(http.HTTPChannel):
             super().allContentReceived()
 
     def checkPersistence(self, request: http.Request, version: bytes) -> bool:
-        """Whether the connection goes on after this request."""
+        """Whether the connection stays open after this request."""
         values = request.requestHeaders.getRawHeaders(b"Connection") or ()
         tokens = [token.strip().lower() for value in values for token in value.split(b",")]
         if version == b"HTTP/1.1" and b"close" not in tokens and not self.site.draining:
@@ -183,13 +183,13 @@ class ApiChannel(http.HTTPChannel):
             self._close_if_done()
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
-        """Tell the client when the connection ends behind this answer."""
+        """Tell the client if the connection ends after this answer."""
         if not self.persistent:
             headers.setRawHeaders(b"Connection", [b"close"])
         super().writeHeaders(version, code, reason, headers)
 
     def timeoutConnection(self) -> None:
-        """Nothing came in time; a request that had begun is told so."""
+        """Nothing came in time; a request that had begun is answered with 408."""
         if self._arriving:
             self.refuse(answers.TOO_SLOW)
         else:
@@ -197,13 +197,13 @@ class ApiChannel(http.HTTPChannel):
             self.loseConnection()
 
     def forceAbortClient(self) -> None:
-        """The client has not even closed its side."""
+        """The client has not closed its side in time, either."""
         self._abortingCall = None
         self.transport.abortConnection()
 
     def pauseProducing(self) -> None:
-        """The client does not read: it may do so for a while. Meanwhile nothing more is read, and
-        no request that has come is begun, or their answers would pile up here.
+        """The client does not read; it has ``WRITE_STALLED_S`` to begin again. Meanwhile nothing
+        is read from it and no received request is begun, or answers would pile up here.
         """
         if self._stalled is None:
             self._stalled = self.callLater(WRITE_STALLED_S, self._cut_off)
@@ -226,7 +226,7 @@ class ApiChannel(http.HTTPChannel):
         self._go_on()
 
     def _go_on(self) -> None:
-        """Take what has come and waits, unless the client does not read."""
+        """Take the received bytes that wait, unless the client does not read."""
         if self._waitingForTransport:
             return
         self.paused = False
@@ -236,7 +236,7 @@ class ApiChannel(http.HTTPChannel):
             self._close_if_done()
 
     def drain(self) -> None:
-        """End with the answer that is under way; a request to come is told so by its own."""
+        """Close after the answer under way; the answer to a later request says so itself."""
         if self.requests:
             self.persistent = False
 
@@ -251,8 +251,8 @@ class ApiChannel(http.HTTPChannel):
         return bool(self.requests) and not (self._arriving or self._is_ending)
 
     def loseConnection(self) -> None:
-        """Close; while the site drains, so that a request that comes behind the last answer is
-        thrown away and cannot destroy it.
+        """Close. While the site drains, half-close first: a request that comes after the last
+        answer is then discarded, and cannot destroy that answer.
         """
         if self.site.draining and not self._has_ended:
             self.part()
@@ -261,12 +261,12 @@ class ApiChannel(http.HTTPChannel):
 
     @property
     def _holds_back(self) -> bool:
-        """Whether something has come that waits for a turn, or until the client reads."""
+        """Whether received bytes wait for the reactor's next turn, or until the client reads."""
         return self.paused and bool(self._buffer)
 
     def _close_if_done(self) -> None:
         """Close after the last answer to a client that sends no more. A stream has no end to wait
-        for, and most who close while they read one are gone.
+        for, and most clients that close their side during one are gone.
         """
         if self._busyReceiving or self.transport.disconnecting or self._holds_back:
             return
@@ -288,7 +288,7 @@ class ApiChannel(http.HTTPChannel):
             self._half_close(PART_S, self.transport.loseConnection)
 
     def refuse(self, answer: Answer) -> None:
-        """Answer, say that this is the end, and throw away what still comes."""
+        """Answer with ``Connection: close``, and discard what still arrives."""
         if self._is_ending:
             return
         self._is_ending = True
@@ -306,8 +306,8 @@ class ApiChannel(http.HTTPChannel):
         self.transport.loseWriteConnection()
 
     def _refusal(self, answer: Answer) -> bytes:
-        """A refusal with the id, and in the form, that the request asks for, as far as its
-        headers have come; without a body for HEAD (RFC 9110 section 9.3.2).
+        """A refusal with the request's id, in the form that it asks for, as far as its headers
+        have come; without a body for HEAD (RFC 9110 section 9.3.2).
         """
         asked = self.requests[-1].requestHeaders if self.requests else Headers()
         request_id = self.site.ids.of(asked.getRawHeaders(REQUEST_ID))
@@ -317,7 +317,7 @@ class ApiChannel(http.HTTPChannel):
         return whole.removesuffix(suited.body) if is_head else whole
 
     def body_bytes_max(self) -> int:
-        """How large the body of the request may be that arrives."""
+        """How large the body of the request that is arriving may be."""
         target: Any = self._path
         path = unquote_to_bytes(without_authority(target).partition(b"?")[0])
         return self.site.larger_bodies.get(path, self.site.body_bytes_max)
@@ -350,14 +350,16 @@ class ApiChannel(http.HTTPChannel):
         return None
 
     def _take_large(self) -> Answer | None:
-        """Room for a body that is larger than most; thousands of them would fill the memory."""
+        """Make room for a body that is larger than most, or refuse it: thousands of them would
+        fill the memory.
+        """
         if len(self.site.large_bodies) >= self._limits.batches_max:
             return answers.failure(Overloaded("too many large requests"))
         self.site.large_bodies.add(self)
         return None
 
     def _begin_headers(self) -> None:
-        """The first byte of a request has come: all of its headers have to, soon."""
+        """The first byte of a request has come: the clock for its headers starts."""
         if not self._arriving and not self._handlingRequest and not self._is_ending:
             self._arriving = True
             self.setTimeout(self._limits.header_timeout_s)

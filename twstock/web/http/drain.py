@@ -1,7 +1,7 @@
-"""The end of a listener's connections, so that no request that came whole is lost.
+"""Ends a listener's connections so that no request that came whole is lost.
 
-The next answer of a connection is its last, and says so. A connection that stays idle for a
-moment is closed between two requests, on which a client may send its next one elsewhere.
+The next answer on a connection is its last, and says so. A connection that stays idle for a
+moment is closed between two requests; the client can send its next one elsewhere.
 """
 
 from collections.abc import Collection
@@ -12,8 +12,8 @@ from twisted.internet.defer import Deferred
 from twstock.clocks import Clock
 
 QUIET_S = 0.25
-"""How long an idle connection is kept once the front-end is to stop: a request that is on its
-way finds somebody, who answers it and says that the connection ends."""
+"""How long an idle connection is kept once the front-end is to stop, so that a request on its way
+is still answered, with notice that the connection ends."""
 PART_S = 0.25
 """How long a client may take to close its side of a connection that has ended."""
 
@@ -39,8 +39,8 @@ class Channel(Protocol):
 
 
 class Drain:
-    """Ends ``channels``, which shrinks as they go: those that are idle after ``quiet_s``, and
-    the last one after ``end_s`` whatever it does. ``done`` fires when all are gone;
+    """Ends ``channels``, which its owner removes as they close: those that are idle after
+    ``quiet_s``, and whatever is left after ``end_s``. ``done`` fires when all are gone;
     ``given_up`` counts requests that had come whole and were not answered by then.
     """
 
@@ -59,7 +59,7 @@ class Drain:
         self.look()
 
     def look(self) -> None:
-        """A connection may have gone."""
+        """Check whether all connections are gone."""
         if self._channels or self.done.called:
             return
         for timer in self._timers:

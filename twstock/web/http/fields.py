@@ -1,7 +1,7 @@
-"""Header fields that the fast lane knows: those that mean something, in one spelling.
+"""Reads the header fields that the fast lane knows.
 
-Only known fields in their usual spelling are accepted, and these mean to Twisted exactly what they
-mean here; everything else is left to Twisted.
+Only known fields in their usual spelling are accepted, which Twisted understands exactly as they
+are understood here; everything else is left to Twisted.
 """
 
 import re
@@ -41,11 +41,11 @@ _MEANINGLESS = frozenset(
         b"user-agent",
     }
 )
-"""Fields that change nothing about any answer of this API; Accept does if it names problems."""
+"""Fields that make no difference to any answer of this API, except Accept if it names problems."""
 
 
 def read_fields(headers: bytes) -> dict[bytes, bytes] | None:
-    """The fields that mean something, by lower-case name; None unless every line is plain.
+    """The fields that make a difference, by lower-case name; None if the lane must not take them.
 
     ``headers`` ends with an empty line and has no other.
     """

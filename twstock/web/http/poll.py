@@ -1,10 +1,9 @@
-"""The connections of a listener, waited for together.
+"""The connections of a listener, in an epoll(7) of their own.
 
-For each descriptor that is ready the reactor makes a context for logging, asks twice what the
-descriptor is, and keeps errors apart: that costs as much as answering a hot request. A ``Poll`` is
-an epoll(7) of its own, which the reactor sees as one descriptor; all connections that are ready
-are served in one of the reactor's turns. What they write later, their timers and their ends stay
-with the reactor.
+For each ready descriptor the reactor makes a context for logging, looks the descriptor up twice,
+and isolates errors, which costs as much as answering a hot request. It sees a ``Poll`` as one
+descriptor, so all ready connections are served in one of its turns. Delayed writes, timers and
+closing stay with the reactor.
 """
 
 import select
@@ -21,13 +20,13 @@ from zope.interface import implementer
 READY_MAX = 64
 """How many connections are served before the reactor has its turn: a millisecond's worth."""
 TURN_S = 0.005
-"""For how long they are, if one request is much more work than most."""
+"""For how long they are served at most, in case a request is much more work than most."""
 
 
 @implementer(IReadDescriptor)
 class Poll:
-    """Reads from its members when something has come for them. The reactor knows it as long as
-    it has any.
+    """Reads from its members when they have something to read. It is registered with the reactor
+    while it has any.
     """
 
     _log = Logger()
@@ -60,8 +59,8 @@ class Poll:
                 self._reactor.removeReader(self)
 
     def doRead(self) -> None:
-        """Serve whoever is ready, and look again: a client that has its answer may have sent its
-        next request. Whatever is not served now is still ready in the reactor's next turn.
+        """Serve the ready connections, and look again: a client that has its answer may have sent
+        its next request. Those not served now are still ready in the reactor's next turn.
         """
         left, seconds = READY_MAX, self._reactor.seconds
         until = seconds() + TURN_S
@@ -78,7 +77,7 @@ class Poll:
         end: BaseException | None
         try:
             end = member.doRead()
-        except BaseException as error:  # as the reactor does: nobody else is to suffer from it
+        except BaseException as error:  # as the reactor does: the other connections go on
             self._log.failure("reading from a connection failed")
             end = error
         if end is not None:
@@ -94,7 +93,7 @@ class Poll:
             member.connectionLost(reason)
 
     def fileno(self) -> int:
-        """The descriptor that is ready when that of any member is (epoll(7))."""
+        """The epoll descriptor, which is ready when that of any member is (epoll(7))."""
         return self._epoll.fileno()
 
     def logPrefix(self) -> str:
@@ -110,16 +109,16 @@ class PolledServer(Server):
         super().__init__(*made_of)
 
     def startReading(self) -> None:
-        """Tell the protocol what comes."""
+        """Pass what arrives to the protocol."""
         self._poll.add(self)
 
     def stopReading(self) -> None:
-        """Leave what comes where it is."""
+        """Leave what arrives in the kernel."""
         self._poll.discard(self)
 
     def connectionLost(self, reason: Failure) -> None:
-        """Drop what was not sent: requests and their connection refer to each other, and such
-        cycles are collected seldom.
+        """Drop what was not sent: requests and their connection refer to each other, and the
+        garbage collector seldom looks for such cycles.
         """
         super().connectionLost(reason)
         self.dataBuffer, self.offset = b"", 0

@@ -1,9 +1,9 @@
 """Errors as problem details (RFC 9457), for clients that ask for them.
 
-The form of all errors is ``{"error": {"code", "message"}}``. A client whose Accept prefers
-``application/problem+json`` to ``application/json`` gets the same as a problem; only errors
-have this form, so the quality of one is compared with that of the other (RFC 9110 section
-12.5.1) and if both are equal the usual form is sent.
+The usual form of errors is ``{"error": {"code", "message"}}``. A client whose Accept prefers
+``application/problem+json`` to ``application/json`` gets the same as a problem. Only errors have
+both forms, so their two qualities are compared (RFC 9110 section 12.5.1); if both are equal, the
+usual form is sent.
 """
 
 import json
@@ -24,8 +24,8 @@ def suited(answer: Answer, accept: Sequence[bytes]) -> Answer:
 
 
 def as_problem(answer: Answer) -> Answer:
-    """An error as problem details. The type is ``about:blank``: the status tells the kind, and
-    ``detail`` has the words that all users know.
+    """An error as problem details. The type is ``about:blank``, because the status says which
+    kind of error it is; ``detail`` is the same text as ``message`` in the usual form.
     """
     fields = json.loads(answer.body)
     error = fields.pop("error")

@@ -9,7 +9,7 @@ _ELEMENT = re.compile(_PIECE % b",", re.DOTALL)
 _PARAMETER = re.compile(_PIECE % b";", re.DOTALL)
 _QUALITY = re.compile(rb"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 _REMEMBERED_BYTES_MAX = 256
-"""Longer fields are read anew each time: whoever sends many would fill the memory with them."""
+"""Longer fields are parsed each time: if they were remembered, clients could fill the memory."""
 
 
 def qualities(field: bytes) -> Mapping[bytes, float]:

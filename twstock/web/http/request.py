@@ -44,14 +44,14 @@ class ApiRequest(server.Request):
         self._body_bytes_max = self.channel.body_bytes_max()
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Count what a chunked body turns out to hold."""
+        """Keep a piece of the body, unless that makes a chunked body too long."""
         self._received += len(data)
         if self.expect(0):
             self.content.write(data)
 
     def expect(self, length: int) -> bool:
-        """Whether the body may have ``length`` bytes more, of which a chunk's size tells before
-        they have come; refuses the request if it may not.
+        """Whether the body may have ``length`` more bytes; if not, the request is refused. A
+        chunk announces its size before its bytes come.
         """
         if self._received + length > self._body_bytes_max:
             self.channel.refuse(answers.body_too_large(self._body_bytes_max))
@@ -74,7 +74,7 @@ class ApiRequest(server.Request):
             elif self.method not in SAFE_METHODS and self._is_foreign():
                 self.send(answers.OF_ANOTHER_ORIGIN)
             elif not self.path.startswith(b"/") and self.method != b"OPTIONS":
-                # Klein knows only what follows the first character, whatever that is.
+                # Klein drops the first character of a path, whatever it is.
                 self.send(answers.NO_SUCH_PATH)
             else:
                 self._render(site.resource)
@@ -97,14 +97,14 @@ class ApiRequest(server.Request):
         return reason
 
     def send(self, answer: Answer) -> None:
-        """Answer and finish, unless somebody has begun to."""
+        """Answer and finish, unless an answer has been begun."""
         if self.startedWriting or self._disconnected:
             return
         self.write(begin(self, answer))
         self.finish()
 
     def count(self, traffic: Traffic) -> None:
-        """Count the request, which is answered."""
+        """Count the request, once it is answered."""
         if self.traffic != STREAM:
             now = self.channel.site.clock.seconds()
             traffic.of(self.traffic, self.code).observe(now - self._began)
@@ -126,8 +126,8 @@ def begin(request: server.Request, answer: Answer) -> bytes:
 
 
 def form_of(answer: Answer, asked: Headers) -> Answer:
-    """The answer as the headers of the request want it: an error as a problem, a representation
-    that the client holds as 304.
+    """The answer in the form that the request's headers ask for: an error perhaps as a problem,
+    a representation that the client already has as 304.
     """
     if answer.status >= 400:
         return suited(answer, asked.getRawHeaders(b"Accept") or ())

@@ -27,8 +27,8 @@ _log = OriginLogger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Streamed(Answer):
-    """An answer whose body is written bit by bit: ``begin`` takes the request over. What it
-    returns fires when the body is over, and is cancelled when the client is gone.
+    """An answer whose body is written bit by bit: ``begin`` takes the request over. The Deferred
+    that it returns fires when the body is complete, and is cancelled when the client is gone.
     """
 
     begin: "Callable[[Request], Deferred[None]]"
@@ -39,8 +39,9 @@ class Streamed(Answer):
 
 
 class _Rest(BaseConverter):
-    """All that is left of a path, slashes and nothing included: handlers read the raw path,
-    because a percent-encoded slash belongs to a name. ``but`` is a path of its own.
+    """Matches the rest of a path, which may contain slashes or be empty: handlers read the raw
+    path, because a percent-encoded slash belongs to a name. ``but`` is not matched: it has a
+    route of its own.
     """
 
     part_isolating = False
@@ -51,7 +52,7 @@ class _Rest(BaseConverter):
 
 
 def new_app() -> Klein:
-    """An app that answers in JSON what no route takes, and never redirects."""
+    """An app that answers in JSON also if no route matches, and never redirects."""
     app = Klein()
     app.url_map.converters["rest"] = _Rest
     app.url_map.merge_slashes = False
@@ -66,7 +67,7 @@ def add_route(app: Klein, url: str, method: str, respond: Respond) -> None:
     methods = (b"GET", b"HEAD") if method == "GET" else (method.encode("ascii"),)
 
     def handler(request: Request, **_: str) -> "bytes | Deferred[bytes] | Deferred[None]":
-        # Werkzeug takes a path that begins twice, and methods in any case, for the usual ones.
+        # Werkzeug ignores a second slash at the beginning of a path, and the case of methods.
         if request.path.startswith(b"//"):
             return begin(request, answers.NO_SUCH_PATH)
         if request.method not in methods:
@@ -89,8 +90,8 @@ def add_route(app: Klein, url: str, method: str, respond: Respond) -> None:
 def outcome(
     respond: Callable[[], Answering], request_id: bytes, *, shield: bool = True
 ) -> "Answer | Deferred[Answer]":
-    """What ``respond`` comes to, errors included, which are logged with the request's id;
-    cancelling it stops nothing if it is shielded; callers that never cancel need no shield.
+    """The answer that ``respond`` returns, or that its error makes (see ``failed``). ``shield``:
+    cancelling the result does not cancel the work; callers that never cancel need no shield.
     """
     try:
         answer = respond()
@@ -114,7 +115,7 @@ def shielded(work: "Coroutine[Any, Any, Answer] | Deferred[Answer]") -> "Deferre
 
 
 def failed(failure: Failure, request_id: bytes) -> Answer:
-    """The answer for an error; one that nobody raised on purpose is logged."""
+    """The answer for an error; one not raised on purpose is logged with the request's id."""
     if failure.check(CancelledError):
         failure.raiseException()
     if isinstance(failure.value, TwstockError):
@@ -130,7 +131,7 @@ def _send(answer: Answer, request: Request) -> bytes:
 
 
 def _no_route(request: Request, failure: Failure) -> bytes:
-    """No route takes the path, or none of the path's takes the method."""
+    """No route matches the path, or none that does takes the method."""
     problem = failure.value
     if isinstance(problem, MethodNotAllowed):
         return begin(request, answers.not_allowed(problem.valid_methods or ()))
@@ -142,7 +143,7 @@ def _unexpected(request: Request, failure: Failure) -> bytes:
 
 
 def segment(request: Request, position: int) -> bytes | None:
-    """A segment of the raw path and nothing behind it; None when the path has other segments."""
+    """The segment of the raw path at ``position``; None unless it is the path's last one."""
     segments: list[bytes] = request.path.split(b"/")
     return segments[position] if len(segments) == position + 1 else None
 

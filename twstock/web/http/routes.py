@@ -1,7 +1,7 @@
-"""The table of routes: what is served where, and what the API says of itself.
+"""The table of routes: what is served where, and how the API describes it.
 
-Each part of the front-end (``Api`` and its neighbours) lists its routes; Klein finds the path in
-what ``mount`` makes of them, and the description of the API is made from the same table.
+Each part of the front-end (``Api``, ``Batches`` and others) lists its routes. ``mount`` makes a
+Klein app of them, and the description of the API is made from the same table.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,9 +17,9 @@ from twstock.web.http.respond import Respond, add_route, new_app
 class Route:
     """``method`` (GET: also HEAD) on ``path``, in Klein's form, is answered by ``respond``.
 
-    ``operation`` is the Operation Object (OpenAPI 3.1, section 4.8.10) that tells of it, as far
-    as it is not the same for all; empty: not part of the documented API. ``body_bytes_max``
-    is how large a body may be, if it may be larger than most; 0: it may not.
+    ``operation`` is its Operation Object (OpenAPI 3.1, section 4.8.10), without what all routes
+    have in common; empty: not part of the documented API. ``body_bytes_max`` is the limit for
+    its bodies if they may be larger than most; 0: the usual limit.
     """
 
     method: str

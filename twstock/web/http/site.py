@@ -18,11 +18,11 @@ from twstock.web.traffic import Traffic
 
 
 class ApiSite(server.Site):
-    """The connections of one listener; no access log. ``larger_bodies`` has the paths where a body
-    may have more than ``body_bytes_max`` bytes, and how many; ``traffic`` counts what was answered;
-    ``ids`` names the requests that came without a name.
+    """The connections of one listener, without an access log. ``larger_bodies`` has the limit, in
+    bytes, of each path where a body may exceed ``body_bytes_max``; ``traffic`` counts answers;
+    ``ids`` makes an id for each request that came without one.
 
-    ``make_channel`` may be replaced before the first connection, by what needs the site itself.
+    ``make_channel`` may be replaced before the first connection, if channels need the site itself.
     """
 
     noisy = False
@@ -62,7 +62,7 @@ class ApiSite(server.Site):
     def buildProtocol(  # type: ignore[override]
         self, _addr: IAddress | None
     ) -> ApiChannel | None:
-        """A channel; None, which closes the connection, when there are too many."""
+        """A channel; None, which closes the connection, when draining or if there are too many."""
         if self.draining or len(self.channels) >= self._limits.connections_max:
             return None
         channel = self.make_channel()
@@ -79,7 +79,9 @@ class ApiSite(server.Site):
         return self._date
 
     def drain(self, quiet_s: float = QUIET_S) -> "Deferred[None]":
-        """Fires when every request that came whole is answered, as each is within its budget."""
+        """End all connections; fires when they are gone. Requests that came whole are answered
+        first, each within its budget.
+        """
         self.draining = True
         answered_s = max(self._limits.drain_s, self._limits.request_budget_s)
         self._drain = Drain(self.channels, self.clock, quiet_s, quiet_s + answered_s + PART_S)
@@ -104,6 +106,6 @@ class ApiSite(server.Site):
         """Nothing to end."""
 
     def log(self, request: http.Request) -> None:
-        """Count a request that is answered, and log none: it would cost more than answering it."""
+        """Count an answered request. Logging it would cost more than answering it."""
         if isinstance(request, ApiRequest):
             request.count(self.traffic)

@@ -1,7 +1,7 @@
 """A listening socket that was passed to this process (sd_listen_fds(3)).
 
-systemd, or whoever else holds it, goes on holding it while the front-end is started again:
-connections that come meanwhile wait in the kernel's queue, and none is refused.
+systemd, or another holder, keeps it open while the front-end restarts: connections that come
+meanwhile wait in the kernel's queue, and none is refused.
 """
 
 import socket
@@ -13,13 +13,15 @@ from twstock.errors import ConfigError
 NAME = "http"
 """``FileDescriptorName`` of the public listener."""
 Find = Callable[[str], Any]
-"""What ``serverFromString`` makes of a description. Twisted alone can be asked: when its
-endpoints are imported it takes what was passed out of the environment."""
+"""Makes an endpoint from its description, as ``serverFromString`` does. Only Twisted knows which
+sockets were passed: it removes systemd's variables from the environment as soon as its endpoints
+are imported."""
 
 
 def passed_listener(find: Find) -> socket.socket | None:
     """The socket for the public listener that this process was given: the one named ``http``,
-    or the only one. None without any; ConfigError for what nobody can be served on.
+    or the only one. None if there is none. Raises ConfigError if there are several and none has
+    that name, or if the socket cannot be used.
     """
     try:
         return _listener(find(f"systemd:domain=INET:name={NAME}").fileno)
@@ -38,7 +40,7 @@ def passed_listener(find: Find) -> socket.socket | None:
 
 
 def _listener(number: int) -> socket.socket:
-    """The socket of a descriptor; closing it leaves the one alone that somebody else holds."""
+    """The socket of a descriptor; closing it does not close it for the process that passed it."""
     try:
         found = socket.socket(fileno=number)
         is_stream = found.type == socket.SOCK_STREAM and found.family != socket.AF_UNIX
