@@ -1,3 +1,3 @@
-"""The feed of events: where news come from, how they look as bytes, who is told what and when. What
-belongs here exists only because a client reads ``GET /events``.
+"""The feed, ``GET /events``: where its events are read, how they look as bytes, and which client is
+sent what, and when. Only the feed needs these modules.
 """

@@ -1,4 +1,4 @@
-"""Where a reader of the feed stands: what the ``id`` of an event says, and back."""
+"""A place in both logs, which the ``id`` of an event spells."""
 
 import re
 from typing import NamedTuple
@@ -10,8 +10,8 @@ _NUMBER_MAX = 2**63 - 1
 
 
 class Cursor(NamedTuple):
-    """All trades up to ``transaction`` and all changes of stocks up to ``change`` are known, and
-    so are the leaders of these terms. Nobody resumes by the terms: leaders are told anyway.
+    """The reader knows all trades up to ``transaction``, all changes of stocks up to ``change``,
+    and the leaders of these terms. To resume, the terms do not matter: leaders are sent anyway.
     """
 
     transaction: int = 0
@@ -23,7 +23,7 @@ class Cursor(NamedTuple):
         return ".".join(map(str, self))
 
     def has(self, other: "Cursor") -> bool:
-        """Whether everything up to ``other`` is before this."""
+        """Whether this includes everything up to ``other``."""
         return self.transaction >= other.transaction and self.change >= other.change
 
 

@@ -13,11 +13,11 @@ from twstock.web.feed import gzipstream
 from twstock.web.feed.cursor import Cursor
 
 EVENT_TRADES_MAX = 1000
-"""How many trades one event tells of: a line of about 120 kB."""
+"""How many trades one event has at most: a line of about 120 kB."""
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _quoted = lru_cache(maxsize=4096)(_encode)
 COMMENT = b": \n\n"
-"""Says nothing, and so keeps the connection open through whatever is in between."""
+"""Says nothing, but keeps proxies from closing the connection."""
 
 
 class Leadership(NamedTuple):
@@ -30,8 +30,8 @@ class Leadership(NamedTuple):
 
 @dataclass(frozen=True)
 class Frame:
-    """Bytes of a stream, in the forms in which readers get them; each is made once. Those that
-    are for many (``is_shared``) are worth compressing.
+    """Bytes of a stream, in the forms in which readers get them; each form is made once. Only
+    bytes for many readers (``is_shared``) are worth compressing.
     """
 
     body: bytes
@@ -54,7 +54,7 @@ def _priced(price_cents: int) -> str:
 
 
 class Line(NamedTuple):
-    """A trade as all readers get it: its JSON is made once."""
+    """A trade with its JSON, which is made once for all readers."""
 
     number: int
     name: str
@@ -63,7 +63,7 @@ class Line(NamedTuple):
 
 
 def line(trade: Trade) -> Line:
-    """The line that tells of a trade."""
+    """A trade as a ``Line``."""
     number, (_, name, side, quantity), version, price_cents, at_ms = trade
     # As ``answers.order_fields``, in a third of the time: all trades pass through here.
     text = (
@@ -84,12 +84,12 @@ def event(kind: str, at: Cursor, content: str) -> bytes:
 
 
 def rows(kind: str, at: Cursor, texts: Iterable[str]) -> bytes:
-    """One event that tells of several things, each of which is JSON already."""
+    """One event with several things, each of which is JSON already."""
     return event(kind, at, f'{{"{kind}":[{",".join(texts)}]}}')
 
 
 def mark(at: Cursor) -> bytes:
-    """No event, but the client remembers the id."""
+    """Not an event, but the client remembers the id."""
     return f": \nid: {at}\n\n".encode("ascii")
 
 
@@ -99,23 +99,23 @@ def retry(milliseconds: int) -> bytes:
 
 
 def reset(at: Cursor) -> bytes:
-    """The client's id is not of this log."""
+    """The event that says that the client's id is not of this log."""
     return event("reset", at, "{}")
 
 
 def led(at: Cursor, leaders: Iterable[Leadership]) -> Cursor:
-    """The cursor of somebody who knows these leaders."""
+    """The cursor with the terms of these leaders."""
     terms = {f"{leader.group}_term": leader.term for leader in leaders}
     return at._replace(**terms)
 
 
 @dataclass(frozen=True)
 class News:
-    """What one writing tells: everything after the cursor ``before``, up to ``after``.
+    """What is written at one time: everything after the cursor ``before``, up to ``after``.
 
-    The stocks come before the trades and changes that made them what they are, and with the id
-    that was before: whoever is cut off between the two asks for those trades again, and with
-    them for the stocks. Every later event has the id of what the client knows when it has it.
+    Stocks come before the trades and changes that led to their state, under the previous id: a
+    client that is cut off between the two asks for those trades again, and gets the stocks with
+    them. The id of each later event says what the client knows once it has that event.
     """
 
     before: Cursor
@@ -126,7 +126,7 @@ class News:
 
     @cached_property
     def after(self) -> Cursor:
-        """Where a reader stands after reading all of it."""
+        """The cursor of a reader that has read all of it."""
         at = led(self.before, self.leaders)
         if self.trades:
             at = at._replace(transaction=self.trades[-1].number)
@@ -134,11 +134,11 @@ class News:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to tell anybody."""
+        """Whether there is nothing to write to any reader."""
         return not (self.leaders or self.stocks or self.trades or self.changes)
 
     def body(self, names: frozenset[str] | None) -> bytes:
-        """The events for somebody who wants these stocks; empty when there is nothing."""
+        """The events for a reader that wants these stocks; empty when there are none."""
         at = led(self.before, self.leaders)
         told = [event("leader", at, _encode(leader._asdict())) for leader in self.leaders]
         if stocks := [_encode(stock_fields(s)) for s in self.stocks if _wanted(s.name, names)]:
@@ -147,7 +147,7 @@ class News:
         for first in range(0, len(trades), EVENT_TRADES_MAX):
             some = trades[first : first + EVENT_TRADES_MAX]
             is_last = first + len(some) == len(trades)
-            # What this reader does not want of the trades counts as read.
+            # Trades of stocks that this reader does not want count as read.
             number = self.after.transaction if is_last else some[-1].number
             at = at._replace(transaction=number)
             told.append(rows("trades", at, [one.text for one in some]))

@@ -1,7 +1,7 @@
 """``GET /events``: what happens, as server-sent events (WHATWG HTML, section 9.2).
 
-docs/feed.md tells what a client sees. ``Feed`` counts subscribers and lets the tail of the logs
-be followed as long as there are any.
+docs/feed.md describes what a client sees. ``Feed`` keeps the subscribers, and follows the tail of
+the logs as long as there are any.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,7 +33,7 @@ from twstock.web.http.routes import Route
 
 EVENT_STREAM = b"text/event-stream"
 RETRY_MS = (500, 1500)
-"""A client waits a random time between these before it reconnects: not all come back at once."""
+"""A client waits a random time between these before it reconnects, so not all come at once."""
 KEEP_ALIVE_S_MIN = 1.0
 _HEADERS: tuple[Header, ...] = ((b"X-Accel-Buffering", b"no"), (b"Vary", b"Accept-Encoding"))
 """The first keeps an nginx in between from buffering events."""
@@ -123,7 +123,7 @@ class Feed:
         )
 
     def families(self) -> Iterator[Family]:
-        """The same, as metrics."""
+        """The counters as metrics."""
         now = self.counters
         yield gauge(
             "twstock_feed_subscribers", "Clients that the feed tells.", [({}, now.subscribers)]
@@ -196,7 +196,7 @@ class Feed:
             stream.end()
 
     def _over(self, result: Any, subscriber: Subscriber, replaying: "Deferred[Any]") -> Any:
-        """A client is gone, or its stream was ended; after the last nothing is followed."""
+        """A client is gone, or its stream was ended; after the last, stop following the logs."""
         assert self._following is not None
         tail, _ = self._following
         self._subscribers.discard(subscriber)
@@ -213,8 +213,9 @@ class Feed:
         self._dropped += 1
 
     def _keep_alive(self) -> None:
-        """Write something to everybody; whoever is behind has just been written to, or waits. Who
-        has no place yet has no answer: what it asks for once that begins could come before it.
+        """Write something to everybody, so that connections stay open; one that is not ready still
+        has bytes to send. To write to a subscriber without a place would begin its answer: what
+        its client does after that could happen before the place, and would be missing.
         """
         assert self._following is not None
         tail, _ = self._following
@@ -227,6 +228,6 @@ class Feed:
 
 
 def _takes_gzip(request: Request) -> bool:
-    """Whether events are compressed for a client: HTTP/1.0 knows no chunks, and is left alone."""
+    """Whether events are compressed for a client; never for HTTP/1.0, which has no chunks."""
     fields = request.requestHeaders.getRawHeaders(b"Accept-Encoding") or ()
     return request.clientproto == b"HTTP/1.1" and accepts_gzip(fields)

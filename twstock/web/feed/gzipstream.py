@@ -1,15 +1,14 @@
-"""One gzip stream in pieces that many readers get alike (RFC 1951, RFC 1952). Pure.
+"""A gzip stream in pieces that are the same for many readers (RFC 1951, RFC 1952). Pure.
 
-A piece refers to nothing before it and ends on a byte, so any sequence of pieces after ``HEADER``
-is a stream, and what is compressed once is sent to everybody. The stream has no end of its own,
-and so no checksum, which would be another one for each reader: it is cut off where it ends, as a
-connection that is lost cuts it off.
+A piece refers to nothing before it and ends on a byte boundary, so any sequence of pieces after
+``HEADER`` is a stream, and a piece is compressed once for everybody. The stream lacks gzip's final
+checksum, which would differ for each reader: it simply stops, as if its connection were lost.
 """
 
 import zlib
 
 HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
-"""No name, no time, no particular system."""
+"""No name, no time, unknown operating system (RFC 1952 section 2.3.1)."""
 _LEVEL = 6
 _RAW = -zlib.MAX_WBITS
 _STORED_MAX = 0xFFFF
@@ -17,14 +16,15 @@ _FLUSHED = b"\0\0\0\xff\xff"
 
 
 def compressed(body: bytes) -> bytes:
-    """Bytes as a piece, smaller than they are if there are enough of them."""
+    """Bytes as a compressed piece, which is smaller if there are enough of them."""
     made = zlib.compressobj(_LEVEL, zlib.DEFLATED, _RAW)
     return made.compress(body) + made.flush(zlib.Z_FULL_FLUSH)
 
 
 def stored(body: bytes) -> bytes:
-    """Bytes as a piece that costs nothing to make: for one reader it is not worth more. An empty
-    block ends it, as zlib ends what it flushes: some readers give out what they have only then.
+    """Bytes as an uncompressed piece, which costs nothing to make: for one reader, compressing is
+    not worth it. An empty block ends it, as after zlib's flush: some readers pass on what they
+    have only then.
     """
     pieces = []
     for start in range(0, len(body), _STORED_MAX):

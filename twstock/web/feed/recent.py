@@ -1,4 +1,4 @@
-"""The last trades that went through the feed, for those who reconnect. Pure."""
+"""The last trades that the feed has sent, for clients that reconnect. Pure."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,14 @@ from twstock.web.feed.events import Line
 
 
 class Recent:
-    """Up to ``size`` trades and half as many again, without a gap in their numbers."""
+    """Up to one and a half times ``size`` trades, without a gap in their numbers."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._trades: list[Line] = []
 
     def add(self, trades: Sequence[Line]) -> None:
-        """Keep trades that follow those that are kept."""
+        """Keep trades; their numbers continue those that are kept."""
         self._trades += trades
         if len(self._trades) > self._size * 3 // 2:
             del self._trades[: len(self._trades) - self._size]

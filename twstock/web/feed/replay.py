@@ -1,4 +1,4 @@
-"""What a client missed: read from the logs as fast as it reads, until it is at their end."""
+"""Sends a client what it missed, from the logs, as fast as it reads, until it has caught up."""
 
 from twstock.clocks import Clock, pause
 from twstock.config import Limits
@@ -22,8 +22,8 @@ from twstock.web.upstream.gather import Gathering
 
 class Subscriber:
     """One client of the feed. ``names``: which stocks it wants, None: all; ``has_place``: whether
-    it is known from where on it is told, which is when its answer may begin; ``at``: what it was
-    told; ``told``: which leaders.
+    the place in the logs from which it is sent events is known, so that its answer may begin;
+    ``at``: how far it has been sent them; ``told``: the leaders that it was told of.
     """
 
     def __init__(self, stream: Stream, names: frozenset[str] | None, has_place: bool) -> None:
@@ -34,13 +34,13 @@ class Subscriber:
         self.told: tuple[Leadership, ...] = ()
 
     def tell(self, news: News) -> None:
-        """Write news; if none are for this client, at least how far they bring it."""
+        """Write news; if none of it is for this client, only the id that it has reached."""
         self.stream.write(Frame(news.body(self.names) or mark(news.after)))
         self.at = news.after
 
 
 class Replay:
-    """Brings subscribers to where ``tail`` is, and hands them over to it."""
+    """Brings subscribers to the position of ``tail``, and hands them over to it."""
 
     def __init__(
         self, sources: Sources, tail: Tail, turns: Turns, clock: Clock, limits: Limits
@@ -55,8 +55,8 @@ class Replay:
         self._ends: Gathering[None, Cursor] = Gathering(self._find_ends, clock, 1)
 
     async def run(self, subscriber: Subscriber, after: Cursor | None, opening: bytes) -> bool:
-        """Begin with ``opening``, then everything after the cursor (None: only what is to come),
-        live in the end. Returns whether the cursor was of another log, which is a reset.
+        """Send ``opening``, then everything after the cursor (None: only what is to come), until
+        the tail takes over. Returns whether the cursor was of another log, which is a reset.
         """
         stream, tail = subscriber.stream, self._tail
         at = await self._start(stream, after)
@@ -72,7 +72,7 @@ class Replay:
                 await self._advance(subscriber)
             else:
                 await tail.moved()
-        # Nothing can come between having been told everything and being told what follows.
+        # Nothing is awaited from here to ``join``, so nothing can be missed in between.
         if subscriber.told != tail.told:
             subscriber.tell(News(subscriber.at, [x for x in tail.told if x not in subscriber.told]))
         if stream.is_open:
@@ -80,7 +80,7 @@ class Replay:
         return is_reset
 
     async def _start(self, stream: Stream, after: Cursor | None) -> Cursor:
-        """The cursor to begin with, as soon as it can be known."""
+        """The cursor to begin with, once it can be found out."""
         while self._tail.position is None:
             await self._tail.moved()
             if after is None:
@@ -102,7 +102,7 @@ class Replay:
         return self._tail.position
 
     async def _exists(self, cursor: Cursor) -> bool:
-        """Whether the logs reach so far: another front-end may have told of more than this one."""
+        """Whether the logs reach this far: another front-end may have read on beyond this one."""
         number, change = cursor.transaction, cursor.change
         return (
             number <= self._position.transaction or await self._sources.has_transaction(number)
@@ -113,14 +113,14 @@ class Replay:
         return [Cursor(number, await self._sources.last_change(self._position.change))]
 
     def _is_level(self, subscriber: Subscriber) -> bool:
-        """Whether the subscriber has been told exactly as much as everybody."""
+        """Whether the subscriber is exactly at the tail's position."""
         return subscriber.at[:2] == self._position[:2]
 
     def _is_behind(self, subscriber: Subscriber) -> bool:
         return not subscriber.at.has(self._position)
 
     async def _advance(self, subscriber: Subscriber) -> None:
-        """Replay what fits into one turn; wait a moment if the logs cannot be read."""
+        """Replay as much as fits into one turn; wait a moment if the logs cannot be read."""
         try:
             async with self._turns.turn() as until:
                 stream = subscriber.stream
@@ -132,7 +132,7 @@ class Replay:
             await pause(self._clock, self._limits.feed_interval_s)
 
     async def _step(self, subscriber: Subscriber) -> None:
-        """Replay a page, of trades first; never beyond what everybody has been told."""
+        """Replay a page, of trades first; never beyond the tail's position."""
         at, position = subscriber.at, self._position
         missing = position.transaction - at.transaction
         if missing > 0:

@@ -1,4 +1,4 @@
-"""How often the feed writes: slower, the more a writing to everybody costs. Pure."""
+"""How often the feed writes: the less often, the more it costs to write to everybody. Pure."""
 
 SHARE = 0.03
 """The part of the time that writing to the subscribers may take."""
@@ -16,5 +16,5 @@ class Rhythm:
         self.interval_s = self._shortest_s
 
     def wrote(self, cost_s: float) -> None:
-        """The last writing has kept the process busy for so long."""
+        """The last writing has kept the process busy for ``cost_s``."""
         self.interval_s = min(max(cost_s / SHARE, self._shortest_s), self._longest_s)

@@ -1,4 +1,4 @@
-"""Where the news come from: the order log, the log of changes, the catalog and who leads."""
+"""Where the feed's news comes from: the order log, the catalog's changes, stocks, and leaders."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import takewhile
@@ -14,7 +14,7 @@ from twstock.web.feed.recent import Recent
 from twstock.web.upstream.leader import Leader
 
 STOCKS_REMEMBERED = 10_000
-"""Of how many stocks the newest state that was seen is kept, for those who reconnect."""
+"""For how many stocks the newest state seen is kept, for clients that reconnect."""
 
 
 class OrderLog(Protocol):
@@ -105,9 +105,9 @@ class Leaders:
 
 
 class Sources:
-    """Reads trades and changes together with the states of their stocks: whoever is told of a
-    trade is told the stock's state too, or of neither. An order can be read a moment before its
-    trade is published: then it is not told yet. All methods raise errors of ``errors``.
+    """Reads trades and changes together with the states of their stocks, so that subscribers get
+    both or neither. An order can be read a moment before its trade is published: it is held back
+    until then. All methods raise errors of ``errors``.
     """
 
     def __init__(
@@ -122,26 +122,26 @@ class Sources:
         self.recent = Recent(self._recent_size)
 
     def forget(self) -> None:
-        """What was remembered will have gaps: the tail is not followed any more."""
+        """Forget the recent trades: while the tail is not followed, they would get a gap."""
         self.recent = Recent(self._recent_size)
 
     async def last_transaction(self) -> int:
-        """The number of the last trade; lookups show it, and all before, from now on."""
+        """The number of the last trade; lookups show it, and all before it, when this returns."""
         number = await self._orders.last_number()
         await self._catalog.everything_published()
         return number
 
     async def last_change(self, known: int = 0) -> int:
-        """The number of the last change; at least so many are ``known``."""
+        """The number of the last published change; the answer leaves out those up to ``known``."""
         return (await self._changes.list_changes(Page(known, 1))).last
 
     async def has_transaction(self, number: int) -> bool:
-        """Whether there is a trade of this number; it is certain either way."""
+        """Whether there is a trade with this number; the answer is certain either way."""
         return await self._orders.order(number) is not None
 
     async def trades(self, after: int, count_max: int) -> Found:
-        """The trades after a number that lookups show, ``count_max`` at most; remembered ones if
-        possible.
+        """The trades after a number, as far as lookups show them, ``count_max`` at most; from
+        memory as far as possible.
         """
         trades: list[Line] = list(self.recent.after(after, count_max))
         while (left := count_max - len(trades)) > 0:

@@ -1,4 +1,4 @@
-"""An answer that goes on and on: one client's connection, with a limit on what waits for it."""
+"""A streamed answer: one client's connection, with a limit on what waits to be sent on it."""
 
 import contextlib
 import socket
@@ -22,13 +22,14 @@ _GZIP_HEADER = chunk(gzipstream.HEADER)
 
 @implementer(IPushProducer)
 class Stream:
-    """The body of an answer, as it is written.
+    """The body of an answer that is written frame by frame.
 
-    What the kernel does not take at once waits in the process. If more than
-    ``unsent_bytes_max`` of it waits when more is to be written, the connection is aborted: so
-    what waits is bounded by that and the longest single writing. The kernel's share is bounded
-    by the size of the socket's buffer. ``dropped`` is called then, and when the channel has cut
-    the client off because it did not read. ``is_packed``: the body is a gzip stream, in chunks.
+    What the kernel does not take at once waits in this process. If more than
+    ``unsent_bytes_max`` of it waits when another frame is written, the connection is aborted, so
+    what waits is bounded by that and the longest frame. What waits in the kernel is bounded by
+    the size of the socket's buffer. ``dropped`` is called when the connection is aborted, and
+    when the channel has cut the client off because it did not read. ``is_packed``: the body is a
+    gzip stream, in chunks.
     """
 
     def __init__(
@@ -58,11 +59,11 @@ class Stream:
 
     @property
     def is_ready(self) -> bool:
-        """Whether what is written now is on its way at once."""
+        """Whether nothing waits to be sent, so that what is written now is sent at once."""
         return self._unsent is None and not self._is_over
 
     def write(self, frame: Frame) -> None:
-        """Write to the client, after the headers of the answer."""
+        """Write to the client; before the first frame, the headers of the answer."""
         if self._is_over or not frame.body:
             return
         is_first = self._transport is None
@@ -100,12 +101,12 @@ class Stream:
             self.over.callback(None)
 
     def pauseProducing(self) -> None:
-        """The transport has taken more than it likes to hold, of which nothing may be sent yet."""
+        """The transport's buffer is full: from now on, count what waits."""
         if self._unsent is None:
             self._unsent = 0
 
     def resumeProducing(self) -> None:
-        """The kernel has everything."""
+        """The transport's buffer is empty: the kernel has everything."""
         self._unsent = None
         self._wake()
 
@@ -116,7 +117,9 @@ class Stream:
         self._is_over = True
 
     def _begin(self) -> None:
-        """Send the headers, and take over from Twisted, which would frame everything anew."""
+        """Send the headers; from then on write to the transport, not to Twisted's request, which
+        would make chunks of the chunks.
+        """
         request: Any = self._request
         request.write(b"")
         request.registerProducer(self, True)

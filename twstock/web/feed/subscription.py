@@ -1,4 +1,4 @@
-"""What a request for the feed asks for: which stocks, and from where on. Strict, as ``bodies``."""
+"""Parses what a subscriber asks for: which stocks, and from which place. Strict, as ``bodies``."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ _PARAMETER = "last_event_id"
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """``names`` are the stocks that are wanted, None: all; ``after`` is where the reader stands,
-    None: it has read nothing and starts now.
+    """``names`` are the stocks that are wanted, None: all; ``after`` is how far the reader has
+    read, None: it has read nothing and starts now.
     """
 
     names: frozenset[str] | None = None

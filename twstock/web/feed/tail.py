@@ -1,4 +1,4 @@
-"""The end of both logs, read once for everybody who listens, and written to all of them."""
+"""Reads the newest part of both logs once, and writes it to all live subscribers."""
 
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, Protocol
@@ -43,7 +43,7 @@ class Live(Protocol):
 
 
 class Frames:
-    """What one writing is for readers of different stocks, made when the first of them comes."""
+    """One writing as readers of different stocks get it; each form is made when first needed."""
 
     def __init__(self, news: News, beat: bool) -> None:
         self._news = news
@@ -60,12 +60,12 @@ class Frames:
 
 
 class Tail:
-    """From ``start`` to ``stop``, once. ``position`` is how far everybody who listens has been
-    told, None before it is known; times are seconds of the clock.
+    """Runs from ``start`` to ``stop``, once. ``position`` is how far all live subscribers have
+    been told, None before it is known; times are seconds of the clock.
 
-    A log is read again when what was read of it is written, and both are written together, so
-    that nobody is written to more often than the rhythm allows; so nothing but the last reading
-    of each log waits here.
+    A log is read again only once its last reading is written, so no more than one reading of
+    each log waits here. Both are written together, so that nobody is written to more often than
+    the rhythm allows.
     """
 
     _log = Logger()
@@ -96,7 +96,7 @@ class Tail:
         self._begin(self._run())
 
     def stop(self) -> None:
-        """Stop reading: nobody listens any more."""
+        """Stop reading: there are no subscribers any more."""
         self._stopped = True
         self._leaders.changed = None
         self._sources.forget()
@@ -124,8 +124,8 @@ class Tail:
         return subscriber in self._live
 
     def beat(self) -> None:
-        """Write to everybody soon, though nothing has happened: connections stay open by it, and
-        those who are told little learn how far they have read.
+        """Write to everybody soon, even if nothing happens: it keeps connections open, and readers
+        of few stocks learn how far they have read.
         """
         self._beat = True
         self._wake()
@@ -159,7 +159,7 @@ class Tail:
             await pause(self._clock, self.rhythm.interval_s)
 
     async def _try(self, read: Callable[[Cursor], Coroutine[Any, Any, Found]]) -> Found:
-        """What cannot be read now is read later."""
+        """What was read; nothing after an error, because it can be read later."""
         assert self.position is not None
         try:
             return await read(self.position)
@@ -201,7 +201,7 @@ class Tail:
             self._write()
 
     def _write(self) -> None:
-        """Tell everybody who listens what was found, who leads, and where that brings them."""
+        """Write what was read, and who leads, to all live subscribers; set the new position."""
         found, self._found = self._found, []
         beat, self._beat = self._beat, False
         leaders = tuple(self._leaders.now())
@@ -235,7 +235,7 @@ class Tail:
         )
 
     def _write_some(self, live: Iterator[Live], frames: Frames) -> None:
-        """Write until requests should have their turn."""
+        """Write to the next subscribers, until requests should have their turn."""
         began, seconds = self._clock.seconds(), self._clock.seconds
         for count, subscriber in enumerate(live, 1):
             subscriber.stream.write(frames.of(subscriber.names))

@@ -1,4 +1,4 @@
-"""Turns for work that many want to have done at once, with pauses for what is more urgent."""
+"""Turns for work that many ask for at once, with pauses for more urgent work."""
 
 from collections import deque
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[float]:
-        """Wait for a turn; the time by which it should end."""
+        """Wait for a turn; yields the time by which it should end."""
         waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)
         self._give_soon(0.0)
@@ -43,12 +43,12 @@ class Turns:
             self._give_soon(0.0)
 
     def _give_soon(self, seconds: float) -> None:
-        """Whoever takes a turn may be deep in somebody else's stack: turns begin in their own."""
+        """Begin turns later, in a stack of their own: the caller's may be deep already."""
         if not (self._is_giving or self._is_taken or self._timer) and self._waiting:
             self._timer = self._clock.callLater(seconds, self._give)
 
     def _give(self) -> None:
-        """Give turns to those who wait, until one of them takes its time."""
+        """Give turns to those who wait, until one does not end at once or ``TURN_S`` is used up."""
         self._timer = None
         self._is_giving = True
         while self._waiting and not self._is_taken and self._spent_s < TURN_S:
