@@ -1,3 +1,3 @@
-"""The services behind a front-end: who leads them, how they are asked, and what they grant. What
-belongs here speaks to other members, or decides when to; it answers no HTTP request.
+"""The services behind a front-end: who leads them, how they are called, and the leases they grant.
+These modules call other members, or decide when to; they answer no HTTP request.
 """

@@ -1,9 +1,9 @@
-"""Questions that share calls: what arrives together, or while calls are under way, goes together.
+"""Questions that share calls.
 
-A call costs the same for one question or many. So what is asked in one turn of the reactor is
-gathered, and what is asked while the calls under way leave no room waits for the next one;
-whoever asks the same then shares one question. Nobody joins a call that has left: its answer
-may be older than the question.
+A call costs the same for one question or many. So questions that are asked in one turn of the
+reactor go together, and so do those that are asked while the calls under way leave no room for
+another. Equal questions that wait are asked once. None joins a call that has left, because the
+answer may be older than the question.
 """
 
 from collections.abc import Callable, Coroutine, Sequence
@@ -27,7 +27,7 @@ A = TypeVar("A")
 
 @dataclass(slots=True, eq=False)
 class _Question(Generic[A]):
-    """One question and everybody who waits for its answer; ``deadline`` is the last of theirs."""
+    """One question and all who wait for its answer; ``deadline`` is the latest of theirs."""
 
     deadline: float
     waiters: "list[_Waiter[A]]" = field(default_factory=list)
@@ -35,22 +35,22 @@ class _Question(Generic[A]):
 
 @dataclass(slots=True, eq=False)
 class _Waiter(Generic[A]):
-    """Who asked, until when it waits, and what is told the result."""
+    """One asker: the Deferred for its answer, the timer of its deadline, its requests' ids."""
 
     answer: "Deferred[A]"
     timer: DelayedCall
     origin: Ids
 
     def settle(self, result: "A | Failure") -> None:
-        """Tell it, unless its time was up."""
+        """Hand the result over, unless the deadline has passed."""
         if not self.answer.called:
             self.timer.cancel()
             self.answer.callback(result)
 
 
 class Gathering(Generic[Q, A]):
-    """Asks by ``call(questions, deadline)``, which brings one answer for each, in their sequence;
-    ``questions_max`` bounds a call. All times are seconds of the clock.
+    """Asks by ``call(questions, deadline)``, which returns one answer for each, in the same
+    sequence; a call has up to ``questions_max``. All times are seconds of the clock.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class Gathering(Generic[Q, A]):
         self._next: tuple[float, DelayedCall] | None = None
 
     def ask(self, question: Q, deadline: float) -> "Deferred[A]":
-        """Fires with the answer of a call that left after this moment, or fails as that call
-        did; with Unavailable at the deadline. Cancelling it stops the waiting.
+        """Fires with the answer of a call that leaves after this moment, or fails as that call
+        does, or with Unavailable at the deadline. Cancelling it stops the waiting.
         """
         answer: Deferred[A] = Deferred(lambda _: self._leave(question, waiter))
         left = max(deadline - self._clock.seconds(), 0.0)
@@ -93,7 +93,7 @@ class Gathering(Generic[Q, A]):
         waiter.answer.errback(Unavailable("out of time"))
 
     def _wake_at(self, at: float) -> None:
-        """Go on at a time, or at an earlier one that was asked for before."""
+        """Wake up at a time, or at an earlier one that is set already."""
         if at == inf:
             return
         if self._next is not None:
@@ -127,7 +127,7 @@ class Gathering(Generic[Q, A]):
         began = self._clock.seconds()
         self._pace.began(began)
         deadline = max(question.deadline for question in asked)
-        # Each waiter's own deadline has a timer; the call may live as long as the last.
+        # Each waiter has a timer for its own deadline; the call may take until the latest.
         origins = [waiter.origin for each in asked for waiter in each.waiters if waiter.origin]
         with origin.on_behalf_of(origin.together(origins)):
             call = Deferred.fromCoroutine(self._call(questions, deadline))
@@ -136,13 +136,13 @@ class Gathering(Generic[Q, A]):
     def _ended(
         self, result: "Sequence[A] | Failure", began: float, asked: Sequence[_Question[A]]
     ) -> None:
-        """Tell everybody, and make the next call."""
+        """Hand the answers over, and make the next call."""
         self._pace.ended(began, self._clock.seconds(), len(asked), len(self._waiting))
         answers: Sequence[A | Failure]
         if isinstance(result, Failure):
             answers = [result] * len(asked)
         elif len(result) != len(asked):
-            # Answers are matched by place: too few or too many tell nothing.
+            # Answers are matched by position: if there are too few or too many, none can be.
             answers = [Failure(OutcomeUnknown("not one answer for each question"))] * len(asked)
         else:
             answers = result

@@ -1,10 +1,10 @@
 """Who leads a group, as far as a front-end can tell, and who else is alive.
 
-The leader is asked by Heartbeat, a few times a second, and everybody else less often, unless the
-leader is in doubt. The answer of any living member tells of the leader it knows, so a new leader is
-found with the first answer of its term. A leader that cannot be reached is reported to the highest
-living member by NotifyReplica, which then looks for itself and campaigns at once if the leader's
-connection is refused: a front-end is never believed.
+The leader is probed by Heartbeat a few times a second, and all others less often, unless the leader
+is in doubt. Each answer names the leader that its member knows, so a new leader is found with the
+first answer of its term. If a leader cannot be reached, NotifyReplica nominates the highest living
+member, which then looks for itself, and campaigns at once if the leader refuses the connection: a
+front-end is never believed.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,13 +30,13 @@ A = TypeVar("A")
 _HEARTBEAT = {"order": methods.ORDER_HEARTBEAT, "catalog": methods.CATALOG_HEARTBEAT}
 _NOTIFY = {"order": methods.ORDER_NOTIFY, "catalog": methods.CATALOG_NOTIFY}
 EVERYBODY_EACH = 3
-"""Each so many rounds everybody is asked; in between, only a leader that answers is."""
+"""In one round of so many all members are probed; in the others only a leader, if it answers."""
 _HURRY_S = 2.0
-"""How long a lost leader is looked for at the pace of retries, not of probes."""
+"""How long after a leader is lost members are probed at the pace of retries."""
 LATE_SHARE = 0.9
-"""A call that failed after this share of its deadline was late, before it was cut off."""
+"""A call that failed after this share of its deadline was late; before that, it was cut off."""
 _TIMEOUTS_MAX = 3
-"""After so many probes in a row without an answer, a leader counts as gone: one can be late."""
+"""After so many probes in a row without an answer a leader counts as gone: one may just be late."""
 
 
 class Caller(Protocol):
@@ -53,7 +53,7 @@ class Caller(Protocol):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Leader:
-    """A leader and its term; of two, the one of the higher term leads."""
+    """A leader and its term; of two, the one with the higher term leads."""
 
     term: int
     id: int
@@ -74,12 +74,12 @@ class _Member:
 
     @property
     def reachable(self) -> bool:
-        """Whether calls to the member make sense: a late answer is no reason not to."""
+        """Whether calls to the member make sense; a late answer or two do not rule them out."""
         return not self.suspected and self.timeouts < _TIMEOUTS_MAX
 
     @property
     def answers(self) -> bool:
-        """Whether no question to the member was late, or is open."""
+        """Whether the member's last probe was answered, and none is under way."""
         return self.probe is None and not self.timeouts
 
     @property
@@ -94,8 +94,8 @@ class _Member:
 
 
 class LeaderWatch:
-    """Probes the members of ``group`` and knows the leader; the reactor thread only. Members are
-    told that ``front_id`` asks.
+    """Probes the members of ``group`` and knows the leader; reactor thread only. Probes carry
+    ``front_id``.
     """
 
     _log = Logger()
@@ -111,7 +111,7 @@ class LeaderWatch:
     ) -> None:
         self.group = group
         self.leader: Leader | None = None
-        """The leader, None when there is none that can be reached."""
+        """The leader; None if none can be reached."""
         self._members = {number: _Member(number, caller) for number, caller in callers.items()}
         self._clock = clock
         self._limits = limits
@@ -136,7 +136,7 @@ class LeaderWatch:
         self._loop.start(self._limits.probe_every_s)
 
     def stop(self) -> None:
-        """Stop probing; whoever waits for a change is told."""
+        """Stop probing, and fire whatever waits for a change."""
         self._running = False
         if self._loop.running:
             self._loop.stop()
@@ -158,15 +158,15 @@ class LeaderWatch:
         return waiter
 
     def alive(self) -> list[int]:
-        """The members that answered last, from the highest id down."""
+        """The members that answered their last probe, from the highest id down."""
         return sorted((m.id for m in self._members.values() if m.alive), reverse=True)
 
     def statuses(self) -> Mapping[int, Status | None]:
-        """What each member said last; None for one that does not answer."""
+        """Each member's last status; None for one that does not answer."""
         return {m.id: m.status if m.alive else None for m in self._members.values()}
 
     def leader_status(self) -> Status | None:
-        """What the leader said last of itself, None without one."""
+        """The leader's last status; None without a leader."""
         return self._members[self.leader.id].status if self.leader else None
 
     async def refresh(self) -> None:
@@ -175,14 +175,14 @@ class LeaderWatch:
             await probe
 
     def suspect(self, number: int) -> None:
-        """A call to a member failed on its way: do not count on it until a probe has told."""
+        """A call to a member was cut off: do not rely on the member until a probe has ended."""
         member = self._members[number]
         member.suspected = True
         self._judge()
         self._probe(member)
 
     def demote(self, number: int, leader_id: int) -> None:
-        """A member said that it does not lead, and who does (0: not known)."""
+        """A member said that it does not lead, but that ``leader_id`` does (0: not known)."""
         member = self._members[number]
         if member.status is not None:
             member.status = replace(member.status, role="follower", leader_id=leader_id)
@@ -190,7 +190,7 @@ class LeaderWatch:
         self._probe_all()
 
     def _next_round(self) -> None:
-        """Ask the leader, and everybody when it is time to, or when another may lead."""
+        """Probe the leader; all members if it is time to, or if another may lead."""
         leader = self._members[self.leader.id] if self.leader else None
         if leader is None or not leader.answers or self._rounds % EVERYBODY_EACH == 0:
             self._probe_all()
@@ -232,8 +232,8 @@ class LeaderWatch:
         self._judge()
 
     def _lost(self, failure: Failure, member: _Member, began: float) -> None:
-        """A connection that is refused is told from an answer that is late: a busy member is
-        not a dead one, and only a dead leader may be replaced at once.
+        """Distinguish a refused connection from a late answer: a busy member is not a dead one,
+        and only a dead leader may be replaced at once.
         """
         if not self._running:
             return
@@ -259,7 +259,7 @@ class LeaderWatch:
         member.probe = None
 
     def _judge(self) -> None:
-        """Find the leader of the highest term that anybody alive knows of."""
+        """Find the leader with the highest term that any member which answers knows."""
         claims = {claim for m in self._members.values() if (claim := m.claim)}
         best = max((claim for claim in claims if not self._denied(claim)), default=None)
         if best is not None and not (best.id in self._members and self._members[best.id].reachable):
@@ -290,15 +290,15 @@ class LeaderWatch:
         retries for a while.
         """
         waiting = self._hurry is not None and self._hurry.active()
-        is_new = self.leader is not None  # whoever judges has yet to say that it is lost
+        is_new = self.leader is not None  # ``_judge`` has not yet recorded that it is lost
         recent = is_new or self._clock.seconds() - self._lost_at < _HURRY_S
         if self._running and recent and not waiting:
             pause = 0.0 if is_new else self._limits.retry_s * (0.5 + self._random.random())
             self._hurry = self._clock.callLater(pause, self._probe_all)
 
     def _nominate(self, gone: int) -> None:
-        """Tell the highest living member that the leader cannot be reached. Soon again, because a
-        dying process may close its connections before it stops to listen; then not too often.
+        """Tell the highest living member that the leader cannot be reached. Again soon, because a
+        dying process may close its connections before it stops listening; later less often.
         """
         now = self._clock.seconds()
         nominee = next((n for n in self.alive() if n != gone), None)

@@ -1,9 +1,9 @@
-"""Keeps the cache's lease: a session at the catalog, renewed several times before it ends.
+"""Keeps the cache's lease: a session with the catalog, renewed several times before it ends.
 
 The lease counts from before the renewal was sent, so a late answer grants what is left, at worst
 nothing. Whenever this side cannot be sure that the catalog has known the session without a break
-(another leader, an answer that never came), the cache starts empty. So it does when the wall clock
-jumps: a machine whose clocks were frozen with it learns in this way that it has lost time.
+(another leader, an answer that never came), the cache starts empty. It also does when the wall
+clock jumps: that is how a machine whose clocks were frozen with it learns that it has lost time.
 """
 
 from collections.abc import Callable
@@ -49,7 +49,7 @@ class Registrar(Protocol):
     """The catalog, as far as a lease needs it."""
 
     async def register(self, request: Register) -> tuple[Leader, Lease]:
-        """Ask the leader once; answers who granted what."""
+        """Ask the leader once; returns that leader and the lease that it granted."""
 
 
 class LeaseSession:
@@ -86,7 +86,7 @@ class LeaseSession:
             self._loop.start(self._limits.lease_renew_s)
 
     def stop(self) -> None:
-        """Let the lease run out."""
+        """Serve no more from the cache, and let the lease run out at the catalog."""
         if self._loop.running:
             self._loop.stop()
         if self._renewal is not None:
@@ -107,8 +107,8 @@ class LeaseSession:
             self._renewal = renewal
 
     def _compare_clocks(self) -> None:
-        """End the lease if one of the clocks has jumped: nobody knows how old it is, nor how old a
-        renewal is that is under way.
+        """End the lease if one of the clocks has jumped: its age is not known any more, nor that
+        of a renewal that is under way.
         """
         apart = self._wall() - self._boottime()
         if abs(apart - self._apart) > APART_S:
@@ -122,7 +122,7 @@ class LeaseSession:
     def _granted(self, answer: tuple[Leader, Lease], sent_at: float) -> None:
         leader, lease = answer
         if leader != self._watch.leader:
-            # A word of a leader that has been replaced meanwhile promises nothing.
+            # What a leader grants that has been replaced meanwhile is no promise.
             self._broken = True
             return
         for name, version in lease.missed.items():
@@ -135,13 +135,13 @@ class LeaseSession:
             self._cache.end_lease()
 
     def _failed(self, failure: Failure) -> None:
-        """The lost answer may have said that the session is new: the next one starts empty."""
+        """The lost answer may have said that the session is new, so the next lease starts empty."""
         self._broken = True
         if not failure.check(TwstockError, CancelledError):
             self._log.failure("renewing the cache lease failed", failure)
 
     def _tell(self) -> None:
-        """The cache serves, or serves no more: in the log, once for each time."""
+        """Log once when the cache begins to serve, and once when it stops."""
         holds = self._cache.holds_lease(self._boottime())
         if holds != self._told:
             if holds:

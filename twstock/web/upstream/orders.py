@@ -1,9 +1,9 @@
 """Orders on their way to the order leader.
 
-Orders that arrive while the last call is under way go together in the next one. An order that
-got no definite answer is sent again under the same key, to whoever leads, until it has one or
-its time is up. It then ends as ``Unavailable`` only if no attempt can have executed it: once an
-attempt has ended without a word from the leader, the end is ``OutcomeUnknown``.
+Orders that arrive while a call is under way go together in the next one. An order that got no
+definite answer is sent again under the same key, to whoever leads, until it has one or its time
+is up. It then fails with ``Unavailable`` only if no attempt can have executed it; if one may have,
+because it ended without the leader's answer, with ``OutcomeUnknown``.
 """
 
 from collections import deque
@@ -34,7 +34,7 @@ from twstock.web.upstream.leader import Caller, Leader, LeaderWatch
 from twstock.web.upstream.pace import Pace
 
 Tell = Callable[[Placement | TwstockError], None]
-"""What waits for an order: called once with what became of it, or why nobody knows."""
+"""Called once for an order, with its placement or with the error that says why it has none."""
 
 _NO_EFFECT = (NotLeader, Unavailable)
 _REFUSED_NOW = (Overloaded, DiskFull)
@@ -101,12 +101,11 @@ class OrderQueue:
         return self._count
 
     def put(self, order: PlaceOrder, tell: Tell) -> None:
-        """Take an order; ``tell`` is told what became of it, later, within ``request_budget_s``:
-        KeyReused, InvalidRequest, Overloaded, DiskFull or Unavailable (nothing happened), or
-        OutcomeUnknown. Raises Overloaded or Unavailable, and then ``tell`` hears nothing.
+        """Take an order. Later, within ``request_budget_s``, ``tell`` is called with its placement
+        or with KeyReused, InvalidRequest, Overloaded, DiskFull or Unavailable (nothing happened),
+        or OutcomeUnknown. Raises Overloaded or Unavailable; then ``tell`` is not called.
 
-        A function and no Deferred, which would cost a sixth of all that a front-end does for an
-        order.
+        Not a Deferred: that would cost a sixth of a front-end's work for an order.
         """
         if self._stopped:
             raise Unavailable("the front-end is shutting down")
@@ -125,7 +124,7 @@ class OrderQueue:
             self._clock.callLater(0, self._gathered)
 
     def stop(self) -> None:
-        """Answer everything that waits, as far as it is known."""
+        """Answer every order that waits, with what is known of it."""
         self._stopped = True
         for pending in list(self._by_deadline):
             self._give_up(pending)
@@ -166,7 +165,7 @@ class OrderQueue:
         self._pace.began(now)
         for pending in batch:
             pending.in_call = True
-        # Each order's own deadline is kept by _expire; the call may live as long as the last.
+        # _expire keeps each order's own deadline; the call may take until the latest of them.
         deadline_s = max(pending.deadline for pending in batch) - now
         request = PlaceOrders(tuple(pending.order for pending in batch))
         caller = self._callers[leader.id]
@@ -200,7 +199,7 @@ class OrderQueue:
                 self._log.failure("placing orders failed", failure)
 
     def _end(self, attempt: _Attempt) -> bool:
-        """Take an attempt off the list; False if its orders went on without it."""
+        """Take an attempt off the list; False if it was abandoned and its orders went on."""
         if attempt.abandoned:
             return False
         self._attempts.remove(attempt)
@@ -223,13 +222,13 @@ class OrderQueue:
         self._requeue(orders)
 
     def _again(self, attempt: _Attempt, problem: BaseException) -> None:
-        """A whole call failed: its orders are the next to go, after a pause."""
+        """A whole call failed: its orders are the next to be sent, after a pause."""
         self._not_before = self._clock.seconds() + self._pause_s()
         self._failed_with = attempt.leader
         self._requeue([p for p in attempt.orders if not self._final(p, problem)])
 
     def _final(self, pending: _Pending, problem: BaseException) -> bool:
-        """Whether an attempt's failure is the order's answer; remembers a doubt if it is not."""
+        """Whether an attempt's failure is the order's answer; notes if it leaves a doubt."""
         if isinstance(problem, _NO_EFFECT):
             return pending.settled
         if not isinstance(problem, _DEFINITE + _REFUSED_NOW):
@@ -295,7 +294,7 @@ class OrderQueue:
             self._by_deadline.popleft()
         try:
             pending.tell(became)
-        except Exception:  # nobody else is to suffer from it
+        except Exception:  # the other orders still get their answers
             with origin.on_behalf_of(pending.origin):
                 self._log.failure("an order's answer could not be handed over")
 

@@ -1,7 +1,7 @@
 """When the next call with gathered requests may begin. Pure: the clock's time is an argument.
 
-A call costs much more than a request in it, so few large calls beat many small ones, until
-one takes so long that those who come after it should not wait for it.
+A call costs much more than a request in it, so few large calls beat many small ones, until a
+call takes so long that later requests should not wait for it.
 """
 
 from math import inf
@@ -17,11 +17,11 @@ LINGER_MAX_S = 0.005
 
 
 class Pace:
-    """The calls under way, one at a time if none takes long, and what is to be expected.
+    """The calls under way, one at a time if none takes long, and how many requests to expect.
 
-    Clients that wait for their answers send their next requests when they have them. So when
-    a call ends, as many requests are on their way as it answered, besides those that wait
-    already: the next call lingers a moment until they are there. Whoever is alone never waits.
+    A client that waits for its answer sends its next request when it has it. So when a call
+    ends, about as many requests as it answered are on their way, besides those that wait already:
+    the next call lingers a moment for them. A client that is alone never waits.
     """
 
     def __init__(self, requests_max: int) -> None:
@@ -32,8 +32,8 @@ class Pace:
         self._linger_until = -inf
 
     def next_start(self, waiting: int) -> float:
-        """When a call with the waiting requests may begin: -inf for at once, a time, or inf for
-        not before one under way has ended.
+        """The time from which a call with the waiting requests may begin; -inf: at once; inf: not
+        before a call under way has ended.
         """
         if len(self._under_way) >= CALLS_MAX:
             return inf
@@ -46,7 +46,7 @@ class Pace:
         self._under_way.append(now)
 
     def ended(self, began: float, now: float, requests: int, waiting: int) -> None:
-        """The call that began then has ended, with so many requests, while others wait."""
+        """The call that began at ``began`` has ended; it had ``requests``, and ``waiting`` wait."""
         self._under_way.remove(began)
         self._expected = min(requests + waiting, self._requests_max)
         self._linger_until = now + min((now - began) * LINGER_SHARE, LINGER_MAX_S)

@@ -1,8 +1,8 @@
 """One row for each member of the cluster: who is alive, who leads, who lags.
 
 Replicas are asked by Heartbeat, the other front-ends by ``GET /self`` on their internal
-listeners, all at once and with a short deadline. There is one such look at a time, for all who
-ask: those listeners have room for few connections, which the catalog needs.
+listeners, all at once and with a short deadline. This is done once for all who ask at the same
+time, because those listeners have room for few connections, which the catalog needs.
 """
 
 import json
@@ -32,8 +32,8 @@ _NOTHING: Row = dict.fromkeys(
 
 
 class Fetch(Protocol):
-    """Gets a small body from an internal listener, or fails within its own deadline, with a
-    TwstockError if nobody is to blame here.
+    """Gets a small body from an internal listener, or fails within its own deadline: with a
+    TwstockError, unless the error is in this process.
     """
 
     def __call__(self, url: str) -> "Deferred[bytes]":
@@ -41,7 +41,7 @@ class Fetch(Protocol):
 
 
 def row(service: str, number: int, address: str, **known: Any) -> Row:
-    """A member's row; what is not known of it is null."""
+    """A member's row; what is not known is null."""
     head = {"service": service, "id": number, "address": address, "alive": bool(known)}
     return head | _NOTHING | known
 
@@ -67,7 +67,7 @@ def replica_row(service: str, number: int, address: str, status: Status, commit:
 
 
 class Roster:
-    """Knows every member's row. ``watches`` are those of the groups, by name."""
+    """Makes every member's row. ``watches`` has one for each group."""
 
     _log = Logger()
 
@@ -138,7 +138,7 @@ class Roster:
         return rows
 
     def _front(self, front: Front) -> "Deferred[list[Row]]":
-        """Another front-end's row in its own words; our own one without asking."""
+        """A front-end's row, as it answers it itself; this one's without a request."""
         if front.id == self._own.id:
             return succeed([self.own_row()])
         dead = [row("front", front.id, str(front.http))]
@@ -147,14 +147,14 @@ class Roster:
         return seen.addErrback(self._lost, f"front-{front.id}", dead)
 
     def _lost(self, failure: Failure, whose: str, dead: list[Row]) -> list[Row]:
-        """Any failure: one member that fails must not cost the rows of the others."""
+        """After any failure, the ``dead`` rows: one member must not cost the rows of the others."""
         if not failure.check(TwstockError):
             self._log.failure("the rows of {whose} could not be made", failure, whose=whose)
         return dead
 
 
 def _row_of(body: bytes, front: Front) -> Row:
-    """The row that a front-end told; raises Unavailable if it is not one, or another member's."""
+    """The row in a front-end's answer; raises Unavailable if it has none, or another member's."""
     with suppress(ValueError, LookupError, TypeError):
         told: Row = json.loads(body[:_ANSWER_BYTES_MAX])["data"]
         if (told["service"], told["id"]) == ("front", front.id):

@@ -1,7 +1,7 @@
-"""One look for all who want it: however many ask, no more than one is under way.
+"""A look that is shared: however many ask for it, no more than one is under way.
 
-For answers that cost the same for one asker or many, and concern others: a look at the whole
-cluster asks every member, so any number of askers must not cost it more than one.
+For looks that bother other members: one at the whole cluster asks every member, so any number of
+askers must not cost the cluster more than one.
 """
 
 from collections.abc import Callable, Coroutine
@@ -16,8 +16,8 @@ A = TypeVar("A")
 
 
 class Shared(Generic[A]):
-    """One answer of ``look`` for all who ask within ``age_s`` of its beginning. Whoever asks
-    later, while it is under way, gets the next one. Nobody may modify it.
+    """One answer of ``look`` for all who ask within ``age_s`` of its beginning. Those who ask
+    later, while it is under way, share the next one. Nobody may modify an answer.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Shared(Generic[A]):
         self._known: A | None = None
 
     def answer(self) -> "Deferred[A]":
-        """What is seen; fails as the look does, and then the next one who asks looks again."""
+        """Fires with the look's answer, or fails as the look does; a failure is not kept."""
         answer: Deferred[A] = Deferred()
         is_young = self._clock.seconds() < self._began_at + self._age_s
         if self._under_way:
@@ -53,7 +53,7 @@ class Shared(Generic[A]):
             self._known = seen
         askers, self._under_way = self._under_way, []
         waiting, self._next = self._next, []
-        if waiting:  # before those are told who may ask again at once
+        if waiting:  # begins first, because the askers below may ask again at once
             self._begin(waiting)
         for answer in askers:
             answer.callback(seen)

@@ -1,4 +1,4 @@
-"""Questions to a group of members: to whoever leads at the moment, within a time budget."""
+"""Questions to a group of replicas: to its leader of the moment, within a time budget."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -24,11 +24,11 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 ELSEWHERE = (NotLeader, Unavailable, OutcomeUnknown)
-"""What may go better with another member, or a moment later: questions have no effects."""
+"""Errors after which to ask another member, or again later: questions have no effects."""
 
 
 class Tier:
-    """Questions to one group: asked again, of whoever may know, until answered or out of time."""
+    """Questions to one group, asked again until a member has answered or time is up."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Tier:
         self._limits = limits
         self._random = random
         self._asking = 0
-        # A member gives a thread to each call: what is too much waits here, not there.
+        # A member spends a thread on each call: those that are too many wait here, not there.
         self._slots = DeferredSemaphore(limits.calls_under_way_max)
         self._under_way: dict[Deferred[None], Leader] = {}
         watch.subscribe(self._leader_changed)
@@ -55,13 +55,13 @@ class Tier:
         return self._asking
 
     async def ask_leader(self, method: Method[Q, A], request: Q) -> A:
-        """The leader's answer; Unavailable when there is none within the budget."""
+        """The leader's answer; raises Unavailable if there is none within the budget."""
         return await self._ask(
             lambda _, deadline: self._ask_whoever_leads(method, request, deadline), self._leader
         )
 
     async def ask_any(self, method: Method[Q, A], request: Q) -> A:
-        """The leader's answer, or if it has none that of any other member."""
+        """The leader's answer, or any other member's if the leader does not answer."""
         return await self._ask(
             partial(self._ask_member, method, request), lambda: self._leader() + self._followers()
         )
@@ -69,7 +69,9 @@ class Tier:
     async def _ask(
         self, attempt: Callable[[int, float], Awaitable[A]], whom: Callable[[], list[int]]
     ) -> A:
-        """What ``attempt(member, deadline)`` brings, the first time that it does."""
+        """The result of the first ``attempt(member, deadline)`` that succeeds; ``whom`` says which
+        members to try, one after the other.
+        """
         deadline = self._admit()
         try:
             while (left := deadline - self._clock.seconds()) > 0:
@@ -86,7 +88,7 @@ class Tier:
         raise self._too_late()
 
     def _admit(self) -> float:
-        """Count a question until it is answered; its deadline. Overloaded: there are too many."""
+        """Count a question as open, and return its deadline. Raises Overloaded if too many are."""
         if self._asking >= self._limits.requests_waiting_max:
             raise Overloaded("too many requests are waiting")
         self._asking += 1
@@ -101,7 +103,7 @@ class Tier:
         return Unavailable(f"the {self.watch.group} service did not answer in time")
 
     async def _ask_whoever_leads(self, method: Method[Q, A], request: Q, deadline: float) -> A:
-        """Wait for a slot and ask the leader; not who led when the waiting began."""
+        """Wait for a slot, then ask whoever leads by then."""
         async with self._slot(deadline):
             leader = self.watch.leader
             if leader is None:
@@ -112,14 +114,14 @@ class Tier:
     async def _ask_member(
         self, method: Method[Q, A], request: Q, number: int, deadline: float
     ) -> A:
-        """Wait for a slot and ask one member, which may keep silent for a moment only."""
+        """Wait for a slot and ask one member, which has ``control_deadline_s`` to answer."""
         async with self._slot(deadline):
             left = min(self._limits.control_deadline_s, deadline - self._clock.seconds())
             return await self._ask_one(number, method, request, left)
 
     @asynccontextmanager
     async def _slot(self, deadline: float) -> AsyncIterator[None]:
-        """One of the calls that may be under way; Unavailable when none is free in time."""
+        """One of the calls that may be under way; raises Unavailable if none is free in time."""
         waiting = self._slots.acquire()
         if not waiting.called:
             left = max(deadline - self._clock.seconds(), 0.0)
@@ -131,7 +133,7 @@ class Tier:
         try:
             yield
         finally:
-            # Never inside another waiter's stack: hundreds may give up one after the other.
+            # Not inside another waiter's stack: if hundreds give up, their stacks would nest.
             self._clock.callLater(0, self._slots.release)
 
     def _leader(self) -> list[int]:
@@ -163,8 +165,8 @@ class Tier:
             self._under_way.pop(given_up, None)
 
     def _note(self, number: int, error: TwstockError, is_late: bool) -> None:
-        """What a failure tells about the leader; it is no news that others do not lead. A leader
-        that is slow to answer one question may answer others: if it is gone, the probes find out.
+        """Learn from a failure of the leader; other members' failures say nothing about it. A
+        leader that is slow with one question may answer others: if it is gone, probes find out.
         """
         if self.watch.leader is None or self.watch.leader.id != number:
             return
@@ -174,7 +176,7 @@ class Tier:
             self.watch.suspect(number)
 
     def _leader_changed(self) -> None:
-        """A paused leader answers nobody: ask the one of a higher term instead."""
+        """A paused leader answers nobody: questions to it go to the leader of a higher term."""
         leader = self.watch.leader
         if leader is None:
             return
