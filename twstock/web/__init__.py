@@ -1,1 +1,1 @@
-"""The front-end: REST on Klein, a cache under a lease, orders to whoever leads."""
+"""The front-end: REST on Klein, a cache under a lease, and orders sent to the order leader."""

@@ -1,4 +1,4 @@
-"""Administration over REST: stocks are added and changed by whoever knows the token."""
+"""Administration over REST: whoever knows the token may add and change stocks."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -29,15 +29,15 @@ class Catalog(Protocol):
     """The catalog service, as an administrator uses it."""
 
     def change(self, request: ChangeRequest) -> Awaitable[Changed]:
-        """What became of a change; asked again under the same key, it is done once."""
+        """Make a change and return its outcome; under one key it is made once at most."""
 
     def list_changes(self, page: Page) -> Awaitable[Changes]:
         """A page of the changes that were made."""
 
 
 class Administration:
-    """The handlers. ``token`` is what an administrator knows, empty for none; ``new_key``
-    makes an idempotency key.
+    """The handlers. ``token`` is the administrator's, empty if there is none; ``new_key`` makes
+    an idempotency key.
     """
 
     def __init__(
@@ -95,12 +95,12 @@ class Administration:
         return answers.change_page(await self._catalog.list_changes(page))
 
     def _refused(self, request: Request) -> Answer | None:
-        """Why the sender may change nothing; None: it may."""
+        """The refusal, if the sender may not change stocks."""
         if not self._token:
             return answers.ADMINISTRATION_OFF
         values = request.requestHeaders.getRawHeaders(b"Authorization") or [b""]
         scheme, _, token = values[0].partition(b" ")
-        # Digests are of one length: how long the comparison takes tells nothing of the token.
+        # Digests have equal lengths, so the time of the comparison reveals nothing of the token.
         known = compare_digest(_digest(token.strip()), self._token)
         if known and scheme.lower() == b"bearer" and len(values) == 1:
             return None
@@ -128,7 +128,9 @@ def _digest(token: bytes) -> bytes:
 
 
 def known_token(admin: Admin) -> str:
-    """The token that the configuration names, empty without one. ConfigError naming the file."""
+    """The configured token, or that in the configured file; empty if there is none. Raises
+    ConfigError, which names the file, if that cannot be read.
+    """
     if admin.token_file is None:
         return admin.token
     token = read_token(admin.token_file)

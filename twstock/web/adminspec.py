@@ -1,4 +1,4 @@
-"""What the API says of administration, in the words of OpenAPI 3.1. Pure."""
+"""How OpenAPI 3.1 describes administration. Pure."""
 
 from typing import Any
 
@@ -40,10 +40,10 @@ SCHEMAS: dict[str, Any] = {
         }
     ),
 }
-"""What ``components`` has to hold for these routes, beside ``Stock`` and ``Error``."""
+"""The schemas that these operations refer to, besides ``Stock`` and ``Error``."""
 
 SECURITY_SCHEMES: dict[str, Any] = {"adminToken": {"type": "http", "scheme": "bearer"}}
-"""What ``components.securitySchemes`` has to hold."""
+"""The value of ``components.securitySchemes``."""
 
 
 def _refusals(**words: str) -> dict[str, Any]:

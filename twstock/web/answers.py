@@ -1,7 +1,7 @@
-"""The one table between what can happen and what HTTP says about it.
+"""How results and errors become HTTP answers: the only table of the kind.
 
 Errors are ``{"error": {"code", "message"}}``. ``error.outcome`` tells a client whether its order
-can have taken effect: ``none``, or ``unknown`` (ask again with the same key).
+may have taken effect: ``none``, or ``unknown`` (ask again with the same key).
 """
 
 import json
@@ -43,8 +43,8 @@ REPLAYED: tuple[Header, ...] = ((b"Idempotency-Replayed", b"true"),)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One HTTP answer; ``media_type`` and ``caching`` are what Content-Type and Cache-Control
-    say of the body.
+    """One HTTP answer; ``media_type`` and ``caching`` are the values of Content-Type and
+    Cache-Control.
     """
 
     status: int
@@ -60,7 +60,7 @@ class Answer:
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing but length and body tells it from others with its status."""
+        """Whether it has just the usual header fields, with their usual values."""
         return not self.headers and self.media_type is JSON and self.caching == b"no-store"
 
     def etag(self) -> bytes:
@@ -84,33 +84,33 @@ class Answer:
         )
 
     def tail(self) -> bytes:
-        """The answer as it goes over the connection, behind status line and Date."""
+        """The bytes of the answer that follow status line, Date and X-Request-Id."""
         if self.is_plain:
             return _PLAIN_TAIL % (len(self.body), self.body)
         return b"".join(b"%b: %b\r\n" % field for field in self.fields()) + b"\r\n" + self.body
 
     def whole(self, date: bytes, request_id: bytes) -> bytes:
-        """The answer as it goes over the connection."""
+        """All bytes of the answer."""
         about = (self.status, self.reason, date, request_id, self.tail())
         return b"HTTP/1.1 %d %b\r\nDate: %b\r\nX-Request-Id: %b\r\n%b" % about
 
     def closing(self) -> "Answer":
-        """The same, behind which the connection is closed."""
+        """The same, with notice that the connection is closed after it."""
         return replace(self, headers=(*self.headers, CLOSE))
 
 
 TellAnswer = Callable[[Answer], None]
-"""What waits for an answer: called with it when it is there."""
+"""Called with an answer when it is there."""
 
 _PLAIN_TAIL = (
     b"Content-Type: application/json\r\nContent-Length: %d\r\nCache-Control: no-store\r\n"
     b"X-Content-Type-Options: nosniff\r\n\r\n%b"
 )
-"""``Answer.tail`` without fields of its own, made in one step."""
+"""``Answer.tail`` of a plain answer, made in one step."""
 
 
 def plain(value: object, status: int = 200, headers: tuple[Header, ...] = ()) -> Answer:
-    """A value as it is."""
+    """A value as JSON."""
     return Answer(status, _encode(value).encode("ascii"), headers)
 
 
@@ -120,7 +120,7 @@ def data(value: object, headers: tuple[Header, ...] = ()) -> Answer:
 
 
 class Fault(NamedTuple):
-    """What is wrong, and what HTTP says about it. ``outcome`` is told if it is not empty."""
+    """An error as HTTP reports it; an empty ``outcome`` is left out."""
 
     status: int
     message: str
@@ -128,7 +128,7 @@ class Fault(NamedTuple):
     headers: tuple[Header, ...] = ()
 
     def fields(self) -> dict[str, Any]:
-        """The one form that all errors have."""
+        """The ``error`` object, which has the same form for all errors."""
         fields: dict[str, Any] = {"code": self.status, "message": self.message}
         if self.outcome:
             fields["outcome"] = self.outcome
@@ -136,7 +136,7 @@ class Fault(NamedTuple):
 
 
 def error(status: int, message: str, outcome: str = "", headers: tuple[Header, ...] = ()) -> Answer:
-    """An error in the one form that all have."""
+    """An error in the form that all have."""
     return plain({"error": Fault(status, message, outcome).fields()}, status, headers)
 
 
@@ -186,8 +186,8 @@ def stock_fields(stock: Stock) -> dict[str, Any]:
 
 
 def stock_found(stock: Stock, cached: tuple[Header, ...] = HIT) -> Answer:
-    """A stock, from the cache or from the catalog; whoever stores it has to ask by its
-    version whether it is still current.
+    """A stock, from the cache or from the catalog. A client may store it, but has to revalidate
+    it by its version before each use.
     """
     body = _encode({"data": stock_fields(stock)}).encode("ascii")
     return Answer(200, body, ((ETAG, b'"%d"' % stock.version), *cached), caching=REVALIDATED)
@@ -207,7 +207,7 @@ def order_fields(trade: Trade) -> dict[str, Any]:
 
 
 def change_fields(change: StockChange) -> dict[str, Any]:
-    """A change as the API shows it: its price and its quantity where its kind has them."""
+    """A change as the API shows it, with price and quantity if its kind has them."""
     fields: dict[str, Any] = {
         "change_number": change.number,
         "kind": change.kind,
@@ -221,14 +221,14 @@ def change_fields(change: StockChange) -> dict[str, Any]:
 
 
 def change_page(page: Changes) -> Answer:
-    """Changes, the number to go on after, and that of the last change."""
+    """A page of changes, the number to continue after, and that of the last change."""
     rows = [change_fields(change) for change in page.changes]
     return plain({"data": rows, "next": page.next or None, "last": page.last})
 
 
 def changed(done: Changed, keyed: bool) -> Answer:
-    """What became of a change; ``keyed``: under the client's own key. A refusal is 409, for the
-    stock is there, but not so that the change makes sense; or 404 when it is not there.
+    """The outcome of a change; ``keyed``: under the client's own key. A refusal is 404 if there
+    is no such stock, else 409: the change conflicts with what there is.
     """
     headers = REPLAYED if done.replayed and keyed else ()
     if done.stock is None:
@@ -239,13 +239,13 @@ def changed(done: Changed, keyed: bool) -> Answer:
 
 
 def stock_page(page: Stocks, limit: int) -> Answer:
-    """Up to ``limit`` stocks, and the name to go on after."""
+    """Up to ``limit`` stocks, and the name to continue after."""
     rows = [stock_fields(stock) for stock in page.stocks]
     return _page("/stocks", rows, page.next, limit)
 
 
 def order_page(page: Orders, limit: int) -> Answer:
-    """Up to ``limit`` orders, and the number to go on after."""
+    """Up to ``limit`` orders, and the number to continue after."""
     rows = [order_fields(trade) for trade in page.orders]
     return _page("/orders", rows, page.next, limit)
 
@@ -258,8 +258,8 @@ def _page(path: str, rows: list[dict[str, Any]], after: str | int, limit: int) -
 
 
 def placement(placed: Placement, keyed: bool) -> Answer:
-    """What became of an order; ``keyed``: under the client's own key. Under another one, it is
-    the front-end that has asked again, not the client.
+    """The outcome of an order; ``keyed``: under the client's own key. Under the front-end's key,
+    a replay is not mentioned: the front-end has sent the order again, not the client.
     """
     headers = REPLAYED if placed.replayed and keyed else ()
     if placed.refusal:
@@ -268,13 +268,13 @@ def placement(placed: Placement, keyed: bool) -> Answer:
 
 
 def refusal(order: PlaceOrder) -> Answer | None:
-    """Why an order makes no sense whatever the catalog says; None when it may be placed."""
+    """Why an order can never be executed, whatever the stocks; None if it may be placed."""
     judged = refusal_of_words(order.name, order.type, order.quantity)
     return None if judged is None else error(404, judged)
 
 
 def placement_row(placed: Placement, keyed: bool) -> dict[str, Any]:
-    """What became of one order of a batch, as its row tells it."""
+    """The row of an order of a batch that was executed or refused."""
     row: dict[str, Any] = {"status": 200, "transaction_number": placed.number}
     if placed.refusal:
         row = fault_row(Fault(404, placed.refusal))
@@ -282,7 +282,7 @@ def placement_row(placed: Placement, keyed: bool) -> dict[str, Any]:
 
 
 def fault_row(fault: Fault) -> dict[str, Any]:
-    """What is wrong with one order of a batch, as its row tells it."""
+    """The row of an order of a batch that is malformed, was refused or has failed."""
     return {"status": fault.status, "error": fault.fields()}
 
 
@@ -303,9 +303,9 @@ def failure(problem: errors.TwstockError) -> Answer:
 def not_done(
     problem: errors.TwstockError, keyed: bool, doubt: str = "the order may have been executed"
 ) -> Fault:
-    """What HTTP says about an order, or a change, that has failed. Under the client's own key an
-    earlier request may have done it; without one nothing can be asked again, so the ``doubt`` is
-    all that there is to tell.
+    """How HTTP reports an order, or a change, that has failed. Under the client's own key an
+    earlier request may have done it, so the outcome is unknown. Without one the client cannot ask
+    again: if the outcome is unknown, the message says only ``doubt``.
     """
     if keyed:
         return fault(problem, "unknown")
@@ -316,9 +316,9 @@ def not_done(
 
 
 def fault(problem: errors.TwstockError, nothing: str = "none") -> Fault:
-    """What HTTP says about an error that was raised on purpose.
+    """How HTTP reports an error that was raised on purpose.
 
-    ``nothing`` is the outcome to tell of when the request itself did nothing.
+    ``nothing`` is the outcome to report if the request itself did nothing.
     """
     match problem:
         case errors.InvalidRequest():

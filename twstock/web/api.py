@@ -1,4 +1,4 @@
-"""The public REST API: what each path answers. Klein finds the path, ``respond`` sends."""
+"""The public REST API: what each path answers. Klein finds the route, ``respond`` sends."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
@@ -39,10 +39,10 @@ class OrderBook(Protocol):
     """The order service."""
 
     def place(self, order: PlaceOrder) -> "Deferred[Placement]":
-        """What became of an order; cancelling it does not take it back."""
+        """Place an order and return its outcome; cancelling does not take the order back."""
 
     def put(self, order: PlaceOrder, tell: Tell) -> None:
-        """The same for a function, which is told later; TwstockError: the order is not taken."""
+        """The same, but ``tell`` gets the outcome later. Raises TwstockError if not taken."""
 
     def order(self, number: int) -> Awaitable[Trade | None]:
         """An executed order."""
@@ -52,7 +52,7 @@ class OrderBook(Protocol):
 
 
 class Members(Protocol):
-    """Who is in the cluster, and whether enough of it serves."""
+    """The members of the cluster, and whether enough of them serve."""
 
     def reasons(self) -> list[str]:
         """Why this front-end cannot serve; empty when it can."""
@@ -118,11 +118,11 @@ class Api:
         return self._cache.hit(name, self._boottime())
 
     def miss(self, name: str) -> "Deferred[Answer]":
-        """The catalog's answer for a stock that has just been no ``hit``."""
+        """The catalog's answer for a stock that was just looked for in the cache in vain."""
         self._cache.missed()
         ticket = self._cache.ticket(self._boottime())
-        # Name the session only if the answer will be cached: the catalog waits for every
-        # session it names.
+        # Name the session only if the answer will be cached: trades of the stock wait for the
+        # invalidation of every session that was named.
         session = (0, "") if ticket is None else self._session
         return self._catalog.lookup(Lookup(name, *session)).addCallback(self._looked_up, ticket)
 
@@ -151,8 +151,8 @@ class Api:
         tell: TellAnswer,
         request_id: bytes,
     ) -> Answer | None:
-        """An order as the body of a request has it, under the key that came with it. If it has no
-        answer yet, ``tell`` gets that; the log tells of errors by ``request_id``.
+        """Place the order in a request's body under the key that came with it. Returns the answer,
+        or None if ``tell`` gets it later; errors are logged with ``request_id``.
         """
         key = bodies.parse_key(keys)
         order = bodies.parse_order(content, key or self._new_key())
@@ -198,7 +198,7 @@ class Api:
         return known
 
     async def find(self, number: int) -> Answer:
-        """The order service's answer for an order, which is remembered if there is one."""
+        """The order service's answer for an order; if the order exists, it is remembered."""
         trade = await self._orders.order(number)
         if trade is None:
             return answers.NO_SUCH_ORDER
@@ -220,11 +220,11 @@ class Api:
         return answers.data({"size": self._cache.size, "entries": len(self._cache)} | counters)
 
     def alive(self, _request: Request) -> Answer:
-        """``GET /livez``: the process runs; nothing else can make this red."""
+        """``GET /livez``: the process runs, whatever else is the matter."""
         return answers.data({"alive": True})
 
     def ready(self, _request: Request) -> Answer:
-        """``GET /readyz``: a ready order leader and a catalog are known."""
+        """``GET /readyz``: whether ready leaders of both groups are known."""
         return answers.readiness(self._members.reasons())
 
     def delete(self, _request: Request) -> Answer:

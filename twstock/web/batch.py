@@ -25,8 +25,8 @@ Row = dict[str, Any]
 
 
 class Batches:
-    """The handler. An order needs a key of its own to be sent again: ``new_key`` makes one that
-    nobody knows for those that have none; ``traffic`` counts what was placed.
+    """The handler. Only an order with a key can be sent again: ``new_key`` makes one, which the
+    client never learns, for each that came without; ``traffic`` counts the orders.
     """
 
     _log = OriginLogger()
@@ -61,7 +61,7 @@ class Batches:
         return answers.data([row if isinstance(row, dict) else await row for row in rows])
 
     def _begin(self, fields: object, position: int) -> "Row | Deferred[Row]":
-        """An order's row, or its order is on its way. The queue gathers them by itself."""
+        """An order's row, at once if it is refused here. The queue gathers the others by itself."""
         try:
             order = bodies.parse_order_of_batch(fields, position)
         except InvalidRequest as error:

@@ -1,6 +1,6 @@
-"""What requests say: bodies of orders and of changes, keys, numbers, names, pages. Strict.
+"""Parses requests, strictly: bodies of orders and of changes, keys, numbers, names, pages.
 
-Everything that is wrong with a request is an ``InvalidRequest`` whose message names the field.
+Whatever is wrong with a request raises ``InvalidRequest``, whose message names the field.
 """
 
 import json
@@ -39,19 +39,19 @@ _KEY = re.compile(rb"[\x21-\x7e]{1,%d}" % KEY_CHARS_MAX)
 
 
 class _NoNumber:
-    """Stands for NaN and the infinities, which Python's parser takes and JSON does not know."""
+    """Stands for NaN and the infinities, which Python's parser accepts and JSON does not have."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Spelled:
-    """A number with a fraction or an exponent as it was written: a float would round it."""
+    """A number with a fraction or an exponent, as it was written: a float would round it."""
 
     digits: str
 
 
 def _integer(digits: str) -> int:
-    """An integer literal. One that no field admits is cut to a value that none admits either,
-    because Python refuses to convert thousands of digits.
+    """An integer literal. If it is too long for any field, this returns a value that no field
+    admits either, because Python refuses to convert thousands of digits.
     """
     if len(digits) <= _DIGITS_MAX:
         return int(digits)
@@ -107,7 +107,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def parse_order(body: bytes, key: str) -> PlaceOrder:
-    """The order that a POST body asks for, its types checked but not its business sense."""
+    """The order in a POST body; its types are checked, but not whether it makes sense."""
     terms = _remembered_terms(body) if len(body) <= _REMEMBERED_BYTES_MAX else _terms(body)
     return PlaceOrder(key, *terms)
 
@@ -121,8 +121,8 @@ def parse_batch(body: bytes) -> Sequence[object]:
 
 
 def parse_order_of_batch(fields: object, position: int) -> PlaceOrder:
-    """One order of a batch, whose ``key`` is empty if it came without one. What is wrong with it
-    is told with its position, counted from 0.
+    """One order of a batch, whose ``key`` is empty if it came without one. Errors name its
+    position, counted from 0.
     """
     where = f"orders[{position}]"
     if not isinstance(fields, dict):
@@ -142,8 +142,8 @@ def _terms(body: bytes) -> tuple[str, str, int]:
 
 
 def _request(body: bytes) -> dict[str, Any]:
-    """The object that asks for one order or change. A key in it, as the orders of a batch have
-    theirs, would name nothing: whoever relies on it would trade twice.
+    """The object that asks for one order or change. A key in it, where the orders of a batch have
+    theirs, is refused: it would be ignored, and a client that relies on it would trade twice.
     """
     fields = parse_object(body)
     if "idempotency_key" in fields:
@@ -173,7 +173,7 @@ def _quantity(fields: Mapping[str, Any], least: int | None = None, where: str = 
 
 
 def _price_cents(fields: Mapping[str, Any]) -> int:
-    """A price, as a number or a text, in cents: what is written, exactly. Nothing is rounded."""
+    """A price in cents, exactly as a number or a text spells it; nothing is rounded."""
     price = _member(fields, "price")
     if isinstance(price, _Spelled):
         price = price.digits
@@ -204,14 +204,14 @@ def parse_change(kind: ChangeKind, name: str, body: bytes, key: str) -> ChangeRe
 
 
 def _member(fields: Mapping[str, Any], name: str, where: str = "") -> Any:
-    """A field that has to be there; ``where`` is what stands before its name in a complaint."""
+    """A field that has to be there; ``where`` precedes its name in the error's message."""
     if name not in fields:
         raise InvalidRequest(f"{where}{name}", "missing")
     return fields[name]
 
 
 def _text(fields: Mapping[str, Any], name: str, where: str = "") -> str:
-    """A text that UTF-8 can carry: JSON's escapes can spell half of a surrogate pair."""
+    """A text that UTF-8 can encode; JSON's escapes can spell half of a surrogate pair."""
     value = _member(fields, name, where)
     if not isinstance(value, str):
         raise InvalidRequest(f"{where}{name}", "expected a text")
@@ -297,8 +297,8 @@ def _argument(arguments: Mapping[bytes, Sequence[bytes]], name: str) -> bytes | 
 
 
 def _count(text: bytes, field: str, least: int = 0) -> int:
-    """A number in digits; one above ``NUMBER_MAX`` stands for that, however long it is. Its first
-    twenty digits tell: Python refuses to convert thousands of them.
+    """A number in digits; one above ``NUMBER_MAX``, however long, becomes ``NUMBER_MAX``. Only
+    its first twenty digits are converted, because Python refuses to convert thousands.
     """
     number = int(text.lstrip(b"0")[:20] or b"0") if _COUNT.fullmatch(text) else -1
     if number < least:

@@ -1,18 +1,19 @@
-"""What a front-end remembers of the catalog, and when it may show it.
+"""A front-end's cache of stocks, and when it may be used.
 
 Four rules keep a cached stock from ever hiding an acknowledged trade
 (``tests/test_cache_protocol.py`` explores them exhaustively):
 
-- *Hit*: only while the lease holds, judged at a time read after the request arrived.
-- *Fill*: only with a version not below the stock's minimum and not below what is cached, and
-  only if nothing was emptied since the lookup started (``ticket``).
-- *Invalidate*: raises the stock's minimum version for good; a version-less one forbids all
-  fills under way instead.
-- *Renew*: a lease that ran out, or a session that the catalog did not know, starts empty.
+- *Hit*: only while the lease holds, judged by a time that was read after the request arrived.
+- *Fill*: only with a version not below the stock's minimum and not below the cached one, and
+  only if the cache was not emptied since the lookup began (``ticket``).
+- *Invalidate*: raises the stock's minimum version for good. Without a version, it drops the
+  stock and forbids all fills under way instead.
+- *Renew*: after a lease that ran out, or for a session that the catalog did not know, the cache
+  starts empty.
 
-Minimum versions outlive everything, also a new session: a trade may be known here before it is
-published. They are bounded by forgetting the oldest into ``floor``, a minimum for all stocks
-that have none of their own, which can only keep something out of the cache.
+Minimum versions outlive even the session, because a trade may be known here before it is
+published. Their number is bounded: the oldest is merged into ``_floor``, the minimum of all
+stocks that have none of their own. Too high a floor only keeps stocks out of the cache.
 
 All times are readings of CLOCK_BOOTTIME in seconds, given by the caller.
 """
@@ -31,7 +32,7 @@ MINIMUMS_MAX = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What happened so far."""
+    """Counts since the start."""
 
     hits: int = 0
     misses: int = 0
@@ -67,7 +68,7 @@ class Cache:
 
     @property
     def counters(self) -> Counters:
-        """What happened so far."""
+        """Counts since the start."""
         return Counters(self._hits, self._misses, self._evictions, self._invalidations)
 
     def holds_lease(self, now: float) -> bool:
@@ -84,15 +85,15 @@ class Cache:
         return stock
 
     def missed(self) -> None:
-        """Count a lookup that was no ``hit`` and is asked of the catalog."""
+        """Count a lookup that goes to the catalog, because it was not a ``hit``."""
         self._misses += 1
 
     def ticket(self, now: float) -> int | None:
-        """Taken before a lookup is sent, handed back with its answer; None: do not store it."""
+        """Taken before a lookup is sent, for ``fill`` to check; None: store no answer."""
         return self._generation if self.enabled and self.holds_lease(now) else None
 
     def fill(self, ticket: int | None, stock: Stock) -> bool:
-        """Remember an answer, if no rule forbids it; tells whether it did."""
+        """Store the answer of a lookup, unless a rule forbids it; returns whether it was stored."""
         if ticket is None or ticket != self._generation:
             return False
         if stock.version < self.minimum(stock.name):
@@ -107,7 +108,7 @@ class Cache:
         return self._minimums.get(name, self._floor)
 
     def invalidate(self, name: str, version: int | None = None) -> None:
-        """The catalog says that a trade made ``version``; None: some version, not known which."""
+        """The catalog says that the stock has reached ``version``; None: it does not say which."""
         self._invalidations += 1
         if version is None:
             self._generation += 1
@@ -116,11 +117,11 @@ class Cache:
             self.raise_minimum(name, version)
 
     def raise_minimum(self, name: str, version: int) -> None:
-        """Never again store or show a version of the stock below this one: whoever traded it
-        here, or changed it, reads that here, whatever a lookup under way brings.
+        """Never again store or show a version of the stock below this one: a client that traded
+        or changed it here then sees that here, whatever a lookup under way brings.
         """
         if version > self.minimum(name):
-            # Last in the table's order: what is raised is forgotten last.
+            # Moved to the end of the dict: what was raised last is forgotten last.
             self._minimums.pop(name, None)
             self._minimums[name] = version
             if len(self._minimums) > self._minimums_max:
@@ -129,10 +130,10 @@ class Cache:
             del self._stocks[name]
 
     def renew(self, sent_at: float, seconds: float, now: float, fresh: bool) -> None:
-        """The catalog grants a lease that counts from ``sent_at``, before it was asked.
+        """The catalog has granted a lease that counts from ``sent_at``, before it was asked for.
 
         ``fresh``: it did not know the session, so it may have acknowledged trades without
-        telling this cache. The same holds when the last lease ran out before ``now``.
+        invalidating anything here. The same holds if the last lease ran out before ``now``.
         """
         if fresh or not self.holds_lease(now):
             self.end_lease()
@@ -152,6 +153,6 @@ class Cache:
         self._evictions += 1
 
     def _forget_oldest(self) -> None:
-        """Keep a forgotten minimum as part of the floor: too high a minimum is safe."""
+        """Merge the oldest minimum into the floor: too high a minimum is safe."""
         oldest = next(iter(self._minimums))
         self._floor = max(self._floor, self._minimums.pop(oldest))

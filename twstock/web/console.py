@@ -1,7 +1,7 @@
 """The console: a page for people, and the files that it is made of.
 
-The files are read once, when the front-end starts: what is served does not depend on what a
-request names beyond a look into a dictionary, and no path can lead out of it.
+The files are read once, when the front-end starts: a request only looks up a name in a dictionary,
+so no path can lead elsewhere.
 """
 
 import hashlib
@@ -24,10 +24,10 @@ MEDIA_TYPES = {
     ".svg": b"image/svg+xml",
     ".txt": b"text/plain; charset=utf-8",
 }
-"""By suffix. A file with another one is not served."""
+"""By suffix. Files with other suffixes are not served."""
 
 REVALIDATE = b"no-cache"
-"""Kept by the browser, and asked for again each time: a new version shows at once."""
+"""The browser may store it but must revalidate it each time, so a new version shows at once."""
 
 SECURITY: tuple[Header, ...] = (
     (
@@ -44,7 +44,7 @@ _PREFIX = b"/console/"
 
 
 def load() -> dict[str, Answer]:
-    """The console's files as they are answered, each under its path in ``static``."""
+    """The answer for each of the console's files, by its path in ``static``."""
     return dict(_loaded(files("twstock.web") / "static", PurePosixPath()))
 
 
@@ -82,6 +82,6 @@ class Console:
         return self._found[PAGE]
 
     def file(self, request: Request) -> Answer:
-        """``GET /console/PATH``: a file that the page names, spelled as it spells it."""
+        """``GET /console/PATH``: a file, by its path exactly as the page spells it."""
         path = request.path.removeprefix(_PREFIX).decode("latin-1")
         return self._found.get(path, answers.NO_SUCH_PATH)

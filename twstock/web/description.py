@@ -1,4 +1,4 @@
-"""The API tells of itself: ``/openapi.json`` for programs, ``/docs`` for people.
+"""The description of the API: ``/openapi.json`` for programs, ``/docs`` for people.
 
 Both are made once, from the table of routes, when the front-end starts.
 """
@@ -42,8 +42,8 @@ class Part(Protocol):
 
 
 class Description:
-    """Describes ``routes`` and its own. ``schemas`` and ``security`` (the security schemes) are
-    those that the operations name.
+    """Describes ``routes`` and its own routes. ``schemas`` and ``security`` (the security schemes)
+    are those that the operations refer to.
     """
 
     def __init__(
@@ -78,18 +78,18 @@ class Description:
         return self._page
 
     def style(self, _request: Request) -> Answer:
-        """What the page looks like."""
+        """The stylesheet of the page."""
         return self._style
 
 
 def _document(body: bytes, media_type: bytes, *headers: Header) -> Answer:
-    """A document that stays as it is until the program changes."""
+    """A document that changes only when the program does; its ETag is a hash."""
     tag = b'"%b"' % sha256(body).hexdigest()[:16].encode()
     return Answer(200, body, ((ETAG, tag), *headers), media_type, REVALIDATED)
 
 
 def described(parts: Sequence[Part]) -> tuple[Route, ...]:
-    """All routes of some parts, and those of their description."""
+    """All routes of these parts, and those of their description."""
     routes = tuple(route for part in parts for route in part.routes())
     schemas = {**operations.SCHEMAS, **adminspec.SCHEMAS, **history.SCHEMAS}
     description = Description(

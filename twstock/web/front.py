@@ -65,7 +65,7 @@ from twstock.web.upstream.tier import Tier
 
 T = TypeVar("T", bound=Tier)
 ROW_DEADLINE_S = 0.3
-"""How long another front-end may take to tell how it is."""
+"""How long another front-end may take to answer with its row of ``/cluster``."""
 _NO_ANSWER = (
     TimeoutError, ConnectingCancelledError, ConnectError, DNSLookupError, ConnectionClosed,
     RequestTransmissionFailed, ResponseFailed,
@@ -73,9 +73,9 @@ _NO_ANSWER = (
 
 
 class FrontEnd(Service):
-    """Front-end ``front`` of ``cluster``; ``pools`` run the calls to other members. Channels
-    and ports are made in ``startService``: before it, twistd may still fork. ``find``
-    makes an endpoint of its description, that of a passed socket among them.
+    """Front-end ``front`` of ``cluster``; ``pools`` run the calls to other members. ``find``
+    makes an endpoint of its description, also for a passed socket. Channels and ports are made
+    in ``startService``, because twistd may still fork before it.
     """
 
     _log = Logger()
@@ -103,11 +103,11 @@ class FrontEnd(Service):
         self._stops: list[Callable[[], None]] = []
         self._members: dict[str, Client] = {}
         self.observatory = Observatory(f"front-{front.id}", reactor)
-        """What this process can tell of itself; parts may ``add`` to it."""
+        """The sources of this process's metrics; parts may ``add`` theirs."""
 
     def startService(self) -> None:
-        """Know the other tiers, listen, take the lease; ConfigError when a port is taken, or
-        the administrator's token or a certificate cannot be read.
+        """Set up the calls to the other tiers, listen, and take the lease. Raises ConfigError if a
+        port is taken, or the administrator's token or a certificate cannot be read.
         """
         super().startService()
         make_room(self._limits.connections_max)
@@ -127,7 +127,7 @@ class FrontEnd(Service):
         feed = self._make_feed(catalog, orders)
         admin = Administration(cache, catalog, token, new_key, self._limits)
         batches = Batches(cache, orders, new_key, self._limits, traffic)
-        # No trade waits for a cache that is about to go, and no drain for a stream without end.
+        # These stop before the drain: trades must not wait for this cache, nor it for streams.
         self._first_stops = [lease.stop, feed.stop]
         self._stops = [orders.queue.stop, catalog.watch.stop, orders.watch.stop]
         self._stops += [history.stop, watched.lag.stop]
@@ -155,8 +155,8 @@ class FrontEnd(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        """The catalog can reach this front-end until the last request is answered: a trade that
-        is under way here may change what is cached here.
+        """The internal listener closes only after the last request is answered: to answer a trade
+        that is under way here, the catalog may have to invalidate a stock here.
         """
         if self._public is not None:
             for stop in self._first_stops:
@@ -186,7 +186,7 @@ class FrontEnd(Service):
         await site.drain(quiet_s)
 
     def _tier(self, group: str, kind: type[T]) -> T:
-        """A tier with two connections to each member: bulk does not delay control calls."""
+        """A tier with two connections to each member, so that bulk cannot delay control calls."""
         watching, asking = self._callers(group, "control"), self._callers(group, "calls")
         self._members |= {f"{group}-{number}": client for number, client in asking.items()}
         common = self._reactor, self._limits, self._random
@@ -215,8 +215,8 @@ class FrontEnd(Service):
         )
 
     def _fetch(self, url: str) -> "Deferred[bytes]":
-        """The body of another front-end's answer within ``ROW_DEADLINE_S``; fails with
-        Unavailable without one.
+        """The body of another front-end's answer; fails with Unavailable if there is none within
+        ``ROW_DEADLINE_S``.
         """
         http = HTTPClient(Agent(self._reactor, connectTimeout=ROW_DEADLINE_S))
 
@@ -248,7 +248,7 @@ class FrontEnd(Service):
         )
 
     def _open(self, site: ApiSite) -> Any:
-        """Serve the public on a socket that was passed, or else on one of our own."""
+        """Serve clients on the socket that was passed, or else on the configured address."""
         passed = None if self._find is None else passed_listener(self._find)
         if passed is None:
             return self._listen(site, self._front.http)
@@ -262,7 +262,7 @@ class FrontEnd(Service):
         return port
 
     def _listen(self, site: ApiSite, address: Address) -> Any:
-        """Serve on an address; raises ConfigError when it cannot be had."""
+        """Serve on an address; raises ConfigError if it cannot be bound."""
         try:
             port = self._reactor.listenTCP(address.port, site, backlog=1024, interface=address.host)
         except CannotListenError as error:
@@ -272,7 +272,7 @@ class FrontEnd(Service):
 
 
 def _unavailable(failure: Failure, url: str) -> Failure:
-    """Raise Unavailable for what can keep an answer from coming; all else is an error here."""
+    """Raise Unavailable if the other side or the network failed; all else is an error here."""
     if failure.check(*_NO_ANSWER):
         raise Unavailable(f"{url}: {failure.getErrorMessage()}") from None
     return failure

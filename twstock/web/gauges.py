@@ -1,4 +1,4 @@
-"""What a front-end counts, besides the requests: its cache, its queues, its connections."""
+"""The metrics of a front-end: its requests, its cache, its queues, its connections."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from twstock.web.upstream.roster import Roster
 def front_families(
     cache: Cache, catalog: CatalogTier, orders: OrderTier, site: ApiSite, roster: Roster, now: float
 ) -> Iterator[Family]:
-    """All of it; ``now`` is a reading of CLOCK_BOOTTIME, by which the lease is judged."""
+    """All of them; ``now`` is a reading of CLOCK_BOOTTIME, by which the lease is judged."""
     yield from site.traffic.families()
     yield from _of_cache(cache, now)
     yield _one("twstock_orders_waiting", "Orders without an answer.", len(orders.queue))

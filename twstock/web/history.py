@@ -16,7 +16,8 @@ from twstock.web.ring import Ring, Totals
 from twstock.web.traffic import ERROR, LOOKUP, OTHER, OUTCOMES, REFUSED, ROUTES, TRADE, Traffic
 
 _OF_THE_API = tuple(route for route in ROUTES if route != OTHER)
-"""Not every 503 is an error: ``/readyz`` says so as long as the front-end is not ready."""
+"""OTHER is left out because not every 503 is an error: ``/readyz`` answers so until the front-end
+is ready."""
 _TIME_MS = {"type": ["number", "null"], "minimum": 0}
 SCHEMAS: dict[str, Any] = {
     "HistoryRow": {
@@ -81,8 +82,8 @@ OPERATION: dict[str, Any] = {
 
 
 class History:
-    """Looks at ``traffic`` and ``cache`` once a second. ``take_worst_lag_s`` tells by how much
-    the reactor was late since it was asked last, ``wall_ms`` what time it is.
+    """Reads ``traffic`` and ``cache`` once a second. ``take_worst_lag_s`` returns the reactor's
+    worst lag since the last call; ``wall_ms`` reads the wall clock.
     """
 
     def __init__(

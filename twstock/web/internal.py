@@ -1,4 +1,4 @@
-"""The internal listener: the catalog invalidates, other front-ends ask how this one is."""
+"""The internal listener: for the catalog's invalidations, and other front-ends' ``GET /self``."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ BODY_BYTES_MAX = 1024 * 1024
 
 
 class Internal:
-    """The handlers. An answer to DELETE tells that the cache cannot show the old version any
+    """The handlers. An answer to DELETE means that the cache cannot show the old version any
     more: it is sent after the cache has changed, in the same turn of the reactor.
     """
 

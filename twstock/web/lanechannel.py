@@ -1,9 +1,9 @@
-"""A connection with a fast lane: requests that are hot are answered before Twisted makes a
-request of them.
+"""A connection with a fast lane: hot requests are answered before Twisted makes request objects of
+them.
 
-Only what is alone on an idle connection is shown to the lane. Everything else, and everything
-that the lane is not sure about, goes the ordinary way (``channel``, then Klein) and gets the same
-answer there.
+Only a request that is alone on an idle connection is shown to the lane. Everything else, and
+everything that the lane is not sure about, takes the ordinary path (``channel``, then Klein) and
+gets the same answer there.
 """
 
 from twisted.internet.protocol import connectionDone
@@ -21,8 +21,8 @@ _HELD_BYTES_MAX = 16 * 1024
 class LaneChannel(ApiChannel):
     """A connection with a fast lane.
 
-    While an answer of the lane is to come, what arrives is held back; everything else stays
-    as it is on the ordinary way, time-outs included.
+    While the lane waits for an answer, what arrives is held back; everything else is as on the
+    ordinary path, time-outs included.
     """
 
     _HTTPChannel__first_line: int
@@ -38,7 +38,7 @@ class LaneChannel(ApiChannel):
         self._lane = lane
 
     def dataReceived(self, data: bytes) -> None:
-        """Take bytes in, by the lane if it can have them."""
+        """Take bytes in, through the lane if possible."""
         if self._is_waiting:
             self._held += data
             if len(self._held) > _HELD_BYTES_MAX:
@@ -62,8 +62,8 @@ class LaneChannel(ApiChannel):
             lane.counted_in.observe(now - began)
 
     def _is_idle(self) -> bool:
-        """Whether a request that comes now is the only one, and all of the connection's state
-        is that between two requests.
+        """Whether a request that comes now is the only one, and the connection is in the state
+        between two requests.
         """
         return not (
             self.requests
@@ -74,7 +74,7 @@ class LaneChannel(ApiChannel):
             or self.site.draining
             or self.transport.disconnecting
             or not self.line_mode
-            # Twisted forgives one empty line before a request, and counts.
+            # Twisted allows one empty line before a request, and counts it here.
             or self._HTTPChannel__first_line != 1
             or not self.persistent
         )
@@ -104,7 +104,7 @@ class LaneChannel(ApiChannel):
         super().connectionLost(reason)
 
     def timeoutConnection(self) -> None:
-        """The lane does not move the timer with each request: it looks when it has run out."""
+        """Requests in the lane do not reset the timer: when it fires, it may be set again."""
         idle_s, now = self._limits.idle_timeout_s, self.site.clock.seconds()
         if self._is_waiting:
             self.setTimeout(idle_s)

@@ -59,7 +59,7 @@ def page(spec: Spec) -> str:
 
 
 def _words(text: str) -> str:
-    """Plain text; what stands between back-ticks is code."""
+    """Plain text as HTML; what is between back-ticks becomes code."""
     return _CODE.sub(r"<code>\1</code>", escape(text))
 
 
@@ -71,7 +71,7 @@ def _link(method: str, path: str, operation: Spec) -> str:
 
 
 def _sections(operations: Iterable[tuple[str, str, Spec]]) -> Iterable[str]:
-    """The requests under their tags, in the sequence in which the tags come first."""
+    """The requests by tag, in the sequence in which the tags first appear."""
     by_tag: dict[str, list[str]] = {}
     for method, path, operation in operations:
         tag = operation.get("tags", ["other"])[0]
@@ -127,7 +127,7 @@ def _parameter(each: Spec) -> tuple[str, str]:
 
 
 def _response(status: str, response: Spec) -> tuple[str, str]:
-    """What is the same for all, the page says once: the request's id, the form of problems."""
+    """Leaves out what the page says once for all: the request's id, the form of problems."""
     names = [name for name in response.get("headers", {}) if name != "X-Request-Id"]
     headers = ", ".join(f"<code>{escape(name)}</code>" for name in names)
     content = _content(response)
@@ -136,7 +136,7 @@ def _response(status: str, response: Spec) -> tuple[str, str]:
 
 
 def _content(body: Spec) -> str:
-    """What a body holds, for each of its media types but that of problems."""
+    """What a body holds in each of its media types, except that of problems."""
     return " or ".join(
         f"{_type(each['schema'])} as <code>{escape(media_type)}</code>"
         for media_type, each in body.get("content", {}).items()

@@ -1,7 +1,7 @@
-"""``GET /metrics``: what this front-end and all replicas count, in Prometheus' text format.
+"""``GET /metrics``: the metrics of this front-end and all replicas, in Prometheus' text format.
 
-The replicas are asked over gRPC, all at once and with a short deadline. There is one such scrape
-at a time; whoever asks meanwhile gets the same answer, so any number of them costs as much as one.
+The replicas are asked over gRPC, all at once and with a short deadline. One such scrape is made at
+a time, and those who ask at about the same time share it, so many cost no more than one.
 """
 
 from collections.abc import Mapping
@@ -26,9 +26,9 @@ from twstock.web.upstream.leader import Caller
 from twstock.web.upstream.shared import Shared
 
 DEADLINE_S = 0.5
-"""How long a replica may take to tell what it counts: it is not worth waiting for a dead one."""
+"""How long a replica may take to send its metrics; a dead one is not worth waiting for."""
 TURN_S = 0.002
-"""How long the text is worked on before others have their turn."""
+"""How long the text is worked on before requests have their turn."""
 OPERATION: dict[str, Any] = {
     "operationId": "metrics",
     "summary": "What this front-end and all replicas count, in Prometheus' text format",
@@ -50,7 +50,7 @@ OPERATION: dict[str, Any] = {
 
 
 class Metrics:
-    """``own`` knows this front-end's numbers, ``callers`` reach the replicas by name."""
+    """``own`` has this front-end's metrics; ``callers`` reach the replicas, by name."""
 
     def __init__(self, own: Observatory, callers: Mapping[str, Caller], clock: Clock) -> None:
         self._self = Shared(Scrape(own, {}, clock).answer, clock, AGAIN_S)
@@ -67,7 +67,7 @@ class Metrics:
 
 
 class Scrape:
-    """Asks all members and writes down what they tell."""
+    """Asks all members for their metrics, and formats them."""
 
     _log = Logger()
 
@@ -77,13 +77,13 @@ class Scrape:
         self._clock = clock
 
     async def answer(self) -> Answer:
-        """The text."""
+        """The metrics of all members, as text."""
         told = await self._told()
         found = {name: [*families, _up(name, bool(families))] for name, families in told.items()}
         return Answer(200, await self._text(MembersCollector(found)), media_type=CONTENT_TYPE)
 
     async def _told(self) -> dict[str, tuple[Family, ...]]:
-        """What each member tells; nothing, if it does not answer in time."""
+        """Each member's metrics; none if it does not answer in time."""
         names = tuple(self._callers)
         calls = [
             caller.call(OBSERVE, Observe(), DEADLINE_S).addCallbacks(
@@ -99,7 +99,7 @@ class Scrape:
         return answer.families if answer.member == name else ()
 
     def _lost(self, failure: Failure, name: str) -> tuple[Family, ...]:
-        """Any failure: one member that fails must not cost the answers of the others."""
+        """After any failure, no metrics: one member must not cost the answers of the others."""
         if not failure.check(TwstockError):
             self._log.failure("{name} could not be asked what it counts", failure, name=name)
         return ()

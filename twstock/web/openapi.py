@@ -1,7 +1,7 @@
 """The description of the API (OpenAPI 3.1), made from the table of routes.
 
-A route brings its Operation Object; what holds for all requests is added here: the id of the
-request, the errors that anybody may get, both forms of errors, and HEAD wherever GET is.
+A route brings its Operation Object; what all requests have in common is added here: the request's
+id, the errors that any of them may get, both forms of errors, and HEAD wherever GET is.
 """
 
 import re
@@ -72,8 +72,8 @@ _COMMON = {
     "500": ("Broken", "An error that nobody foresaw; the log has it.", ""),
     "503": ("Unavailable", "Not now; `outcome` tells what may have happened.", "Retry-After"),
 }
-"""What every request may get, by status: name, words, and a header. A route's own words for a
-status come first. 403 is only for what changes something."""
+"""The errors that any request may get, by status: name, description, and a header. A route's own
+description of a status takes precedence. 403 is only for requests that change something."""
 
 
 def _of(kind: str, name: str) -> Spec:
@@ -88,7 +88,7 @@ def _common(status: str) -> Spec:
 
 
 class Described(Protocol):
-    """What is known of a route: ``routes.Route``."""
+    """What is needed of a route: ``routes.Route`` has it."""
 
     @property
     def method(self) -> str:
@@ -110,7 +110,7 @@ def describe(
     security: Mapping[str, Any] | None = None,
 ) -> Spec:
     """The OpenAPI document. ``schemas`` and ``security`` (the security schemes) are those that
-    the routes' operations name.
+    the routes' operations refer to.
     """
     paths: dict[str, Spec] = {}
     for route in routes:
@@ -151,7 +151,7 @@ _REQUEST_ID: Spec = {
 
 
 def _methods(route: Described, template: str) -> Spec:
-    """The route's operation, completed, by its method; with GET comes HEAD."""
+    """The route's completed operation, by its method; for GET also that of HEAD."""
     own = route.operation
     declared = {parameter.get("name") for parameter in own.get("parameters", ())}
     missing = [
@@ -183,7 +183,7 @@ def _without_content(response: Spec) -> Spec:
 
 
 def _response(status: str, response: Spec) -> Spec:
-    """With the request's id, and an error with its other form."""
+    """A response with the request's id, and an error also as problem details."""
     headers = {"X-Request-Id": _of("headers", "X-Request-Id"), **response.get("headers", {})}
     content = response.get("content", {})
     if int(status) >= 400 and _JSON in content:

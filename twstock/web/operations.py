@@ -1,5 +1,5 @@
-"""What the API says of its own requests, in the words of OpenAPI 3.1: one Operation Object for
-each, and the schemas that they name. ``openapi`` adds what is the same for all.
+"""How OpenAPI 3.1 describes the API's requests: one Operation Object for each, and the schemas that
+they refer to. ``openapi`` adds what all have in common.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ Spec = dict[str, Any]
 
 
 def reference(name: str) -> Spec:
-    """A schema among the components."""
+    """A reference to a schema among the components."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
@@ -27,7 +27,7 @@ def refused(text: str) -> Spec:
 
 
 def item(properties: Mapping[str, Any], optional: str = "") -> Spec:
-    """The schema of an object; all members are there but the ``optional`` ones."""
+    """The schema of an object; ``optional`` has the members that are not required."""
     required = [name for name in properties if name not in optional.split()]
     return {"type": "object", "properties": dict(properties), "required": required}
 

@@ -1,8 +1,8 @@
-"""Which requests are hot, by their bytes alone: for a stock, for an order, or with an order.
+"""Recognizes hot requests by their bytes alone: for a stock, for an order, or with a new order.
 
-A client sends the same bytes again and again. What they mean depends on nothing else, so it is
-looked up once they are known: all of them at once if they are few, and the request line apart from
-the headers otherwise. What may be different each time (an id, a key, a body) is not kept.
+A client sends the same bytes again and again, and what they mean depends on nothing else. So the
+meaning is kept and looked up: of a whole request if it is short, otherwise of the request line and
+of the headers. What may be different each time (an id, a key, a body) is not kept.
 """
 
 import re
@@ -15,9 +15,9 @@ from twstock.web.http.requestids import is_good
 from twstock.web.traffic import LOOKUP, ORDER, TRADE
 
 KEPT_MAX = 4096
-"""How many requests are kept, of how many lines, and of how many headers."""
+"""How many whole requests are kept, and how many request lines, and how many blocks of headers."""
 KEPT_BYTES_MAX = 512
-"""How long a request is that is kept as a whole."""
+"""How long a request may be that is kept as a whole."""
 _HEADERS_BYTES_MAX = 2048
 _GET_STOCK = re.compile(rb"GET /stocks/([A-Za-z0-9._~-]{1,64}) HTTP/1\.1")
 _GET_ORDER = re.compile(rb"GET /orders/([1-9][0-9]{0,17}) HTTP/1\.1")
@@ -36,11 +36,11 @@ class Wanted(NamedTuple):
 
 
 class Recognition:
-    """Reads requests that are whole and alone."""
+    """Reads bytes that are exactly one request."""
 
     def __init__(self, limits: Limits) -> None:
         self._body_bytes_max = limits.body_bytes_max
-        # Half, because the ordinary way counts the request line as well.
+        # Half, because the ordinary path counts the request line as well.
         self._headers_bytes_max = min(_HEADERS_BYTES_MAX, limits.header_bytes_max // 2)
         self._requests: dict[bytes, Wanted] = {}
         self._lines: dict[bytes, Wanted] = {}
@@ -76,7 +76,7 @@ class Recognition:
         if length > self._body_bytes_max:
             return None
         if ORIGIN in fields or FETCH_SITE in fields:
-            # A page asks: the ordinary way finds out whose.
+            # A web page asks: the ordinary path finds out of which origin.
             return None
         key = fields.get(b"idempotency-key")
         return Wanted(TRADE, (rest[cut:], None if key is None else [key]), _given(fields))
@@ -92,7 +92,7 @@ class Recognition:
         return wanted
 
     def _fields(self, headers: bytes) -> Mapping[bytes, bytes] | None:
-        """As ``read_fields``; those without key and id come again and again, and are kept."""
+        """As ``read_fields``; headers without key and id are kept: they come again and again."""
         fields = self._headers.get(headers)
         if fields is None and len(headers) <= self._headers_bytes_max:
             fields = read_fields(headers)
@@ -102,7 +102,7 @@ class Recognition:
 
 
 def _keep(kept: dict[bytes, Any], received: bytes, meaning: object) -> None:
-    """Keep what bytes mean; all is learnt anew when there are too many."""
+    """Keep what bytes mean; if that is too many, forget all and begin anew."""
     if len(kept) >= KEPT_MAX:
         kept.clear()
     kept[received] = meaning

@@ -10,7 +10,7 @@ ROWS_MAX = 600
 
 
 class Totals(NamedTuple):
-    """What was counted since the start: ``latency`` of lookups and orders, by bucket."""
+    """Counts since the start; ``latency`` has those of lookups and orders, by bucket."""
 
     lookups: int
     orders: int
@@ -25,14 +25,14 @@ Row = dict[str, Any]
 
 
 class Ring:
-    """Rows made of the differences of totals; the oldest goes when there are too many."""
+    """Rows made of the differences of totals; the oldest is dropped if there are too many."""
 
     def __init__(self, start: Totals) -> None:
         self._last = start
         self._rows: deque[Row] = deque(maxlen=ROWS_MAX)
 
     def add(self, at: int, totals: Totals, lag_s: float) -> None:
-        """The second that ends at ``at`` (Unix time) is over, in which the reactor was late by
+        """Add the second that ended at ``at`` (Unix time), in which the reactor was late by
         ``lag_s`` at most.
         """
         last, self._last = self._last, totals

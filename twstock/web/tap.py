@@ -16,7 +16,7 @@ from twstock.threads import Pool
 CONTROL_CALLS_MAX = 4
 """How many probes of one member may be under way."""
 ORDER_CALLS_MAX = 24
-"""How many calls with orders, those that were given up among them, may be under way."""
+"""How many calls with orders may be under way, including those that were given up."""
 
 
 class Options(ServiceOptions):
@@ -37,8 +37,8 @@ def makeService(options: Options) -> Service:
 
 
 def pool_sizes(cluster: Cluster) -> dict[str, int]:
-    """How many threads each pool has at most: with streams one for each member, without them one
-    for each call from beginning to end.
+    """How many threads each pool has at most. With streams it needs one for each member; without,
+    one for each call from beginning to end.
     """
     members = len(cluster.catalogs) + len(cluster.orders)
     return {

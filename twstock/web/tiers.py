@@ -62,11 +62,11 @@ class OrderTier(Tier):
         self.queue = OrderQueue(watch, callers, clock, limits, random)
 
     def put(self, order: PlaceOrder, tell: Tell) -> None:
-        """Take an order, and tell what became of it; see ``OrderQueue.put``."""
+        """Place an order, and tell its outcome later; see ``OrderQueue.put``."""
         self.queue.put(order, tell)
 
     def place(self, order: PlaceOrder) -> "Deferred[Placement]":
-        """What became of an order; cancelling it does not take it back."""
+        """Place an order and return its outcome; cancelling does not take the order back."""
         answer: Deferred[Placement] = Deferred()
 
         def tell(became: Placement | TwstockError) -> None:
@@ -82,18 +82,18 @@ class OrderTier(Tier):
         return answer
 
     async def order(self, number: int) -> Trade | None:
-        """The executed order of a number. Only a leader says that there is none; one that
-        exists never changes, so anybody's word will do.
+        """The executed order with a number. Only a leader says that there is none; one that
+        exists never changes, so any replica may answer with it.
         """
         return await self.ask_any(methods.ORDER_DETAILS, number)
 
     async def list(self, page: Page) -> Orders:
-        """A page of executed orders, which only the leader tells."""
+        """A page of executed orders, from the leader."""
         return await self.ask_leader(methods.LIST_ORDERS, page)
 
     async def committed(self, page: Page) -> Orders:
-        """A page of executed orders as any replica has them: nothing tells that it is the newest.
-        The leader, which has most to do, is asked only for what the others have not heard of yet.
+        """A page of executed orders from any replica, which may not have the newest. The leader,
+        which has the most to do, is asked only if no follower has heard of them yet.
         """
         return await self._ask(
             partial(self._committed_at, page), lambda: self._followers() + self._leader()
@@ -107,13 +107,13 @@ class OrderTier(Tier):
         return Orders(found.orders, found.orders[-1].number if found.more else 0)
 
     def _newest_elsewhere(self, number: int) -> int:
-        """The number of the last order that any other member has told of."""
+        """The number of the last order that any other replica has reported."""
         said = [s for n, s in self.watch.statuses().items() if s is not None and n != number]
         return max((status.last_transaction for status in said), default=0)
 
     async def last_number(self) -> int:
-        """The number of the last order. Without a leader nothing trades, so what the others
-        said last is good enough; Unavailable when there are no others.
+        """The number of the last order. Without a leader nothing trades, so what the replicas
+        last reported is good enough; if there are no reports, the leader's error is raised.
         """
         try:
             answer = await self.ask_leader(methods.ORDER_HEARTBEAT, Probe())
@@ -142,8 +142,8 @@ class CatalogTier(Tier):
     def lookup(self, request: Lookup) -> "Deferred[Stock | None]":
         """The published state of a stock, None if there is none of that name.
 
-        Lookups share calls, but never with those of another session: what the catalog answers
-        a session, it remembers that this session holds.
+        Lookups share calls, but only within a session: the catalog notes for each session which
+        stocks it was answered.
         """
         session = (request.front_id, request.session)
         gathering = self._gatherings.get(session) or self._gathering(session)
@@ -210,8 +210,8 @@ class CatalogTier(Tier):
         return await self.ask_leader(methods.LIST_STOCKS, page)
 
     async def change(self, request: ChangeRequest) -> Changed:
-        """What became of a change of a stock. It is asked for again under its key, so it is
-        done once, until there is an answer or no time left.
+        """Make a change of a stock and return its outcome. It is sent again, under its key and so
+        without being made twice, until there is an answer or no time is left.
 
         Fails with KeyReused, InvalidRequest, Overloaded, DiskFull or Unavailable (nothing
         happened), or with OutcomeUnknown.
@@ -226,7 +226,7 @@ class CatalogTier(Tier):
                 except OutcomeUnknown:
                     doubtful = True
                 except (DiskFull, InvalidRequest, Overloaded):
-                    # It says that this attempt did nothing, not that an earlier one did not.
+                    # This attempt did nothing, but an earlier one may have.
                     if not doubtful:
                         raise
                 await self._pause(deadline - self._clock.seconds())
@@ -241,8 +241,8 @@ class CatalogTier(Tier):
         return await self.ask_leader(methods.LIST_CHANGES, page)
 
     async def register(self, request: Register) -> tuple[Leader, Lease]:
-        """Take or renew a cache lease, in one attempt: its rhythm is the session's. Answers
-        who granted it; raises Unavailable when nobody leads.
+        """Take or renew a cache lease, in one attempt: the session repeats it in its own rhythm.
+        Returns also who granted it; raises Unavailable if nobody leads.
         """
         leader = self.watch.leader
         if leader is None:
