@@ -9,7 +9,7 @@ const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "long", timeStyle: "long" });
 
-/** What stands where nothing is known. */
+/** Shown where nothing is known. */
 export const NOTHING = "\u2013";
 
 /** @param {number} value */

@@ -5,8 +5,8 @@ const DECIDING = [404, 409, 422];
 const NOT_DONE = [408, 429, 507];
 
 /**
- * The answer is an error; `message` has its words. A front-end's `code` is the status, and tells
- * its errors from those of who is none: a proxy on the way, say.
+ * The answer is an error with this `message`. In a front-end's errors `code` is the status, which
+ * distinguishes them from those of others, a proxy on the way for example.
  */
 export class Refused extends Error {
   /**
@@ -32,8 +32,8 @@ export class Refused extends Error {
   }
 
   /**
-   * Whether it tells what becomes of a request with a key, whatever became of earlier attempts:
-   * it is refused, or malformed, as each attempt would have been told. The same rule is
+   * Whether it decides the outcome of a request with a key, whatever became of earlier attempts:
+   * it is refused or malformed, and each attempt would have been answered so. The same rule is
    * `Answer.decides` in `twstock/forms.py`.
    */
   get decides() {
@@ -47,12 +47,12 @@ export class Unreachable extends Error {
   trouble = "no connection";
 }
 
-/** Who answered is no front-end: the answer has not the form that it should have. */
+/** Something other than a front-end answered: the answer does not have the form it should have. */
 export class Stranger extends Unreachable {
   trouble = "an answer in another form than a front-end's";
 }
 
-/** A signal for when an answer has taken too long, or `stop` is given. @param {AbortSignal} stop */
+/** A signal that aborts if an answer takes too long, or with `stop`. @param {AbortSignal} stop */
 function limited(stop) {
   const limit = AbortSignal.timeout(TIMEOUT_MS);
   if (!stop) return limit;
@@ -74,7 +74,7 @@ export async function ask(path, options = {}) {
   let response;
   let body;
   try {
-    // An ETag tells versions of a stock apart, not markets: data that was made anew has them, too.
+    // Not from a cache: an ETag distinguishes versions of a stock, but not of another market.
     const asked = { cache: "no-store", ...options, signal: limited(options.signal) };
     response = await fetch(path, asked);
     body = await response.json();
@@ -88,7 +88,7 @@ export async function ask(path, options = {}) {
   throw new Refused(response.status, message ?? reasonOf(response), { outcome, retryS, code });
 }
 
-/** The words of an error that has none of its own; HTTP/2 has no reasons. @param {Response} response */
+/** The message of an error without one; HTTP/2 has no reason phrases. @param {Response} response */
 const reasonOf = ({ status, statusText }) => statusText || `status ${status}`;
 
 /**
@@ -100,7 +100,7 @@ const reasonOf = ({ status, statusText }) => statusText || `status ${status}`;
 export async function askPages(path, take, after) {
   for (let next = after; next !== null;) {
     const page = await ask(path(next));
-    // Who is no front-end may have a page that is followed by itself, or by nobody knows what.
+    // Something other than a front-end may send a page that has no `next`, or itself as `next`.
     if (!Array.isArray(page?.data) || page.next === undefined) throw new Stranger();
     if (page.next !== null && String(page.next) === next) throw new Stranger();
     take(page.data);

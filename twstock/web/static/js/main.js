@@ -1,4 +1,4 @@
-/** Where the parts meet: models are fed, pages show them, the address tells which. */
+/** Where the parts meet: the feed updates the models, pages show them, the address says which. */
 
 import { byId, setAttribute, setText } from "./dom.js";
 import { Changes } from "./model/changes.js";
@@ -17,7 +17,7 @@ import { Plots } from "./view/plots.js";
 import { Tape } from "./view/tape.js";
 import { Ticket } from "./view/ticket.js";
 
-/** How long a page that nobody sees keeps its connection. */
+/** How long a hidden page keeps its connection. */
 const HIDDEN_MS = 30_000;
 
 const stocks = new Stocks();
@@ -103,7 +103,7 @@ byId("skip").addEventListener("click", (event) => {
   byId("main").focus();
 });
 
-// A link to what is shown already is no change of the address.
+// A link to what is shown already does not change the address, so there is no `hashchange`.
 document.addEventListener("click", (event) => {
   const link = event.target.closest("a[href^='#/']");
   if (link && link.hash === location.hash) show(false);

@@ -7,8 +7,8 @@ const BEYOND = 6;
 const ROW_PX = 36;
 
 /**
- * Draws rows `0..count-1` of a table inside a scroller. `make` makes an empty row, `fill` shows
- * what row `index` has to say. Rows keep their elements while they stay in sight.
+ * Draws rows `0..count-1` of a table inside a scroller. `make` makes an empty row, `fill` fills
+ * in the content of row `index`. Rows keep their elements while they stay in sight.
  */
 export class Rows {
   #scroller;
@@ -21,7 +21,7 @@ export class Rows {
   #below;
   /** @type {Map<number, any>} */
   #drawn = new Map();
-  /** Draws what is in sight, soon. */
+  /** Draws what is in sight, in the next frame. */
   refresh = nextFrame(() => this.#draw(true));
 
   /**
@@ -91,7 +91,7 @@ export class Rows {
     this.#below.style.height = `${(this.#count - Math.max(last, first)) * this.#height}px`;
   }
 
-  /** Take the rows out of sight out of the table's account; they are free for others. */
+  /** Stop using the rows that are out of sight; their elements are free for others. */
   #release(first, last) {
     const free = [];
     for (const [index, row] of this.#drawn) {

@@ -1,5 +1,5 @@
 /**
- * Something that others want to hear of: whoever listens is told in turn.
+ * An event source: calls its listeners, one after the other.
  * @template T
  */
 export class Signal {

@@ -2,7 +2,7 @@
 
 const INSET = 2;
 const LINE_PX = 1.25;
-/** Fewer numbers are drawn as if there were so many: two points make no trend. */
+/** Fewer numbers are drawn with the steps of so many: two points do not make a trend. */
 const NUMBERS_MIN = 16;
 
 /**
@@ -46,7 +46,7 @@ function fitted(canvas) {
   return [width, height];
 }
 
-/** Where each number's step begins; what nobody has seen change has been so for long. */
+/** Where each number's step begins; the first is taken to have been so since the left edge. */
 function placed(numbers, right, height) {
   const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
   const stretch = high === low ? 0 : (height - 2 * INSET) / (high - low);

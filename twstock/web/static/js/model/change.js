@@ -26,7 +26,7 @@ export const KINDS = {
   add: { fields: ["price", "quantity"], say: ({ name }) => `Add the stock ${name}` },
 };
 
-/** What was typed, behind its word; nothing before it is. @param {string} word @param {string} text */
+/** A word and what was typed; empty if nothing was. @param {string} word @param {string} text */
 function typed(word, text) {
   return text.trim() && ` ${word} ${text}`;
 }
@@ -44,14 +44,14 @@ export function bodyOf({ kind, name, price, quantity }) {
   return terms.length ? `{${terms.join(",")}}` : "";
 }
 
-/** Where a change is asked for. @param {Draft} draft */
+/** The path to which a change is sent. @param {Draft} draft */
 export function pathOf({ kind, name }) {
   return kind === "add" ? "/admin/stocks" : `/admin/stocks/${encodeURIComponent(name)}/${kind}`;
 }
 
 /**
- * What is wrong with a draft that cannot be asked for at all: no header holds such a token, and
- * no path leads to a stock without a name.
+ * What is wrong with a draft that cannot even be sent: a header cannot hold every token, and no
+ * path leads to a stock without a name.
  * @param {Draft} draft @param {string} token
  * @returns {{field: string, message: string} | null}
  */

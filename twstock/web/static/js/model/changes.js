@@ -1,13 +1,13 @@
-/** The changes that administrators made, as long as somebody looks. Their numbers have no gap. */
+/** The changes that administrators made, while their page is shown. Their numbers have no gap. */
 
 import { ask, askPages } from "../http.js";
 import { Signal } from "../signal.js";
 
 const PAGE = 1000;
-/** How many are kept, the newest. */
+/** How many of the newest are kept. */
 export const CHANGES_MAX = 100;
 
-/** `came` tells when there are others. */
+/** `came` signals that the rows have changed. */
 export class Changes {
   /** Rows as `GET /admin/changes` has them, the oldest first. @type {any[]} */
   rows = [];
@@ -16,18 +16,18 @@ export class Changes {
   #highestHeard = 0;
   #asking = null;
 
-  /** How many changes there are. */
+  /** The number of the last known change; 0: none. */
   get last() {
     return this.rows.at(-1)?.change_number ?? 0;
   }
 
-  /** Somebody looks: ask for what came meanwhile, and from now on for all that is told of. */
+  /** The page is shown: ask for what came meanwhile, and from now on for what is missing. */
   watch() {
     this.#isWatched = true;
     return this.refresh();
   }
 
-  /** Nobody looks any more. */
+  /** The page is not shown any more. */
   leave() {
     this.#isWatched = false;
   }
@@ -48,14 +48,14 @@ export class Changes {
     this.came.tell();
   }
 
-  /** One was made: it and those before it that are missing are asked for. @param {any} change */
+  /** A change was made: take it, or ask for it and those missing before it. @param {any} change */
   heard(change) {
     this.#highestHeard = Math.max(this.#highestHeard, change.change_number);
     if (change.change_number === this.last + 1) this.take([change]);
     else if (this.#isWatched && this.#highestHeard > this.last) this.refresh();
   }
 
-  /** Ask for what is new. @returns {Promise<void>} never rejects: the feed tells of a lost connection */
+  /** Ask for what is new. @returns {Promise<void>} never rejects: the feed shows lost contact */
   refresh() {
     this.#asking ??= this.#ask().finally(() => {
       this.#asking = null;
@@ -65,14 +65,14 @@ export class Changes {
 
   async #ask() {
     try {
-      // What is told of while a page is on its way may not be on it.
+      // A change that is made while a page is on its way may not be on it.
       for (let isBehind = true; isBehind;) {
         const before = this.last;
         await this.#askForNewest();
         isBehind = this.last > before && this.#highestHeard > this.last;
       }
     } catch {
-      // Whoever looks again, or the next change, asks again.
+      // The next change asks again, or the next time that the page is shown.
     }
   }
 

@@ -1,8 +1,9 @@
 /**
- * Brings the models up to date: by `/events` as long as it streams, else by asking each second.
+ * Keeps the models up to date: from `/events` as long as it streams, otherwise by polling each
+ * second.
  *
- * Both ways may overlap. What is told twice changes nothing, because orders have numbers without
- * a gap and stocks have versions; what was missed shows as a gap and is asked for.
+ * Both ways may overlap. What comes twice changes nothing, because orders have numbers without a
+ * gap and stocks have versions; what was missed shows as a gap and is asked for.
  */
 
 import { ask, askPages, Refused } from "../http.js";
@@ -11,25 +12,25 @@ import { TRADES_MAX } from "./trades.js";
 
 const POLL_MS = 1000;
 const STOCKS_EVERY_MS = 15_000;
-/** How long the stream may take to open before everything is asked for without it. */
+/** How long the stream may take to open before polling begins. */
 const START_MS = 2000;
 const REOPEN_MS = 1000;
-/** A front-end whose stream never opened may have none. */
+/** Seldom, because a front-end whose stream never opened may have none. */
 const REOPEN_NEVER_OPENED_MS = 15_000;
 /**
- * How long a stream may say nothing. Nobody tells of a connection that leads nowhere, and what
- * keeps one open is not told to a page: so a market that is quiet has it opened anew, too.
+ * How long a stream may be silent before it is opened again. A dead connection causes no error,
+ * and a page does not see the comments that keep one open, so this happens in a quiet market, too.
  */
 const SILENT_MS = 30_000;
 const PAGE = 1000;
-/** How many times, a second apart, it is tried to learn what came before. */
+/** How many times, a second apart, the stocks' histories are extended backwards. */
 const RECALLS = 3;
-/** Above this, stocks that were missed are asked for all at once. */
+/** If more stocks than this have missed a change, all stocks are asked for. */
 const STALE_MAX = 20;
 
 /**
- * `state` is "starting", "live", "polling" or "lost", and `reason` says why it is lost;
- * `linked` tells when it has changed.
+ * `state` is "starting", "live", "polling" or "lost", and `reason` says why it is lost; `linked`
+ * signals that either has changed.
  */
 export class Feed {
   state = "starting";
@@ -65,22 +66,22 @@ export class Feed {
     this.#changes = changes;
   }
 
-  /** Begin, and never end. The stream comes first: what is loaded later cannot miss a change. */
+  /** Begin. The stream is opened first, so that what is loaded after it cannot miss a change. */
   start() {
     this.#open();
     this.#again(START_MS);
   }
 
-  /** Stop asking while nobody looks: a stream holds one of the few connections of a browser. */
+  /** Stop while nobody looks: a stream takes one of a browser's few connections. */
   pause() {
     this.#isPaused = true;
     clearTimeout(this.#timer);
     this.#close();
-    // Who looks again sees at first what is old.
+    // When somebody looks again, what is shown at first is old.
     this.#become("starting");
   }
 
-  /** Go on where it was, unless that is too long ago. */
+  /** Continue from the last event, or load everything again if that is too long ago. */
   async resume() {
     if (!this.#isPaused) return;
     this.#isPaused = false;
@@ -88,7 +89,7 @@ export class Feed {
     this.#turn();
   }
 
-  /** Ask now for what may have happened. @returns {Promise<void>} never rejects */
+  /** Ask now for what is new. @returns {Promise<void>} never rejects */
   refresh() {
     this.#asking ??= this.#ask().finally(() => {
       this.#asking = null;
@@ -98,7 +99,7 @@ export class Feed {
 
   async #turn() {
     if (this.#isStreaming && performance.now() - this.#heardAt > SILENT_MS) {
-      // It is live until it does not open: the next turn sees that.
+      // The state stays "live" unless it does not open again: the next turn sees that.
       this.#close();
       this.#open();
       this.#again(START_MS);
@@ -120,25 +121,25 @@ export class Feed {
   }
 
   async #ask() {
-    // One that opens meanwhile has everything asked for once more, and is live then.
+    // A stream that opens meanwhile asks for everything once more, and makes the state "live".
     const isStreaming = this.#isStreaming;
     try {
       if (!this.#isLoaded || !this.#isStreaming) await this.#look();
-      // What was loaded when a reset came was of another market, or is forgotten.
+      // If a reset came while loading, what was loaded is of another market, or forgotten.
       while (!this.#isLoaded) await this.#load();
       await this.#catchUp();
       await this.#askForStale();
       this.#become(isStreaming && this.#isStreaming ? "live" : "polling");
     } catch (problem) {
-      // Who does not answer at all may come back as another: begin anew then.
+      // A front-end that does not answer at all may come back with another market: load all anew.
       if (!(problem instanceof Refused)) this.#isLoaded = false;
       this.#become("lost", problem instanceof Refused ? problem.message : "");
     }
   }
 
   /**
-   * How the members are. When more orders were missed than are kept, everything is loaded anew:
-   * to be told of each of them could take hours.
+   * Ask for the members. If more orders were missed than are kept here, everything is loaded anew,
+   * because to receive each of them could take hours.
    */
   async #look() {
     const { data } = await ask("/cluster");
@@ -154,7 +155,7 @@ export class Feed {
     this.#changes.clear();
   }
 
-  /** Everything that the pages show at first. */
+  /** Load everything that the pages show at first. */
   async #load() {
     const last = this.#members.lastTransaction;
     if (last !== null && last < this.#trades.last) {
@@ -163,7 +164,7 @@ export class Feed {
     }
     const resets = this.#resets;
     await this.#askForStocks();
-    // Behind no order all are new, from the first one on.
+    // Otherwise all orders would be asked for, from the very first on.
     if (last === null) throw new Refused(503, "no order replica answers");
     this.#trades.begin(Math.max(0, last - TRADES_MAX));
     this.#isLoaded = resets === this.#resets;
@@ -176,14 +177,14 @@ export class Feed {
     await askPages(path, (rows) => this.#stocks.take(rows), "");
   }
 
-  /** The orders that are new since the last one known, and what they did to stocks. */
+  /** Ask for the orders after the last known one, and apply them to the stocks. */
   async #catchUp() {
     const path = (after) => `/orders?after=${after}&limit=${PAGE}`;
     await askPages(path, (orders) => this.#heard(orders), String(this.#trades.last));
     if (this.#trades.last >= this.#highestHeard) this.#highestHeard = 0;
   }
 
-  /** What was loaded has come about by the orders that are kept, and a few that come late. */
+  /** Extend histories by the orders that are kept; a few orders come late, so several times. */
   #recall() {
     if (!this.#isLoaded || !this.#recalls) return;
     this.#stocks.recall(this.#trades.newest(TRADES_MAX).reverse());
@@ -203,7 +204,7 @@ export class Feed {
       const { data } = await ask(`/stocks/${encodeURIComponent(name)}`);
       this.#stocks.take([data]);
     } catch (problem) {
-      // Who knows of an order may be told of its new stock a moment before lookups show it.
+      // An order for a new stock may be read a moment before lookups show the stock.
       if (problem.status !== 404) throw problem;
     }
   }
@@ -213,7 +214,7 @@ export class Feed {
     const known = this.#trades.last;
     if (this.#isLoaded && this.#trades.take(orders)) {
       const news = orders.filter((order) => order.order_num > known);
-      // Right after loading most are long past, and no news.
+      // Right after loading, most of these orders are old, and not to be shown as news.
       const isLate = this.#recalls === RECALLS;
       for (const order of news) {
         if (isLate) this.#stocks.follow(order);
@@ -257,8 +258,8 @@ export class Feed {
     this.#hasOpened = true;
     this.#isStreaming = true;
     this.#heardAt = performance.now();
-    // What happened before the stream began is asked for once; then the stream alone tells. One
-    // that goes on from nowhere tells of no stock that changed since it was loaded.
+    // What happened before the stream began is asked for once; from then on the stream has it all.
+    // A stream without a last id does not send stocks that changed since they were loaded.
     await this.#asking;
     if (isNew) this.#isLoaded = false;
     await this.refresh();
@@ -301,7 +302,7 @@ export class Feed {
     this.refresh();
   }
 
-  /** What comes next is another market, whose versions and numbers tell nothing of this one's. */
+  /** What comes next is another market; its versions and numbers do not continue this one's. */
   #forget() {
     this.#stocks.clear();
     this.#changes.clear();

@@ -7,8 +7,8 @@ const EVENTS_MAX = 100;
 /** @typedef {{leaderId: number | null, term: number}} Lead */
 
 /**
- * `changed` tells when a row is another, `elected` of a group whose lead passed on, `happened`
- * of an event worth a line: `{at, text}`.
+ * `changed` signals that rows have changed, `elected` that a group's lead has, `happened` an event
+ * worth a line: `{at, text}`.
  */
 export class Members {
   /** Rows as `GET /cluster` has them. @type {any[]} */
@@ -45,12 +45,12 @@ export class Members {
     this.changed.tell();
   }
 
-  /** What comes next is another market, whose terms tell nothing of this one's. */
+  /** What comes next is another market; its terms do not continue this one's. */
   forget() {
     this.leads.clear();
   }
 
-  /** Who leads a group now. An older term than the one that is known is late news. */
+  /** Set who leads a group. News of an older term than the known one comes late, and is ignored. */
   lead(group, leaderId, term) {
     const known = this.leads.get(group);
     if (known && (term < known.term || (term === known.term && leaderId === known.leaderId)))
@@ -78,8 +78,8 @@ export class Members {
   }
 
   /**
-   * What a row's member is at the moment. Only one leads: who told so before somebody else did is
-   * `former` until it is asked again.
+   * What a row's member is at the moment. Only one leads: a member that said so before another one
+   * did is `former` until it is asked again.
    */
   stateOf(row) {
     if (!row.alive) return "down";

@@ -30,7 +30,7 @@ export function fieldOf(message) {
   return /stocks (traded|left)|quantity/.test(message) ? "quantity" : "";
 }
 
-/** Keep what is on its way. @param {Draft} draft @param {string} key */
+/** Keep an order that is on its way. @param {Draft} draft @param {string} key */
 export function keep(draft, key) {
   try {
     sessionStorage.setItem(STORED, JSON.stringify({ draft, key }));
@@ -39,7 +39,7 @@ export function keep(draft, key) {
   }
 }
 
-/** Its outcome is known, or nobody asks any more; another order is kept. @param {string} key */
+/** Forget the order if it is still that with this key: it is over. @param {string} key */
 export function forget(key) {
   try {
     if (kept()?.key === key) sessionStorage.removeItem(STORED);
@@ -48,11 +48,11 @@ export function forget(key) {
   }
 }
 
-/** What was on its way when the page was left. @returns {{draft: Draft, key: string} | null} */
+/** What was under way when the page was left. @returns {{draft: Draft, key: string} | null} */
 export function kept() {
   try {
     const { draft, key } = JSON.parse(sessionStorage.getItem(STORED));
-    // What another version of the console has left may have another form.
+    // Another version of the console may have stored it in another form.
     const texts = [draft.name, draft.quantity, draft.type, key];
     return texts.every((text) => typeof text === "string") ? { draft, key } : null;
   } catch {

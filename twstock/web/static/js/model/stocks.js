@@ -1,4 +1,4 @@
-/** Every stock, brought up to date by what the front-end tells. */
+/** Every stock, kept up to date with what the front-end sends. */
 
 import { Signal } from "../signal.js";
 
@@ -8,25 +8,25 @@ export const HISTORY_MAX = 60;
 /**
  * @typedef {{name: string, price: number, quantity: number, volume: number, version: number,
  *   halted: boolean, history: number[], last: {side: string, quantity: number} | null}} Stock
- * `history` ends with the quantity of now.
+ * `history` ends with the present quantity.
  */
 
 /** @param {{type: string, quantity: number}} order @returns {number} what it adds to a stock */
 const effect = (order) => (order.type === "buy" ? -order.quantity : order.quantity);
 
 /**
- * The stocks. Whatever is told twice or late changes nothing: versions only grow.
- * `changed` tells of a stock and the side of the trade that changed it, if one did;
- * `listed` tells when stocks are new, or known further back.
+ * The stocks. What comes twice or late changes nothing, because versions only grow. `changed`
+ * signals a stock and the side of the trade that changed it, if one did; `listed` signals that
+ * there are new stocks, or longer histories.
  */
 export class Stocks {
   /** @type {Map<string, Stock>} */
   #found = new Map();
-  /** The version that a history begins with, as long as it may reach further back. */
+  /** The version at which a stock's history begins, as long as it may be extended further back. */
   #since = new Map();
   /**
-   * Names of which a change was missed, and the version that is known of: they have to be asked
-   * for until it is shown, for an order may be read before. @type {Map<string, number>}
+   * Names of stocks that missed a change, and the version that is known to exist. They are asked
+   * for until it is shown: an order may be read before lookups show it. @type {Map<string, number>}
    */
   stale = new Map();
   changed = new Signal();
@@ -89,13 +89,13 @@ export class Stocks {
     return false;
   }
 
-  /** There is such a version of a stock: an older one is stale. */
+  /** This version of a stock exists: if an older one is known, the stock is stale. */
   expect(name, version) {
     if ((this.#found.get(name)?.version ?? -1) >= version) return;
     this.stale.set(name, Math.max(version, this.stale.get(name) ?? version));
   }
 
-  /** An order that may be long past: it changes its stock only if it is newer. */
+  /** An order that may be old: it changes its stock only if it is newer. */
   follow(order) {
     if (order.version > (this.#found.get(order.name)?.version ?? -1)) this.trade(order);
   }
@@ -124,14 +124,14 @@ export class Stocks {
     this.changed.tell({ stock, side: order.type });
   }
 
-  /** Histories reach as far back as they ever will. */
+  /** Extend histories no further back. */
   settle() {
     this.#since.clear();
   }
 
   /**
-   * Learn from executed orders how the first quantities that are known came about. A stock may be
-   * known before the order that made it so: its history is left for the next time.
+   * Extend histories backwards, from executed orders. A stock may be known before the order that
+   * led to its state; its history is then left for the next time.
    * @param {any[]} orders - in the sequence of their numbers
    */
   recall(orders) {
@@ -154,8 +154,8 @@ function remember(stock, quantity) {
 }
 
 /**
- * Go back from the first known quantity, as long as no version is missing.
- * @returns {boolean} whether the order is known that led to it
+ * Extend a history backwards from its first quantity, as long as no version is missing.
+ * @returns {boolean} whether the order that led to that quantity is known
  */
 function recallOne(stock, newestFirst, since) {
   const past = [];

@@ -5,7 +5,7 @@ import { Refused } from "../http.js";
 const WAIT_MAX_S = 5;
 const INTEGER = /^-?(0|[1-9][0-9]*)$/;
 
-/** A key that nobody else makes; `randomUUID` exists only where the page came safely. */
+/** A key that nobody else makes; `randomUUID` exists only over HTTPS or from localhost. */
 export function newKey() {
   if (crypto.randomUUID) return crypto.randomUUID();
   const bytes = crypto.getRandomValues(new Uint8Array(16));
@@ -13,8 +13,8 @@ export function newKey() {
 }
 
 /**
- * The JSON of a number as it was typed: what is no integer, or too large for this language, the
- * API refuses in its own words.
+ * The JSON of a number as it was typed: nothing is rounded, and what is not an integer is sent as
+ * a text, so that the API refuses it in its own words.
  * @param {string} text
  */
 export function typedInteger(text) {
@@ -24,9 +24,8 @@ export function typedInteger(text) {
 
 /**
  * One request. `state` is "asking", "answered", "refused" or "stopped"; `attempt` counts from 1;
- * `trouble` has the words of the attempt before. When it is answered `answer` is the data, when
- * it is refused `status` and `message` tell why. `isOver`: no attempt is under way any more, nor
- * will one be.
+ * `trouble` says why the last attempt failed. Once it is answered, `answer` is the data; once it
+ * is refused, `status` and `message` say why. `isOver`: no attempt is or will be under way.
  */
 export class Submission {
   state = "asking";
@@ -65,7 +64,7 @@ export class Submission {
     this.#tell(this);
   }
 
-  /** Give up, also an attempt under way; what was asked for may have happened all the same. */
+  /** Give up, also an attempt under way; the request may have been done all the same. */
   stop() {
     if (this.state !== "asking") return;
     this.state = "stopped";
@@ -95,7 +94,7 @@ export class Submission {
     }
   }
 
-  /** Whether an error leaves open what became of the request: then the same key is asked again. */
+  /** Whether the outcome is still open after an error: then it is sent again under the same key. */
   #isOpen(problem) {
     if (!(problem instanceof Refused) || problem.isForNow) return true;
     return this.#isDoubtful && !problem.decides;

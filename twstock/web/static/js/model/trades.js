@@ -5,17 +5,17 @@ import { Signal } from "../signal.js";
 /** How many are kept here; older ones are asked for when somebody looks at them. */
 export const TRADES_MAX = 1000;
 
-/** `came` tells of orders that are new, in the sequence of their numbers. */
+/** `came` signals orders that are new, in the sequence of their numbers. */
 export class Trades {
   /** @type {any[]} */
   #newest = [];
   /** The highest number that is known here. */
   last = 0;
-  /** Whether that is known at all: nobody says that there is no order before it is. */
+  /** Whether that is known at all; until then nothing says that there are no orders. */
   isKnown = false;
   came = new Signal();
 
-  /** Start anew behind an order. @param {number} after */
+  /** Start anew after an order. @param {number} after */
   begin(after) {
     this.#newest = [];
     this.last = after;

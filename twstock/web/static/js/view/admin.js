@@ -1,6 +1,6 @@
 /**
  * Administration: a change is filled in, asked for under a key of its own, and answered; below
- * are the changes that were made. The token is kept nowhere: it goes with the page.
+ * are the changes that were made. The token is not stored: it is gone with the page.
  */
 
 import { byId, element, nextFrame, setAttribute, setText } from "../dom.js";
@@ -55,7 +55,7 @@ export class AdminPage {
     this.#edited();
   }
 
-  /** Somebody looks. @param {string} name - a stock to be changed; empty: none */
+  /** The page is shown. @param {string} name - a stock to be changed; empty: none */
   enter(name) {
     if (name && !this.#isBusy) {
       input("name").value = name;

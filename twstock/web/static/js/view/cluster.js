@@ -7,7 +7,7 @@ import { ask } from "../http.js";
 const POLL_MS = 1000;
 const GROUPS = { order: "Order leader", catalog: "Catalog leader" };
 
-/** Shows `members`, asking how they are each second while somebody looks. */
+/** Shows `members`, and asks for them each second while the page is shown. */
 export class ClusterPage {
   #members;
   #plots;
@@ -49,7 +49,7 @@ export class ClusterPage {
     try {
       if (!document.hidden) this.#members.take((await ask("/cluster")).data.services);
     } catch {
-      // The feed tells of a lost connection.
+      // The feed shows that the connection is lost.
     }
     clearTimeout(this.#timer);
     if (this.#isShown) this.#timer = setTimeout(() => this.#turn(), POLL_MS);

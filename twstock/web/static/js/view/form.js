@@ -1,4 +1,4 @@
-/** What the forms share: what is typed is sent once, and what is wrong is said at its field. */
+/** What the forms share: what is typed is sent once, and errors are shown at their fields. */
 
 import { byId, element, setAttribute, setText } from "../dom.js";
 
@@ -10,17 +10,17 @@ const SUGGESTED_MAX = 20;
  */
 export function onceAtATime(form, button) {
   form.addEventListener("keydown", (event) => {
-    // A key that is held down says it once.
+    // A key that is held down counts once.
     if (event.key === "Enter" && event.repeat) event.preventDefault();
   });
   button.addEventListener("click", (event) => {
-    // The second half of a double click.
+    // The second click of a double click.
     if (event.detail > 1) event.preventDefault();
   });
 }
 
 /**
- * Suggest the stocks whose names hold what was typed.
+ * Suggest the stocks whose names contain what was typed.
  * @param {HTMLElement} list - a datalist
  * @param {import("../model/stocks.js").Stocks} stocks
  * @param {string} text
@@ -32,7 +32,7 @@ export function suggest(list, stocks, text) {
   list.replaceChildren(...names.map((value) => element("option", { value })));
 }
 
-/** Say what is wrong at the field that it is about; empty: nothing is. */
+/** Show at a field what is wrong with it; empty: nothing is. */
 export function complain(field, message) {
   setText(byId(`${field.id}-error`), message);
   const isInput = field.tagName === "INPUT";
@@ -40,8 +40,8 @@ export function complain(field, message) {
 }
 
 /**
- * While a request is on its way nobody chooses another kind. What is disabled loses the focus: it
- * goes to the button then.
+ * While a request is on its way, its kind cannot be changed. A radio button that is disabled loses
+ * the focus, so the focus moves to the button first.
  * @param {Iterable<HTMLInputElement>} radios @param {HTMLElement} button @param {boolean} isAsking
  */
 export function disable(radios, button, isAsking) {
@@ -52,8 +52,8 @@ export function disable(radios, button, isAsking) {
 }
 
 /**
- * Say what became of a request. Who was at the button that ends it stays there, where another
- * press of a key sends nothing.
+ * Show what became of a request. If the focus was on the button that stops it, it stays in this
+ * place, where another press of a key sends nothing.
  * @param {HTMLElement} outcome @param {...(Node | string)} said
  */
 export function showOutcome(outcome, ...said) {
@@ -63,11 +63,11 @@ export function showOutcome(outcome, ...said) {
 }
 
 /**
- * Show that a request is asked for again, with a button that ends it. Each attempt changes what
- * is said alone: a button that was another by then would lose the focus, and the click under way.
+ * Show that a request is sent again, with a button that stops it. Later attempts change only the
+ * text: if the button were replaced, the focus or a click under way would be lost.
  * @param {HTMLElement} outcome - empty before the second attempt
  * @param {import("../model/submission.js").Submission} submission
- * @param {string} once - what asking under the same key is good for
+ * @param {string} once - what the same key makes sure of
  */
 export function showAskingAgain(outcome, submission, once) {
   if (!outcome.firstChild) {

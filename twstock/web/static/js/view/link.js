@@ -1,4 +1,4 @@
-/** Whether what is shown is so now: said in the head, and in a banner when it is not. */
+/** Whether what is shown is up to date: shown in the head, and in a banner if it is not. */
 
 import { byId, element, setText } from "../dom.js";
 

@@ -7,10 +7,10 @@ import { Rows } from "../rows.js";
 import { drawSparkline } from "../sparkline.js";
 
 const FLASH_MS = 1100;
-/** To sort very many takes long: so many times as long they are left as they are. */
+/** Sorting very many stocks takes long: after it, they are not sorted for so many times as long. */
 const REST = 4;
 const COLLATOR = new Intl.Collator(undefined, { numeric: true });
-/** Names are sorted once; who has the same number as another stays where the names put it. */
+/** Names are sorted once; stocks with equal numbers stay sorted by name. */
 const BY = {
   price: (one, other) => one.price - other.price,
   quantity: (one, other) => one.quantity - other.quantity,
@@ -61,7 +61,7 @@ export class MarketPage {
     this.#repaint();
   }
 
-  /** Paint what changed and is in sight; where a row stands may have changed with it. */
+  /** Paint what changed and is in sight; if sorted by a number, positions may have changed, too. */
   #paintChanged() {
     if (this.#sort.by !== "name") this.#listDue();
     for (const [index, row] of this.#rows.drawn) {
@@ -70,7 +70,7 @@ export class MarketPage {
     this.#dirty.clear();
   }
 
-  /** List anew what came by itself, now or as soon as it is time. */
+  /** List the stocks anew after changes that the user did not ask for: now, or when it is time. */
   #listDue() {
     clearTimeout(this.#resting);
     const began = performance.now();
@@ -194,7 +194,7 @@ function showLast(cell, last) {
   }
 }
 
-/** Stocks that traded just now, with the side, and when that was. */
+/** Stocks that traded just now, with the side and the time. */
 const flashing = new Map();
 
 function flashLater(stock, side) {
@@ -205,7 +205,7 @@ function flashLater(stock, side) {
   }, FLASH_MS);
 }
 
-/** Mark a row whose stock trades: it fades, or just stands for a moment where motion disturbs. */
+/** Mark a row whose stock trades: it fades, or with reduced motion just stays for a moment. */
 function flash(row, stock) {
   const news = flashing.get(stock);
   if (!news || news.isShown) return;
@@ -218,7 +218,7 @@ function flash(row, stock) {
   row.animate([{ backgroundColor: wash }, { backgroundColor: wash, offset: 0.25 }, {}], FLASH_MS);
 }
 
-/** The row is another's now, or was marked for long enough. */
+/** Unmark a row that shows another stock now, or was marked for long enough. */
 function unflash(row) {
   clearTimeout(row.flashEnds);
   delete row.dataset.traded;

@@ -75,7 +75,7 @@ function shared(order) {
   field.addEventListener("focus", () => field.select());
   const label = element("label", { for: "order-link" }, "Link to this order");
   const box = element("div", { class: "share" }, label, field);
-  // Only a page that came safely may write to the clipboard.
+  // Only over HTTPS or from localhost may a page write to the clipboard.
   if (navigator.clipboard) box.append(copyButton(address));
   return box;
 }

@@ -1,4 +1,4 @@
-/** All orders, page by page. Their numbers have no gap, so a page is arithmetic. */
+/** All orders, page by page. Their numbers have no gap, so a page's numbers can be computed. */
 
 import { byId, element, nextFrame, setAttribute, setText } from "../dom.js";
 import { count, price } from "../format.js";
@@ -25,7 +25,7 @@ function orderRow(order) {
   );
 }
 
-/** A number may be typed as it is shown: in groups of digits. @param {string} typed */
+/** A number as it was typed, perhaps in groups of digits, as shown. @param {string} typed */
 function numberOf(typed) {
   const digits = typed.replace(/\D/g, "");
   return typed === count(Number(digits)) ? digits : typed;
@@ -37,7 +37,7 @@ export class OrdersPage {
   #before = null;
   #isShown = false;
   #timer = 0;
-  /** The page that is asked for or shown, because it is not kept: the log never changes it. */
+  /** The page not kept here that is asked for or shown. It is asked for once: it never changes. */
   #asked = "";
   #draw = nextFrame(() => this.#show());
 
@@ -88,7 +88,7 @@ export class OrdersPage {
     if (asked === this.#asked) return;
     this.#asked = asked;
     const orders = await page(first, last);
-    // Whoever turned the page meanwhile sees that one.
+    // Another page may have been chosen meanwhile.
     if (asked !== this.#asked) return;
     showOrders(byId("orders-body"), orders ?? [], orderRow);
     if (orders) return;
@@ -111,13 +111,13 @@ export class OrdersPage {
   }
 }
 
-/** A link that leads nowhere is none. */
+/** Set where a link leads; without an address it is disabled. */
 function lead(link, address) {
   setAttribute(link, "href", address);
   setAttribute(link, "aria-disabled", !address && "true");
 }
 
-/** @returns {Promise<any[] | null>} null: the connection is lost, and will be told of */
+/** @returns {Promise<any[] | null>} null: the connection is lost, which the feed shows */
 async function page(first, last) {
   try {
     const { data } = await ask(`/orders?after=${first - 1}&limit=${last - first + 1}`);

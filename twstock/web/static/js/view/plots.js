@@ -18,7 +18,7 @@ const ratio = (row) => {
   return asked ? (100 * row.hits) / asked : null;
 };
 
-/** Each plot: its lines have a name, a colour, a value in each row, and one of them an area. */
+/** The plots. Lines have a name, a colour and a value in each row; the first has an area, too. */
 const PLOTS = [
   {
     title: "Throughput",

@@ -6,7 +6,7 @@ import { orderLink, ticketLink } from "../route.js";
 
 const SHOWN = 25;
 
-/** The side of an order, in a word, a mark and a colour. */
+/** The side of an order as a word, a mark and a colour. */
 export function side(order) {
   const mark = element("span", { "aria-hidden": true }, sideMark(order.type));
   return element(
@@ -50,8 +50,8 @@ function tapeRow(order) {
 }
 
 /**
- * Show orders, the highest number first. What is shown already keeps its row: one that is made
- * anew would lose the focus, and the click under way.
+ * Show orders, the highest number first. An order that is shown already keeps its row: with a new
+ * one, the focus or a click under way would be lost.
  * @param {HTMLElement} body - the tbody
  * @param {any[]} orders
  * @param {(order: any) => any} make - a row for an order

@@ -1,8 +1,8 @@
 /**
  * The ticket: an order is filled in, sent under a key of its own, and answered.
  *
- * One draft trades at most once. A draft that was answered stays answered: until it is changed,
- * or a new order is asked for, the button cannot trade again, however often it is pressed.
+ * One draft trades at most once. After its answer the button cannot trade again, however often it
+ * is pressed, until the draft is changed or a new order is begun.
  */
 
 import { byId, element, setAttribute, setText } from "../dom.js";
@@ -53,7 +53,7 @@ export class Ticket {
     this.#edited();
   }
 
-  /** Go to the first thing that is missing. */
+  /** Focus the first field that is to be filled in. */
   focus() {
     (this.#name.value ? this.#quantity : this.#name).focus();
   }
@@ -67,7 +67,7 @@ export class Ticket {
     return { name: this.#name.value, quantity: this.#quantity.value, type };
   }
 
-  /** Go on with what was on its way when the page was left. */
+  /** Continue with the order that was on its way when the page was left. */
   #takeUp() {
     const left = kept();
     if (!left) return;
