@@ -118,7 +118,7 @@ class Api:
         return self._cache.hit(name, self._boottime())
 
     def miss(self, name: str) -> "Deferred[Answer]":
-        """The catalog's answer for a stock that was just looked for in the cache in vain."""
+        """The catalog's answer for a stock, after a cache miss, which is counted."""
         self._cache.missed()
         ticket = self._cache.ticket(self._boottime())
         # Name the session only if the answer will be cached: trades of the stock wait for the
@@ -220,7 +220,7 @@ class Api:
         return answers.data({"size": self._cache.size, "entries": len(self._cache)} | counters)
 
     def alive(self, _request: Request) -> Answer:
-        """``GET /livez``: the process runs, whatever else is the matter."""
+        """``GET /livez``: the process runs; nothing else is checked."""
         return answers.data({"alive": True})
 
     def ready(self, _request: Request) -> Answer:

@@ -127,7 +127,7 @@ class FrontEnd(Service):
         feed = self._make_feed(catalog, orders)
         admin = Administration(cache, catalog, token, new_key, self._limits)
         batches = Batches(cache, orders, new_key, self._limits, traffic)
-        # These stop before the drain: trades must not wait for this cache, nor it for streams.
+        # Stopped before the drain: trades must not wait for this cache, nor the drain for streams.
         self._first_stops = [lease.stop, feed.stop]
         self._stops = [orders.queue.stop, catalog.watch.stop, orders.watch.stop]
         self._stops += [history.stop, watched.lag.stop]

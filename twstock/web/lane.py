@@ -30,7 +30,7 @@ Tell = Callable[[str, bytes, Answer], None]
 _Ask = Callable[[TellAnswer, bytes], Answer | None]
 """Asks for the answer to the request with an id; None: it comes later, to the function given."""
 COMING = b""
-"""In place of an answer that is told when it is there, which may have been at once."""
+"""Stands for an answer that ``tell`` gets when it is there, which may have been already."""
 
 
 class Hot(Protocol):
@@ -40,7 +40,7 @@ class Hot(Protocol):
         """A stock from the cache, counted as a hit."""
 
     def miss(self, name: str) -> "Deferred[Answer]":
-        """The catalog's answer for a stock that was just looked for in the cache in vain."""
+        """The catalog's answer for a stock, after a cache miss."""
 
     def remembered(self, number: int) -> Answer | None:
         """The answer for an order that was asked for before."""

@@ -1,5 +1,4 @@
-"""A connection with a fast lane: hot requests are answered before Twisted makes request objects of
-them.
+"""A connection with a fast lane: hot requests are answered before Twisted makes objects of them.
 
 Only a request that is alone on an idle connection is shown to the lane. Everything else, and
 everything that the lane is not sure about, takes the ordinary path (``channel``, then Klein) and

@@ -93,7 +93,7 @@ class OrderTier(Tier):
 
     async def committed(self, page: Page) -> Orders:
         """A page of executed orders from any replica, which may not have the newest. The leader,
-        which has the most to do, is asked only if no follower has heard of them yet.
+        which has the most to do, is asked only if no follower can answer with the page yet.
         """
         return await self._ask(
             partial(self._committed_at, page), lambda: self._followers() + self._leader()
