@@ -1,4 +1,4 @@
-"""What an administrator does: stocks are added, restocked, priced, halted and resumed."""
+"""What an administrator does: add, restock, price, halt and resume stocks."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,20 +13,20 @@ from twstock.errors import InvalidRequest, OutcomeUnknown
 from twstock.forms import ADD_PATH, Answer, authorization, change_path, order_headers
 
 Money = Decimal | int | str
-"""An amount as it is sent: a ``str`` goes as it is, for the server to judge. Not a float, which
-would not be the amount that was meant.
+"""An amount to be sent: a ``str`` is sent as it is, for the server to check. Not a float, which
+might not be the amount that was meant.
 """
 
 
 class Administrator:
-    """Changes stocks for whoever knows the ``token``; ``Client.administrator`` makes one.
+    """Changes stocks with the cluster's admin ``token``; ``Client.administrator`` makes one.
 
-    Like an order a change is made at most once, however often it has to be sent. Every method
-    gives ``Changed``, and raises ChangeRefused or StockNotFound when it was refused, KeyReused,
-    InvalidRequest, NotAdministrator: none of these is done later. Raises Unavailable when nothing
-    has happened, and OutcomeUnknown, with the key, when nobody could say in time. That is so, too,
-    when an earlier attempt may have made the change and the token is not taken now; so a change
-    that comes with a key raises neither Unavailable nor NotAdministrator.
+    Like an order, a change is made at most once, however often it has to be sent. Every method
+    returns ``Changed``. Raises ChangeRefused, StockNotFound, KeyReused, InvalidRequest or
+    NotAdministrator when the change was not made and never will be; Unavailable when nothing has
+    happened; and OutcomeUnknown, with the key, when the outcome could not be learnt in time, also
+    if the token is rejected but an earlier attempt may have made the change. So a change whose key
+    the caller gave raises neither Unavailable nor NotAdministrator.
     """
 
     def __init__(
@@ -37,24 +37,24 @@ class Administrator:
         self._new_key = new_key
 
     async def add(self, name: str, price: Money, quantity: int, key: str | None = None) -> Changed:
-        """One more stock."""
+        """Add a stock."""
         fields = {"name": name, "price": _text(price), "quantity": quantity}
         return await self._change(ADD_PATH, name, fields, key)
 
     async def restock(self, name: str, quantity: int, key: str | None = None) -> Changed:
-        """More shares of a stock."""
+        """Add shares to a stock."""
         return await self._change_of(name, "restock", {"quantity": quantity}, key)
 
     async def price(self, name: str, price: Money, key: str | None = None) -> Changed:
-        """Another price for the trades to come."""
+        """Set the price of all trades from now on."""
         return await self._change_of(name, "price", {"price": _text(price)}, key)
 
     async def halt(self, name: str, key: str | None = None) -> Changed:
-        """From now on nobody trades the stock."""
+        """Stop all trading in a stock."""
         return await self._change_of(name, "halt", {}, key)
 
     async def resume(self, name: str, key: str | None = None) -> Changed:
-        """A halted stock can be traded again."""
+        """Let a halted stock be traded again."""
         return await self._change_of(name, "resume", {}, key)
 
     async def _change_of(
@@ -83,5 +83,5 @@ class Administrator:
 
 
 def _text(amount: Money) -> str:
-    """An amount in digits, with no exponent."""
+    """An amount in digits, without an exponent."""
     return format(amount, "f") if isinstance(amount, Decimal) else str(amount)

@@ -1,9 +1,8 @@
-"""The one table between what HTTP says and what the client raises; ``twstock.web.answers`` has it
-the other way round.
+"""The one table from HTTP answers to what the client raises; ``twstock.web.answers`` is the other
+direction.
 
-A refusal is an exception here: whoever buys wants a number, and every other way out needs a
-decision of its own. Where many orders are placed at once it is a value, beside the outcomes of
-the others.
+A refusal is an exception here: a buyer wants a number, and every other outcome needs a decision
+of its own. Where many orders are placed at once it is a value, next to the outcomes of the others.
 """
 
 from http import HTTPStatus
@@ -47,8 +46,8 @@ class Refused(TwstockError):
 
 
 class ChangeRefused(TwstockError):
-    """The change does not fit how things stand, in the words of the API, and is never made. ``key``
-    names it.
+    """The change does not fit the stock's present state, in the words of the API, and is never
+    made. ``key`` names the change.
     """
 
     def __init__(self, message: str, key: str) -> None:
@@ -61,7 +60,7 @@ class NotAdministrator(TwstockError):
 
 
 def refused(answer: Answer, key: str) -> TwstockError:
-    """Why an order was not executed and will not be, or that this is not known."""
+    """The error for an order that was not and will not be executed, or whose outcome is unknown."""
     if not answer.decides:
         return _turned_away(answer, key)
     match answer.status:
@@ -73,7 +72,7 @@ def refused(answer: Answer, key: str) -> TwstockError:
 
 
 def not_changed(answer: Answer, name: str, key: str) -> TwstockError:
-    """Why a change of a stock was not made and will not be, or that this is not known."""
+    """The error for a change that was not and will not be made, or whose outcome is unknown."""
     if not answer.decides:
         if answer.status in _TURNS_AWAY and not answer.doubtful:
             return NotAdministrator(answer.message)
@@ -89,7 +88,7 @@ def not_changed(answer: Answer, name: str, key: str) -> TwstockError:
 
 
 def _turned_away(answer: Answer, key: str) -> TwstockError:
-    """What an answer means that nobody gives who knows what became of earlier attempts."""
+    """The error for an answer that does not settle what became of earlier attempts."""
     error = problem(answer)
     return OutcomeUnknown(str(error), key) if answer.doubtful else error
 

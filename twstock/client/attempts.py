@@ -1,4 +1,4 @@
-"""Which front-end a request goes to next, and when: decided without asking any."""
+"""Decides which front-end a request goes to next, and when. Sends nothing."""
 
 from random import Random
 from typing import NamedTuple
@@ -17,9 +17,9 @@ class Attempt(NamedTuple):
 class Attempts:
     """The attempts of one request until ``deadline``, at ``fronts`` front-ends, ``first`` first.
 
-    After a failure the next front-end in the list is asked. One that failed is left alone for a
-    pause that doubles each time, or for its Retry-After. So the first round through the list has
-    no pauses.
+    After a failure the next front-end in the list is asked. One that failed is not asked again
+    until a pause is over, which doubles each time, or its Retry-After. So the first round through
+    the list has no pauses.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Attempts:
         self._ready_at = [float("-inf")] * fronts
 
     def next(self, now: float) -> Attempt | None:
-        """Whom to ask; None when nobody can be asked before the deadline."""
+        """The next attempt; None when none can be made before the deadline."""
         fronts = len(self._ready_at)
         turn = [(self.front + step) % fronts for step in range(fronts)]
         # The first that is ready, else the one that is ready first.
@@ -42,7 +42,7 @@ class Attempts:
         return None if now + wait_s >= self._deadline else Attempt(self.front, wait_s)
 
     def failed(self, now: float, retry_after_s: float | None = None) -> None:
-        """The front-end that was asked could not serve, and wants to be left alone that long."""
+        """The front-end that was asked could not serve. ``retry_after_s`` is its Retry-After."""
         front = self.front
         self._failures[front] += 1
         pause_s = retry_after_s if retry_after_s is not None else self._backoff_s(front)
@@ -50,13 +50,13 @@ class Attempts:
         self.front = (front + 1) % len(self._ready_at)
 
     def served(self, pause_s: float | None = None) -> None:
-        """The front-end that was asked serves: what failed before is forgotten. The pauses to come
-        begin with ``pause_s``, if that is given.
+        """The front-end that was asked serves: earlier failures are forgotten. Later pauses begin
+        with ``pause_s``, if that is given.
         """
         self._failures = [0] * len(self._failures)
         self._pause_s = self._pause_s if pause_s is None else pause_s
 
     def _backoff_s(self, front: int) -> float:
-        """Half to all of the pause, so that clients that failed together come back apart."""
+        """Half to all of the pause, at random, so that clients do not all retry at once."""
         doubled: float = self._pause_s * 2 ** min(self._failures[front] - 1, 16)
         return min(doubled, max(PAUSE_MAX_S, self._pause_s)) * (0.5 + self._random.random() / 2)

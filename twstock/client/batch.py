@@ -1,4 +1,4 @@
-"""Many orders in one request: which of them are settled, and which have to be asked for again."""
+"""Many orders in one request: which of them are settled, and which have to be sent again."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,14 +13,15 @@ ORDERS_MAX = 1000
 """The most orders that the server takes at once."""
 
 BODY_BYTES_MAX = 256 * 1024
-"""About how long a request may get: half of what a front-end takes."""
+"""About the largest body of a request: half of what a front-end takes."""
 
 _ORDER_BYTES = 160
-"""An order without its name and key, or with a key that the client makes, is shorter."""
+"""More than an order takes besides its name and a key of the caller's; it includes one that the
+client makes."""
 
 
 def split(tickets: Iterable[Ticket]) -> Iterator[list[Ticket]]:
-    """The tickets in as many parts as there have to be requests."""
+    """The tickets in parts, one for each request."""
     part: list[Ticket] = []
     room = BODY_BYTES_MAX
     for ticket in tickets:
@@ -35,8 +36,8 @@ def split(tickets: Iterable[Ticket]) -> Iterator[list[Ticket]]:
 
 
 class TicketBatch:
-    """Tickets and their ``keys``, and what became of each. ``doubtful``: those that may have been
-    executed, because they came with a key, or an attempt ended without a word of them.
+    """Tickets, their ``keys``, and the outcome of each. Those are doubtful that may have been
+    executed: they came with a key, or an attempt ended without an answer about them.
     """
 
     def __init__(self, tickets: Sequence[Ticket], keys: Sequence[str]) -> None:
@@ -47,16 +48,16 @@ class TicketBatch:
 
     @property
     def open(self) -> list[int]:
-        """The places of those that are not settled."""
+        """The positions of the tickets that are not settled."""
         return [k for k in range(len(self._tickets)) if k not in self._results]
 
     @property
     def results(self) -> "list[Placed | TwstockError]":
-        """What became of each, in the sequence of the tickets; all are settled."""
+        """The outcome of each, in the order of the tickets. All must be settled."""
         return [self._results[k] for k in range(len(self._tickets))]
 
     def body(self) -> bytes:
-        """The request for what is not settled."""
+        """The request for the tickets that are not settled."""
         orders = [
             order_terms(self._tickets[k].name, self._tickets[k].side, self._tickets[k].quantity)
             | {"idempotency_key": self._keys[k]}
@@ -79,11 +80,11 @@ class TicketBatch:
             for k, row in zip(asked, found, strict=True):
                 self._learn_one(k, row)
         except BadAnswer as error:
-            # Somebody may have executed what we do not understand the answer to.
+            # The orders may have been executed even though the answer makes no sense.
             self.give_up(OutcomeUnknown(str(error)))
 
     def give_up(self, why: TwstockError) -> None:
-        """Settle what is left: it may have been executed, or ``why`` is its answer."""
+        """Settle what is left: as OutcomeUnknown if it may have been executed, else as ``why``."""
         unknown = isinstance(why, OutcomeUnknown)
         for k in self.open:
             doubtful = unknown or k in self._doubtful

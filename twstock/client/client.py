@@ -43,26 +43,26 @@ from twstock.market import ORDER_NOT_FOUND, STOCK_NOT_FOUND, Side
 
 CONNECT_TIMEOUT_S = 2.0
 NEXT_ADDRESS_S = 0.05
-"""How long the first address of a name is waited for before the next is tried, too; and how long
-``HostnameEndpoint`` takes to say that nobody could be reached, however soon that was known.
+"""How long to wait for the first address of a name before the next is tried, too. Also how long
+``HostnameEndpoint`` takes to report that none could be reached, however soon that was known.
 """
 TIMEOUT_S = 5.0
 PATIENCE_S = 10.0
 IDLE_CONNECTION_S = 30
-"""How long a connection that nobody uses is kept: less than a front-end keeps it."""
+"""How long an idle connection is kept, in seconds: less than a front-end keeps it."""
 
 
 class Client:
-    """A client of one cluster, by one or more of its front-ends. For the reactor's thread.
+    """A client of one cluster, through one or more of its front-ends. For the reactor's thread.
 
-    ``urls`` are base URLs (``http://HOST:PORT``): one that cannot serve is passed over for the
-    next. A single attempt may take ``timeout_s``, a whole request ``patience_s``. ``reactor`` is
-    the installed one if none is given; ``http`` may be any ``treq.client.HTTPClient``, which is
-    not closed with the client.
+    ``urls`` are base URLs (``http://HOST:PORT``): if one cannot serve, the next is asked. A single
+    attempt may take ``timeout_s``, a whole request ``patience_s``. ``reactor`` is the installed
+    one by default; ``http`` may be any ``treq.client.HTTPClient``, which is not closed with the
+    client.
 
-    Raises WrongUrl. Every request raises Unavailable when nobody could answer it in time and
-    nothing has happened, and BadAnswer when whoever answered is not a front-end and no earlier
-    attempt may have had an effect. A client that was closed raises RuntimeError.
+    Raises WrongUrl. Every request raises Unavailable when there was no answer in time and nothing
+    has happened, and BadAnswer when the answer is not a front-end's and no earlier attempt can
+    have had an effect. A client that was closed raises RuntimeError.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """End all feeds and let go of the connections; requests under way go on to their end."""
+        """End all feeds and close idle connections; requests under way go on to their end."""
         self._closed = True
         for feed in tuple(self._feeds):
             feed.close()
@@ -107,8 +107,8 @@ class Client:
             await self._pool.closeCachedConnections()
 
     async def lookup(self, name: str, known: Stock | None = None) -> Stock:
-        """A stock as it is now; raises StockNotFound. If it is what is ``known`` of it already,
-        that is given back, and the answer need not carry it (a conditional request).
+        """A stock as it is now; raises StockNotFound. If ``known`` is still its state, ``known`` is
+        returned, and the answer need not carry the stock (a conditional request).
         """
         tag = {} if known is None else {"If-None-Match": f'"{known.version}"'}
         try:
@@ -139,11 +139,11 @@ class Client:
         """Place an order, which is executed at most once however often it has to be sent.
 
         Raises Refused when it was refused, KeyReused when its key belongs to another order,
-        InvalidRequest when it makes no sense: none of these takes effect later. Raises Unavailable
-        when nothing has happened, and OutcomeUnknown, with the key, when nobody could say in time:
-        place it again with that key and learn what became of it. An order that comes with a key
-        is never Unavailable, nor is there a BadAnswer to it: an earlier request with that key may
-        have executed it. Cancelling does not take the order back.
+        InvalidRequest when it is malformed: such an order never takes effect later. Raises
+        Unavailable when nothing has happened, and OutcomeUnknown, with the key, when the outcome
+        could not be learnt in time: place it again with that key to learn it. An order whose key
+        the caller gave raises neither Unavailable nor BadAnswer: an earlier request with that key
+        may have executed it. Cancelling does not take the order back.
         """
         key = self._new_key() if ticket.key is None else ticket.key
         terms = order_terms(ticket.name, ticket.side, ticket.quantity)
@@ -166,9 +166,9 @@ class Client:
         return Placed(number, answer.replayed, key)
 
     async def place_many(self, tickets: Iterable[Ticket]) -> "list[Placed | TwstockError]":
-        """Place many orders, up to 1,000 in one request, and tell what became of each, in their
-        sequence: Placed, or the error that ``place`` would have raised. No error of one order
-        hides the outcome of another, so none is raised.
+        """Place many orders, up to 1,000 in one request. Returns what became of each, in the same
+        order: Placed, or the error that ``place`` would have raised. These errors are not raised,
+        so none hides the outcome of another order.
         """
         self._assert_open()
         results: list[Placed | TwstockError] = []
@@ -195,7 +195,7 @@ class Client:
             yield values.change(row)
 
     def administrator(self, token: str) -> Administrator:
-        """Who changes stocks: whoever knows the cluster's admin token."""
+        """An ``Administrator``, which changes stocks with the cluster's admin token."""
         return Administrator(self._ask, token, self._new_key)
 
     async def cluster(self) -> list[Member]:
@@ -204,8 +204,8 @@ class Client:
         return [values.member(row) for row in found]
 
     def events(self, names: str | Iterable[str] = (), after: str | None = None) -> Feed:
-        """The events that happen from now on, or ``after`` the cursor of an earlier event; of all
-        stocks, or of those with these names; raises InvalidRequest for a name that is none.
+        """The events from now on, or ``after`` the cursor of an earlier event; of all stocks, or of
+        those with these names. Raises InvalidRequest for a malformed name.
         """
         self._assert_open()
         path = events_path((names,) if isinstance(names, str) else tuple(names))
@@ -263,8 +263,8 @@ class Client:
 
 @implementer(IAgentEndpointFactory)
 class Endpoints:
-    """How front-ends are connected to. That one is not there is told at once, or for a name after
-    ``NEXT_ADDRESS_S``, so that the next one is asked; by Twisted's own after 0.3 s.
+    """How connections to front-ends are made. One that is down is noticed at once, or if its host
+    is a name after ``NEXT_ADDRESS_S``, and the next is asked; Twisted's own endpoints take 0.3 s.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -302,7 +302,7 @@ def _pool(reactor: Any) -> HTTPConnectionPool:
 
 
 def _base_urls(urls: str | Iterable[str]) -> list[str]:
-    """Scheme and place of each front-end; raises WrongUrl."""
+    """The base URL of each front-end; raises WrongUrl."""
     given = (urls,) if isinstance(urls, str) else tuple(urls)
     if not given:
         raise WrongUrl("expected the URL of one front-end at least")
@@ -311,12 +311,14 @@ def _base_urls(urls: str | Iterable[str]) -> list[str]:
 
 
 def _says(answer: Answer, words: str) -> bool:
-    """Whether it is the front-end's 404; that of another path, or of a proxy, says nothing."""
+    """Whether it is a front-end's 404 with these words; one for another path, or from a proxy,
+    says nothing.
+    """
     return answer.status == HTTPStatus.NOT_FOUND and answer.message == words
 
 
 def _data(answer: Answer) -> Any:
-    """What a 200 answer holds; raises what another one means."""
+    """The data of a 200 answer; raises the error that another answer means."""
     if not answer.ok:
         raise problem(answer)
     return values.member_of(answer.body, "data")

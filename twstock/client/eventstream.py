@@ -20,11 +20,12 @@ class Message(NamedTuple):
 
 
 class EventStream:
-    """Takes bytes and gives events. ``last_id`` is what to go on from after the last of them;
-    ``retry_ms`` is how long the server wants to be left alone after the connection is lost.
+    """Takes bytes and returns events. ``last_id`` is where to go on after the last of them;
+    ``retry_ms`` is how long the server wants clients to wait before they reconnect; None: it has
+    not said.
 
-    Lines are cut before they are decoded: no byte of CR or LF is part of another character in
-    UTF-8, so a character that was split by the network is whole again.
+    Lines are split before they are decoded: in UTF-8, CR and LF are never part of another
+    character, so by then a character that was split by the network is whole again.
     """
 
     def __init__(self, last_id: str = "", event_bytes_max: int = EVENT_BYTES_MAX) -> None:
@@ -62,7 +63,7 @@ class EventStream:
         return messages
 
     def _without_bom(self, received: bytes) -> bytes:
-        """A byte order mark at the very beginning is no part of the first line."""
+        """Drops a byte order mark at the very beginning."""
         if self._begun:
             return received
         head = b"".join(self._line) + received
@@ -74,7 +75,7 @@ class EventStream:
         return head.removeprefix(_BOM)
 
     def _hold(self, piece: bytes) -> None:
-        """Keep a piece of a line that has no end yet."""
+        """Keep a piece of a line that is not complete yet."""
         if piece:
             self._line.append(piece)
             self._line_bytes += len(piece)
@@ -82,7 +83,7 @@ class EventStream:
             raise BadAnswer(f"an event has more than {self._event_bytes_max} bytes")
 
     def _take(self, line: str) -> Message | None:
-        """One line; an empty one ends an event."""
+        """Read one line; an empty one ends an event."""
         if not line:
             return self._dispatch()
         name, _, value = line.partition(":")

@@ -1,4 +1,4 @@
-"""The feed of events as an async iterator that goes on where it was, through any front-end."""
+"""The feed of events as an async iterator, which continues where it was, through any front-end."""
 
 from collections import deque
 from collections.abc import Callable
@@ -21,17 +21,17 @@ MESSAGES_WAITING_MAX = 256
 """How many events wait for the reader before nothing more is read from the connection."""
 
 SILENCE_S = 45.0
-"""How long nothing may be heard, not even a comment, before the connection is given up."""
+"""How long a connection may be silent, without even a comment, before it is given up."""
 
 
 class Feed:
     """A subscription; made by ``Client.events``. Leave it with ``aclose``, or use ``async with``.
 
-    A connection that is lost is made again, at the next front-end, after a pause that grows, for
-    as long as somebody asks for the next event: no trade and no change is missed or comes twice.
-    ``cursor`` is where the feed goes on after the last event that was given out: kept anywhere, it
-    is the ``after`` of another feed. Nothing is read ahead of a slow reader but
-    ``messages_max`` events; whoever is too slow for the server is reconnected.
+    A lost connection is replaced by one to the next front-end, after a growing pause, for as long
+    as the caller asks for the next event: no trade and no change is missed or comes twice.
+    ``cursor`` is where the feed goes on after the last event that was returned; it can be stored
+    and given to another feed as ``after``. When ``messages_max`` events wait for a slow reader, no
+    more are read; a reader that is too slow for the server is cut off, and reconnects.
 
     Iterating raises InvalidRequest for a malformed cursor, BadAnswer for what is not a feed.
     """
@@ -82,11 +82,11 @@ class Feed:
             self._asked = False
 
     async def aclose(self) -> None:
-        """End the subscription; whoever waits for the next event is told that there is none."""
+        """End the subscription; iteration ends, also for a caller that awaits the next event."""
         self.close()
 
     def close(self) -> None:
-        """As ``aclose``, at once."""
+        """Like ``aclose``, without ``await``."""
         if self._closed:
             return
         self._closed = True
@@ -146,14 +146,14 @@ class Feed:
             raise BadAnswer(f"expected an event stream, got {_media_types(response)}")
 
     async def _more(self, inflow: "_Inflow") -> None:
-        """Wait until something arrives; whoever is silent for too long is as good as gone."""
+        """Wait until something arrives; too long a silence counts as a lost connection."""
         try:
             await self._wait_for(within(inflow.arrival(), self._silence_s, self._fronts.clock))
         except TooLate:
             self._lost(inflow)
 
     def _lost(self, inflow: "_Inflow") -> None:
-        """Go on elsewhere, after the last event that was received whole."""
+        """Go on elsewhere, after the last event that was received completely."""
         inflow.close()
         stream, self._inflow = inflow.stream, None
         if inflow.heard:
@@ -176,8 +176,8 @@ def _media_types(response: Any) -> list[str]:
 
 
 class _Inflow(Protocol):
-    """What arrives over one connection: ``messages`` that nobody has taken yet; ``over`` at its
-    end, with a ``fault`` if it was not a feed; ``heard`` once there was an event.
+    """What arrives over one connection: ``messages`` that were not taken yet; ``over`` once it has
+    ended, with a ``fault`` if it was not a feed; ``heard`` once an event has come.
     """
 
     def __init__(self, stream: EventStream, messages_max: int) -> None:
@@ -195,7 +195,7 @@ class _Inflow(Protocol):
         return self._arrival
 
     def take(self) -> Message:
-        """The next message; when few are left, more is read."""
+        """The next message; reading resumes when few are left."""
         message = self.messages.popleft()
         if self._paused and len(self.messages) <= self._messages_max // 2:
             self._paused = False
@@ -209,7 +209,7 @@ class _Inflow(Protocol):
             self._transport().loseConnection()
 
     def dataReceived(self, data: bytes) -> None:
-        """Read it, and nothing more for now if too many messages wait."""
+        """Read events; pause the connection if too many messages wait."""
         if self.over:
             return
         try:

@@ -31,7 +31,7 @@ from twstock.forms import ASK_AGAIN, Answer, may_have_executed, read_answer, ret
 T = TypeVar("T")
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
 REQUESTS_UNDER_WAY_MAX = 64
-"""How many requests have connections; the others wait for one of these to end."""
+"""How many requests may have connections; others wait until one of these has ended."""
 
 _NOT_SENT = (ConnectError, DNSLookupError, RequestNotSent)
 _LOST = (ConnectionClosed, RequestTransmissionFailed, ResponseFailed, TooLate)
@@ -56,8 +56,8 @@ class Request(NamedTuple):
 
 
 class NoAnswer(TwstockError):
-    """A front-end did not answer, or could not serve. ``sent``: the request may have had an effect
-    all the same. ``pause_s`` is how long it wants to be left alone; None: it does not say.
+    """A front-end did not answer, or could not serve. ``sent``: the request may still have had an
+    effect. ``pause_s`` is its Retry-After; None: it gave none.
     """
 
     def __init__(self, why: str, sent: bool, pause_s: float | None = None) -> None:
@@ -88,16 +88,17 @@ class Fronts:
         """The first answer that settles the request, within ``patience_s``; it is doubtful if an
         earlier attempt may have had an effect.
 
-        Raises Unavailable when nobody could answer and nothing has happened, OutcomeUnknown when
-        something may have. What changes something and has no key must not go through here.
+        Raises Unavailable when there was no such answer and nothing has happened, OutcomeUnknown
+        when something may have. A request that changes something must have a key: it may be sent
+        more than once.
         """
         deadline = self.clock.seconds() + patience_s
-        # Not waited for with a limit: those who have a connection have less time left than this.
+        # This needs no time limit: requests that have a connection have less time left than this.
         await self._room.acquire()
         try:
             return await self._ask(request, deadline)
         finally:
-            # Never inside another waiter's stack: hundreds may give up one after the other.
+            # Not within another waiter's stack, or it would overflow when hundreds give up in turn.
             self.clock.callLater(0, self._room.release)
 
     async def _ask(self, request: Request, deadline: float) -> Answer:
@@ -107,7 +108,7 @@ class Fronts:
             if attempt.wait_s:
                 await pause(self.clock, attempt.wait_s)
             limit_s = min(self.timeout_s, deadline - self.clock.seconds())
-            if limit_s <= 0:  # the pause took longer than it was to
+            if limit_s <= 0:  # the pause took longer than planned
                 break
             try:
                 answer = await self._exchange(attempt.front, request, limit_s)
@@ -185,8 +186,8 @@ class Fronts:
 
 
 class _Uri(EncodedURL):
-    """A URL in which nothing has to be encoded. treq has each encoded by hyperlink, which takes an
-    IPv6 address for the name of a host, and refuses it.
+    """A URL that needs no encoding. treq has hyperlink encode every URL, which takes an IPv6
+    address for a host name, and refuses it.
     """
 
     def to_uri(self) -> EncodedURL:
@@ -194,7 +195,7 @@ class _Uri(EncodedURL):
 
 
 def _target(url: str) -> str | EncodedURL:
-    """A URL as treq is given it."""
+    """A URL in the form in which it is given to treq."""
     return _Uri.from_text(url) if "://[" in url else url
 
 
@@ -207,7 +208,7 @@ def settled(answer: Answer) -> Answer:
 
 
 def _words(error: Exception) -> str:
-    """What an error of the connection says; one that only wraps others says what they do."""
+    """The message of a connection error; of one that only wraps others, their messages."""
     reasons: list[Failure] = getattr(error, "reasons", [])
     return "; ".join(reason.getErrorMessage() for reason in reasons) or str(error) or repr(error)
 

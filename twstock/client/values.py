@@ -1,8 +1,8 @@
-"""What the typed client takes and gives: stocks, orders, changes, members, and events of the feed.
+"""What the typed client takes and returns: stocks, orders, changes, members, events of the feed.
 
 Money is a ``Decimal`` with the digits that the server wrote, never a float. Every value is a
-named tuple. Fields that this version does not know are ignored, so that a newer server can tell
-more; a field that is missing is ``BadAnswer``.
+named tuple. Fields that this version does not know are ignored, so that a newer server can send
+more; a missing field raises ``BadAnswer``.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from twstock.market import SIDES, Side
 
 
 class BadAnswer(TwstockError):
-    """Whoever answered is not a front-end, or is one that this client does not understand."""
+    """The answer is not a front-end's, or is one that this client does not understand."""
 
 
 class Stock(NamedTuple):
@@ -88,7 +88,7 @@ class Change(NamedTuple):
 
 
 class Changed(NamedTuple):
-    """A change that was made, and the stock as everybody is shown it now. ``replayed``: an earlier
+    """A change that was made, and the stock as lookups show it now. ``replayed``: an earlier
     request with the same ``key`` made it.
     """
 
@@ -139,7 +139,7 @@ class Changes(NamedTuple):
 
 
 class Leader(NamedTuple):
-    """Who leads a group (``order`` or ``catalog``); None while it is not known."""
+    """Which replica leads a group (``order`` or ``catalog``); None while that is not known."""
 
     cursor: str
     group: str
@@ -148,7 +148,7 @@ class Leader(NamedTuple):
 
 
 class Reset(NamedTuple):
-    """The feed cannot go on from where this client was: load everything again, then go on."""
+    """The feed cannot continue where this client was: load everything again, then go on."""
 
     cursor: str
 
@@ -199,7 +199,7 @@ def change(row: Any) -> Change:
 
 
 def changed(row: Any, replayed: bool, key: str) -> Changed:
-    """What came of a change."""
+    """The outcome of a change."""
     return Changed(_count(row, "change_number"), stock(member_of(row, "stock")), replayed, key)
 
 

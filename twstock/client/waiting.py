@@ -1,4 +1,4 @@
-"""Waiting for something on a clock, so that giving up looks the same however it is done."""
+"""Waiting for something with a time limit; giving up looks the same whatever is waited for."""
 
 from typing import TypeVar
 
@@ -15,10 +15,10 @@ class TooLate(Exception):
 
 
 def within(work: "Deferred[T]", limit_s: float, clock: Clock) -> "Deferred[T]":
-    """What ``work`` comes to, or TooLate; work that is not waited for any more is cancelled.
+    """The result of ``work``, or TooLate after ``limit_s``, when ``work`` is cancelled.
 
-    Whoever cancels the result gets CancelledError. Twisted's HTTP client has it wrapped in
-    errors of a connection, which must not be taken for a reason to ask again.
+    Cancelling the result gives CancelledError. Twisted's HTTP client would wrap that in connection
+    errors, which must not be taken for a reason to ask again.
     """
 
     def give_up(reason: Exception) -> None:
