@@ -1,1 +1,1 @@
-"""Backups: taking one from a running cluster, and making a new cluster of one."""
+"""Backups: taking one from a running cluster, and making a new cluster from one."""

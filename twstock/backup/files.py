@@ -1,4 +1,4 @@
-"""Backups as files: written aside and put in place when they are whole, read in chunks."""
+"""Backups as files: written as drafts and put in place when complete, read in chunks."""
 
 import os
 import stat
@@ -17,12 +17,12 @@ from twstock.errors import TwstockError
 
 
 class Exists(TwstockError):
-    """Something is where something else was to be written."""
+    """The file or directory that was to be written exists already."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a whole backup holds; ``stocks`` counts those that there are in the end."""
+    """What a complete backup holds; ``stocks`` counts those that there are in the end."""
 
     cluster_id: str
     at_ms: int
@@ -32,7 +32,7 @@ class Contents:
 
     @classmethod
     def of(cls, header: Header, ledger: Ledger) -> "Contents":
-        """What a header says, and a ledger at the end."""
+        """The contents according to a header, and to a ledger after the last event."""
         return cls(*header, ledger.end.changes, len(ledger.stocks()))
 
     def __str__(self) -> str:
@@ -50,11 +50,11 @@ def write(
     force: bool = False,
     done: Callable[[], None] = lambda: None,
 ) -> Contents:
-    """Write a backup of what a picture shows, for its owner's eyes, calling ``done`` after each
-    order and change.
+    """Write a backup of what a picture shows, readable by its owner only, calling ``done`` after
+    each order and change.
 
-    Raises Exists, unless ``force``, Unreachable, OSError, and Contradiction when the cluster
-    does not agree with itself.
+    Raises Exists, for a regular file unless ``force``, Unreachable, OSError, and Contradiction when
+    the cluster does not agree with itself.
     """
     refuse_existing(path, force)
     header, ledger = Header(picture.cluster_id, at_ms, picture.last), Ledger(picture.began)
@@ -95,8 +95,8 @@ def check(path: Path, done: Callable[[], None] = lambda: None) -> Contents:
 
 
 def refuse_existing(path: Path, force: bool) -> None:
-    """Raise Exists if there is such a file, unless ``force``, or anything else: a new file would
-    take the place of a device (``/dev/null``) or a link (``/dev/stdout``), for everybody.
+    """Raise Exists if there is a regular file, unless ``force``, or in any case if there is
+    anything else: a backup would replace a device (``/dev/null``) or a link (``/dev/stdout``).
     """
     if not os.path.lexists(path):
         return

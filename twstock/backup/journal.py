@@ -1,8 +1,8 @@
 """The lines of a backup: one JSON object each, whose first key says what it is.
 
 ``backup`` begins the file, then one ``stock`` for each that the cluster began with, then orders
-and changes in a sequence in which they can be carried out again, then ``end``. Old formats are
-read for ever; a reader refuses newer ones.
+and changes in a sequence in which they can be carried out again, then ``end``. Old formats will
+always be read; a reader refuses formats newer than its own.
 """
 
 import json
@@ -15,7 +15,7 @@ from twstock.market import SIDES, ChangeKind, Order, Stock, StockChange, Trade
 
 FORMAT = 1
 _INTEGER_MAX = 2**63 - 1
-"""What the columns of the tables hold."""
+"""The largest integer that the tables' columns hold."""
 
 
 class NewerFormat(TwstockError):
@@ -23,7 +23,7 @@ class NewerFormat(TwstockError):
 
 
 class Header(NamedTuple):
-    """The first line: whose backup it is, when it was made, and the last transaction in it."""
+    """The first line: which cluster's backup it is, when it was made, and its last transaction."""
 
     cluster_id: str
     at_ms: int
@@ -112,7 +112,7 @@ def _check_format(found: object) -> None:
 
 
 def _check_text(text: str) -> None:
-    """Refuse what no message can hold, and what names nothing."""
+    """Refuse an empty text, and one with lone surrogates, which no message can hold."""
     try:
         text.encode()
     except UnicodeEncodeError:

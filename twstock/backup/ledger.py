@@ -1,7 +1,7 @@
 """What orders and changes make of the stocks, and in which sequence they can be carried out.
 
 The rules are those of the catalog's state machine, which carries the orders and changes out again
-in a restored cluster. A backup that would break one is not finished, and one that does is refused.
+when a cluster is restored. No backup is written that would break one, and none is read that does.
 """
 
 from collections import deque
@@ -19,7 +19,7 @@ class Contradiction(TwstockError):
 
 
 class Ledger:
-    """The stocks after some orders and changes, from those that they began with."""
+    """The stocks at the beginning, and as the orders and changes so far have made them."""
 
     def __init__(self, stocks: Iterable[Stock]) -> None:
         """Raises Contradiction for a name that comes twice."""
@@ -31,7 +31,7 @@ class Ledger:
 
     @property
     def end(self) -> End:
-        """How many orders, changes and stocks at the beginning there were so far."""
+        """How many orders and changes there were so far, and stocks at the beginning."""
         return End(self._orders, self._changes, self._began)
 
     def stock(self, name: str) -> Stock | None:
@@ -98,11 +98,11 @@ class Ledger:
 def merge(
     ledger: Ledger, trades: Iterable[Trade], changes: Sequence[StockChange]
 ) -> Iterator[Event]:
-    """Orders by number and changes by number, in one sequence in which the ledger can carry them
-    out, which it has done with each before it comes.
+    """Merge orders, by number, with changes, by number, into one sequence in which the ledger can
+    carry them out. It has carried out each one before that is yielded.
 
-    A change comes before an order of a later time, and before one whose stock's version tells
-    so. Changes that only follow from orders after the last one are left out: they were made
+    A change comes before an order of a later time, and before one whose stock's version shows that
+    it does. Changes that only follow from orders after the last one are left out: they were made
     later than what the backup shows. Raises Contradiction when there is no such sequence.
     """
     waiting = deque(changes)
@@ -118,7 +118,7 @@ def merge(
 
 
 def _comes_first(ledger: Ledger, change: StockChange, trade: Trade) -> bool:
-    """Whether a change, the next of all, comes before an order, the next of all."""
+    """Whether the next change comes before the next order."""
     stock = ledger.stock(trade.order.name)
     if stock is None or stock.version + 1 < trade.version:
         return True
@@ -130,10 +130,10 @@ def beginnings(
     changes: Sequence[StockChange],
     first_prices_cents: Mapping[str, int],
 ) -> list[Stock]:
-    """The stocks that a cluster began with, from how they are and every change since.
+    """The stocks that a cluster began with, computed from their present state and all changes.
 
-    ``first_prices_cents``: of those that ``traded_before_price`` names, the price of the first
-    order.
+    ``first_prices_cents``: the price of the first order, for the stocks that
+    ``traded_before_price`` names.
     """
     found = []
     for stock, made in _histories(stocks, changes):
@@ -150,7 +150,7 @@ def beginnings(
 def traded_before_price(stocks: Iterable[Stock], changes: Sequence[StockChange]) -> set[str]:
     """The stocks that were traded before their price changed for the first time.
 
-    At which price they began, only their first order tells.
+    Only their first order shows the price at which they began.
     """
     found = set()
     for stock, made in _histories(stocks, changes):

@@ -11,7 +11,7 @@ from twstock.market import Stock, StockChange, Trade
 class Playback:
     """A backup that is being read. ``ledger`` has the stocks as the events so far made them.
 
-    Nothing is certain before all events have been read: only then it is known to be whole.
+    Only when all events have been read is the backup known to be complete and undamaged.
     """
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
@@ -35,7 +35,7 @@ class Playback:
             raise self._damaged(error) from None
 
     def events(self) -> Iterator[Event]:
-        """Every order and change, carried out in the ledger before it comes. Raises Damaged."""
+        """Every order and change, which the ledger has carried out by then. Raises Damaged."""
         line = self._line
         while isinstance(line, Trade | StockChange):
             try:

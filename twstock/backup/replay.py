@@ -1,6 +1,6 @@
 """The commands that carry out the orders and changes of a backup again. Pure.
 
-A batch has the orders of one moment, because all trades of a batch get its time.
+A batch holds orders of one time only, because all trades of a batch get its time.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,13 +9,13 @@ from twstock.backup.journal import Event
 from twstock.market import Batch, StockChange, Trade
 
 EPOCH = 1
-"""The epoch of all batches, and the term of the order leader that nobody was."""
+"""The epoch of all batches: the term of an order leader that never existed."""
 
 
 def steps(
     events: Iterable[Event], batch_orders_max: int
 ) -> Iterator[StockChange | tuple[Trade, ...]]:
-    """The events in sequence; orders that follow each other, of the same moment, together."""
+    """The events in sequence; consecutive orders of the same time are put together."""
     waiting: list[Trade] = []
     for event in events:
         same = isinstance(event, Trade) and waiting and waiting[0].at_ms == event.at_ms

@@ -1,11 +1,11 @@
 """A new cluster from a backup: every order and change is carried out again, offline.
 
 The directories are made by the members' own code: their logs, their state machines, their
-tables. Members find them as if they had left them so. But it is a new cluster, whose members have
-new incarnations: nobody can mistake one for a member of the old cluster.
+tables. Members find them as if they had written them. But it is a new cluster, whose members have
+new incarnations: none can be mistaken for a member of the old cluster.
 
-From before the backup is read, ``restore-unfinished`` stands in the directory, and neither
-``twstock up`` nor a member starts there; ``cluster.toml`` comes last.
+Before the backup is read, the file ``restore-unfinished`` is made in the directory, and until it
+is removed neither ``twstock up`` nor a member starts there; ``cluster.toml`` is written last.
 """
 
 import sqlite3
@@ -48,7 +48,7 @@ from twstock.rpc.wire.commands import encode_catalog_command, encode_order_recor
 
 
 class CannotRestore(TwstockError):
-    """A backup is whole, and yet this program cannot carry out again what is in it."""
+    """A backup is undamaged, and yet this program cannot carry out again what is in it."""
 
 
 def restore(path: Path, cluster: Cluster, done: Callable[[], None] = lambda: None) -> Contents:
@@ -56,7 +56,7 @@ def restore(path: Path, cluster: Cluster, done: Callable[[], None] = lambda: Non
     change twice: when it was checked, and when it was carried out.
 
     Raises Exists when the directory is not empty, Damaged, NewerFormat, CannotRestore, OSError.
-    Nothing but the mark is written before the backup was read to its end.
+    Until the backup has been read to its end, only ``restore-unfinished`` is written.
     """
     directory = cluster.data
     with _claimed(directory):
@@ -75,8 +75,9 @@ def restore(path: Path, cluster: Cluster, done: Callable[[], None] = lambda: Non
 
 @contextmanager
 def _claimed(directory: Path) -> Iterator[None]:
-    """Mark a new or empty directory as that of a restore, and look again: whoever begins to use it
-    later sees the mark. An error takes both away. Raises Exists.
+    """Mark a new or empty directory as that of a restore, then check again that it is empty: what
+    begins to use it after that sees the mark. After an error the mark is removed, and the directory
+    if it is new. Raises Exists.
     """
     _refuse_used(directory)
     is_new = not directory.exists()
@@ -124,12 +125,12 @@ class _Groups:
         self._batches = 0
 
     def begin(self, stocks: Iterable[Stock]) -> None:
-        """The stocks that the cluster begins with, and the only order leader there was."""
+        """Begin with these stocks, and with the epoch of the only order leader."""
         self._command(Seed(tuple(stocks), self._bounds))
         self._command(BeginEpoch(EPOCH, 0))
 
     def trade(self, trades: tuple[Trade, ...]) -> None:
-        """Execute and record orders. Raises CannotRestore when they do not come out the same."""
+        """Execute and record orders. Raises CannotRestore when the resulting trades differ."""
         self._batches += 1
         made = self._command(batch_of(self._batches, trades))
         if made is None or made.executed != trades:
@@ -138,14 +139,14 @@ class _Groups:
         self._order_state.saved(self._orders.last_index)
 
     def change(self, change: StockChange) -> None:
-        """Carry out a change that is no trade. Its key is not known; this one nobody will use."""
+        """Carry out a change that is no trade, with a random key: backups do not have its key."""
         request = ChangeRequest(f"restored-{uuid4().hex}", *change[1:5])
         made = self._command(ChangeStock(request, change.at_ms))
         if made is None or made.administered.made != (KeyedChange(request.key, change),):
             raise CannotRestore(f"change {change.number} cannot be carried out again")
 
     def close(self, wanted: Ledger) -> None:
-        """Write the rest. Raises CannotRestore when the stocks are not what they have to be."""
+        """Write the rest. Raises CannotRestore when the stocks are not what they should be."""
         if list(self._catalog_state.stocks()) != wanted.stocks():
             raise CannotRestore("the orders do not make the stocks what they were")
         self._catalogs.close()

@@ -1,4 +1,4 @@
-"""Lines of text in a gzip file that tells whether it is whole. Pure: bytes in, bytes out.
+"""Lines of text in a gzip file that shows whether it is intact. Pure: bytes in, bytes out.
 
 The file is two gzip members (RFC 1952), which every gzip reads as one. The second one has no
 content, only an extra field in its header: the SHA-256 of all bytes before it. gzip's own CRC-32
@@ -14,7 +14,7 @@ from twstock.errors import TwstockError
 
 LEVEL = 6
 GZIP = 31
-"""For zlib: the format of gzip, with the largest window."""
+"""zlib's wbits for the gzip format with the largest window."""
 CHUNK_BYTES = 128 * 1024
 LINE_BYTES_MAX = 64 * 1024
 """Names and keys of 255 characters make a tenth of it."""
@@ -42,7 +42,7 @@ def sealed(lines: Iterable[bytes]) -> Iterator[bytes]:
 def unsealed(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The lines of such a file, without their newlines, from its bytes in chunks.
 
-    Raises Damaged: at the end at the latest, so nothing may be believed before the end.
+    Raises Damaged, possibly only at the end, so no line may be relied on before the end.
     """
     unpacking, digest = zlib.decompressobj(GZIP), sha256()
     seal, rest = b"", b""
@@ -75,7 +75,7 @@ def _gathered(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _unpacked(unpacking: "zlib._Decompress", content: bytes) -> Iterator[bytes]:
-    """What comes out of some bytes, in pieces of a bounded size."""
+    """Decompressed bytes, in pieces of a bounded size."""
     while content and not unpacking.eof:
         try:
             yield unpacking.decompress(content, CHUNK_BYTES)

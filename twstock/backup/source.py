@@ -1,9 +1,9 @@
 """A running cluster as a backup reads it: what it began with, and what happened, up to an order.
 
-Everything is asked of running members by blocking calls, while trades go on. That it is one
-moment's picture follows from the sequence of the questions: first the number of the last order,
-then the stocks, then the changes. So every change that an order up to that number followed, and
-every change that made a stock what it was, is among them; what came later is left out.
+Everything is read from running members, with blocking calls, while trades go on. It still shows one
+moment, because of the sequence of the calls: first the number of the last order, then the stocks,
+then the changes. So all changes are there that came before an order up to that number, or made a
+stock what it was; what came later is left out.
 """
 
 import time
@@ -35,10 +35,10 @@ class Picture:
 
 
 class OrderLog:
-    """The committed orders, asked of whichever replica answers.
+    """The committed orders, from whichever replica answers.
 
-    The first ones of ``replicas`` are asked first. The logs of all are the same as far as they
-    go, so another one can go on where one failed.
+    ``replicas`` are asked in this order. Their logs are the same as far as they go, so another
+    replica can go on where one has failed.
     """
 
     def __init__(self, replicas: Sequence[Remote], sleep: Sleep = time.sleep) -> None:
@@ -78,11 +78,11 @@ def look(
 
 
 def list_changes(catalogs: Sequence[Remote], sleep: Sleep = time.sleep) -> list[StockChange]:
-    """Every change of a stock that is no trade, by number, from the catalog that leads.
+    """Every change of a stock that is no trade, by number, from the catalog's leader.
 
-    A stock may be shown as a change made it before that change is listed, because an earlier
-    one of another stock is still to be shown: so it waits until all that were made are listed.
-    Raises Unreachable.
+    A stock may be shown as a change made it before that change is listed, because an earlier change
+    of another stock is not published yet. So this waits until all changes made are listed. Raises
+    Unreachable.
     """
     deadline, made = time.monotonic() + PATIENCE_S, of_leader(catalogs, lambda c: c.changes_made())
     while len(changes := of_leader(catalogs, lambda c: list(c.changes()))) < made:
@@ -95,7 +95,7 @@ def list_changes(catalogs: Sequence[Remote], sleep: Sleep = time.sleep) -> list[
 def _leader(replicas: Mapping[int, Remote], sleep: Sleep) -> tuple[Remote, int, str]:
     """The order replica that leads, its last transaction, and the cluster's id.
 
-    What was answered before is in there: a leader that is ready has all of it.
+    That includes all orders answered before: a leader that is ready has all of them.
     """
     deadline = time.monotonic() + PATIENCE_S
     while True:
@@ -116,8 +116,8 @@ def _leader(replicas: Mapping[int, Remote], sleep: Sleep) -> tuple[Remote, int, 
 
 
 def _first_prices(names: set[str], log: OrderLog) -> dict[str, int]:
-    """At which price each of these stocks was traded first. There are such orders, and if they
-    are not recorded yet they will be in a moment.
+    """The price of each of these stocks in its first order. There are such orders; any that is not
+    recorded yet will be in a moment.
     """
     found: dict[str, int] = {}
     if names:

@@ -1,6 +1,6 @@
 """``twstock export --csv``: the orders and the stocks of one moment, for spreadsheets.
 
-Every text is in quotes, and none begins like a formula: names and keys come from anybody.
+Every text is in quotes, and none begins like a formula: anybody may have chosen names and keys.
 """
 
 import csv
@@ -22,9 +22,9 @@ STOCK_COLUMNS = (
 
 
 def export_csv(directory: Path, picture: Picture, done: Callable[[], None]) -> list[Path]:
-    """Write ``orders.csv`` and, of the moment of the last order in it, ``stocks.csv``.
+    """Write ``orders.csv`` and, as of the last order in it, ``stocks.csv``.
 
-    The orders are for their owner's eyes, because the keys of all requests are among them.
+    The orders are readable by their owner only, because they include the keys of all requests.
     Calls ``done`` after each order. Raises Unreachable, OSError, and Contradiction when the
     cluster does not agree with itself.
     """
@@ -58,6 +58,6 @@ def _stock_rows(ledger: Ledger) -> Iterator[Sequence[object]]:
 
 
 def _time(at_ms: int) -> str:
-    """A moment as in RFC 3339, in UTC."""
+    """A time as in RFC 3339, in UTC."""
     moment = datetime.fromtimestamp(at_ms // 1000, UTC).replace(microsecond=at_ms % 1000 * 1000)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
