@@ -1,6 +1,6 @@
 """``twstock admin``: what an administrator does from the command line.
 
-The token is read from a file: on the command line every user of the machine could read it.
+The token is read from a file: on the command line, every user of the machine could see it.
 """
 
 import argparse
@@ -40,8 +40,8 @@ def add_commands(
     keyed: argparse.ArgumentParser,
     run: Callable[[argparse.Namespace], int],
 ) -> None:
-    """The subcommands, each with the options of ``remote``, those that change something with
-    those of ``keyed`` as well; ``run`` carries them out.
+    """Add the subcommands, each with the options of ``remote``, and those that change something
+    with those of ``keyed`` as well; ``run`` carries them out.
     """
     changes = parser.add_subparsers(dest="change", required=True, metavar="CHANGE")
     for kind, words in _HELP.items():
@@ -62,7 +62,9 @@ def add_commands(
 
 
 def change(options: argparse.Namespace) -> Answer:
-    """The answer to the change that the options name. Raises ConfigError without a token."""
+    """Make the change that the options name, and return the answer. Raises ConfigError without a
+    token.
+    """
     if not options.token_file:
         raise ConfigError(f"no token: name its file with --token-file or ${FILE_NAMED_BY}")
     token = read_token(Path(options.token_file))
@@ -72,7 +74,7 @@ def change(options: argparse.Namespace) -> Answer:
 
 
 def _request(kind: str, fields: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """The path and the body of a change. A price goes as the text that was typed: exactly."""
+    """The path and the body of a change. A price is sent exactly as it was typed."""
     if kind == "add":
         return ADD_PATH, fields
     rest = {field: value for field, value in fields.items() if field != "name"}
@@ -80,5 +82,5 @@ def _request(kind: str, fields: Mapping[str, Any]) -> tuple[str, Mapping[str, An
 
 
 def _field(argument: str) -> str:
-    """The field of the body that an argument of the command line is."""
+    """The field of the body for an argument of the command line."""
     return "quantity" if argument == "N" else argument.lower()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def add_commands(add: Add, add_offline: Add) -> None:
-    """Add ``backup`` to the command line, and ``restore``, which asks no front-end."""
+    """Add ``backup`` to the command line, and ``restore``, which needs no front-end."""
     backup = add("backup", refusing(_backup), "write all stocks, orders and changes to a file")
     backup.add_argument("file", metavar="FILE", type=Path)
     backup.add_argument("--force", action="store_true", help="overwrite FILE")

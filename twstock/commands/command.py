@@ -1,4 +1,4 @@
-"""What commands have in common: how one is added, what it prints, and what it cannot help."""
+"""What commands have in common: how one is added, what it prints, and how it fails."""
 
 import argparse
 import json
@@ -12,20 +12,20 @@ from twstock.errors import TwstockError, told
 Options = argparse.Namespace
 Run = Callable[[Options], int]
 Add = Callable[[str, Run, str], argparse.ArgumentParser]
-"""Adds a command by its name, what runs it, and a word on it."""
+"""Adds a command: its name, the function that runs it, and its description."""
 
 DIGITS_MAX = 100
-"""More than any number has that the API takes; it says itself what is too large."""
+"""More digits than any number that the API takes; the API itself says what is too large."""
 
 
 class Unwritten(TwstockError):
-    """Standard output takes nothing; the message says what was done all the same."""
+    """Standard output cannot be written; the message says what was done nevertheless."""
 
 
 @contextmanager
 def telling(done: str) -> Iterator[None]:
-    """Print what was done. Raises Unwritten with it, in words, when standard output takes nothing;
-    a reader that is gone wants nothing.
+    """The body prints ``done``, what was done. Raises Unwritten with these words when standard
+    output cannot be written, but BrokenPipeError when its reader is gone.
     """
     try:
         yield
@@ -37,12 +37,12 @@ def telling(done: str) -> Iterator[None]:
 
 
 def flush() -> None:
-    """Have everything written that was printed."""
+    """Flush standard output."""
     sys.stdout.flush()
 
 
 def integer(text: str) -> int:
-    """A whole number in plain digits: whoever mistypes one is not to trade another, as with
+    """A whole number in plain digits: a typing error must not trade another quantity, as with
     ``1_0``, which Python takes for 10.
     """
     digits = text.removeprefix("-")
@@ -52,9 +52,8 @@ def integer(text: str) -> int:
 
 
 def refusing(run: Run) -> Run:
-    """The same command; what the file system refuses is refused, but for a reader that is gone.
-
-    Ended by SIGTERM it takes away what is not finished, as it does by Ctrl-C.
+    """The same command, but an error of the file system (other than a broken pipe) becomes a
+    TwstockError, and SIGTERM removes unfinished files as Ctrl-C does.
     """
 
     def refused(options: Options) -> int:
@@ -71,7 +70,7 @@ def refusing(run: Run) -> Run:
 
 @contextmanager
 def terminated() -> Iterator[None]:
-    """A SIGTERM ends the block as Ctrl-C does, so that what it has begun is put right."""
+    """A SIGTERM ends the block as Ctrl-C does, so that the block can clean up."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -84,7 +83,7 @@ def terminated() -> Iterator[None]:
 
 
 def tell(options: Options, value: object, words: str) -> int:
-    """Print what was done, as JSON if asked; returns the exit status. Raises Unwritten."""
+    """Print what was done, as JSON if asked to; returns the exit status. Raises Unwritten."""
     with telling(words):
         print(json.dumps(value) if options.json else words)
     return 0

@@ -25,7 +25,7 @@ def export(
     sleep: Callable[[float], None] = time.sleep,
     counted: Callable[[], None] = lambda: None,
 ) -> list[Path]:
-    """Write ``stocks.csv`` and, from each order replica by itself, ``order_log_<id>.csv``.
+    """Write ``stocks.csv`` and, from each order replica separately, ``order_log_<id>.csv``.
 
     All logs end with the same order, the last that any replica had committed at the start.
     ``counted`` is called for each order of each log.

@@ -1,11 +1,11 @@
-"""How far long work is, told on a terminal."""
+"""The progress of long work, shown on a terminal."""
 
 import sys
 import time
 
 EVERY_S = 0.1
 _REST = "\x1b[K"
-"""Clears what is left of the line that was there."""
+"""Clears the rest of the line."""
 
 
 class Progress:
@@ -32,7 +32,7 @@ class Progress:
             self._show()
 
     def say(self, words: str) -> None:
-        """Tell something in a line of its own, which takes the place of the count on a terminal."""
+        """Print a line of its own, which on a terminal replaces the count."""
         print(f"\r{words}{_REST}" if self._shown else words, file=sys.stderr, flush=True)
 
     def _show(self) -> None:

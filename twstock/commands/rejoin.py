@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 GROUPS = ("catalog", "order")
 PAUSE_S = 0.25
-"""Between two looks at the others, while they elect a leader."""
+"""Between two checks of the others, while they elect a leader, in seconds."""
 KNOCK_S = 1.0
-"""How long a connection to the lost member's address may take, before nobody is there."""
+"""How long a connection to the lost member's address may take, before it counts as stopped."""
 ADVICE = "all others have to run, with a leader among them; or stop them, and give --from for each"
 
 
@@ -88,7 +88,7 @@ def _source(
 def _running(
     cluster: "Cluster", group: str, number: int, say: Callable[[str], None]
 ) -> "Iterator[LivePeers]":
-    """All other members of the group, asked by gRPC in the name of the lost one."""
+    """All other members of the group, asked over gRPC in the name of the lost one."""
     from twstock.replication.livepeers import LivePeers  # noqa: PLC0415
     from twstock.rpc.calls import Peer  # noqa: PLC0415
     from twstock.rpc.security import security_of  # noqa: PLC0415
@@ -111,8 +111,8 @@ def _running(
 
 
 def _check_stopped(name: str, address: "Address") -> None:
-    """Raise StorageError if somebody listens where the lost member did: whatever it promises from
-    now on would be forgotten.
+    """Raise StorageError if a process listens where the lost member did: the new directory would
+    not have what that process promises from now on.
     """
     try:
         socket.create_connection((address.host, address.port), KNOCK_S).close()
@@ -122,7 +122,7 @@ def _check_stopped(name: str, address: "Address") -> None:
 
 
 class _Pause:
-    """A moment between two looks at the others, which says what is waited for when that is new."""
+    """A pause between two checks of the others; says what is waited for when that has changed."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
@@ -145,19 +145,19 @@ class _Peer:
         self._group, self._remote = group, remote
 
     def status(self, asker: Any) -> Any:
-        """What it tells of itself, and by which incarnation it knows the asker."""
+        """What it reports about itself, and by which incarnation it knows the asker."""
         from twstock.rpc.calls import Probe  # noqa: PLC0415
 
         return self._call(self._methods.heartbeat, Probe(asker)).status
 
     def fetch(self, fetch: Any) -> Any:
-        """Committed entries after an index, as many as one message takes."""
+        """Committed entries after an index, as many as fit into one message."""
         from twstock.replication.transport import fetched, fetching  # noqa: PLC0415
 
         return fetched(self._call(*fetching(self._group, fetch)))
 
     def fetch_snapshot(self, fetch: Any) -> Any:
-        """A piece of a snapshot, as much as one message takes."""
+        """A piece of a snapshot, as much as fits into one message."""
         from twstock.rpc.wire.methods import FETCH_SNAPSHOT  # noqa: PLC0415
 
         return self._call(FETCH_SNAPSHOT, fetch)

@@ -1,4 +1,4 @@
-"""``twstock verify`` and ``twstock export``, which ask every replica by itself. What they need is
+"""``twstock verify`` and ``twstock export``, which ask every replica directly. What they need is
 imported when they run.
 """
 
@@ -43,7 +43,7 @@ def add_addresses(command: Any) -> None:
 
 @contextmanager
 def every_replica(options: Options) -> "Iterator[dict[str, dict[int, Remote]]]":
-    """Every replica, by group and id, to be asked by gRPC."""
+    """Every replica, by group and id, to be asked over gRPC."""
     from twstock.certificates import TOOLS, Certificates  # noqa: PLC0415
     from twstock.config import read  # noqa: PLC0415
     from twstock.rpc.security import Plain, Tls  # noqa: PLC0415

@@ -7,7 +7,7 @@ Row = Mapping[str, Any]
 
 
 class Table:
-    """Rows under the names of ``columns``, some after others, for whom a column may get wider."""
+    """Rows under the names of ``columns``. Later rows may make a column wider."""
 
     def __init__(self, columns: Sequence[str]) -> None:
         self._columns = columns
@@ -15,7 +15,7 @@ class Table:
         self._heading = [[name.replace("_", " ") for name in columns]]
 
     def lines(self, rows: Iterable[Row]) -> list[str]:
-        """A line for each row, numbers to the right; before the first ones the heading."""
+        """A line for each row, numbers aligned right; the first time after the heading."""
         cells = self._heading + [
             [cell(row.get(column)) for column in self._columns] for row in rows
         ]
@@ -39,7 +39,7 @@ def lines(columns: Sequence[str], rows: Iterable[Row]) -> list[str]:
 
 
 def cell(value: object) -> str:
-    """A value in a word. What a terminal would obey is shown as a question mark."""
+    """A value as text. What a terminal would interpret is shown as a question mark."""
     if value is None:
         return "-"
     if isinstance(value, bool):

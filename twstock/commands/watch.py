@@ -1,6 +1,6 @@
 """``twstock status --watch``: the members of the cluster, again and again, and what has changed.
 
-``View`` decides what is shown and is told the time; ``Screen`` and ``watch`` do it.
+``View`` decides what is shown, with the time as an argument; ``Screen`` and ``watch`` show it.
 """
 
 import json
@@ -23,7 +23,7 @@ CHANGES_MAX = 10
 """How many changes stay on the screen."""
 LEADER, PLAIN = "*", " "
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
-"""The second screen of the terminal without a cursor (xterm, ctlseqs), and back to the first."""
+"""To the terminal's alternate screen, without a cursor, and back (xterm, ctlseqs)."""
 _HOME, _END_OF_LINE, _BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 _BOLD, _FAINT, _NORMAL = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 
@@ -43,7 +43,7 @@ def name_of(row: Row) -> str:
 
 
 def leaders(services: Sequence[Row]) -> dict[str, Row]:
-    """The leader of each group that has one; of two that say so, the one of the newer term."""
+    """The leader of each group that has one; if two claim to lead, the one with the newer term."""
     found: dict[str, Row] = {}
     for row in services:
         if row.get("alive") and row.get("role") == "leader":
@@ -54,7 +54,7 @@ def leaders(services: Sequence[Row]) -> dict[str, Row]:
 
 
 def changes(before: Sequence[Row], after: Sequence[Row]) -> list[str]:
-    """What has happened between two views, in words: elections, and who died or came back."""
+    """What has happened between two views, in words: elections, deaths, and returns."""
     old = {name_of(row): row for row in before}
     told = [text for row in after if (text := _fate(old.get(name_of(row)), row))]
     led, leads = leaders(before), leaders(after)
@@ -104,7 +104,7 @@ def uptime(seconds: float | None) -> str | None:
 
 
 class View:
-    """What is known of the cluster, and what has changed since the first look."""
+    """What is known of the cluster, and what has changed since it was first seen."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -123,7 +123,7 @@ class View:
         return news
 
     def miss(self, problem: str, at: str) -> list[str]:
-        """The front-end did not answer; returns that, if it is news."""
+        """The front-end did not answer; returns that as a change, unless that was so before."""
         news = [] if self._problem else [f"the front-end cannot be reached: {problem}"]
         self._problem = problem
         self._history.extend(f"{at}  {text}" for text in news)
@@ -138,14 +138,14 @@ class View:
         return list(zip([PLAIN, *marks], text, strict=True))
 
     def heading(self, at: str) -> str:
-        """Which cluster this is, when, and whether what is below still holds."""
+        """Which cluster this is, the time, and whether the table below is still current."""
         if not self._problem:
             return f"{self._url}  {at}"
         since = f"; as of {self._seen_at}:" if self._services is not None else ""
         return f"{self._url}  {at}  cannot be reached, trying again ({self._problem}){since}"
 
     def screen(self, at: str, columns: int, rows: int) -> list[str]:
-        """Lines that fill no more than a terminal of this size, leaders bold."""
+        """Lines that fit a terminal of this size, leaders in bold."""
         room = max(columns - 1, 1)
         lines = [tabular.cell(self.heading(at))[:room], ""]
         for mark, text in self.table() if self._services is not None else ():
@@ -158,7 +158,7 @@ class View:
         return lines[: max(rows - 1, 1)]
 
     def block(self, at: str, news: Sequence[str]) -> list[str]:
-        """The same for whoever keeps lines: a heading, the table, and what is new."""
+        """The same for an output that is not a terminal: a heading, the table, and what is new."""
         table = [f"{mark} {text}".rstrip() for mark, text in self.table()]
         shown = table if not self._problem else []
         return [self.heading(at), *shown, *(f"! {tabular.cell(text)}" for text in news), ""]
@@ -176,7 +176,7 @@ def _shown(row: Row) -> Row:
 
 
 class Screen:
-    """A terminal that is drawn over in place, and is afterwards what it was before."""
+    """A terminal that is redrawn in place, and restored afterwards."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -206,7 +206,7 @@ def watch(
     as_json: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Look every ``every_s`` seconds until the terminal or a signal says that it is enough."""
+    """Show the cluster every ``every_s`` seconds, until Ctrl-C or SIGTERM."""
     view = View(front.url)
     try:
         with terminated():
@@ -236,7 +236,7 @@ def _each(
 
 
 def _look(front: Front, view: View) -> tuple[Mapping[str, Any], Sequence[str]]:
-    """Ask once; what the front-end answered, or an error in the same form."""
+    """Ask once; returns the front-end's answer, or an error in the same form, and what is new."""
     try:
         answer = front.cluster()
         if answer.ok:

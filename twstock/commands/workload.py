@@ -1,7 +1,7 @@
-"""``twstock client``: the original's client, many of them at once, that checks what it was told.
+"""``twstock client``: many of the original's clients at once, which check the answers they get.
 
-Each client looks up a random stock, trades it with some probability if there is any, and at
-the end asks for every order that it placed and compares.
+Each client looks up a random stock and, if any shares are left, trades it with some probability; at
+the end it looks up every order that it placed and compares.
 """
 
 import threading
@@ -22,7 +22,7 @@ TOO_MANY = 429
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What to do: ``trade_probability`` is from 0 to 1; the same seed asks for the same."""
+    """What to do: ``trade_probability`` is from 0 to 1; the same seed makes the same choices."""
 
     url: str
     clients: int = 5
@@ -33,7 +33,7 @@ class Load:
 
 @dataclass(slots=True)
 class Tally:
-    """What happened: latencies by kind, outcomes, and everything that was not as it must be."""
+    """What happened: latencies by kind, outcomes, wrong answers, and requests that failed."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -126,7 +126,7 @@ class Client:
             self._note(answer, f"placed {wanted}, found {answer.body}")
 
     def _note(self, answer: Answer, what: str) -> None:
-        """A front-end that is busy, or cannot tell now, contradicts nothing."""
+        """Note a wrong answer; one of a front-end that is busy or failing is only a failure."""
         is_silent = answer.status == TOO_MANY or answer.status >= 500
         (self.tally.failures if is_silent else self.tally.mismatches).append(what)
 
@@ -138,7 +138,7 @@ class Client:
 
 
 def run(load: Load, asked: Callable[[], None] = lambda: None) -> Tally:
-    """Run all clients, each in a thread. Raises Unreachable if there is nobody to ask at all."""
+    """Run all clients, each in a thread. Raises Unreachable if the stocks cannot be listed."""
     with Session(load.url) as session:
         names = [stock["name"] for page in session.pages("/stocks") for stock in page]
     if not names:
