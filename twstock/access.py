@@ -1,4 +1,4 @@
-"""Who may change stocks: whoever knows the token that ``[admin]`` of ``cluster.toml`` names."""
+"""Who may change stocks: anyone with the token that ``[admin]`` in ``cluster.toml`` names."""
 
 import re
 from collections.abc import Mapping
@@ -12,20 +12,22 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{8,512}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Admin:
-    """The token, in a file or, to try things out, itself. Without either nobody may."""
+    """The token: in a file, or inline to try things out. With neither, nobody may."""
 
     token_file: Path | None = None
     token: str = field(default="", repr=False)
 
     def named(self) -> Mapping[str, object]:
-        """What a file says of it, by key."""
+        """The keys and values of the table ``[admin]``."""
         if self.token_file is not None:
             return {"token_file": self.token_file}
         return {"token": self.token} if self.token else {}
 
 
 def parse_admin(table: object, base: Path) -> Admin:
-    """The table ``[admin]``; a relative path counts from ``base``. ConfigError naming the key."""
+    """Parse the table ``[admin]``; ``base`` is where a relative path starts. Raises ConfigError
+    naming the key at fault.
+    """
     if not isinstance(table, dict):
         raise ConfigError("admin: expected a table")
     for key, value in table.items():
@@ -41,7 +43,9 @@ def parse_admin(table: object, base: Path) -> Admin:
 
 
 def parse_token(text: str, where: str) -> str:
-    """A token as HTTP carries it (RFC 6750 section 2.1); ConfigError naming ``where``, not it."""
+    """The token, if HTTP can carry it (RFC 6750 section 2.1). Raises ConfigError naming
+    ``where``, never the token.
+    """
     if not _TOKEN.fullmatch(text):
         raise ConfigError(f"{where}: a token has 8 to 512 letters, digits, or any of -._~+/=")
     return text

@@ -1,7 +1,7 @@
-"""The PEM files by which a member shows who it is, and knows whom to trust; checked when they are
-read, and read anew when they change.
+"""The PEM files of a member: its certificate, its key, and the CAs that it trusts. They are checked
+when they are read, and read again when they change.
 
-In the directory that ``tls`` of ``cluster.toml`` names, ``ca.pem`` holds whom to trust, and
+In the directory that ``tls`` in ``cluster.toml`` names, ``ca.pem`` holds the trusted CAs, and
 ``NAME.pem`` and ``NAME.key`` are the certificate of the member NAME and its key.
 """
 
@@ -21,21 +21,22 @@ from twstock.tally import Family, gauge
 
 FILE_BYTES_MAX = 256 * 1024
 TOOLS = "client"
-"""The name in the certificate of whoever is no member: the commands of ``twstock``, for example."""
+"""The name in the certificate of a caller that is not a member, such as ``twstock`` commands."""
 _CERTIFICATE, _KEY = b"-----BEGIN CERTIFICATE-----", b"PRIVATE KEY-----"
-_KEY_KINDS = (  # of gRPC's handshakes; OpenSSL takes others, too
+_KEY_KINDS = (  # those that gRPC accepts; OpenSSL accepts others, too
     bytes.fromhex("301306072a8648ce3d020106082a8648ce3d030107"),  # ECDSA, P-256
     bytes.fromhex("301006072a8648ce3d020106052b81040022"),  # ECDSA, P-384
     bytes.fromhex("300d06092a864886f70d0101010500"),  # RSA
 )
-"""How a certificate says what its key is: an AlgorithmIdentifier in DER (RFC 5480, RFC 3279)."""
+"""How a certificate states the type of its key: an AlgorithmIdentifier in DER (RFC 5480, RFC 3279).
+"""
 _HANDSHAKE_STEPS_MAX = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Identity:
-    """What one member shows and trusts, in PEM. ``ends_s`` is when its certificate does, or the
-    CA that signed it, in seconds since the epoch.
+    """What one member presents and trusts, in PEM. ``ends_s`` is when its certificate expires, or
+    the CA that signed it if that is earlier, in seconds since the epoch.
     """
 
     ca: bytes
@@ -45,7 +46,7 @@ class Identity:
 
 
 class Certificates:
-    """The files of the member ``name``, as they were when they were last good; from any thread."""
+    """The files of the member ``name``, as they were when last valid. For any thread."""
 
     _log = Logger()
 
@@ -58,8 +59,8 @@ class Certificates:
         self._identity = read_identity(directory, name)
 
     def current(self) -> Identity:
-        """What the files hold. While one of them is bad, half written perhaps, what they held
-        before stays.
+        """What the files hold. While one of them is invalid (half written, perhaps), the previous
+        identity stays in use.
         """
         with self._lock:
             seen = self._look()
@@ -69,7 +70,7 @@ class Certificates:
             return self._identity
 
     def families(self) -> Iterator[Family]:
-        """How long its own certificate is good."""
+        """How long the member's own certificate stays valid."""
         yield gauge(
             "twstock_certificate_left_seconds",
             "Time until the member's own certificate ends, or its CA.",
@@ -85,14 +86,14 @@ class Certificates:
             self._log.info("has read its certificate anew", name=self.name)
 
     def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
-        """Something that changes when a file does."""
+        """A value that changes when a file does."""
         return tuple(map(_version, _paths(self._directory, self.name)))
 
 
 def read_identity(directory: Path, name: str) -> Identity:
     """The identity of the member ``name``. Raises ConfigError naming the file at fault: one that
-    cannot be read, a key that others can read or that does not fit, a certificate that the others
-    would not accept.
+    cannot be read, a key that other users can read or that does not match the certificate, or a
+    certificate that other members would not accept.
     """
     ca, certificate, key = paths = _paths(directory, name)
     contents = [_read(path) for path in paths]
@@ -111,7 +112,7 @@ def read_identity(directory: Path, name: str) -> Identity:
 
 
 def _pem(content: bytes) -> bytes:
-    """Without what stands before it: where that is a byte order mark, gRPC finds nothing."""
+    """Drops what precedes the PEM text: behind a byte order mark, gRPC finds nothing."""
     return content[content.find(b"-----BEGIN") :]
 
 
@@ -136,20 +137,21 @@ def _read(path: Path) -> bytes:
 
 
 def _check_rights(key: Path) -> None:
-    """PostgreSQL's rule for ``ssl_key_file``: a key belongs to its user alone, or to root and a
-    group. systemd's credentials look like that, too.
+    """PostgreSQL's rule for ``ssl_key_file``: only the owner may read a key, or also a group if
+    root owns it. systemd's credentials look like that, too.
     """
     try:
         found = key.stat()
-    except OSError as error:  # it has just been there
+    except OSError as error:  # it was there a moment ago
         raise ConfigError(f"{key}: {error.strerror}") from None
     if found.st_mode & (0o037 if found.st_uid == 0 else 0o077):
         raise ConfigError(f"{key}: others can read it, or more; let only its owner: chmod 600")
 
 
 def _check(ca: Path, certificate: Path, key: Path, name: str) -> float:
-    """Whether a member with these files would accept another one with them that is called
-    ``name``, in both directions, and speak with it by gRPC; until when, in seconds since the epoch.
+    """Check that a member with these files would accept a peer with the same files, called
+    ``name``, as client and as server, and that gRPC accepts the key. Returns when the certificate
+    or its CA expires, in seconds since the epoch.
     """
     ends = [ssl.SSLContext(role) for role in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT)]
     ends[1].hostname_checks_common_name = False
@@ -159,7 +161,7 @@ def _check(ca: Path, certificate: Path, key: Path, name: str) -> float:
         try:
             end.load_cert_chain(certificate, key)
         except (ssl.SSLError, OSError) as error:
-            # Unless it is the certificate that cannot be read, it is the key, or the two together.
+            # If the certificate can be read, the key is at fault, or the two do not match.
             _load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificate)
             problem = getattr(error, "reason", None) == "KEY_VALUES_MISMATCH"
             what = f"does not fit {certificate.name}" if problem else "is no key that can be used"
@@ -174,7 +176,7 @@ def _check(ca: Path, certificate: Path, key: Path, name: str) -> float:
     except ssl.SSLError as error:
         raise ConfigError(f"{certificate}: {error.reason or error}") from None
     found, der = client.getpeercert() or {}, client.getpeercert(binary_form=True) or b""
-    if ("DNS", name) not in found["subjectAltName"]:  # in another case: servers compare exactly
+    if ("DNS", name) not in found["subjectAltName"]:  # OpenSSL ignores case, our servers do not
         raise ConfigError(f"{certificate}: its subjectAltName has no DNS:{name}")
     if not any(kind in der for kind in _KEY_KINDS):
         raise ConfigError(f"{certificate}: its key is neither ECDSA (P-256, P-384) nor RSA")
@@ -186,7 +188,9 @@ def _end(certificate: dict[str, Any]) -> float:
 
 
 def _end_of_ca(trusted: Iterable[dict[str, Any]], issuer: Any) -> float:
-    """When the last of that name does; inf if it is not trusted itself, but signed by one."""
+    """When the last trusted CA of that name expires; inf if the issuer is not trusted itself, but
+    signed by a CA that is.
+    """
     return max((_end(ca) for ca in trusted if ca["subject"] == issuer), default=inf)
 
 

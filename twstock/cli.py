@@ -1,9 +1,9 @@
 """The ``twstock`` command. Exit status: 0 done, 1 refused or not equal, 2 wrong usage,
-3 the service cannot be reached, or could not say in time what became of a request, 74 standard
-output takes nothing, 130 Ctrl-C.
+3 the service cannot be reached or could not report the outcome of a request in time, 74 standard
+output cannot be written, 130 Ctrl-C.
 
-What a subcommand needs is imported by that subcommand: asking for one stock is not to wait
-for gRPC or Twisted.
+Each subcommand imports what it alone needs: a lookup of one stock must not wait until gRPC or
+Twisted is loaded.
 """
 
 import argparse
@@ -44,19 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     _replace_closed_output()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # what cannot be printed is no reason to fail
+    if isinstance(sys.stdout, io.TextIOWrapper):  # an unprintable character is no reason to fail
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             status = _begin(words)
-        except SystemExit:  # the words asked for help, or are wrong
+        except SystemExit:  # help was asked for, or the arguments are wrong
             flush()
             raise
         except KeyboardInterrupt:
             status = _complain(TwstockError("interrupted"), INTERRUPTED)
         flush()
         return status
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader of our output has seen enough
         _drop_output()
         return DONE
     except Unwritten as error:
@@ -68,8 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _replace_closed_output() -> None:
-    """Have somewhere to write where whoever started this closed an output. Else what is said to it
-    would go to the other one, or into the connection that gets its number.
+    """Replace an output that the parent process closed by /dev/null. Otherwise what is written to
+    it would go to the other output, or into the connection that gets its file descriptor.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
@@ -77,7 +77,7 @@ def _replace_closed_output() -> None:
 
 
 def _begin(words: list[str]) -> int:
-    """Run the command that the words name. Raises Unwritten or OSError, as ``_run``."""
+    """Run the command that the arguments name. Raises Unwritten or OSError, like ``_run``."""
     if words[:1] == ["up"]:
         from twstock.cluster import up  # noqa: PLC0415
 
@@ -90,8 +90,8 @@ def _begin(words: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Run one command whose options are read. Raises Unwritten or OSError if what it has to say
-    cannot be written.
+    """Run one command whose options are parsed. Raises Unwritten or OSError if its output cannot
+    be written.
     """
     try:
         return int(options.run(options))
@@ -111,7 +111,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _drop_output() -> None:
-    """Have nothing left that Python would try to write when it ends, and fail."""
+    """Send output that is left to /dev/null: at exit, Python would try to write it, and fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -127,14 +127,14 @@ def _bench(words: Sequence[str]) -> int:
 
 
 def _complain(error: Exception, status: int) -> int:
-    words = "\n".join(map(tabular.cell, str(error).split("\n")))  # some are a server's
-    with suppress(OSError):  # the status stands, whether or not there is room for the words
+    words = "\n".join(map(tabular.cell, str(error).split("\n")))  # some come from a server
+    with suppress(OSError):  # the status stands even if the words cannot be written
         print(f"twstock: {words}", file=sys.stderr)
     return status
 
 
 def _doubt(options: argparse.Namespace, error: OutcomeUnknown) -> int:
-    """Tell the key, without which a second try could be a second trade; returns the status."""
+    """Report the key, without which a retry could be a second trade; returns the status."""
     again = f"the same command with --key {error.key} asks again, and does it at most once"
     words = TwstockError(f"{error}; whether it was done is not known: {again}")
     status = _complain(words, UNREACHABLE)  # first: standard output may fail
@@ -270,7 +270,7 @@ def _lookup(options: argparse.Namespace) -> int:
 
 
 def _print_stocks(stocks: Sequence[Row]) -> None:
-    """A table of stocks, which tells which of them are halted if any is."""
+    """Print a table of stocks, with a column ``halted`` if any of them is."""
     halted = ("halted",) if any(stock.get("halted") for stock in stocks) else ()
     _table((*STOCK_COLUMNS, *halted), stocks)
 
@@ -310,7 +310,7 @@ def _order(options: argparse.Namespace) -> int:
 
 
 def _stocks(options: argparse.Namespace) -> int:
-    # All of them tell whether any is halted.
+    # It takes all pages to know whether any stock is halted.
     return _list(options, "/stocks", lambda pages: _print_stocks(list(chain.from_iterable(pages))))
 
 
@@ -325,7 +325,7 @@ def _list(options: argparse.Namespace, path: str, show: Callable[[Iterable[Page]
 
 
 def _print_json_of(pages: Iterable[Page]) -> None:
-    """Print pages as one, row by row: a list may be longer than the memory."""
+    """Print pages as one JSON document, row by row: a list may not fit into memory."""
     rows = (json.dumps(row) for page in pages for row in page)
     print('{"data": [' + next(rows, ""), end="")
     for row in rows:
@@ -334,7 +334,7 @@ def _print_json_of(pages: Iterable[Page]) -> None:
 
 
 def _print_pages(columns: Sequence[str], pages: Iterable[Page]) -> None:
-    """The same as a table."""
+    """Print pages as one table."""
     table = tabular.Table(columns)
     for page in pages:
         for line in table.lines(page):
@@ -364,7 +364,7 @@ def _client(options: argparse.Namespace) -> int:
 
 
 def _finish(options: argparse.Namespace, answer: Answer) -> int:
-    """Print the answer as JSON if asked, else a refusal in words; returns the exit status."""
+    """Print the answer as JSON if asked to, else a refusal in words; returns the exit status."""
     if options.json:
         _print_json(answer.body)
     elif not answer.ok:
@@ -376,7 +376,7 @@ def _finish(options: argparse.Namespace, answer: Answer) -> int:
 
 
 def _print_json(value: object) -> None:
-    """Print what a request came to. A reader that is gone does not change what the status says."""
+    """Print the outcome of a request. A reader that is gone does not change the exit status."""
     try:
         print(json.dumps(value))
         flush()

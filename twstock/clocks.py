@@ -1,4 +1,4 @@
-"""Time, as everything here measures it, and timers."""
+"""The clocks that twstock uses, and timers."""
 
 import time
 from collections.abc import Callable
@@ -28,15 +28,15 @@ class Clock(Protocol):
 
 
 def pause(clock: Clock, seconds: float) -> "Deferred[None]":
-    """Fires after a while; can be cancelled."""
+    """Fires after that many seconds; can be cancelled."""
     awake: Deferred[None] = Deferred(lambda _: timer.cancel())
     timer = clock.callLater(max(seconds, 0.0), awake.callback, None)
     return awake
 
 
 def boottime() -> float:
-    """CLOCK_BOOTTIME in seconds, by which all time is measured: nobody sets it, and it goes on
-    while the machine sleeps, so that whoever wakes knows that its lease is over.
+    """CLOCK_BOOTTIME in seconds, which measures all time here: nobody sets it, and it keeps running
+    while the machine sleeps, so a process that wakes up knows that its lease is over.
     """
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
@@ -51,7 +51,7 @@ def use_boottime(reactor: Any) -> None:
 
 
 def wall_ms() -> int:
-    """Wall time in milliseconds since 1970: to be shown, and to stamp commands with. In the log it
+    """Wall time in milliseconds since 1970, to show and to stamp commands with. In the log it
     decides how long refused keys are remembered, and nothing else.
     """
     return time.time_ns() // 1_000_000

@@ -1,7 +1,7 @@
 """``twstock up`` and ``twistd -n stock-cluster``: a whole cluster on this machine.
 
 Every service is a ``twistd`` process of its own, restarted when it dies. This process never
-starts gRPC and holds no state of the cluster: whatever happens to it, the data is its members'.
+starts gRPC and holds no state of the cluster: all data belongs to the members.
 """
 
 import contextlib
@@ -54,11 +54,11 @@ FOLLOW_EVERY_S = 0.2
 DEATHS_MAX = 3
 
 Ask = Callable[[str], Awaitable[tuple[int, bytes]]]
-"""Get a URL; the answer is status and body. Raises an exception when nobody answers."""
+"""GET a URL; returns status and body. Raises an exception when there is no answer."""
 
 
 class Options(VersionedOptions):
-    """The flags of ``twstock up``; ``flags`` holds them checked."""
+    """The flags of ``twstock up``; ``flags`` holds them once they are checked."""
 
     synopsis = "[options]"
     longdesc = (
@@ -101,7 +101,7 @@ class Options(VersionedOptions):
 
 
 def _check_csv(path: Path) -> None:
-    """Find a catalog's mistakes before the catalog does, which would be started three times."""
+    """Find mistakes in the file of stocks, for which the catalog would be started three times."""
     try:
         read_seed(path, Limits().message_bytes_max)
     except ConfigError as error:
@@ -109,7 +109,7 @@ def _check_csv(path: Path) -> None:
 
 
 def _check_members(cluster: Cluster) -> None:
-    """Find what members would refuse, each of them, after it was started three times. Raises
+    """Find what every member would refuse, before each of them is started three times. Raises
     ConfigError.
     """
     log_format(cluster, os.environ)
@@ -144,13 +144,15 @@ class Directory:
         self._lock = lock
 
     def release(self) -> None:
-        """Let go of the directory."""
+        """Release the directory."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def settle(self, flags: Flags) -> Cluster:
-        """The cluster that flags and ``cluster.toml`` mean, written back. Raises ConfigError."""
+        """The cluster that flags and ``cluster.toml`` describe; writes it back to that file. Raises
+        ConfigError.
+        """
         check_restored(self.path)
         old = read(self.toml) if self.toml.exists() else None
         has_data = any(
@@ -169,9 +171,9 @@ class Directory:
 class LocalCluster(Logged):
     """The members of one cluster as processes of this machine, from start to ready to stop.
 
-    ``give_up(message)`` ends the process: a port is taken, or a member does not start. It is told
-    the exit status, too, for what is asked for and cannot be.
-    ``output`` takes the ready line, ``errors`` what people should know.
+    ``give_up(message)`` ends the process: a port is taken, or a member does not start. A second
+    argument is the exit status, if what was asked for is impossible.
+    ``output`` takes the ready line, ``errors`` messages for people.
     """
 
     def __init__(
@@ -205,7 +207,7 @@ class LocalCluster(Logged):
         self._work.addErrback(self._failed)
 
     def stopService(self) -> "Deferred[None]":
-        """Drain and stop every member, and let go of the data directory."""
+        """Drain and stop every member, and release the data directory."""
         super().stopService()
         self._work.cancel()
         return Deferred.fromCoroutine(self._stop())
@@ -215,7 +217,7 @@ class LocalCluster(Logged):
             await self._members.stopService()
         if self._following is not None and self._following.running:
             self._following.stop()
-            self._following.f()  # the last lines, which came after its last look
+            self._following.f()  # lines that were written after its last look
         self._directory.release()
 
     async def _run(self) -> None:
@@ -255,7 +257,7 @@ class LocalCluster(Logged):
                 self._give_up(failure.getTraceback())
 
     async def _await_ports(self, cluster: Cluster) -> None:
-        """Every address is free. One that was in use a moment ago gets time to become so."""
+        """Wait until every address is free; those in use get a moment. Raises TwstockError."""
         deadline = self.reactor.seconds() + PORT_WAIT_S
         for owner, address in addresses(cluster).items():
             while (reason := why_taken(address)) is not None:
@@ -272,8 +274,8 @@ class LocalCluster(Logged):
             await pause(self.reactor, POLL_S)
 
     async def _missing(self, cluster: Cluster) -> list[str]:
-        """What keeps the cluster from being ready, as its front-ends tell, but for members that
-        cannot start and that it can spare.
+        """What keeps the cluster from being ready, as its front-ends report it, except for members
+        that cannot start and that the cluster can spare.
         """
         for front in cluster.fronts:
             base = url_of(front.http)
@@ -292,7 +294,7 @@ class LocalCluster(Logged):
         return []
 
     def _forget_deaths(self, down: Collection[str]) -> None:
-        """Whoever serves could start after all: if others die, it need not be spared with them."""
+        """A member that serves now could start after all, and no longer counts as one to spare."""
         self._deaths = {name: count for name, count in self._deaths.items() if name in down}
         self._unable.intersection_update(down)
 
@@ -322,7 +324,7 @@ class LocalCluster(Logged):
 
 
 def url_of(address: Address) -> str:
-    """Where a front-end that listens on an address is reached from this machine."""
+    """The URL by which this machine reaches a front-end that listens on an address."""
     wildcards = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (compared, not bound)
     return f"http://{Address(wildcards.get(address.host, address.host), address.port)}"
 
@@ -353,22 +355,22 @@ def makeService(options: Options) -> LocalCluster:
     service = LocalCluster(clock, options.flags, web_ask(clock), give_up, output=sys.stdout)
     write_log(service, options.parent, "text", "cluster")
     watch(clock, SystemdNotifier(os.environ), lambda: service.ready)
-    # Behind the reactor's own handlers, which it installs when it starts.
+    # After the reactor has installed its own handlers, which it does when it starts.
     clock.callLater(0, stop_on_signals, clock)
     return service
 
 
 def stop_on_signals(reactor: Any) -> None:
-    """Let Ctrl-C, SIGTERM and the end of the terminal stop everything in order, and be no failure:
-    twistd, which does not do so for SIGHUP, would also end itself by the signal afterwards.
+    """Make Ctrl-C, SIGTERM and SIGHUP (the terminal closes) an orderly stop and no failure: twistd
+    does not handle SIGHUP this way, and after the others it would end itself by the signal.
     """
 
     def stop() -> None:
-        with contextlib.suppress(ReactorNotRunning):  # somebody has pressed Ctrl-C twice
+        with contextlib.suppress(ReactorNotRunning):  # a second Ctrl-C
             reactor.stop()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has SIGHUP ignored
             signal.signal(number, lambda *_: reactor.callFromThread(stop))
 
 

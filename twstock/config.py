@@ -1,4 +1,4 @@
-"""The cluster, parsed once from TOML text into dataclasses; every default and limit.
+"""A cluster's configuration, parsed once from TOML into dataclasses; every default and limit.
 
 A file names the members and may override any value of ``Timings`` and ``Limits``::
 
@@ -36,15 +36,15 @@ from twstock.replication.messages import Membership, Timings
 
 T = TypeVar("T")
 _VALUE_MAX = 2**53
-"""Beyond it a number is no size or duration that anybody means, and floats lose integers."""
+"""No sensible size or duration is larger, and larger floats skip integers."""
 _ID_MAX = 2**31 - 1
-"""What an id takes in a message."""
+"""The largest id that fits into a message."""
 _MAY_BE_ZERO = {
     "cache_size", "changes_max", "drain_s", "feed_subscribers_max", "feed_recent_trades",
     "rpc_streams_max", "rpc_watches_max", "election_grace_s", "stagger_s", "jitter_s", "stable_s",
     "flap_window_s",
 }  # fmt: skip
-"""What can be done without. Of everything else a service needs some."""
+"""The settings that may be 0. All others have to be positive."""
 
 DEFAULT_HTTP = "127.0.0.1:8080"
 DEFAULT_BASE_PORT = 50051
@@ -96,7 +96,7 @@ class Front:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds and durations outside the replicated log. Suffixes tell the unit."""
+    """Bounds and durations outside the replicated log. Suffixes give the unit."""
 
     # front-end
     cache_size: int = 100
@@ -158,15 +158,15 @@ class Limits:
 
     @property
     def piece_bytes_max(self) -> int:
-        """The most that is sent in one piece: half of a message. The other half is for what else
-        a message says.
+        """The largest payload of one message: half of it. The other half is for everything else
+        that the message carries.
         """
         return self.message_bytes_max // 2
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Everything that a service has to know of its cluster."""
+    """Everything that a service has to know about its cluster."""
 
     cluster_id: str
     data: Path
@@ -263,7 +263,7 @@ def default_cluster(
 
 
 def read(path: Path) -> Cluster:
-    """The cluster that a file tells of. Raises ConfigError naming the file."""
+    """The cluster that a file describes. Raises ConfigError naming the file."""
     try:
         return parse(path.read_text(encoding="utf-8"), path.parent)
     except (OSError, ValueError, ConfigError) as error:
@@ -271,7 +271,7 @@ def read(path: Path) -> Cluster:
 
 
 def parse(text: str, base: Path = Path()) -> Cluster:
-    """The cluster that a TOML text describes; relative paths count from ``base``.
+    """The cluster that a TOML text describes; ``base`` is where relative paths start.
 
     Raises ConfigError naming the key at fault; unknown keys are errors.
     """

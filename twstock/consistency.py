@@ -1,7 +1,7 @@
-"""Whether the settings of a cluster go together: each may be fine, and no member could work.
+"""Whether the settings of a cluster fit together: each may be valid, and yet no member could work.
 
-What is refused here would stop a cluster later, when nobody thinks of the configuration: at the
-first long entry, or in an election.
+What is refused here would otherwise stop a cluster later, when nobody thinks of the configuration:
+at the first long entry, or in an election.
 """
 
 from typing import TYPE_CHECKING
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from twstock.config import Address, Cluster
 
 CACHE_SIZE_MAX = 10_000_000
-"""A cache makes room for all its stocks at once."""
+"""A cache allocates room for all its stocks at once."""
 MESSAGE_BYTES_LIMIT = 2**31 - 1
-"""gRPC knows no larger one."""
+"""gRPC carries no larger message."""
 SEGMENT_BYTES_MIN = 4 * 1024 * 1024
-"""Less would leave no room beside what a full log keeps for elections."""
+"""A smaller segment has no room besides what a full log reserves for elections."""
 PROBES_MIN = 8
-"""So many probes of a front-end go to the leader in the time after which it is missed. A follower
-gets a third of them, and has to hear of the front-end within half of that time."""
+"""The least number of probes that a front-end sends to the leader in the time after which it counts
+as out of reach. A follower gets a third of them, and has to be probed within half of that time."""
 HEARTBEATS_MIN = 3
-"""So many heartbeats come in the time after which somebody outside is missed: what a follower tells
-of its reach with its answers has to be younger than half of that time.
+"""The least number of heartbeats in the time after which somebody outside counts as out of reach:
+what a follower reports of its reach, with its answers, has to be younger than half of that time.
 """
 ENTRY_BYTES = 48
 """The most that an entry of the log takes in a message besides its payload."""
@@ -33,8 +33,8 @@ ROW_BYTES = 80 + 4 * NAME_CHARS_MAX + KEY_CHARS_MAX
 
 
 def check(cluster: "Cluster") -> None:
-    """Raise ConfigError naming the setting at fault: no id twice in a tier, no address twice in the
-    cluster, room in the log and in messages, and leases that end in time.
+    """Raise ConfigError naming the setting at fault, unless ids are unique in a tier and addresses
+    in the cluster, the log and messages have room, and leases end in time.
     """
     limits, timings = cluster.limits, cluster.timings
     if limits.cache_size > CACHE_SIZE_MAX:
@@ -42,7 +42,7 @@ def check(cluster: "Cluster") -> None:
     if limits.segment_bytes < SEGMENT_BYTES_MIN:
         raise ConfigError(f"limits.segment_bytes: expected at least {SEGMENT_BYTES_MIN}")
     if timings.append_bytes_max > limits.segment_bytes // 4:
-        # One message is one write, beside what is kept, and entries take more than their payloads.
+        # One message is one write, next to the reserve, and entries exceed their payloads.
         raise ConfigError("timings.append_bytes_max: expected at most a fourth of segment_bytes")
     if timings.heartbeat_s >= timings.election_s:
         raise ConfigError("timings.heartbeat_s: expected less than election_s")
@@ -63,8 +63,8 @@ def check(cluster: "Cluster") -> None:
 
 
 def _check_messages(cluster: "Cluster") -> None:
-    """What is sent in one piece has to fit: a message that is too large is never sent, however
-    often that is tried. ``Member.propose`` holds every command to the same bound.
+    """What is sent in one piece has to fit: a message that is too large would be retried in vain
+    for ever. ``Member.propose`` holds every command to the same bound.
     """
     limits, timings = cluster.limits, cluster.timings
     if limits.message_bytes_max > MESSAGE_BYTES_LIMIT:

@@ -1,7 +1,7 @@
 """Room for connections: each takes a file descriptor, and a process may have only so many.
 
-Under Debian a process begins with 1,024, and may raise that itself. One that did not would refuse
-connections early, or, where nobody counts them, have none left for its own files.
+Under Debian a process starts with a soft limit of 1,024, which it may raise. If it did not, it
+would refuse connections early or, where they are not counted, have none left for its own files.
 """
 
 from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit, setrlimit
@@ -9,14 +9,14 @@ from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit, setrlimit
 from twisted.logger import Logger
 
 OTHERS = 256
-"""What a process opens besides the connections of its callers: log, listeners, channels, files."""
+"""Descriptors for what is not a caller's connection: the log, listeners, channels, files."""
 
 _log = Logger()
 
 
 def make_room(connections: int, what: str = "connections_max") -> int:
-    """Raise the soft limit as far as so many connections need it; warn if the hard one is lower.
-    Returns how many there is room for.
+    """Raise the soft limit so that this many connections fit; warn if the hard limit is lower.
+    Returns how many do fit.
     """
     needed = connections + OTHERS
     soft, hard = getrlimit(RLIMIT_NOFILE)

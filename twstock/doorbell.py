@@ -1,8 +1,8 @@
-"""Calls that threads hand to the reactor, at half of what ``callFromThread`` costs.
+"""Calls that threads hand to the reactor, at half the cost of ``callFromThread``.
 
-The reactor writes a byte for each of them, through two layers, and makes a context for the log
-around each. A ``Doorbell`` is an eventfd(2) that is rung when nobody has rung it yet; all calls
-that wait are made in one of the reactor's turns.
+Twisted's own way writes a byte for each call, through two layers, and gives each a context for the
+log. A ``Doorbell`` is an eventfd(2) that is written to only if nobody has rung yet; all waiting
+calls are made in one turn of the reactor.
 """
 
 import os
@@ -19,8 +19,8 @@ from zope.interface import implementer
 
 @implementer(IReadDescriptor)
 class Doorbell:
-    """``call`` is ``IReactorFromThreads.callFromThread``; calls are made in the sequence in which
-    they were handed over. The reactor has to be told to read from it.
+    """``call`` is ``IReactorFromThreads.callFromThread``; calls are made in the order in which they
+    were handed over. It has to be added to the reactor as a reader.
     """
 
     _log = Logger()
@@ -31,15 +31,15 @@ class Doorbell:
         self._is_rung = False
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """From any thread, or a signal's handler: let the reactor call a function."""
+        """From any thread, or a signal handler: have the reactor call a function."""
         self._waiting.append((function, args, kwargs))
         if not self._is_rung:
             self._is_rung = True
             os.eventfd_write(self._descriptor, 1)
 
     def doRead(self) -> None:
-        """Make the calls that wait. Who hands one over from here on rings again, so none that
-        these calls hand over keeps the reactor from its other work.
+        """Make the waiting calls. A call that is handed over from here on rings again, so calls
+        that hand over more calls cannot keep the reactor from its other work.
         """
         os.eventfd_read(self._descriptor)
         self._is_rung = False
@@ -49,12 +49,12 @@ class Doorbell:
             try:
                 function(*args, **kwargs)
             except ReactorNotRunning:
-                pass  # it was asked to stop twice: timeout(1) does, and who presses Ctrl-C again
-            except BaseException:  # as the reactor does: nobody else is to suffer from it
+                pass  # it was asked to stop twice: by timeout(1), or by a second Ctrl-C
+            except BaseException:  # as the reactor does: the other calls must still be made
                 self._log.failure("a call from a thread failed")
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor ends. Threads may ring for nothing until the process does, too."""
+        """The reactor has stopped. Until the process ends, threads may still ring, in vain."""
 
     def fileno(self) -> int:
         """The descriptor that is ready when a call waits."""
@@ -66,7 +66,7 @@ class Doorbell:
 
 
 def use_doorbell(reactor: Any) -> None:
-    """Let everything that threads hand to a reactor go through a ``Doorbell``."""
+    """Have everything that threads hand to a reactor go through a ``Doorbell``."""
     bell = Doorbell()
     reactor.addReader(bell)
     reactor.callFromThread = bell.call

@@ -1,4 +1,4 @@
-"""What is to be on the disk before anybody relies on it, where no member runs.
+"""Files that must be on disk before anything relies on them, for programs that are not members.
 
 A member's own files go through ``replication.disk.Files``, whose calls can be made to fail.
 """
@@ -14,11 +14,11 @@ from typing import BinaryIO
 
 PRIVATE = 0o600
 PUBLIC = 0o666
-"""Less what the umask takes away."""
+"""The umask takes away from this."""
 
 
 def flush_path(path: Path) -> None:
-    """Have a file on the disk, or what was created, renamed and removed in a directory."""
+    """Flush a file to disk; of a directory, what was created, renamed and removed in it."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
@@ -30,16 +30,16 @@ def flush_path(path: Path) -> None:
 def draft(
     path: Path, mode: int = PRIVATE, when_whole: Callable[[], object] = lambda: None
 ) -> Iterator[BinaryIO]:
-    """A new file beside ``path``, which takes its place when the block ends and all is on disk.
+    """A new file next to ``path``, which replaces it when the block ends and all is on disk.
 
-    Whoever writes the same at the same time has another draft. An error, also one of
-    ``when_whole``, which is called just before, leaves ``path`` as it was and no draft.
+    Concurrent writers have a draft each. ``when_whole`` is called just before the replacement.
+    After an error, also one of ``when_whole``, ``path`` is as it was and the draft is gone.
     """
     aside = path.with_name(f".{path.name}.{token_hex(4)}.new")
     try:
         file = open(aside, "xb", opener=lambda name, flags: os.open(name, flags, mode))  # noqa: SIM115
     except OSError as error:
-        error.filename = str(path)  # what it is to be is what is known to who asked for it
+        error.filename = str(path)  # the name that the caller knows
         raise
     try:
         with file:
@@ -61,8 +61,8 @@ def write_csv(
     quoting: int = csv.QUOTE_MINIMAL,
     mode: int = PUBLIC,
 ) -> Path:
-    """Write a CSV file aside and put it in place when it is whole and on disk. ``quoting`` tells
-    the fields that are quoted, in the words of the csv module.
+    """Write a CSV file as a draft, and put it in place when it is complete and on disk. ``quoting``
+    is a constant of the csv module.
     """
     with draft(path, mode) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")

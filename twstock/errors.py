@@ -1,7 +1,7 @@
 """Every error that twstock raises on purpose.
 
-HTTP and gRPC codes are no part of them: each edge has one table that maps these classes
-to its own codes (``twstock.rpc.status`` and ``twstock.web.answers``).
+They carry no HTTP or gRPC codes: each edge has one table that maps these classes to its own codes
+(``twstock.rpc.status`` and ``twstock.web.answers``).
 """
 
 
@@ -10,7 +10,7 @@ class TwstockError(Exception):
 
 
 def told(error: OSError) -> str:
-    """What a person is told of the file system: the file, and the words of the system."""
+    """An error of the file system in words for people: the file, and the system's message."""
     why, file = error.strerror or str(error), error.filename2 or error.filename
     return why if file is None else f"{file}: {why}"
 
@@ -76,7 +76,7 @@ class Overloaded(TwstockError):
 
 
 class NotReceived(TwstockError):
-    """A request did not come in time; nothing happened."""
+    """A request did not arrive in time; nothing happened."""
 
 
 class DiskFull(TwstockError):
@@ -98,8 +98,8 @@ class CorruptTables(CorruptStorage):
 
 
 class StorageUnavailable(TwstockError):
-    """A file or directory cannot be used now, on a disk that is full or fails, say, or because
-    another process has it: it is not known to be damaged, and a later try may do.
+    """A file or directory cannot be used now, because the disk is full or failing, say, or another
+    process has it. It is not known to be damaged, and a later attempt may succeed.
     """
 
 
@@ -108,7 +108,7 @@ class WipedStorage(StorageError):
 
 
 class BrokenInvariant(TwstockError):
-    """Something that must never be true is: the process has to stop."""
+    """Something that must never happen has happened: the process has to stop."""
 
 
 class CannotListen(TwstockError):

@@ -1,7 +1,7 @@
-"""Where prometheus_client is spoken: what processes count, in the form that Prometheus reads.
+"""What processes count, in the form that Prometheus reads, made with prometheus_client.
 
 prometheus_client's own counters take a lock and microseconds for each observation, so they are
-not used: a collector hands the plain numbers of ``tally`` over when somebody asks. What describes
+not used: when somebody asks, a collector passes on the plain numbers of ``tally``. What describes
 the process itself (CPU time, memory, open files) is prometheus_client's.
 """
 
@@ -17,13 +17,13 @@ from twstock import __version__
 from twstock.tally import Family, Sample, gauge
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4.encode("ascii")
-"""What Content-Type says of ``text``: version 0.0.4 of the format, which everybody reads."""
+"""The Content-Type of ``pieces``: version 0.0.4 of the format, which every reader supports."""
 
 
 class OwnProcess(prometheus_client.ProcessCollector):
-    """What the process uses of the machine. Under systemd (``ProcSubset=pid``) there is no
-    ``/proc/stat``, from which prometheus_client would learn when the machine started, and
-    without that it tells nothing: the clocks know it as well.
+    """What the process uses of the machine. prometheus_client takes the machine's boot time from
+    ``/proc/stat``, which is missing under systemd's ``ProcSubset=pid``, and without it reports
+    nothing; so the boot time is taken from the clocks.
     """
 
     def __init__(self, proc: str = "/proc") -> None:
@@ -46,11 +46,11 @@ def process_families(process: Collector = _process) -> Iterator[Family]:
 
 
 class MembersCollector(Collector):
-    """The families of many members as one: each sample is labelled with its member's name, and
+    """The families of many members, merged: each sample is labelled with its member's name, and
     each family has one head.
 
-    A family that is of another kind with a member than with those before it, because the member
-    runs another version, is left out there: it would make the whole text unreadable.
+    If a member has a family as another kind than the members before it, because it runs another
+    version, its samples are left out: they would make the whole text unreadable.
     """
 
     def __init__(self, members: Mapping[str, Iterable[Family]]) -> None:
@@ -71,8 +71,8 @@ class MembersCollector(Collector):
 
 
 def pieces(collector: Collector) -> Iterator[bytes]:
-    """Prometheus' text of what a collector has, a family at a time: a thousand samples cost
-    tens of milliseconds, which nobody else should have to wait for.
+    """The text that Prometheus reads, one family at a time: a thousand samples cost tens of
+    milliseconds, for which nothing else should have to wait.
     """
     for metric in collector.collect():
         yield prometheus_client.generate_latest(_Single(metric))

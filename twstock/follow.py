@@ -25,7 +25,7 @@ class Follower:
         self._out.flush()
 
     def _show(self, path: Path, place: int) -> int:
-        """Show the lines behind a place; returns where they end."""
+        """Show the lines after a place; returns where they end."""
         try:
             with path.open("rb") as file:
                 start = place if place <= path.stat().st_size else 0

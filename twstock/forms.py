@@ -1,7 +1,7 @@
-"""The forms of the REST API as its clients see them: URLs, paths, bodies and answers.
+"""The REST API as its clients see it: URLs, paths, bodies and answers.
 
-``twstock.web`` has the other side. Both clients, the blocking one of the command line (``rest``)
-and the one for Twisted programs (``client``), write and read what is here.
+``twstock.web`` is the other side. Both clients, the blocking one of the command line (``rest``)
+and the one for Twisted programs (``client``), write requests and read answers with this module.
 """
 
 import json
@@ -18,7 +18,7 @@ PAGE = 1000
 """The most rows that a client asks for at once."""
 
 AGAIN = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
-"""The statuses that ask a client to come back."""
+"""The statuses that ask a client to retry later."""
 
 ASK_AGAIN = AGAIN | {
     HTTPStatus.REQUEST_TIMEOUT,
@@ -27,26 +27,26 @@ ASK_AGAIN = AGAIN | {
     HTTPStatus.GATEWAY_TIMEOUT,
     HTTPStatus.INSUFFICIENT_STORAGE,
 }
-"""The statuses after which the same request may have another answer, at another front-end or a
-little later. Some are those of a proxy on the way."""
+"""The statuses after which the same request may get another answer, from another front-end or a
+little later. Some come from a proxy on the way."""
 
 _NOT_EXECUTED = {
     HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.TOO_MANY_REQUESTS,
     HTTPStatus.INSUFFICIENT_STORAGE,
 }
-"""The statuses of a request that was turned away before it could have an effect, whatever became
-of earlier ones with its key."""
+"""The statuses of a request that was turned away before it could have an effect. They say nothing
+about earlier requests with its key."""
 
 _DECIDING = {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY}
-"""The statuses of errors that tell what becomes of a request with a key, whatever became of earlier
-attempts at it: if they are a front-end's."""
+"""The error statuses that settle a request with a key, whatever became of earlier attempts at it;
+but only if a front-end sent them."""
 
 NO_SUCH_PATH = "no such path"
-"""What a front-end says where nothing is: of no request with a key."""
+"""The message of a front-end's 404 for an unknown path: it settles no request with a key."""
 
 ADD_PATH = "/admin/stocks"
-"""Where an administrator adds a stock."""
+"""The path at which an administrator adds a stock."""
 
 Fields = Mapping[str, type]
 """Fields of an object, and the type of each."""
@@ -63,7 +63,7 @@ _RETRY_AFTER_DIGITS_MAX = 6
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A status, its headers with lower-case names, and the JSON of the body. ``doubtful``: an
-    earlier attempt at the same request may have been done.
+    earlier attempt at the same request may have had an effect.
     """
 
     status: int
@@ -78,15 +78,15 @@ class Answer:
 
     @property
     def data(self) -> Any:
-        """What was asked for; None in an error, or where the body has another form."""
+        """What was asked for; None for an error, or if the body has another form."""
         return self.body.get("data") if self.ok and isinstance(self.body, dict) else None
 
     @property
     def decides(self) -> bool:
-        """Whether it tells what becomes of a request with a key, whatever became of earlier
-        attempts: it was done, or is refused, or malformed, as each attempt would have been told.
-        Only a front-end knows that, and it is one by the form of its errors; a proxy on the way
-        does not. ``model/submission.js`` of the console has the same rule.
+        """Whether it settles a request with a key, whatever became of earlier attempts: it was
+        done, or it is refused or malformed, which every attempt would have been. Only a front-end
+        knows that, and is recognized by the form of its errors; a proxy on the way does not know.
+        ``model/submission.js`` of the console has the same rule.
         """
         if self.ok:
             return True
@@ -96,7 +96,7 @@ class Answer:
 
     @property
     def is_malformed(self) -> bool:
-        """Whether it names a field of the request that makes no sense."""
+        """Whether it names an invalid field of the request."""
         return self.status == HTTPStatus.BAD_REQUEST and ": " in self.message
 
     @property
@@ -106,12 +106,12 @@ class Answer:
 
     @property
     def message(self) -> str:
-        """The words of an error; who is no front-end may have other forms."""
+        """The message of an error; only a front-end's errors are sure to have one."""
         return str(_error(self.body).get("message", f"status {self.status}"))
 
     @property
     def outcome(self) -> str:
-        """What an error says of the request: ``none``, ``unknown``, or nothing."""
+        """The outcome that an error states: ``none``, ``unknown``, or empty if it states none."""
         return str(_error(self.body).get("outcome", ""))
 
 
@@ -149,8 +149,8 @@ def split_url(url: str, schemes: tuple[str, ...] = ("http",)) -> SplitResult:
     try:
         parts = urlsplit(url)
         named = parts.scheme in schemes and parts.hostname and parts.port != 0
-        more = "@" in parts.netloc or parts.query or parts.fragment  # who would be told of it?
-        (parts.hostname or "").encode("idna")  # as it is looked up
+        more = "@" in parts.netloc or parts.query or parts.fragment  # none of it would be used
+        (parts.hostname or "").encode("idna")  # as DNS lookups do
     except ValueError as error:
         raise WrongUrl(f"{url}: {error}") from None
     if not named or more or " " in parts.netloc:
@@ -159,12 +159,12 @@ def split_url(url: str, schemes: tuple[str, ...] = ("http",)) -> SplitResult:
 
 
 def stock_path(name: str) -> str:
-    """Where a stock is, whatever characters its name has."""
+    """The path of a stock, whatever characters its name has."""
     return f"/stocks/{_segment(name)}"
 
 
 def change_path(name: str, kind: str) -> str:
-    """Where an administrator changes a stock."""
+    """The path at which an administrator changes a stock."""
     return f"{ADD_PATH}/{_segment(name)}/{kind}"
 
 
@@ -174,8 +174,8 @@ def authorization(token: str) -> dict[str, str]:
 
 
 def _segment(name: str) -> str:
-    """A name as a segment of a path. Raises InvalidRequest for half a pair of surrogates, which
-    is what Python makes of bytes on the command line that are no UTF-8.
+    """A name as a segment of a path. Raises InvalidRequest for a lone surrogate, which is what
+    Python makes of a byte on the command line that is not UTF-8.
     """
     try:
         return quote(name, safe="")
@@ -184,8 +184,8 @@ def _segment(name: str) -> str:
 
 
 def events_path(names: Sequence[str]) -> str:
-    """Where the events of these stocks are told; of all stocks if there are none. Raises
-    InvalidRequest for a name that no stock has: the empty one alone would stand for all.
+    """The path of the events of these stocks, or of all stocks if no names are given. Raises
+    InvalidRequest for an empty name, which alone would stand for all stocks.
     """
     if "" in names:
         raise InvalidRequest("names", "expected names of one character or more")
@@ -193,23 +193,23 @@ def events_path(names: Sequence[str]) -> str:
 
 
 def order_path(number: int) -> str:
-    """Where an order is."""
+    """The path of an order."""
     return f"/orders/{number}"
 
 
 def page_path(path: str, after: str | int | None, limit: int = PAGE) -> str:
-    """Where the page of a list is that comes after a name or a number; None: the first."""
+    """The path of the page of a list that comes after a name or a number; None: the first page."""
     start = "" if after is None else f"&after={quote(str(after), safe='')}"
     return f"{path}?limit={limit}{start}"
 
 
 def order_terms(name: str, side: str, quantity: int) -> dict[str, Any]:
-    """An order as the body of a request has it."""
+    """An order as the JSON object in a request."""
     return {"name": name, "quantity": quantity, "type": side}
 
 
 def order_headers(key: str) -> dict[str, str]:
-    """The header fields of an order that is known by a key; raises InvalidRequest if it is none."""
+    """The header fields of an order with a key; raises InvalidRequest if the key is malformed."""
     if not is_key(key):
         problem = f"expected one of 1 to {KEY_CHARS_MAX} visible ASCII characters"
         raise InvalidRequest("Idempotency-Key", problem)
@@ -217,8 +217,8 @@ def order_headers(key: str) -> dict[str, str]:
 
 
 def read_json(content: bytes | str, parse_float: Callable[[str], Any] = float) -> Any:
-    """What somebody else wrote as JSON. Raises ValueError for whatever it is that cannot be read:
-    brackets nested too deeply, and a number that ``parse_float`` does not take, among it.
+    """Parse JSON from outside. Raises ValueError for whatever cannot be read, including brackets
+    nested too deeply and a number that ``parse_float`` does not take.
     """
     try:
         return json.loads(content, parse_float=parse_float)
@@ -232,14 +232,14 @@ def read_answer(
     content: bytes,
     parse_float: Callable[[str], Any] = float,
 ) -> Answer:
-    """An answer as it came; raises ValueError if its body is no JSON."""
+    """Parse an answer; raises ValueError if its body is not JSON."""
     names = {name.lower(): value for name, value in headers.items()}
     return Answer(status, names, read_json(content, parse_float))
 
 
 def retry_after_s(answer: Answer) -> float | None:
-    """When the server wants to be asked again (RFC 9110, section 10.2.3); None: it does not say.
-    A date counts as not said: ours sends none, and to tell how far it is takes a right clock.
+    """In how many seconds the server wants a retry (RFC 9110, section 10.2.3); None: it does not
+    say. A date is ignored: our servers send none, and using one takes a correct clock.
     """
     digits = answer.headers.get("retry-after", "").strip()
     if digits.isascii() and digits.isdigit() and len(digits) <= _RETRY_AFTER_DIGITS_MAX:

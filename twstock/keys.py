@@ -7,10 +7,10 @@ from twstock.clocks import wall_ms
 
 
 def key_maker() -> Callable[[], str]:
-    """What makes keys for requests that come without one, as in a UUID of version 7 (RFC 9562):
-    the time in milliseconds, then 80 random bits, which never come again and which nobody can
-    guess. Keys that sort by time are neighbours in an index, so that a busy one stays in memory
-    however many old ones there are.
+    """A function that makes keys, much like UUIDs of version 7 (RFC 9562): the time in
+    milliseconds, then 80 random bits, which never repeat and which nobody can guess. Keys made at
+    about the same time are neighbours in an index, so the part of it that is in use stays in
+    memory however many old keys there are.
     """
 
     def randoms() -> Iterator[str]:

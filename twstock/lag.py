@@ -6,13 +6,13 @@ from twstock.clocks import Clock, DelayedCall
 from twstock.tally import Family, Histogram, histogram
 
 EVERY_S = 0.1
-"""How often the reactor is looked at."""
+"""How often the reactor is checked."""
 
 
 class Lag:
-    """Counts by how much a timer of ``clock`` fires too late. Whatever holds the reactor up (a
-    long computation, a page that has to be read back, another process on the same core) delays
-    everybody's answers by as much.
+    """Measures how late a timer of ``clock`` fires. Whatever holds up the reactor (a long
+    computation, a memory page that has to be read back, another process on the same core) delays
+    all answers by as much.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -23,18 +23,18 @@ class Lag:
         self._timer: DelayedCall | None = None
 
     def start(self) -> None:
-        """Look from now on."""
+        """Begin to measure."""
         self._due = self._clock.seconds() + EVERY_S
         self._timer = self._clock.callLater(EVERY_S, self._fired)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop measuring."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
 
     def take_worst_s(self) -> float:
-        """The most since this was asked last."""
+        """The worst lag since the previous call."""
         worst, self._worst = self._worst, 0.0
         return worst
 

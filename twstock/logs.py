@@ -1,8 +1,7 @@
 """What a service writes to its log: a line for each event, as text for people or as JSON.
 
 Loggers are those of ``twisted.logger``, one for each class; the values of an event are keywords,
-and each of them appears in the line. What libraries say of their own life is left out, what they
-complain of is not.
+and each of them appears in the line. Of what libraries log, only warnings and errors are kept.
 """
 
 import json
@@ -19,7 +18,7 @@ from twisted.python.logfile import LogFile
 
 FORMATS = ("text", "json")
 KEY_CHARS = 8
-"""How much of an idempotency key is shown: whoever has all of it can ask what became of it."""
+"""How much of an idempotency key is shown: with all of it one could learn the request's outcome."""
 VALUE_CHARS_MAX = 2000
 TRACEBACK_CHARS_MAX = 20_000
 _OWN = ("time", "level", "logger", "member", "message", "traceback")
@@ -33,7 +32,7 @@ Event = Mapping[str, Any]
 
 
 def is_news(event: Event) -> bool:
-    """Whether an event belongs into the log: ours above debug, of libraries the complaints."""
+    """Whether an event is logged: ours above debug, those of libraries from warnings up."""
     namespace = str(event.get("log_namespace") or "")
     ours = namespace.partition(".")[0] not in _LIBRARIES
     least = LogLevel.info if ours else LogLevel.warn
@@ -41,7 +40,7 @@ def is_news(event: Event) -> bool:
 
 
 def values_of(event: Event) -> dict[str, Any]:
-    """The keyword values of an event, as JSON can have them; keys are cut short."""
+    """The keyword values of an event, in types that JSON has; idempotency keys are cut short."""
     return {
         name: _shown(name, value)
         for name, value in event.items()
@@ -86,7 +85,7 @@ def as_json(event: Event, member: str) -> str:
 
 
 def as_text(event: Event, member: str) -> str:
-    """One line: when, who, how bad, what, and the values that are not in the words already.
+    """One line: time, member, level, message, and the values that the message does not show.
 
     A traceback follows on lines of its own.
     """
@@ -112,7 +111,7 @@ def _level(event: Event) -> str:
 
 
 def _message(event: Event, values: Mapping[str, Any]) -> str:
-    """The words of an event, with keys cut short in them, too."""
+    """The message of an event; idempotency keys in it are cut short, too."""
     text = formatEvent({**event, **{name: values[name] for name in values if _is_key(name)}})
     if not text and "log_failure" in event:
         text = str(event["log_failure"].getErrorMessage())
@@ -135,7 +134,7 @@ def _traceback(event: Event) -> str:
 
 
 def _printable(text: str) -> str:
-    """What a terminal would obey, or what would begin another line, is escaped."""
+    """Escapes what a terminal would interpret, and what would begin another line."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -148,8 +147,8 @@ def observer(form: str, member: str, out: TextIO) -> FileLogObserver:
 
 
 def output(twistd: Mapping[str, Any] | None) -> TextIO | None:
-    """Where ``twistd`` was told to log: ``--logfile``, or standard output. None: it was told to
-    log in another way (``--logger``, ``--syslog``), which is left to it.
+    """Where ``twistd`` was told to log: ``--logfile``, or standard output. None if it was told to
+    log in another way (``--logger``, ``--syslog``), which twistd does itself.
     """
     given = twistd or {}
     if given.get("logger") or given.get("syslog"):
@@ -162,7 +161,7 @@ def output(twistd: Mapping[str, Any] | None) -> TextIO | None:
 
 
 class Bridge(logging.Handler):
-    """Passes on what libraries tell Python's own ``logging``, as gRPC's server does."""
+    """Passes on what libraries log with Python's own ``logging``, as gRPC's server does."""
 
     _log = Logger()
 
@@ -184,5 +183,5 @@ def _text(record: logging.LogRecord) -> str:
 
 
 def bridge() -> None:
-    """Let libraries complain into the log of the process."""
+    """Send the warnings and errors of libraries to the log of the process."""
     logging.basicConfig(handlers=[Bridge()], level=logging.WARNING)

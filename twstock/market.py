@@ -1,8 +1,8 @@
 """The words of the domain: stocks, orders, trades, refusals, and changes of the stocks.
 
-Money is an integer number of cents everywhere inside; it has two decimals outside only.
-Quantities count shares. Every value is immutable; those of which a trade makes several are tuples,
-because making a tuple takes less than half the time of a frozen dataclass, and a quarter in C.
+Inside, money is always an integer number of cents; it has two decimals only outside. Quantities
+count shares. Every value is immutable. Those that are made several times for a trade are tuples:
+making a tuple takes less than half the time of a frozen dataclass, and with ``map`` a quarter.
 """
 
 import re
@@ -20,9 +20,9 @@ PRICE_CENTS_MAX = 10**15 - 1
 """The highest price: thirteen digits and two decimals, exact as a float with two decimals."""
 
 CALL_ITEMS_MAX = 4096
-"""The most orders, names or versions of stocks, or log entries, that one call brings. Whoever is
-called refuses more. Not a setting: members take what the others send while their settings are
-changed one by one, so no member's own ``batch_orders_max`` can be the bound for others."""
+"""The most orders, names or versions of stocks, or log entries in one call; a call with more is
+refused. Not a setting: members accept what the others send while settings are changed one member
+at a time, so no member's own ``batch_orders_max`` can bind the others."""
 
 KEY_CHARS_MAX = 255
 NAME_CHARS_MAX = 255
@@ -94,7 +94,7 @@ class Order(NamedTuple):
     quantity: int
 
     def same_body(self, other: "Order") -> bool:
-        """Whether both ask for the same thing, whatever their keys."""
+        """Whether both orders are the same but for their keys."""
         return self[1:] == other[1:]
 
 
@@ -115,7 +115,7 @@ class Trade(NamedTuple):
 class Outcome(NamedTuple):
     """What became of one order: executed (``trade``), refused, or its key reused.
 
-    Exactly one of the three is set. ``replayed`` tells that it was remembered.
+    Exactly one of the three is set. ``replayed``: it is remembered from an earlier request.
     """
 
     trade: Trade | None = None
@@ -125,8 +125,8 @@ class Outcome(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """An Outcome without the order, which whoever placed it has: ``number`` 0 and an empty
-    ``refusal`` for what does not apply.
+    """An Outcome without the order, which the caller has: ``number`` 0 and an empty ``refusal``
+    for what does not apply.
     """
 
     number: int = 0
@@ -139,7 +139,7 @@ class Verdict(NamedTuple):
 
     @classmethod
     def of(cls, outcome: Outcome) -> "Verdict":
-        """What an outcome says."""
+        """The verdict of an outcome."""
         trade = outcome.trade
         if trade is None:
             return cls(0, 0, 0, 0, outcome.refusal or "", outcome.key_reused, outcome.replayed)
@@ -147,7 +147,7 @@ class Verdict(NamedTuple):
         return cls(number, version, price_cents, at_ms, "", False, outcome.replayed)
 
     def on(self, order: Order) -> Outcome:
-        """The outcome of the order that this is about; ValueError if it says nothing."""
+        """The outcome of the order that this is about. Raises ValueError if nothing is set."""
         if self.number:
             trade = Trade(self.number, order, self.version, self.price_cents, self.at_ms)
             return Outcome(trade, None, False, self.replayed)
@@ -163,8 +163,8 @@ class Batch:
 
     ``epoch`` is the order leader's term; ``number`` counts the batches of that epoch from 1;
     ``recorded`` is the highest transaction number that the order log has committed, up to
-    which the catalog may forget; ``known`` the highest whose trade the leader has learnt;
-    ``at_ms`` the leader's wall time, which the log's time follows, though never backwards.
+    which the catalog may forget trades; ``known`` the highest whose trade the leader has learnt;
+    ``at_ms`` the leader's wall time, which the log's time follows, but never backwards.
     """
 
     epoch: int
@@ -179,10 +179,10 @@ class Batch:
 class BatchResult:
     """One outcome for each order of a batch, in order.
 
-    ``others`` are executed trades after the batch's ``known`` that are not of the batch
-    (somebody traded at the catalog directly): they take transaction numbers too. ``unpublished``
-    are the versions of the batch's stocks, by name, that a cache may hide yet: it is no part of
-    what was decided, and of these stocks nobody is told an outcome before that is over.
+    ``others`` are executed trades after the batch's ``known`` that are not of the batch: direct
+    trades, which take transaction numbers too. ``unpublished`` are the versions, by the stock's
+    name, that a cache may still hide. That is no part of what was decided, but no outcome for
+    these stocks may be answered before it is over.
     """
 
     outcomes: tuple[Outcome, ...]
@@ -191,7 +191,7 @@ class BatchResult:
 
 
 def decimal_price(price_cents: int) -> float:
-    """The price as outside readers see it: the float nearest to two decimals."""
+    """The price as the API shows it: the float nearest to two decimals."""
     return round(price_cents / 100, 2)
 
 
@@ -224,7 +224,7 @@ class Seed:
     """The command that fills an empty catalog; it changes nothing in any other.
 
     ``bounds`` hold for the whole life of the catalog, because what is remembered decides what
-    executes: every replica has to forget the same. None in logs that were written before.
+    executes: every replica has to forget the same. None in logs older than this field.
     """
 
     stocks: tuple[Stock, ...]
@@ -276,8 +276,8 @@ class ChangeRefusal(StrEnum):
 class ChangeRequest(NamedTuple):
     """What an administrator asks for. The key names the request: it is done at most once.
 
-    ``price_cents`` is of an ADD or a PRICE, ``quantity`` (how many shares there are, or how
-    many more) of an ADD or a RESTOCK; else they are 0.
+    ``price_cents`` is set for ADD and PRICE, ``quantity`` (how many shares there are, or how
+    many more) for ADD and RESTOCK; otherwise they are 0.
     """
 
     key: str
@@ -289,7 +289,7 @@ class ChangeRequest(NamedTuple):
 
 class StockChange(NamedTuple):
     """One change that was made. ``number`` is its place among all changes, 1, 2, 3, ...;
-    ``version`` is the stock's version that it made; ``at_ms`` is the log's time, as of a Trade.
+    ``version`` is the stock's version that it made; ``at_ms`` is the log's time, as in a Trade.
     """
 
     number: int
@@ -301,14 +301,14 @@ class StockChange(NamedTuple):
     at_ms: int
 
     def is_of(self, request: ChangeRequest) -> bool:
-        """Whether this is what a request asks for, whatever its key."""
+        """Whether this change is what a request asks for, whatever its key."""
         return self[1:5] == request[1:]
 
 
 class ChangeOutcome(NamedTuple):
     """What became of a ChangeRequest: made (``change``), refused, or its key reused.
 
-    Exactly one of the three is set. ``replayed`` tells that it was remembered.
+    Exactly one of the three is set. ``replayed``: it is remembered from an earlier request.
     """
 
     change: StockChange | None = None
@@ -329,16 +329,16 @@ CatalogCommand = Seed | Batch | BeginEpoch | DirectTrade | ChangeStock
 
 
 def parse_order(key: str, name: str, side: str, quantity: int) -> Order | Refusal:
-    """The order that the words of a request stand for, or why they stand for none.
+    """The order that the fields of a request describe, or why they describe none.
 
     The checks and their sequence are the original's: type, quantity, name. Whether a stock of that
-    name exists is the catalog's to say.
+    name exists is for the catalog to decide.
     """
     return refusal_of_words(name, side, quantity) or Order(key, name, SIDES[side], quantity)
 
 
 def refusal_of_words(name: str, side: str, quantity: int) -> Refusal | None:
-    """Why the words of a request stand for no order; None if they do stand for one."""
+    """Why the fields of a request describe no order; None if they do describe one."""
     if side not in SIDES:
         return Refusal.UNKNOWN_TYPE
     if quantity < 1:

@@ -27,12 +27,12 @@ _PLUGINS = {"front": "stock-frontend", "catalog": "stock-catalog", "order": "sto
 
 
 class Members(ProcessMonitor):
-    """One process a member. ``exited(name, code)`` is told of every death that nobody asked
-    for; a negative code is a signal.
+    """One process per member. ``exited(name, code)`` is called when one ends unasked; a negative
+    code is a signal.
 
-    A member that lived long is restarted at once; one that keeps dying is given more and
-    more time, up to ``maxRestartDelay``. One that refuses to start (78) would do so again, and is
-    left alone.
+    A member that lived long is restarted at once; one that keeps dying is restarted after longer
+    and longer delays, up to ``maxRestartDelay``. One that refuses to start (78) would do so again,
+    and is not restarted.
     """
 
     minRestartDelay = 0.1  # type: ignore[assignment]
@@ -86,7 +86,7 @@ class Members(ProcessMonitor):
             self.ended(name, Failure())
 
     def ended(self, name: str, reason: Failure) -> None:
-        """A member's process is over; unless all are to stop, the next one will start."""
+        """A member's process has ended. Restarts it, unless all are stopping or it must not be."""
         unasked, code = bool(self.running), _exit_code(reason)
         if not self._restart or code == EXIT_REFUSED:
             del self._processes[name]
@@ -97,8 +97,9 @@ class Members(ProcessMonitor):
             self._exited(name, code)
 
     def can_spare(self, names: Collection[str]) -> bool:
-        """Whether the cluster can serve without these: all are replicas, and of their groups a
-        majority is left that has taken part before. The first start of a group needs all.
+        """Whether the cluster can serve without these members: all are replicas, and what is left
+        of each of their groups is a majority, and all of it had data before. The first start of a
+        group needs all its members.
         """
         for tier, all_ in self._tiers.items():
             left = [name for name in all_ if name not in names]
@@ -112,7 +113,7 @@ class Members(ProcessMonitor):
         return [self._log_path(name) for names in self._tiers.values() for name in names]
 
     def tail(self, name: str) -> str:
-        """The last of what the latest process of a member wrote."""
+        """The end of what a member's latest process wrote."""
         content = self._log_path(name).read_bytes()[self._starts.get(name, 0) :]
         return content[-TAIL_BYTES_MAX:].decode("utf-8", "replace").strip()
 
@@ -153,7 +154,7 @@ class Members(ProcessMonitor):
 
 
 class _Process(LoggingProtocol):
-    """Tells Members of the end; there is no output to read."""
+    """Tells Members when the process ends; there is no output to read."""
 
     service: Members
 
@@ -172,10 +173,10 @@ def _exit_code(reason: Failure) -> int:
 def _twistd() -> list[str]:
     """The command of ``twistd -n`` in this environment, in a session of its own.
 
-    A session of its own keeps a terminal's Ctrl-C for this process, which stops the members
-    in order; and should this process be killed, the kernel kills them (prctl(2),
+    With sessions of their own, a terminal's Ctrl-C reaches only this process, which stops the
+    members in order. If this process is killed, the kernel kills them (prctl(2),
     PR_SET_PDEATHSIG), so that no orphan holds a port. Where the two tools of util-linux are
-    missing, members live without either.
+    missing, members run without either.
     """
     setsid, setpriv = shutil.which("setsid"), shutil.which("setpriv")
     guard = [setsid] if setsid else []
@@ -190,7 +191,7 @@ def _twistd() -> list[str]:
 
 
 def why_taken(address: Address) -> str | None:
-    """Why nobody can listen on an address now; None if somebody can."""
+    """Why no process can listen on an address now; None if one can."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:

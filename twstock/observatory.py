@@ -1,4 +1,4 @@
-"""What one process can tell of itself: the sources of its numbers, read when somebody asks."""
+"""The metrics of one process: their sources, which are read when somebody asks."""
 
 from collections.abc import Callable, Iterable
 
@@ -13,15 +13,15 @@ from twstock.rpc.wire.methods import OBSERVE
 from twstock.tally import Family
 
 AGAIN_S = 0.1
-"""For how long what was read is told again: who asks without end does not make this busy."""
+"""For how long what was read is given out again, so that constant asking costs little."""
 
 Source = Callable[[], Iterable[Family]]
 """What a part of the process has counted, read now."""
 
 
 class Observatory(Service):
-    """Knows the sources of the process ``name`` (for example ``order-3``), among them how late
-    its reactor is and what it uses of the machine.
+    """Knows the sources of the process ``name`` (for example ``order-3``), including how late its
+    reactor is and what it uses of the machine.
     """
 
     def __init__(self, name: str, clock: Clock) -> None:
@@ -33,16 +33,16 @@ class Observatory(Service):
         self._known_until = float("-inf")
 
     def add(self, source: Source) -> None:
-        """Ask this part, too."""
+        """Read this source, too."""
         self._sources.append(source)
 
     def startService(self) -> None:
-        """Begin to watch the reactor."""
+        """Begin to measure the reactor's lag."""
         super().startService()
         self.lag.start()
 
     def stopService(self) -> None:
-        """Watch no more."""
+        """Stop measuring."""
         super().stopService()
         self.lag.stop()
 
@@ -55,7 +55,7 @@ class Observatory(Service):
         return self._known
 
     def endpoint(self) -> Endpoint[Observe, Observed]:
-        """The call by which others ask; clients cannot keep it from being answered."""
+        """The call that reads the metrics. It is internal: calls of clients cannot crowd it out."""
 
         async def observe(_: Observe) -> Observed:
             return Observed(self.member, self.families())

@@ -1,8 +1,8 @@
-"""On whose behalf something runs: the ids of requests, which the lines of the log tell.
+"""On whose behalf something runs: the ids of requests, which appear in the log.
 
-A front-end names each request (the header X-Request-Id, in and out). The names go along with
-what runs for the request: through coroutines, which keep the context that they were started in,
-and through gRPC. A gathered call runs for many; it tells of some of those that clients named.
+A front-end gives each request an id (the header X-Request-Id, in and out). The id follows what runs
+for the request: through coroutines, which keep the context in which they were started, and through
+gRPC. A gathered call runs for many requests, and carries some of the ids that clients gave.
 """
 
 import re
@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twstock.market import REQUEST_ID_CHARS_MAX
 
 IDS_MAX = 16
-"""How many ids a call tells of at most."""
+"""The most ids that one call carries."""
 Ids = tuple[str, ...]
 
 _ID = re.compile(rf"[\x21-\x7e]{{1,{REQUEST_ID_CHARS_MAX}}}")
@@ -44,7 +44,7 @@ def work_for(ids: Ids) -> None:
 
 
 def together(origins: Iterable[Ids]) -> Ids:
-    """The first ids of many, each once."""
+    """The first ``IDS_MAX`` different ids of many."""
     found: dict[str, None] = {}
     for ids in origins:
         for each in ids:
@@ -55,12 +55,12 @@ def together(origins: Iterable[Ids]) -> Ids:
 
 
 def received(ids: Iterable[str | bytes]) -> Ids:
-    """What came over the wire, as far as it is ids: nobody else can write into the log."""
+    """The valid ids among what came over the wire: nothing else may get into the log."""
     return tuple(i for i in ids if isinstance(i, str) and _ID.fullmatch(i))[:IDS_MAX]
 
 
 class OriginLogger(Logger):
-    """A logger whose lines tell on whose behalf they were written: in the text, and as
+    """A logger whose lines name the requests on whose behalf they were written: in the text, and as
     ``request_id`` among the values, with spaces between several.
     """
 

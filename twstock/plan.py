@@ -1,7 +1,7 @@
-"""What ``twstock up`` runs: the cluster that its flags and an existing ``cluster.toml`` mean, who
-is in it, and who of them does not serve yet.
+"""What ``twstock up`` runs: the cluster that its flags and an existing ``cluster.toml`` describe,
+its members, and which of them do not serve yet.
 
-Pure. Flags win over the file; what no flag names stays as the file has it.
+Pure. Flags win over the file; what no flag sets stays as the file has it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -45,7 +45,7 @@ class Flags:
 
 
 def parse_flags(options: Mapping[str, Any]) -> Flags:
-    """The flags in the words of the command line; raises ConfigError naming the one at fault."""
+    """Parse the flags of the command line; raises ConfigError naming the one at fault."""
     http = options["http"]
     return Flags(
         data=_path("data", options["data"]),
@@ -65,8 +65,8 @@ def parse_flags(options: Mapping[str, Any]) -> Flags:
 def plan(flags: Flags, old: Cluster | None, has_data: bool, new_id: str) -> Cluster:
     """The cluster to run, its data directory ``flags.data``.
 
-    ``old`` is that of the ``cluster.toml`` there, None without one; ``has_data``: the
-    replicas have been at work, so their number cannot change; ``new_id`` names a new cluster.
+    ``old`` is the cluster of the ``cluster.toml`` there, None without one; ``has_data``: the
+    replicas have written data, so their number cannot change; ``new_id`` names a new cluster.
     Raises ConfigError naming the flag or the key at fault.
     """
     if old is not None and has_data:
@@ -82,8 +82,8 @@ def plan(flags: Flags, old: Cluster | None, has_data: bool, new_id: str) -> Clus
 
 
 def to_text(cluster: Cluster) -> str:
-    """The ``cluster.toml`` of a cluster whose data, and certificates if they are among it, are
-    beside that file, wherever that moves.
+    """The ``cluster.toml`` of a cluster. Its data, and certificates among the data, are named
+    relative to the file, so that all can be moved together.
     """
     tls, data = cluster.tls, cluster.data
     if tls is not None and tls.is_relative_to(data):
@@ -105,7 +105,7 @@ def unready(cluster: Cluster, services: Iterable[Mapping[str, Any]]) -> list[str
 
 
 def tiers(cluster: Cluster) -> dict[str, list[str]]:
-    """The members' names by tier, in the sequence in which they are stopped."""
+    """The members' names by tier, in the order in which they are stopped."""
     ids = {
         "front": [front.id for front in cluster.fronts],
         "order": [replica.id for replica in cluster.orders],
@@ -120,7 +120,7 @@ def member_names(cluster: Cluster) -> list[str]:
 
 
 def addresses(cluster: Cluster) -> dict[str, Address]:
-    """Every address that the cluster listens on, by who does."""
+    """Every address that the cluster listens on, by the member that does."""
     found = {f"front-{front.id}": front.http for front in cluster.fronts}
     found |= {f"front-{front.id} (internal)": front.internal for front in cluster.fronts}
     for group in ("catalog", "order"):
@@ -131,7 +131,7 @@ def addresses(cluster: Cluster) -> dict[str, Address]:
 def _path(flag: str, text: str) -> Path:
     try:
         return Path(text).resolve()
-    except RuntimeError:  # so says pathlib of Python 3.11 and 3.12
+    except RuntimeError:  # raised by pathlib of Python 3.11 and 3.12
         raise ConfigError(f"--{flag}: {text}: symbolic links that lead in a circle") from None
 
 
@@ -167,7 +167,7 @@ def _fresh(flags: Flags, new_id: str) -> Cluster:
 
 
 def _moved(flags: Flags, old: Cluster) -> Cluster:
-    """``old`` with the members where the flags want them."""
+    """``old`` with as many members, at such addresses, as the flags ask for."""
     shape = default_cluster(
         http=flags.http or old.fronts[0].http,
         base_port=flags.base_port or old.catalogs[0].grpc.port,

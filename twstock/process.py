@@ -22,10 +22,10 @@ from twstock.config import Cluster, default_cluster, read
 from twstock.errors import ConfigError, CorruptTables, TwstockError
 
 EXIT_NOT_NOW = 1
-"""What is in the way may pass: a port that is taken, a full disk."""
+"""A problem that may pass: a port that is taken, a full disk."""
 
 EXIT_USAGE = 2
-"""What is asked for cannot be."""
+"""What was asked for is impossible: wrong options or configuration."""
 
 EXIT_BROKEN = 70
 """``EX_SOFTWARE`` of sysexits(3): a broken invariant or a failed disk ended the process."""
@@ -37,16 +37,16 @@ EXIT_REFUSED = 78
 """``EX_CONFIG`` of sysexits(3): this data must not be used; starting again changes nothing."""
 
 TWISTD_PID_FILE = "twistd.pid"
-"""What twistd calls its PID file if nobody says otherwise."""
+"""The default name of twistd's PID file."""
 
 UNFINISHED_RESTORE = "restore-unfinished"
-"""A file beside the members' directories while they are made from a backup."""
+"""A file next to the members' directories while they are being made from a backup."""
 
 _log = Logger()
 
 
 class VersionedOptions(Options):
-    """Options of ours: ``--version`` tells of twstock, not of Twisted."""
+    """Options whose ``--version`` is that of twstock, not of Twisted."""
 
     def opt_version(self) -> None:
         """Show twstock's version and exit."""
@@ -54,7 +54,7 @@ class VersionedOptions(Options):
         sys.exit(0)
 
     def parseArgs(self, *words: str) -> None:
-        """There are options alone; raises UsageError naming the first word that is none."""
+        """Accept options only; raises UsageError naming the first other argument."""
         if words:
             raise UsageError(f"unexpected: {words[0]!r}")
 
@@ -90,9 +90,9 @@ class ServiceOptions(VersionedOptions):
 
 
 def without_pid_file(twistd: Any) -> None:
-    """Let services that stay in the foreground (``twistd -n``) share a directory: twistd would
-    give all of them the same PID file there, and start only the first. One that is asked for by
-    another name is written.
+    """Let services in the foreground (``twistd -n``) share a working directory: by default twistd
+    would give all of them the same PID file there, and start only the first. A PID file with
+    another name is still written.
     """
     if twistd is not None and twistd["nodaemon"] and twistd["pidfile"] == TWISTD_PID_FILE:
         twistd["pidfile"] = ""
@@ -116,8 +116,8 @@ def load_cluster(options: Mapping[str, Any], environ: Mapping[str, str]) -> Clus
 
 
 def check_restored(data: Path) -> None:
-    """Raise ConfigError for data that a restore did not finish: members of it may be missing
-    orders that the others have, and nothing in them would tell.
+    """Raise ConfigError for data of an unfinished restore: some members may lack orders that others
+    have, and nothing in their data would show it.
     """
     if (data / UNFINISHED_RESTORE).exists():
         raise ConfigError(
@@ -144,8 +144,8 @@ def member_number(options: Mapping[str, Any], tier: str) -> int:
 
 
 def collect_seldom() -> None:
-    """Let Python's cycle collector look less often: what a service keeps, it keeps for long,
-    and hardly anything of it is in a cycle. Measured: a tenth of all time under load.
+    """Make Python's cycle collector run less often: what a service keeps, it keeps for long, and
+    hardly anything of it is in a cycle. Measured: this saves a tenth of all time under load.
     """
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
@@ -156,7 +156,7 @@ def panic(reason: Failure | str, exit_process: Callable[[int], None] = os._exit)
 
     Nothing is cleaned up on purpose: after a failed fsync no further write may be trusted
     (SQLite and PostgreSQL learnt this the hard way, "fsyncgate", 2018). For CorruptTables only the
-    advice is printed: no start would help without it.
+    advice is printed: until it is followed, no restart helps.
     """
     code = EXIT_BROKEN
     if isinstance(reason, Failure) and reason.check(CorruptTables):
@@ -182,8 +182,8 @@ def stop_with(reactor: Any, message: str, code: int = EXIT_NOT_NOW) -> None:
 
 
 def _say(text: str) -> None:
-    """Tell people, if they can be told: a full disk, or a reader that is gone, keeps nothing that
-    has to end from ending.
+    """Print a message, if that is possible: a full disk, or a reader that is gone, must not keep
+    the process from ending.
     """
     with suppress(OSError):
         print(text, file=sys.stderr, flush=True)
@@ -195,17 +195,17 @@ class Logged(Service):
     observer: Any = None
 
     def setServiceParent(self, parent: Any) -> None:
-        """Become twistd's, which asks its application for the observer and then starts to log."""
+        """Become twistd's child; it asks its application for the observer, then starts to log."""
         super().setServiceParent(parent)
         if self.observer is not None and isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self.observer)
 
 
 class Stages(Logged):
-    """Services that start one after the other, and stop in reverse, each when the one before
-    has finished.
+    """Services that start one after the other, and stop in reverse order, each when the previous
+    one has stopped.
 
-    ``refuse`` is told when one cannot start (TwstockError), with a message for the operator.
+    ``refuse`` is called when one cannot start (TwstockError), with a message for the operator.
     """
 
     _log = Logger()
@@ -225,8 +225,8 @@ class Stages(Logged):
             self._refuse(str(error))
 
     def stopService(self) -> "Deferred[None]":
-        """Stop all that run. One that fails to is logged, and keeps no other from it: a replica
-        has to hand over and close its log whatever became of what stood on it.
+        """Stop all that run. A failure is logged, and the others are still stopped: a replica has
+        to hand over and close its log whatever became of the stages that use it.
         """
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
@@ -243,14 +243,14 @@ class Stages(Logged):
 
 
 def logged(service: Stages, options: ServiceOptions) -> Stages:
-    """Let a service have its log in the form that is configured, where twistd is told to log."""
+    """Give a service a log in the configured form, written where twistd was told to log."""
     write_log(service, options.parent, options.log_format, f"{options.tier}-{options.number}")
     return service
 
 
 def write_log(service: Logged, twistd: Any, form: str, member: str) -> None:
-    """Let a service write the log of the process where twistd is told to log; not without twistd,
-    as ``twstock up`` is.
+    """Have a service write the log of the process where twistd was told to log; do nothing without
+    twistd, as in ``twstock up``.
     """
     out = None if twistd is None else logs.output(twistd)
     if out is not None:

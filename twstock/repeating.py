@@ -1,7 +1,7 @@
-"""Work that is done again and again, whatever becomes of it once.
+"""Work that is done again and again, even after it has failed.
 
-A ``LoopingCall`` whose function raises stops for ever, and tells only whoever looks at its
-Deferred. What a service cannot do without must not end that way.
+A ``LoopingCall`` whose function raises stops for ever, and only its Deferred reports that. What a
+service cannot do without must not end that way.
 """
 
 from collections.abc import Callable
@@ -17,9 +17,9 @@ _log = Logger()
 
 
 def repeating(work: Callable[[], Any], clock: Clock, name: str) -> LoopingCall:
-    """A LoopingCall that goes on when ``work`` fails: the log tells of it, by its ``name``.
+    """A LoopingCall that goes on when ``work`` fails, and logs the failure under its ``name``.
 
-    What ``work`` returns, be it a Deferred or a coroutine, is waited for before the next time.
+    If ``work`` returns a Deferred or a coroutine, the next call waits until that is done.
     """
 
     def once() -> "Deferred[Any]":

@@ -1,4 +1,4 @@
-"""The REST API as its users call it: one keep-alive connection, blocking, no reactor."""
+"""A client of the REST API without a reactor: blocking, over one keep-alive connection."""
 
 import http.client
 import json
@@ -40,13 +40,13 @@ RETRY_S = 0.1
 
 
 class Unreachable(TwstockError):
-    """Nobody serves at an address, or whoever does cannot serve now."""
+    """No server at an address answers, or it cannot serve now."""
 
 
 class Session:
-    """One client of one front-end. Not for more than one thread.
+    """One client of one front-end. For one thread only.
 
-    What reads raises Unreachable when nobody answers, or somebody who is no front-end.
+    Methods that read raise Unreachable when there is no answer, or not that of a front-end.
     """
 
     def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
@@ -68,7 +68,7 @@ class Session:
         self._connection.close()
 
     def cluster(self) -> Answer:
-        """Every member of the cluster, in a list that is named ``services``."""
+        """Every member of the cluster, in a list named ``services``."""
         answer = self._request("GET", "/cluster")
         self._check(answer, {"services": list})
         if answer.ok and not has_rows(answer.data["services"], MEMBER_FIELDS):
@@ -108,9 +108,9 @@ class Session:
         patience_s: float = PATIENCE_S,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Answer:
-        """Place an order. What went wrong on its way is asked again with the same key, so it
-        trades at most once. Raises OutcomeUnknown, with the key, when nobody could say in
-        ``patience_s`` seconds what became of it, or Unreachable, when nothing has.
+        """Place an order. A failed attempt is repeated with the same key, so it trades at most
+        once. Raises OutcomeUnknown, with the key, when its outcome could not be learnt in
+        ``patience_s`` seconds, or Unreachable, when nothing has happened.
         """
         fields = order_terms(name, side, quantity)
         return self._insist("/orders", fields, {}, PLACED_FIELDS, key, patience_s, sleep)
@@ -124,7 +124,7 @@ class Session:
         patience_s: float = PATIENCE_S,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Answer:
-        """Change a stock as an administrator; asked again with the same key, as for ``trade``."""
+        """Change a stock as an administrator; retries and raises like ``trade``."""
         headers = authorization(token)
         return self._insist(path, fields, headers, CHANGED_FIELDS, key, patience_s, sleep)
 
@@ -138,10 +138,10 @@ class Session:
         patience_s: float,
         sleep: Callable[[float], None],
     ) -> Answer:
-        """POST under one key until there is an answer that tells what happened; ``told`` is what
-        it has if that was done.
+        """POST under one key until an answer settles the request; ``told`` are the fields of the
+        answer if it was done.
         """
-        doubtful = key is not None  # an earlier request with the caller's key may have been done
+        doubtful = key is not None  # the caller may have sent a request with this key before
         key = key or uuid.uuid4().hex
         body, headers = json.dumps(fields), {**headers, **order_headers(key)}
         deadline = time.monotonic() + patience_s
@@ -174,7 +174,7 @@ class Session:
                 raise OutcomeUnknown(str(problem), key) if doubtful else problem
 
     def _connect(self) -> None:
-        """Be connected. Raises Unreachable, and then nothing was sent."""
+        """Connect, unless connected. Raises Unreachable, in which case nothing was sent."""
         if self._connection.sock is None:
             try:
                 self._connection.connect()
@@ -203,7 +203,7 @@ class Session:
         *,
         once: bool = False,
     ) -> Answer:
-        """Ask; unless ``once``, anew if a kept connection turns out to be closed."""
+        """Ask. If a kept connection turns out to be closed, ask again, unless ``once``."""
         kept = self._connection.sock is not None and not once
         try:
             return self._ask(method, path, body, headers or {})
@@ -226,8 +226,8 @@ class Session:
 
 
 def _is_foreign(error: Exception) -> bool:
-    """Whether something else than HTTP was answered. That a connection was closed instead is, to
-    ``http.client``, of the same kind.
+    """Whether the answer was something other than HTTP. ``http.client`` also reports a closed
+    connection as a BadStatusLine, which does not count.
     """
     is_closed = isinstance(error, http.client.RemoteDisconnected)
     return isinstance(error, http.client.BadStatusLine) and not is_closed

@@ -1,8 +1,8 @@
-"""Rows in SQLite that answers rest on, each under a checksum of its own.
+"""Rows in SQLite that answers rest on, each with a checksum of its own.
 
-SQLite reads a wrong bit in its data file as it is. So whoever reads such a row compares its
-checksum, a CRC-32 that sees every change of one bit, before anybody is told what it says. The
-tables of trades, which both groups keep, are here whole.
+SQLite does not notice a flipped bit in its data file. So the checksum of such a row, a CRC-32,
+which detects every change of one bit, is compared whenever the row is read, before it is used. The
+tables of trades, which both groups keep, are defined here completely.
 """
 
 import sqlite3
@@ -17,9 +17,9 @@ from twstock.market import SIDES, Order, Trade
 TRADE_COLUMNS = "number, key, name, side, quantity, version, price_cents, at_ms, crc"
 TRADE_MARKS = "?, ?, ?, ?, ?, ?, ?, ?, ?"
 CRC_COLUMN = "crc INTEGER"
-"""NULL in rows that were written before there were checksums: they are read as they are."""
+"""NULL in rows that were written before there were checksums: they are not checked."""
 PIECE_ROWS = 500
-"""How many rows are looked at without a rest: about two milliseconds."""
+"""How many rows are checked without a rest: about two milliseconds."""
 _WITH_CHECKSUMS = """
 SELECT t.name FROM sqlite_master AS t JOIN pragma_table_info(t.name) AS c
 WHERE t.type = 'table' AND c.name = 'crc' AND t.name <> 'applied'
@@ -30,7 +30,7 @@ Row = tuple[int | str, ...]
 
 
 def trades_table(name: str) -> str:
-    """The statement that makes a table of trades where it is missing."""
+    """The statement that creates a table of trades unless it exists."""
     return f"""
     CREATE TABLE IF NOT EXISTS {name} (
         number INTEGER PRIMARY KEY,
@@ -47,7 +47,7 @@ def trades_table(name: str) -> str:
 
 
 def add_checksums(connection: sqlite3.Connection, *tables: str) -> None:
-    """Give tables that were made before there were checksums room for them."""
+    """Add the column of checksums to tables that were made without it."""
     for table in tables:
         columns = connection.execute(f"SELECT name FROM pragma_table_info('{table}')")  # noqa: S608
         if ("crc",) not in columns.fetchall():
@@ -55,8 +55,9 @@ def add_checksums(connection: sqlite3.Connection, *tables: str) -> None:
 
 
 def checksum(values: Row) -> int:
-    """The CRC-32 of a row's values, as Python writes them down: in ASCII, because what is printable
-    beyond that differs from version to version. In C, for every order that is saved takes it.
+    """The CRC-32 of a row's values as Python's ``ascii`` writes them, because what counts as
+    printable beyond ASCII differs between Python versions. Both functions are written in C: this
+    runs for every order that is saved.
     """
     return crc32(ascii(values).encode())
 
@@ -75,9 +76,9 @@ def checked(row: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def check_rows(connection: sqlite3.Connection, rest: Callable[[], None]) -> None:
-    """Look at every row that has a checksum, and have SQLite look for those that are lost. Raises
-    CorruptTables: a copy of such a database would look whole. ``rest`` is called now and then:
-    other threads want the interpreter, too.
+    """Check every row that has a checksum, and have SQLite check its own structures, which finds
+    lost rows. Raises CorruptTables: a copy of such a database would look intact. ``rest`` is called
+    now and then, to let other threads have the interpreter.
     """
     (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":
@@ -91,8 +92,8 @@ def check_rows(connection: sqlite3.Connection, rest: Callable[[], None]) -> None
 
 
 def check_gapless(numbers: Sequence[int], first: int, least: int = 0) -> None:
-    """Raise CorruptTables unless these are the numbers from ``first`` on without a gap, and at
-    ``least`` so many.
+    """Raise CorruptTables unless these are the numbers from ``first`` on without a gap, and there
+    are at least ``least`` of them.
     """
     wanted = range(first, first + max(len(numbers), least))
     for number, found in zip_longest(wanted, numbers):
@@ -101,7 +102,7 @@ def check_gapless(numbers: Sequence[int], first: int, least: int = 0) -> None:
 
 
 def trade_row(trade: Trade) -> Row:
-    """A trade as it is stored, in the sequence of ``TRADE_COLUMNS``."""
+    """A trade as it is stored, in the order of ``TRADE_COLUMNS``."""
     number, (key, name, side, quantity), version, price_cents, at_ms = trade
     return summed((number, key, name, str(side), quantity, version, price_cents, at_ms))
 

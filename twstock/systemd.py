@@ -1,4 +1,4 @@
-"""What a service tells systemd: that it is ready, lives, and stops (sd_notify(3))."""
+"""What a service reports to systemd: that it is ready, alive, or stopping (sd_notify(3))."""
 
 import socket
 from collections.abc import Callable, Mapping
@@ -25,14 +25,14 @@ class SystemdNotifier:
 
     @property
     def listening(self) -> bool:
-        """Whether somebody wants to be told."""
+        """Whether systemd wants to be told."""
         return bool(self._address)
 
     def tell(self, state: str) -> bool:
         """Send one state, for example ``READY=1``; returns whether it was sent.
 
-        A service must neither wait for a systemd that does not read nor end because it cannot be
-        told: the first failure of several in a row is logged, and that is all.
+        A service must neither wait for a systemd that does not read, nor end because it cannot tell
+        it: the first of several failures in a row is logged, and that is all.
         """
         if not self._address:
             return False
@@ -51,7 +51,7 @@ class SystemdNotifier:
 
 
 def watch(clock: Clock, notifier: SystemdNotifier, is_ready: Callable[[], bool]) -> None:
-    """Report readiness until it was heard and the watchdog for as long as the reactor runs."""
+    """Report readiness until it has been sent, and WATCHDOG for as long as the reactor runs."""
     told = False
 
     def beat() -> None:

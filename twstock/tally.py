@@ -1,4 +1,4 @@
-"""What a process counts: plain numbers on the hot path, families of samples when asked.
+"""What a process counts: plain numbers on the hot path, families of samples on request.
 
 An observation costs a fraction of a microsecond, and takes no lock: everything here belongs to
 the reactor thread. ``Family`` and ``Sample`` have the form of Prometheus' data model, so that
@@ -17,14 +17,14 @@ LATENCY_S = (
 )  # fmt: skip
 """The upper bounds of a histogram of durations, in seconds."""
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-"""The upper bounds of a histogram of how much goes together."""
+"""The upper bounds of a histogram of how many things go together."""
 
 Labels = Mapping[str, str]
 
 
 class Histogram:
-    """Counts observations by ``bounds``: each belongs to the first bound that is not below it,
-    or to none of them, which is the last count.
+    """Counts observations by ``bounds``: each is counted for the first bound that is not below it;
+    the last count is of those above all bounds.
     """
 
     __slots__ = ("bounds", "counts", "total")
@@ -46,8 +46,8 @@ class Histogram:
 
 
 def quantile(counts: Sequence[int], bounds: Sequence[float], q: float) -> float | None:
-    """The value below which the part ``q`` of what was counted lies, as if the values of a bucket
-    lay evenly in it; above all bounds the last bound. None when nothing was counted.
+    """The value below which the fraction ``q`` of the observations lies, as if those of a bucket
+    were spread evenly over it; the last bound if it is above all. None without observations.
     """
     wanted = q * sum(counts)
     below, lower = 0, 0.0
@@ -59,8 +59,8 @@ def quantile(counts: Sequence[int], bounds: Sequence[float], q: float) -> float 
 
 
 def percentile(ranked: Sequence[float], share: float) -> float:
-    """The nearest rank: the least of these sorted values that at least ``share`` of them do not
-    exceed. Not a number when there are none.
+    """The percentile by nearest rank: the least of these sorted values that at least ``share`` of
+    them do not exceed. NaN when there are none.
     """
     if not ranked:
         return float("nan")
@@ -68,7 +68,7 @@ def percentile(ranked: Sequence[float], share: float) -> float:
 
 
 class Sample(NamedTuple):
-    """One value; ``name`` is that of its family, or of a part of it (``_bucket``, ``_total``)."""
+    """One value; ``name`` is its family's, perhaps with a suffix (``_bucket``, ``_total``)."""
 
     name: str
     labels: Labels
@@ -77,7 +77,7 @@ class Sample(NamedTuple):
 
 class Family(NamedTuple):
     """All samples of one metric. ``kind`` is counter, gauge or histogram; a counter's name has
-    no ``_total``, its samples' names have.
+    no ``_total``, its samples' names do.
     """
 
     name: str
@@ -90,12 +90,12 @@ Rows = Iterable[tuple[Labels, float]]
 
 
 def gauge(name: str, text: str, rows: Rows) -> Family:
-    """What goes up and down, by labels."""
+    """A value that goes up and down, by labels."""
     return Family(name, "gauge", text, tuple(Sample(name, *row) for row in rows))
 
 
 def counter(name: str, text: str, rows: Rows) -> Family:
-    """What only grows while the process lives, by labels; ``name`` ends with ``_total``."""
+    """A value that only grows while the process lives, by labels; ``name`` ends with ``_total``."""
     samples = tuple(Sample(name, *row) for row in rows)
     return Family(name.removesuffix("_total"), "counter", text, samples)
 

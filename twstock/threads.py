@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Threads(Protocol):
-    """Where blocking calls run: one thread, so that they keep their sequence."""
+    """Where blocking calls run: one thread, so that they stay in order."""
 
     def callInThread(self, func: Callable[..., object], *args: Any) -> None:
         """Run ``func`` in the thread, after everything given before."""
@@ -25,7 +25,9 @@ class Threads(Protocol):
 def in_thread(
     threads: Threads, deliver: Callable[..., None], function: Callable[[], T]
 ) -> "Deferred[T]":
-    """What ``function`` returns or raises in a thread, which ``deliver`` brings to the reactor."""
+    """Run ``function`` in a thread. The Deferred fires with what it returns or raises, which
+    ``deliver`` brings to the reactor.
+    """
     answer: Deferred[T] = Deferred()
 
     def run() -> None:
@@ -60,10 +62,10 @@ class Pool(Service):
 
 
 class Worker(Service):
-    """One thread of its own, for work that has to stay in sequence and is handed over often:
-    that takes a third of the time that a ThreadPool needs to find out which thread is free.
+    """One dedicated thread, for work that has to stay in order and is handed over often: this takes
+    a third of the time that a ThreadPool needs to find a free thread.
 
-    An error that comes out of the work is logged; work that must handle its errors catches them
+    An error that escapes from the work is logged; work that must handle its errors catches them
     itself.
     """
 

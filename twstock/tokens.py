@@ -10,7 +10,7 @@ TOKEN_BYTES_MAX = 4096
 
 
 def read_token(path: Path) -> str:
-    """The token that a file holds, blanks around it left out; ConfigError naming the file."""
+    """The token in a file, without blanks around it; raises ConfigError naming the file."""
     try:
         with path.open("rb") as file:
             content = file.read(TOKEN_BYTES_MAX)

@@ -1,8 +1,9 @@
-"""``twstock verify``: the order logs of all replicas are the same and agree with the catalog.
+"""``twstock verify``: checks that the order logs of all replicas are the same and agree with the
+catalog.
 
-Every order replica is asked by itself, with its own ``SyncUp``, and the logs are compared
-number by number as they arrive, so a log of any length fits. The stocks have to be what the
-orders, and the changes that administrators made, make them.
+Every order replica is asked separately, with ``SyncUp``, and the logs are compared number by
+number as they arrive, so a log of any length fits into memory. The stocks have to be what the
+orders and the administrators' changes make them.
 """
 
 import time
@@ -23,7 +24,7 @@ PATIENCE_S = 5.0
 PAUSE_S = 0.25
 DEADLINE_S = 5.0
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
-"""More than any cluster's ``message_bytes_max``, which whoever asks here need not know."""
+"""Far above the default of ``message_bytes_max``; the cluster's own value is not known here."""
 DIFFERENCES_MAX = 20
 PAGE = 1000
 
@@ -71,7 +72,7 @@ class Finding:
 
 
 class Remote:
-    """One member, asked by blocking gRPC calls."""
+    """One member, asked with blocking gRPC calls."""
 
     def __init__(self, name: str, address: str, way: "Way | None" = None) -> None:
         import grpc  # noqa: PLC0415 (only the commands that need it pay for it)
@@ -99,7 +100,7 @@ class Remote:
             return ask(request, timeout=DEADLINE_S)
         except self._error as error:
             details = str(error.details())
-            if "Socket closed" in details:  # how a server ends what is no handshake
+            if "Socket closed" in details:  # a TLS server closes what is no handshake
                 details += "; perhaps it uses TLS (--tls)"
             raise Unreachable(f"{self.name}: {details}") from None
 
@@ -108,11 +109,11 @@ class Remote:
         self._channel.close()
 
     def orders(self) -> Iterator[Line]:
-        """Every committed order of this order replica, by its own account."""
+        """Every committed order, as this order replica reports them."""
         return map(_line, self.trades(whole=False))
 
     def trades(self, after: int = 0, whole: bool = True) -> Iterator[Trade]:
-        """The same after a number, with everything that is known of each if ``whole``."""
+        """The committed orders after a number, with all fields of each if ``whole``."""
         from twstock.rpc.calls import SyncUp  # noqa: PLC0415
         from twstock.rpc.wire.methods import ORDER_SYNC_UP  # noqa: PLC0415
 
@@ -128,7 +129,7 @@ class Remote:
         return self.status().last_transaction
 
     def status(self) -> "Status":
-        """What this order replica tells of itself."""
+        """What this order replica reports about itself."""
         from twstock.rpc.calls import Probe  # noqa: PLC0415
         from twstock.rpc.wire.methods import ORDER_HEARTBEAT  # noqa: PLC0415
 
@@ -147,7 +148,7 @@ class Remote:
             after, more = page.next, bool(page.next)
 
     def changes_made(self) -> int:
-        """How many changes of stocks there are; only the catalog that leads answers."""
+        """How many changes of stocks there are; only the catalog's leader answers."""
         from twstock.rpc.calls import Page  # noqa: PLC0415
         from twstock.rpc.wire.methods import LIST_CHANGES  # noqa: PLC0415
 
@@ -296,8 +297,8 @@ def of_leader(catalogs: Iterable[Remote], ask: Callable[[Remote], A]) -> A:
 def examine(
     orders: Iterable[Remote], catalogs: Iterable[Remote], compared: Callable[[], None]
 ) -> Finding:
-    """Ask everybody once. Trades may go on: what is compared is every log up to what was the last
-    order when this began, and the stocks with all that was traded until they were read.
+    """Ask every member once. Trades may go on: the logs are compared up to the order that was the
+    last when this began, and the stocks with everything traded until they were read.
     """
     finding = Finding()
     found: dict[Remote, Status] = {}
@@ -312,8 +313,8 @@ def examine(
     is_led = any(status.role == "leader" and status.ready for status in found.values())
     numbers = {replica: status.last_transaction for replica, status in found.items()}
     newest = max(numbers, key=lambda replica: numbers[replica])
-    # Without a leader nobody tells the others what is committed: only that can be compared of
-    # which all have heard.
+    # Without a leader, no replica learns what else is committed: only what all of them know to be
+    # committed can be compared.
     last = numbers[newest] if is_led else min(numbers.values())
     logs = {r.name: takewhile(lambda line: line.number <= last, r.orders()) for r in found}
     try:
@@ -329,7 +330,7 @@ def examine(
 
 
 def add_shown(trades: Iterable[Trade], stocks: Iterable[Stock], sums: dict[str, Sums]) -> None:
-    """Count the orders that followed and that the stocks show already."""
+    """Count those later orders that the stocks already show."""
     versions = {stock.name: stock.version for stock in stocks}
     for trade in trades:
         line = _line(trade)
@@ -344,8 +345,8 @@ def verify(
     sleep: Callable[[float], None] = time.sleep,
     compared: Callable[[], None] = lambda: None,
 ) -> Finding:
-    """Ask everybody until all is equal, for ``patience_s`` seconds: trades may be under way and
-    replicas behind. A difference that stays is one.
+    """Examine again until all is equal, for ``patience_s`` seconds: trades may be under way and
+    replicas behind. A difference that is still there then is real.
     """
     deadline = time.monotonic() + patience_s
     while True:
