@@ -1,6 +1,6 @@
-"""``make bench`` and ``twstock bench``: twstock beside its peers on this machine.
+"""``make bench`` and ``twstock bench``: twstock compared with its peers on this machine.
 
-Tables and plots are kept under bench/results; docs/performance.md tells what each row means.
+Tables and plots are kept under bench/results; docs/performance.md explains what each row means.
 Figures drift with the machine: quote ratios.
 """
 
@@ -41,8 +41,8 @@ class Stopped(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def stoppable(limit_s: float) -> Iterator[None]:
-    """SIGINT, SIGTERM and the end of the time raise Stopped, once: while the servers are being
-    ended nothing may interrupt that, and each of them is waited for a bounded time.
+    """SIGINT, SIGTERM and the end of the time raise Stopped, once: nothing may interrupt the ending
+    of the servers, which waits for each of them for a bounded time.
     """
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 
@@ -96,7 +96,7 @@ def run(options: argparse.Namespace, directory: Path) -> str | None:
     """Measure, and keep what was found after every part; returns what went wrong, if it did."""
     wanted = [part for part in parts.PARTS if matches(part.name, options.only)]
     effort = Effort(options.seconds, options.rounds)
-    # All servers keep their data beside each other, so that they share one disk.
+    # All servers keep their data in one directory, so that they use the same disk.
     with tempfile.TemporaryDirectory(prefix="twstock-bench-") as scratch:
         Path(scratch).chmod(0o711)
         job = parts.Job(Path(scratch), effort, options.trials, options.quick, tell)

@@ -35,14 +35,14 @@ _CLUSTER = Request("GET", "/cluster")
 
 
 class Cluster:
-    """A running cluster, as its first front-end tells of it."""
+    """A running cluster, as its first front-end reports it."""
 
     def __init__(self, address: Address, process: Process) -> None:
         self.address = address
         self.process = process
 
     def services(self) -> list[Mapping[str, Any]]:
-        """The rows of ``GET /cluster``; none while nobody answers."""
+        """The rows of ``GET /cluster``; none while there is no answer."""
         try:
             status, body = ask(self.address, _CLUSTER)
         except (OSError, http.client.HTTPException):
@@ -67,7 +67,7 @@ class Cluster:
         return None
 
     def is_whole(self) -> bool:
-        """Whether every member serves, and all order replicas hold the same."""
+        """Whether every member serves, and all order replicas have the same orders."""
         rows = self.services()
         orders = [row for row in rows if row["service"] == "order"]
         serving = all(r["alive"] and r["role"] in ("serving", "leader", "follower") for r in rows)
@@ -75,7 +75,7 @@ class Cluster:
         return serving and len(leaders) == 1 and len({r["last_transaction"] for r in orders}) == 1
 
     def is_settled(self) -> bool:
-        """The same, and no hand-over is to be expected: the highest order replica leads."""
+        """The same, and no hand-over is to come: the order replica with the highest id leads."""
         leader = self.order_leader()
         highest = max((r["id"] for r in self.services() if r["service"] == "order"), default=0)
         return self.is_whole() and leader is not None and leader[0] == highest
@@ -116,7 +116,7 @@ def running_cluster(scratch: Path, *flags: str) -> Iterator[Cluster]:
 
 @contextlib.contextmanager
 def resumed(data: Path, *flags: str, ports: Sequence[int] = ()) -> Iterator[Cluster]:
-    """A cluster that goes on with what is in a directory, settled."""
+    """A cluster that goes on with the data in a directory, settled."""
     http, base = (ports or free_ports(6))[:2]
     where = ["--data", str(data), "--http", f"127.0.0.1:{http}", "--base-port", str(base)]
     twstock = [sys.executable, "-c", "import sys; from twstock.cli import main; sys.exit(main())"]

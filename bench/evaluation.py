@@ -1,7 +1,7 @@
-"""The evaluation that the original design was published with, done again.
+"""The evaluation with which the original design was published, done again.
 
-Five clients; each looks up a random stock, trades one of it with some probability, and at the
-end asks for every order that it placed. Mean latencies by kind, with the cache and without.
+Five clients; each looks up a random stock, trades one share with some probability, and at the end
+looks up every order that it placed. Mean latencies by kind, with the cache and without.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ ORIGINAL_MS = {
     True: {"lookup": (1.5, 2.2), "trade": (8.1, 9.1), "order": (2.2, 2.5)},
     False: {"lookup": (2.5, 2.9)},
 }
-"""What the original design reported of itself, by cache on or off: least and most of the means."""
+"""What the original design reported, with the cache on or off: the least and highest mean."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """Mean latencies of one setting by kind; None: nothing of that kind was asked."""
+    """Mean latencies of one setting by kind; None: there were no requests of that kind."""
 
     cache: bool
     trade_probability: float
@@ -45,7 +45,7 @@ class _Client:
         self._random = random
 
     async def run(self, probability: float, until: float) -> None:
-        """Look up and trade until a moment, then ask for the orders."""
+        """Look up and trade until that time, then look up the orders."""
         placed = []
         while time.perf_counter() < until:
             name = self._random.choice(STOCKS)

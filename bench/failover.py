@@ -20,7 +20,7 @@ TIMEOUT_S = 3.0
 RETRY_S = 0.005
 BACK_S = 30.0
 STABLE_S = 3.0
-"""A leader that is back gets this long: fail-overs in a row would measure each other."""
+"""The pause after a leader is back: otherwise one fail-over would distort the next."""
 FAULTS = {"kill -9": signal.SIGKILL, "SIGSTOP": signal.SIGSTOP}
 
 
@@ -33,7 +33,7 @@ class Placed:
 
 
 class Trader:
-    """One client that trades without a pause; what fails is asked again with the same key."""
+    """One client that trades without a pause; failed requests are sent again with the same key."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
@@ -85,7 +85,7 @@ class Trader:
 
 @contextlib.contextmanager
 def _fault(pid: int, number: signal.Signals) -> Iterator[float]:
-    """The leader gets a signal; gives the moment. One that was stopped goes on afterwards."""
+    """Send the leader a signal; yields the time. After SIGSTOP it is resumed in the end."""
     moment = time.monotonic()
     os.kill(pid, number)
     try:
@@ -97,7 +97,7 @@ def _fault(pid: int, number: signal.Signals) -> Iterator[float]:
 
 def trial(cluster: Cluster, number: signal.Signals, random: Random) -> float:
     """One fault; returns the seconds from it to the first acknowledged order begun after it."""
-    # Whoever leads: the lead is handed back later and later to one that fails again and again.
+    # Any replica may lead: after repeated failures, the lead is handed back later and later.
     await_whole(cluster)
     time.sleep(STABLE_S)
     await_whole(cluster)

@@ -1,4 +1,4 @@
-"""What the feed costs those who trade: trades with and without many subscribers, in turn."""
+"""What the feed costs traders: trades with and without many subscribers, in turn."""
 
 import json
 import sys
@@ -24,8 +24,8 @@ WARM_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Came:
-    """What the subscribers of a round got in ``seconds``: ``kept`` of them were there at its end.
-    ``least_bytes`` came to the one that got least.
+    """What the subscribers of a round got in ``seconds``: ``kept`` of them were still connected at
+    its end, and ``least_bytes`` is what the one with the least got.
     """
 
     seconds: float
@@ -53,7 +53,7 @@ class Fed:
 
     @property
     def verdict(self) -> str:
-        """Whether enough is left, and nobody was dropped or refused."""
+        """Whether enough is left, and no subscriber was dropped or refused."""
         errors = sum(one.errors for one in (*self.fed, *self.alone))
         kept = min(one.kept for one in self.came)
         met = self.ratio >= TARGET and kept == self.subscribers and not errors
@@ -66,7 +66,7 @@ class Fed:
 
     @property
     def reads_per_s(self) -> float:
-        """How often a second something came for one subscriber."""
+        """How many times a second one subscriber received something."""
         return self._each([one.reads / one.seconds for one in self.came])
 
     def _each(self, of_all: Sequence[float]) -> float:
@@ -97,7 +97,7 @@ def _trade(cluster: Cluster, seconds: float) -> Measured:
 
 @contextmanager
 def _subscribed(cluster: Cluster, log: Path) -> Iterator[None]:
-    """Subscribers who read as long as the body runs."""
+    """Subscribers that read as long as the body runs."""
     host, port = cluster.address
     command = [sys.executable, "-m", "bench.subscribers", host, str(port), str(SUBSCRIBERS)]
     with running(command, log) as process:
@@ -107,7 +107,7 @@ def _subscribed(cluster: Cluster, log: Path) -> Iterator[None]:
 
 
 def fed_table(found: Sequence[Fed]) -> str:
-    """Trades with subscribers beside trades without."""
+    """Trades with subscribers next to trades without."""
     columns = ["subscribers", "trades/s without", "with them", "ratio", "p99 without, ms"]
     columns += ["p99 with them, ms", "kB/s to each", "writes/s to each", "target", ""]
     lines = [

@@ -25,12 +25,12 @@ QUICK_ORDERS_MAX = 1_000_000
 FEW_ORDERS = 1_000
 """The log while the number of stocks grows."""
 NAMES_MAX = 1_000
-"""So many stocks are asked for and traded, spread evenly over all of them."""
+"""The most stocks that are looked up and traded, spread evenly over all of them."""
 RATE_TARGET = 0.8
 P99_TARGET = 1.2
 START_S = 8.0
 CALM_S = 3.0
-"""After a start: the replica that was down still saves what it got."""
+"""The pause after a start: the replica that was down is still saving what it missed."""
 ORDERS_PER_START_S = 100_000.0
 ROUNDS_MAX = 5
 
@@ -61,7 +61,9 @@ class Grown:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A work at a size beside the smallest size: medians, and medians of the rounds' ratios."""
+    """A work at a size, compared with the smallest size: medians, and medians of the rounds' ratios
+    to it.
+    """
 
     grown: Grown
     requests_per_s: float
@@ -76,20 +78,20 @@ Works = Mapping[Work, Sequence[Request]]
 
 
 def stocks_asked(count: int) -> list[str]:
-    """The names that are asked for, spread over all."""
+    """The names of the stocks that are looked up and traded, spread over all."""
     step = max(1, count // NAMES_MAX)
     return names(count)[::step][:NAMES_MAX]
 
 
 def cached_works(count: int) -> Works:
-    """What is asked of a front-end that caches."""
+    """The requests to a front-end that caches."""
     sides = ("sell", "buy")
     trades = [order(name, side) for name in stocks_asked(count) for side in sides]
     return {Work.LOOKUP: lookups(), Work.TRADE: trades}
 
 
 def uncached_works(count: int) -> Works:
-    """What is asked of one that caches nothing."""
+    """The requests to a front-end that caches nothing."""
     return {Work.MISS: [Request("GET", f"/stocks/{name}") for name in stocks_asked(count)]}
 
 
@@ -112,7 +114,7 @@ def measure(
     tell: Tell,
     found: list[Grown],
 ) -> None:
-    """Every size in every round, up and down in turn; what is found is added at once."""
+    """Every size in every round, up and down in turn; results are added to ``found`` at once."""
     by_place: dict[tuple[Size, Work], Grown] = {}
     for size in sizes:
         made(size.history)
@@ -157,7 +159,7 @@ def await_views(data: Path, orders: int, running: cluster.Cluster) -> None:
 
 
 def compare(found: Sequence[Grown]) -> list[Compared]:
-    """Every work at every size, beside the same work at the smallest size of its kind."""
+    """Every work at every size, compared with the same work at the smallest size of its kind."""
     smallest: dict[tuple[str, Work], Grown] = {}
     for one in found:
         least = smallest.setdefault((one.size.of, one.work), one)

@@ -1,4 +1,4 @@
-"""Plots of growth: throughput and p99 beside those of the smallest size."""
+"""Plots of growth: throughput and p99, relative to those of the smallest size."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ PANELS = (
 )
 
 LABEL_SHARE = 0.055
-"""How much of a panel's height a label takes: the next one is so far above it."""
+"""The height of a label as a share of its panel, which is how far apart labels are."""
 
 
 def in_stocks(drawing: Any, found: Found) -> bool:
@@ -74,7 +74,7 @@ def _panel(axes: Any, ours: list[Found], sizes: list[int], panel: tuple[str, ...
 
 
 def _title(ours: list[Found], sizes: list[int], of: str) -> str:
-    """What became of the throughput of each work at the largest size."""
+    """A title that says how much throughput each work has left at the largest size."""
     largest = {
         one["grown"]["work"]: one["rate_ratio"]
         for one in ours
@@ -85,6 +85,6 @@ def _title(ours: list[Found], sizes: list[int], of: str) -> str:
 
 
 def _short(size: int) -> str:
-    """A number of which two neighbours have room: 5 M."""
+    """A number, short enough for the axis: 5 M."""
     millions, rest = divmod(size, 1_000_000)
     return f"{millions} M" if millions and not rest else f"{size:,}"

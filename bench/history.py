@@ -1,7 +1,7 @@
-"""A history of orders, made up: which orders there were, in which batches they traded. Pure.
+"""A made-up history of orders: which orders there were, and in which batches they traded. Pure.
 
-Everything follows from the numbers of a ``History``, so whoever writes the catalog's log and
-whoever writes the order replicas' logs need not tell each other anything.
+Everything follows from the numbers of a ``History``, so the process that writes the catalog's log
+and the one that writes the order replicas' logs need not exchange anything.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ LOTS = 9
 class History:
     """So many orders over so many stocks, ``batch`` of them in one log entry.
 
-    The first order replica ``lacks`` the last orders, as if it had been down.
+    The first order replica ``lacks`` that many of the last orders, as if it had been down.
     """
 
     orders: int
@@ -52,7 +52,7 @@ def names(count: int) -> list[str]:
 
 
 def seed(history: History) -> Seed:
-    """What the catalog was filled with: enough of everything that no order is ever refused."""
+    """What the catalog began with: enough of every stock that no order is ever refused."""
     return Seed(
         tuple(
             Stock(name, PRICE_CENTS, QUANTITY, initial_quantity=QUANTITY)
@@ -62,14 +62,14 @@ def seed(history: History) -> Seed:
 
 
 def epoch() -> BeginEpoch:
-    """How the only order leader began."""
+    """The command with which the only order leader began."""
     return BeginEpoch(TERM, 0)
 
 
 def batches(history: History) -> Iterator[Batch]:
     """The batches that the order leader sent: each stock in turn, sold and then bought again.
 
-    The keys are such as a front-end makes: the time, and 80 random bits.
+    The keys are like those that a front-end makes: the time, and 80 random bits.
     """
     random, stocks = Random(1), names(history.stocks)
     for number in range(1, history.batches + 1):

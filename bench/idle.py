@@ -16,9 +16,9 @@ CONNECTIONS = 1_000
 QUIET_S = 1.0
 WARM_CONNECTIONS = 1
 WARM_S = 1.0
-"""By one client: what many leave behind would be room for the idle ones."""
+"""With one connection: many would leave behind free memory, which the idle ones would then use."""
 FILES = 8_192
-"""Open files that a front-end may have, as its systemd unit grants even more."""
+"""Open files that a front-end may have; its systemd unit grants even more."""
 TARGET_MB = 20.0
 
 
@@ -26,7 +26,7 @@ TARGET_MB = 20.0
 class Idle:
     """The front-end's resident memory, in millions of bytes, before and with idle connections.
 
-    ``answered``: so many of them had an answer to the one request that each of them sent.
+    ``answered``: how many of them got an answer to the one request that each of them sent.
     """
 
     connections: int
@@ -41,14 +41,14 @@ class Idle:
 
     @property
     def verdict(self) -> str:
-        """Whether that is as little as wanted, and all were answered."""
+        """Whether that is within the target, and all were answered."""
         met = self.growth_mb < TARGET_MB and self.answered == self.connections
         return "met" if met else "short"
 
 
 @contextlib.contextmanager
 def many_files() -> Iterator[None]:
-    """This process and those that it starts may have many open files."""
+    """Let this process and those that it starts have many open files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))

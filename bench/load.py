@@ -1,7 +1,7 @@
-"""The generator of our own: a closed loop over keep-alive connections.
+"""Our own load generator: a closed loop over keep-alive connections.
 
-Used when ``wrk`` is not installed, to warm up, and by the open loop. Slower than wrk: against a
-fast server it measures itself, and the report says which generator was used.
+Used when ``wrk`` is not installed, to warm up, and by the open loop. It is slower than wrk: against
+a fast server it measures itself, so the report says which generator was used.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: it is open."""
-        # No check by type: uvloop's transports are no asyncio.Transport.
+        # No isinstance check: uvloop's transports are not instances of asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
@@ -89,9 +89,9 @@ async def exchange(connection: Connection, request: Request) -> tuple[int, bytes
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine, on uvloop if that is installed: the generator shall not be the limit."""
+    """Run a coroutine, on uvloop if that is installed, so that the generator is not the limit."""
     try:
-        # Not there unless requirements-bench.txt is installed.
+        # Only there if requirements-bench.txt is installed.
         import uvloop  # type: ignore[import-not-found, unused-ignore]  # noqa: PLC0415
     except ImportError:
         return asyncio.run(work)
@@ -109,7 +109,7 @@ def summary(latencies_s: Sequence[float], errors: int, took_s: float) -> Measure
 async def closed_loop(
     address: Address, requests: Sequence[Request], connections: int, seconds: float
 ) -> Measured:
-    """Each connection sends its next request when it has its answer."""
+    """Each connection sends its next request when it has the answer to the last one."""
     wires = [request.wire() for request in requests]
     latencies: list[float] = []
     errors = 0
@@ -150,5 +150,5 @@ async def closed_loop(
 def measure(
     address: Address, requests: Sequence[Request], connections: int, seconds: float
 ) -> Measured:
-    """Run the closed loop from code that is not asynchronous."""
+    """Run the closed loop, from synchronous code."""
     return run(closed_loop(address, requests, connections, seconds))

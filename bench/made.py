@@ -1,8 +1,8 @@
 """Data directories of a cluster with a long history, made without trading it order by order.
 
-``python -m bench.made DIRECTORY --orders N`` makes what ``twstock up --data DIRECTORY`` goes on
-with as with data of its own. The logs and tables are written by the project's own storage code
-and state machines; only the flushes are left out until the end.
+``python -m bench.made DIRECTORY --orders N`` makes a directory with which ``twstock up --data
+DIRECTORY`` goes on as with its own data. The logs and tables are written by the project's own
+storage code and state machines; only the flushes are put off until the end.
 """
 
 import argparse
@@ -32,16 +32,16 @@ from twstock.rpc.wire.commands import encode_catalog_command, encode_order_recor
 CACHE_KIBIBYTES = 500_000
 MAKE_S = 1200.0
 BYTES_PER_ORDER = 1000
-"""At most, with everything that all members keep."""
+"""An upper bound, with everything that all members keep."""
 
 
 def incarnation(group: str, number: int) -> int:
-    """The incarnation of one member: known to all others, as after the first start."""
+    """The incarnation of one member, which all others know, as after the first start."""
     return Random(f"{group}-{number}").getrandbits(63) | 1
 
 
 def open_log(cluster: Cluster, group: str, number: int) -> LogWriter:
-    """The log of one member, to be written."""
+    """The log of one member, open for writing."""
     members = [replica.id for replica in cluster.replicas(group)]
     return LogWriter(
         cluster, group, number, {member: incarnation(group, member) for member in members}
@@ -84,7 +84,7 @@ def make_orders(cluster: Cluster, of: History) -> None:
     machine = OrderState(0, b"", cluster.limits.recent_orders)
     tables = OrderTables(cluster.limits.recent_orders)
     applied = AppliedState(others[0].path / APPLIED, tables, CACHE_KIBIBYTES)
-    # The last index of the replica that lacks some.
+    # The last index in the log of the replica that lacks some orders.
     whole = 1 + (of.orders - of.lacks) // of.batch
     payloads = (
         encode_order_record(history.trades(batch, of.stocks)) for batch in history.batches(of)
@@ -155,7 +155,7 @@ def main() -> int:
     if options.group is None:
         make(options.directory, of)
     else:
-        # Nothing here refers to itself, and looking for what does would take a tenth of the time.
+        # There are no reference cycles here, and looking for them would take a tenth of the time.
         gc.disable()
         GROUPS[options.group](settle(options.directory), of)
     return 0

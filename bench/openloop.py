@@ -1,7 +1,7 @@
-"""An open loop: requests start at a constant rate, whether or not the last ones are answered.
+"""An open loop: requests start at a constant rate, whether or not earlier ones are answered.
 
-A latency counts from the moment at which its request was to start, so a stall is charged to
-every request that it held up. A closed loop asks less of a server that stalls and hides it.
+A latency counts from the time at which its request should have started, so a stall is charged to
+every request that it held up. A closed loop sends less to a server that stalls, which hides it.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from twstock.tally import percentile
 
 CONNECTIONS = 256
 STEP_S = 0.0002
-"""Between two looks at the clock: far below what is measured, and cheap enough."""
+"""The time between two checks of the clock: far below what is measured, and cheap enough."""
 GRACE_S = 15.0
 SHARES = (0.25, 0.5, 0.75)
 WARM_SHARE = 0.2
@@ -25,9 +25,10 @@ WARM_SHARE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """What a constant rate came to; latencies from the intended start, in milliseconds.
+    """The result of a constant rate; latencies from the intended start, in milliseconds.
 
-    ``sent_late_p99_ms`` is what the generator itself, or a lack of idle connections, added.
+    ``sent_late_p99_ms`` is the delay that the generator itself, or a lack of idle connections,
+    added.
     """
 
     rate_per_s: float
@@ -129,5 +130,5 @@ async def _offer(
 def offer(
     address: Address, requests: Sequence[Request], rate: float, share: float, seconds: float
 ) -> Offered:
-    """Ask at a constant rate, which is a share of what a closed loop reached."""
+    """Send requests at a constant rate, which is a ``share`` of what a closed loop reached."""
     return run(_offer(address, requests, rate, share, seconds))

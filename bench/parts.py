@@ -1,4 +1,4 @@
-"""The parts of a run beside the rows, and the order in which everything is measured."""
+"""The parts of a run other than the rows, and the order in which everything is measured."""
 
 import shutil
 import time
@@ -32,7 +32,7 @@ FEED_SETTLE_S = 3.0
 
 @dataclass
 class Job:
-    """A run: how much of it, where, and what was found so far."""
+    """A run: how much to measure, where, and the results so far."""
 
     scratch: Path
     effort: Effort
@@ -48,7 +48,7 @@ class Job:
         return subdirectory(self.scratch, "part")
 
     def history(self, of: History) -> Path:
-        """The data of a cluster with this history, made when it is first wanted."""
+        """The data of a cluster with this history, made when it is first needed."""
         if of not in self.made:
             directory, began = subdirectory(self.scratch, "made"), time.monotonic()
             make(directory, of)
@@ -58,19 +58,19 @@ class Job:
         return self.made[of]
 
     def forget(self, of: History) -> None:
-        """Give the room on the disk back."""
+        """Delete the data of a history, to free the disk."""
         directory = self.made.pop(of, None)
         if directory is not None:
             shutil.rmtree(directory)
 
     def estimate_s(self, wanted: Sequence["Part"]) -> float:
-        """About how long all of it takes."""
+        """About how long everything takes."""
         return rounds.estimate_s(self.cells, self.effort) + sum(p.takes_s(self) for p in wanted)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part, its name as ``--only`` knows it; ``run`` adds to the job's report."""
+    """One part; ``--only`` selects it by its name, and ``run`` adds to the job's report."""
 
     name: str
     takes_s: Callable[[Job], float]
@@ -212,5 +212,5 @@ PARTS = (
 
 
 def steps(wanted: Sequence[Part]) -> list[Callable[[Job], None]]:
-    """What to do, in order; the rows come first, the open loop needs one of them."""
+    """What to do, in order. The rows come first, because the open loop needs one of them."""
     return [_measure_rows, *(part.run for part in wanted)]

@@ -102,7 +102,7 @@ def lookup_curves(drawing: Any, found: Found) -> bool:
 
 
 def original_evaluation(drawing: Any, found: Found) -> bool:
-    """Mean latencies of five clients, beside what the original design reported."""
+    """Mean latencies of five clients, compared with what the original design reported."""
     titles = {"lookup": "lookup", "trade": "trade", "order": "order query"}
     panels = drawing.subplots(1, len(KINDS))
     for axes, kind in zip(panels, KINDS, strict=True):

@@ -1,4 +1,4 @@
-"""Servers as processes of ours: started in a session of their own, ended by their process id."""
+"""Servers as child processes: started in sessions of their own, ended by process id."""
 
 import contextlib
 import http.client
@@ -27,7 +27,7 @@ class NotStarted(Exception):
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback in a row that nobody uses, below those the kernel hands out."""
+    """Consecutive free ports on loopback, below the kernel's ephemeral ones."""
     for _ in range(200):
         first = random.randrange(20000, 32000 - count)
         ports = list(range(first, first + count))
@@ -40,7 +40,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def subdirectory(scratch: Path, prefix: str) -> Path:
-    """A new directory, through which servers of other users reach what is theirs."""
+    """A new directory that servers of other users can traverse, to reach their own files."""
     directory = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=scratch))
     directory.chmod(0o711)
     return directory
@@ -73,7 +73,7 @@ class Process:
         return self._log.read_text(errors="replace")[-TAIL:]
 
     def stop(self, number: signal.Signals, last: signal.Signals = signal.SIGKILL) -> None:
-        """Signal it, wait, and send the ``last`` signal if that was not enough."""
+        """Signal it, wait, and send the signal ``last`` if it has not ended by then."""
         if self.is_running:
             self._popen.send_signal(number)
         try:
@@ -95,8 +95,8 @@ def running(
 ) -> Iterator[Process]:
     """A server that runs as long as the body does.
 
-    In a session of its own, a terminal's Ctrl-C does not reach it before the benchmark ends it
-    in order; should the benchmark be killed, the kernel ends it (prctl(2), PR_SET_PDEATHSIG).
+    It has a session of its own, so a terminal's Ctrl-C does not reach it, and the benchmark ends it
+    in order. If the benchmark is killed, the kernel ends it (prctl(2), PR_SET_PDEATHSIG).
     """
     setpriv = shutil.which("setpriv")
     guard = [setpriv, "--pdeathsig", stop.name.removeprefix("SIG")] if setpriv else []

@@ -1,4 +1,5 @@
-"""One order replica with a long log: how soon it serves, how big it is, and how fast it tells.
+"""One order replica with a long log: how soon it serves, how much memory it takes, and how fast it
+sends orders.
 
 The replica is alone: no other member competes for the cores, and what it holds is committed.
 """
@@ -24,7 +25,7 @@ from twstock.rpc.wire.methods import ORDER_HEARTBEAT, ORDER_SYNC_UP
 from twstock.verify import Remote
 
 WHOLE, LACKING = 2, 1
-"""The replica that has all, and the one that lacks some."""
+"""The replica that has all orders, and the one that lacks some."""
 SERVE_S = 120.0
 VIEW_S = 300.0
 CATCH_UP_S = 120.0
@@ -32,7 +33,7 @@ SYNC_UP_S = 10.0
 POLL_S = 0.005
 CALL_S = 10.0
 TARGET_ORDERS = 1_000_000
-"""With so many orders the targets hold."""
+"""The number of orders for which the targets hold."""
 SERVES_TARGET_S = 2.0
 RSS_TARGET_MB = 150.0
 SYNC_UP_TARGET_PER_S = 50_000.0
@@ -42,12 +43,12 @@ SYNC_UP_TARGET_PER_S = 50_000.0
 class LongLog:
     """What a log of so many orders, ``batch`` of them in an entry, costs one replica.
 
-    ``serves_s`` counts from the start of its process to the answer that it has all orders,
-    ``rss_mb`` is what it takes then; ``later_mb`` after another start and all the rest.
-    ``view_s``: so long it then writes its table of orders, which was removed.
-    ``sync_up_per_s`` are orders that a client gets, ``fetch_per_s`` those in log entries that
-    another replica gets; ``catch_up_per_s``: one that ``lacked`` some caught up so fast. None:
-    not measured, because the log is too short.
+    ``serves_s`` counts from the start of its process to its answer that it has all orders;
+    ``rss_mb`` is its memory then, ``later_mb`` after another start and everything below.
+    ``view_s``: how long it takes to write its table of orders anew. ``sync_up_per_s`` are the
+    orders that a client gets, ``fetch_per_s`` those in the log entries that another replica gets,
+    ``catch_up_per_s`` those with which one that ``lacked`` some caught up. None: not measured,
+    because the log is too short.
     """
 
     orders: int
@@ -63,7 +64,7 @@ class LongLog:
 
 
 def has_view(cluster: Cluster, number: int, orders: int) -> bool:
-    """Whether a replica's table of orders has so many."""
+    """Whether a replica's table of orders has that many."""
     path = view_of(cluster, number)
     if not path.exists():
         return False
@@ -87,7 +88,7 @@ def member(cluster: Cluster, number: int) -> Iterator[Process]:
 
 
 def accepts(address: Address) -> bool:
-    """Whether somebody listens; a gRPC channel would pause after the first refusal."""
+    """Whether a process listens; a gRPC channel would back off after the first refusal."""
     try:
         with socket.create_connection((address.host, address.port), CALL_S):
             return True
@@ -96,7 +97,7 @@ def accepts(address: Address) -> bool:
 
 
 def last_number(remote: Remote) -> int:
-    """The last order that a replica which takes part tells of; -1 while it does not."""
+    """The number of the last order that a replica reports; -1 while it does not take part."""
     try:
         status = remote.call(ORDER_HEARTBEAT, Probe()).status
     except Unreachable:
@@ -105,13 +106,13 @@ def last_number(remote: Remote) -> int:
 
 
 def poll(condition: Callable[[], bool], what: str, process: Process, seconds: float) -> None:
-    """Wait with short pauses, and so that a moment is known well."""
+    """Wait with short pauses, to know the time precisely."""
     wait_for(condition, what, [process], seconds, POLL_S)
 
 
 @contextlib.contextmanager
 def serving(cluster: Cluster, number: int, least: int) -> Iterator[tuple[Process, Remote, float]]:
-    """One replica from its start on; gives the seconds until it tells of ``least`` orders."""
+    """One replica from its start on; yields the seconds until it reports ``least`` orders."""
     address = cluster.replica("order", number).grpc
     began = time.monotonic()
     with member(cluster, number) as process:
@@ -123,7 +124,7 @@ def serving(cluster: Cluster, number: int, least: int) -> Iterator[tuple[Process
 
 def sync_up_rate(address: str) -> float:
     """Orders per second that one client gets from one replica, from the first order on."""
-    import grpc  # noqa: PLC0415 - only the part that needs it loads its threads
+    import grpc  # noqa: PLC0415 - it starts threads, which only this part needs
 
     number, more, began = 0, True, time.monotonic()
     with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
@@ -151,7 +152,7 @@ def fetch_rate(cluster: Cluster, remote: Remote, batch: int) -> float:
 
 
 def catch_up_rate(cluster: Cluster, orders: int) -> float:
-    """Orders per second that a replica which lacks some takes from one that has all of them."""
+    """Orders per second that a replica which lacks some gets from one that has all of them."""
     with serving(cluster, LACKING, 0) as (process, remote, _):
         before, began = last_number(remote), time.monotonic()
         poll(lambda: last_number(remote) >= orders, "catching up", process, CATCH_UP_S)
@@ -170,7 +171,7 @@ def on_free_ports(data: Path) -> Cluster:
 
 
 def start_alone(data: Path, of: History, tell: Tell) -> LongLog:
-    """Only how soon it serves, and how big it is then."""
+    """Measure only how soon it serves, and its memory then."""
     with serving(on_free_ports(data), WHOLE, of.orders) as (process, _, serves_s):
         found = LongLog(
             of.orders,
@@ -189,7 +190,7 @@ def start_alone(data: Path, of: History, tell: Tell) -> LongLog:
 
 
 def measure(data: Path, of: History, tell: Tell) -> LongLog:
-    """Everything, with a replica of a cluster whose data was made and lacks some."""
+    """Measure everything, with made data in which one replica lacks some orders."""
     found = start_alone(data, of, tell)
     cluster = on_free_ports(data)
     view_of(cluster, WHOLE).unlink()

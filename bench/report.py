@@ -74,7 +74,7 @@ def cpu() -> str:
 
 
 def fdatasync_s(directory: Path) -> float:
-    """The median time to have a small write on the disk where all servers keep their data."""
+    """The median time of a small durable write to the disk where all servers keep their data."""
     path = directory / "fdatasync"
     seconds = []
     with path.open("wb", buffering=0) as file:
@@ -141,7 +141,7 @@ def _figures(result: Outcome) -> dict[str, Any]:
 
 
 def _numbers(value: Any) -> Any:
-    """The same value; JSON has no word for what is not a number."""
+    """The same value with None for NaN and infinities, which JSON does not have."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

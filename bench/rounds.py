@@ -41,12 +41,13 @@ STAGES = (
     (frozenset({Work.TRADE}), (_TWSTOCK, _POSTGRES, _ETCD)),
     (frozenset({Work.MISS}), (_UNCACHED, _POSTGRES)),
 )
-"""Works, and who does them, in turn; one server is up at a time, so that no idle one costs."""
+"""Works, and the servers that do them, in turn. One server is up at a time, so that no idle one
+takes any time."""
 
 
 @dataclass
 class Found:
-    """What came of it: figures of each cell by round, and what each missing peer needs."""
+    """The results: figures of each cell by round, and what each missing peer needs."""
 
     results: dict[Cell, list[Measured]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
@@ -78,7 +79,7 @@ def estimate_s(cells: Sequence[Cell], effort: Effort) -> float:
 def measure_all(
     cells: Sequence[Cell], effort: Effort, scratch: Path, found: Found, tell: Tell
 ) -> None:
-    """Every cell, in every round; what is found is added at once."""
+    """Every cell, in every round; results are added to ``found`` at once."""
     for number in range(1, effort.rounds + 1):
         for works, servers in STAGES:
             for server in servers:
@@ -111,7 +112,7 @@ def _visit(
         except NotStarted as error:
             if cluster.NAME in server.provides:
                 raise
-            # The others can be measured; what is the matter with this one is in its row.
+            # The others can still be measured; the row of this one says what is wrong.
             found.missing |= dict.fromkeys(server.provides, str(error).partition("\n")[0])
             tell(str(error))
             return

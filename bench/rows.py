@@ -24,7 +24,7 @@ class Figure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """twstock beside one peer; ``target`` is the wanted ratio, None: for comparison only."""
+    """twstock compared with one peer; ``target`` is the wanted ratio, None: there is none."""
 
     work: Work
     connections: int

@@ -1,4 +1,4 @@
-"""The tables that tell what growth costs: in stocks, in orders, and in connections."""
+"""The tables that show what growth costs: in stocks, in orders, and in connections."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from bench.tables import number, table
 
 
 def grown(found: Sequence[Grown]) -> str:
-    """Throughput and p99 at each size, beside the smallest."""
+    """Throughput and p99 at each size, compared with the smallest."""
     columns = ["size", "work", "requests/s", "to the smallest", "p99 ms", "to the smallest"]
     lines = [
         [
@@ -66,7 +66,7 @@ def long_logs(found: Sequence[LongLog]) -> str:
 
 
 def verdict(value: float | None, target: float | None, *, at_least: bool) -> str:
-    """Whether a figure is what is wanted."""
+    """Whether a figure meets its target."""
     if value is None or target is None:
         return "-"
     return "met" if (value >= target if at_least else value < target) else "short"

@@ -1,8 +1,8 @@
-"""``python -m bench.subscribers HOST PORT COUNT``: clients of the feed that read and throw away.
+"""``python -m bench.subscribers HOST PORT COUNT``: clients of the feed that discard what they read.
 
-Says ``listening`` when all of them have had something, and at SIGTERM, as JSON, what came. It
-is a process of its own and does as little as it can, because it shares the machine with what
-is measured.
+Prints ``listening`` when all of them have received something and, at SIGTERM, what they received,
+as JSON. It is a process of its own and does as little as it can, because it shares the machine
+with what is measured.
 """
 
 import json
@@ -23,7 +23,7 @@ _REQUEST = (
 
 
 class Subscribers:
-    """Open connections to the feed, by the number of their sockets."""
+    """Open connections to the feed, by file descriptor."""
 
     def __init__(self, host: str, port: int, count: int) -> None:
         self.stopped = False
@@ -42,7 +42,7 @@ class Subscribers:
             self._poll.register(connection.fileno(), select.EPOLLIN)
 
     def is_listening(self) -> bool:
-        """Whether every one of them has had something."""
+        """Whether every one of them has received something."""
         return all(self._received.values())
 
     def begin(self) -> None:
@@ -51,7 +51,7 @@ class Subscribers:
         self._received = dict.fromkeys(self._received, 0)
 
     def read(self) -> None:
-        """Take what has come; many at once, because being woken for each would cost more."""
+        """Read what has come, from many at once: a wake-up for each would cost more."""
         time.sleep(PAUSE_S)
         for number, _ in self._poll.poll(POLL_S, len(self._open) or 1):
             self._reads += 1
@@ -65,7 +65,7 @@ class Subscribers:
                 self._open.pop(number).close()
 
     def summary(self) -> str:
-        """What came, as JSON."""
+        """What was received, as JSON."""
         received = sorted(self._received.values())
         return json.dumps(
             {

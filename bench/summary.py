@@ -17,7 +17,7 @@ INK, PAPER, QUIET = "#1c2733", "#ffffff", "#5d6d7e"
 AHEAD, BEHIND = "#1e8449", "#c0392b"
 BAR = 0.62
 LEFT, RIGHT = 0.47, 0.745
-"""Between what the bars are, in shares of the width; and where the words are."""
+"""The left and right edge of the bars, in shares of the width; below, where the words begin."""
 WORK_AT, COUNT_AT, PEER_AT = 0.012, 0.215, 0.235
 SHOWN = (
     (Work.LOOKUP, 64, FASTAPI, Figure.THROUGHPUT),
@@ -47,7 +47,7 @@ TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One row: what, beside whom, the ratio, the wanted ratio, and both figures in words."""
+    """One row: the work, the peer, the ratio, the wanted ratio, and both figures in words."""
 
     work: str
     connections: int

@@ -15,7 +15,7 @@ LOOKUP_STOCK = "AAPL"
 TRADE_STOCK = "GameStart"
 RECENT_ORDERS = 100
 BUSY_CONNECTIONS = 64
-"""How many clients there are wherever one number has to do."""
+"""The number of clients where only one number is measured."""
 STOCK_UP = 1000
 """Sold before the measurement, so that no trade is ever refused."""
 
@@ -51,7 +51,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one run came to; latencies in milliseconds. ``errors``: not 200, or no answer."""
+    """The result of one run; latencies in milliseconds. ``errors``: not 200, or no answer."""
 
     requests_per_s: float
     p50_ms: float

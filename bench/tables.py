@@ -11,7 +11,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits that matter, thousands apart."""
+    """A number with about three significant digits, or as an integer with thousands separated."""
     if not math.isfinite(value):
         return "-"
     if abs(value) >= 100:

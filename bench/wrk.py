@@ -38,13 +38,13 @@ def installed() -> bool:
 
 
 def quoted(text: bytes) -> str:
-    """Bytes as a string of Lua, every byte that is no plain character by its number."""
+    """Bytes as a Lua string, with other than plain characters escaped by their numbers."""
     plain = (chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\{b:03d}" for b in text)
     return f'"{"".join(plain)}"'
 
 
 def script(requests: Sequence[Request]) -> str:
-    """The Lua script that sends requests in turn and prints what came of it.
+    """The Lua script that sends requests in turn and prints the result.
 
     A single request is set once: wrk repeats it without a call to Lua.
     """

@@ -1,1 +1,1 @@
-"""The peers that twstock is measured beside; each module starts one and says what to install."""
+"""The peers that twstock is compared with; each module starts one and says what to install."""

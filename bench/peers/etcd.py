@@ -38,7 +38,7 @@ def leads(address: Address) -> bool:
 
 @contextlib.contextmanager
 def start(scratch: Path) -> Iterator[list[System]]:
-    """The peer, up; requests go to its leader, which spares it a hop. Raises Missing."""
+    """The peer, up; requests go to its leader, which saves a hop. Raises Missing."""
     etcd = shutil.which("etcd")
     if etcd is None:
         raise Missing("etcd: apt-get install -y etcd-server")

@@ -1,4 +1,4 @@
-"""FastAPI on uvicorn, answering from a dictionary: what a usual Python service would be."""
+"""FastAPI on uvicorn, answering from a dictionary: what a typical Python service would be."""
 
 import contextlib
 from collections.abc import Iterator

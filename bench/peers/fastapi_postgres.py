@@ -1,7 +1,7 @@
-"""FastAPI, asyncpg and PostgreSQL with two streaming standbys, one of which has every commit.
+"""FastAPI, asyncpg and PostgreSQL with two streaming standbys; every commit waits for one of them.
 
 What one would build to have orders durable on two machines of three. All of it is in a
-temporary directory; a cluster of the machine is never touched.
+temporary directory; PostgreSQL clusters that the machine has are never touched.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """The application of ``fastapi_postgres``, in a process of its own.
 
-``POST /orders`` is the transaction that one would write; ``POST /orders/fast`` is the fastest
-that we could make of it, at the price of gaps in the numbers.
+``POST /orders`` is the transaction that one would usually write; ``POST /orders/fast`` is the
+fastest version that we found, at the price of gaps in the numbers.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from fastapi import (  # type: ignore[import-not-found, unused-ignore]
 )
 
 POOL = 5
-"""Of 2, 5, 10 and 20 the fastest at 64 clients: more connections wait for the same locks."""
+"""The fastest of 2, 5, 10 and 20 with 64 clients: more connections wait for the same locks."""
 _MOVE = """
     UPDATE stocks
     SET quantity = quantity + $2, volume = volume + $3, version = version + 1
@@ -58,7 +58,7 @@ class NewOrder:
 
 
 async def no_reset(_: Any) -> None:
-    """Give a connection back as it is: no request changes its settings."""
+    """Return a connection to the pool as it is: no request changes its settings."""
 
 
 @contextlib.asynccontextmanager
@@ -74,7 +74,7 @@ app = FastAPI(lifespan=lifespan)
 
 
 def answer(number: int) -> dict[str, dict[str, int]]:
-    """What a trade is answered with."""
+    """The answer to a trade."""
     return {"data": {"transaction_number": number}}
 
 
@@ -96,7 +96,7 @@ async def trade(new: NewOrder, key: Key = None) -> dict[str, dict[str, int]]:
 
 
 async def fast_trade(new: NewOrder, key: Key = None) -> dict[str, dict[str, int]]:
-    """The same in one statement, its number from a sequence, which a rollback leaves a gap in."""
+    """The same in one statement. Its number is from a sequence: a rollback leaves a gap."""
     key = key or uuid.uuid4().hex
     words = (new.name, new.delta, new.quantity, key, new.type, now_ms())
     try:

@@ -1,4 +1,4 @@
-"""nginx answering a constant: the most that HTTP on one core of this machine gives."""
+"""nginx with a constant answer: the most that one core of this machine can do over HTTP."""
 
 import contextlib
 import json
@@ -35,7 +35,7 @@ http {{
 
 
 def executable() -> str:
-    """Where nginx is; Debian keeps it in a directory that users do not search."""
+    """Where nginx is; Debian has it in a directory that is not in the users' PATH."""
     found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     if found is None:
         raise Missing("nginx: apt-get install -y nginx-light")

@@ -20,7 +20,7 @@ def require(*modules: str) -> None:
 
 @contextlib.contextmanager
 def serving(app: str, log: Path, environ: Mapping[str, str] | None = None) -> Iterator[Address]:
-    """An application, ``module:name``, that looks stocks up; gives its address."""
+    """Serve an application (``module:name``) that answers lookups; yields its address."""
     require(*NEEDED)
     (port,) = free_ports(1)
     options = ["--host", "127.0.0.1", "--port", str(port), "--loop", "uvloop"]
