@@ -1,4 +1,4 @@
-"""One replica on the bench: messages made by hand, and a way to have it elected."""
+"""One replica by itself: messages made by hand, and a way to have it elected."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -82,7 +82,7 @@ def ask(
 
 
 def out(ready: Ready) -> list[Message]:
-    """All messages, sooner or later."""
+    """All messages of a ``Ready``, whenever they may leave."""
     return [*ready.send_now, *ready.send_after]
 
 
@@ -92,7 +92,7 @@ def appends(ready: Ready) -> list[AppendEntries]:
 
 
 def accept(request: AppendEntries) -> AppendReply:
-    """The answer of a follower that took ``request`` over, and could serve."""
+    """The answer of a follower that accepted ``request``, and could serve."""
     index = request.prev_index + len(request.entries)
     return AppendReply(
         request.target,
@@ -115,7 +115,7 @@ def refuse(request: AppendEntries, hint: int) -> AppendReply:
 
 
 def answer(subject: Replica, ready: Ready, now: float, voters: Iterable[int]) -> Ready:
-    """The disk is done with ``ready``, and ``voters`` vote and accept as asked."""
+    """Report ``ready`` as written to disk, and have ``voters`` grant votes and accept appends."""
     ready_now = ready
     if ready.persist is not None:
         ready_now = subject.persisted(ready.persist.sequence, now)

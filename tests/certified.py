@@ -1,4 +1,4 @@
-"""Certificates for tests, good ones by ``deploy/certificates.sh`` and all kinds of others."""
+"""Certificates for tests: good ones by ``deploy/certificates.sh``, and all kinds of others."""
 
 import shutil
 import subprocess
@@ -15,8 +15,8 @@ def make(directory: Path, *names: str, days: int = 365) -> Path:
 
 
 def issue(directory: Path, name: str, extensions: str = "", days: int = 365) -> None:
-    """A certificate of the CA in ``directory`` for the key of ``name`` that the script would not
-    make; with a negative number of ``days`` it has ended.
+    """A certificate that the script would not make, signed by the CA in ``directory``, for the key
+    of ``name``; with a negative number of ``days`` it has expired.
     """
     key, request, told = (directory / f"{name}.{end}" for end in ("key", "csr", "ext"))
     told.write_text(extensions or f"subjectAltName = DNS:{name}\n")

@@ -29,7 +29,7 @@ SMALL = {"segment_bytes": 4 * 1024 * 1024}
 
 
 def free_ports(count):
-    """The first of ``count`` ports in a row that nobody uses, below those the kernel hands out."""
+    """The first of ``count`` consecutive free ports, below the kernel's ephemeral ones."""
     for _ in range(200):
         first = random.randrange(20000, 32000)
         with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
@@ -41,7 +41,7 @@ def free_ports(count):
 
 
 def wait_until(condition, what, deadline_s=WAIT_S):
-    """Poll until ``condition()`` is true; returns what it gave. Fails, naming ``what``."""
+    """Poll until ``condition()`` is true; returns its result. Fails in the end, naming ``what``."""
     deadline = time.monotonic() + deadline_s
     while True:
         found = condition()
@@ -77,7 +77,7 @@ class Cluster:
         self._own = {}
 
     def plan(self, **options):
-        """The cluster that is to be, on free ports of this machine."""
+        """The cluster that will run, on free ports of this machine."""
         members = 2 * options["fronts"] + options["catalogs"] + options["orders"]
         first = free_ports(members)
         return default_cluster(
@@ -87,7 +87,7 @@ class Cluster:
             **options,
         )
 
-    # the whole of it
+    # the whole cluster
 
     def up(self):
         """Start everything and wait until it is ready; returns how many seconds that took."""
@@ -183,7 +183,7 @@ class Cluster:
         return pid
 
     def on(self, _name):
-        """The words before a command that is to run where a member is."""
+        """The command prefix that runs a command where a member is."""
         return []
 
     def start(self, name):
@@ -201,7 +201,7 @@ class Cluster:
             )
 
     def services(self, front=1):
-        """The rows of ``GET /cluster`` by the members' names; empty while nobody answers."""
+        """The rows of ``GET /cluster`` by the members' names; empty while there is no answer."""
         try:
             status, _, body = self.get("/cluster", front=front)
         except (OSError, http.client.HTTPException):
@@ -223,14 +223,14 @@ class Cluster:
         )
 
     def await_serving(self):
-        """Wait until every member has its place; trading may go on meanwhile."""
+        """Wait until every member serves; trading may go on meanwhile."""
         wait_until(
             lambda: (rows := self.services()) and not unready(self.config, rows.values()),
             "every member to serve",
         )
 
     def await_healthy(self):
-        """Wait until every member is alive and all order replicas hold the same."""
+        """Wait until every member is alive and all order replicas have the same orders."""
 
         def healthy():
             rows = self.services()
@@ -273,8 +273,8 @@ class Cluster:
         return self.request("POST", path, body, headers, front)
 
     def answered(self, method, path, body=None, headers=None, front=1):
-        """The JSON of a request that is to succeed. It is made again as long as nobody can answer
-        it: members come and go, and how long an election or a start takes depends on the machine.
+        """The JSON of a request that must succeed. It is repeated while it cannot be answered:
+        members come and go, and how long an election or a start takes depends on the machine.
         """
 
         def answer():
@@ -297,22 +297,22 @@ class Cluster:
         headers = {"Idempotency-Key": uuid.uuid4().hex, **headers}
         return self.answered("POST", "/orders", body, headers)["data"]["transaction_number"]
 
-    # what is true behind them
+    # what the replicas have
 
     def remotes(self, group):
-        """Every replica of a group, to be asked by gRPC."""
+        """Every replica of a group, to be asked over gRPC."""
         security, members = security_of(self.config, TOOLS), self.config.replicas(group)
         ways = {r: security.to(f"{group}-{r.id}") for r in members}
         return [Remote(f"{group}-{r.id}", str(r.grpc), way) for r, way in ways.items()]
 
     def log(self, name):
-        """All orders of one order replica, by its own account."""
+        """All orders of one order replica, as it reports them."""
         [remote] = [r for r in self.remotes("order") if r.name == name]
         with contextlib.closing(remote):
             return list(remote.orders())
 
     def assert_verified(self):
-        """All order replicas hold the same, and it is what the catalog says."""
+        """Assert that all order replicas have the same orders, which agree with the catalog."""
         orders, catalogs = self.remotes("order"), self.remotes("catalog")
         try:
             finding = verify(orders, catalogs, patience_s=WAIT_S)

@@ -1,4 +1,4 @@
-"""What holds for all tests."""
+"""Settings, fixtures and hooks for all tests."""
 
 import functools
 import inspect
@@ -17,10 +17,10 @@ from tests.certified import make
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("twstock", deadline=None)
 settings.load_profile("twstock")
-# Of a planted bug it is enough to know that a test fails: the smallest example takes a minute more.
+# For a planted bug it is enough that a test fails: finding the smallest example takes a minute.
 settings.register_profile("planted", deadline=None, phases=(Phase.explicit, Phase.generate))
 
-# A shell has what it runs in the background ignore Ctrl-C, and so would all that is started here.
+# A shell makes background commands ignore Ctrl-C, and all processes started here would inherit it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -38,8 +38,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_failure_is_logged(request: pytest.FixtureRequest) -> Iterator[None]:
-    """An error that is only logged fails the test, Deferreds that nobody looks at among them; but
-    for tests that are marked ``logs_failures``, which are about such an error.
+    """An error that is only logged fails the test, including that of a Deferred that nobody looks
+    at; except in tests marked ``logs_failures``, which are about such an error.
     """
     found: list[Any] = []
 
@@ -56,8 +56,8 @@ def _no_failure_is_logged(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
-    """A test that the reactor runs is cancelled ``UNWINDING_S`` before its time is up. What
-    pytest-timeout raises then, the reactor would only log, and the test would never end.
+    """A test that the reactor runs is cancelled ``UNWINDING_S`` before its time is up. The reactor
+    would only log what pytest-timeout raises then, and the test would never end.
     """
     marker = pyfuncitem.get_closest_marker("timeout")
     limit_s = float(marker.args[0] if marker else pyfuncitem.config.getini("timeout"))
@@ -70,7 +70,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
 
 
 def _cancelled_after(test: Callable[..., Any], limit_s: float) -> Callable[..., Any]:
-    """The test, whose Deferred or coroutine, if it returns one, may take ``limit_s``."""
+    """The test, with a time limit on the Deferred or coroutine that it may return."""
 
     @functools.wraps(test)
     def limited(**fixtures: Any) -> Any:

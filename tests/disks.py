@@ -16,7 +16,7 @@ class PowerCut(Exception):
 
 
 class _Node:
-    """A file: what the page cache shows, what the disk holds, and the writes in between."""
+    """A file: its content in the page cache and on the disk, and the writes in between."""
 
     def __init__(self) -> None:
         self.cached = bytearray()
@@ -53,7 +53,7 @@ def _put(target: bytearray, content: bytes, offset: int) -> None:
 
 
 class SimulatedDisk(Files):
-    """One directory. ``fail_at`` counts calls that may fail down to the one that does, with
+    """One directory. Of the calls that may fail, the one with the number ``fail_at`` does, with
     ``failure``: an errno, "short" for a short write, or "power" for a power cut.
     """
 
@@ -73,7 +73,7 @@ class SimulatedDisk(Files):
     # what a test does to it
 
     def kill(self) -> None:
-        """End the process: what was written stays in the page cache."""
+        """Kill the process: what was written stays in the page cache."""
         self._fds, self._locked, self.fail_at = {}, set(), None
 
     def cut_power(self, random: Random) -> None:
@@ -89,7 +89,7 @@ class SimulatedDisk(Files):
         return bytes(self._shown[name].cached)
 
     def set_content(self, name: str, content: bytes) -> None:
-        """Put ``content`` on the disk, by other means than the storage's."""
+        """Put ``content`` on the disk, behind the storage's back."""
         node = _Node()
         node.cached, node.durable = bytearray(content), bytearray(content)
         self._shown[name] = node
@@ -119,7 +119,7 @@ class SimulatedDisk(Files):
         return self._next_fd
 
     def close(self, fd: int) -> None:
-        """Forget a descriptor and its lock."""
+        """Close a descriptor, and release its lock."""
         del self._fds[fd]
         self._locked.discard(fd)
 
@@ -161,7 +161,7 @@ class SimulatedDisk(Files):
             node.flush()
 
     def drop_cache(self, fd: int) -> None:
-        """Show what the disk holds, unless writes wait."""
+        """Show what the disk holds, unless there are writes to flush."""
         node = self._node(fd)
         if not node.pending:
             node.cached = bytearray(node.durable)
@@ -218,7 +218,7 @@ class SimulatedDisk(Files):
         return sum(len(node.cached) for node in self._shown.values())
 
     def _count(self, call: str, half_done=lambda: None) -> bool:
-        """Count a call; fail it when it is its turn; tell whether it is to be cut short."""
+        """Count a call, and fail it if it is its turn; returns whether to cut it short."""
         self.calls += 1
         self.log.append(call)
         if self.fail_at is None or self.calls != self.fail_at:
@@ -236,7 +236,7 @@ class SimulatedDisk(Files):
 
 def open_below(path: Path) -> int:
     """How many descriptors this process has of ``path`` and what is below it. Others come and go
-    by themselves: those of threads, and of what the collector of garbage finds.
+    by themselves: those of threads, and of what the garbage collector finds.
     """
     found = 0
     for number in os.listdir("/proc/self/fd"):

@@ -1,4 +1,4 @@
-"""Stand-ins for what a front-end talks to. They do what the real ones promise, in memory."""
+"""Fakes of what a front-end talks to. They do in memory what the real ones promise."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,11 +12,11 @@ from twstock.errors import OutcomeUnknown
 from twstock.rpc.calls import ProbeAnswer, Status
 
 HANG = object()
-"""What a member that is stopped answers: nothing, until the caller's deadline."""
+"""The reply of a stopped member: nothing, until the caller's deadline."""
 
 
 def status(number: int, role: str = "follower", term: int = 1, **known: Any) -> Status:
-    """What a healthy member of a group says of itself."""
+    """What a healthy member of a group reports about itself."""
     fields = {
         "group": "order",
         "cluster_id": "test",
@@ -38,7 +38,7 @@ def status(number: int, role: str = "follower", term: int = 1, **known: Any) -> 
 
 @dataclass(eq=False)
 class Called:
-    """One call that a member got."""
+    """One call that a member received."""
 
     method: str
     request: Any

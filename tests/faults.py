@@ -1,4 +1,4 @@
-"""What goes wrong in a simulated world, and what has to be right when it stops."""
+"""The faults in a simulated world, and what has to be true when they stop."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class Weather:
         self._world.loss = self._world.doubles = self._world.strays = 0.0
 
     def _slow_disk(self) -> None:
-        """A disk takes its time; a process that notices that its disk hangs does not lead."""
+        """A disk is slow; a process that notices that its disk hangs does not lead."""
         node = self._leader() if self._random.random() < 0.5 else self._any()
         node.disk.slow_until = self._world.now + self._random.random() * 1.5
         if self._random.random() < 0.3:
@@ -141,7 +141,7 @@ class Weather:
         node.has_room = True
 
     def _out_of_reach(self) -> None:
-        """Nobody outside reaches a replica for a while; that may outlast the other faults."""
+        """No outside caller reaches a replica for a while; that may outlast the other faults."""
         node = self._leader() if self._random.random() < 0.5 else self._any()
         node.reach = Reach.LOST
         self._world.after(self._random.random() * 5, self._reach, node)
@@ -167,7 +167,7 @@ class Weather:
 
 
 class Failure(AssertionError):
-    """A seed found something."""
+    """A seed has found a mistake."""
 
 
 def simulate(seed: int, size: int | None = None, *, verbose: bool = False) -> World:
@@ -186,7 +186,7 @@ def _storm(world: World, random: Random) -> None:
     world.asked_every_s = random.choice((0.01, 0.03, 0.1))
     world.ask()
     weather = Weather(world, random)
-    # Chance of its own: the other seeds are what they were.
+    # A random generator of its own, so that the runs of other seeds stay what they were.
     loses = LOST_DISKS.get(world.seed % 10) if len(world.nodes) > 2 else None
     lost = loses(world, Random(world.seed)) if loses is not None else None
     seconds = random.uniform(5, 10)
@@ -216,7 +216,7 @@ def _majority_recovers(world: World, random: Random) -> None:
             world.cut.update((node.id, other) for other in world.members)
             world.cut.update((other, node.id) for other in world.members)
     before = world.highest_acknowledged
-    # Appends have a few entries here: what a leader took while it had no majority takes its time.
+    # Appends have few entries here, so what a leader took without a majority takes a while to send.
     lengths = [len(world.nodes[member].disk.entries) for member in core]
     limit_s = 3.0 + (max(lengths) - min(lengths)) / world.timings.append_entries_max * APPEND_S
     done = world.run(limit_s, lambda: world.highest_acknowledged > before)
@@ -224,7 +224,7 @@ def _majority_recovers(world: World, random: Random) -> None:
 
 
 def _all_recover(world: World) -> None:
-    """L3: the highest id leads, under load; then everybody has the same, and all of it."""
+    """L3: the highest id leads, under load; then all nodes have the same log, with nothing lost."""
     highest = world.nodes[max(world.members)]
     world.cut.clear()
     for node in world.nodes.values():

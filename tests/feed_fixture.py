@@ -33,7 +33,7 @@ class Changes(NamedTuple):
 
 
 class Watch:
-    """Knows a leader, who can be changed."""
+    """Knows a leader, which the test can change."""
 
     def __init__(self, group: str) -> None:
         self.group = group
@@ -45,16 +45,16 @@ class Watch:
         self._subscribers.append(changed)
 
     def lead(self, leader: Leader | None) -> None:
-        """Another leader."""
+        """Change the leader, and tell the subscribers."""
         self.leader = leader
         for changed in self._subscribers:
             changed()
 
 
 class Market:
-    """Both services in memory. ``down`` names what raises Unavailable; with ``held`` set to a
-    list, pages of orders wait in it until the test fires them. After ``hide`` caches hide what
-    is new, until ``publish``.
+    """Both services in memory. ``down`` names the services that raise Unavailable; with ``held``
+    set to a list, pages of orders wait in it until the test fires them. After ``hide`` lookups do
+    not show what is new, until ``publish``.
     """
 
     def __init__(self, names: tuple[str, ...] = NAMES) -> None:
@@ -89,11 +89,11 @@ class Market:
         )
 
     def hide(self) -> None:
-        """Lookups show what there is now, whatever follows."""
+        """From now on lookups show the present state, whatever follows."""
         self.shown = dict(self.stocks)
 
     def publish(self) -> None:
-        """Lookups show everything."""
+        """From now on lookups show everything."""
         self.shown = None
         waiting, self.waiting = self.waiting, []
         for published in waiting:
@@ -148,7 +148,7 @@ class Market:
 
 
 class Wire(StringTransport):
-    """A connection. ``full`` lets everything wait that is written; ``drain`` sends it."""
+    """A connection. While ``full``, everything that is written waits; ``drain`` sends it."""
 
     HOLDS_BYTES = 65536
 
@@ -161,7 +161,7 @@ class Wire(StringTransport):
         self.lost: Any = None
 
     def write(self, data: bytes) -> None:
-        """As a transport whose buffer is small."""
+        """Like a transport with a small buffer."""
         if not self.full:
             super().write(data)
             return
@@ -178,18 +178,18 @@ class Wire(StringTransport):
             self.producer.resumeProducing()
 
     def loseConnection(self) -> None:
-        """All is written: the connection is gone."""
+        """Close the connection; everything has been written."""
         super().loseConnection()
         self.gone()
 
     def abortConnection(self) -> None:
-        """The connection is gone."""
+        """Close the connection at once."""
         self.aborted = True
         super().abortConnection()
         self.gone()
 
     def gone(self) -> None:
-        """Tell the server."""
+        """Tell the server that the connection is lost."""
         if self.open:
             self.open = False
             self.lost(Failure(ConnectionDone()))
@@ -225,7 +225,7 @@ class Client:
         return unpacked(body) if b"Content-Encoding: gzip" in self.head else body
 
     def read(self) -> Reader:
-        """What a client makes of everything that came."""
+        """Everything that came, as a client reads it."""
         reader = Reader(self.reader.last_event_id)
         reader.feed(self.body())
         return reader
@@ -256,8 +256,8 @@ def unpacked(raw: bytes) -> bytes:
 
 
 class FrontEnd:
-    """A feed behind a site. Several can share a market and a clock. ``coding`` is what its
-    clients say that they accept.
+    """A feed behind a site. Several can share a market and a clock. ``coding`` is the
+    Accept-Encoding of its clients.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Front-ends in memory for the typed client: they trade, and fail, as a test wants them to.
 
-A request goes through treq, Twisted's HTTP client and server, and Klein, on a clock that the test
-holds; only the network is left out.
+A request goes through treq, Twisted's HTTP client and server, and Klein, on the test's clock; only
+the network is left out.
 """
 
 import itertools
@@ -63,14 +63,14 @@ def placed(number):
 
 
 def error(status, message, **more):
-    """An error in the one form."""
+    """An error in the API's form."""
     return {"error": {"code": status, "message": message, **more}}
 
 
 class Front:
-    """One front-end. ``replies`` are what the next requests meet instead of an answer: a fault, or
-    a status with a body and headers. ``requests`` and ``bodies``
-    are what came; ``streams`` are the requests whose events are still to come.
+    """One front-end. ``replies`` are what the next requests get instead of an answer: a fault, or
+    a status with a body and headers. ``requests`` and ``bodies`` are what came; ``streams`` are the
+    requests for events.
     """
 
     app = Klein()
@@ -86,7 +86,7 @@ class Front:
 
     @app.route("/", branch=True)
     def answer(self, request):
-        """Every request."""
+        """Answer every request."""
         self.requests.append(request)
         reply = self.replies.pop(0) if self.replies else None
         self.bodies.append(request.content.read())
@@ -118,7 +118,7 @@ class Front:
         return Deferred()
 
     def judge(self, request, content):
-        """What a front-end answers that works."""
+        """The answer of a front-end that works."""
         parts = [unquote(part) for part in request.path.decode().split("/")[1:]]
         ledger, method = self.ledger, request.method.decode()
         match method, parts:
@@ -180,10 +180,10 @@ def page(request, rows, kind):
 
 
 class StrictClock(Clock):
-    """One that refuses to call somebody in the past, as the reactor does."""
+    """A clock that refuses negative delays, as the reactor does."""
 
     def callLater(self, delay, *args, **keywords):
-        """As a reactor's, which asserts that."""
+        """As in ``Clock``, but with the reactor's assertion."""
         assert delay >= 0, delay
         return super().callLater(delay, *args, **keywords)
 
@@ -208,7 +208,7 @@ class World:
         return self.fronts[0]
 
     def request(self, method, url, **options):
-        """As treq's client: when, and by whom."""
+        """Like treq's client; notes when which front-end was asked."""
         number = int(url.split(":")[2].split("/")[0])
         self.asked.append((round(self.clock.seconds(), 2), number))
         front = self.fronts[number - 1]
@@ -218,20 +218,20 @@ class World:
         return front.treq.request(method, url, **options)
 
     def begin(self, coroutine):
-        """A coroutine that may take its time: the list gets its result or its Failure."""
+        """Start a coroutine; the list that is returned will get its result or its Failure."""
         results = []
         self.task = Deferred.fromCoroutine(coroutine).addBoth(results.append)
         self.pump()
         return results
 
     def pump(self):
-        """Let everything arrive that is on its way."""
+        """Let everything that is on its way arrive."""
         for _ in range(3):
             for front in self.fronts:
                 front.treq.flush()
 
     def finish(self, results, limit_s=60.0):
-        """The result of something that was begun; the error that it raised is raised."""
+        """The result of what ``begin`` started; raises the error that it raised."""
         until = self.clock.seconds() + limit_s
         while not results:
             assert self.clock.seconds() < until, "no result"
@@ -242,7 +242,7 @@ class World:
         return results[0]
 
     def run(self, coroutine):
-        """What a coroutine comes to."""
+        """The result of a coroutine."""
         return self.finish(self.begin(coroutine))
 
     def keys_sent(self):

@@ -1,8 +1,8 @@
-"""A guest of this machine that runs systemd: the same files, with a layer of its own on top.
+"""A container on this machine that runs systemd: the same files, with a layer of its own on top.
 
-Everything that the guest changes is in that layer, in memory, and gone with it: the machine's own
-files stay as they are. It has its own processes, and a network with a loopback device alone. It
-wants root, ``systemd-nspawn`` (Debian's systemd-container), and a kernel that has overlayfs.
+Everything that the guest changes is in that layer, in memory, and disappears with it: the machine's
+own files stay as they are. It has its own processes, and a network with only a loopback device. It
+needs root, ``systemd-nspawn`` (Debian's systemd-container), and a kernel with overlayfs.
 """
 
 import contextlib
@@ -25,19 +25,19 @@ mount -t overlay guest -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/roo
 echo mounted
 exec cat
 """
-"""The mounts are in a namespace of this shell, and go with it when its input ends."""
+"""The mounts are in a namespace of this shell, and end with it when its input ends."""
 
 
 class CannotBootError(Exception):
-    """This machine has no guests."""
+    """This machine cannot run the guest."""
 
 
 class CommandError(Exception):
-    """What a command that failed has written."""
+    """A command failed; the message is what it wrote."""
 
 
 def obstacle():
-    """Why there can be no guest here; empty if nothing is known against it."""
+    """Why there can be no guest here; empty if no reason is known."""
     if os.geteuid() != 0:
         return "a guest of its own wants root"
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
@@ -48,7 +48,7 @@ def obstacle():
 
 
 class Guest:
-    """The guest, use it as a context; ``root`` is where its files are, for ``outside`` alone."""
+    """The guest, to be used as a context; ``root`` is where its files are, only for ``outside``."""
 
     def __init__(self, directory):
         self.root = directory / "root"
@@ -73,11 +73,11 @@ class Guest:
         self._ends.close()
 
     def outside(self, *command):
-        """Run a command of the machine that sees the guest's files; returns what it wrote."""
+        """Run a command on the machine that sees the guest's files; returns what it wrote."""
         return _run("nsenter", f"--mount=/proc/{self._layer.pid}/ns/mnt", *command)
 
     def boot(self):
-        """Start its systemd, and wait for that. Raises CannotBootError."""
+        """Start its systemd, and wait until it is up. Raises CannotBootError."""
         log = (self._directory.parent / "console.log").open("w+b")
         self._ends.callback(log.close)
         nspawn = subprocess.Popen(
@@ -108,7 +108,7 @@ class Guest:
         return False
 
     def __call__(self, script):
-        """What a shell script writes in the guest; raises CommandError if it fails."""
+        """Run a shell script in the guest; returns what it wrote. Raises CommandError."""
         inside = ("nsenter", "--target", str(self._systemd), "--all")
         return _run(*inside, "bash", "-euc", script)
 

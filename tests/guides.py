@@ -1,9 +1,9 @@
 """The guides' commands, run as their readers would run them.
 
 A block marked ``console`` is a session: what follows ``$``, and ``>`` on further lines, is typed;
-the rest is what it prints. ``...`` stands for anything, also
-for many lines; a block that shows nothing says nothing about what is printed. Every command of a
-guide runs in the same directory, one after the other, as in a shell that stops at an error.
+the rest is what it prints. ``...`` stands for anything, also for many lines; a command without
+output in the guide may print anything. Every command of a guide runs in the same directory, one
+after the other, as in a shell that stops at an error.
 """
 
 import os
@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND_S = 60.0
 URL = "127.0.0.1:8080"
-"""Where the guides say that a front-end is."""
+"""The address of a front-end in the guides."""
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -67,7 +67,7 @@ def matches(wanted, got):
 
 
 class Shell:
-    """A directory in which a guide is followed, with the project's files at hand; a front-end
+    """A directory in which a guide's commands run, with links to the project's files; a front-end
     is at ``address`` (``host:port``).
     """
 
@@ -87,7 +87,7 @@ class Shell:
             "pyproject.toml",
         ):
             (directory / name).symlink_to(ROOT / name)
-        # Whatever environment the tests run in is the one that the guides call .venv.
+        # The environment in which the tests run is the one that the guides call .venv.
         (directory / ".venv").symlink_to(Path(sys.executable).parent.parent)
 
     def run(self, command):

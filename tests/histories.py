@@ -12,7 +12,7 @@ BEGAN = tuple(Stock(name, 100, 20, initial_quantity=20) for name in NAMES[:4])
 
 
 class History:
-    """What happened, in sequence: ``events``, and what became of the stocks: ``ledger``."""
+    """The ``events`` that happened, in sequence, and the stocks after them: ``ledger``."""
 
     def __init__(self, began=BEGAN):
         self.began = began
@@ -31,7 +31,7 @@ class History:
         return [event for event in self.events if isinstance(event, StockChange)]
 
     def attempt(self, step):
-        """Carry a step out if it can be."""
+        """Carry out a step, if that is possible."""
         kind, name, number, pause_ms = step
         stock = self.ledger.stock(name)
         version = stock.version + 1 if stock else 1

@@ -1,4 +1,4 @@
-"""Callers of gRPC as its own client never is: HTTP/2 frame by frame (RFC 9113)."""
+"""gRPC callers that behave as gRPC's own client never does: HTTP/2, frame by frame (RFC 9113)."""
 
 import socket
 from collections import Counter
@@ -22,15 +22,15 @@ def field(name: str, value: str) -> bytes:
 
 
 def message(data: bytes, size: int | None = None) -> bytes:
-    """A message of gRPC, or the beginning of one of ``size`` bytes."""
+    """A gRPC message, or the beginning of one of ``size`` bytes."""
     return b"\0" + (len(data) if size is None else size).to_bytes(4) + data
 
 
 class Caller:
-    """A connection; it says what it likes, and reads when it is asked to."""
+    """A connection that sends what the test wants, and reads only when asked to."""
 
     def __init__(self, address: str, takes: int = 65535) -> None:
-        """``takes`` is how many bytes of each answer it takes before it says more."""
+        """``takes`` is the initial window: how many bytes of each answer may be sent at first."""
         host, port = address.split(":")
         self._socket = socket.create_connection((host, int(port)))
         settings = INITIAL_WINDOW_SIZE.to_bytes(2) + takes.to_bytes(4)
@@ -39,16 +39,16 @@ class Caller:
         self._came = b""
         self._last = -1
         self.is_closed = False
-        """Whether the server has hung up."""
+        """Whether the server has closed the connection."""
         self.ended: set[int] = set()
         """The calls that the server has ended."""
         self.window = 65535
-        """How much of each call the server takes before it says more."""
+        """The server's initial window: how many bytes of each call may be sent at first."""
         self._more = Counter[int]()
         self._sent = Counter[int]()
 
     def open(self, path: str, data: bytes = b"") -> int:
-        """Begin a call, and send some bytes of its request, if any; it goes on."""
+        """Begin a call, and send some bytes of its request, if any. Its request does not end."""
         self._last += 2
         fields = {
             ":method": "POST",
@@ -65,22 +65,22 @@ class Caller:
         return self._last
 
     def send(self, call: int, data: bytes) -> None:
-        """Send some bytes more."""
+        """Send some more bytes."""
         for place in (0, call):
             self._sent[place] += len(data)
         self._send(frame(DATA, 0, call, data))
 
     def end(self, call: int) -> None:
-        """There is nothing more to send."""
+        """End the request."""
         self._send(frame(DATA, END_STREAM, call))
 
     def room(self, call: int) -> int:
-        """How many bytes more the server takes now (RFC 9113, 5.2)."""
+        """How many more bytes the server's windows allow now (RFC 9113, 5.2)."""
         of_all = 65535 + self._more[0] - self._sent[0]
         return max(0, min(of_all, self.window + self._more[call] - self._sent[call]))
 
     def read(self) -> None:
-        """Take note of all that has come."""
+        """Process everything that has come."""
         try:
             while came := self._socket.recv(1 << 16):
                 self._came += came
@@ -99,7 +99,7 @@ class Caller:
             self._came = self._came[9 + size :]
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._socket.close()
 
     def _send(self, data: bytes) -> None:

@@ -1,24 +1,24 @@
-"""Judges a history of what clients were told against the order log.
+"""Checks a history of the answers that clients got against the order log.
 
 Pure, O(n log n). A history is a list of attempts to trade, several of which may carry the
 same key, and a list of lookups. The promises have these names:
 
-- S1 conservation: what is left of a stock is what its orders make it.
+- S1 conservation: what is left of a stock is what its orders leave of it.
 - S2 no quantity is ever negative.
 - S3 durability: an acknowledged order is there, as it was placed.
 - S4 transaction numbers are 1, 2, 3, ... in real time.
 - S5 a key trades once, with the same answer each time.
 - S6 what was refused has no effect.
-- S7 fresh lookups: a trade that was acknowledged before is seen, and what was seen stays.
-- S8 true lookups: what is seen was so after some order, and that order had been asked for.
+- S7 fresh lookups: a trade that was acknowledged before is seen, and what was seen stays seen.
+- S8 true lookups: what is seen was true after some order, and that order had been asked for.
 
-Administrators may change stocks meanwhile. Trades and changes of a stock count its versions up,
-and each change tells which version it made, so both together are one sequence:
+Administrators may change stocks meanwhile. Each trade and change of a stock raises its version,
+and each change says which version it made, so both together are one sequence:
 
-- S1 shares that were added count as there from the start.
+- S1 shares that were added count as if there from the start.
 - A1 nothing is traded between a halt and the next resume.
-- A2 changes are numbered 1, 2, 3, ...; a key is made once, with the same number each time, as it
-  was asked for; what was refused was not made.
+- A2 changes are numbered 1, 2, 3, ...; the change of a key is made once, as it was asked for, and
+  answered with the same number each time; what was refused was not made.
 """
 
 from collections import Counter
@@ -34,7 +34,7 @@ from twstock.verify import Line
 class Attempt:
     """One request to trade and its outcome: ``ok`` with a number, ``refused``, or ``unknown``.
 
-    ``started`` and ``ended`` are seconds of one clock; ``unknown`` has no end that counts.
+    ``started`` and ``ended`` are seconds of one clock; the end of an ``unknown`` one is not used.
     """
 
     key: str
@@ -96,7 +96,7 @@ def steps(
     log: Iterable[Line],
     changes: Iterable[StockChange],
 ) -> tuple[list[Step], list[str]]:
-    """A stock from ``version`` on, version by version, and what should not have happened to it."""
+    """A stock from ``version`` on, version by version, and violations of S1 and A1, in words."""
     made = {c.version: c for c in changes if c.name == name}
     lines = [line for line in log if line.name == name]
     found = [Step(quantity, False, 0)]
@@ -131,9 +131,9 @@ def check(
 ) -> list[str]:
     """Every violation, in words.
 
-    ``log`` holds the orders since the history began and ``changes`` the changes, ``initial`` and
-    ``final`` the quantities of the stocks then and, trading being over, now; ``versions`` are
-    those of then, where they were not 0. A stock that was added began with none.
+    ``log`` and ``changes`` hold the orders and the changes since the history began; ``initial`` and
+    ``final`` the quantities of the stocks then, and now that trading is over; ``versions`` the
+    versions then, where they were not 0. A stock that was added began with quantity 0.
     """
     by_key: dict[str, list[Attempt]] = {}
     for attempt in attempts:
@@ -238,7 +238,9 @@ def _durable(attempts: Iterable[Attempt], log: Sequence[Line]) -> list[str]:
 
 
 def _explained(groups: Collection[list[Attempt]], log: Sequence[Line]) -> list[str]:
-    """S5, S6: what nobody was told of is in the log once at most for each unknown outcome."""
+    """S5, S6: the log has no more orders that no client was told of than there are unknown
+    outcomes.
+    """
     told = {a.number for group in groups for a in group if a.outcome == "ok"}
     unknown = Counter(g[0].body for g in groups if all(a.outcome == "unknown" for a in g))
     found = []
@@ -281,9 +283,9 @@ def check_looks(
 ) -> list[str]:
     """S7 and S8: every violation, in words.
 
-    ``log`` holds the orders since the history began and ``changes`` the changes, ``initial``
-    version and quantity of each stock then; one that is not there was added meanwhile. ``told``
-    is what administrators were told.
+    ``log`` and ``changes`` hold the orders and the changes since the history began, ``initial``
+    each stock's version and quantity then; stocks that are missing there were added meanwhile.
+    ``told`` are the answers that administrators got.
     """
     began, ended = _times(attempts)
     lines = list(log)
@@ -335,7 +337,7 @@ def _fresh(looks: Sequence[Look], acknowledged: Iterable[tuple[float, int]]) -> 
 def _true(
     looks: Iterable[Look], first: int, sequence: Sequence[Step], starts: Sequence[float]
 ) -> list[str]:
-    """What a lookup shows was so after an order that had been asked for by then."""
+    """S8: what a lookup shows was true after some order, which had been asked for by then."""
     found = []
     for look in looks:
         k = look.version - first

@@ -1,4 +1,4 @@
-"""Disks that are lost for good in a simulated world, and the new ones that their nodes get."""
+"""Disks that are permanently lost in a simulated world, and the new ones that their nodes get."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ CANDIDATE = Role.CANDIDATE
 
 
 class LostDisk:
-    """A node's disk is lost for good. Each other node is stopped at some time and what its disk
-    has is copied; from the copies the lost one gets a new disk, and starts.
+    """A node's disk is permanently lost. Each other node is stopped at some time, and its disk is
+    copied; from the copies a new disk is made for the lost node, which then starts.
     """
 
     def __init__(self, world: World, random: Random) -> None:
@@ -40,7 +40,7 @@ class LostDisk:
         world.after(random.uniform(1, 4), self._lose)
 
     def run(self, seconds: float) -> None:
-        """Let so much time pass."""
+        """Let this much time pass."""
         self._world.run(seconds)
 
     def _lose(self) -> None:
@@ -50,7 +50,7 @@ class LostDisk:
         self._world.after(self._random.random(), self._copy)
 
     def _copy(self) -> None:
-        """The next one stops for a moment; it may have been down."""
+        """Stop the next node for a moment, if it is not down, and copy its disk."""
         if self.is_over:
             return
         node = self._others[len(self._copies)]
@@ -63,7 +63,7 @@ class LostDisk:
             self.finish()
 
     def finish(self) -> None:
-        """Whoever is not copied yet is copied now; then the lost one is back."""
+        """Copy the disks that are not copied yet, and give the lost node a new one."""
         self.is_over = True
         if self._lost.has_disk:
             return
@@ -81,7 +81,7 @@ class LostDisk:
 
 
 class Copied(NamedTuple):
-    """What is on a disk: a log that begins after an entry, and the index of its newest snapshot."""
+    """What is on a disk: a log that begins after an entry, and the index of the newest snapshot."""
 
     state: HardState
     entries: list[Entry]
@@ -97,7 +97,7 @@ def copied(node: Node) -> Copied:
 
 
 def lose_disk(node: Node) -> None:
-    """A node's process and its disk are gone."""
+    """A node loses its process and its disk."""
     node.crash()
     node.has_disk = False
     node.applied = node.disk.dropped = 0
@@ -107,8 +107,8 @@ def lose_disk(node: Node) -> None:
 
 
 def give_disk(node: Node, made: Copied) -> None:
-    """A node that has lost its disk starts with another one, and with a snapshot, if its log does
-    not begin with the first entry.
+    """Start a node that has lost its disk with another one, and with a snapshot if its log does not
+    begin with the first entry.
     """
     disk = node.disk
     disk.dropped, disk.snapshots = made.begins_after, [made.snapshot] if made.snapshot else []
@@ -123,15 +123,15 @@ DROPPED = "it was dropped"
 
 
 class Neighbour:
-    """A node, asked by the program that makes a disk for another one. Each answer takes a while, in
-    which the world goes on.
+    """A node, as the program that makes a disk for another node asks it. Each answer takes a while,
+    and meanwhile the world goes on.
     """
 
     def __init__(self, node: Node, wait: Callable[[], None]) -> None:
         self._node, self._wait = node, wait
 
     def status(self, asker: Peer) -> Status:
-        """What it has; its answer may be on its way when it crashes."""
+        """Its status. It may crash while the answer is on its way."""
         replica = self._replica()
         status = Status(
             GROUP, self._node.id, CLUSTER, 1, replica.role.value, replica.term, replica.leader_id,
@@ -155,7 +155,7 @@ class Neighbour:
         return pulled
 
     def fetch_snapshot(self, fetch: FetchSnapshot) -> SnapshotPiece:
-        """Where the newest stands; what is in it the oracle knows."""
+        """The index of its newest snapshot, whose content only the oracle knows."""
         self._replica()
         snapshots = self._node.disk.snapshots
         self._wait()
@@ -164,7 +164,7 @@ class Neighbour:
         return SnapshotPiece(snapshots[-1], 0, b"")
 
     def runs(self) -> tuple[TermRun, ...]:
-        """The terms of what its disk has."""
+        """The terms of the entries on its disk."""
         return Log(self._node.disk.entries).runs()
 
     def _replica(self) -> Replica:
@@ -176,7 +176,7 @@ class Neighbour:
 
 
 class Pulled(LivePeers):
-    """What is pulled of others that have dropped entries: no bytes of snapshots are here."""
+    """Pulls from others that may have dropped entries; snapshots have no content here."""
 
     def _pull_snapshot(self, number: int, dropped: int, directory: Path) -> Snapshot:
         index = self._others[number].fetch_snapshot(FetchSnapshot(self._me)).index
@@ -188,15 +188,15 @@ class Pulled(LivePeers):
 
 
 class TimeIsOver(AssertionError):
-    """What was to happen did not happen yet."""
+    """The time is over before the disk was made."""
 
 
 class LostDisksPulled:
-    """Up to three disks are lost for good, one after the other, and while the others go on each
-    node gets a new one, with what they have committed. Whoever makes it drives the world.
+    """Up to three disks are permanently lost, one after the other. While the others go on, each
+    lost node gets a new disk with what they have committed; making it drives the world.
 
-    It is often the disk of a leader that has just acknowledged a command, or one amid an election;
-    others may lose their power with it, and what was sent before comes twice, and late.
+    It is often the disk of a leader that has just acknowledged a command, or one lost amid an
+    election. Others may lose power with it, and earlier messages may come late and twice.
     """
 
     def __init__(self, world: World, random: Random) -> None:
@@ -206,7 +206,7 @@ class LostDisksPulled:
         self._is_given_again = False
 
     def run(self, seconds: float) -> None:
-        """Let so much time pass, in which it happens, if all goes well."""
+        """Let this much time pass, in which it happens, if all goes well."""
         world, random = self._world, self._random
         self._until = world.now + seconds
         world.run(random.uniform(0.5, 0.6 * seconds))
@@ -218,7 +218,7 @@ class LostDisksPulled:
         world.run(max(0.0, self._until - world.now))
 
     def finish(self) -> None:
-        """The faults are over, and all others are there: if it has not happened it does now."""
+        """The faults are over: if the last lost node has no disk yet, make it one now."""
         if self._lost is not None and not self._lost.has_disk:
             for node in self._world.nodes.values():
                 node.start()
@@ -259,12 +259,12 @@ class LostDisksPulled:
 
     def _pause(self, problem: str) -> None:
         self._wait()
-        if self._is_given_again and problem == DROPPED:  # what the lost one had confirmed, by all
+        if self._is_given_again and problem == DROPPED:  # all have dropped what it had
             raise Unavailable(problem)
         self._world.run(self._random.random() * 0.5)
 
     def _wait(self) -> None:
-        """Messages and disks are at work meanwhile. Gives up when the time is over."""
+        """Let a little time pass. Raises TimeIsOver."""
         if self._world.now >= self._until:
             raise TimeIsOver
         self._world.run(self._random.choice((0.001, 0.01, 0.1)) * self._random.random())

@@ -30,7 +30,7 @@ STEP_S = 0.005
 
 
 class ClockThreads:
-    """Runs what goes to a thread a moment later, on the clock."""
+    """Threads in which every call runs on the clock, a moment later."""
 
     def __init__(self, clock: Clock, delay_s: float = 0.0005) -> None:
         self._clock = clock
@@ -43,7 +43,7 @@ class ClockThreads:
     def callInThreadWithCallback(
         self, done: Callable[[bool, Any], None], func: Callable[..., object], *args: Any
     ) -> None:
-        """The same; ``done`` is told whether it succeeded, and its result or a Failure."""
+        """The same; ``done`` is called with whether it succeeded, and its result or a Failure."""
 
         def run() -> None:
             try:
@@ -76,7 +76,7 @@ class Words:
 
 
 class Seat:
-    """A tier that notes what it is told."""
+    """A tier that records the calls it gets."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -91,7 +91,7 @@ class Seat:
         self.told.append("leads no more")
 
     def saved(self, index: int) -> None:
-        """The tables have more."""
+        """The tables have been saved up to ``index``."""
         self.saved_index = index
 
 
@@ -110,12 +110,12 @@ class NoTables:
         """Nothing."""
 
     def extent(self, connection: sqlite3.Connection) -> tuple[int | str, ...]:
-        """They go nowhere."""
+        """They have no extent."""
         return ()
 
 
 class Network:
-    """Which members can reach which, and who is dead."""
+    """Which members can reach which, and which are dead."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -175,7 +175,7 @@ class NetworkTransport:
         return self._network.call(self._own, peer, lambda member: member.fetch(fetch))
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to close."""
 
 
 class Group:

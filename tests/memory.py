@@ -1,4 +1,4 @@
-"""A log in memory, with the contract of the one on disk."""
+"""A log in memory, with the same contract as the one on disk."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -12,13 +12,13 @@ from twstock.replication.storage import Loaded, Space, gather
 
 
 class ListedEntries:
-    """Reads older entries from a list that holds all of them; what is written goes in there."""
+    """Reads older entries from a list of all entries, to which new ones are added."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self._entries = entries
 
     def read(self, first: int, last: int, bytes_max: int) -> list[Entry]:
-        """The entries from ``first`` on, at least one, as far as ``last`` and the bytes allow."""
+        """The entries from ``first`` to ``last``, or as many as the bytes allow; at least one."""
         found: list[Entry] = []
         for entry in self._entries[first - 1 : last]:
             if found and bytes_max < 0:
@@ -56,7 +56,7 @@ class MemoryStorage:
         return Loaded(self._hard_state, log, self._incarnation, self._formed, peers)
 
     def release(self, index: int) -> None:
-        """Who opens it again is to do without the entries up to ``index``."""
+        """Drop the entries up to ``index`` from the log that the next ``open`` returns."""
         self._released = index
 
     def form(self, peers: Mapping[int, int]) -> None:
@@ -75,7 +75,7 @@ class MemoryStorage:
             self._entries[entry.index - 1 :] = [entry]
 
     def settle(self, *, grow: bool = True) -> Upkeep:
-        """Do nothing: nothing ever waits."""
+        """Do nothing: there is never any upkeep to do."""
         return Upkeep.DONE
 
     def room_bytes(self) -> int:
@@ -87,4 +87,4 @@ class MemoryStorage:
         return Space()
 
     def close(self) -> None:
-        """Let go of nothing."""
+        """Do nothing: there is nothing to release."""

@@ -1,9 +1,9 @@
 """Everything at once on real processes: ``python -m tests.nemesis --seeds 5 --seconds 60``.
 
-Members with a host each are killed, stopped, cut off and slowed down at random while clients
-trade, look and repeat what was not answered; then all is mended, and the history is judged like
-those of the tests. ("Nemesis" is what Jepsen calls who does that.) What a seed decides is what is
-done; what comes of it depends on the machine as well. The data of a seed that failed is kept.
+Members, each on a host of its own, are killed, stopped, cut off and slowed down at random while
+clients trade, look stocks up and retry what was not answered; then everything is repaired, and the
+history is checked like those of the tests. ("Nemesis" is Jepsen's word for what causes the faults.)
+A seed decides the faults; their effects also depend on the machine. A failed seed's data is kept.
 """
 
 import argparse
@@ -36,7 +36,7 @@ START_CHANCE = 0.8
 
 
 class Nemesis:
-    """Does its worst to a cluster and its network, and mends it."""
+    """Causes faults in a cluster and its network, and repairs them."""
 
     def __init__(self, cluster, network, chance):
         self._cluster = cluster
@@ -55,7 +55,7 @@ class Nemesis:
         self._chance.choice(faults)(victim)
 
     def mend(self, start_chance=1.0):
-        """Make the network well, let go on who is stopped, and start who is dead, by chance."""
+        """Repair the network, resume stopped members, and start dead ones with some probability."""
         self._network.heal()
         for name in HOSTS:
             pid = self._cluster.pids().get(name)
@@ -113,8 +113,8 @@ class Nemesis:
 
 
 def run(seed, seconds, directory):
-    """One seed; returns how many faults there were and how many orders were acknowledged. Fails
-    with whatever is wrong.
+    """Run one seed; returns how many faults there were and how many orders were acknowledged.
+    Raises an exception if anything is wrong.
     """
     chance = random.Random(seed)
     with Network(HOSTS, seed) as network:

@@ -1,10 +1,10 @@
-"""Hosts of a network of their own, and a switch between them that loses, delays and cuts.
+"""Hosts on a network of their own, and a switch between them that loses, delays and cuts.
 
-Each host is a network namespace of Linux with one interface, a TUN device whose other end the
-switch holds: every packet between two hosts passes through this process, which can lose it,
-delay it, double it or keep it, for each direction by itself. What runs there meets the kernel's
-own TCP, with all its timers. The machine's own network has no part in it: the thread that makes
-a network, and those that it starts meanwhile, are in a namespace of their own.
+Each host is a Linux network namespace with one interface, a TUN device whose other end the switch
+holds: every packet between two hosts passes through this process, which can lose it, delay it,
+duplicate it or drop it, in each direction separately. Programs there use the kernel's own TCP, with
+all its timers. The machine's own network is not involved: the thread that makes a network, and
+those that it starts meanwhile, are in a namespace of their own.
 """
 
 import contextlib
@@ -28,14 +28,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _NETWORK = "10.77.0"
 _PACKET_MAX = 65535
 CLIENT = "client"
-"""The host of this process."""
+"""The host on which this process is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """What becomes of packets from one host to another; the probabilities are of each packet.
+    """What happens to packets from one host to another; the probabilities are per packet.
 
-    Jitter is added to the delay, from none to all of it, so that packets overtake each other.
+    A random part of the jitter is added to the delay, so that packets overtake each other.
     """
 
     cut: bool = False
@@ -50,7 +50,7 @@ CUT = Wire(cut=True)
 
 
 class Network:
-    """Hosts by name, with addresses, and the switch: use it as a context."""
+    """Hosts by name, with addresses, and the switch; to be used as a context."""
 
     def __init__(self, names, seed=1):
         self.addresses = {name: f"{_NETWORK}.{k}" for k, name in enumerate([CLIENT, *names], 1)}
@@ -106,7 +106,7 @@ class Network:
         _run(*self.on(name), "ip", "link", "set", interface, "up")
 
     def on(self, name):
-        """The words before a command that is to run on a host."""
+        """The command prefix that runs a command on a host."""
         if name == CLIENT:
             return []
         return ["nsenter", f"--target={self._holders[name].pid}", "--net"]
@@ -114,11 +114,11 @@ class Network:
     # what the switch does
 
     def one_way(self, sender, receiver, wire):
-        """From now on packets of ``sender`` to ``receiver`` fare like this."""
+        """Treat packets from ``sender`` to ``receiver`` like this from now on."""
         self._wires[self.addresses[sender], self.addresses[receiver]] = wire
 
     def between(self, one, other, wire):
-        """From now on packets between two hosts fare like this."""
+        """Treat packets between two hosts like this from now on."""
         self.one_way(one, other, wire)
         self.one_way(other, one, wire)
 
@@ -128,18 +128,18 @@ class Network:
             self.between(name, other, CUT)
 
     def everywhere(self, wire, but=(CLIENT,)):
-        """From now on all packets fare like this, but not to and from some hosts."""
+        """Treat all packets like this from now on, except those to and from some hosts."""
         hosts = self.addresses.keys() - set(but)
         for sender in hosts:
             for receiver in hosts - {sender}:
                 self.one_way(sender, receiver, wire)
 
     def heal(self):
-        """All packets arrive."""
+        """Let all packets arrive from now on."""
         self._wires.clear()
 
     def _forward(self):
-        """Until told to stop: take packets, and hand each on when its time has come."""
+        """Until told to stop, read packets and forward each when its time has come."""
         late = []
         names = {device: address for address, device in self._devices.items()}
         poll = select.poll()
@@ -179,7 +179,7 @@ class Network:
     def _give(self, receiver, packet):
         device = self._devices.get(receiver)
         if device is not None:
-            with contextlib.suppress(BlockingIOError):  # a full queue drops what comes, as ever
+            with contextlib.suppress(BlockingIOError):  # a full queue drops packets, as usual
                 os.write(device, packet)
 
 

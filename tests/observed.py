@@ -1,4 +1,4 @@
-"""What a whole cluster counts, without a process: a real front-end, real replicas on one clock."""
+"""A whole cluster's metrics without processes: a real front-end, real replicas on one clock."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from twstock.web.front import FrontEnd
 
 
 class Replicas:
-    """A group of replicas with a leader that has committed an entry, and what each tells."""
+    """A group of replicas whose leader has committed an entry, and the metrics of each."""
 
     def __init__(self, directory: Path, group: str, size: int) -> None:
         directory.mkdir()
@@ -34,7 +34,7 @@ class Replicas:
         self.group.run(0.3)
 
     def observatories(self) -> Iterator[Observatory]:
-        """One for each."""
+        """The observatory of each."""
         for number in self.group.ids:
             peers = [peer for peer in self.group.ids if peer != number]
             told = Observatory(f"{self.name}-{number}", self.group.clock)
@@ -45,13 +45,13 @@ class Replicas:
 
 
 def tell(told: Observatory, clock: Clock) -> FakeMember:
-    """A member that tells this when it is asked."""
+    """A member that reports these metrics when asked."""
     replies = {"Families": Observed(told.member, told.families())}
     return FakeMember(clock, replies=replies)
 
 
 def replicas(directory: Path, clock: Clock) -> dict[str, FakeMember]:
-    """One catalog and three order replicas, to be asked by name."""
+    """One catalog and three order replicas, by name."""
     found = {}
     for told in Replicas(directory / "catalog", "catalog", 1).observatories():
         told.add(Scene().publisher.families)
@@ -65,7 +65,7 @@ def replicas(directory: Path, clock: Clock) -> dict[str, FakeMember]:
 
 @contextmanager
 def front_end(tls: Path | None = None) -> Iterator[FrontEnd]:
-    """A front-end of the default cluster, which reaches nobody."""
+    """A front-end of the default cluster, which reaches no other member."""
     cluster = replace(default_cluster(), tls=tls)
     pools = {name: Pool(name) for name in ("control", "calls")}
     service = FrontEnd(FullReactor(0), cluster, cluster.fronts[0], pools)

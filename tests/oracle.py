@@ -1,8 +1,8 @@
 """What must hold in a group of replicas after every event, whatever happens to them.
 
-The checks know nothing of how a replica works: they look at what it shows, at what it asks
-its disk to keep, at what the disk has, and at what it says. Logs are compared by the hash
-of everything up to an index, so that each check costs no more than what is new.
+The checks know nothing about how a replica works: they look at what it shows, at what it asks
+its disk to keep, at what the disk has, and at the messages that it sends. Logs are compared by the
+hash of everything up to an index, so that the cost of a check depends only on what is new.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def chained(before: int, entry: Entry) -> int:
 
 
 def extend(hashes: list[int], entries: tuple[Entry, ...]) -> None:
-    """Write ``entries`` into the list of hashes of a log, replacing what stood there."""
+    """Write ``entries`` into the list of hashes of a log, replacing what was there."""
     if entries:
         del hashes[entries[0].index - 1 :]
     for entry in entries:
@@ -66,8 +66,8 @@ class Oracle:
         self._needed = 0
 
     def wrote(self, node: Node, persist: Persist) -> None:
-        """The same index and term are the same entry after the same log, everywhere; and
-        nothing that is committed is ever replaced.
+        """Log matching: entries with the same index and term are the same everywhere, and so is the
+        log before them. And nothing that is committed is ever replaced.
         """
         entries, hashes = persist.entries, node.hashes
         if not entries:
@@ -109,12 +109,12 @@ class Oracle:
         require(first == candidate, "{} votes for {} and {} in {}", node, first, candidate, term)
 
     def loses_disk(self) -> None:
-        """Whatever is committed now has to be on the next disk, too."""
+        """Everything that is committed now has to be on the new disk, too."""
         self._needed = len(self.committed)
 
     def has_new_disk(self, node: Node) -> None:
-        """A node rejoins without what only its own disk had: that it had voted for itself, which
-        counts only together with the vote of another, who has that term on disk.
+        """A node rejoins without what only its own disk had: votes for itself. Such a vote counts
+        only together with that of another node, which has the term on disk.
         """
         kept, needed = node.disk, self._needed
         same = kept.hashes[:needed] == self.committed[:needed]
@@ -130,14 +130,14 @@ class Oracle:
         disk = node.disk
         require(disk.state.term >= reply.term, "{} answers before its term is on disk", node)
         if node.replica is not None and node.replica.term > reply.term:
-            return  # what it had then may be replaced by now, in the same write
+            return  # its entries of then may have been replaced by now, in the same write
         require(len(disk.hashes) >= reply.index, "{} promises {} too early", node, reply.index)
         if reply.index and node.replica is not None:
             same = disk.hashes[reply.index - 1] == node.hashes[reply.index - 1]
             require(same, "{} promises {} but the disk has another", node, reply.index)
 
     def stands(self, node: Node, now: float) -> None:
-        """Logs, commits and the leases, after something has happened at ``node``."""
+        """Check log, commit index and lease after something has happened at ``node``."""
         replica = node.replica
         assert replica is not None
         require(replica.last_index == len(node.hashes), "{} did not write what it holds", node)
@@ -178,7 +178,7 @@ class Oracle:
             last -= 1
         complete = not last or node.hashes[last - 1 : last] == self.committed[last - 1 : last]
         require(complete, "{} leads {} without the committed entry {}", node, term, last)
-        # A late winner of an old term leads nobody; a newer one must find no lease.
+        # A late winner of an old term leads no others; a newer one must find no lease.
         self._nobody_else_leases(node, term, now)
 
     def _leases(self, node: Node, term: int, until: float, now: float) -> None:
@@ -190,7 +190,7 @@ class Oracle:
             require(term >= newest, "{} has a lease while {} commits", node, newest)
 
     def _nobody_else_leases(self, node: Node, below: float, now: float) -> None:
-        """What a leader of a term ``below`` has based on its lease is over, even if that leader
+        """All leases of other leaders with a term below ``below`` are over, even if such a leader
         has stepped down, or crashed, in the meantime.
         """
         for (peer, term), until in self._grants.items():
@@ -202,7 +202,9 @@ class Oracle:
         self._grants = {key: until for key, until in self._grants.items() if key[0] != node.id}
 
     def applied(self, node: Node, entry: Entry) -> None:
-        """Each entry once, in order, committed and on the own disk; all states alike."""
+        """Each entry is applied once, in order, committed and on the node's own disk; and all
+        states are the same.
+        """
         require(entry.index == node.applied + 1, "{} applies {} now", node, entry.index)
         index = entry.index - 1
         own = node.disk.hashes[index] if len(node.disk.hashes) > index else 0

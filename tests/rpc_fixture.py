@@ -23,8 +23,8 @@ REQUEST = PlaceOrder("k", "GameStart", "buy", 1)
 
 @pytest.fixture(params=[LIMITS, WITHOUT_STREAMS], ids=["stream", "calls"])
 def serve(request: Any) -> Iterator[Callable[[Any], Client]]:
-    """Starts a server with one answer for Order; gives a client for it, which talks to it by a
-    stream, or by calls of their own because the server has no room for streams.
+    """A function that starts a server with one answer for Order, and returns a client of it. The
+    client uses a stream, or single calls because the server has no room for streams.
     """
     threads = ThreadPool(1, 4, "test-rpc")
     threads.start()

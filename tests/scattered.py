@@ -1,4 +1,4 @@
-"""A cluster whose members have a host each, in a network that the test makes and spoils."""
+"""A cluster with each member on its own host, on a network that the test makes and disturbs."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ HTTP_PORT, GRPC_PORT, INTERNAL_PORT = 8080, 50051, 50055
 
 
 class ScatteredCluster(Cluster):
-    """As Cluster, but nothing watches over the members: who is killed is to be started again."""
+    """Like Cluster, but nothing restarts the members: the test has to start those it killed."""
 
     def __init__(self, directory, network, **options):
         self._network = network
@@ -38,7 +38,7 @@ class ScatteredCluster(Cluster):
         )
 
     def on(self, name):
-        """The words that run a command on the member's host."""
+        """The command prefix that runs a command on the member's host."""
         return self._network.on(name)
 
     def up(self):

@@ -1,10 +1,10 @@
 """A deterministic world for replicas: one seed gives the same run, to the last event.
 
-Time is virtual. Disks queue writes, gather them, take their time and lose what was not
-flushed when the power goes; the network loses, doubles, delays and reorders; processes
-pause, crash and come back; clocks start anywhere and differ in rate. After every event the
-oracle checks everything that must hold. In the end the faults stop, and the group has to
-make progress, agree, and be led by its highest id.
+Time is virtual. Disks queue writes, gather them, take a while and lose what was not flushed when
+the power fails; the network loses, duplicates, delays and reorders messages; processes pause, crash
+and come back; clocks start anywhere and differ in rate. After every event the oracle checks
+everything that must hold. In the end the faults stop, and the group has to make progress, agree,
+and be led by its highest id.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ TIMINGS = Timings(
 )
 TICK_S = 0.03
 PRUNE_CHANCE = 0.1
-"""How often a node makes a snapshot when it ticks."""
+"""The probability that a node makes a snapshot when it ticks."""
 Write = tuple[Persist | None, tuple[Message, ...]]
 
 
 class Disk:
     """A disk that gathers what is queued into one write at a time.
 
-    ``snapshots`` are the indices of those that it has; entries up to ``dropped`` are kept here, for
-    the oracle, but whoever reads one is in error.
+    ``snapshots`` are the indices of those that it has. Entries up to ``dropped`` are kept here for
+    the oracle, but a replica must not read them.
     """
 
     def __init__(self, node: Node) -> None:
@@ -118,7 +118,7 @@ class Disk:
         return self.dropped
 
     def lose_power(self) -> None:
-        """Whatever was under way is kept up to some point, and torn there."""
+        """Keep the writes under way up to some point, and tear the next one."""
         random = self.node.world.random
         writes = [persist for persist, _ in self._batch + self._queue if persist is not None]
         whole = random.randint(0, len(writes))
@@ -149,7 +149,7 @@ class Node:
         self.digest = 0
         self._rate = world.random.uniform(0.996, 1.004)
         self._offset = world.random.uniform(0, 1000)
-        self._chance = Random(world.seed * 8 + node_id)  # its own: the rest of a seed stays
+        self._chance = Random(world.seed * 8 + node_id)  # its own: seeds' runs stay what they were
         self._waiting: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self._proposed: dict[int, tuple[int, bytes, int]] = {}
 
@@ -194,7 +194,7 @@ class Node:
         self.tick(self.incarnation)
 
     def _log(self) -> Log:
-        """What the disk has: all of it in memory, or next to nothing."""
+        """The log on the disk: with all of it in memory, or next to nothing."""
         entries, window_bytes = self.disk.entries, self.world.window_bytes
         log = Log(entries)
         if window_bytes != WINDOW_BYTES:
@@ -217,7 +217,7 @@ class Node:
         self.paused = self.replica is not None
 
     def resume(self) -> None:
-        """Go on, with all that has happened meanwhile, in some order."""
+        """Go on, and process what has happened meanwhile; whether a tick comes first is random."""
         if not self.paused:
             return
         self.paused = False
@@ -228,7 +228,7 @@ class Node:
             self.run(action, *args)
 
     def run(self, action: Callable[..., None], *args: Any) -> None:
-        """Do something in this process: not while it is paused, never when it is down."""
+        """Do something in this process: later if it is paused, never if it is down."""
         if self.paused:
             self._waiting.append((action, args))
         elif self.replica is not None:
@@ -239,7 +239,7 @@ class Node:
     # What happens to it.
 
     def tick(self, incarnation: int) -> None:
-        """The heartbeat of the process; ticks missed in a pause are not repeated."""
+        """The timer of the process; ticks missed in a pause are not made up for."""
         if incarnation == self.incarnation:
             self.world.after(TICK_S, self.tick, incarnation)
             if not self.paused:
@@ -282,7 +282,7 @@ class Node:
                 self._proposed.pop(index)
 
     def tell(self, what: Callable[[Replica, float], Ready]) -> None:
-        """Tell the replica something, and do what it wants done."""
+        """Tell the replica something, and carry out the ``Ready`` that it returns."""
         assert self.replica is not None
         ready = what(self.replica, self.clock())
         if ready.persist is not None:
@@ -317,7 +317,7 @@ class World:
         self.flush_s = 0.0002
         self.loss = self.doubles = self.strays = 0.0
         self.window_bytes = (0, 600, WINDOW_BYTES)[seed % 3]
-        # One append under way at a time is how services are set up; more find more mistakes.
+        # The services allow one append under way at a time; more find more mistakes.
         window = (1, TIMINGS.append_window, TIMINGS.append_window)[seed // 3 % 3]
         self.timings = replace(TIMINGS, append_window=window)
         self.prunes = seed // 9 % 2 == 0
@@ -391,7 +391,7 @@ class World:
         if (message.source, message.target) in self.cut:
             return
         if isinstance(message, AppendReply | VoteReply) and message.sequence not in target.asked:
-            return  # it is the answer of a call, and whoever made that has lost its disk since
+            return  # the answer to a call, whose caller has lost its disk since
         if target.replica is not None:
             target.run(target.receive, message)
         elif isinstance(message, AppendEntries):
@@ -426,7 +426,7 @@ class World:
         return [n for n in self.nodes.values() if n.replica and n.replica.role is Role.LEADER]
 
     def ask(self) -> None:
-        """A client sends one to three commands to a node that may well be the leader."""
+        """A client sends one or three commands to a node that believes that it leads."""
         if self.asked_every_s:
             self.after(self.random.random() * 2 * self.asked_every_s, self.ask)
         leaders = self.leaders()

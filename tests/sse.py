@@ -1,4 +1,4 @@
-"""A client of server-sent events, by the rules of WHATWG HTML, section 9.2.6, and no others."""
+"""A client of server-sent events that follows just the rules of WHATWG HTML, section 9.2.6."""
 
 import json
 import re
@@ -66,7 +66,7 @@ class Reader:
         self._kind, self._data = "", []
 
     def of(self, kind: str) -> list[Any]:
-        """What the events of a kind say, rows of all of them together."""
+        """The data of all events of a kind; the rows of all of them together."""
         rows: list[Any] = []
         for event in self.events:
             if event.kind == kind:
@@ -82,5 +82,5 @@ class Reader:
         return [row["change_number"] for row in self.of("changes")]
 
     def stocks(self) -> dict[str, Any]:
-        """What is known of each stock in the end."""
+        """The last known state of each stock."""
         return {row["name"]: row for row in self.of("stocks")}

@@ -33,8 +33,8 @@ def rows_of(state: CatalogState) -> CatalogRows:
 
 @dataclass(frozen=True, slots=True)
 class SessionsSnapshot:
-    """All of the sessions' state but the ``lapsed`` ones; a session is its front-end's id and its
-    fields, and so is a ``deaf`` one.
+    """All of the sessions' state except the ``lapsed`` ones. A session, also a ``deaf`` one, is its
+    front-end's id and its fields.
     """
 
     opens_at: float
@@ -59,7 +59,7 @@ def sessions_snapshot(of: Sessions) -> SessionsSnapshot:
 
 
 def restored(made: Sessions, snapshot: SessionsSnapshot) -> Sessions:
-    """New sessions, put into the state that ``snapshot`` tells of."""
+    """New sessions, put into the state of ``snapshot``."""
     made._opens_at, made._is_open = snapshot.opens_at, snapshot.is_open
     made._sessions, made._deaf = _sessions(snapshot.sessions), _sessions(snapshot.deaf)
     made._published = {stock.name: stock for stock in snapshot.published}

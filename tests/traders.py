@@ -1,4 +1,4 @@
-"""Clients that trade and look again and again, and write down everything they were told."""
+"""Clients that trade and look stocks up again and again, and record every answer."""
 
 import contextlib
 import http.client
@@ -22,13 +22,13 @@ OUTCOMES = {200: "ok", 404: "refused", 429: "unknown", 503: "unknown"}
 
 
 class Traders:
-    """``count`` clients, spread over the front-ends, from ``with`` to its end.
+    """``count`` clients, spread over the front-ends, which run as long as the context.
 
     ``history`` holds every attempt. A request whose outcome is unknown is repeated with the
     same key, through the next front-end, until it is known. For each front-end there is also
-    one who only looks; ``looks`` holds what they saw. With a ``token`` there is also one who
-    changes stocks; ``administered`` holds what it was told. A request may be unknown for
-    ``give_up_s``.
+    a client that only looks stocks up; ``looks`` holds what they saw. With a ``token`` there is
+    also one that changes stocks; ``administered`` holds its answers. An outcome may stay unknown
+    for ``give_up_s``.
     """
 
     def __init__(self, cluster, count=8, seed=1, token="", give_up_s=GIVE_UP_S):
@@ -76,7 +76,7 @@ class Traders:
         return sum(attempt.outcome == "ok" for attempt in list(self.history))
 
     def go_on(self):
-        """Wait until a few more have been."""
+        """Wait until ``WARM`` more have been acknowledged."""
         before = self.done()
         wait_until(lambda: self.done() >= before + WARM, "more trades")
 
@@ -96,7 +96,7 @@ class Traders:
 
 @contextlib.contextmanager
 def trading(cluster, count=8, give_up_s=GIVE_UP_S):
-    """Clients trade while the body does its worst; then every promise is checked."""
+    """Clients trade while the body causes faults; then every promise is checked."""
     cluster.await_healthy()
     known = len(cluster.log("order-1"))
     initial = stocks(cluster)
@@ -132,7 +132,7 @@ def _assert_readable(cluster, history):
             stack.callback(connection.close)
         for number, told in acknowledged.items():
             connection = connections[number % len(connections)]
-            # Without a leader an order may be unknown for a moment.
+            # Without a leader, whether there is such an order may be unknown for a moment.
             status, _, body = wait_until(
                 lambda c=connection, path=f"/orders/{number}": (
                     (told := ask(c, "GET", path))[0] != 503 and told
@@ -145,7 +145,7 @@ def _assert_readable(cluster, history):
 
 
 class _Client:
-    """One client, one connection at a time; ``told`` is where it writes to."""
+    """One client, one connection at a time; it adds its records to ``told``."""
 
     give_up_s = GIVE_UP_S
 
@@ -184,7 +184,7 @@ class _Looker(_Client):
     """Looks at one stock after the other."""
 
     def act(self):
-        """One lookup; what is not answered is no lookup."""
+        """One lookup; one without an answer does not count."""
         time.sleep(LOOK_PAUSE_S)
         name, started = self._chance.choice(self._names), time.monotonic()
         try:
@@ -203,7 +203,7 @@ class _Trader(_Client):
     """Places one order after the other."""
 
     def act(self):
-        """One order, asked for until its outcome is known."""
+        """One order, repeated until its outcome is known."""
         time.sleep(PAUSE_S)
         body = {
             "name": self._chance.choice(self._names),
@@ -235,12 +235,12 @@ class _Trader(_Client):
 
 
 class _Administrator(_Client):
-    """Changes one stock after the other, and asks for some changes twice."""
+    """Makes one change after the other, and sends some twice."""
 
     token = ""
 
     def act(self):
-        """One change, asked for until its outcome is known."""
+        """One change, repeated until its outcome is known."""
         time.sleep(PAUSE_S)
         kind = self._chance.choice(("halt", "resume", "restock", "price", "add"))
         name, key = self._chance.choice(self._names), uuid.uuid4().hex

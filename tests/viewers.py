@@ -1,4 +1,4 @@
-"""Clients of the feed that read, break off, and come back elsewhere with the last id they saw."""
+"""Clients of the feed that read, disconnect, and reconnect elsewhere with the last id they saw."""
 
 import contextlib
 import http.client
@@ -14,9 +14,9 @@ BROKEN = (OSError, http.client.HTTPException, ValueError)
 
 
 class Viewer:
-    """One client, from ``with`` to its end; ``known`` is all that it was told.
+    """One client, which runs as long as the context; ``known`` is all that it received.
 
-    It reads in pieces of random size and breaks the connection off at random, in the middle of
+    It reads in pieces of random size and closes the connection at random, in the middle of
     an event perhaps; every connection is to a random front-end.
     """
 
@@ -40,7 +40,7 @@ class Viewer:
         assert kind is not None or not self.faults, self.faults
 
     def last(self):
-        """The number of the last trade it was told of, 0: none."""
+        """The number of the last trade that it received; 0: none."""
         numbers = self.known.numbers()
         return numbers[-1] if numbers else 0
 
