@@ -19,6 +19,7 @@ from twstock.errors import (
     OutcomeUnknown,
     Overloaded,
     StaleEpoch,
+    TwstockError,
     Unavailable,
 )
 from twstock.market import (
@@ -372,6 +373,16 @@ def test_so_many_wait_for_one_key() -> None:
     askers.wait(Asking(order("b"), print, 0.0))
     assert len(askers.tell("a", KeyReused())) == BEHIND_MAX
     assert askers.tell("a", KeyReused()) == ()
+
+
+def test_nothing_is_left_of_an_order_that_is_answered_before_it_begins() -> None:
+    """As one is whose earlier leader's trade is recorded while it is in the queue."""
+    askers = Askers()
+    answers: list[Placement | TwstockError] = []
+    askers.open(Asking(order("a"), answers.append, 5.0))
+    assert askers.tell("a", Placement(1)) == ()
+    assert answers == [Placement(1)]
+    assert not any(vars(askers).values())
 
 
 def test_new_leader_records_what_the_old_one_left(desk: Desk) -> None:

@@ -120,7 +120,7 @@ class Publisher:
         )
         yield counter(
             "twstock_invalidated_stocks_total",
-            "Stocks that front-ends were told of.",
+            "Invalidations of stocks, sent to front-ends.",
             [({}, self._stocks_told)],
         )
         yield counter(
@@ -130,7 +130,7 @@ class Publisher:
         )
         yield gauge(
             "twstock_publications_waiting",
-            "Trades' batches that a cache may hide yet.",
+            "Batches whose trades a cache may still hide.",
             [({}, sum(waiting.began is not None for waiting in self._waiting))],
         )
 

@@ -67,6 +67,7 @@ class Askers:
         """The order is off the desk: give its result to all that wait for it. Returns those that
         waited behind it for its key.
         """
+        self._until.pop(key, None)  # there is one still if it was answered before it began
         for tell in self._tells.pop(key, ()):
             tell(result)
         return self._behind.pop(key, ()) if self._behind else ()

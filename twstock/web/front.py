@@ -258,7 +258,7 @@ class FrontEnd(Service):
         self._log.info("listens on {address}, a socket that was passed", address=address)
         if address.port != self._front.http.port:
             http = self._front.http
-            self._log.warn("cluster.toml tells everybody {http} instead", http=http)
+            self._log.warn("cluster.toml says {http} instead", http=http)
         return port
 
     def _listen(self, site: ApiSite, address: Address) -> Any:

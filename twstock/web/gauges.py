@@ -19,7 +19,7 @@ def front_families(
     tiers = {"catalog": catalog, "order": orders}
     yield gauge(
         "twstock_reads_waiting",
-        "Lookups, pages and queries that a group has not answered.",
+        "Lookups, pages and queries that a group has not answered yet.",
         (({"group": group}, tier.asking) for group, tier in tiers.items()),
     )
     yield _one("twstock_connections", "Open connections of clients.", len(site.channels))
@@ -44,7 +44,7 @@ def _of_cache(cache: Cache, now: float) -> Iterator[Family]:
     )
     yield _many(
         "twstock_cache_invalidations_total",
-        "Stocks that the catalog told were changed.",
+        "Invalidations of stocks by the catalog.",
         counters.invalidations,
     )
     yield _one("twstock_cache_entries", "Stocks in the cache.", len(cache))

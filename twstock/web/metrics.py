@@ -118,4 +118,6 @@ class Scrape:
 
 def _up(member: str, told: bool) -> Family:
     labels = {"group": member.partition("-")[0]}
-    return gauge("twstock_member_up", "Whether the member told what it counts.", [(labels, told)])
+    return gauge(
+        "twstock_member_up", "Whether the member has reported its metrics.", [(labels, told)]
+    )

@@ -288,7 +288,7 @@ PLACE_BATCH: Spec = {
 
 
 def _state(operation_id: str, summary: str, schema: str, **more: Any) -> Spec:
-    responses = {"200": {"description": "So it is.", **in_json(schema)}, **more}
+    responses = {"200": {"description": "The current state.", **in_json(schema)}, **more}
     return {
         "operationId": operation_id,
         "summary": summary,

@@ -125,9 +125,7 @@ class Feed:
     def families(self) -> Iterator[Family]:
         """The counters as metrics."""
         now = self.counters
-        yield gauge(
-            "twstock_feed_subscribers", "Clients that the feed tells.", [({}, now.subscribers)]
-        )
+        yield gauge("twstock_feed_subscribers", "Subscribers of the feed.", [({}, now.subscribers)])
         for name, text, count in (
             ("opened", "Subscriptions that were begun.", now.opened),
             ("refused", "Subscriptions that there was no room for.", now.refused),

@@ -142,5 +142,5 @@ class Replay:
             known = [change for change in found.changes if change.number <= position.change]
             found = found._replace(changes=known)
         if not found.trades and not found.changes:
-            raise Unavailable("whoever was asked knows less than was told before")
+            raise Unavailable("the replica that was asked knows less than was sent before")
         subscriber.tell(News(at, (), found.stocks, found.trades, found.changes))
