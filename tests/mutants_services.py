@@ -451,6 +451,27 @@ MUTANTS = (
         ("tests/test_storage_faults.py",),
     ),
     Mutant(
+        "of a long file of CAs the last ones count for nothing",
+        "twstock/certificates.py",
+        "    if len(content) > FILE_BYTES_MAX:\n",
+        "    if not content:\n",
+        ("tests/test_certificates.py",),
+    ),
+    Mutant(
+        "a member whose log cannot be opened is started for ever",
+        "twstock/members.py",
+        "        except OSError as error:  # which may be why",
+        "        except EOFError as error:  # which may be why",
+        ("tests/test_cluster.py",),
+    ),
+    Mutant(
+        "an order that was answered in the queue is remembered",
+        "twstock/order/askers.py",
+        "        self._until.pop(key, None)  # there",
+        "        # there",
+        ("tests/test_leading.py",),
+    ),
+    Mutant(
         "a file that nobody can open is a broken invariant",
         "twstock/replication/disk.py",
         "        errno.EISDIR,\n",

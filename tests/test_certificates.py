@@ -8,7 +8,7 @@ import pytest
 from twisted.logger import globalLogPublisher
 
 from tests.certified import SCRIPT, copied, issue, make
-from twstock.certificates import Certificates, read_identity
+from twstock.certificates import FILE_BYTES_MAX, Certificates, read_identity
 from twstock.errors import ConfigError
 
 DAY_S = 86400
@@ -46,6 +46,15 @@ def test_a_file_that_cannot_be_used_is_named(directory: Path, file: str) -> None
     assert refusal(directory).startswith(f"{file}: is no ")
     path.unlink()
     assert refusal(directory) == f"{file}: No such file or directory"
+
+
+def test_a_file_is_not_cut_off(directory: Path) -> None:
+    """Or the last of many CAs would be missing, without a word."""
+    content = (directory / "ca.pem").read_bytes()
+    (directory / "ca.pem").write_bytes(content.rjust(FILE_BYTES_MAX, b"\n"))
+    assert read_identity(directory, "order-1").ca == content
+    (directory / "ca.pem").write_bytes(content.rjust(FILE_BYTES_MAX + 1, b"\n"))
+    assert refusal(directory) == "ca.pem: expected at most 262144 bytes"
 
 
 def test_a_key_has_to_fit(directory: Path) -> None:

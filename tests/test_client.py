@@ -179,6 +179,18 @@ def test_the_members_of_the_cluster(world):
 
 @pytest.mark.parametrize(
     ("field", "value"),
+    [("uptime_s", "soon"), ("uptime_s", True), ("role", 7), ("lag", "0"), ("pid", 1.5)],
+)
+def test_a_member_that_makes_no_sense_is_no_answer(world, field, value):
+    """As with everything else; the error names the field."""
+    row = {"service": "order", "id": 3, "address": "a:1", "alive": True, field: value}
+    world.front.replies = [(200, {"data": {"services": [row]}})]
+    with pytest.raises(BadAnswer, match=f"^{field}: expected"):
+        world.run(world.client.cluster())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
     [("price", "15.99"), ("price", True), ("quantity", 1.5), ("name", 7), ("volume", None)],
 )
 def test_an_answer_that_makes_no_sense_is_none(world, field, value):

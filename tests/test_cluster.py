@@ -287,6 +287,13 @@ class TestMembers:
         assert (tmp_path / "order-1/service.log.1").read_text() == "long"
         assert members.tail("order-1") == ""
 
+    def test_a_log_that_cannot_be_opened_is_named(self, fake, tmp_path):
+        """It is why the member does not start."""
+        _, members, _ = fake
+        (tmp_path / "order-1/service.log").unlink()
+        (tmp_path / "order-1/service.log").mkdir()
+        assert members.tail("order-1") == f"{tmp_path}/order-1/service.log: Is a directory"
+
 
 class Unread(io.StringIO):
     """What nobody reads any more."""

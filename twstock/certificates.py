@@ -131,9 +131,12 @@ def _version(path: Path) -> tuple[int, int, int] | None:
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(FILE_BYTES_MAX)
+            content = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
+    if len(content) > FILE_BYTES_MAX:
+        raise ConfigError(f"{path}: expected at most {FILE_BYTES_MAX} bytes")
+    return content
 
 
 def _check_rights(key: Path) -> None:

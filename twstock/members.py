@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from twisted.runner.procmon import LoggingProtocol, ProcessMonitor
 
 from twstock.config import Address, Cluster
+from twstock.errors import told
 from twstock.plan import TOML, tiers
 from twstock.process import EXIT_REFUSED
 from twstock.replication.disk import META
@@ -113,8 +114,11 @@ class Members(ProcessMonitor):
         return [self._log_path(name) for names in self._tiers.values() for name in names]
 
     def tail(self, name: str) -> str:
-        """The end of what a member's latest process wrote."""
-        content = self._log_path(name).read_bytes()[self._starts.get(name, 0) :]
+        """The end of what a member's latest process wrote, or why that cannot be read."""
+        try:
+            content = self._log_path(name).read_bytes()[self._starts.get(name, 0) :]
+        except OSError as error:  # which may be why there was no process
+            return told(error)
         return content[-TAIL_BYTES_MAX:].decode("utf-8", "replace").strip()
 
     def stopService(self) -> "Deferred[None]":  # type: ignore[override]

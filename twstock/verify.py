@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import takewhile, zip_longest
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from twstock.consistency import MESSAGE_BYTES_LIMIT
 from twstock.market import ChangeKind, Side, Stock, StockChange, Trade
 from twstock.rest import Unreachable
 
@@ -23,8 +24,6 @@ A = TypeVar("A")
 PATIENCE_S = 5.0
 PAUSE_S = 0.25
 DEADLINE_S = 5.0
-ANSWER_BYTES_MAX = 64 * 1024 * 1024
-"""Far above the default of ``message_bytes_max``; the cluster's own value is not known here."""
 DIFFERENCES_MAX = 20
 PAGE = 1000
 
@@ -82,7 +81,8 @@ class Remote:
         self.name = name
         options = [
             ("grpc.enable_http_proxy", 0),
-            ("grpc.max_receive_message_length", ANSWER_BYTES_MAX),
+            # Its ``message_bytes_max`` is not known here.
+            ("grpc.max_receive_message_length", MESSAGE_BYTES_LIMIT),
         ]
         self._channel = (way or PlainWay()).open(address, options)
         self._error = grpc.RpcError

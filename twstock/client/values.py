@@ -160,7 +160,7 @@ def stock(row: Any) -> Stock:
     """A stock as the API shows it."""
     return Stock(
         _text(row, "name"),
-        _money(row, "price"),
+        _number(row, "price"),
         _count(row, "quantity"),
         _count(row, "volume"),
         _count(row, "version"),
@@ -178,7 +178,7 @@ def order(row: Any) -> Order:
         _text(row, "name"),
         side,
         _count(row, "quantity"),
-        _money(row, "price"),
+        _number(row, "price"),
         _count(row, "version"),
         _count(row, "time_ms"),
     )
@@ -191,7 +191,7 @@ def change(row: Any) -> Change:
         _count(row, "change_number"),
         _text(row, "kind"),
         _text(row, "name"),
-        None if fields.get("price") is None else _money(row, "price"),
+        None if fields.get("price") is None else _number(row, "price"),
         None if fields.get("quantity") is None else _count(row, "quantity"),
         _count(row, "version"),
         _count(row, "timestamp_ms"),
@@ -205,15 +205,17 @@ def changed(row: Any, replayed: bool, key: str) -> Changed:
 
 def member(row: Any) -> Member:
     """A row of ``GET /cluster``."""
-    known = {name: _fields(row).get(name) for name in Member._fields[4:]}
-    uptime_s = known.pop("uptime_s")
+    fields = _fields(row)
+    counts = (name for name in Member._fields[5:] if name != "uptime_s")
+    known = {name: None if fields.get(name) is None else _count(row, name) for name in counts}
     return Member(
         _text(row, "service"),
         _count(row, "id"),
         _text(row, "address"),
-        _fields(row).get("alive") is True,
+        fields.get("alive") is True,
+        None if fields.get("role") is None else _text(row, "role"),
         **known,
-        uptime_s=None if uptime_s is None else float(uptime_s),
+        uptime_s=None if fields.get("uptime_s") is None else float(_number(row, "uptime_s")),
     )
 
 
@@ -281,7 +283,7 @@ def _count(row: Any, name: str) -> int:
     return value
 
 
-def _money(row: Any, name: str) -> Decimal:
+def _number(row: Any, name: str) -> Decimal:
     value = member_of(row, name)
     if type(value) not in (int, Decimal):
         raise BadAnswer(f"{name}: expected a number, got {type(value).__name__}")
