@@ -130,9 +130,13 @@ def addresses(cluster: Cluster) -> dict[str, Address]:
 
 def _path(flag: str, text: str) -> Path:
     try:
-        return Path(text).resolve()
+        path = Path(text).resolve()
+        is_circle = path.is_symlink()  # left as it is by pathlib from Python 3.13 on
     except RuntimeError:  # raised by pathlib of Python 3.11 and 3.12
-        raise ConfigError(f"--{flag}: {text}: symbolic links that lead in a circle") from None
+        is_circle = True
+    if is_circle:
+        raise ConfigError(f"--{flag}: {text}: symbolic links that lead in a circle")
+    return path
 
 
 def _optional(options: Mapping[str, Any], flag: str) -> Path | None:

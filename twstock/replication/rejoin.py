@@ -16,6 +16,7 @@ has the argument in full, for copies of the others' directories (``copies``) and
 (``livepeers``).
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -155,9 +156,14 @@ def keep_snapshot(
 
 def _resolved(target: Path) -> Path:
     try:
-        return target.resolve()
-    except RuntimeError:  # what pathlib of Python 3.11 and 3.12 raises
+        target.stat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
         raise StorageError(f"{target}: symbolic links that lead in a circle") from None
+    return target.resolve()
 
 
 @contextmanager
