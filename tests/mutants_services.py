@@ -460,8 +460,15 @@ MUTANTS = (
     Mutant(
         "a member whose log cannot be opened is started for ever",
         "twstock/members.py",
-        "        except OSError as error:  # which may be why",
-        "        except EOFError as error:  # which may be why",
+        "            return told(error)",
+        "            raise",
+        ("tests/test_cluster.py",),
+    ),
+    Mutant(
+        "a member whose log cannot be written is told of by the log of an earlier process",
+        "twstock/members.py",
+        "            self._unstarted[name] = told(error)\n",
+        "",
         ("tests/test_cluster.py",),
     ),
     Mutant(

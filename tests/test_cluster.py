@@ -1,5 +1,6 @@
 """The local cluster: what it plans, and how it starts, watches and stops its members."""
 
+import errno
 import io
 import json
 import os
@@ -288,11 +289,35 @@ class TestMembers:
         assert members.tail("order-1") == ""
 
     def test_a_log_that_cannot_be_opened_is_named(self, fake, tmp_path):
-        """It is why the member does not start."""
+        """So that nobody has to look for it."""
         _, members, _ = fake
         (tmp_path / "order-1/service.log").unlink()
         (tmp_path / "order-1/service.log").mkdir()
         assert members.tail("order-1") == f"{tmp_path}/order-1/service.log: Is a directory"
+
+    def test_what_keeps_a_member_from_starting_is_told_and_not_an_old_log(
+        self, fake, tmp_path, monkeypatch
+    ):
+        """Such as a disk that is read-only: the log can be read, but it is of earlier processes."""
+        reactor, members, deaths = fake
+        log = tmp_path / "order-1/service.log"
+        log.write_text("all is well\n")
+        system_open = Path.open
+
+        def opened(path, mode="r", *arguments, **words):
+            if path == log and mode == "ab":
+                raise OSError(errno.EROFS, "Read-only file system", str(path))
+            return system_open(path, mode, *arguments, **words)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "open", opened)
+            reactor.advance(members.threshold)
+            reactor.live("order-1").end(code=3)
+            reactor.advance(0)
+            assert deaths == [("order-1", 3), ("order-1", 1)]
+            assert members.tail("order-1") == f"{log}: Read-only file system"
+        reactor.advance(members.maxRestartDelay)
+        assert members.tail("order-1") == ""
 
 
 class Unread(io.StringIO):

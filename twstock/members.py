@@ -57,6 +57,7 @@ class Members(ProcessMonitor):
         # Members that had data when this process began, so their group has started before.
         self._with_data = {n for names in self._tiers.values() for n in names if self._has_data(n)}
         self._starts: dict[str, int] = {}
+        self._unstarted: dict[str, str] = {}
         self._waiting: dict[str, Deferred[None]] = {}
         environ = {k: v for k, v in os.environ.items() if k != "NOTIFY_SOCKET"}
         config = str(cluster.data / TOML)
@@ -83,7 +84,8 @@ class Members(ProcessMonitor):
                 self._spawner.spawnProcess(
                     protocol, process.args[0], process.args, env=process.env, childFDs=files
                 )
-        except OSError:
+        except OSError as error:
+            self._unstarted[name] = told(error)
             self.ended(name, Failure())
 
     def ended(self, name: str, reason: Failure) -> None:
@@ -91,7 +93,7 @@ class Members(ProcessMonitor):
         unasked, code = bool(self.running), _exit_code(reason)
         if not self._restart or code == EXIT_REFUSED:
             del self._processes[name]
-        self._monitoredProcessExited(name, reason)
+        self._monitoredProcessExited(name)  # without the reason: it fails to format an OSError
         if name in self._waiting:
             self._waiting.pop(name).callback(None)
         if unasked:
@@ -114,10 +116,12 @@ class Members(ProcessMonitor):
         return [self._log_path(name) for names in self._tiers.values() for name in names]
 
     def tail(self, name: str) -> str:
-        """The end of what a member's latest process wrote, or why that cannot be read."""
+        """The end of what a member's latest process wrote, or why there is nothing to be read."""
+        if name in self._unstarted:  # what is in its log is of earlier processes
+            return self._unstarted[name]
         try:
             content = self._log_path(name).read_bytes()[self._starts.get(name, 0) :]
-        except OSError as error:  # which may be why there was no process
+        except OSError as error:
             return told(error)
         return content[-TAIL_BYTES_MAX:].decode("utf-8", "replace").strip()
 
@@ -154,6 +158,7 @@ class Members(ProcessMonitor):
             path.replace(path.with_suffix(".log.1"))
         log = path.open("ab")
         self._starts[name] = log.tell()
+        self._unstarted.pop(name, None)
         return log
 
 
