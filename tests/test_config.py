@@ -421,7 +421,7 @@ def test_a_follower_tells_often_enough_of_its_reach():
     slow = GOOD + "[timings]\nelection_s = 1.5\nheartbeat_s = 0.4\n[limits]\nout_of_reach_s = "
     with pytest.raises(ConfigError, match=r"limits\.out_of_reach_s: expected at least 3 times"):
         parse(slow + "1.1\n")
-    parse(slow + "1.25\n")
+    parse(slow + "1.2\n")
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,8 @@ def check(cluster: "Cluster") -> None:
         raise ConfigError(
             f"limits.out_of_reach_s: expected at least {PROBES_MIN} times limits.probe_every_s"
         )
-    if limits.out_of_reach_s < HEARTBEATS_MIN * timings.heartbeat_s:
+    # 3 times 0.4 is a little more than 1.2 in binary.
+    if limits.out_of_reach_s < round(HEARTBEATS_MIN * timings.heartbeat_s, 9):
         raise ConfigError(
             f"limits.out_of_reach_s: expected at least {HEARTBEATS_MIN} times timings.heartbeat_s"
         )
