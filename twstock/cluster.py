@@ -172,7 +172,7 @@ class LocalCluster(Logged):
     """The members of one cluster as processes of this machine, from start to ready to stop.
 
     ``give_up(message)`` ends the process: a port is taken, or a member does not start. A second
-    argument is the exit status, if what was asked for is impossible.
+    argument is the exit status, unless that is ``EXIT_NOT_NOW``.
     ``output`` takes the ready line, ``errors`` messages for people.
     """
 

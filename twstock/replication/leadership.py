@@ -190,7 +190,7 @@ class Leadership:
         this term is committed.
 
         Only higher ids are considered, unless this leader is useless: its reach is lost, or its log
-        is full and a majority of others could take over. If front-ends call the other, but none has
+        is full and the others could commit without it. If front-ends call the other, but none has
         called this leader, its id does not matter either. ``_would_do`` judges the other's reach.
         """
         if self._watermarks.commit < self.first_index:

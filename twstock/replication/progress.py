@@ -27,7 +27,7 @@ class Progress:
     starts a second chain of appends.
 
     ``has_lost``: it refuses appends after an entry that it has confirmed. Its directory is not the
-    one that it had, so it has to rejoin. In this term it makes no progress, and should never lead.
+    one that it had, so it has to rejoin. Until then it makes no progress, and should not lead.
     """
 
     def __init__(self, next_index: int, timings: Timings) -> None:

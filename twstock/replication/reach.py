@@ -20,7 +20,7 @@ class Contact:
     is lost. It is missed from ``missed_from`` on; if that is None, only once it has been heard.
 
     A contact is lost when nobody was heard for ``limit_s`` seconds. It is good when somebody was
-    heard in the last half of that time, and it has not been lost in the last ``limit_s`` seconds.
+    heard in the last half of that time, and it has lasted for ``limit_s`` without being lost.
     Otherwise it is unsure. So when all replicas share a pause, one is never good while another is
     lost, although the pause is a little longer for some: when the first is lost none is good any
     more, and when the first is good again none is lost any more.

@@ -79,7 +79,7 @@ class _Member:
 
     @property
     def answers(self) -> bool:
-        """Whether the member's last probe was answered, and none is under way."""
+        """Whether the member's last probe, if any, was answered, and none is under way."""
         return self.probe is None and not self.timeouts
 
     @property
