@@ -23,7 +23,7 @@ from bench.rows import ROWS, cells, chosen, matches
 from bench.systems import plural
 
 DESCRIPTION = """
-Measure twstock beside FastAPI, PostgreSQL, etcd and nginx on this machine, with servers of its own
+Measure twstock against FastAPI, PostgreSQL, etcd and nginx on this machine, with servers of its own
 on loopback. It needs no internet; a row whose peer is not installed says what to install. Tables
 and plots are kept under bench/results; docs/performance.md tells what each row means.
 """

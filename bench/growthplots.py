@@ -8,8 +8,8 @@ from bench.systems import Work
 from bench.tables import number
 
 PANELS = (
-    ("rate_ratio", "requests_per_s", "/s", "throughput, beside the smallest: higher is better"),
-    ("p99_ratio", "p99_ms", " ms", "p99, beside the smallest: lower is better"),
+    ("rate_ratio", "requests_per_s", "/s", "throughput, against the smallest: higher is better"),
+    ("p99_ratio", "p99_ms", " ms", "p99, against the smallest: lower is better"),
 )
 
 LABEL_SHARE = 0.055
@@ -43,7 +43,7 @@ def _grown(drawing: Any, found: Found, of: str) -> bool:
 def _panel(axes: Any, ours: list[Found], sizes: list[int], panel: tuple[str, ...]) -> None:
     ratio, figure, unit, title = panel
     wanted = (RATE_TARGET, 1e3) if ratio == "rate_ratio" else (0, P99_TARGET)
-    axes.axhspan(*wanted, color=SOFT, alpha=0.18, linewidth=0, label="wanted")
+    axes.axhspan(*wanted, color=SOFT, alpha=0.18, linewidth=0, label="target")
     highest, labels = 1.3, []
     for work in Work:
         points = sorted(

@@ -196,7 +196,7 @@ def _ratios(report: Report) -> str:
         ratio = f"**{number(result.ratio)}x** ({spread})"
         lines.append([*names, number(result.ours), number(result.theirs), ratio, target, verdict])
     columns = ["work", "connections", "against", "figure", "twstock", "peer", "ratio (over rounds)"]
-    return "## Beside its peers\n\nA ratio above 1: twstock is ahead.\n\n" + table(
+    return "## Against its peers\n\nA ratio above 1: twstock is ahead.\n\n" + table(
         [*columns, "target", ""], lines
     )
 

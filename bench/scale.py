@@ -31,7 +31,7 @@ def grown(found: Sequence[Grown]) -> str:
         for one in sorted(compare(found), key=lambda c: (c.grown.size.of, str(c.grown.work)))
     ]
     return (
-        f"## Growth in stocks and in orders\n\n{BUSY_CONNECTIONS} connections. Wanted beside the "
+        f"## Growth in stocks and in orders\n\n{BUSY_CONNECTIONS} connections. Target, against the "
         f"smallest size: at least {RATE_TARGET:g}x its requests per second, and at most "
         f"{P99_TARGET:g}x its p99.\n\n" + table([*columns, ""], lines)
     )

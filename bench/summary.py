@@ -47,7 +47,7 @@ TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One row: the work, the peer, the ratio, the wanted ratio, and both figures in words."""
+    """One row: the work, the peer, the ratio, the target, and both figures in words."""
 
     work: str
     connections: int
@@ -71,9 +71,9 @@ def _bar(row: Found) -> Bar:
     ours, theirs = row["twstock"], row["theirs"]
     peer: str = row["peer"]
     if row["figure"] == Figure.MEDIAN:
-        figures = f"{number(ours)} ms beside {number(theirs)} ms"
+        figures = f"{number(ours)} ms against {number(theirs)} ms"
     else:
-        figures = f"{number(ours)}/s beside {number(theirs)}/s"
+        figures = f"{number(ours)}/s against {number(theirs)}/s"
     return Bar(
         WORKS[Work(row["work"])],
         row["connections"],
@@ -110,7 +110,7 @@ def _draw(axes: Any, place: int, bar: Bar) -> None:
     color = AHEAD if bar.ratio >= 1 else BEHIND
     axes.barh(place, bar.ratio - 1, BAR, left=1, color=color)
     if bar.target is not None:
-        label = "wanted" if not axes.get_legend_handles_labels()[1] else None
+        label = "target" if not axes.get_legend_handles_labels()[1] else None
         axes.plot([bar.target], [place], marker="|", markersize=17, markeredgewidth=2.2,
                   linestyle="", color=INK, label=label)  # fmt: skip
     for at, text, style in (
@@ -154,7 +154,7 @@ def _scale(axes: Any, shown: list[Bar]) -> None:
     for at, words, side in (
         (WORK_AT, "requests", "left"),
         (COUNT_AT, "clients", "right"),
-        (PEER_AT, "beside", "left"),
+        (PEER_AT, "against", "left"),
         (RIGHT + 0.01, "times as fast", "left"),
     ):
         _write(axes, at, -0.85, words, color=QUIET, ha=side, fontsize=9)

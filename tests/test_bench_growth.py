@@ -165,8 +165,8 @@ def test_the_summary_shows_what_was_measured():
     ]
     lookup, trade = summary.bars({"rows": rows})
     assert (lookup.work, lookup.connections, lookup.peer) == ("cached lookup", 64, "FastAPI")
-    assert (lookup.ratio, lookup.figures) == (2.0, "20.0/s beside 10.0/s")
-    assert (trade.peer, trade.figures) == ("FastAPI + PostgreSQL", "20.0 ms beside 10.0 ms")
+    assert (lookup.ratio, lookup.figures) == (2.0, "20.0/s against 10.0/s")
+    assert (trade.peer, trade.figures) == ("FastAPI + PostgreSQL", "20.0 ms against 10.0 ms")
 
 
 def test_plots_of_growth_and_the_summary_are_drawn(tmp_path):
