@@ -52,7 +52,7 @@ def test_a_late_grant_gives_nothing() -> None:
 
 
 def test_a_renewal_never_shortens_a_lease() -> None:
-    """What was granted stays granted."""
+    """A renewal with a shorter grant leaves the lease that was granted before."""
     cache = leased(until=9.0)
     cache.renew(sent_at=1.0, seconds=0.1, now=1.0, fresh=False)
     assert cache.holds_lease(8.9)
@@ -71,7 +71,9 @@ def test_a_new_or_lapsed_session_starts_empty(now: float, fresh: bool) -> None:
 
 
 def test_a_renewal_in_time_keeps_everything() -> None:
-    """The usual case: the same session goes on."""
+    """In the usual case the session goes on: what is cached stays, and lookups under way are still
+    stored.
+    """
     cache = leased(until=9.0)
     remembered(cache, 1)
     under_way = cache.ticket(8.0)
@@ -88,7 +90,9 @@ def test_a_fresh_lease_does_not_inherit_the_time_of_the_old_one() -> None:
 
 
 def test_a_stale_fill_is_not_stored() -> None:
-    """The original's race: the answer of a lookup from before the trade comes after the DELETE."""
+    """A race of the original: a lookup is answered from before the trade, and the answer comes
+    after the DELETE.
+    """
     cache = leased()
     ticket = cache.ticket(1.0)
     cache.invalidate("GOOGL", 2)
@@ -128,7 +132,9 @@ def test_an_invalidation_without_version_forbids_all_fills_under_way() -> None:
 
 
 def test_minimum_versions_survive_a_new_session() -> None:
-    """A trade may be known here before it is published: what was announced stays announced."""
+    """A version that was announced stays the lowest that may be stored, through a new session and
+    after the end of a lease.
+    """
     cache = leased()
     cache.invalidate("GOOGL", 4)
     cache.renew(sent_at=1.0, seconds=10.0, now=1.0, fresh=True)
@@ -139,14 +145,18 @@ def test_minimum_versions_survive_a_new_session() -> None:
 
 
 def test_nothing_is_stored_that_was_asked_without_a_lease() -> None:
-    """The catalog does not tell of changes who holds no lease."""
+    """The catalog sends no invalidations to a front-end without a lease, so what it looked up may
+    be out of date.
+    """
     cache = Cache(10)
     assert cache.ticket(0.0) is None
     assert not cache.fill(None, stock(1))
 
 
 def test_an_own_trade_is_never_hidden() -> None:
-    """Reads-your-writes: after a trade, no older version is shown or stored."""
+    """A client that has traded through this front-end is not shown an older version (read your
+    writes); this counts as no invalidation.
+    """
     cache = leased()
     remembered(cache, 1)
     cache.raise_minimum("GOOGL", 2)
@@ -156,7 +166,7 @@ def test_an_own_trade_is_never_hidden() -> None:
 
 
 def test_a_minimum_never_falls() -> None:
-    """Invalidations may arrive out of order."""
+    """Invalidations may arrive out of order: the highest version counts."""
     cache = leased()
     cache.invalidate("GOOGL", 5)
     cache.invalidate("GOOGL", 3)
@@ -164,7 +174,9 @@ def test_a_minimum_never_falls() -> None:
 
 
 def test_forgotten_minimums_become_a_floor() -> None:
-    """The table of minimums is bounded; what it forgets can only keep things out."""
+    """The table of minimums is bounded. Whatever it forgets raises the minimum of all stocks that
+    are not in it, so this only ever keeps things out.
+    """
     cache = leased(minimums_max=2)
     cache.invalidate("A", 7)
     cache.invalidate("B", 3)
@@ -190,7 +202,7 @@ def test_the_least_recently_used_stock_is_evicted() -> None:
 
 
 def test_size_zero_is_off() -> None:
-    """A size of 0 is one that pylru refuses; here it means that nothing is ever stored."""
+    """A size of 0, which pylru refuses, means that nothing is ever stored."""
     cache = leased(0)
     assert not cache.enabled
     assert cache.ticket(1.0) is None

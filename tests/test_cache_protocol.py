@@ -471,7 +471,9 @@ def put_lookups(front: Front, lookups: Any) -> Front:
 
 
 def aged(front: Front, emptied: int) -> Front:
-    """The cache was emptied: lookups under way have an old ticket, and old is old."""
+    """The front-end after its cache was emptied so often. Lookups under way then have an old
+    ticket; how old does not matter.
+    """
     if not emptied:
         return front
     return put_lookups(front, {lookup._replace(age=1) for lookup in front.lookups})
@@ -509,11 +511,13 @@ def _path(came_from: Mapping[State, tuple[State, str] | None], state: State) -> 
         (Rules(trades=1, crashes=1), 20_000),
         (Rules(trades=2, crashes=1, others=False), 40_000),
         (Rules(trades=1, crashes=0, lookups=2, others=False), 9_000),
-        # Rules(trades=2, crashes=0) has 162,452 states, and holds; it takes 15 seconds.
+        # Rules(trades=2, crashes=0) holds as well, but its 162,452 states take 15 seconds.
     ],
 )
 def test_no_lookup_shows_less_than_was_known(rules: Rules, states_min: int) -> None:
-    """Not the front-end's cache, nor its misses, nor the catalog to anybody else."""
+    """Neither the front-end's cache, nor its lookups that miss, nor the catalog's answers to others
+    show an older version than somebody was shown, or told of, before.
+    """
     states, violation = explore(rules)
     assert violation == []
     assert states > states_min
@@ -652,6 +656,6 @@ ALONE = Rules(trades=2, crashes=0, others=False)
     ),
 )
 def test_each_omission_has_a_counter_example(rules: Rules) -> None:
-    """Without any one of the rules, some sequence of steps shows an old stock."""
+    """Each rule is needed: without it, some sequence of steps shows an old version."""
     _, violation = explore(rules)
     assert violation != []

@@ -43,6 +43,7 @@ from twstock.market import (
     Batch,
     BeginEpoch,
     Order,
+    Refusal,
     RefusalBounds,
     Seed,
     Side,
@@ -239,7 +240,7 @@ def test_lookup_invalid(scene: Scene) -> None:
 
 
 def test_many_lookups_are_answered_by_place(scene: Scene) -> None:
-    """One answer for each name, what there is not and what is asked twice included."""
+    """Each name has one answer, in its place, also a name that is unknown or comes twice."""
     names = ("FishCo", "Unknown", "GameStart", "FishCo")
     found = result_of(scene.catalog.lookup_many(LookupMany(names)))
     assert found.stocks == tuple(scene.lookup(name) for name in names)
@@ -247,7 +248,9 @@ def test_many_lookups_are_answered_by_place(scene: Scene) -> None:
 
 
 def test_whoever_looks_up_many_holds_each_of_them(scene: Scene) -> None:
-    """The session is remembered before the answer leaves: a trade of any of them waits for it."""
+    """The session is noted for each name before the answer leaves: a trade of any of them waits for
+    that session.
+    """
     scene.register()
     scene.fronts.silent = True
     result_of(scene.catalog.lookup_many(LookupMany(("FishCo", "GameStart"), 1, "s1")))
@@ -260,7 +263,9 @@ def test_whoever_looks_up_many_holds_each_of_them(scene: Scene) -> None:
 
 
 def test_many_lookups_without_a_live_session_hold_nothing(scene: Scene) -> None:
-    """Nor do those of a session that is over, or of another front-end's."""
+    """No trade waits for a lookup without a session, with another front-end's session, or with one
+    that is over.
+    """
     scene.register()
     scene.fronts.silent = True
     for front_id, session in ((0, ""), (1, "s0"), (2, "s1")):
@@ -281,7 +286,9 @@ def test_too_many_lookups_at_once_are_refused(scene: Scene) -> None:
 
 
 def test_as_many_lookups_as_a_front_end_sends_are_answered(scene: Scene) -> None:
-    """Its page may be longer than this catalog's while settings are changed one by one."""
+    """A front-end may still have a larger ``page_max`` than this catalog, while settings are
+    changed on one machine after the other.
+    """
     scene.catalog._limits = replace(LIMITS, page_max=10)
     names = ("FishCo",) * LOOKUPS_MAX
     assert len(result_of(scene.catalog.lookup_many(LookupMany(names))).stocks) == len(names)
@@ -335,13 +342,17 @@ def test_single_trades_are_refused_in_the_seed_s_words(
     ],
 )
 def test_what_must_not_reach_the_log_is_refused(scene: Scene, request_: PlaceOrder) -> None:
-    """A single trade takes no key: only the order leader can promise to trade once."""
+    """A single trade with a key (only the order leader can promise to trade once), or with a
+    quantity that is too large.
+    """
+    scene.member.holds_back = True
     with pytest.raises(InvalidRequest):
         result_of(scene.catalog.trade(request_))
+    assert scene.member.proposed == []
 
 
 def test_single_trades_are_listed_to_the_order_leader(scene: Scene) -> None:
-    """Each has a key of its own and becomes an order with the next batch."""
+    """Each has a key of its own, and is listed with the next batch so that it becomes an order."""
     scene.trade("buy", 1)
     scene.trade("buy", 1)
     result_of(scene.catalog.begin_epoch(BeginEpoch(1, 2)))
@@ -364,8 +375,8 @@ def test_a_batch_of_a_replaced_leader_is_refused(scene: Scene) -> None:
 
 
 def test_an_epoch_that_no_election_can_have_led_to_is_refused(scene: Scene) -> None:
-    """Believed once, it would fence every order leader to come off. The highest that may be
-    believed is, and goes on from there.
+    """If it were believed once, every later order leader would be fenced off. The highest epoch
+    that is plausible is believed.
     """
     result_of(scene.catalog.begin_epoch(BeginEpoch(5, 0)))
     scene.member.holds_back = True
@@ -379,7 +390,7 @@ def test_an_epoch_that_no_election_can_have_led_to_is_refused(scene: Scene) -> N
 
 
 def test_a_batch_raises_no_fence(scene: Scene) -> None:
-    """Whatever its epoch is."""
+    """A batch of a newer epoch than the fence is refused, and the fence stays."""
     result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
     for epoch in (2, 2**40):
         with pytest.raises(StaleEpoch):
@@ -388,7 +399,9 @@ def test_a_batch_raises_no_fence(scene: Scene) -> None:
 
 
 def test_listing_again_does_not_make_the_log_grow(scene: Scene) -> None:
-    """A leader with a lease answers the fence's own epoch from its state."""
+    """A leader with a lease answers BeginEpoch of the fence's own epoch from its state; without a
+    lease it asks the log.
+    """
     result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
     scene.trade("buy", 1)
     scene.member.holds_back = True
@@ -403,7 +416,9 @@ def test_listing_again_does_not_make_the_log_grow(scene: Scene) -> None:
 
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_a_loss_is_refused_loudly(scene: Scene, epoch: int) -> None:
-    """An order leader that knows a trade the catalog does not know gets no answer but alarm."""
+    """An order leader that knows a trade which the catalog does not know is refused, and the
+    catalog logs it as critical.
+    """
     result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
     with capturedLogs() as logged, pytest.raises(CorruptStorage, match="trades 1 to 5"):
         result_of(scene.catalog.begin_epoch(BeginEpoch(epoch, 5)))
@@ -411,7 +426,9 @@ def test_a_loss_is_refused_loudly(scene: Scene, epoch: int) -> None:
 
 
 def test_a_loss_is_told_once_for_each_reason(scene: Scene) -> None:
-    """The order leader asks again and again, and is refused each time; the log says it once."""
+    """The order leader asks again and again and is refused each time, but the log says each reason
+    once.
+    """
     with capturedLogs() as logged:
         for known in (5, 5, 5, 6, 6):
             with pytest.raises(CorruptStorage):
@@ -431,11 +448,12 @@ def test_a_loss_is_told_once_for_each_reason(scene: Scene) -> None:
     ],
 )
 def test_a_malformed_batch_is_refused(scene: Scene, wrong: Order) -> None:
-    """It does not reach the log."""
+    """One malformed order is enough; nothing of the batch reaches the log."""
     result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
     scene.member.holds_back = True
     with pytest.raises(InvalidRequest):
         result_of(scene.catalog.trade(batch(1, order("fine"), wrong)))
+    assert scene.member.proposed == []
 
 
 def test_a_batch_of_too_many_orders_is_refused(scene: Scene) -> None:
@@ -456,7 +474,7 @@ def test_a_batch_of_too_many_orders_is_refused(scene: Scene) -> None:
 
 @pytest.mark.parametrize("error", [DiskFull("full"), NotLeader(2), OutcomeUnknown("lost")])
 def test_the_member_s_errors_reach_the_caller(scene: Scene, error: TwstockError) -> None:
-    """Whether nothing happened or nobody knows, the caller is told."""
+    """The caller is told whether nothing happened or the outcome is unknown."""
     scene.member.error = error
     with pytest.raises(type(error)):
         scene.trade("buy", 1)
@@ -466,7 +484,9 @@ def test_the_member_s_errors_reach_the_caller(scene: Scene, error: TwstockError)
 
 
 def test_a_trade_waits_for_the_caches_and_lookups_do_not_run_ahead(scene: Scene) -> None:
-    """Until each holder was told, everybody sees the version before."""
+    """Until each front-end that holds the stock was told, or its lease is over, everybody sees the
+    version before.
+    """
     assert scene.register() == Lease(LEASE_S, True)
     scene.lookup("GameStart", 1)
     scene.fronts.silent = True
@@ -485,7 +505,7 @@ def test_a_trade_waits_for_the_caches_and_lookups_do_not_run_ahead(scene: Scene)
 
 
 def test_a_refusal_waits_for_the_trade_that_caused_it(scene: Scene) -> None:
-    """Who was told "not enough" does not see afterwards that there was enough."""
+    """Whoever is told "not enough" must not see afterwards that there was enough."""
     result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
     scene.register()
     scene.lookup("GameStart", 1)
@@ -494,13 +514,14 @@ def test_a_refusal_waits_for_the_trade_that_caused_it(scene: Scene) -> None:
     refused = begun(scene.catalog.trade(batch(1, order("k"), known=1)))
     assert (bought, refused) == ([], [])
     scene.clock.advance(LEASE_S)
-    assert len(bought) == len(refused) == 1
+    assert bought == [Placement(number=1, version=1)]
+    assert [verdict.refusal for verdict in refused[0].verdicts] == [Refusal.NOT_ENOUGH]
 
 
 def test_no_more_trades_are_listed_than_a_message_takes(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The number of the last one tells that there are more."""
+    """The answer also has the number of the last trade, which tells that there are more."""
     for _ in range(3):
         scene.trade("buy", 1)
     monkeypatch.setattr(calls, "TRADE_BYTES", LIMITS.message_bytes_max)
@@ -512,7 +533,7 @@ def test_no_more_trades_are_listed_than_a_message_takes(
 
 
 def test_listed_trades_are_published_before_they_are_listed(scene: Scene) -> None:
-    """A new order leader may acknowledge them at once."""
+    """A new order leader may acknowledge them at once, so no cache may hide them any more."""
     scene.register()
     scene.lookup("GameStart", 1)
     scene.fronts.silent = True
@@ -523,8 +544,10 @@ def test_listed_trades_are_published_before_they_are_listed(scene: Scene) -> Non
     assert [t.number for t in listed[0].trades] == [1]
 
 
-def test_trades_of_others_are_published_with_the_batch(scene: Scene) -> None:
-    """A trade whose own call was lost becomes visible with the batch that lists it."""
+def test_a_batch_waits_until_the_trades_that_it_lists_are_published(scene: Scene) -> None:
+    """A direct trade that the batch lists may be acknowledged by the order leader at once, so no
+    cache may hide it any more.
+    """
     result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
     scene.register()
     scene.lookup("GameStart", 1)
@@ -533,11 +556,11 @@ def test_trades_of_others_are_published_with_the_batch(scene: Scene) -> None:
     waiting = begun(scene.catalog.trade(batch(1, order("k", 1, "FishCo"))))
     assert waiting == []
     scene.clock.advance(LEASE_S)
-    assert len(waiting) == 1
+    assert [trade.number for trade in waiting[0].others] == [1]
 
 
 def test_a_lease_is_never_longer_than_the_leader_s_own(scene: Scene) -> None:
-    """So all are over before anybody else can lead."""
+    """So all leases of front-ends are over before another catalog can lead."""
     scene.member.lease = scene.clock.seconds() + 0.1
     assert scene.register().seconds == pytest.approx(0.1)
     scene.member.lease = scene.clock.seconds()
@@ -561,7 +584,9 @@ def test_a_leader_that_gives_way_grants_no_lease(scene: Scene) -> None:
     ],
 )
 def test_only_front_ends_of_the_cluster_register(scene: Scene, request_: Register) -> None:
-    """So the sessions are bounded."""
+    """A number that is not configured, a malformed address or a malformed session is refused. So
+    the number of sessions is bounded, and their size.
+    """
     with pytest.raises(InvalidRequest):
         result_of(scene.catalog.register(request_))
 
@@ -586,8 +611,8 @@ def at_once(scene: Scene, asked: Batch) -> Verdicts:
 
 
 def test_a_batch_at_once_says_what_a_cache_may_hide(scene: Scene) -> None:
-    """It is answered with the commit; the caches are told meanwhile, and AwaitPublished answers
-    when they were.
+    """AtOnce: a batch is answered when it is committed, with the versions that a cache may hide.
+    The caches are told meanwhile, and AwaitPublished is answered when all have been.
     """
     hiding(scene)
     answer = at_once(scene, batch(1, order("a"), order("b", 1, "FishCo"), order("c")))
@@ -604,7 +629,9 @@ def test_a_batch_at_once_says_what_a_cache_may_hide(scene: Scene) -> None:
 
 @pytest.mark.parametrize("versions", [{"GameStart": 3}, {"Nothing": 0}])
 def test_nobody_waits_for_what_is_not_committed(scene: Scene, versions: dict[str, int]) -> None:
-    """A leader that was replaced does not know it; and it would be waited for for ever."""
+    """A version that is not in this log is refused at once, for waiting might never end: this
+    leader may have been replaced, or the stock does not exist.
+    """
     hiding(scene)
     at_once(scene, batch(1, order("a")))
     with pytest.raises(Unavailable):
@@ -612,7 +639,9 @@ def test_nobody_waits_for_what_is_not_committed(scene: Scene, versions: dict[str
 
 
 def test_more_versions_than_an_order_leader_asks_about_are_refused(scene: Scene) -> None:
-    """Each is looked up; as many as any leader asks about at once are, whether there are or not."""
+    """As many as any order leader asks about at once are looked up (here in vain); one more is
+    refused.
+    """
     versions = {f"S{number}": 1 for number in range(CALL_ITEMS_MAX)}
     with pytest.raises(Unavailable):
         result_of(scene.catalog.await_published(AwaitPublished(versions)))
@@ -631,7 +660,9 @@ def test_a_batch_at_once_waits_for_its_commit(scene: Scene) -> None:
 
 
 def test_refusals_and_trades_of_others_are_unpublished_too(scene: Scene) -> None:
-    """Whatever an outcome of the batch rests on is told with it."""
+    """The answer to a batch names every unpublished version that it rests on: those of the trades
+    that it lists, and those that a refusal is due to.
+    """
     hiding(scene)
     direct = begun(scene.catalog.trade(PlaceOrder("", "GameStart", "buy", 100)))
     answer = at_once(scene, batch(1, order("a", 1, "FishCo"), known=0))
@@ -643,8 +674,10 @@ def test_refusals_and_trades_of_others_are_unpublished_too(scene: Scene) -> None
     assert direct == [], "a direct trade is answered when no cache hides it"
 
 
-def test_a_batch_that_nobody_asked_at_once_waits_for_the_caches(scene: Scene) -> None:
-    """An order leader of a version before this one asks nothing afterwards."""
+def test_a_batch_that_is_not_at_once_waits_for_the_caches(scene: Scene) -> None:
+    """An older version of the order leader sends it like that, and does not ask afterwards whether
+    it is published.
+    """
     hiding(scene)
     waiting = begun(scene.catalog.trade(batch(1, order("a"))))
     assert waiting == []
@@ -653,7 +686,9 @@ def test_a_batch_that_nobody_asked_at_once_waits_for_the_caches(scene: Scene) ->
 
 
 def test_another_copy_of_a_batch_is_as_unpublished_as_the_first(scene: Scene) -> None:
-    """The answer to the first may be lost."""
+    """The answer to the first copy may have been lost, so the second names the same versions, as
+    long as caches may hide them.
+    """
     hiding(scene)
     first = at_once(scene, batch(1, order("a")))
     assert at_once(scene, batch(1, order("a"))) == first
@@ -663,8 +698,8 @@ def test_another_copy_of_a_batch_is_as_unpublished_as_the_first(scene: Scene) ->
 
 
 def test_a_new_order_leader_waits_for_what_is_recorded_already(scene: Scene) -> None:
-    """The leader before has recorded a trade while caches were told: it is not listed any more,
-    but the new leader would answer from its records.
+    """The leader before may have recorded a trade while caches were still told. It is not listed
+    any more, but the new leader would answer from its records, so its list waits.
     """
     hiding(scene)
     at_once(scene, batch(1, order("a")))
@@ -678,8 +713,8 @@ def test_a_new_order_leader_waits_for_what_is_recorded_already(scene: Scene) -> 
 def test_a_new_catalog_leader_says_nothing_is_published_during_its_first_lease(
     scene: Scene,
 ) -> None:
-    """Caches filled under the leader before may hide what it has in its log; when their leases
-    are over it answers, and shows that version itself.
+    """Caches that were filled under the leader before may hide versions of its log. When their
+    leases are over it answers, and shows these versions itself.
     """
     hiding(scene)
     unpublished = at_once(scene, batch(1, order("a"))).unpublished
@@ -704,7 +739,9 @@ def test_a_new_catalog_leader_says_nothing_is_published_during_its_first_lease(
 
 
 def test_the_end_of_leadership_leaves_no_error_behind(scene: Scene) -> None:
-    """Whoever was answered at once asks again; nobody waits for the caches here."""
+    """The caller of a batch that was answered at once does not wait for the caches, so it must not
+    be logged as an unhandled error that they are not told any more.
+    """
     hiding(scene)
     with capturedLogs() as logged:
         at_once(scene, batch(1, order("a")))
@@ -713,16 +750,24 @@ def test_the_end_of_leadership_leaves_no_error_behind(scene: Scene) -> None:
     assert list(logged) == []
 
 
-def test_everything_is_what_was_committed_before_the_question(scene: Scene) -> None:
-    """It waits for no trade that comes later, and only a leader with a lease may say so."""
+def test_await_published_without_versions_is_about_what_was_committed_before(scene: Scene) -> None:
+    """AwaitPublished without versions waits for everything that was committed before it, and for no
+    later trade. Only a leader with a lease may answer it.
+    """
     hiding(scene)
     assert result_of(scene.catalog.await_published(AwaitPublished())) == Published()
     at_once(scene, batch(1, order("a")))
     waiting = begun(scene.catalog.await_published(AwaitPublished()))
     scene.clock.advance(LEASE_S / 2)
-    assert waiting == []
+    scene.register(2)
+    scene.lookup("FishCo", 2)
+    later = at_once(scene, batch(2, order("b", 1, "FishCo"), known=1)).unpublished
+    assert (waiting, later) == ([], {"FishCo": 1})
+    still = begun(scene.catalog.await_published(AwaitPublished(later)))
     scene.clock.advance(LEASE_S / 2)
-    assert waiting == [Published()]
+    assert (waiting, still) == ([Published()], [])
+    scene.clock.advance(LEASE_S / 2)
+    assert still == [Published()]
     scene.member.lease = scene.clock.seconds()
     with pytest.raises(Unavailable):
         result_of(scene.catalog.await_published(AwaitPublished()))
@@ -733,7 +778,7 @@ def test_everything_is_what_was_committed_before_the_question(scene: Scene) -> N
 
 
 def test_only_the_leader_answers(scene: Scene) -> None:
-    """Any other member names the leader."""
+    """Any other member refuses with NotLeader."""
     scene.member.leads = False
     for call in (
         scene.catalog.lookup(Lookup("GameStart")),
@@ -750,7 +795,7 @@ def test_only_the_leader_answers(scene: Scene) -> None:
 
 
 def test_a_leader_without_a_lease_answers_no_lookup(scene: Scene) -> None:
-    """Another one may have traded meanwhile."""
+    """Another one may lead by now, and may have traded."""
     scene.member.lease = scene.clock.seconds()
     with pytest.raises(Unavailable):
         scene.lookup("GameStart")
@@ -761,7 +806,9 @@ def test_a_leader_without_a_lease_answers_no_lookup(scene: Scene) -> None:
 
 
 def test_a_new_leader_waits_before_it_shows_anything() -> None:
-    """Caches filled under the leader before may still show an older version than the log holds."""
+    """Caches that were filled under the leader before may still show an older version than the log
+    holds.
+    """
     scene = Scene()
     scene.catalog.begin(1)
     with pytest.raises(Unavailable):
@@ -775,7 +822,9 @@ def test_a_new_leader_waits_before_it_shows_anything() -> None:
 
 
 def test_the_end_of_leadership_is_told_to_who_waits(scene: Scene) -> None:
-    """The trade has executed, but its caches are somebody else's affair now."""
+    """The trade is executed, but this leader can no longer tell the caches: the caller is told that
+    the outcome is unknown.
+    """
     scene.register()
     scene.lookup("GameStart", 1)
     scene.fronts.silent = True
@@ -786,7 +835,7 @@ def test_the_end_of_leadership_is_told_to_who_waits(scene: Scene) -> None:
 
 
 def test_an_empty_catalog_is_filled_as_soon_as_the_log_takes_it() -> None:
-    """A full disk delays it; nothing is traded before."""
+    """On a full disk that takes a while, and until then nothing is shown or traded."""
     scene = Scene()
     scene.member.error = DiskFull("full")
     scene.lead()
@@ -802,7 +851,7 @@ def test_an_empty_catalog_is_filled_as_soon_as_the_log_takes_it() -> None:
 
 
 def test_an_empty_catalog_whose_file_is_gone_says_so_and_waits_for_it(tmp_path: Path) -> None:
-    """It may have been lost between the first start and the first election."""
+    """The file of the first stocks may be lost between the start and the first election."""
     scene, file = Scene(), tmp_path / "stocks.csv"
     scene.catalog._seed = partial(read_seed, file, LIMITS.message_bytes_max)
     with capturedLogs() as logged:
@@ -826,7 +875,9 @@ def test_a_catalog_with_stocks_is_not_filled_again() -> None:
 
 
 def test_a_batch_of_none_makes_room_for_direct_trades(scene: Scene) -> None:
-    """It tells that those before are recorded as orders."""
+    """A batch without orders tells that the direct trades so far are recorded as orders, so further
+    ones are taken.
+    """
     scene.catalog._limits = replace(LIMITS, unrecorded_trades_max=2)
     result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
     assert [scene.trade("sell", 1).number for _ in range(2)] == [1, 2]
@@ -838,14 +889,18 @@ def test_a_batch_of_none_makes_room_for_direct_trades(scene: Scene) -> None:
 
 
 def test_the_configured_bounds_go_into_the_log_with_the_first_stocks() -> None:
-    """What the tap proposes for an empty catalog holds for as long as there is that log."""
+    """The bounds of refused keys that an empty catalog begins with then hold for as long as its log
+    does.
+    """
     seed = read_seed(None, LIMITS.message_bytes_max)
     catalog = built(Limits(refused_keys_max=7, refused_keys_s=2.5))
     assert catalog._seed() == Seed(seed.stocks, RefusalBounds(7, 2500))
 
 
 def test_a_catalog_waits_for_leases_of_another_configuration() -> None:
-    """Whatever ``cache_lease_s`` was before: it cannot have been above ``lease_drain_s``."""
+    """At its start it waits for ``lease_drain_s``: whatever ``cache_lease_s`` was before, it was no
+    longer than that.
+    """
     catalog = built(Limits(cache_lease_s=0.05))
     catalog._sessions.started(1.0)
     assert catalog._sessions.opens_at == 1.0 + default_cluster().timings.lease_drain_s
@@ -886,7 +941,7 @@ def test_the_default_file_ships_with_the_package() -> None:
 
 
 def test_bom_crlf_and_blanks_are_tolerated() -> None:
-    """What spreadsheets write."""
+    """A file that a spreadsheet has written can be read."""
     content = b'\xef\xbb\xbfName, Price ,quantity\r\n"A, Inc",0.5,0\r\n\r\nB,7,9007199254740991\r\n'
     assert parse_seed(content, "f").stocks == (
         Stock("A, Inc", 50, 0, initial_quantity=0),
@@ -918,21 +973,23 @@ def test_bom_crlf_and_blanks_are_tolerated() -> None:
     ],
 )
 def test_complaints_about_the_file_name_the_line(content: bytes, complaint: str) -> None:
-    """Whoever wrote it finds the place."""
+    """An error names the file, the line if there is one, and what is wrong."""
     with pytest.raises(ConfigError) as caught:
         parse_seed(content, "f.csv")
     assert str(caught.value).startswith(complaint)
 
 
 def test_the_number_of_stocks_is_bounded() -> None:
-    """They have to fit one log entry."""
+    """One more than the bound is refused: they have to fit into one log entry."""
     rows = "".join(f"s{n},1,1\n" for n in range(STOCKS_MAX + 1))
     with pytest.raises(ConfigError, match="expected 1 to"):
         parse_seed(b"name,price,quantity\n" + rows.encode(), "f")
 
 
 def test_the_stocks_of_a_file_fit_a_message(tmp_path: Path) -> None:
-    """Or no other replica would ever have them: long names, each of many bytes."""
+    """Otherwise no other replica could ever receive them: many bytes in long names are refused,
+    however few stocks there are.
+    """
     file = tmp_path / "long.csv"
     names = [chr(0x4E00 + n) * 200 for n in range(3500)]
     file.write_text("name,price,quantity\n" + "".join(f"{name},1,1\n" for name in names))
@@ -944,19 +1001,21 @@ def test_the_stocks_of_a_file_fit_a_message(tmp_path: Path) -> None:
 
 
 def test_no_stock_takes_more_of_the_first_entry_than_is_counted() -> None:
-    """As it is encoded, whatever it costs and however many there are."""
+    """A stock with the longest name and the largest numbers is encoded in no more bytes than are
+    counted for it.
+    """
     dear = Stock("s" * 255, PRICE_CENTS_MAX, QUANTITY_MAX, initial_quantity=QUANTITY_MAX)
     assert len(encode_catalog_command(Seed((dear,) * 100))) <= 100 * (255 + STOCK_BYTES)
 
 
 def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
-    """The message holds its path."""
+    """The error holds its path."""
     with pytest.raises(ConfigError, match=r"none\.csv"):
         read_seed(tmp_path / "none.csv", LIMITS.message_bytes_max)
 
 
 def test_a_proposal_that_was_replaced_fails_the_call() -> None:
-    """A failed proposal is an error of the call, not of the process."""
+    """A failed proposal is an error of the call, and the process goes on."""
     scene = Scene()
     scene.lead()
     scene.member.propose = lambda payload: fail(Unavailable("replaced"))  # type: ignore[method-assign]

@@ -26,7 +26,7 @@ from twstock.market import (
     Stock,
     StockChange,
 )
-from twstock.rpc.calls import Changed, Changes, LookupMany, Page, Placement, Verdicts
+from twstock.rpc.calls import Changed, Changes, LookupMany, Page, Placement, StockPage, Verdicts
 
 ADD, RESTOCK, PRICE, HALT, RESUME = ChangeKind
 WALL_MS = 1_700_000_000_000
@@ -56,7 +56,7 @@ def scene() -> Scene:
 
 
 def test_a_change_is_answered_with_its_number_and_the_stock(scene: Scene) -> None:
-    """And a lookup shows the same stock."""
+    """A lookup shows the same stock, and asking again has the same answer, marked as replayed."""
     request = ChangeRequest("k", RESTOCK, "GameStart", quantity=5)
     stock = Stock("GameStart", 1599, 105, 0, 1, 105)
     assert change(scene, request) == Changed(1, stock)
@@ -65,16 +65,19 @@ def test_a_change_is_answered_with_its_number_and_the_stock(scene: Scene) -> Non
 
 
 def test_a_stock_that_was_added_is_found_and_listed(scene: Scene) -> None:
-    """As soon as its addition is answered."""
+    """A stock can be looked up, listed and traded as soon as its addition is answered."""
     assert change(scene, ChangeRequest("k", ADD, "Lemon", 250, 10)).number == 1
     assert scene.lookup("Lemon") == Stock("Lemon", 250, 10, 0, 1, 10)
     [found] = result_of(scene.catalog.lookup_many(LookupMany(("Lemon",)))).stocks
     assert found is not None
+    assert found in result_of(scene.catalog.list_stocks(StockPage("", 0))).stocks
     assert scene.trade("buy", 1, "Lemon") == Placement(1, version=2)
 
 
 def test_refusals_are_answers_and_a_reused_key_is_an_error(scene: Scene) -> None:
-    """In the words of the API."""
+    """A refusal is a value, in the words of the API. A key that belongs to another change, and a
+    malformed change, raise.
+    """
     assert change(scene, ChangeRequest("k", RESUME, "GameStart")).refusal == "not halted"
     again = change(scene, ChangeRequest("k", RESUME, "GameStart"))
     assert again == Changed(refusal="not halted", replayed=True)
@@ -85,13 +88,15 @@ def test_refusals_are_answers_and_a_reused_key_is_an_error(scene: Scene) -> None
 
 
 def test_a_caller_without_a_key_gets_one(scene: Scene) -> None:
-    """Two such calls are two requests."""
+    """Two calls without a key are two changes."""
     assert change(scene, ChangeRequest("", RESTOCK, "GameStart", quantity=1)).number == 1
     assert change(scene, ChangeRequest("", RESTOCK, "GameStart", quantity=1)).number == 2
 
 
 def test_a_halted_stock_is_refused_to_everybody(scene: Scene) -> None:
-    """To the order leader, and to whoever trades at the catalog directly."""
+    """To the order leader, and to whoever trades at the catalog directly, until trading is
+    resumed.
+    """
     change(scene, halt())
     result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
     answer = result_of(scene.catalog.trade(batch(1, order("k"))))
@@ -107,7 +112,9 @@ def test_a_halted_stock_is_refused_to_everybody(scene: Scene) -> None:
 
 
 def test_a_change_waits_for_the_caches_and_nothing_runs_ahead(scene: Scene) -> None:
-    """Until each holder was told, lookups and lists show what was before."""
+    """Until each front-end that holds the stock was told, or its lease is over, lookups and lists
+    show what was before.
+    """
     scene.register()
     scene.lookup("GameStart", 1)
     scene.fronts.silent = True
@@ -126,7 +133,7 @@ def test_a_change_waits_for_the_caches_and_nothing_runs_ahead(scene: Scene) -> N
 
 
 def test_a_refusal_waits_for_the_change_that_caused_it(scene: Scene) -> None:
-    """Whoever was told that the stock is halted does not see afterwards that it is not."""
+    """Whoever is told that the stock is halted must not see afterwards that it is not."""
     scene.register()
     scene.lookup("GameStart", 1)
     scene.fronts.silent = True
@@ -160,7 +167,7 @@ def test_an_answer_shows_no_version_that_a_cache_hides(scene: Scene) -> None:
 
 
 def test_changes_are_listed_in_pages(scene: Scene) -> None:
-    """Each tells where the next one begins; the last, that there is none."""
+    """Each page tells where the next one begins, the last one that there is none."""
     for k in range(5):
         change(scene, ChangeRequest(str(k), RESTOCK, "GameStart", quantity=1))
     first = listed(scene, limit=2)
@@ -175,7 +182,7 @@ def test_changes_are_listed_in_pages(scene: Scene) -> None:
 
 
 def test_pages_are_bounded(scene: Scene) -> None:
-    """Whatever is asked for."""
+    """A page has ``page_max`` changes at most, whatever is asked for."""
     most = scene.catalog.stock_changes._limits = replace(LIMITS, page_max=3)
     for k in range(5):
         change(scene, ChangeRequest(str(k), RESTOCK, "GameStart", quantity=1))
@@ -184,7 +191,9 @@ def test_pages_are_bounded(scene: Scene) -> None:
 
 
 def test_a_change_is_listed_however_many_came_since_anybody_asked(scene: Scene) -> None:
-    """Also those of which many are shown at once, when a cache that held the first one is told."""
+    """More changes than fit on a page can become visible at once: nobody asked for them, or a cache
+    that hid the first of them is told at last.
+    """
     scene.catalog.stock_changes._limits = replace(LIMITS, page_max=2)
     for k in range(7):
         change(scene, ChangeRequest(str(k), RESTOCK, "GameStart", quantity=1))
@@ -201,15 +210,17 @@ def test_a_change_is_listed_however_many_came_since_anybody_asked(scene: Scene) 
     assert listed(scene).last == 13
 
 
-def test_changes_that_nobody_lists_are_not_gone_through_by_who_asks_first(scene: Scene) -> None:
-    """Each is, once it is answered: a catalog may have a hundred thousand."""
+def test_a_change_is_counted_as_shown_when_it_is_answered(scene: Scene) -> None:
+    """Whoever asks for the list first need not go through all changes: there may be a hundred
+    thousand.
+    """
     for k in range(3):
         change(scene, ChangeRequest(str(k), RESTOCK, "GameStart", quantity=1))
     assert scene.catalog.stock_changes._changes_shown == 3
 
 
 def test_no_change_is_listed_before_one_with_a_lower_number(scene: Scene) -> None:
-    """Whoever has read up to a number has missed nothing."""
+    """So whoever has read up to some number has missed none before it."""
     scene.register()
     scene.lookup("GameStart", 1)
     scene.fronts.silent = True
@@ -221,7 +232,9 @@ def test_no_change_is_listed_before_one_with_a_lower_number(scene: Scene) -> Non
 
 
 def test_a_new_leader_lists_all_changes_of_the_time_before(scene: Scene) -> None:
-    """They are published with everything else, once the leases of before are over."""
+    """They count as published, like everything else, once the leases of the leader before are
+    over.
+    """
     for k in range(3):
         change(scene, ChangeRequest(str(k), RESTOCK, "GameStart", quantity=1))
     other = Scene()
@@ -237,7 +250,9 @@ def test_a_new_leader_lists_all_changes_of_the_time_before(scene: Scene) -> None
 
 
 def test_stocks_and_changes_are_bounded(scene: Scene) -> None:
-    """What is known already is answered all the same, and what exists is told to exist."""
+    """At the bound a change that was made already is still answered, and adding a stock that exists
+    is still refused as that.
+    """
     scene.catalog.stock_changes._limits = replace(LIMITS, stocks_max=13, changes_max=2)
     first = ChangeRequest("a", ADD, "Lemon", 1, 1)
     assert change(scene, first).number == 1
@@ -253,7 +268,7 @@ def test_stocks_and_changes_are_bounded(scene: Scene) -> None:
 def test_a_change_under_way_is_not_refused_at_the_bound(
     scene: Scene, limits: dict[str, int]
 ) -> None:
-    """Whoever asks again before it is made is told what becomes of it: it is in the log."""
+    """Whoever asks again before it is made is told what becomes of it, for it is in the log."""
     scene.catalog.stock_changes._limits = replace(LIMITS, **limits)
     lemon, melon = ChangeRequest("a", ADD, "Lemon", 1, 1), ChangeRequest("b", ADD, "Melon", 1, 1)
     scene.member.holds_back = True
@@ -272,7 +287,9 @@ def test_a_change_under_way_is_not_refused_at_the_bound(
 
 
 def test_a_copy_that_fails_leaves_another_under_way(scene: Scene) -> None:
-    """A third one is not refused either, because the first will be made."""
+    """Of two requests for the same change the second fails. A third is not refused at the bound,
+    because the first will be made.
+    """
     scene.catalog.stock_changes._limits = replace(LIMITS, changes_max=1)
     scene.member.holds_back = True
     answers = [begun(scene.catalog.stock_changes.change_stock(halt(key=key))) for key in ("a", "b")]
@@ -301,7 +318,9 @@ def test_a_change_whose_proposal_failed_is_not_under_way(scene: Scene) -> None:
 
 
 def test_only_a_leader_that_nobody_can_have_replaced_refuses_at_a_bound(scene: Scene) -> None:
-    """Another one may have made the very change, which the log would tell."""
+    """Another one may have made this very change. Only the log would tell, so without a lease there
+    is no answer.
+    """
     scene.catalog.stock_changes._limits = replace(LIMITS, changes_max=1)
     assert change(scene, halt()).number == 1
     scene.member.lease = scene.clock.seconds()
@@ -311,14 +330,14 @@ def test_only_a_leader_that_nobody_can_have_replaced_refuses_at_a_bound(scene: S
 
 @pytest.mark.parametrize("error", [DiskFull("full"), NotLeader(2), OutcomeUnknown("lost")])
 def test_the_member_s_errors_reach_the_caller(scene: Scene, error: TwstockError) -> None:
-    """Whether nothing happened or nobody knows."""
+    """The caller is told whether nothing happened or the outcome is unknown."""
     scene.member.error = error
     with pytest.raises(type(error)):
         change(scene, halt())
 
 
 def test_a_proposal_that_was_lost_is_unknown(scene: Scene) -> None:
-    """The change may be made by the next leader's log, or not."""
+    """The next leader may find the change in its log, or not."""
     lost = OutcomeUnknown("leadership was lost")
     scene.member.propose = lambda payload: fail(lost)  # type: ignore[method-assign]
     with pytest.raises(OutcomeUnknown):
@@ -326,7 +345,7 @@ def test_a_proposal_that_was_lost_is_unknown(scene: Scene) -> None:
 
 
 def test_only_the_leader_answers(scene: Scene) -> None:
-    """Any other member names the leader."""
+    """Any other member refuses with NotLeader."""
     scene.member.leads = False
     with pytest.raises(NotLeader):
         change(scene, halt())
@@ -335,14 +354,14 @@ def test_only_the_leader_answers(scene: Scene) -> None:
 
 
 def test_a_leader_without_a_lease_lists_nothing(scene: Scene) -> None:
-    """Another one may have made changes meanwhile."""
+    """Another one may lead by now, and may have made changes."""
     scene.member.lease = scene.clock.seconds()
     with pytest.raises(Unavailable):
         listed(scene)
 
 
 def test_an_empty_catalog_takes_no_changes() -> None:
-    """Or a stock that is added would keep the first ones out."""
+    """A catalog with a stock in it would never be filled with the first stocks."""
     scene = Scene()
     scene.member.error = DiskFull("full")
     scene.lead()
@@ -351,7 +370,7 @@ def test_an_empty_catalog_takes_no_changes() -> None:
 
 
 def test_each_change_is_one_line_in_the_log(scene: Scene) -> None:
-    """One that was asked for again is none."""
+    """A change that is asked for again is not logged again."""
     with capturedLogs() as logged:
         change(scene, halt())
         change(scene, halt())

@@ -314,7 +314,9 @@ def test_refused_keys_are_bounded_by_age() -> None:
 
 
 def test_the_time_of_a_clock_that_jumped_ahead_is_kept() -> None:
-    """By it refusals are forgotten, and later orders are dated; what has executed is known."""
+    """The log's time does not go back: it dates later orders, and decides which refused keys are
+    forgotten. Keys of executed orders are remembered all the same.
+    """
     log = started(refused_keys_s=10.0)
     log.apply(batch(1, buy("refused", 1000), buy("made", 1), at_ms=0))
     log.apply(batch(2, at_ms=10_001))
@@ -359,7 +361,9 @@ def test_the_bounds_of_refused_keys_are_the_logs(other: tuple[int, float]) -> No
 
 
 def test_a_configuration_that_the_log_does_not_follow_is_warned_of() -> None:
-    """Once for each start; none is warned of that says the same."""
+    """One warning for each start with other bounds than those of the log, none for the same
+    bounds.
+    """
     log = bounded(Log())
     warnings: list[str] = []
 
@@ -381,7 +385,9 @@ def test_a_configuration_that_the_log_does_not_follow_is_warned_of() -> None:
 
 
 def test_a_log_without_bounds_follows_the_configuration() -> None:
-    """It was written, and its tables were made, before the bounds belonged to the log."""
+    """Such a log, and tables without a place for bounds, were written before the bounds belonged to
+    the log.
+    """
     log = started(refused_keys_max=2)
     log.apply(batch(1, *(buy(f"k{n}", 1000) for n in range(4))))
     connection, tables = open_tables((1, 1e9))
@@ -396,7 +402,7 @@ def test_a_log_without_bounds_follows_the_configuration() -> None:
 
 
 def test_only_an_empty_catalog_is_seeded() -> None:
-    """The second seed, of another leader that found it empty too, changes nothing."""
+    """A second Seed changes nothing: two leaders in turn may have found the catalog empty."""
     log = started()
     assert log.apply(Seed((Stock("Other", 1, 1, initial_quantity=1),))) == Seeded(0)
     assert log.state.stock("Other") is None
@@ -419,19 +425,21 @@ def test_pages_go_by_name() -> None:
     ],
 )
 def test_a_stock_that_lost_or_won_shares_stops_the_process(stock: Stock) -> None:
-    """Conservation is checked in production."""
+    """That shares are conserved is checked in production, too."""
     with pytest.raises(BrokenInvariant):
         check_conserved(stock)
 
 
 def test_a_snapshot_with_a_gap_is_refused() -> None:
-    """Every executed trade that is not recorded must be there."""
+    """Every executed trade that is not recorded has to be among the rows that a state starts
+    from.
+    """
     with pytest.raises(CorruptStorage):
         CatalogState(10, 10.0, CatalogRows(last_number=1))
 
 
 def test_tables_refuse_a_negative_quantity_and_foreign_changes() -> None:
-    """The database checks once more."""
+    """The database checks once more what the state machine has checked."""
     connection, tables = open_tables((10, 10.0))
     log = started()
     change = log.changes[0]
@@ -623,9 +631,9 @@ def concrete(model: Model, symbol: tuple[object, ...]) -> CatalogCommand:
 def test_any_sequence_of_commands(
     symbols: list[tuple[object, ...]], saved_at: int, gathered: int
 ) -> None:
-    """Quantities never become negative, shares are conserved, numbers are 1..N, a key executes
-    at most once, what was refused stays refused, nothing is traded while it is halted; a
-    replay, and a state that was saved and loaded on the way, come to the same digest.
+    """Quantities never become negative, shares are conserved, numbers are 1..N, a key executes at
+    most once, what was refused stays refused, and nothing is traded while it is halted. A replay,
+    and a state that was saved and loaded on the way, come to the same rows and digest.
     """
     model = Model()
     for command in (SEED, BeginEpoch(1, 0)):
@@ -650,15 +658,17 @@ def _save(
 
 
 @pytest.mark.parametrize("char", ["a", "'", "\\", "\n", "\x7f", "é", "ж", "一", "\U0001f41f"])
-def test_decisions_are_spelled_as_python_does_what_is_printable(char: str) -> None:
-    """So a log comes to the digest that it always came to."""
+def test_decisions_are_spelled_as_repr_does(char: str) -> None:
+    """For characters that all versions of Python treat alike. The digest is made from this, and
+    that of an existing log must not change.
+    """
     decided = ([(f"{char}\\x41{char}", 1), ["'"]], f'"{char}')
     assert spelled(decided) == repr(decided).encode()
 
 
 def test_every_version_of_python_comes_to_the_same_digest() -> None:
-    """Which characters are printable differs from one to the next: a face that is new in Unicode 15
-    is so for Python 3.12, and was not for 3.11.
+    """Which characters are printable, and so what ``repr`` escapes, depends on the version: a face
+    that is new in Unicode 15 is printable for Python 3.12, but not for 3.11.
     """
     log = started()
     log.apply(batch(1, buy("\U0001fae8", 1)))

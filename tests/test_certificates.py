@@ -1,4 +1,6 @@
-"""The files of certificates: what is refused, with the name of the file, and what is read anew."""
+"""The files of certificates: which are refused, in an error that names the file, and when they are
+read again.
+"""
 
 import ssl
 import subprocess
@@ -29,7 +31,9 @@ def refusal(directory: Path, name: str = "order-1") -> str:
 
 @pytest.mark.parametrize("name", ["order-1", "catalog-1", "front-2", "client"])
 def test_what_the_script_makes_is_good(directory: Path, name: str) -> None:
-    """For members of all tiers and for tools, for as long as was asked."""
+    """Its certificates are accepted, for members of all tiers and for tools, and last as long as
+    was asked for.
+    """
     make(directory, name, days=30)
     family = next(iter(Certificates(directory, name).families()))
     assert family.samples[0].value == pytest.approx(30 * DAY_S, abs=60)
@@ -37,7 +41,7 @@ def test_what_the_script_makes_is_good(directory: Path, name: str) -> None:
 
 @pytest.mark.parametrize("file", ["ca.pem", "order-1.pem", "order-1.key"])
 def test_a_file_that_cannot_be_used_is_named(directory: Path, file: str) -> None:
-    """One that is missing, no PEM, or cut in the middle."""
+    """A file that is missing, not PEM, or cut in the middle."""
     path = directory / file
     content = path.read_bytes()
     path.write_bytes(b"nothing\n")
@@ -49,7 +53,9 @@ def test_a_file_that_cannot_be_used_is_named(directory: Path, file: str) -> None
 
 
 def test_a_file_is_not_cut_off(directory: Path) -> None:
-    """Or the last of many CAs would be missing, without a word."""
+    """A file of the largest size is read whole, and a larger one is refused: without its end the
+    last of many CAs would silently be missing.
+    """
     content = (directory / "ca.pem").read_bytes()
     (directory / "ca.pem").write_bytes(content.rjust(FILE_BYTES_MAX, b"\n"))
     assert read_identity(directory, "order-1").ca == content
@@ -58,13 +64,13 @@ def test_a_file_is_not_cut_off(directory: Path) -> None:
 
 
 def test_a_key_has_to_fit(directory: Path) -> None:
-    """That of another member does not."""
+    """The key of another member is refused."""
     (directory / "order-1.key").write_bytes((directory / "order-2.key").read_bytes())
     assert refusal(directory) == "order-1.key: does not fit order-1.pem"
 
 
 def test_a_key_with_a_password_is_refused(directory: Path) -> None:
-    """Nobody would be asked for it."""
+    """A service has nobody to ask for the password."""
     key = directory / "order-1.key"
     command = f"openssl pkcs8 -topk8 -in {key} -passout pass:secret"
     done = subprocess.run(command.split(), check=True, capture_output=True)
@@ -74,7 +80,7 @@ def test_a_key_with_a_password_is_refused(directory: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o604, 0o602, 0o620, 0o644])
 def test_a_key_that_others_can_read_is_refused(directory: Path, mode: int) -> None:
-    """Or write."""
+    """One that others, or the group, can write is refused as well."""
     (directory / "order-1.key").chmod(mode)
     assert refusal(directory).startswith("order-1.key: others can read it")
 
@@ -94,7 +100,7 @@ def test_a_key_that_others_can_read_is_refused(directory: Path, mode: int) -> No
 def test_a_certificate_that_others_would_refuse_is_refused(
     directory: Path, extensions: str, days: int, why: str
 ) -> None:
-    """At the start, when somebody looks."""
+    """It is refused when the member starts, while somebody is looking."""
     issue(directory, "order-1", extensions, days)
     told = refusal(directory)
     assert told.startswith("order-1.pem: ")
@@ -106,14 +112,16 @@ def test_a_certificate_that_others_would_refuse_is_refused(
     ["ED25519", "RSA-PSS", "EC -pkeyopt ec_paramgen_curve:P-521"],
 )
 def test_a_key_that_grpc_does_not_take_is_refused(directory: Path, kind: str) -> None:
-    """OpenSSL takes it; a member that began with it would reach nobody."""
+    """OpenSSL accepts it, but with it a member could reach nobody."""
     make_key(directory, "order-1", kind)
     assert refusal(directory) == ("order-1.pem: its key is neither ECDSA (P-256, P-384) nor RSA")
 
 
 @pytest.mark.parametrize("kind", ["RSA", "EC -pkeyopt ec_paramgen_curve:P-384"])
 def test_keys_of_other_makers_are_good(directory: Path, kind: str) -> None:
-    """As the document says."""
+    """RSA and P-384 keys, which the script does not make, are accepted as docs/operations.md
+    says.
+    """
     make_key(directory, "order-1", kind)
     read_identity(directory, "order-1")
 
@@ -125,8 +133,8 @@ def make_key(directory: Path, name: str, kind: str) -> None:
     issue(directory, name)
 
 
-def test_what_stands_before_a_certificate_is_not_shown(directory: Path) -> None:
-    """OpenSSL passes over a byte order mark, and gRPC finds no certificate behind one."""
+def test_what_stands_before_a_certificate_is_left_out(directory: Path) -> None:
+    """OpenSSL skips a byte order mark, but gRPC finds no certificate behind one."""
     for path in directory.glob("*-1.*"):
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     shown = read_identity(directory, "order-1")
@@ -135,7 +143,9 @@ def test_what_stands_before_a_certificate_is_not_shown(directory: Path) -> None:
 
 
 def test_a_certificate_ends_with_its_ca(directory: Path) -> None:
-    """The alert comes in time for either; of those that are trusted the one that signed counts."""
+    """What is reported is the time until the certificate or its CA ends, so that the alert comes in
+    time for either. Other CAs that are trusted do not count.
+    """
     issue(directory, "order-1", days=4000)
     assert left_s(directory) == pytest.approx(3650 * DAY_S, abs=DAY_S)
     other = directory / "other.pem"
@@ -156,7 +166,7 @@ def left_s(directory: Path) -> float:
 
 
 def test_a_certificate_of_another_ca_is_refused(directory: Path, tmp_path: Path) -> None:
-    """However much it looks like one of ours."""
+    """Also if its name is that of a member."""
     other = make(tmp_path / "other", "order-1")
     for end in ("pem", "key"):
         (directory / f"order-1.{end}").write_bytes((other / f"order-1.{end}").read_bytes())
@@ -164,7 +174,9 @@ def test_a_certificate_of_another_ca_is_refused(directory: Path, tmp_path: Path)
 
 
 def test_a_renewed_certificate_is_read(directory: Path) -> None:
-    """What was read before stays as long as a file is bad, and that is told once."""
+    """As long as a new file is bad, what was read before stays in use, and the log says each
+    problem once.
+    """
     certificates = Certificates(directory, "order-1")
     first = certificates.current()
     assert certificates.current() is first
@@ -195,8 +207,8 @@ def test_a_renewed_certificate_is_read(directory: Path) -> None:
 
 
 def test_the_script_makes_what_is_asked_for_and_nothing_else(tmp_path: Path) -> None:
-    """Keys are for their owner alone; a CA without its key signs nothing; names are checked; and a
-    CA that ends first is told of.
+    """Only the owner can read keys, an existing CA is kept, names are checked, and without its key
+    a CA signs nothing. The script warns if the CA ends before the certificate.
     """
     directory = make(tmp_path / "new", "order-1")
     modes = {path.name: path.stat().st_mode & 0o777 for path in directory.iterdir()}
