@@ -1,4 +1,4 @@
-"""What a member's log tells of its life in the group."""
+"""What a member's log says about the member's life in its group."""
 
 from types import SimpleNamespace
 
@@ -59,8 +59,8 @@ def member():
     return SimpleNamespace(chronicle=chronicle, look=look, told=told)
 
 
-def test_a_leader_tells_whom_it_cannot_help(member):
-    """Once in each term."""
+def test_a_leader_tells_which_members_must_rejoin(member):
+    """Once in each term that it leads."""
     assert member.look(leader())[-1:] == ["leads term 2"]
     words = ["order-3 has lost what it confirmed: it must rejoin"]
     assert member.look(leader(beyond_help=(3,))) == words
@@ -72,7 +72,7 @@ def test_a_leader_tells_whom_it_cannot_help(member):
 
 
 def test_a_follower_tells_whom_it_follows_and_that_it_hears_nobody(member):
-    """Once each, however long it looks for somebody."""
+    """Each once, however long it looks for a leader."""
     assert member.look(Replica()) == ["follows order-3 in term 1"]
     assert member.look(Replica(leader_id=0)) == []
     lost = Replica(leader_id=0, role=Role.CANDIDATE, term=2)
@@ -82,7 +82,7 @@ def test_a_follower_tells_whom_it_follows_and_that_it_hears_nobody(member):
 
 
 def test_a_member_tells_that_nobody_leads_for_long(member):
-    """Also from its start on, when there is nobody whom it hears no more; once each time."""
+    """Once each time, also at its start, when it has not heard any leader yet."""
     nobody = Replica(leader_id=0, role=Role.CANDIDATE)
     assert member.look(nobody, now=100.0) == []
     assert member.look(nobody, now=100.0 + LEADERLESS_S - 0.1) == []
@@ -94,7 +94,7 @@ def test_a_member_tells_that_nobody_leads_for_long(member):
 
 
 def test_a_leader_tells_when_it_is_ready(member):
-    """Not before it has what every earlier leader acknowledged."""
+    """Not before it has everything that earlier leaders acknowledged."""
     assert member.look(leader(is_ready=False)) == []
     assert member.look(leader()) == ["leads term 2"]
 
@@ -108,7 +108,7 @@ def test_a_leader_tells_when_it_is_ready(member):
     ],
 )
 def test_a_leader_that_steps_down_tells_why(member, why, after, told):
-    """The group's doing, or its own."""
+    """A newer term, no majority, or a reason of its own."""
     member.look(leader())
     if why:
         member.chronicle.because(why)
@@ -116,7 +116,7 @@ def test_a_leader_that_steps_down_tells_why(member, why, after, told):
 
 
 def test_a_hand_over_is_told_from_its_beginning(member):
-    """To whom, and that it has happened."""
+    """First to whom the leader hands over, and then that it has."""
     member.look(leader())
     assert member.look(leader(handing_over_to=3)) == ["gives way to order-3"]
     after = Replica(term=3, leader_id=3)
@@ -127,7 +127,7 @@ def test_a_hand_over_is_told_from_its_beginning(member):
 
 
 def test_a_leader_tells_of_a_follower_that_is_silent_is_back_and_has_caught_up(member):
-    """A new leader gives everybody time to be heard."""
+    """A new leader does not call anybody silent at once."""
     far = 10 * DEFAULT_TIMINGS.election_s
     assert member.look(leader(silent={1: float("inf")}), now=0.0) == ["leads term 2"]
     assert member.look(leader(silent={1: float("inf")}), now=far) == ["does not hear order-1"]
@@ -136,8 +136,8 @@ def test_a_leader_tells_of_a_follower_that_is_silent_is_back_and_has_caught_up(m
     assert member.look(leader(), now=far + 2) == ["order-1 has caught up"]
 
 
-def test_what_is_lost_outside_of_the_group_is_told_once(member):
-    """And that it is there again."""
+def test_what_a_leader_would_lack_is_told_once(member):
+    """When it could not serve as the leader, and when it could again."""
     member.chronicle.reach("")
     member.chronicle.reach("no front-end reaches it")
     member.chronicle.reach("no front-end reaches it")
@@ -149,7 +149,7 @@ def test_what_is_lost_outside_of_the_group_is_told_once(member):
 
 
 def test_who_has_lost_what_it_confirmed_has_not_caught_up(member):
-    """Whatever it has confirmed before. When it has rejoined, it has."""
+    """However far it had confirmed before. It has caught up when it has rejoined."""
     far = 10 * DEFAULT_TIMINGS.election_s
     member.look(leader(), now=0.0)
     assert member.look(leader(silent={1: far}), now=far) == ["does not hear order-1"]
@@ -161,14 +161,14 @@ def test_who_has_lost_what_it_confirmed_has_not_caught_up(member):
 
 
 def test_a_full_disk_is_told_and_that_it_has_room_again(member):
-    """Once each, whatever is refused meanwhile."""
+    """Each once, whatever is refused meanwhile."""
     member.look(Replica())
     assert member.look(Replica(), room=ROOM - 1) == ["the disk is full"]
     assert member.look(Replica(), room=ROOM) == ["the disk has room again"]
 
 
 def test_the_beginning_of_a_member_is_told(member):
-    """Whom it waits for, that it is formed, what it has, and that it has caught up."""
+    """For whose answers it waits, that it is formed, what it has, and that it has caught up."""
     for missing in ((1, 3), (1, 3), (3,)):
         member.chronicle.waits(missing)
     member.chronicle.formed()

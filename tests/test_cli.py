@@ -155,8 +155,8 @@ def test_lookup(run):
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503, 505, 507])
-def test_who_cannot_say_now_refuses_nothing(run, front, status):
-    """A script is not to take an overload for a stock that is not there."""
+def test_a_front_end_that_cannot_answer_now_refuses_nothing(run, front, status):
+    """A script must not take an overload for a stock that does not exist."""
     front.lookup_faults = [status]
     assert run("lookup", "X") == (UNREACHABLE, "", "twstock: not now\n")
 
@@ -172,7 +172,7 @@ def test_a_refusal_exits_1(run):
 
 
 def test_buy_and_order(run, front):
-    """An order gets a number, by which it can be asked for."""
+    """An order gets a number, and can be looked up by it."""
     status, out, _ = run("buy", "GameStart", "3")
     assert (status, out) == (DONE, "transaction number 1\n")
     status, out, _ = run("order", "1", "--json")
@@ -184,7 +184,9 @@ def test_buy_and_order(run, front):
 
 @pytest.mark.parametrize("fault", [503, 429, 0])
 def test_an_unknown_outcome_is_asked_again_with_the_same_key(run, front, fault):
-    """A 503, a 429, or a connection that breaks."""
+    """After a 503, a 429, or a connection that breaks, the order is sent again under its key, and
+    executed once.
+    """
     front.faults = [fault, fault]
     assert run("buy", "GameStart", "1")[0] == DONE
     assert len(front.orders) == 1
@@ -193,7 +195,9 @@ def test_an_unknown_outcome_is_asked_again_with_the_same_key(run, front, fault):
 
 
 def test_patience_ends(front):
-    """Nobody could say in time what became of an order: the key is told, to ask again with."""
+    """When nobody could say in time what became of an order, the error has its key, to ask again
+    with.
+    """
     front.faults = [503] * 1000
     with Session(front.url) as session, pytest.raises(OutcomeUnknown, match="not now") as caught:
         session.trade("GameStart", "buy", 1, patience_s=0)
@@ -202,7 +206,9 @@ def test_patience_ends(front):
 
 @pytest.mark.parametrize(("fault", "kind"), [(429, Unreachable), (503, OutcomeUnknown)])
 def test_an_order_that_was_turned_away_is_in_no_doubt(front, monkeypatch, fault, kind):
-    """Only what was turned away each time has certainly done nothing."""
+    """If each attempt was answered with 429, nothing has happened. One 503 among them leaves the
+    outcome unknown.
+    """
     clock = Clock()
     monkeypatch.setattr("twstock.rest.time", SimpleNamespace(monotonic=clock.seconds))
     front.faults = [fault, 429]
@@ -212,7 +218,7 @@ def test_an_order_that_was_turned_away_is_in_no_doubt(front, monkeypatch, fault,
 
 
 def test_an_order_whose_connection_broke_is_in_doubt(front):
-    """Nobody knows how far it came, even if nobody can be reached later."""
+    """Nobody knows how far it came, even if no front-end can be reached afterwards."""
     front.faults = [0]
 
     def sleep(_):
@@ -224,7 +230,7 @@ def test_an_order_whose_connection_broke_is_in_doubt(front):
 
 
 def test_an_answer_that_decides_nothing_leaves_an_earlier_doubt(front):
-    """A later attempt that somebody turned away says nothing of the one before."""
+    """That a later attempt was turned away says nothing about the one before."""
     front.faults = [0, 403]
     with Session(front.url) as session, pytest.raises(OutcomeUnknown, match="not now") as caught:
         session.trade("GameStart", "buy", 1, sleep=lambda _: None)
@@ -240,7 +246,7 @@ def test_an_answer_that_decides_nothing_leaves_an_earlier_doubt(front):
 
 
 def test_an_order_that_reached_nobody_is_in_no_doubt():
-    """Unless its key is the caller's, who may have placed it before."""
+    """Unless the key is the caller's own, who may have placed the order before."""
     url = f"http://127.0.0.1:{free_ports(1)}"
     for key, kind in ((None, Unreachable), ("mine", OutcomeUnknown)):
         with Session(url) as session, pytest.raises(kind):
@@ -252,7 +258,7 @@ def test_an_order_that_reached_nobody_is_in_no_doubt():
     [("buy", "GameStart", "1"), ("sell", "GameStart", "1"), ("admin", "halt", "GameStart")],
 )
 def test_an_unknown_outcome_names_the_key(run, front, token, monkeypatch, words):
-    """And with it the same command asks again, and does it once."""
+    """The same command with that key asks again, and the order or change is made once."""
     monkeypatch.setenv("TWSTOCK_ADMIN_TOKEN_FILE", token)
     front.faults = [500]
     status, out, err = run(*words)
@@ -269,14 +275,14 @@ def test_an_unknown_outcome_names_the_key(run, front, token, monkeypatch, words)
 
 @pytest.mark.parametrize("key", ["", "a b", "ä", "a\nb: c", "k" * 256])
 def test_a_key_that_cannot_be_one_is_wrong_usage(run, key):
-    """It would go into a header field."""
+    """A key goes into a header field."""
     status, _, err = run("buy", "GameStart", "1", "--key", key)
     assert status == USAGE
     assert "visible ASCII" in err
 
 
 def test_a_front_end_may_be_behind_a_path(front, capsys):
-    """What is in front of it tells it from others by that, whatever characters it has."""
+    """A proxy in front of it may tell it from others by a path, whatever characters that has."""
     assert main(["lookup", "X", "--url", f"{front.url}/é b"]) == REFUSED
     assert front.asked.pop() == "/%C3%A9%20b/stocks/X"
     assert main(["lookup", "X", "--url", f"{front.url}/market/"]) == REFUSED
@@ -294,7 +300,7 @@ def test_lists_take_every_page(run):
 @pytest.mark.parametrize("words", [("orders",), ("admin", "changes")])
 @pytest.mark.parametrize("form", [(), ("--json",)])
 def test_a_list_is_printed_as_it_is_read(run, monkeypatch, capsys, words, form):
-    """It may be longer than the memory, and whoever reads the output may have seen enough."""
+    """A list may be longer than fits into memory, and its reader may stop early."""
     rows = [{"order_num": n, "change_number": n, "name": "A"} for n in (8, 9, 1000, 1001)]
     printed = []
 
@@ -312,7 +318,7 @@ def test_a_list_is_printed_as_it_is_read(run, monkeypatch, capsys, words, form):
 
 
 def test_a_column_gets_wider_as_rows_come():
-    """As wide as the widest so far; the heading comes once."""
+    """It is as wide as the widest value so far; the heading comes once."""
     table = tabular.Table(("n", "name"))
     assert table.lines([{"n": 9, "name": "A"}]) == ["n  name", "9  A"]
     assert table.lines([{"n": 1000, "name": "B"}]) == ["1000  B"]
@@ -320,7 +326,7 @@ def test_a_column_gets_wider_as_rows_come():
 
 
 def test_a_page_that_is_followed_by_itself_is_no_front_ends(run, front):
-    """It would be read for ever."""
+    """Otherwise the list would be read for ever."""
     front.strange = {"data": [STOCK], "next": "GameStart"}
     status, _, err = run("stocks")
     assert (status, len(front.asked)) == (UNREACHABLE, 2)
@@ -328,7 +334,7 @@ def test_a_page_that_is_followed_by_itself_is_no_front_ends(run, front):
 
 
 def test_status(run, front):
-    """One row a member; what is not known is a dash."""
+    """One row for each member; what is not known is a dash."""
     front.services = [
         {"service": "order", "id": 1, "pid": 7, "address": "a:1", "alive": True, "role": "leader"},
         {"service": "order", "id": 2, "pid": None, "address": "a:2", "alive": False, "role": None},
@@ -340,7 +346,9 @@ def test_status(run, front):
 
 
 def test_client(run, front):
-    """The original's client trades, asks for all it placed, and finds it."""
+    """The original's client trades, asks for every order that it placed, and finds each as it
+    placed it.
+    """
     words = ["client", "--clients", "2", "--requests", "10", "-p", "1", "--seed", "3"]
     status, out, _ = run(*words, "--json")
     report = json.loads(out)
@@ -348,14 +356,12 @@ def test_client(run, front):
     assert report["outcomes"] == {"executed": 20}
     assert report["latency_ms"]["order"]["count"] == len(front.orders) == 20
     assert report["mismatches"] == report["failures"] == []
-    placed = sorted(map(json.dumps, front.orders.values()))
     assert run(*words)[1].splitlines()[-1] == "0 mismatches, 0 failures"
-    assert len(placed) == 20
 
 
 def test_a_busy_front_end_contradicts_nothing(run, front):
-    """A lookup that it does not answer now is a failure; a stock that it does not know of is not
-    what it said before.
+    """A lookup that it cannot answer now is a failure. That a stock is unknown which it showed
+    before is a mismatch.
     """
     front.lookup_faults = [429, 503, 404]
     words = ["client", "--clients", "1", "--requests", "3", "-p", "0"]
@@ -367,7 +373,9 @@ def test_a_busy_front_end_contradicts_nothing(run, front):
 
 
 def test_what_cannot_be_printed_is_printed_escaped(run, monkeypatch):
-    """It is no reason to end with an error: what was asked for may be done already."""
+    """A terminal without such a character is no reason to fail: what was asked for may be done
+    already.
+    """
     ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", ascii_only)
     monkeypatch.setattr(cli, "STOCK_COLUMNS", ("näme",))
@@ -378,7 +386,9 @@ def test_what_cannot_be_printed_is_printed_escaped(run, monkeypatch):
 
 @pytest.fixture
 def full(monkeypatch):
-    """A standard output that takes nothing, as Python finds out at once, or at the end."""
+    """A standard output on a full disk. Python finds out at once, or if buffered only at the
+    end.
+    """
 
     def begin(buffered):
         raw = open("/dev/full", "wb", buffering=-1 if buffered else 0)  # noqa: SIM115
@@ -397,7 +407,7 @@ def full(monkeypatch):
 def test_what_was_done_is_told_though_standard_output_takes_nothing(
     run, front, token, full, buffered, form
 ):
-    """With a status of its own: 1 would say that it was refused."""
+    """On standard error, and with an exit status of its own: 1 would say that it was refused."""
     full(buffered)
     status, _, err = run("buy", "GameStart", "3", *form)
     assert (status, len(front.orders)) == (UNWRITTEN, 1)
@@ -419,7 +429,9 @@ def test_what_was_done_is_told_though_standard_output_takes_nothing(
 
 @pytest.mark.parametrize(("fault", "status"), [(0, DONE), (403, REFUSED), (500, UNREACHABLE)])
 def test_a_reader_that_is_gone_changes_no_status(run, front, monkeypatch, fault, status):
-    """Whoever reads the output has seen enough; what became of the order is not its business."""
+    """When the reader of the output has seen enough and closed it, the exit status still says what
+    became of the order.
+    """
     reading, writing = os.pipe()
     os.close(reading)
     front.faults = [fault] if fault else []
@@ -434,7 +446,7 @@ STRANGE = ({"hello": []}, [], {"data": None}, {"data": []}, {"data": {}, "next":
 
 @pytest.mark.parametrize("body", STRANGE)
 def test_an_answer_to_an_order_that_makes_no_sense_leaves_it_unknown(run, front, token, body):
-    """It said 200."""
+    """The answer was a 200, so the order or change may have been made."""
     for words in (("buy", "X", "1"), ("admin", "halt", "X", "--token-file", token)):
         front.strange = body
         status, _, err = run(*words)
@@ -458,7 +470,7 @@ def test_an_answer_to_an_order_that_makes_no_sense_leaves_it_unknown(run, front,
     ],
 )
 def test_who_answers_in_another_form_is_no_front_end(run, front, words, body):
-    """It is named, as one that nobody can reach is."""
+    """It is named, and the exit status is that of a front-end that nobody can reach."""
     front.strange = body
     status, out, err = run(*words)
     assert (status, out) == (UNREACHABLE, "")
@@ -466,8 +478,8 @@ def test_who_answers_in_another_form_is_no_front_end(run, front, words, body):
 
 
 @pytest.mark.parametrize("row", [7, {"service": "order"}, {"service": "order", "id": "one"}])
-def test_members_of_another_form_are_none(run, front, row):
-    """Each row has to be one."""
+def test_each_row_of_the_cluster_has_to_be_a_member(run, front, row):
+    """Whoever sends anything else is no front-end; no rows at all are fine."""
     front.services = [row]
     for words in (("status",), ("verify",)):
         assert run(*words)[0] == UNREACHABLE
@@ -476,18 +488,22 @@ def test_members_of_another_form_are_none(run, front, row):
 
 
 def test_ctrl_c_tells_the_key_of_an_order_that_was_sent(front, monkeypatch, capsys):
-    """It may have been executed."""
+    """It may have been executed, and the exit status says that this is unknown."""
 
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("twstock.rest.Session._request", interrupt)
     assert main(["buy", "X", "1", "--url", front.url]) == UNREACHABLE
-    assert "interrupted; whether it was done is not known" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "interrupted; whether it was done is not known" in err
+    assert "--key " in err
 
 
 def test_ctrl_c_ends_with_a_word(front, monkeypatch, capsys):
-    """And with the status that shells give it."""
+    """Without a traceback, and with the exit status that shells use for it, even before the command
+    has begun.
+    """
 
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -501,7 +517,7 @@ def test_ctrl_c_ends_with_a_word(front, monkeypatch, capsys):
 
 
 def test_client_finds_what_is_not_as_placed(run, front):
-    """A number given twice and an order that changed are mismatches: exit status 1."""
+    """An order that is found with another quantity is a mismatch, and the exit status is 1."""
 
     class Forgetful(dict):
         def __setitem__(self, number, order):
@@ -568,7 +584,9 @@ def test_wrong_usage_exits_2(words, capsys):
 
 
 def test_what_the_file_system_refuses_is_a_refusal_but_a_reader_that_is_gone_is_not():
-    """``twstock export | head`` is no failure."""
+    """An OSError becomes a refusal with exit status 1; but ``twstock export | head`` is no
+    failure.
+    """
 
     def command(error):
         def run(_options):
@@ -590,7 +608,7 @@ def test_what_the_file_system_refuses_is_a_refusal_but_a_reader_that_is_gone_is_
     ],
 )
 def test_a_refusal_of_the_file_system_names_the_file(tmp_path, capsys, words, why):
-    """In the system's words, as elsewhere, and without its number."""
+    """With the system's words, as elsewhere, but without the error number."""
     assert main(["backup", *(word.format(here=tmp_path) for word in words)]) == REFUSED
     assert capsys.readouterr().err == f"twstock: {why.format(here=tmp_path)}\n"
 
@@ -599,7 +617,7 @@ def test_a_refusal_of_the_file_system_names_the_file(tmp_path, capsys, words, wh
     ("path", "why"), [("none/file", "No such file or directory"), (".", "Is a directory")]
 )
 def test_a_file_that_cannot_be_written_is_named_and_not_its_draft(tmp_path, path, why):
-    """Whoever asked for the file knows of no draft, whether it cannot be made or not be moved."""
+    """The user knows of no draft, whether it cannot be made or cannot be moved into place."""
     file = tmp_path / "there" / path
     (tmp_path / "there").mkdir()
 
@@ -614,7 +632,7 @@ def test_a_file_that_cannot_be_written_is_named_and_not_its_draft(tmp_path, path
 
 @pytest.mark.parametrize("words", [("--version",), ("up", "--version")])
 def test_the_version_is_told(words, capsys):
-    """That of twstock, not that of a library."""
+    """That of twstock, not of Twisted, also by a command that parses its own options."""
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code in (None, 0)
@@ -625,7 +643,7 @@ def test_the_version_is_told(words, capsys):
     "words", [("status",), ("lookup", "X"), ("orders",), ("client",), ("verify",)]
 )
 def test_nobody_there_exits_3(words, capsys):
-    """The address is named."""
+    """The error names the address."""
     url = f"http://127.0.0.1:{free_ports(1)}"
     assert main([*words, "--url", url]) == UNREACHABLE
     assert capsys.readouterr().err == f"twstock: {url}: Connection refused\n"
@@ -645,14 +663,16 @@ def test_nobody_behind_the_front_end_exits_3(tmp_path, capsys):
 
 
 def test_the_url_may_come_from_the_environment(front, monkeypatch, capsys):
-    """``TWSTOCK_URL``."""
+    """From ``TWSTOCK_URL``."""
     monkeypatch.setenv("TWSTOCK_URL", front.url)
     assert main(["lookup", "GameStart"]) == DONE
     assert "GameStart" in capsys.readouterr().out
 
 
 def test_who_names_a_wrong_url_is_told(monkeypatch, capsys):
-    """The option or the variable. An empty variable names none, as everywhere."""
+    """The error says whether the option or the variable is wrong. An empty variable counts as
+    absent.
+    """
     assert main(["lookup", "A", "--url", "here:8080"]) == USAGE
     words = "expected http://HOST:PORT, got 'here:8080'\n"
     assert capsys.readouterr().err == f"twstock: --url: {words}"
@@ -665,19 +685,19 @@ def test_who_names_a_wrong_url_is_told(monkeypatch, capsys):
 
 
 def test_control_characters_of_a_name_are_not_printed(run):
-    """A terminal obeys them."""
+    """A terminal would obey them."""
     assert "\x1b" not in run("lookup", "A\x1b[2J")[1]
 
 
 def test_control_characters_of_an_error_are_not_printed(run, front):
-    """Who answers with them may be anybody."""
+    """Anybody may be answering at that address."""
     front.strange = {"error": {"code": 404, "message": "\x1b[2J\x07no"}}
     front.strange_status = 404
     assert run("lookup", "A") == (REFUSED, "", "twstock: ?[2J?no\n")
 
 
 def test_what_is_no_http_is_no_front_end(capsys):
-    """A port of the services behind the front-ends, say, which speak gRPC."""
+    """For example a gRPC port of the services behind the front-ends."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer():
@@ -696,7 +716,9 @@ def test_what_is_no_http_is_no_front_end(capsys):
 
 
 def test_an_output_that_is_closed_takes_nothing_and_breaks_nothing(run, front, monkeypatch):
-    """``2>&-``: what was for standard error does not come on standard output."""
+    """With ``2>&-``, what is meant for standard error does not end up on standard output, and the
+    exit status stays.
+    """
 
     def interrupt(_):
         raise KeyboardInterrupt
@@ -712,14 +734,14 @@ def test_an_output_that_is_closed_takes_nothing_and_breaks_nothing(run, front, m
 
 @pytest.mark.parametrize("buffered", [True, False])
 def test_help_that_nobody_takes_is_no_traceback(full, capsys, buffered):
-    """Nor is that of commands that read their words themselves."""
+    """Also that of ``up``, which parses its own options."""
     full(buffered)
     assert main(["up", "--help"]) == UNWRITTEN
     assert capsys.readouterr().err.startswith("twstock: standard output: ")
 
 
 def test_progress_is_for_terminals(monkeypatch, capsys):
-    """On a terminal long work shows how far it is; elsewhere nothing."""
+    """On a terminal, long work shows how far it is; elsewhere it prints nothing."""
     with Progress("requests", 2) as progress:
         progress.step()
     assert capsys.readouterr().err == ""
@@ -730,7 +752,7 @@ def test_progress_is_for_terminals(monkeypatch, capsys):
 
 
 def test_what_long_work_says_is_for_everybody(monkeypatch, capsys):
-    """A script's log has it, too; on a terminal nothing is left of the count that was there."""
+    """Messages also go into a script's log. On a terminal they overwrite the count."""
     with Progress("entries") as progress:
         progress.say("waits")
     assert capsys.readouterr().err == "waits\n"
@@ -763,7 +785,7 @@ def token(tmp_path):
     ],
 )
 def test_each_change_is_posted(run, front, token, words, path, body):
-    """With the token of the file; a price goes as it was typed."""
+    """With the token from the file, to its own path; a price is sent as it was typed."""
     status, out, _ = run("admin", *words, "--token-file", token)
     assert status == DONE
     assert out.splitlines()[0] == "change number 1"
@@ -773,7 +795,7 @@ def test_each_change_is_posted(run, front, token, words, path, body):
 
 
 def test_a_stock_that_is_halted_is_told_to_be(run, token):
-    """In a column that is there only then."""
+    """In a column that only halted stocks have."""
     out = run("admin", "halt", "GameStart", "--token-file", token)[1]
     assert out.splitlines()[1].split()[-1] == "halted"
     assert out.splitlines()[2].split()[-1] == "yes"
@@ -784,7 +806,7 @@ def test_a_stock_that_is_halted_is_told_to_be(run, token):
 
 
 def test_a_change_is_asked_again_with_the_same_key(run, front, token):
-    """As an order is: a lost answer must not make it happen twice."""
+    """Like an order: a lost answer must not make it happen twice."""
     front.faults = [503, 0]
     assert run("admin", "restock", "GameStart", "5", "--token-file", token)[0] == DONE
     assert len(front.changes) == 1
@@ -793,7 +815,7 @@ def test_a_change_is_asked_again_with_the_same_key(run, front, token):
 
 
 def test_a_wrong_token_exits_1(run, tmp_path):
-    """In the words of the front-end."""
+    """With the front-end's words."""
     file = tmp_path / "token"
     file.write_text("not-the-token")
     found = run("admin", "halt", "GameStart", "--token-file", str(file))
@@ -801,14 +823,14 @@ def test_a_wrong_token_exits_1(run, tmp_path):
 
 
 def test_the_token_file_may_come_from_the_environment(front, token, monkeypatch, capsys):
-    """``TWSTOCK_ADMIN_TOKEN_FILE``; there is no way to put the token itself anywhere."""
+    """From ``TWSTOCK_ADMIN_TOKEN_FILE``, which names the file and is not the token itself."""
     monkeypatch.setenv("TWSTOCK_ADMIN_TOKEN_FILE", token)
     assert main(["admin", "halt", "GameStart", "--url", front.url]) == DONE
     assert "change number 1" in capsys.readouterr().out
 
 
 def test_changes_need_no_token(run, front):
-    """A table of all of them."""
+    """All changes are listed in a table, or as JSON."""
     front.changes = [{"change_number": 1, "kind": "halt", "name": "A", "version": 2}]
     status, out, _ = run("admin", "changes")
     assert status == DONE

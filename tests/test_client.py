@@ -57,7 +57,9 @@ async def listed(rows):
 
 
 def test_waiting_for_a_connection_counts_as_well(world):
-    """However many requests there are, thousands or more, each ends within its patience."""
+    """However many requests there are, thousands or more, each ends within its patience, the time
+    in which it waits for others included.
+    """
     world.front.replies = [HANG] * 1000
     reading = [world.begin(world.client.lookup("AAPL")) for _ in range(2000)]
     world.front.replies = [HANG] * 1000
@@ -75,7 +77,7 @@ def test_waiting_for_a_connection_counts_as_well(world):
 
 
 def test_a_closed_client_asks_nobody(world):
-    """Nobody trades on with a client that was let go."""
+    """Each call raises, and nothing is sent: nobody trades on with a client that was closed."""
     client, asked = world.client, list(world.front.requests)
     world.run(client.close())
     calls = [
@@ -95,7 +97,7 @@ def test_a_closed_client_asks_nobody(world):
 
 
 def test_a_request_under_way_ends_well_though_the_client_is_closed(world):
-    """An order is not left in doubt."""
+    """It is even sent again if it has to be, so that no order is left in doubt."""
     world.front.replies = [(503, IDLE)]
     placing = world.begin(world.client.buy("AAPL", 1))
     world.run(world.client.close())
@@ -106,7 +108,7 @@ def test_a_request_under_way_ends_well_though_the_client_is_closed(world):
 
 
 def test_money_has_the_digits_that_were_sent(world):
-    """A price is a Decimal made from the text: no float comes between."""
+    """A price is a Decimal made from the text, never from a float."""
     body = b'{"data":{"name":"X","price":%s,"quantity":1,"volume":2,"version":3}}'
     for text in ("15.90", "0.1", "100", "9007199254740993.07", "1E+2"):
         world.front.replies = [(200, body % text.encode())]
@@ -116,14 +118,14 @@ def test_money_has_the_digits_that_were_sent(world):
 
 
 def test_a_halted_stock_says_so(world):
-    """The field is there only while it is."""
+    """The field ``halted`` is only sent while it is true."""
     world.ledger.stocks["AAPL"]["halted"] = True
     assert world.run(world.client.lookup("AAPL")).halted
     assert not world.run(world.client.lookup("NVDA")).halted
 
 
 def test_what_is_not_there_is_an_error_with_its_name(world):
-    """Stocks by name, orders by number."""
+    """A stock by its name, an order by its number."""
     with pytest.raises(StockNotFound) as stock:
         world.run(world.client.lookup("Nobody"))
     assert stock.value.name == "Nobody"
@@ -135,7 +137,7 @@ def test_what_is_not_there_is_an_error_with_its_name(world):
 
 
 def test_a_stock_that_is_known_need_not_be_sent_again(world):
-    """The answer 304 stands for what the client has."""
+    """The answer 304 stands for the stock that the client has."""
     known = Stock("AAPL", Decimal("15.99"), 100, 0, 0)
     world.front.replies = [(304, b"")]
     assert world.run(world.client.lookup("AAPL", known)) is known
@@ -145,7 +147,7 @@ def test_a_stock_that_is_known_need_not_be_sent_again(world):
 
 
 def test_lists_go_through_every_page(world):
-    """In their sequence, from where they were asked to begin."""
+    """In sequence, from where they were asked to begin."""
     for _ in range(5):
         world.run(world.client.buy("AAPL", 1))
     names = [stock.name for stock in world.run(listed(world.client.stocks()))]
@@ -182,7 +184,7 @@ def test_the_members_of_the_cluster(world):
     [("uptime_s", "soon"), ("uptime_s", True), ("role", 7), ("lag", "0"), ("pid", 1.5)],
 )
 def test_a_member_that_makes_no_sense_is_no_answer(world, field, value):
-    """As with everything else; the error names the field."""
+    """A field of the wrong type raises BadAnswer, which names it."""
     row = {"service": "order", "id": 3, "address": "a:1", "alive": True, field: value}
     world.front.replies = [(200, {"data": {"services": [row]}})]
     with pytest.raises(BadAnswer, match=f"^{field}: expected"):
@@ -194,7 +196,7 @@ def test_a_member_that_makes_no_sense_is_no_answer(world, field, value):
     [("price", "15.99"), ("price", True), ("quantity", 1.5), ("name", 7), ("volume", None)],
 )
 def test_an_answer_that_makes_no_sense_is_none(world, field, value):
-    """It names the field."""
+    """A field of the wrong type, or a missing one, raises BadAnswer, which names it."""
     world.ledger.stocks["AAPL"][field] = value
     with pytest.raises(BadAnswer, match=f"^{field}: expected"):
         world.run(world.client.lookup("AAPL"))
@@ -204,7 +206,7 @@ def test_an_answer_that_makes_no_sense_is_none(world, field, value):
 
 
 def test_changes_have_what_their_kind_has():
-    """A halt has neither price nor quantity."""
+    """A halt has neither price nor quantity, a price no quantity."""
     row = {"change_number": 4, "name": "A", "version": 2, "timestamp_ms": 9}
     assert change(row | {"kind": "halt"}) == (4, "halt", "A", None, None, 2, 9)
     priced = change(row | {"kind": "price", "price": Decimal("1.50")})
@@ -228,7 +230,7 @@ class Api(World):
 @example("a/../%2F b\r\n\0")
 @settings(max_examples=30)
 def test_any_name_reaches_the_catalog_as_it_is(name):
-    """Slashes, dots, spaces, percent signs, anything that a name may have."""
+    """Slashes, dots, spaces, percent signs, and whatever else a name may have."""
     world = Api()
     with pytest.raises(StockNotFound):
         world.run(world.client.lookup(name))
@@ -273,7 +275,7 @@ def test_a_refusal_is_an_error_with_its_words_and_its_kind(world, refusal):
 
 @pytest.mark.parametrize("key", ["", "two words", "é", "\udc80", "k" * 256, "a\r\nb: c"])
 def test_what_is_no_key_is_refused_without_asking(world, key):
-    """No order can have it, so there is nothing to ask; and not every text fits into a header."""
+    """No order can have such a key, and not every text fits into a header."""
     with pytest.raises(InvalidRequest, match="Idempotency-Key: expected one of 1 to 255"):
         world.run(world.client.buy("AAPL", 1, key=key))
     with pytest.raises(InvalidRequest, match="Idempotency-Key: expected one of 1 to 255"):
@@ -282,7 +284,7 @@ def test_what_is_no_key_is_refused_without_asking(world, key):
 
 
 def test_a_key_that_belongs_to_another_order_is_an_error(world):
-    """The same key and the same order is the same trade."""
+    """The same order under the same key is the same trade."""
     assert world.run(world.client.buy("AAPL", 1, key="mine")) == Placed(1, False, "mine")
     assert world.run(world.client.buy("AAPL", 1, key="mine")) == Placed(1, True, "mine")
     with pytest.raises(KeyReused):
@@ -295,7 +297,7 @@ def test_a_key_that_belongs_to_another_order_is_an_error(world):
 )
 @pytest.mark.parametrize("fronts", [1, 2])
 def test_whatever_happens_on_the_way_the_order_is_executed_once(fault, fronts):
-    """It is sent again with its key until there is an answer, at another front-end if there is
+    """It is sent again under its key until there is an answer, and at another front-end if there is
     one.
     """
     world = World(fronts, timeout_s=1.0)
@@ -311,7 +313,7 @@ def test_whatever_happens_on_the_way_the_order_is_executed_once(fault, fronts):
 
 
 def test_a_front_end_that_is_down_is_passed_over_at_once():
-    """And the one that answered is asked first from then on."""
+    """The one that answered is asked first from then on."""
     world = World(3)
     world.fronts[0].down = world.fronts[1].down = True
     world.run(world.client.lookup("AAPL"))
@@ -321,13 +323,13 @@ def test_a_front_end_that_is_down_is_passed_over_at_once():
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_is_honoured(world, status):
-    """A front-end is left alone for as long as it wants, no shorter and hardly longer."""
+    """The client waits for as long as the front-end wants, and hardly longer."""
     world.front.replies = [(status, BUSY, {"Retry-After": "3"})]
     world.run(world.client.buy("AAPL", 1))
     assert [round(at, 1) for at, _ in world.asked] == [0.0, 3.0]
 
 
-def test_who_wants_to_be_left_alone_for_too_long_is_not_waited_for(world):
+def test_a_retry_after_beyond_the_patience_is_not_waited_for(world):
     """The caller is told at once what is certain by now."""
     world.front.replies = [(429, BUSY, {"Retry-After": "60"})]
     results = world.begin(world.client.buy("AAPL", 1))
@@ -337,7 +339,7 @@ def test_who_wants_to_be_left_alone_for_too_long_is_not_waited_for(world):
 
 @pytest.mark.parametrize("fault", [REFUSE, (429, BUSY), (507, BUSY), (503, IDLE)])
 def test_when_patience_ends_and_nothing_can_have_happened_it_says_so(world, fault):
-    """No attempt can have executed the order: it need not be remembered."""
+    """No attempt can have executed the order, so its key need not be remembered."""
     world.front.replies = [fault] * 1000
     with pytest.raises(Unavailable, match="http://front-1:1: "):
         world.run(world.client.buy("AAPL", 1))
@@ -346,8 +348,8 @@ def test_when_patience_ends_and_nothing_can_have_happened_it_says_so(world, faul
 
 @pytest.mark.parametrize("fault", [HANG, LOSE, CUT, (503, LOST), (500, LOST), (200, b"<html>")])
 def test_when_the_outcome_is_unknown_it_can_be_asked_for_again(fault):
-    """A single attempt that may have executed the order is enough; the key tells what became of
-    it.
+    """One attempt that may have executed the order is enough; asking again under its key tells what
+    became of it.
     """
     world = World(1, timeout_s=1.0)
     world.front.replies = [fault, *[REFUSE] * 1000]
@@ -362,7 +364,9 @@ def test_when_the_outcome_is_unknown_it_can_be_asked_for_again(fault):
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "front-1"])
 def test_a_front_end_that_is_not_there_is_passed_over_at_once(host):
-    """Not after the third of a second that Twisted waits for another address that there is not."""
+    """For a numeric address there is nothing else to try, so the client does not wait the third of
+    a second that Twisted would wait before the next address.
+    """
     reactor = MemoryReactorClock()
     uri = URI.fromBytes(f"http://{host}:8080".encode())
     connecting = Endpoints(reactor).endpointForURI(uri).connect(Factory.forProtocol(Protocol))
@@ -376,7 +380,7 @@ def test_a_front_end_that_is_not_there_is_passed_over_at_once(host):
 
 
 def test_under_a_key_of_ones_own_nothing_is_certain(world):
-    """An earlier request with it may have executed the order, whatever became of this one."""
+    """An earlier request under it may have executed the order, whatever became of this one."""
     world.front.down = True
     with pytest.raises(OutcomeUnknown) as unknown:
         world.run(world.client.buy("AAPL", 1, key="mine"))
@@ -386,7 +390,7 @@ def test_under_a_key_of_ones_own_nothing_is_certain(world):
 @pytest.mark.parametrize("fault", [HANG, LOSE, (503, LOST)])
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 405, 413, 501])
 def test_an_answer_that_decides_nothing_leaves_an_earlier_doubt(fault, status):
-    """A later attempt that somebody turned away says nothing of the one before."""
+    """That a later attempt was turned away says nothing about the one before."""
     world = World(2, timeout_s=1.0)
     world.fronts[0].replies = [fault]
     world.fronts[1].replies = [(status, error(status, "not here"))]
@@ -401,7 +405,7 @@ def test_an_answer_that_decides_nothing_leaves_an_earlier_doubt(fault, status):
 
 @pytest.mark.parametrize("status", [400, 404, 409, 422])
 @pytest.mark.parametrize("body", [{"message": "name: no route"}, {}, [], "name: no route"])
-def test_what_decides_in_another_form_decides_nothing(status, body):
+def test_a_status_without_the_form_of_a_refusal_decides_nothing(status, body):
     """A proxy on the way uses the same statuses, and knows nothing of the order."""
     world = World(1, timeout_s=1.0)
     strange = error(status, "name: no route")
@@ -417,7 +421,9 @@ def test_what_decides_in_another_form_decides_nothing(status, body):
 
 
 def test_a_path_that_is_none_decides_nothing(world):
-    """An earlier attempt may have found the right one."""
+    """After an attempt that may have got through, the error "no such path" may be that of another
+    server.
+    """
     nothing = json.loads(NO_SUCH_PATH.body)
     world.front.replies = [HANG, (404, nothing), (404, nothing)]
     with pytest.raises(OutcomeUnknown, match="no such path"):
@@ -428,7 +434,7 @@ def test_a_path_that_is_none_decides_nothing(world):
 
 @pytest.mark.parametrize("body", [json.loads(NO_SUCH_PATH.body), {"message": "no route"}])
 def test_a_404_of_somebody_else_does_not_say_what_there_is(world, body):
-    """A proxy, say, or a front-end that is asked where it has nothing."""
+    """Such as that of a proxy, or of a front-end for a path that it does not have."""
     for asking in (world.client.lookup("AAPL"), world.client.order(1)):
         world.front.replies = [(404, body)]
         with pytest.raises(BadAnswer, match="404"):
@@ -436,7 +442,7 @@ def test_a_404_of_somebody_else_does_not_say_what_there_is(world, body):
 
 
 def test_an_answer_that_decides_ends_an_earlier_doubt():
-    """The order was executed, refused, its key is another's, or no front-end takes it."""
+    """The order was refused, its key is another order's, or no front-end takes it."""
     answers = ((404, "invalid stock name", Refused), (422, "used with another order", KeyReused))
     for status, words, kind in (*answers, (400, "quantity: too large", InvalidRequest)):
         world = World(1, timeout_s=1.0)
@@ -446,7 +452,7 @@ def test_an_answer_that_decides_ends_an_earlier_doubt():
 
 
 def test_an_answer_to_an_order_that_makes_no_sense_leaves_it_unknown(world):
-    """It said 200."""
+    """The answer was a 200, so the order may have been executed."""
     world.front.replies = [(200, {"data": {}})]
     with pytest.raises(OutcomeUnknown, match="transaction_number: missing") as unknown:
         world.run(world.client.buy("AAPL", 1))
@@ -455,7 +461,9 @@ def test_an_answer_to_an_order_that_makes_no_sense_leaves_it_unknown(world):
 
 @pytest.mark.parametrize("fault", [HANG, (503, LOST, {"Retry-After": "5"})])
 def test_cancelling_stops_asking(world, fault):
-    """While an answer or a pause is waited for; it is never taken for a lost connection."""
+    """While the client waits for an answer, or before the next attempt. A cancelled request is not
+    taken for a lost connection and sent again.
+    """
     world.front.replies = [fault]
     outcome = []
     task = Deferred.fromCoroutine(world.client.buy("AAPL", 1))
@@ -475,7 +483,9 @@ UNREADABLE = [b"\xff", b"[" * 100_000, b'{"a":' * 100_000, b'{"data": 1e99999999
 
 @pytest.mark.parametrize("body", UNREADABLE, ids=["not UTF-8", "lists", "objects", "number"])
 def test_what_cannot_be_read_is_no_answer(world, body):
-    """Whatever somebody makes of JSON: an order may have been executed, a lookup has no stock."""
+    """Whatever is not JSON, or not within its limits: an order may have been executed all the same,
+    a lookup has no result.
+    """
     reply = (200, b'{"data":' + body + b"}")
     world.front.replies = [reply] * 100
     with pytest.raises(OutcomeUnknown, match="not JSON"):
@@ -487,7 +497,9 @@ def test_what_cannot_be_read_is_no_answer(world, body):
 
 @pytest.mark.parametrize("patience_s", [0.26, 0.27, 0.28, 0.29, 0.31, 0.33])
 def test_a_pause_may_take_longer_than_there_is_time(patience_s):
-    """In a process that is busy. Then nobody is asked any more, and why is told all the same."""
+    """Then nobody is asked any more, and the error still has the last reason. The rest of the
+    patience is chosen around the length of a pause.
+    """
     world = World(1, patience_s=patience_s)
     world.front.down = True
     with pytest.raises(Unavailable, match="refused"):
@@ -504,7 +516,7 @@ def bodies(world):
 
 
 def test_many_orders_have_an_outcome_each(world):
-    """In their sequence: a refusal of one hides nothing of the others."""
+    """In their sequence: a refusal of one does not hide the outcomes of the others."""
     results = world.run(
         world.client.place_many(
             (
@@ -524,7 +536,7 @@ def test_many_orders_have_an_outcome_each(world):
 
 
 def test_what_is_not_settled_is_sent_again_alone(world):
-    """With the same keys; what has an outcome keeps it."""
+    """Under the same keys; an order that has an outcome keeps it."""
     rows = [
         {"status": 503, **LOST},
         {"status": 200, "transaction_number": 9},
@@ -539,7 +551,7 @@ def test_what_is_not_settled_is_sent_again_alone(world):
 
 
 def test_many_orders_go_in_batches_that_the_server_takes(world):
-    """A thousand at once."""
+    """Of a thousand each."""
     world.ledger.stocks["AAPL"]["quantity"] = 5000
     results = world.run(world.client.place_many(Ticket.buy("AAPL", 1) for _ in range(2500)))
     assert [len(names) for names in bodies(world)] == [1000, 1000, 500]
@@ -547,7 +559,9 @@ def test_many_orders_go_in_batches_that_the_server_takes(world):
 
 
 def test_long_names_make_smaller_batches(world):
-    """No request gets longer than a front-end takes, whatever is in it; all orders are in one."""
+    """No body is longer than a front-end takes, whatever is in it, and each order is in exactly
+    one.
+    """
     tickets = [Ticket.buy("𝄞" * 255, 1, f"{k:0255}") for k in range(1000)]
     results = world.run(world.client.place_many(tickets))
     assert [refused.key for refused in results] == [ticket.key for ticket in tickets]
@@ -556,7 +570,9 @@ def test_long_names_make_smaller_batches(world):
 
 
 def test_when_patience_ends_each_order_is_told_what_is_certain(world):
-    """One that may have been executed, one that cannot have been, and one with an older key."""
+    """One order may have been executed, one cannot have been, and one has the caller's own key,
+    which an earlier request may have used.
+    """
     rows = [{"status": 503, **LOST}, {"status": 429, **BUSY}, {"status": 429, **BUSY}]
     world.front.replies = [(200, {"data": rows}), *[REFUSE] * 1000]
     tickets = [Ticket.buy("AAPL", 1), Ticket.buy("NVDA", 1), Ticket.buy("NVDA", 1, "mine")]
@@ -567,7 +583,7 @@ def test_when_patience_ends_each_order_is_told_what_is_certain(world):
 
 
 def test_an_earlier_doubt_about_a_batch_is_about_each_of_its_orders():
-    """Whether a later attempt is turned away as a whole, or each order of it, or until patience
+    """Whether a later attempt is turned away as a whole, or order by order, or until patience
     ends.
     """
     row, busy = {"status": 403, **error(403, "not here")}, {"status": 429, **BUSY}
@@ -585,7 +601,9 @@ def test_an_earlier_doubt_about_a_batch_is_about_each_of_its_orders():
 
 
 def test_a_doubt_about_an_order_of_a_batch_outlives_an_answer_that_decides_nothing(world):
-    """One that may have been executed, and one that cannot have been."""
+    """One order may have been executed by the first attempt, the other cannot have been; the second
+    attempt is turned away.
+    """
     row = {"status": 403, **error(403, "not here")}
     world.front.replies = [
         (200, {"data": [{"status": 503, **LOST}, {"status": 429, **BUSY}]}),
@@ -607,7 +625,7 @@ def test_a_doubt_about_an_order_of_a_batch_outlives_an_answer_that_decides_nothi
     ],
 )
 def test_an_answer_to_the_whole_batch_is_each_orders(world, reply, kind):
-    """One that leaves it open what became of the orders leaves it open for each."""
+    """An answer that leaves open what became of the batch leaves it open for each order."""
     world.front.replies = [reply]
     [result] = world.run(world.client.place_many([Ticket.buy("AAPL", 1)]))
     assert type(result) is kind
@@ -618,7 +636,9 @@ def test_an_answer_to_the_whole_batch_is_each_orders(world, reply, kind):
 
 @pytest.mark.parametrize("fault", [REFUSE, HANG, CUT, (503, IDLE), (502, b"<html>")])
 def test_what_changes_nothing_is_asked_again_too(fault):
-    """And ends as Unavailable: there is nothing that may have happened."""
+    """A lookup is sent again like an order, but ends as Unavailable, for nothing can have
+    happened.
+    """
     world = World(2, timeout_s=1.0)
     world.fronts[0].replies = [fault]
     assert world.run(world.client.lookup("AAPL")).name == "AAPL"
@@ -630,7 +650,7 @@ def test_what_changes_nothing_is_asked_again_too(fault):
 
 @pytest.mark.parametrize("status", [301, 403, 405])
 def test_an_answer_that_no_front_end_gives_is_an_error(world, status):
-    """Redirects are not followed: an order is for the front-end that it was given to."""
+    """Redirects are not followed: an order is meant for the front-end that it was given to."""
     world.front.replies = [(status, error(status, "elsewhere"), {"Location": "http://front-1:1/"})]
     with pytest.raises(BadAnswer, match=f"^{status} elsewhere"):
         world.run(world.client.lookup("AAPL"))
@@ -638,14 +658,14 @@ def test_an_answer_that_no_front_end_gives_is_an_error(world, status):
 
 
 def test_an_answer_without_end_is_not_kept(world):
-    """Nothing that this API says is that long, so it is as good as none."""
+    """No answer of this API is that long, so it counts as none, and the order is sent again."""
     world.front.replies = [(200, b" " * (ANSWER_BYTES_MAX + 1))]
     world.run(world.client.buy("AAPL", 1))
     assert world.keys_sent() == ["key-1"] * 2
 
 
 def test_requests_wait_for_room(world):
-    """However many are made at once, a limited number is under way."""
+    """However many are made at once, only a limited number is under way."""
     world.front.replies = [HANG] * REQUESTS_UNDER_WAY_MAX
     results = [world.begin(world.client.lookup("AAPL")) for _ in range(REQUESTS_UNDER_WAY_MAX + 5)]
     assert len(world.asked) == REQUESTS_UNDER_WAY_MAX
@@ -653,7 +673,7 @@ def test_requests_wait_for_room(world):
 
 
 def test_who_waits_for_room_may_give_up(world):
-    """Others have the room instead, in their sequence."""
+    """Others then have the room, in their sequence."""
     world.front.replies = [HANG] * REQUESTS_UNDER_WAY_MAX
     tasks = []
     for _ in range(REQUESTS_UNDER_WAY_MAX + 3):
@@ -685,7 +705,7 @@ def test_a_url_that_is_none_is_refused(url):
 
 
 def test_a_front_end_may_have_an_address_of_ipv6():
-    """It is connected to as it is written."""
+    """The client connects to it, and names it in Host, in brackets."""
     reactor = MemoryReactorClock()
     looking = Deferred.fromCoroutine(Client("http://[::1]:8080", reactor=reactor).lookup("A/B"))
     ((host, port, factory, *_),) = reactor.tcpClients
@@ -701,7 +721,7 @@ def test_a_front_end_may_have_an_address_of_ipv6():
 
 
 def test_a_front_end_may_be_behind_a_path(world):
-    """Of a proxy, for example."""
+    """Of a proxy, for example; the paths of the API are appended."""
     asked = []
     world.client = Client("https://proxy:1/twstock/", reactor=world.clock, http=world)
     world.request = lambda method, url, **_: asked.append(url) or Deferred()
@@ -710,7 +730,7 @@ def test_a_front_end_may_be_behind_a_path(world):
 
 
 def test_chance_is_an_argument():
-    """The same seed makes the same pauses."""
+    """The same seed makes the same pauses, another one other pauses."""
 
     def times(seed):
         world = World(1, random=Random(seed))
@@ -718,4 +738,4 @@ def test_chance_is_an_argument():
         world.run(world.client.lookup("AAPL"))
         return world.asked
 
-    assert times(1) == times(1)
+    assert times(1) == times(1) != times(2)

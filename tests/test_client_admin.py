@@ -50,7 +50,7 @@ def do(world, kind, **more):
 
 @pytest.mark.parametrize("kind", ASKED)
 def test_a_change_is_asked_for_under_a_key_with_the_token(world, kind):
-    """What is sent is what the API wants; what comes back is the change and its stock."""
+    """The request is what the API wants; the result is the change and its stock."""
     world.front.replies = [(200, DONE)]
     assert world.run(do(world, kind)) == CHANGED
     (request,) = world.front.requests
@@ -66,21 +66,25 @@ def test_a_change_is_asked_for_under_a_key_with_the_token(world, kind):
     [(Decimal("1E+2"), "100"), (Decimal("0.10"), "0.10"), (3, "3"), ("1e2", "1e2")],
 )
 def test_an_amount_goes_in_digits_exactly(world, amount, text):
-    """A text is left to the server, which says what is wrong with it."""
+    """A number is written out in full. A text is sent as it is: the server says what is wrong with
+    it.
+    """
     world.front.replies = [(200, DONE)]
     world.run(world.client.administrator("secret").price("A", amount))
     assert json.loads(world.front.bodies[0]) == {"price": text}
 
 
 def test_a_change_whose_answer_is_lost_is_asked_for_again_under_its_key(world):
-    """So it is made once, and the answer tells that an earlier request made it."""
+    """So it is made once, and the answer says that an earlier request made it."""
     world.front.replies = [HANG, (200, DONE, {"Idempotency-Replayed": "true"})]
     assert world.run(do(world, "halt")) == CHANGED._replace(replayed=True)
     assert world.keys_sent() == ["key-1", "key-1"]
 
 
-def test_nothing_has_happened_or_nobody_knows(world):
-    """As for an order: with a key of the caller's own an earlier request may have made it."""
+def test_a_change_that_got_no_answer_has_not_happened_or_is_unknown(world):
+    """It has not happened if no attempt can have got through. With a key of the caller's own it is
+    unknown even then, because an earlier request may have made it.
+    """
     world.front.replies = [REFUSE] * 100
     with pytest.raises(Unavailable):
         world.run(do(world, "halt"))
@@ -105,7 +109,7 @@ def test_nothing_has_happened_or_nobody_knows(world):
 def test_a_change_that_was_refused_is_an_error_in_the_words_of_the_api(
     world, status, message, raised
 ):
-    """None of these is asked for again."""
+    """It is not sent again."""
     world.front.replies = [(status, error(status, message))]
     with pytest.raises(raised) as problem:
         world.run(do(world, "halt"))
@@ -125,10 +129,12 @@ def test_a_change_that_was_refused_is_an_error_in_the_words_of_the_api(
         (400, "price: missing", InvalidRequest),
     ],
 )
-def test_a_change_that_may_have_been_made_is_told_not_to_be_only_by_who_knows(
+def test_a_change_that_may_have_been_made_is_refused_only_by_who_knows(
     world, status, message, raised
 ):
-    """An earlier attempt may have made it, though a later one is turned away."""
+    """After an attempt without an answer, an answer that merely turns the request away leaves the
+    outcome unknown; a refusal by a front-end decides.
+    """
     world.front.replies = [HANG, (status, error(status, message))]
     with pytest.raises(raised) as problem:
         world.run(do(world, "restock"))
@@ -137,7 +143,7 @@ def test_a_change_that_may_have_been_made_is_told_not_to_be_only_by_who_knows(
 
 
 def test_a_refusal_tells_which_change_it_was(world):
-    """A stock by its name, a change by its key."""
+    """A stock that does not exist is told by its name, a refused change by its key."""
     for status, message in ((404, "stock not found"), (409, "not halted")):
         world.front.replies.append((status, error(status, message)))
     with pytest.raises(StockNotFound) as missing:
@@ -148,7 +154,7 @@ def test_a_refusal_tells_which_change_it_was(world):
 
 
 def test_an_answer_that_makes_no_sense_leaves_the_outcome_unknown(world):
-    """The change may have been made."""
+    """The answer was a 200, so the change may have been made."""
     world.front.replies = [(200, {"data": {"change_number": 7}})]
     with pytest.raises(OutcomeUnknown) as unknown:
         world.run(do(world, "halt"))
@@ -156,14 +162,14 @@ def test_an_answer_that_makes_no_sense_leaves_the_outcome_unknown(world):
 
 
 def test_no_stock_has_a_name_that_is_no_text(world):
-    """It cannot be sent."""
+    """Half of a surrogate pair cannot be sent, so nothing is asked."""
     with pytest.raises(StockNotFound):
         world.run(world.client.administrator("secret").halt("half a pair \ud800"))
     assert not world.front.requests
 
 
 def test_changes_are_read_page_by_page(world):
-    """From where they were asked to begin, without a token."""
+    """From where the caller wants to begin, and without a token."""
     row = {"change_number": 4, "kind": "halt", "name": "A", "version": 2, "timestamp_ms": 9}
     pages = [{"data": [row], "next": 4}, {"data": [row | {"change_number": 5}], "next": None}]
     world.front.replies = [(200, page) for page in pages]

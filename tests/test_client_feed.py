@@ -90,7 +90,7 @@ def test_every_event_has_a_type(world, following):
 
 
 def test_names_are_percent_encoded_one_by_one(world):
-    """A comma belongs to a name, or stands between two."""
+    """So that a comma in a name differs from one between two names."""
     world.begin(world.client.events(["A,B", "C/D &"]).__anext__())
     world.begin(world.client.events("ÜX").__anext__())
     world.begin(world.client.events().__anext__())
@@ -100,13 +100,13 @@ def test_names_are_percent_encoded_one_by_one(world):
 
 @pytest.mark.parametrize("names", ["", [""], ["AAPL", ""], "\udc80"])
 def test_a_name_that_is_none_is_refused(world, names):
-    """The empty one would stand for all stocks."""
+    """An empty name would stand for all stocks, and not every text can be sent."""
     with pytest.raises(InvalidRequest, match="name"):
         world.client.events(names)
 
 
 def test_a_lost_connection_goes_on_after_the_last_whole_event(world, following):
-    """What was cut off is sent again by the server; what was received is not."""
+    """The server sends an event again that was cut off, and none that was received."""
     world.front.tell("trades", {"trades": [traded(1)]}, "1.0.1.1")
     world.front.streams[-1].write(b"event: trades\nid: 2.0.1.1\ndata: {")
     assert following_event(world, following).orders[0].number == 1
@@ -121,7 +121,7 @@ def test_a_lost_connection_goes_on_after_the_last_whole_event(world, following):
 
 
 def test_what_was_received_is_given_out_before_the_connection_is_made_again(world, following):
-    """The cursor that others see is that of the last event that was given out."""
+    """The public cursor is that of the last event that was given out."""
     for number in (1, 2, 3):
         world.front.tell("trades", {"trades": [traded(number)]}, f"{number}.0.1.1")
     world.front.hang_up()
@@ -138,14 +138,14 @@ def test_what_was_received_is_given_out_before_the_connection_is_made_again(worl
 
 
 def test_a_feed_can_begin_at_a_cursor(world):
-    """One that was kept, for example on disk."""
+    """One that was kept on disk, for example."""
     feed = follow(world, after="5.1.2.1")
     assert last_ids(world) == ["5.1.2.1"]
     assert feed.cursor == "5.1.2.1"
 
 
 def test_the_next_front_end_takes_over():
-    """At once, when the first one goes; it is not asked again before its pause is over."""
+    """When the connection to one ends, the next one is asked at once, from the last event on."""
     world = World(2)
     feed = follow(world)
     world.fronts[0].tell("trades", {"trades": [traded(1)]}, "1.0.1.1")
@@ -157,7 +157,9 @@ def test_the_next_front_end_takes_over():
 
 
 def test_pauses_grow_while_nothing_comes_and_shrink_when_something_does(world):
-    """A server in trouble is not asked all the time, and a short loss is mended at once."""
+    """A server in trouble is not asked all the time, and after a short loss the connection is made
+    again at once.
+    """
     world.front.replies = [REFUSE] * 8
     feed = follow(world)
     while not world.front.streams:
@@ -192,7 +194,9 @@ def test_the_server_says_how_long_to_wait(world, following):
 
 
 def test_a_silent_connection_is_given_up(world, following):
-    """A keep-alive is heard; nothing at all means that nobody is there any more."""
+    """A keep-alive counts as a sign of life; when nothing comes at all, nobody is there any
+    more.
+    """
     for _ in range(3):
         world.clock.advance(SILENCE_S - 1)
         world.front.streams[-1].write(b":\n\n")
@@ -215,7 +219,7 @@ def test_a_silent_connection_is_given_up(world, following):
     ],
 )
 def test_what_is_no_feed_is_an_error(world, reply, kind):
-    """Asking again would change nothing."""
+    """It is not asked for again, which would change nothing."""
     world.front.replies = [reply]
     feed = world.client.events(after="nonsense")
     with pytest.raises(kind):
@@ -233,7 +237,7 @@ def test_what_is_no_feed_is_an_error(world, reply, kind):
     ids=["half", "empty", "nested", "number"],
 )
 def test_an_event_that_makes_no_sense_ends_the_feed(world, following, text):
-    """Going on would lose it."""
+    """Going on would lose it. The cursor stays before it."""
     world.front.tell("trades", {"trades": [traded(1)]}, "1.0.1.1")
     world.front.streams[-1].write(b"id: 2.0.1.1\n" + text)
     following_event(world, following)
@@ -249,7 +253,7 @@ def test_an_event_that_makes_no_sense_ends_the_feed(world, following, text):
 
 @pytest.mark.parametrize("state", ["connected", "connecting", "pausing", "new"])
 def test_closing_tells_whoever_waits_that_nothing_comes(world, state):
-    """Whatever is waited for; no connection and no timer is left."""
+    """In every state; no connection and no timer is left."""
     world.front.replies = {"connecting": ["nothing is answered"], "pausing": [REFUSE] * 9}.get(
         state, []
     )
@@ -283,7 +287,7 @@ def test_closing_the_client_ends_its_feeds(world, following):
 
 
 def test_cancelling_whoever_waits_loses_nothing(world):
-    """The feed can be read on."""
+    """The next event goes to whoever waits next. Only one may wait at a time."""
     feed = world.client.events()
     results = []
     waiting = Deferred.fromCoroutine(feed.__anext__()).addBoth(results.append)
@@ -351,7 +355,7 @@ def encoded(number):
 
 @pytest.mark.parametrize(("each", "bound"), [(1, 20), (50, 20 + 50)])
 def test_a_slow_reader_stops_the_connection(each, bound):
-    """No more events wait in memory than the limit, and those of one piece of the network's."""
+    """No more events wait in memory than the limit, and those of the one piece that exceeded it."""
     flood = Flood(1000, each)
     world = World(messages_max=20, http=flood)
     feed = world.client.events()
@@ -363,7 +367,7 @@ def test_a_slow_reader_stops_the_connection(each, bound):
 
 
 def test_the_connection_itself_is_paused(world):
-    """Down through treq and Twisted's HTTP client, to the transport."""
+    """Through treq and Twisted's HTTP client, down to the transport."""
     told = []
     world = World(messages_max=4)
     feed = follow(world)

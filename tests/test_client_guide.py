@@ -1,4 +1,6 @@
-"""docs/client.md says what the client does: its programs are files, its tables are the code's."""
+"""docs/client.md is right: its programs are the files that are tested, its tables are those of the
+code.
+"""
 
 import inspect
 import re
@@ -13,7 +15,9 @@ EXAMPLES = sorted((ROOT / "docs/examples").glob("*.py"))
 
 
 def test_every_program_of_the_guide_is_a_file_and_every_file_is_in_it():
-    """The text is the file's, under a link to it; tests/test_client_processes.py runs the files."""
+    """The text is that of the file, below a link to it. tests/test_client_processes.py runs the
+    files.
+    """
     told = re.findall(r"\[[\w ]+\]\(examples/(\w+\.py)\)[^`]*```python\n(.*?)```", GUIDE, re.DOTALL)
     assert sorted(name for name, _ in told) == [path.name for path in EXAMPLES]
     assert dict(told) == {path.name: path.read_text() for path in EXAMPLES}
@@ -21,7 +25,7 @@ def test_every_program_of_the_guide_is_a_file_and_every_file_is_in_it():
 
 
 def test_every_argument_of_a_client_is_told_with_its_default():
-    """The table of the guide is the signature."""
+    """The table in the guide is the signature of Client."""
     section = GUIDE.partition("## The client")[2].partition("\n## ")[0]
     told = dict(re.findall(r"^\| `(\w+)` \| ?(\S*) \|", section, re.MULTILINE))
     parameters = inspect.signature(Client).parameters
@@ -32,5 +36,5 @@ def test_every_argument_of_a_client_is_told_with_its_default():
 
 
 def test_every_name_of_the_package_is_told():
-    """What can be imported is explained."""
+    """The guide names everything that can be imported."""
     assert [name for name in client.__all__ if f"`{name}" not in GUIDE] == []

@@ -109,7 +109,7 @@ async def test_whoever_is_killed_every_placed_order_is_found_once(cluster, victi
 
 @pytest_twisted.ensureDeferred
 async def test_logs_and_stocks_are_compared_while_all_goes_on(cluster):
-    """Orders and trades that came meanwhile are no difference."""
+    """``verify`` takes orders and trades that come meanwhile for no difference."""
     await deferToThread(cluster.await_healthy)
     async with Client(urls(cluster)) as client, traders(client) as placed:
         for _ in range(3):
@@ -119,7 +119,7 @@ async def test_logs_and_stocks_are_compared_while_all_goes_on(cluster):
 
 @pytest_twisted.ensureDeferred
 async def test_many_orders_at_once_trade_once(cluster):
-    """Asked for again with their keys, they are the same trades."""
+    """Sent again under the same keys, they are the same trades."""
     tickets = [Ticket.buy("AMZN", 1, f"many-{k}") for k in range(50)]
     tickets += [Ticket.sell("AMZN", 1, f"back-{k}") for k in range(50)]
     async with Client(urls(cluster)) as client:
@@ -132,7 +132,7 @@ async def test_many_orders_at_once_trade_once(cluster):
 
 @pytest_twisted.ensureDeferred
 async def test_a_feed_goes_on_through_the_other_front_end(cluster):
-    """The front-end that it came from is killed: every trade comes once, in its sequence."""
+    """When its front-end is killed: every trade comes once, in sequence."""
     await deferToThread(cluster.await_healthy)
     async with Client(urls(cluster), patience_s=30.0) as client:
         known, numbers, placed = await last_number(client), [], []
@@ -175,7 +175,7 @@ def start(path, directory, *arguments, by=()):
 
 
 def test_the_lookup_example(cluster, tmp_path):
-    """One stock, one that is not there, all of them."""
+    """It shows one stock, one that does not exist, and all of them."""
     lines = run(EXAMPLES / "lookup.py", tmp_path, *urls(cluster)).splitlines()
     assert re.fullmatch(r"GameStart: \d+ shares at 15\.99", lines[0])
     assert lines[1:3] == ["it has not changed", "stock not found: 'Nobody'"]
@@ -183,7 +183,7 @@ def test_the_lookup_example(cluster, tmp_path):
 
 
 def test_the_trade_example(cluster, tmp_path):
-    """It trades, and goes on with the same order when it was killed after placing it."""
+    """It trades; and if it was killed after it had placed an order, it goes on with that order."""
     first = run(EXAMPLES / "trade.py", tmp_path, *urls(cluster))
     number = int(re.match(r"bought: transaction number (\d+)\n3 GameStart at 15\.99\n", first)[1])
     assert list(tmp_path.iterdir()) == []
@@ -195,21 +195,24 @@ def test_the_trade_example(cluster, tmp_path):
 
 
 def test_what_the_examples_keep_is_whole_whenever_they_are_killed(cluster, tmp_path):
-    """An empty key names no order, and an empty cursor goes on from now."""
+    """A file that cannot be written leaves the old one, or none: an empty key would name no order,
+    and an empty cursor would go on from now.
+    """
     # No file takes a byte, as if they were killed before the first one.
     by = ("sh", "-c", 'ulimit -f 0; exec "$@"', "sh")
     cluster.trade("GameStart", 1, "sell")
     (tmp_path / "events.cursor").write_text("0.0.0.0")
     for name, arguments in (("trade.py", ()), ("follow_events.py", (1,))):
         with start(EXAMPLES / name, tmp_path, *arguments, *urls(cluster), by=by) as process:
-            process.communicate(timeout=EXAMPLE_S)
+            _, err = process.communicate(timeout=EXAMPLE_S)
         assert process.returncode == 1
+        assert "File too large" in err
     assert not (tmp_path / "trade.key").exists()
     assert (tmp_path / "events.cursor").read_text() == "0.0.0.0"
 
 
 def test_the_example_that_follows_orders(cluster, tmp_path):
-    """It prints those that were there, and waits for one that is placed later."""
+    """It prints the orders that are there, and waits for one that is placed later."""
     numbers = [cluster.trade("FishCo", 1, side) for side in ("buy", "sell")]
     with start(EXAMPLES / "follow_orders.py", tmp_path, numbers[-1] + 1, *urls(cluster)) as process:
         for number in range(1, numbers[-1] + 1):
@@ -220,7 +223,7 @@ def test_the_example_that_follows_orders(cluster, tmp_path):
 
 
 def test_the_example_that_follows_events(cluster, tmp_path):
-    """It prints trades as they happen; started again it prints what it missed."""
+    """It prints trades as they happen; started again, it prints what it has missed."""
     with start(EXAMPLES / "follow_events.py", tmp_path, 2, *urls(cluster)) as process:
         leaders = {process.stdout.readline() for _ in range(2)}
         assert any(re.match(r"order-\d leads", line) for line in leaders)
@@ -237,7 +240,7 @@ def test_the_example_that_follows_events(cluster, tmp_path):
 
 
 def test_the_batch_example(cluster, tmp_path):
-    """Two are executed, one is refused, each is told."""
+    """Of three orders two are executed and one is refused, and it says so for each."""
     lines = run(EXAMPLES / "batch.py", tmp_path, *urls(cluster)).splitlines()
     assert re.fullmatch(r"buy GameStart: number \d+", lines[0])
     assert lines[1] == "sell Nobody: invalid stock name"
@@ -264,7 +267,7 @@ def test_the_example_that_administers(cluster, tmp_path):
 
 
 def test_the_example_of_the_readme(cluster, tmp_path):
-    """It runs as it stands there, but for the address."""
+    """It runs as it is printed there, apart from the address."""
     (text,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     script = tmp_path / "readme.py"
     assert "http://127.0.0.1:8080" in text
