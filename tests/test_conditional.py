@@ -1,4 +1,4 @@
-"""What need not be sent again, which form an error has, and what requests are called."""
+"""Conditional requests, the form of errors, and the ids of requests."""
 
 import json
 
@@ -31,7 +31,7 @@ TAG = b'"7"'
     ],
 )
 def test_a_tag_that_is_named_is_held(field: bytes) -> None:
-    """In a list, marked as weak, or as one of all (RFC 9110 section 13.1.2)."""
+    """Alone or in a list, also marked as weak; ``*`` stands for any (RFC 9110 section 13.1.2)."""
     assert is_held(TAG, [field])
 
 
@@ -55,25 +55,27 @@ def test_a_tag_that_is_named_is_held(field: bytes) -> None:
         b'"7"x',
     ],
 )
-def test_any_other_tag_is_not(field: bytes) -> None:
-    """And a field that is malformed names nothing: the whole answer is sent."""
+def test_any_other_tag_is_not_held(field: bytes) -> None:
+    """Nor is one in a malformed field, which names nothing: the whole answer is sent."""
     assert not is_held(TAG, [field])
 
 
 def test_the_lines_of_a_field_are_one_list() -> None:
-    """RFC 9110 section 5.3."""
+    """Several lines count like one list (RFC 9110 section 5.3)."""
     assert is_held(TAG, [b'"6"', b'"7"'])
     assert not is_held(TAG, [b'"6"', b'"8"'])
 
 
 @given(st.lists(st.binary(max_size=30), min_size=1, max_size=3))
 def test_no_field_is_too_odd_for_conditions(fields: list[bytes]) -> None:
-    """Whatever a client sends."""
+    """Nothing that a client sends raises an error."""
     is_held(TAG, fields)
 
 
 def test_a_stock_is_revalidated_by_its_version() -> None:
-    """It may be kept, but not used without asking; 304 says as much, and has no body."""
+    """A client may keep it, but has to ask before it uses it again; a 304 has the same headers and
+    no body.
+    """
     found = answers.stock_found(stock(7))
     assert found.etag() == b'"7"'
     assert dict(found.fields())[b"Cache-Control"] == b"no-cache"
@@ -114,8 +116,10 @@ def test_a_stock_is_revalidated_by_its_version() -> None:
         (b",;,", False),
     ],
 )
-def test_problems_are_for_who_prefers_them(accept: bytes, preferred: bool) -> None:
-    """By name, and more than JSON: two that are equally good leave the choice to the server."""
+def test_problem_details_are_for_who_prefers_them(accept: bytes, preferred: bool) -> None:
+    """The client has to name the type and to prefer it to JSON: if both are equally good, the
+    server chooses JSON.
+    """
     assert is_preferred(accept) is preferred
 
 
@@ -127,7 +131,7 @@ def test_no_accept_is_too_odd(accept: bytes) -> None:
 
 
 def test_a_problem_says_what_the_error_says() -> None:
-    """With its status, its outcome and its headers (RFC 9457 section 3.1)."""
+    """With the same status, outcome and headers (RFC 9457 section 3.1)."""
     error = answers.error(503, "no leader", "unknown", answers.RETRY)
     problem = as_problem(error)
     assert json.loads(problem.body) == {
@@ -143,25 +147,27 @@ def test_a_problem_says_what_the_error_says() -> None:
 
 
 def test_a_problem_keeps_what_stands_beside_the_error() -> None:
-    """Readiness is data as well as an error."""
+    """An answer about readiness has data beside the error."""
     problem = json.loads(as_problem(answers.readiness(["no leader"])).body)
     assert problem["data"] == {"ready": False, "reasons": ["no leader"]}
     assert problem["detail"] == "no leader"
 
 
 def test_only_errors_become_problems() -> None:
-    """What went well has the form that it always has, and so has an error without Accept."""
+    """An answer that is no error keeps its form, and so does an error if the client says nothing
+    about types.
+    """
     found = answers.stock_found(stock(7))
     assert suited(found, [PROBLEM]) is found
     assert suited(answers.BROKEN, []) is answers.BROKEN
     assert suited(answers.BROKEN, [b"text/html", PROBLEM]).media_type == PROBLEM
 
 
-# --- the names of requests -------------------------------------------------------------------
+# --- the ids of requests ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [b"a", b"~" * 128, b"1-2/3:4", b'"x"'])
-def test_a_request_is_called_as_its_client_says(name: bytes) -> None:
+def test_a_request_has_the_id_that_its_client_gives(name: bytes) -> None:
     """1 to 128 visible ASCII characters."""
     assert is_good(name)
     assert RequestIds("p-").of([name]) == name
@@ -170,7 +176,7 @@ def test_a_request_is_called_as_its_client_says(name: bytes) -> None:
 @pytest.mark.parametrize(
     "names", [None, [], [b""], [b"a b"], [b"\xe9"], [b"x" * 129], [b"a", b"b"], [b"a\x7f"]]
 )
-def test_a_request_without_a_good_name_gets_one(names: list[bytes] | None) -> None:
-    """No two have the same."""
+def test_a_request_without_a_good_id_gets_one(names: list[bytes] | None) -> None:
+    """No two are the same."""
     ids = RequestIds("p-")
     assert [ids.of(names), ids.make(), ids.of(names)] == [b"p-1", b"p-2", b"p-3"]

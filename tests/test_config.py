@@ -102,8 +102,8 @@ def clusters(draw):
 
 
 def with_room(limits):
-    """The same limits with segments and messages that are large enough, the cache's lease as it
-    is, and time for several probes.
+    """The same limits, made to fit: segments and messages that are large enough, the default lease
+    of the cache, and time for several probes.
     """
     return replace(
         limits,
@@ -119,7 +119,9 @@ def with_room(limits):
 
 
 def with_lease(timings):
-    """The same timings with leases that end in time, and appends that fit into a segment."""
+    """The same timings, made to fit: leases that end in time, and appends that fit into a
+    segment.
+    """
     return replace(
         timings,
         heartbeat_s=min(timings.election_s / 2, 1 / HEARTBEATS_MIN),
@@ -155,7 +157,7 @@ def test_what_a_file_leaves_out_has_its_default():
 
 
 def test_relative_paths_count_from_the_file():
-    """Relative paths are of the file's directory; absolute ones stay."""
+    """Relative paths start at the file's directory; absolute ones stay."""
     text = f'data = "here"\ncatalog_csv = "a.csv"\ntls = "."\n{GOOD}'
     cluster = parse(text, Path("/etc/twstock"))
     assert cluster.data == Path("/etc/twstock/here")
@@ -228,8 +230,8 @@ def test_every_error_names_its_key(text, words):
 @pytest.mark.parametrize(
     "number", ["nan", "inf", "-1.0", "-inf", f"1{400 * '0'}"], ids=lambda text: text[:5]
 )
-def test_a_duration_is_a_number_that_time_can_reach(number):
-    """No timer can be set to such a duration."""
+def test_a_duration_is_finite_and_not_negative(number):
+    """No timer can be set to anything else."""
     with pytest.raises(ConfigError, match=r"timings\.election_s"):
         parse(f"{GOOD}[timings]\nelection_s = {number}")
 
@@ -299,7 +301,9 @@ def test_a_cluster_knows_its_members():
 
 @pytest.mark.parametrize("kind", [Limits, Timings])
 def test_names_tell_the_unit(kind):
-    """A duration ends in ``_s`` and is a float; what is counted is an int."""
+    """What ends in ``_s`` (seconds) or ``_fraction`` is a float, everything else an integer, and
+    every default is above 0.
+    """
     values = Limits() if kind is Limits else DEFAULT_TIMINGS
     for each in fields(kind):
         value = getattr(values, each.name)
@@ -309,7 +313,7 @@ def test_names_tell_the_unit(kind):
 
 
 def test_segments_need_room_for_elections():
-    """A log that could never take an order is refused when it is configured."""
+    """A log that could never take an order is refused in the configuration."""
     with pytest.raises(ConfigError, match=r"limits\.segment_bytes"):
         parse(f"{GOOD}[limits]\nsegment_bytes = 1048576")
 
@@ -328,7 +332,9 @@ rpc_streams_max rpc_watches_max election_grace_s stagger_s jitter_s stable_s fla
 
 @pytest.mark.parametrize("defaults", [Limits(), DEFAULT_TIMINGS])
 def test_nothing_that_is_needed_can_be_switched_off(defaults) -> None:
-    """A service that may wait for nothing, or do nothing at a time, would hang or end."""
+    """With a wait of 0 s, or a limit of 0, a service would hang or do nothing. The settings that
+    may be 0 are listed here.
+    """
     table = "limits" if isinstance(defaults, Limits) else "timings"
     for name in (field.name for field in fields(defaults)):
         text = f"{GOOD}[{table}]\n{name} = 0"
@@ -367,7 +373,7 @@ def test_what_no_message_could_hold_is_refused(lines: str, words: str) -> None:
     "name", ["limits.batch_orders_max", "limits.fetch_entries_max", "timings.append_entries_max"]
 )
 def test_no_call_brings_more_than_every_member_takes(name: str) -> None:
-    """Whatever the others' settings are at the moment."""
+    """Whatever the settings of the other members are at the moment."""
     table, key = name.split(".")
     wide = f"{GOOD}[limits]\nmessage_bytes_max = 16777216\n"
     wide += f"{key} = " if table == "limits" else f"[{table}]\n{key} = "
@@ -377,7 +383,7 @@ def test_no_call_brings_more_than_every_member_takes(name: str) -> None:
 
 
 def test_what_is_sent_in_one_piece_may_fill_half_a_message() -> None:
-    """To the byte."""
+    """The limit holds to the byte."""
     most = (Limits().message_bytes_max // 2) - 2000 * ENTRY_BYTES
     parse(f"{GOOD}[timings]\nappend_bytes_max = {most}")
     with pytest.raises(ConfigError, match="append_bytes_max"):
@@ -388,7 +394,9 @@ LONGEST = Order("k" * 255, "\U0001f4c8" * 255, Side.SELL, QUANTITY_MAX)
 
 
 def test_nothing_takes_more_of_a_message_than_is_counted() -> None:
-    """Rows and entries as large as there may be, as they are encoded."""
+    """Rows and entries with the largest possible contents are not encoded in more bytes than are
+    counted for them.
+    """
     trade = Trade(2**53, LONGEST, 2**53, PRICE_CENTS_MAX, 2**45)
     stock = Stock(LONGEST.name, PRICE_CENTS_MAX, *[QUANTITY_MAX] * 4, halted=True)
     change = StockChange(2**53, ChangeKind.RESTOCK, LONGEST.name, *[QUANTITY_MAX] * 4)
@@ -410,14 +418,16 @@ def test_nothing_takes_more_of_a_message_than_is_counted() -> None:
 
 
 def test_a_replica_is_not_out_of_reach_after_a_few_late_calls():
-    """The lead would wander."""
+    """The leadership would move to and fro. The shortest time that is accepted is eight probes."""
     with pytest.raises(ConfigError, match=r"limits\.out_of_reach_s: expected at least 8 times"):
         parse(GOOD + "[limits]\nout_of_reach_s = 0.7\n")
     parse(GOOD + "[limits]\nout_of_reach_s = 0.8\n")
 
 
 def test_a_follower_tells_often_enough_of_its_reach():
-    """Or a pause of all would look like the leader's alone."""
+    """Followers tell with each heartbeat. If the time were shorter, a pause of all would look like
+    a pause of the leader alone.
+    """
     slow = GOOD + "[timings]\nelection_s = 1.5\nheartbeat_s = 0.4\n[limits]\nout_of_reach_s = "
     with pytest.raises(ConfigError, match=r"limits\.out_of_reach_s: expected at least 3 times"):
         parse(slow + "1.1\n")
@@ -434,13 +444,15 @@ def test_a_follower_tells_often_enough_of_its_reach():
     ],
 )
 def test_leases_that_would_not_end_in_time_are_refused(line, words):
-    """Two members could lead at once, or a cache show what has been sold."""
+    """Two members could lead at once, or a cache could show what has been sold."""
     with pytest.raises(ConfigError, match=words):
         parse(f"{GOOD}{line}")
 
 
 def test_the_administrator_s_token_is_named_in_one_way() -> None:
-    """A file beside the configuration, or the token itself; without either nobody may."""
+    """By a file beside the configuration, or as the token itself. Without either nobody may
+    administer.
+    """
     base = Path("/etc/twstock")
     assert parse(f'{GOOD}[admin]\ntoken_file = "t"\n', base).admin == Admin(base / "t")
     assert parse(f'{GOOD}[admin]\ntoken = "to-try-it"\n').admin == Admin(token="to-try-it")
@@ -459,7 +471,7 @@ def test_the_administrator_s_token_is_named_in_one_way() -> None:
     ],
 )
 def test_what_is_wrong_with_the_administrator_s_token_is_named(text, words):
-    """By its key; the token itself is not told."""
+    """The error names the key and never shows the token."""
     with pytest.raises(ConfigError) as caught:
         parse(text)
     assert str(caught.value).startswith(words)

@@ -1,4 +1,4 @@
-"""A running cluster does what the API says of itself, as a program for that purpose finds."""
+"""A running cluster does what its API description says, as schemathesis finds."""
 
 import re
 import subprocess
@@ -17,14 +17,14 @@ LIMIT_S = 200
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """One front-end and all behind it."""
+    """One front-end and everything behind it."""
     with Cluster(tmp_path_factory.mktemp("conformance")) as running:
         yield running
 
 
 def test_the_server_keeps_to_its_description(cluster, tmp_path):
-    """Statuses, media types, headers and bodies are those that are described; what is wrong
-    is refused, what is right is not, and nothing breaks the server.
+    """Statuses, media types, headers and bodies are as described, wrong requests are refused and
+    right ones are not, and nothing breaks the server. At least ``CASES_MIN`` requests were made.
     """
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run"]
     done = subprocess.run(

@@ -54,7 +54,7 @@ def test_every_file_is_served_as_what_it_is(name: str) -> None:
 
 
 def test_the_root_is_the_page() -> None:
-    """For GET and HEAD."""
+    """For GET, and for HEAD without a body."""
     response, body = ask("/")
     assert body == (STATIC / "index.html").read_bytes()
     head, nothing = ask("/", "HEAD")
@@ -75,7 +75,7 @@ def test_a_browser_may_load_nothing_from_elsewhere() -> None:
 
 
 def test_a_file_that_the_browser_has_is_not_sent_again() -> None:
-    """It is asked for each time, and answered 304 while it is the same."""
+    """The browser asks each time, and is answered 304 while the file is the same."""
     response, _ = ask("/")
     tag = header(response, "ETag")
     assert header(response, "Cache-Control") == "no-cache"
@@ -116,7 +116,7 @@ def test_the_page_holds_no_script_and_no_style_of_its_own() -> None:
 
 @pytest.mark.parametrize("path", OWN, ids=lambda path: path.name)
 def test_what_comes_from_the_server_is_never_markup(path: Path) -> None:
-    """Text is set as text; nothing is evaluated."""
+    """The console's modules use nothing that would turn text into markup or code."""
     places = (
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser"
     )
@@ -124,14 +124,14 @@ def test_what_comes_from_the_server_is_never_markup(path: Path) -> None:
 
 
 def test_every_module_is_asked_for_at_once() -> None:
-    """The browser need not read one to learn of the next."""
+    """The page preloads all of them, so the browser need not read one to learn of the next."""
     page = (STATIC / "index.html").read_text()
     loaded = set(re.findall(r'"(?:modulepreload|module)" (?:src|href)="/console/([^"]+)"', page))
     assert loaded == {name for name in FILES if name.startswith("js/")}
 
 
 def test_every_file_that_is_named_is_there() -> None:
-    """What the page links and the modules import."""
+    """What the page links, and what modules import."""
     page = (STATIC / "index.html").read_text()
     for name in re.findall(r'(?:src|href)="/console/([^"]+)"', page):
         assert name in FILES
@@ -155,7 +155,7 @@ def test_what_others_wrote_is_as_they_published_it(package: Path) -> None:
 
 
 def test_modules_of_the_console_stay_small() -> None:
-    """As those of the services: one idea, and fewer than 400 lines."""
+    """Fewer than 400 lines, like those of the services."""
     for path in OWN:
         if path.suffix == ".js":
             assert len(path.read_text().splitlines()) < 400, path

@@ -1,4 +1,4 @@
-"""Whatever names a metric (the dashboard, the alerts, the document) names one that is there."""
+"""The dashboard, the alerts and docs/metrics.md name only metrics that exist."""
 
 import json
 import re
@@ -45,7 +45,9 @@ def samples(whole: dict[str, Any]) -> dict[str, dict[str, set[str]]]:
 
 
 def test_every_member_is_in_a_whole_scrape(whole: dict[str, Any]) -> None:
-    """Front-end, catalog and order replicas; every name is this project's."""
+    """The front-end, the catalog and all order replicas. Every metric has this project's prefix and
+    a sentence that explains it.
+    """
     assert set(members_of(whole["twstock_member_up"])) == MEMBERS
     assert all(name.startswith("twstock_") for name in whole)
     assert all(family.documentation.endswith(".") for family in whole.values())
@@ -129,7 +131,7 @@ def test_the_alerts_watch_what_there_is(rule: dict[str, Any], whole: dict[str, A
 
 
 def test_the_alerts_are_those_that_an_operator_needs() -> None:
-    """What stops trading, what soon will, and what makes it slow."""
+    """About what stops trading, what soon will, and what makes it slow."""
     assert {rule["alert"] for rule in RULES} == {
         "TwstockNoLeader", "TwstockQuorumAtRisk", "TwstockMemberDown", "TwstockFollowerLags",
         "TwstockDiskSlow", "TwstockDiskFull", "TwstockNoFreeSegment", "TwstockErrors",
@@ -138,7 +140,7 @@ def test_the_alerts_are_those_that_an_operator_needs() -> None:
     }  # fmt: skip
 
 
-def test_the_example_of_a_scrape_is_complete() -> None:
+def test_the_example_configuration_scrapes_every_member() -> None:
     """It reads the alerts, and scrapes the replicas through one front-end."""
     config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
     assert config["rule_files"] == ["alerts.yml"]
@@ -153,7 +155,9 @@ ROW = re.compile(r"^\| `(twstock_\w+)` \| (\w+) \|([^|]*)\|([^|]*)\|[^|]+\|[^|]+
 
 
 def test_every_metric_is_documented_as_it_is(whole: dict[str, Any]) -> None:
-    """Name, type and labels of each row of the tables, and no metric without a row."""
+    """Each metric has one row in the tables, with its type and labels, and there is no row without
+    a metric.
+    """
     rows = {name: (kind, labels.strip()) for name, kind, labels, _ in ROW.findall(DOCUMENT)}
     found = {}
     for name, family in whole.items():

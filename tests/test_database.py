@@ -1,5 +1,5 @@
-"""The applied state on a disk that fills up or is damaged: nothing is lost, it is saved in the
-end, and the operator is told what helps.
+"""The applied state on a disk that is full or damaged: nothing is lost, it is saved in the end, and
+the operator is told what to do.
 """
 
 import errno
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
 from tests.disks import SimulatedDisk
@@ -28,8 +29,8 @@ PAGE_BYTES = 4096
 
 
 class Rows:
-    """Changes are blobs, one row each; ``saves`` counts the attempts, and ``complaint`` names
-    SQLite's error in the midst of one. ``state`` is what is made of the rows.
+    """Changes are blobs, one row each. ``saves`` counts attempts, ``complaint`` names the error of
+    SQLite that one ends with, and ``state`` makes what is loaded.
     """
 
     schema = """
@@ -143,9 +144,9 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     made.database.close()
 
 
-def test_a_full_disk_postpones(scene: Scene) -> None:
-    """What waits is kept in sequence with what comes meanwhile, and saved when there is room;
-    until then it is tried once in a while, and not at every heartbeat.
+def test_a_full_disk_postpones_saving(scene: Scene) -> None:
+    """Changes wait in sequence and are saved when there is room. Until then saving is tried once in
+    a while, not at every heartbeat.
     """
     scene.limit_pages(4)
     for index in range(1, 11):
@@ -167,7 +168,7 @@ def test_a_full_disk_postpones(scene: Scene) -> None:
 
 
 def test_upkeep_is_done_after_each_save(scene: Scene) -> None:
-    """Not when nothing is saved."""
+    """And not when nothing is saved."""
     scene.rows.others = 1
     scene.run(1.0)
     assert scene.count("others") == 0
@@ -178,7 +179,7 @@ def test_upkeep_is_done_after_each_save(scene: Scene) -> None:
 
 
 def test_upkeep_that_has_no_room_is_left_out(scene: Scene) -> None:
-    """What was saved stays saved; nothing waits for room, and the next time it is done."""
+    """What was saved stays saved, the disk does not count as full, and the next upkeep is done."""
     scene.limit_pages(10)
     for index, others, expected in ((1, 100, 0), (2, 100, 0), (3, 1, 1)):
         scene.rows.others = others
@@ -193,7 +194,7 @@ def test_upkeep_that_has_no_room_is_left_out(scene: Scene) -> None:
 
 
 def test_upkeep_that_fails_ends_the_process(scene: Scene) -> None:
-    """As any other error of the file."""
+    """Like any other error of the file."""
     scene.rows.complaint_of_others = "SQLITE_IOERR_WRITE"
     scene.database.record(1, b"", b"a change")
     with pytest.raises(sqlite3.OperationalError, match="as it is"):
@@ -205,9 +206,9 @@ MAY_BE_FULL = ["SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_SHMMA
 
 
 @pytest.mark.parametrize("name", MAY_BE_FULL)
-def test_a_quota_that_is_used_up_postpones(scene: Scene, name: str) -> None:
-    """SQLite calls it an I/O error; nothing else can be written either. Nothing is lost, nor
-    there twice.
+def test_a_quota_that_is_used_up_postpones_saving(scene: Scene, name: str) -> None:
+    """SQLite reports an I/O error, but nothing else can be written either. No change is lost or
+    saved twice.
     """
     scene.rows.complaint, scene.room = name, False
     scene.database.record(1, b"one", b"1")
@@ -223,7 +224,7 @@ def test_a_quota_that_is_used_up_postpones(scene: Scene, name: str) -> None:
 
 @pytest.mark.parametrize("name", [*MAY_BE_FULL, "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_READ"])
 def test_a_failing_disk_with_room_ends_the_process(scene: Scene, name: str) -> None:
-    """So does a failed flush, whatever room there is: nothing is tried again after one."""
+    """So does a failed flush, whether there is room or not: nothing is tried again after one."""
     scene.rows.complaint, scene.room = name, name in MAY_BE_FULL
     scene.database.record(1, b"one", b"1")
     with pytest.raises(sqlite3.OperationalError, match="as it is"):
@@ -232,7 +233,7 @@ def test_a_failing_disk_with_room_ends_the_process(scene: Scene, name: str) -> N
 
 
 def test_what_a_real_write_was_refused_is_saved_later(scene: Scene) -> None:
-    """The system refuses to let the file grow, and SQLite says what it says of a quota."""
+    """The system does not let the file grow, which SQLite reports as it would a quota."""
     scene.database.record(1, b"one", b"1")
     scene.run(0.2)
     scene.room = False
@@ -253,7 +254,7 @@ def test_what_a_real_write_was_refused_is_saved_later(scene: Scene) -> None:
 @pytest.mark.parametrize("call", ["open", "pwrite", "fsync"])
 @pytest.mark.parametrize("failure", [errno.EDQUOT, errno.ENOSPC, errno.EIO])
 def test_only_want_of_space_is_no_room(call: str, failure: int) -> None:
-    """Whichever call of the probe tells of it; the probe leaves nothing behind."""
+    """Whichever call of the probe fails. The probe leaves no file behind."""
     disk = SimulatedDisk()
     assert not has_no_room(Path("/data"), disk)
     disk.fail_at, disk.failure = len(disk.log) + 1 + disk.log.index(call), failure
@@ -262,7 +263,7 @@ def test_only_want_of_space_is_no_room(call: str, failure: int) -> None:
 
 
 def test_a_short_write_of_a_probe_says_nothing() -> None:
-    """The next one tells why it was short."""
+    """The next write tells why it was short, or succeeds."""
     disk = SimulatedDisk()
     disk.fail_at, disk.failure = 2, "short"
     assert not has_no_room(Path("/data"), disk)
@@ -270,7 +271,7 @@ def test_a_short_write_of_a_probe_says_nothing() -> None:
 
 
 def test_a_little_space_is_no_room() -> None:
-    """SQLite asks for a page at a time, and some files have one left when others have none."""
+    """SQLite asks for one page at a time, and one file may still get one when others get none."""
     assert has_no_room(Path("/data"), SimulatedDisk(8 * PAGE_BYTES))
 
 
@@ -300,7 +301,7 @@ def refusal_of(scene: Scene) -> str:
 
 
 def test_the_state_is_loaded_in_the_databases_thread(tmp_path: Path) -> None:
-    """The reactor only hears of it: a large state takes a while to be read."""
+    """The reactor only gets the result, because reading a large state takes a while."""
     scene = Scene(tmp_path / "applied.sqlite")
     digests: list[bytes] = []
     scene.rows.state = lambda _, digest: digests.append(digest)
@@ -312,8 +313,8 @@ def test_the_state_is_loaded_in_the_databases_thread(tmp_path: Path) -> None:
 
 
 def test_a_page_of_noise_is_refused_with_what_helps(tmp_path: Path) -> None:
-    """Wherever it is, in a page that only loading reads, too: the file is named, and that it can
-    be deleted.
+    """Whichever page it is, also one that only loading reads. The error names the file and says
+    that it can be deleted.
     """
     path = tmp_path / "applied.sqlite"
     scene = catalog(path)
@@ -347,7 +348,7 @@ def test_a_page_of_noise_is_refused_with_what_helps(tmp_path: Path) -> None:
 def test_rows_that_do_not_fit_together_are_refused_with_what_helps(
     tmp_path: Path, statement: str
 ) -> None:
-    """SQLite finds nothing wrong with them, their reader does."""
+    """SQLite accepts them, but their reader does not."""
     scene = catalog(tmp_path / "applied.sqlite")
     scene.database.open()
     scene.database.close()
@@ -356,7 +357,7 @@ def test_rows_that_do_not_fit_together_are_refused_with_what_helps(
 
 
 def test_a_file_that_cannot_be_had_now_is_not_called_damaged(tmp_path: Path) -> None:
-    """A disk that fails or is full says nothing about the file: nobody is told to delete it."""
+    """An error of the disk says nothing about the file: nobody is told to delete it."""
     scene = Scene(tmp_path / "mounted later" / "applied.sqlite")
     failure = scene.load()
     assert failure.check(StorageUnavailable)
@@ -368,7 +369,7 @@ def test_a_file_that_cannot_be_had_now_is_not_called_damaged(tmp_path: Path) -> 
 
 
 def complaint(scene: Scene, name: str) -> Failure:
-    """What comes of a complaint of SQLite's while the state is loaded."""
+    """What comes of loading when SQLite complains."""
 
     def fail(_connection: sqlite3.Connection, _digest: bytes) -> None:
         raise complaint_of(name)
@@ -382,7 +383,7 @@ def complaint(scene: Scene, name: str) -> Failure:
     "name", ["SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_READ", "SQLITE_BUSY"]
 )
 def test_what_may_pass_is_not_called_damage(scene: Scene, name: str) -> None:
-    """It is told as it is, by its name."""
+    """An error that may pass is reported by its name."""
     failure = complaint(scene, name)
     assert failure.check(StorageUnavailable)
     assert failure.getErrorMessage().endswith(f"as it is ({name})")
@@ -391,8 +392,10 @@ def test_what_may_pass_is_not_called_damage(scene: Scene, name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR", "SQLITE_SCHEMA", "SQLITE_MISMATCH"]
 )
-def test_what_no_disk_gets_over_is_damage(scene: Scene, name: str) -> None:
-    """A wrong bit in a statement of the schema is an error in that statement to SQLite."""
+def test_what_does_not_pass_is_called_damage(scene: Scene, name: str) -> None:
+    """A wrong bit in a statement of the schema, for example, is an error in that statement to
+    SQLite.
+    """
     failure = complaint(scene, name)
     assert failure.check(CorruptTables)
     assert failure.getErrorMessage().endswith(ADVICE)
@@ -417,7 +420,7 @@ def applied(path: Path, statement: str) -> None:
     ],
 )
 def test_a_wrong_record_of_what_is_applied_is_damage(tmp_path: Path, statement: str) -> None:
-    """From a wrong place in the log entries would be applied twice, or never."""
+    """Entries would be applied twice, or never."""
     scene = Scene(tmp_path / "applied.sqlite")
     scene.load()
     for index in range(1, 4):
@@ -431,7 +434,7 @@ def test_a_wrong_record_of_what_is_applied_is_damage(tmp_path: Path, statement: 
 
 
 def test_a_record_without_a_checksum_is_read_as_it_is(tmp_path: Path) -> None:
-    """It was written before there were any."""
+    """It was written before records had checksums; the next save adds one."""
     path = tmp_path / "applied.sqlite"
     with closing(sqlite3.connect(path)) as connection, connection:
         columns = "one INTEGER PRIMARY KEY, position INTEGER, digest BLOB"
@@ -449,8 +452,8 @@ def test_a_record_without_a_checksum_is_read_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_stop_saves_what_waits_and_closes_the_file(tmp_path: Path) -> None:
-    """Also what comes while a save is under way; whoever reads afterwards is told, and there is
-    no write-ahead log left.
+    """Also what comes while a save is under way. No write-ahead log is left, and whoever reads
+    afterwards is refused.
     """
     scene = Scene(tmp_path / "applied.sqlite")
     scene.database.open()
@@ -469,7 +472,7 @@ def test_a_stop_saves_what_waits_and_closes_the_file(tmp_path: Path) -> None:
 
 
 def test_a_stop_saves_nothing_behind_what_a_full_disk_refused(tmp_path: Path) -> None:
-    """What was applied later must not be saved without it: the applied index would lie."""
+    """If later changes were saved without it, the applied index would be wrong."""
     scene = Scene(tmp_path / "applied.sqlite")
     scene.database.open()
     scene.limit_pages(4)
@@ -484,11 +487,13 @@ def test_a_stop_saves_nothing_behind_what_a_full_disk_refused(tmp_path: Path) ->
 
 @pytest.mark.logs_failures
 def test_a_stop_goes_on_when_the_rest_cannot_be_saved(tmp_path: Path) -> None:
-    """The log has it. The error is logged, and the file closed."""
+    """The error is logged and the file closed. Nothing is lost: the replicated log has the rest."""
     scene = Scene(tmp_path / "applied.sqlite")
     scene.database.open()
     scene.database.record(1, b"one", "no blob")
-    scene.stop()
+    with capturedLogs() as logged:
+        scene.stop()
+    assert len([event for event in logged if "log_failure" in event]) == 1
     assert scene.outcome(scene.database.read(lambda connection: connection)).check(Unavailable)
     assert scene.database.saved_index == 0
 

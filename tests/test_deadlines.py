@@ -1,4 +1,6 @@
-"""A caller's deadline, on its way into a server: what is late is not begun."""
+"""A caller's deadline on its way into a server, and to the order leader: what is late is not
+begun.
+"""
 
 from math import inf
 
@@ -63,7 +65,7 @@ def wire(request):
 
 @pytest_twisted.ensureDeferred
 async def test_a_call_that_is_late_is_not_begun(wire):
-    """The server was busy until nobody waited any more; the next call finds it as ever."""
+    """The server was busy until its caller had given up; the next call is answered as ever."""
     await wire.client.call(methods.ORDER, REQUEST, 20.0)
     # Long enough to be sent, on any machine.
     wire.lag_s = 1.5
@@ -77,7 +79,7 @@ async def test_a_call_that_is_late_is_not_begun(wire):
 
 @pytest_twisted.ensureDeferred
 async def test_the_function_is_told_the_callers_deadline(wire):
-    """In seconds of its own clock, never later than the caller gives up."""
+    """In seconds of its own clock, and never later than the caller gives up."""
     before = reactor.seconds()
     await wire.client.call(methods.ORDER, REQUEST, 30.0)
     assert before < wire.begun[0] <= reactor.seconds() + 30.0
@@ -85,7 +87,9 @@ async def test_the_function_is_told_the_callers_deadline(wire):
 
 @pytest.mark.parametrize(("left_s", "waits_s"), [(0.5, 0.5), (60.0, WAIT_MAX_S), (inf, WAIT_MAX_S)])
 def test_a_streams_waiting_is_bounded_by_what_is_left(left_s, waits_s):
-    """By the caller's deadline, and by the server's own; a caller that tells none has the last."""
+    """By the caller's deadline or the server's own, whichever is first. A caller that tells none
+    gets the server's.
+    """
     clock, answers = Clock(), []
     endpoint = StreamEndpoint(
         methods.ORDER, lambda *_: None, lambda: None, lambda: answers.append(clock.seconds())
@@ -106,12 +110,12 @@ def test_a_streams_waiting_is_bounded_by_what_is_left(left_s, waits_s):
 
 @pytest.mark.parametrize("left_s", [0.0001, 1.0, 1e9])
 def test_what_is_left_arrives_in_milliseconds(left_s):
-    """A little is not nothing, and for ever is long enough."""
+    """A fraction of one is not rounded to nothing, and a very long time does not overflow."""
     assert left_s < streams.to_call(streams.call(1, "/a/b", b"", left_s))[3] < left_s + 0.002
 
 
 def test_an_order_that_nobody_waits_for_any_more_does_not_begin():
-    """It waited behind a batch until its caller gave up: nothing has happened, nor will."""
+    """It waited behind a batch until its caller gave up: nothing has happened, and nothing will."""
     desk = Desk()
     leading = desk.lead(1)
     desk.catalog.held = []
@@ -133,7 +137,7 @@ def test_an_order_that_nobody_waits_for_any_more_does_not_begin():
 
 
 def test_whoever_joins_an_order_keeps_it_alive():
-    """The last of those who wait for it decides."""
+    """It is begun as long as any of those who wait for it still does."""
     desk = Desk()
     leading = desk.lead(1)
     desk.catalog.held = []

@@ -1,4 +1,4 @@
-"""Callers that do not take their answers: what is kept for them, and for how long."""
+"""Callers that do not take their answers: how much is kept for them, and for how long."""
 
 import gc
 import weakref
@@ -107,7 +107,9 @@ def call_often(caller: Caller, calls: int = CALLS_MAX) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_answers_on_a_stream_end_with_it(served: Served) -> None:
-    """Whatever keeps the stream itself: those that waited to be taken are for nobody."""
+    """When the caller hangs up, the answers that waited to be taken are dropped, even if something
+    still holds the stream.
+    """
     caller = served.deaf()
     call_often(caller)
     await until(lambda: len(served.kept) == CALLS_MAX - 1)  # the first is with gRPC
@@ -119,7 +121,9 @@ async def test_answers_on_a_stream_end_with_it(served: Served) -> None:
 async def test_what_waits_on_a_stream_stays_little(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Calls are refused while answers are ready and none is taken: who knows how large they are."""
+    """Answers may be large, so while some are ready and none is taken, further calls are
+    refused.
+    """
     monkeypatch.setattr(rpc_streams, "NOT_TAKEN_S", 0.0)
     call_often(served.deaf())
     await until(lambda: served.server._streams)
@@ -133,8 +137,8 @@ async def test_what_waits_on_a_stream_stays_little(
 async def test_a_stream_whose_answers_are_not_taken_ends(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its caller waits for none of them any more, however long it stays connected; a stream whose
-    answers have all been taken goes on.
+    """However long its caller stays connected. A stream whose answers have all been taken goes
+    on.
     """
     reader, caller = served.hearing(), served.deaf()
     call_often(reader, 1)
@@ -154,8 +158,8 @@ async def test_a_stream_whose_answers_are_not_taken_ends(
 async def test_silent_streams_keep_no_member_out(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one that has been silent longest gives way: none on which something is under way, and
-    none that has just been opened.
+    """For a new stream, the one that has been silent longest gives way; but none on which a call is
+    under way, and none that has just been opened.
     """
     silent, busy = served.deaf(), served.deaf()
     silent.open(streams.PATH)
@@ -179,8 +183,8 @@ async def test_silent_streams_keep_no_member_out(
 
 @pytest_twisted.ensureDeferred
 async def test_answers_that_are_not_taken_fill_no_memory(served: Served) -> None:
-    """Those that have waited longest give way, whatever connection they are for; and when those
-    who asked have hung up, nothing is left.
+    """The answers that have waited longest give way, whichever connection they are for. When the
+    callers have hung up, nothing is left.
     """
     departures = served.server._departures
     empty = departures._free
@@ -225,8 +229,8 @@ class Call:
 
 
 def test_room_for_answers_is_neither_lost_nor_made() -> None:
-    """By calls that are over before, that take their answers, or that give way; one that is larger
-    than all room has it for itself.
+    """By calls that are over before they are counted, that take their answers, or that give way. An
+    answer that is larger than all the room gets it alone.
     """
     departures, calls = Departures(3 * CALL_BYTES), [Call() for _ in range(5)]
     departures.add(Call(is_over=True), 0)

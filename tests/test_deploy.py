@@ -162,7 +162,7 @@ def test_simulate_crashes_starts_a_replica_where_its_data_is(tmp_path, drill):
 
 
 def test_simulate_crashes_kills_nothing_when_one_of_the_replicas_is_unknown(drill):
-    """Wrong usage, whatever stands before it."""
+    """That is wrong usage, even if the replicas named before it exist."""
     done = run(drill, "1", "9")
     assert (done.returncode, done.stdout) == (2, "")
     assert "has no order-9" in done.stderr
@@ -179,7 +179,7 @@ def test_simulate_crashes_kills_nothing_when_one_of_the_replicas_is_unknown(dril
     ],
 )
 def test_simulate_crashes_tells_why_it_starts_no_replica(tmp_path, drill, text, words):
-    """Nobody restarts it, and what --data names is of no use."""
+    """Nobody restarts what it killed, and --data does not lead to the data of that replica."""
     if text is not None:
         (tmp_path / "cluster.toml").write_text(text)
     done = run(drill, "--data", tmp_path, "--pause", "0", "--orders", "1", "1")

@@ -1,4 +1,4 @@
-"""What the API says of itself: valid, complete, and readable."""
+"""The API's description of itself: valid, complete, and readable."""
 
 import json
 import re
@@ -86,12 +86,12 @@ def spec(front: Front) -> Any:
 
 
 def test_the_description_is_valid(spec: Any) -> None:
-    """OpenAPI 3.1, as a library sees it."""
+    """OpenAPI 3.1, checked by a library."""
     validate(spec)
 
 
 def test_every_route_is_described(front: Front, spec: Any) -> None:
-    """Or left out on purpose; and nothing else is."""
+    """Unless it is left out on purpose; and nothing is described that is not served."""
     described = {
         (method.upper(), path)
         for path, item in spec["paths"].items()
@@ -103,7 +103,7 @@ def test_every_route_is_described(front: Front, spec: Any) -> None:
 
 
 def test_head_is_described_wherever_get_is(spec: Any) -> None:
-    """With the same answers, without bodies."""
+    """With the same answers, but without bodies."""
     for item in spec["paths"].values():
         assert ("head" in item) == ("get" in item)
         if "get" in item:
@@ -112,7 +112,9 @@ def test_head_is_described_wherever_get_is(spec: Any) -> None:
 
 
 def test_every_operation_has_what_holds_for_all(spec: Any) -> None:
-    """A name of its own, the errors that anybody may get, and the request's id both ways."""
+    """An id of its own, the errors that any request may get, and the id of the request both
+    ways.
+    """
     operations_ = [each for item in spec["paths"].values() for each in item.values()]
     names = [each["operationId"] for each in operations_]
     assert len(set(names)) == len(names)
@@ -123,22 +125,24 @@ def test_every_operation_has_what_holds_for_all(spec: Any) -> None:
             assert "$ref" in response or "X-Request-Id" in response["headers"]
 
 
-def test_only_what_changes_something_may_be_refused_to_pages(spec: Any) -> None:
-    """Of another origin: 403."""
+def test_only_requests_that_change_something_are_refused_to_other_origins(spec: Any) -> None:
+    """They may be answered 403; GET and HEAD are not."""
     for item in spec["paths"].values():
         for method, operation in item.items():
             assert ("403" in operation["responses"]) is (method not in ("get", "head"))
 
 
 def test_errors_have_both_forms(spec: Any) -> None:
-    """An operation's own, and those of all."""
+    """JSON and problem details, for the errors of one operation and for those of all."""
     own = spec["paths"]["/orders"]["post"]["responses"]["422"]
     for response in (own, *spec["components"]["responses"].values()):
         assert set(response["content"]) == {"application/json", "application/problem+json"}
 
 
-def test_other_parts_bring_their_own_words() -> None:
-    """Schemas, security schemes, and parameters of the path that nobody described."""
+def test_a_route_may_bring_its_own_schemas_and_security() -> None:
+    """A parameter of its path that nobody described is described, a route without an operation is
+    left out.
+    """
     respond: Respond = lambda _: None  # type: ignore[assignment, return-value]  # noqa: E731
     operation = {
         "operationId": "x",
@@ -186,7 +190,9 @@ class Page(HTMLParser):
 
 
 def test_the_page_needs_nothing_but_itself(front: Front) -> None:
-    """No script, no style in it, nothing from elsewhere: the strict policy takes nothing away."""
+    """No script, no inline style, nothing from elsewhere: the strict policy forbids nothing that it
+    needs.
+    """
     headers, body = front.get("/docs")
     assert headers["Content-Security-Policy"] == "default-src 'self'"
     assert headers["Content-Type"] == "text/html; charset=utf-8"
@@ -203,7 +209,7 @@ def test_the_page_needs_nothing_but_itself(front: Front) -> None:
 
 
 def test_the_page_tells_of_every_operation(front: Front, spec: Any) -> None:
-    """And of every schema and every error."""
+    """And of every schema."""
     ids = Page(front.get("/docs")[1].decode()).ids
     for item in spec["paths"].values():
         for method, operation in item.items():
@@ -213,7 +219,7 @@ def test_the_page_tells_of_every_operation(front: Front, spec: Any) -> None:
 
 
 def test_the_page_shows_text_as_text() -> None:
-    """Whatever a description says, it is no markup."""
+    """Whatever a description contains does not become markup."""
     evil = "<script>alert(1)</script>\"'&`<b>`"
     operation = {
         "operationId": evil,
@@ -236,8 +242,8 @@ def test_the_page_shows_text_as_text() -> None:
     assert page.open == []
 
 
-def test_every_refusal_is_told() -> None:
-    """The words of each are found where a user of the API looks."""
+def test_every_refusal_and_error_is_documented() -> None:
+    """docs/api.md or docs/admin.md has the words of each."""
     docs = Path(__file__).resolve().parent.parent / "docs"
     told = (docs / "api.md").read_text() + (docs / "admin.md").read_text()
     for words in (*Refusal, STOCK_NOT_FOUND, ORDER_NOT_FOUND, str(KeyReused())):
@@ -252,7 +258,7 @@ def test_every_refusal_is_told() -> None:
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/docs", "/docs/style.css"])
 def test_the_description_need_not_be_sent_again(front: Front, path: str) -> None:
-    """Until the program changes."""
+    """It is answered 304 to whoever has it, until the program changes."""
     headers, body = front.get(path)
     assert headers["Cache-Control"] == "no-cache"
     assert body

@@ -34,7 +34,7 @@ def test_key_in_flight_joins() -> None:
 
 
 def test_key_with_another_body_is_a_conflict() -> None:
-    """A key names one order; another body under it changes nothing."""
+    """Another order under the key of one that is on the desk is kept off it."""
     desk = desk_with("a")
     assert desk.place(order("a", quantity=2)) is Admission.BEHIND
     assert desk.take() == (order("a"),)
@@ -48,7 +48,9 @@ def test_desk_is_bounded() -> None:
 
 
 def test_those_who_join_are_bounded() -> None:
-    """Asking again and again for one order fills no memory; its answer makes room."""
+    """Asking again and again for one order does not fill the memory; when it is answered there is
+    room again.
+    """
     desk = desk_with("a", "b")
     for key in "ababa":
         assert desk.place(order(key)) is Admission.JOINED
@@ -74,7 +76,7 @@ def test_batches_count_and_carry_what_is_known() -> None:
 
 
 def test_one_batch_at_a_time() -> None:
-    """A second batch before the outcome of the first is known would break exactly-once."""
+    """A second batch before the outcome of the first is known could execute an order twice."""
     desk = desk_with("a")
     desk.send(desk.take(), 0, 0)
     with pytest.raises(BrokenInvariant):
@@ -82,7 +84,7 @@ def test_one_batch_at_a_time() -> None:
 
 
 def test_refused_orders_are_settled_and_leave() -> None:
-    """A refusal takes no number; until it is answered, whoever asks again joins it."""
+    """A refusal takes no number. Until its caller is told, whoever asks again joins the order."""
     desk = desk_with("a", "b")
     desk.send(desk.take(), 0, 0)
     refused = Outcome(refusal=Refusal.NOT_ENOUGH)
@@ -105,7 +107,7 @@ def test_trades_of_others_are_recorded_in_sequence() -> None:
 
 
 def test_replayed_trade_is_not_recorded_twice() -> None:
-    """An outcome that the leader had learnt before is no news."""
+    """The leader has learnt of it before."""
     desk = desk_with("a")
     desk.send(desk.take(), 0, 0)
     learnt = desk.learn(BatchResult((Outcome(trade(9, "a"), replayed=True),)))
@@ -113,7 +115,7 @@ def test_replayed_trade_is_not_recorded_twice() -> None:
 
 
 def test_gap_is_a_broken_invariant() -> None:
-    """A number that nobody can account for stops the leader."""
+    """A missing number stops the leader."""
     desk = desk_with("a")
     desk.send(desk.take(), 0, 0)
     with pytest.raises(BrokenInvariant):
@@ -121,7 +123,9 @@ def test_gap_is_a_broken_invariant() -> None:
 
 
 def test_a_batch_can_be_taken_back() -> None:
-    """Its number is free again, its orders are gone; there has to be one."""
+    """Its number is free again and its orders are gone. Without a batch there is nothing to take
+    back.
+    """
     desk = Desk(1, 0, 8, 8)
     desk.place(order("a"))
     batch = desk.send(desk.take(), 0, 0)
@@ -143,7 +147,7 @@ def test_only_sent_orders_may_have_traded() -> None:
 
 
 def test_what_was_answered_while_it_waited_is_not_taken() -> None:
-    """Nor is it in the way of another one under its key."""
+    """And another order under its key can be placed."""
     desk = Desk(1, 0, 10, 10)
     first, second = order("a"), order("a", quantity=2)
     desk.place(first)

@@ -1,4 +1,6 @@
-"""Calls from threads: all are made, once, in sequence, and none keeps the reactor from its work."""
+"""Calls from threads to the reactor: all are made, once, in sequence, and none keeps the reactor
+from other work.
+"""
 
 import select
 from collections.abc import Iterator
@@ -34,7 +36,7 @@ def test_calls_are_made_in_sequence_when_the_reactor_reads() -> None:
 
 
 def test_a_call_that_hands_over_another_waits_for_the_next_turn() -> None:
-    """Or one that always does would be all that the reactor ever makes."""
+    """Otherwise a call that always does so would keep the reactor from everything else."""
     bell, made = Doorbell(), list[int]()
 
     def again(number: int) -> None:
@@ -50,7 +52,9 @@ def test_a_call_that_hands_over_another_waits_for_the_next_turn() -> None:
 
 
 def test_a_reactor_that_is_asked_to_stop_twice_stops_once() -> None:
-    """Each signal hands over such a call; the second one is no error to be told of."""
+    """Each signal hands over a call that stops it; that the second one fails is not logged as an
+    error.
+    """
     bell, made = Doorbell(), list[int]()
 
     def stop() -> None:
@@ -64,7 +68,9 @@ def test_a_reactor_that_is_asked_to_stop_twice_stops_once() -> None:
 
 @pytest.mark.logs_failures
 def test_an_error_is_logged_and_the_others_are_made() -> None:
-    """Whatever it is: a reactor that was told of it would never read again."""
+    """Whatever the error is: if it reached the reactor, that would never read from the doorbell
+    again.
+    """
     bell, made, logged = Doorbell(), list[int](), list[Any]()
 
     def fail(error: BaseException) -> None:
@@ -99,7 +105,7 @@ def ring() -> Iterator[Any]:
 
 @pytest_twisted.ensureDeferred
 async def test_many_threads_lose_nothing(ring: Any) -> None:
-    """Each one's calls are made once, in its own sequence."""
+    """The calls of each thread are made once, in its own sequence."""
     threads, calls = 4, 2000
     made: list[list[int]] = [[] for _ in range(threads)]
     done: Deferred[None] = Deferred()

@@ -106,7 +106,9 @@ def heard(stream):
 
 
 def test_an_outbox_sends_one_at_a_time_and_in_sequence():
-    """Nothing before it is open; a message that has become needless is left out."""
+    """Nothing before it is open. A message that is dropped while it waits, or needless when it is
+    encoded, is left out.
+    """
     sent = []
     outbox = Outbox(lambda data: None if data == b"needless" else data)
     for data in (b"1", b"needless", b"2"):
@@ -134,7 +136,7 @@ def test_an_outbox_sends_one_at_a_time_and_in_sequence():
 
 
 def test_an_outbox_that_is_closed_keeps_nothing():
-    """Neither what waits nor what comes later, from whoever has not heard of the end yet."""
+    """Neither what waits nor what comes later from somebody who has not heard of the end."""
     sent = []
     outbox = Outbox(bytes)
     outbox.open(sent.append, sent.clear)
@@ -150,7 +152,7 @@ def test_an_outbox_that_is_closed_keeps_nothing():
 @pytest.mark.logs_failures
 @pytest.mark.parametrize("whose", ["client", "server"])
 def test_a_message_that_cannot_be_sent_ends_the_stream(talk, channel, whose):
-    """Those behind it do not wait for ever: both sides learn of the end."""
+    """Both sides learn of the end, so the messages behind it do not wait for ever."""
     stream, outbox = opened(channel)
     answers = heard(stream)
     outbox.put(b"one")
@@ -163,7 +165,9 @@ def test_a_message_that_cannot_be_sent_ends_the_stream(talk, channel, whose):
 
 
 def test_messages_arrive_whole_and_in_sequence(talk, channel):
-    """From several threads at once: each thread's own in its sequence, none lost, none doubled."""
+    """Also when several threads send at once: each thread's messages in its sequence, none lost,
+    none doubled.
+    """
     stream, outbox = opened(channel)
     answers = heard(stream)
     threads = [
@@ -179,7 +183,7 @@ def test_messages_arrive_whole_and_in_sequence(talk, channel):
 
 
 def test_a_large_message_does_not_hold_up_the_end(talk, channel):
-    """Whoever sends more than is read is held up by gRPC, and let go by the end of the channel."""
+    """A sender whose messages are not read is held up by gRPC, until the channel ends."""
     stream, outbox = opened(channel)
     answers = heard(stream)
     talk.reads_on = False
@@ -193,7 +197,7 @@ def test_a_large_message_does_not_hold_up_the_end(talk, channel):
 
 
 def test_a_stream_that_reads_no_further_still_ends(talk, channel):
-    """No message is waited for: only the end of the call tells that the client is gone."""
+    """Then only the end of the call tells that the client is gone."""
     stream, outbox = opened(channel)
     answers = heard(stream)
     talk.reads_on = False
@@ -220,7 +224,7 @@ def test_reading_on_brings_the_next_message(talk, channel):
 
 @pytest.mark.logs_failures
 def test_an_error_ends_the_stream_alone(talk, channel):
-    """All streams are served in one thread of gRPC, which must outlive what one of them brings."""
+    """One thread of gRPC serves all streams, and must outlive an error in one of them."""
     stream, outbox = opened(channel)
     answers = heard(stream)
     other, other_outbox = opened(channel)
@@ -243,9 +247,9 @@ def test_cancelling_ends_both_sides(talk, channel):
     assert talk.over.get(timeout=20) == "over"
 
 
-def test_the_end_of_the_call_is_the_end():
-    """A server that stops may never tell of the message that was waited for: the thread that
-    gRPC called must not wait for it, or the process never ends.
+def test_a_stream_ends_with_its_call_whatever_it_waits_for():
+    """When a server stops, gRPC may never report on the message that was waited for. The thread
+    that gRPC called must not wait for that, or the process never ends.
     """
 
     class Call:
@@ -275,7 +279,7 @@ def test_the_end_of_the_call_is_the_end():
 
 
 def test_a_reader_that_has_had_enough_ends_the_stream(talk, channel):
-    """Nothing is left with gRPC, and the other side is told."""
+    """The other side is told, and what is sent later goes nowhere."""
     stream, outbox = opened(channel)
     outbox.put(b"one")
     with closing(stream.messages()) as messages:
@@ -284,8 +288,8 @@ def test_a_reader_that_has_had_enough_ends_the_stream(talk, channel):
     outbox.put(b"for nobody")
 
 
-def test_nobody_listens():
-    """The status is that of any call, so that it means the same."""
+def test_a_stream_to_nobody_is_unavailable():
+    """It has the same status as any call to nobody."""
     with grpc.insecure_channel(f"127.0.0.1:{free_ports(1)}") as channel:
         stream, _ = opened(channel)
         with pytest.raises(StreamEnded) as ended:
@@ -294,15 +298,17 @@ def test_nobody_listens():
 
 
 def test_a_closed_channel_opens_no_stream(talk):
-    """It is gone, as for any call."""
+    """It raises what any call on a closed channel raises."""
     channel = grpc.insecure_channel(talk.address)
     channel.close()
     with pytest.raises(ValueError, match="closed"):
         opened(channel)
 
 
-def test_other_insides_are_told(talk, channel, monkeypatch):
-    """A version of gRPC that has not what is used here is no reason to fail in the dark."""
+def test_another_version_of_grpc_is_reported_as_unsupported(talk, channel, monkeypatch):
+    """Streams use parts of gRPC that are not public. If they are missing, an error of its own says
+    so.
+    """
     monkeypatch.setattr(duplex, "cygrpc", None)
     with pytest.raises(Unsupported):
         ClientStream(channel, PATH, lambda: None).open()
