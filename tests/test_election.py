@@ -34,7 +34,9 @@ def test_a_vote_in_a_known_term_leaves_only_after_it_is_on_disk() -> None:
 
 
 def test_a_vote_survives_a_crash() -> None:
-    """Whoever voted, crashed and came back does not vote for another in the same term."""
+    """A replica that voted and came back after a crash does not vote for another one in that
+    term.
+    """
     kept = replica().step(ask(2, 1, 5), CALM).persist
     assert kept is not None
     assert kept.hard_state is not None
@@ -103,8 +105,8 @@ def test_the_longest_log_is_elected_from_a_lower_term() -> None:
 
 
 def test_a_vote_counts_that_comes_while_the_next_pre_votes_are_asked_for() -> None:
-    """A voter's disk may take longer than the candidate's patience, which has not begun anything
-    new before it has pre-votes: it is elected in the term that it asked for.
+    """A voter's disk may take longer than the candidate's patience. Asking for the next pre-votes
+    begins nothing new, so the candidate is still elected in the term that it asked for.
     """
     subject = replica(3)
     campaign(subject)
@@ -116,7 +118,9 @@ def test_a_vote_counts_that_comes_while_the_next_pre_votes_are_asked_for() -> No
 
 
 def test_a_candidate_waits_once_more_as_long_as_its_own_disk_took() -> None:
-    """Nobody hears of its vote before that is on disk, and the disks of others may be as slow."""
+    """Nobody hears of its vote before that is on disk, and the disks of the voters may be as
+    slow.
+    """
     subject, took_s = replica(3), 2.0
     campaign(subject)
     asked_at = START + 1 + took_s
@@ -126,7 +130,9 @@ def test_a_candidate_waits_once_more_as_long_as_its_own_disk_took() -> None:
 
 
 def test_a_disk_that_hung_is_not_waited_for_as_long_again() -> None:
-    """The disks of two candidates may have hung together, while each has its own vote alone."""
+    """Otherwise two candidates whose disks hung together would both wait, each with only its own
+    vote.
+    """
     subject, took_s = replica(3), 60.0
     campaign(subject)
     asked_at = START + 1 + took_s
@@ -135,7 +141,9 @@ def test_a_disk_that_hung_is_not_waited_for_as_long_again() -> None:
 
 
 def test_a_voter_waits_for_its_candidate_from_when_it_can_hear_of_the_vote() -> None:
-    """Or it would campaign against it while its own reply is on the way."""
+    """From when its vote is on disk. Otherwise it would campaign against its candidate while its
+    own reply is on the way.
+    """
     subject, took_s = replica(2), 2.0
     ready = subject.step(ask(3, 2, 1), START + 1)
     assert ready.persist is not None
@@ -144,7 +152,7 @@ def test_a_voter_waits_for_its_candidate_from_when_it_can_hear_of_the_vote() -> 
 
 
 def test_a_term_without_a_vote_puts_off_no_campaign() -> None:
-    """Who only learns of a newer term may be the one who should lead it."""
+    """A replica that only learns of a newer term may be the one that should lead."""
     subject = replica(3)
     ready = subject.step(VoteReply(1, 3, 7, False), START + 0.9)
     assert ready.persist is not None
@@ -153,7 +161,9 @@ def test_a_term_without_a_vote_puts_off_no_campaign() -> None:
 
 
 def test_voters_stay_with_a_leader_they_hear() -> None:
-    """A follower cut off one way only asks for (pre-)votes in vain: nobody moves to its term."""
+    """For an election time-out they refuse votes and pre-votes, and stay in their term. So a
+    follower that is cut off in one direction disturbs nobody.
+    """
     voter = replica(1, term=4)
     voter.step(append(3, 1, 4), START + 1)
     for pre_vote in (True, False):
@@ -167,7 +177,7 @@ def test_voters_stay_with_a_leader_they_hear() -> None:
 
 
 def test_a_leader_with_its_majority_stays() -> None:
-    """A leader that a majority has answered a moment ago ignores candidates, too."""
+    """A leader that a majority has answered a moment ago refuses candidates, too."""
     subject = replica(3)
     lead(subject)
     (reply,) = out(subject.step(ask(2, 3, 9), START + 1.1))
@@ -176,7 +186,9 @@ def test_a_leader_with_its_majority_stays() -> None:
 
 
 def test_a_replica_that_has_just_started_does_not_vote() -> None:
-    """It may have promised loyalty before it crashed: it is silent for an election time-out."""
+    """Before it crashed it may have promised to stay with a leader, so it refuses for an election
+    time-out.
+    """
     request = ask(2, 1, 5)
     (reply,) = out(replica().step(request, START + ELECTION_S * 0.99))
     assert isinstance(reply, VoteReply)
@@ -184,7 +196,7 @@ def test_a_replica_that_has_just_started_does_not_vote() -> None:
 
 
 def test_who_led_until_now_stays_loyal_to_its_leases() -> None:
-    """A leader that resigns does not help to elect another one while its lease lasts."""
+    """A leader that resigns gives no vote to anybody while its lease may last."""
     subject = replica(3)
     lead(subject)
     lease_until = subject.lease_until
@@ -196,7 +208,9 @@ def test_who_led_until_now_stays_loyal_to_its_leases() -> None:
 
 
 def test_a_transfer_needs_no_pre_vote_and_no_patience() -> None:
-    """The target of a hand-over campaigns at once, and voters do not hold on."""
+    """The target of a hand-over campaigns at once, and voters grant it although they have just
+    heard the leader.
+    """
     target, voter = replica(3, term=4), replica(1, term=4)
     for subject in (target, voter):
         subject.step(append(2, subject._membership.id, 4), CALM)
@@ -212,7 +226,7 @@ def test_a_transfer_needs_no_pre_vote_and_no_patience() -> None:
 
 
 def test_an_old_transfer_is_ignored() -> None:
-    """A TimeoutNow of an older term, or twice, starts nothing."""
+    """A transfer of an older term, or a second copy, starts nothing."""
     subject = replica(3, term=4)
     assert subject.step(Transfer(2, 3, 3), CALM) == Ready()
     subject.step(Transfer(2, 3, 4), CALM)
@@ -249,8 +263,9 @@ def test_higher_ids_campaign_first() -> None:
 @pytest.mark.parametrize("lack", ["tables", "room"])
 @pytest.mark.parametrize("gone", [False, True])
 def test_who_could_not_serve_lets_the_others_campaign_first(lack: str, gone: bool) -> None:
-    """After the turns of all members and an election it campaigns all the same: nobody else may be
-    left. It needs to wait no longer when it has caught up.
+    """A replica that is behind with its tables, or has no room, waits until all others have had
+    their turn and one election more. Then it campaigns, because nobody else may be left. When it
+    has caught up it waits no longer.
     """
 
     def followed(own: int) -> Replica:
@@ -279,21 +294,23 @@ def test_who_could_not_serve_lets_the_others_campaign_first(lack: str, gone: boo
 
 
 def test_a_replica_that_keeps_up_under_load_waits_for_nobody() -> None:
-    """What it has not applied yet is on its way, or has just been committed."""
+    """Under load there is always something that it has not applied yet; that much does not count as
+    being behind.
+    """
     subject = replica(3, (1,) * TIMINGS.unapplied_max)
     patience_s = ELECTION_S + TIMINGS.election_grace_s + TIMINGS.jitter_s
     assert out(subject.tick(START + patience_s + 0.001)) != []
 
 
 def test_a_single_replica_waits_for_nobody() -> None:
-    """There is no other that could serve."""
+    """Even if it is far behind with its tables: no other could serve."""
     subject = replica(1, (1,) * (TIMINGS.unapplied_max + 1), of=1)
     assert subject.tick(START).persist is not None
 
 
 def test_news_that_the_leader_is_gone_starts_a_campaign_at_once() -> None:
-    """Who learns that the leader's host refuses connections asks for pre-votes, may vote
-    again, and the next in line waits for its turn only.
+    """A follower that learns that the leader's host refuses connections asks for pre-votes and may
+    vote again; the next in line only waits for its turn.
     """
     subject, other = replica(2, term=4), replica(1, term=4)
     for each in (subject, other):
@@ -308,7 +325,7 @@ def test_news_that_the_leader_is_gone_starts_a_campaign_at_once() -> None:
 
 
 def test_stale_news_of_a_lost_leader_changes_nothing() -> None:
-    """News from an older term must not break the new leader's lease."""
+    """News from an older term must not end a voter's loyalty to the new leader."""
     subject = replica(2, term=4)
     subject.step(append(1, 2, 5), CALM)
     assert subject.leader_lost(CALM, term=4) == Ready()

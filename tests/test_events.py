@@ -1,4 +1,6 @@
-"""The feed's pure rules: ids, requests, events as bytes, the rhythm, and what is remembered."""
+"""The pure rules of the feed: ids, requests, events as bytes, how often it is written, and what is
+remembered.
+"""
 
 import json
 import zlib
@@ -52,7 +54,7 @@ def traded(number: int, name: str = "A") -> Trade:
 
 @given(CURSORS)
 def test_a_cursor_is_what_its_id_says(at: Cursor) -> None:
-    """There and back."""
+    """Written as an id and parsed, it is the same."""
     assert cursor.parse(str(at), "id") == at
 
 
@@ -64,7 +66,7 @@ def test_a_cursor_is_what_its_id_says(at: Cursor) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_id_is_refused(text: str) -> None:
-    """Every id has one spelling; the message names the field."""
+    """Every id has exactly one spelling; the error names the field."""
     with pytest.raises(InvalidRequest, match=r"^some field: "):
         cursor.parse(text, "some field")
 
@@ -81,7 +83,7 @@ def test_any_text_is_an_id_or_refused(text: str) -> None:
 
 @given(st.lists(NAMES, max_size=5), st.booleans())
 def test_names_come_through_whatever_is_in_them(names: list[str], repeated: bool) -> None:
-    """Between commas or each as a parameter of its own, percent-encoded."""
+    """Percent-encoded, between commas or each as a parameter of its own."""
     encoded = [quote(name, safe="") for name in names]
     if repeated:
         query = "&".join(f"names={name}" for name in encoded)
@@ -110,7 +112,7 @@ def test_names_come_through_whatever_is_in_them(names: list[str], repeated: bool
 def test_a_malformed_request_is_told_what_is_wrong(
     query: str, ids: tuple[bytes, ...], field: str
 ) -> None:
-    """By the name of the field."""
+    """The error names the field."""
     with pytest.raises(InvalidRequest, match=rf"^{field}: "):
         subscription.parse(f"/events?{query}".encode(), ids, 3)
 
@@ -122,7 +124,7 @@ def test_nothing_asked_for_is_everything_from_now(uri: bytes) -> None:
 
 
 def test_the_header_wins_over_the_parameter() -> None:
-    """A browser reconnects to the URL it had, and its header is newer."""
+    """A browser reconnects to the URL that it had, so its header is newer."""
     asked = subscription.parse(b"/events?last_event_id=1.0.1.1", (b"7.0.1.1",), 3)
     assert asked.after == Cursor(7, 0, 1, 1)
     alone = subscription.parse(b"/events?last_event_id=1%2E0.1.1", (), 3)
@@ -134,7 +136,7 @@ def test_the_header_wins_over_the_parameter() -> None:
 
 @given(TRADES)
 def test_a_line_is_the_order_of_the_api(trade: Trade) -> None:
-    """The same fields in the same sequence, encoded in the same way."""
+    """It has the same fields in the same sequence and encoding as ``GET /orders/N``."""
     expected = json.dumps(order_fields(trade), separators=(",", ":"))
     assert line(trade).text == expected
     assert line(trade)[:3] == (trade.number, trade.order.name, trade.version)
@@ -152,7 +154,9 @@ def news(trades: int = 3, names: str = "AB") -> News:
 
 
 def test_each_event_has_the_id_of_what_is_known_when_it_is_read() -> None:
-    """Leaders and stocks move nothing, trades and changes their own number."""
+    """Leaders and stocks leave the numbers of an id alone; trades and changes each move their
+    own.
+    """
     reader = Reader()
     reader.feed(news().body(None))
     assert [(event.kind, event.id) for event in reader.events] == [
@@ -167,7 +171,7 @@ def test_each_event_has_the_id_of_what_is_known_when_it_is_read() -> None:
 
 
 def test_the_ids_of_a_reader_of_few_stocks_move_over_the_others() -> None:
-    """So that it does not ask again for what it did not want."""
+    """So it does not ask again for trades that it did not want."""
     reader = Reader()
     reader.feed(news().body(frozenset({"B"})))
     assert [(event.kind, event.id) for event in reader.events] == [
@@ -180,7 +184,7 @@ def test_the_ids_of_a_reader_of_few_stocks_move_over_the_others() -> None:
 
 
 def test_nothing_wanted_is_nothing_told() -> None:
-    """But a mark can say how far that reader is."""
+    """But a mark can tell how far such a reader is."""
     found = News(Cursor(), (), (), [line(traded(1))])
     assert found.body(frozenset({"X"})) == b""
     reader = Reader()
@@ -189,7 +193,7 @@ def test_nothing_wanted_is_nothing_told() -> None:
 
 
 def test_many_trades_are_several_events() -> None:
-    """Whoever is cut off between two of them goes on behind the first."""
+    """A reader that is cut off between two of them goes on after the first."""
     reader = Reader()
     reader.feed(news(EVENT_TRADES_MAX + 5).body(None))
     ids = [event.id for event in reader.events if event.kind == "trades"]
@@ -201,7 +205,7 @@ def test_many_trades_are_several_events() -> None:
 def test_a_filter_takes_exactly_the_wanted_trades_in_sequence(
     names: list[str], wanted: set[str]
 ) -> None:
-    """However many stocks there are on either side."""
+    """However many stocks there are, and however many are wanted."""
     reader = Reader()
     trades = [traded(k + 1, name) for k, name in enumerate(names)]
     reader.feed(News(Cursor(), trades=[*map(line, trades)]).body(frozenset(wanted)))
@@ -209,21 +213,23 @@ def test_a_filter_takes_exactly_the_wanted_trades_in_sequence(
 
 
 def test_a_reset_tells_where_one_is_now() -> None:
-    """An empty object, which scripts can parse like the others."""
+    """Its data is an empty object, so that scripts can parse it like the others."""
     reader = Reader("99.0.1.1")
     reader.feed(reset(Cursor(3, 2, 1, 1)))
     assert [(e.kind, e.data, e.id) for e in reader.events] == [("reset", {}, "3.2.1.1")]
 
 
 def test_an_empty_frame_does_not_end_the_body() -> None:
-    """A chunk of length 0 would (RFC 9112 section 7.1)."""
+    """It becomes no chunk, because a chunk of length 0 would end the body (RFC 9112 section
+    7.1).
+    """
     assert Frame(b"").chunk == b""
     assert Frame(b"x" * 20).chunk == b"14\r\n" + b"x" * 20 + b"\r\n"
 
 
 @given(st.lists(st.tuples(st.binary(max_size=300), st.booleans())), st.integers(1, 70_000))
 def test_any_pieces_are_a_gzip_stream(pieces: list[tuple[bytes, bool]], large: int) -> None:
-    """Each is readable as soon as it has come, whatever came before it."""
+    """Each piece can be read as soon as it has come, whatever came before it."""
     reader = zlib.decompressobj(16 + zlib.MAX_WBITS)
     assert reader.decompress(gzipstream.HEADER) == b""
     for body, is_shared in [*pieces, (b"long" * large, False), (b"end", True)]:
@@ -235,7 +241,7 @@ def test_any_pieces_are_a_gzip_stream(pieces: list[tuple[bytes, bool]], large: i
 
 
 def test_what_is_for_many_is_compressed() -> None:
-    """For one alone it would cost more than it saves."""
+    """For a single reader that would cost more than it saves."""
     body = b'{"name":"AAPL","quantity":1}' * 100
     assert len(Frame(body, is_shared=True).packed) < len(body) / 10
     assert len(Frame(body).packed) > len(body)
@@ -248,7 +254,7 @@ def test_what_is_for_many_is_compressed() -> None:
 def test_writing_takes_its_share_of_the_time_and_no_more(
     costs: list[float], shortest: float
 ) -> None:
-    """Unless the interval is the longest; it is never below the shortest."""
+    """Unless the interval is the longest already; it is never below the shortest."""
     rhythm = Rhythm(shortest)
     assert rhythm.interval_s == max(shortest, SHORTEST_S)
     for cost in costs:
@@ -265,8 +271,8 @@ def test_writing_takes_its_share_of_the_time_and_no_more(
 def test_what_is_remembered_has_no_gap(
     first: int, count: int, after: int, count_max: int, data: st.DataObject
 ) -> None:
-    """What is given out follows the number that was asked for, or is nothing; and all of the
-    last ``size`` trades are there.
+    """What is given out follows the number that was asked for without a gap, or is nothing; the
+    last 8 trades are always there.
     """
     recent = Recent(8)
     numbers = list(range(first + 1, first + count + 1))

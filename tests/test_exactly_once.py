@@ -673,7 +673,7 @@ def explore(rules: Rules) -> tuple[int, list[str]]:
     ],
 )
 def test_every_order_trades_once_and_is_recorded(rules: Rules, states_min: int) -> None:
-    """Whatever is lost, doubled or late, and whoever leads."""
+    """Whatever is lost, doubled or late, and whoever leads: no state breaks a promise."""
     states, violation = explore(rules)
     assert violation == []
     assert states > states_min
@@ -807,6 +807,6 @@ RETRIES = Rules(asks=((BUY, 0), (BUY, 0), (BUY, 1), (BUY, 1)))
     ),
 )
 def test_each_omission_has_a_counter_example(rules: Rules) -> None:
-    """Without any one of the rules, some sequence of steps breaks a promise."""
+    """Each rule is needed: without it, some sequence of steps breaks a promise."""
     _, violation = explore(rules)
     assert violation != []

@@ -1,4 +1,4 @@
-"""Prometheus' text: made by prometheus_client, read back by its parser."""
+"""The text for Prometheus: made by prometheus_client, and read back by its parser."""
 
 import time
 from pathlib import Path
@@ -22,7 +22,7 @@ def parsed(members: dict[str, list[Family]]) -> dict[str, Any]:
 
 
 def test_each_family_has_one_head_however_many_members_have_it() -> None:
-    """Prometheus refuses a text in which a name has two."""
+    """Prometheus refuses a text with two heads for one name."""
     latency = Histogram()
     latency.observe(0.003)
     for_each = [counter("a_total", "A.", [({}, 1)]), histogram("h", "H.", [({}, latency)])]
@@ -43,7 +43,7 @@ def test_labels_come_through_whatever_is_in_them() -> None:
 
 
 def test_a_member_of_another_version_cannot_spoil_the_text() -> None:
-    """What has another kind there than here is left out there."""
+    """If a metric is of another kind at a member, it is left out for that member."""
     here, there = gauge("g", "G.", [({}, 1)]), Family("g", "counter", "", (Sample("g", {}, 2),))
     found = parsed({"order-1": [here], "order-2": [there]})
     assert [s.labels for s in found["g"].samples] == [{"member": "order-1"}]
@@ -51,8 +51,8 @@ def test_a_member_of_another_version_cannot_spoil_the_text() -> None:
 
 @pytest.mark.parametrize("hidden", [False, True], ids=["all of /proc", "as under systemd"])
 def test_a_process_tells_of_itself(tmp_path: Path, hidden: bool) -> None:
-    """CPU time, memory and open files are prometheus_client's, under this project's name; also
-    where nothing of ``/proc`` can be seen but processes.
+    """CPU time, memory and open files come from prometheus_client, under this project's prefix;
+    also where only processes can be seen in ``/proc``, as under systemd.
     """
     (tmp_path / "self").symlink_to("/proc/self")
     process = OwnProcess(str(tmp_path)) if hidden else OwnProcess()

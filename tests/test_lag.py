@@ -13,7 +13,7 @@ def counted(lag: Lag) -> tuple[float, float]:
 
 
 def test_a_timer_that_fires_late_is_counted_by_how_much() -> None:
-    """A reactor that is held up for 30 ms was late by 30 ms, and catches up."""
+    """A reactor that was held up for 30 ms is counted as 30 ms late, once."""
     clock = Clock()
     lag = Lag(clock)
     lag.start()

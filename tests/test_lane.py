@@ -1,4 +1,4 @@
-"""The fast lane and the ordinary way give the same answers, byte by byte, to whatever arrives."""
+"""The fast lane and the ordinary way answer whatever arrives with the same bytes."""
 
 import re
 from typing import Any
@@ -205,7 +205,7 @@ class Both:
     ],
 )
 def test_hot_requests_take_the_lane(request_: bytes) -> None:
-    """Whole and alone, again and again; split anywhere, they go the ordinary way."""
+    """Whole and alone, again and again. If they are split, anywhere, they take the ordinary way."""
     ways = Both()
     assert ways.send(request_, request_) == 2
     ways = Both()
@@ -256,7 +256,9 @@ def test_hot_requests_take_the_lane(request_: bytes) -> None:
     ],
 )
 def test_everything_else_goes_the_ordinary_way(request_: bytes) -> None:
-    """Whatever is malformed, unusual or not alone: smuggling finds no difference."""
+    """Whatever is malformed, unusual or not alone. So there is no difference that request smuggling
+    could use.
+    """
     assert Both().send(request_) == 0
     Both().send(STOCK, request_, STOCK)
 
@@ -271,7 +273,9 @@ FULL = STOCK.replace(b"\r\n\r\n", b"\r\nConnection: keep-alive\r\nAccept: */*\r\
 
 @pytest.mark.parametrize("request_", [FULL, FULL.replace(b"/stocks/GOOGL", b"/orders/1"), post()])
 def test_what_is_known_is_told_from_all_that_resembles_it(request_: bytes) -> None:
-    """A byte more, a byte less or another byte, anywhere: known bytes never stand for others."""
+    """With one byte more, less or other, anywhere, a known request is never taken for the one it
+    resembles.
+    """
     ways = Both()
     assert ways.send(request_, request_) == 2
     for at in range(len(request_) + 1):
@@ -327,8 +331,8 @@ FIRST_LINES = st.sampled_from(
 def test_requests_that_come_again_are_answered_again(
     requests: list[tuple[bytes, list[bytes]]],
 ) -> None:
-    """Whole requests in any mixture, each several times: with other headers, in another
-    sequence, with an id or without, with a condition, with the wish to close.
+    """In any mixture, each several times: with other headers or in another sequence, with an id, a
+    condition, or the wish to close.
     """
     ways = Both()
     for _ in range(3):
@@ -337,7 +341,7 @@ def test_requests_that_come_again_are_answered_again(
 
 
 def test_what_is_learnt_is_bounded() -> None:
-    """By how much there is of it and how long it is; what is different each time is not kept."""
+    """In number and in length. What differs each time (an id, a key) is not kept."""
     recognition = Recognition(Limits())
     kept = (recognition._requests, recognition._lines, recognition._headers)
     for line in (b"X-Request-Id: mine\r\n", b"Idempotency-Key: k\r\n", b"X-Unknown: 1\r\n"):
@@ -372,8 +376,8 @@ PROBLEMS = [
 @pytest.mark.parametrize("cache_size", [0, 10])
 @pytest.mark.parametrize("request_", MISSES)
 def test_what_has_to_be_asked_for_takes_the_lane(request_: bytes, cache_size: int) -> None:
-    """An answer from the catalog or the order service is the same both ways, at once or later,
-    and what arrives meanwhile is answered behind it.
+    """The answer of the catalog or the order service is the same both ways, whether it comes at
+    once or later, and what arrives meanwhile is answered after it.
     """
     for known in (stock(3), None, *PROBLEMS):
         ways = Both(cache_size)
@@ -391,7 +395,7 @@ def test_what_has_to_be_asked_for_takes_the_lane(request_: bytes, cache_size: in
 
 @pytest.mark.parametrize("request_", MISSES)
 def test_what_has_to_be_asked_for_may_arrive_in_pieces(request_: bytes) -> None:
-    """Then it goes the ordinary way."""
+    """Then it takes the ordinary way."""
     ways = Both(cache_size=0)
     for end in ways.ends:
         end.tiers.trade = None
@@ -399,17 +403,27 @@ def test_what_has_to_be_asked_for_may_arrive_in_pieces(request_: bytes) -> None:
         assert ways.send(request_[:cut], request_[cut:]) == 0
 
 
-@pytest.mark.parametrize("request_", [STOCK, MISSES[0], MISSES[1], NUMBER, post(), post(b"{}")])
-def test_every_answer_names_its_request(request_: bytes) -> None:
-    """As the client does, or else by a name that no other request has; also for those who are
-    asked on its behalf.
+@pytest.mark.parametrize(
+    ("request_", "asks"),
+    [
+        (STOCK, False),
+        (MISSES[0], True),
+        (MISSES[1], True),
+        (NUMBER, True),
+        (post(), True),
+        (post(b"{}"), False),
+    ],
+)
+def test_every_answer_names_its_request(request_: bytes, asks: bool) -> None:
+    """By the id that the client gave, or by a new one. A call to another service on its behalf
+    carries only an id that the client gave.
     """
     end, asked = End(fast=True), []
     end.tiers.answer = lambda value: asked.append(origin.current()) or Deferred()  # type: ignore
     for line in (b"", b"X-Request-Id: mine\r\n"):
         end.client.send(request_.replace(HOST, HOST + line))
         end.client = Connection(end.client.server, end.site.buildProtocol(None))  # type: ignore
-    assert asked in ([], [(), ("mine",)])
+    assert asked == ([(), ("mine",)] if asks else [])
     end = End(fast=True)
     for line in (b"", b"X-Request-Id: mine\r\n", b""):
         end.client.send(request_.replace(HOST, HOST + line))
@@ -418,7 +432,7 @@ def test_every_answer_names_its_request(request_: bytes) -> None:
 
 
 def test_a_miss_says_so() -> None:
-    """The lane itself, and what a miss of it leaves behind: a hit."""
+    """In X-Cache; the next request for the same stock is a hit."""
     ways = Both()
     ways.know("META", stock(1, "META"))
     end = ways.fast
@@ -431,7 +445,7 @@ def test_a_miss_says_so() -> None:
 
 
 def test_an_unavailable_catalog_is_a_503_that_may_be_tried_again() -> None:
-    """In the lane as elsewhere."""
+    """In the lane as on the ordinary way."""
     end = End(fast=True, cache_size=0)
     end.tiers.stocks["GOOGL"] = Unavailable("gone")  # type: ignore[assignment]
     end.client.send(STOCK)
@@ -442,7 +456,7 @@ def test_an_unavailable_catalog_is_a_503_that_may_be_tried_again() -> None:
 
 @pytest.mark.logs_failures
 def test_an_unexpected_error_is_a_logged_500_both_ways() -> None:
-    """Nobody raised it on purpose."""
+    """An error that is not one of the project's own is logged with the id of its request."""
     ways = Both(cache_size=0)
     ways.know("GOOGL", ZeroDivisionError("oops"))
     with capturedLogs() as logged:
@@ -455,7 +469,7 @@ def test_an_unexpected_error_is_a_logged_500_both_ways() -> None:
 
 @pytest.mark.logs_failures
 def test_an_order_whose_answer_cannot_be_made_is_a_logged_500_both_ways() -> None:
-    """The order is done, and its client must not wait for ever."""
+    """The order is executed, but its client must not wait for ever."""
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError("oops")
@@ -506,7 +520,9 @@ PIECES = st.sampled_from(
 @example([[b"\r\n"], [STOCK], [b"\r\n"], [STOCK]])
 @example([[post()], [b"\r\n"], [post()], [b"\r\n"], [post()]])
 def test_no_arrangement_of_bytes_tells_them_apart(chunks: list[list[bytes]]) -> None:
-    """Requests, and parts of them, in any sequence and any grouping."""
+    """Requests and parts of them, in any sequence and any grouping, are answered alike both
+    ways.
+    """
     Both().send(*(b"".join(chunk) for chunk in chunks))
 
 
@@ -515,7 +531,7 @@ def test_no_arrangement_of_bytes_tells_them_apart(chunks: list[list[bytes]]) -> 
     st.sampled_from([0, 9]),
 )
 @example([[STOCK], [STOCK, STOCK], None, [post()], None, None, None], 0)
-def test_nor_does_the_time_that_the_tiers_take(
+def test_the_time_that_the_tiers_take_makes_no_difference(
     steps: list[list[bytes] | None], cache_size: int
 ) -> None:
     """Bytes arrive, and the tiers answer, in any sequence."""
@@ -532,7 +548,7 @@ def test_nor_does_the_time_that_the_tiers_take(
 @example([[post(), STOCK], None, None, None], 1)
 @example([[post()], [STOCK, NUMBER, STOCK[:9]], None, None, None], 2)
 @example([[post()], [MISSES[0]], None, None, None], 2)
-def test_nor_does_the_end_of_what_a_client_sends(
+def test_the_end_of_what_a_client_sends_makes_no_difference(
     steps: list[list[bytes] | None], sent: int
 ) -> None:
     """Whatever is under way when a client half-closes, and whatever it has sent before."""
@@ -550,7 +566,7 @@ def test_nor_does_the_end_of_what_a_client_sends(
 
 @pytest.mark.parametrize("request_", [STOCK, MISSES[0], MISSES[6], post()])
 def test_who_half_closes_after_a_hot_request_is_answered(request_: bytes) -> None:
-    """The lane's own answers, at once or to come, and then what came behind them."""
+    """The lane's own answer, at once or later, and then what came behind it."""
     ways = Both(hold=True)
     ways.send(request_)
     ways.send(STOCK + STOCK[:9])
@@ -565,7 +581,9 @@ def test_who_half_closes_after_a_hot_request_is_answered(request_: bytes) -> Non
 @pytest.mark.parametrize("request_", [MISSES[0], MISSES[6], post()])
 @pytest.mark.parametrize("end_", ["drained", "lost"])
 def test_the_end_of_a_connection_is_the_same_both_ways(request_: bytes, end_: str) -> None:
-    """While an answer is to come: draining gives it and says so, a lost client gets nothing."""
+    """While an answer is still to come: draining sends it with ``Connection: close``, and a client
+    that is gone gets nothing.
+    """
     ways = Both(hold=True)
     assert ways.send(request_) == 1
     for end in ways.ends:
@@ -580,7 +598,9 @@ def test_the_end_of_a_connection_is_the_same_both_ways(request_: bytes, end_: st
 
 @pytest.mark.parametrize("request_", [STOCK, NUMBER, post()])
 def test_the_last_answer_of_a_connection_says_so_both_ways(request_: bytes) -> None:
-    """Draining, a request that was on its way is answered; the lane knows it, and lets it go."""
+    """While draining, a request that was on its way is answered with ``Connection: close``; the
+    lane leaves it to the ordinary way.
+    """
     ways = Both()
     assert ways.send(request_, request_) == 2
     for end in ways.ends:
@@ -591,7 +611,7 @@ def test_the_last_answer_of_a_connection_says_so_both_ways(request_: bytes) -> N
 
 
 def test_what_arrives_during_an_order_is_answered_after_it() -> None:
-    """On one connection answers keep the sequence of their requests, and nothing is lost."""
+    """Answers keep the sequence of their requests, and nothing is lost."""
     for fast in (True, False):
         end = End(fast=fast)
         end.tiers.hold = True
@@ -608,7 +628,7 @@ def test_what_arrives_during_an_order_is_answered_after_it() -> None:
 
 
 def test_who_sends_on_and_on_during_an_order_is_not_read() -> None:
-    """What is held back is bounded."""
+    """So what is held back is bounded."""
     end = End(fast=True)
     end.tiers.hold = True
     end.client.send(post())
@@ -620,7 +640,7 @@ def test_who_sends_on_and_on_during_an_order_is_not_read() -> None:
 
 
 def test_an_order_outlives_its_connection() -> None:
-    """It cannot be taken back; its answer goes nowhere."""
+    """It cannot be taken back, and its answer goes nowhere."""
     end = End(fast=True)
     end.tiers.hold = True
     end.client.send(post())
@@ -630,7 +650,7 @@ def test_an_order_outlives_its_connection() -> None:
 
 
 def test_an_error_of_an_order_has_its_status() -> None:
-    """Later, too."""
+    """Also if it comes later."""
     end = End(fast=True)
     end.tiers.hold = True
     end.client.send(post(ORDER, b"Idempotency-Key: k"))
@@ -641,7 +661,7 @@ def test_an_error_of_an_order_has_its_status() -> None:
 
 
 def test_draining_answers_the_order_under_way_and_closes() -> None:
-    """The last answer says so."""
+    """Its answer has ``Connection: close``."""
     end = End(fast=True)
     end.tiers.hold = True
     end.client.send(post())
@@ -670,7 +690,7 @@ def test_the_idle_timeout_counts_from_the_last_request() -> None:
 
 
 def test_an_order_may_take_longer_than_the_idle_timeout() -> None:
-    """Who waits for an answer is not idle."""
+    """A client that waits for an answer is not idle."""
     end = End(fast=True, limits=Limits(idle_timeout_s=1.0))
     end.tiers.hold = True
     end.client.send(post())
@@ -680,7 +700,9 @@ def test_an_order_may_take_longer_than_the_idle_timeout() -> None:
 
 
 def test_a_stock_without_a_lease_is_not_shown() -> None:
-    """The lane asks the cache each time: it keeps renderings, not permissions."""
+    """The lane asks the cache each time: it keeps the text of an answer, not the permission to show
+    it.
+    """
     end = End(fast=True)
     end.client.send(STOCK)
     end.cache.raise_minimum("GOOGL", 1)
@@ -727,7 +749,7 @@ class Socket(TcpConnection):
 def test_an_answer_goes_out_at_once_as_far_as_it_can(
     room: int, sent: bytes, later: list[bytes]
 ) -> None:
-    """The rest is the reactor's, who also finds out that the connection is gone."""
+    """The rest is left to the reactor, which also finds out that a connection is gone."""
     transport = Socket(room)
     write_now(transport, b"answer")
     assert (transport.sent, transport.later) == (sent, later)

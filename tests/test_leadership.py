@@ -33,7 +33,7 @@ from twstock.replication.standing import Role
 
 
 def test_an_election_needs_a_majority_of_votes() -> None:
-    """Of five, two votes and the own one; a vote that comes twice counts once."""
+    """Of five replicas, two votes and its own. A vote that comes twice counts once."""
     subject = replica(5, of=5)
     ready = campaign(subject)
     assert ready.persist is not None
@@ -46,7 +46,7 @@ def test_an_election_needs_a_majority_of_votes() -> None:
 
 
 def test_the_own_vote_counts_when_it_is_on_disk() -> None:
-    """And the requests for votes do not leave before."""
+    """Not earlier, and requests for votes do not leave earlier."""
     subject = replica(3)
     ready = campaign(subject)
     assert not any(isinstance(m, VoteRequest) for m in ready.send_now)
@@ -67,7 +67,7 @@ def test_a_term_begins_with_a_no_op() -> None:
 
 
 def test_a_single_replica_commits_when_its_own_disk_has_it() -> None:
-    """N = 1 needs no other, but it needs the disk, for the vote and for each entry."""
+    """It needs no other replica, but it needs its disk, for its vote and for each entry."""
     subject = replica(1, of=1)
     ready = subject.tick(START)
     assert subject.leader_id == 0
@@ -86,7 +86,7 @@ def test_a_single_replica_commits_when_its_own_disk_has_it() -> None:
 
 
 def test_the_own_disk_counts_like_any_other() -> None:
-    """The leader sends while it writes, but its copy is none before the write is done."""
+    """The leader sends while it writes, but its own copy counts only when the write is done."""
     subject = replica(3)
     lead(subject)
     ready = subject.propose([b"a"], START + 1)
@@ -101,7 +101,7 @@ def test_the_own_disk_counts_like_any_other() -> None:
 
 
 def test_a_leader_whose_disk_hangs_commits_through_the_others() -> None:
-    """What it does not have on disk itself it does not apply; it can resign."""
+    """It does not apply what it does not have on disk itself; and it can resign."""
     subject = replica(3)
     lead(subject)
     ready = subject.propose([b"a"], START + 1)
@@ -115,8 +115,10 @@ def test_a_leader_whose_disk_hangs_commits_through_the_others() -> None:
         subject.propose([b"b"], START + 1.5)
 
 
-def test_what_every_member_has() -> None:
-    """Both followers and the own disk; the followers are told with what they are sent next."""
+def test_what_every_member_has_is_on_all_disks() -> None:
+    """Those of both followers and the own one. The followers are told with what they are sent
+    next.
+    """
     subject = replica(3)
     lead(subject)
     subject.tick(START + 1)
@@ -135,8 +137,8 @@ def test_what_every_member_has() -> None:
     assert [request.everywhere for request in appends(ready)] == [2, 2]
 
 
-def test_what_every_member_has_may_still_be_undone() -> None:
-    """An entry of an older term does not count as long as it is not committed."""
+def test_what_every_member_has_does_not_count_before_it_is_committed() -> None:
+    """An entry of an older term may still be replaced, even if all members have it."""
     subject = replica(3, terms=(1,))
     ready = campaign(subject)
     assert ready.persist is not None
@@ -150,7 +152,7 @@ def test_what_every_member_has_may_still_be_undone() -> None:
 
 
 def test_a_follower_remembers_what_every_member_has() -> None:
-    """It stays so, whoever leads and however much that one knows."""
+    """It stays so, whoever leads later and however little that leader knows."""
     subject = replica(1)
     subject.step(replace(append(3, 1, 1, new=entries(1, 1)), everywhere=2), START)
     assert subject.everywhere == 2
@@ -159,8 +161,9 @@ def test_a_follower_remembers_what_every_member_has() -> None:
 
 
 def test_figure_8() -> None:
-    """An entry of an older term is not committed by counting, however many have it: another
-    leader may still replace it, until an entry of the current term is behind it.
+    """Figure 8 of the Raft paper: an entry of an older term is not committed by counting, however
+    many have it. Another leader may still replace it, until an entry of the current term is behind
+    it.
     """
     subject = replica(1, terms=(1, 2), of=5, term=3)
     now = START + 1
@@ -184,8 +187,8 @@ def test_figure_8() -> None:
 
 
 def test_stale_answers_move_nothing_back_and_start_nothing() -> None:
-    """Duplicates and stragglers, accepting or refusing, neither lower what a follower is known
-    to have nor send a second chain of appends (message storms).
+    """Late and duplicate answers, accepting or refusing, neither lower what a follower is known to
+    have nor start a second chain of appends (message storms).
     """
     subject = replica(3)
     lead(subject)
@@ -227,8 +230,8 @@ def test_an_append_that_is_lost_is_sent_again() -> None:
 
 
 def test_a_follower_that_was_away_when_its_leader_was_elected_gets_what_it_lacks() -> None:
-    """However often it could not be reached, or did not answer, is no news of its log: it may have
-    all of it, so it is not sent from its first entry.
+    """That it could not be reached, or did not answer, says nothing about its log, however often.
+    So it is not sent everything from the first entry on.
     """
     for timed_out in (False, True):
         subject = replica(3, terms=(1, 1, 1))
@@ -245,8 +248,8 @@ def test_a_follower_that_was_away_when_its_leader_was_elected_gets_what_it_lacks
 
 
 def test_a_follower_without_room_is_asked_again_after_the_time_out_only() -> None:
-    """Its heartbeats say that it is there, not that it has room: each would bring all that was
-    refused again.
+    """Its answers to heartbeats say that it is there, not that it has room. Otherwise each would
+    bring everything again that it has refused.
     """
     subject = replica(3)
     lead(subject)
@@ -265,7 +268,9 @@ def test_a_follower_without_room_is_asked_again_after_the_time_out_only() -> Non
 
 
 def test_streamed_appends_that_are_lost_are_all_sent_again() -> None:
-    """What followed in the hope that the first arrives goes back to where that began."""
+    """Later appends go out before the first is answered. When that is lost, the leader goes back to
+    its beginning.
+    """
     subject = replica(3)
     lead(subject)
     payloads = [b"x"] * (TIMINGS.append_entries_max * TIMINGS.append_window)
@@ -279,7 +284,7 @@ def test_streamed_appends_that_are_lost_are_all_sent_again() -> None:
 
 
 def test_a_broken_promise_of_a_follower_starts_no_storm() -> None:
-    """A follower that refuses what it has accepted is asked again after the time-out only."""
+    """A follower that refuses what it has accepted is asked again only after the time-out."""
     subject = replica(3)
     lead(subject)
     (request, _) = appends(subject.propose([b"a"], START + 1))
@@ -288,8 +293,9 @@ def test_a_broken_promise_of_a_follower_starts_no_storm() -> None:
 
 
 def test_who_refuses_what_it_has_confirmed_has_lost_it() -> None:
-    """A heartbeat follows the last entry that was confirmed. It may not overtake it: one that was
-    sent before says nothing. Such a follower takes over nothing; one that has rejoined may.
+    """A follower that refuses a heartbeat for an entry that it has confirmed must rejoin, and takes
+    over nothing until it has. A message that was sent before the confirmation proves nothing, for
+    it may have overtaken the entries.
     """
     subject = replica(3)
     lead(subject)
@@ -309,7 +315,9 @@ def test_who_refuses_what_it_has_confirmed_has_lost_it() -> None:
 
 
 def test_heartbeats_follow_what_the_follower_has() -> None:
-    """They are always accepted, carry the state's digest, and are due by the clock."""
+    """A follower always accepts them. They have the digest of the leader's state, and are due by
+    the clock.
+    """
     subject = replica(3)
     lead(subject)
     subject.set_digest(1, b"state")
@@ -324,8 +332,8 @@ def test_heartbeats_follow_what_the_follower_has() -> None:
 
 
 def test_an_append_that_is_answered_puts_off_the_heartbeat() -> None:
-    """It told the follower as much. One that is under way does not: the follower's disk may
-    hang, and heartbeats are answered without it.
+    """It told the follower as much. One without an answer does not: the follower's disk may hang,
+    and it answers heartbeats without its disk.
     """
     subject = replica(3)
     lead(subject)
@@ -343,8 +351,8 @@ def test_an_append_that_is_answered_puts_off_the_heartbeat() -> None:
 
 
 def test_a_leader_without_a_majority_steps_down() -> None:
-    """CheckQuorum: after two election time-outs without answers nobody is led any more; an
-    answer counts from when its request was sent, however late it arrives.
+    """After two election time-outs without answers of a majority (CheckQuorum). An answer counts
+    from when its request was sent, however late it arrives.
     """
     subject = replica(3)
     lead(subject)
@@ -357,7 +365,7 @@ def test_a_leader_without_a_majority_steps_down() -> None:
 
 
 def test_a_leader_steps_down_for_a_newer_term() -> None:
-    """Whichever message brings it."""
+    """Whichever message tells it."""
     higher: list[Message] = [
         AppendReply(1, 3, 9, False, 0),
         VoteReply(1, 3, 9, False),
@@ -371,7 +379,7 @@ def test_a_leader_steps_down_for_a_newer_term() -> None:
 
 
 def test_a_lease_begins_with_a_committed_entry_of_the_own_term() -> None:
-    """Before that a new leader may not know what has been acknowledged."""
+    """Before that a new leader may not know everything that has been acknowledged."""
     subject = replica(3)
     ready = campaign(subject)
     assert ready.persist is not None
@@ -388,8 +396,8 @@ def test_a_lease_begins_with_a_committed_entry_of_the_own_term() -> None:
 
 
 def test_a_lease_counts_from_the_time_of_sending() -> None:
-    """Voters were loyal from when they heard the leader, not from when it read their
-    answers; and it takes a majority of them.
+    """Voters are loyal from when they heard the leader, not from when it read their answers; and it
+    takes a majority of them.
     """
     subject = replica(5, of=5)
     lead(subject, voters=(1, 2))
@@ -401,15 +409,15 @@ def test_a_lease_counts_from_the_time_of_sending() -> None:
 
 
 def test_followers_that_are_silent_need_not_have_full_disks() -> None:
-    """The leader may have been paused itself; whether it still leads it decides at its tick."""
+    """The leader itself may have been paused. Whether it still leads is decided at its tick."""
     subject = replica(3)
     lead(subject)
     assert subject.has_room_elsewhere(START + 60)
 
 
-def test_who_took_entries_that_were_thought_lost_has_refused_nothing() -> None:
-    """The first message with them is given up only after the second has been answered. Else a
-    follower with little room, but enough for what was executed, would keep that from its disk.
+def test_a_late_report_of_a_lost_append_is_no_sign_of_a_full_disk() -> None:
+    """An append timed out, was sent again and was accepted; only then is the first one reported as
+    lost. The follower has refused nothing, and may have room even while it takes no new commands.
     """
     subject = replica(3)
     lead(subject, voters=(2,))

@@ -209,7 +209,7 @@ class Desk:
 
 @pytest.fixture
 def desk() -> Desk:
-    """A catalog with one stock, no orders."""
+    """A catalog with two stocks, no orders."""
     return Desk()
 
 
@@ -244,7 +244,7 @@ def test_refusal_takes_no_number(desk: Desk) -> None:
 
 
 def test_orders_gather_while_a_batch_is_under_way(desk: Desk) -> None:
-    """What comes while the catalog works goes out as one batch."""
+    """What comes while the catalog works goes to it as one batch."""
     leading = desk.lead(1)
     desk.catalog.held = []
     results = [place(leading, order(key)) for key in "abc"]
@@ -257,7 +257,7 @@ def test_orders_gather_while_a_batch_is_under_way(desk: Desk) -> None:
 
 
 def test_lost_answer_is_asked_again_and_trades_once(desk: Desk) -> None:
-    """A batch is resent under its number until its outcome is known."""
+    """A batch is sent again under its number until its outcome is known."""
     leading = desk.lead(1)
     desk.catalog.lose_answers = 2
     results = place(leading, order("a", 10))
@@ -270,7 +270,9 @@ def test_lost_answer_is_asked_again_and_trades_once(desk: Desk) -> None:
 
 
 def test_same_key_joins_in_flight_and_is_remembered_after(desk: Desk) -> None:
-    """One execution for a key, whoever asks again and whenever."""
+    """Each key is executed once, whoever asks again and whenever. Another order under it is
+    refused.
+    """
     leading = desk.lead(1)
     desk.catalog.held = []
     first, second = place(leading, order("a")), place(leading, order("a"))
@@ -296,7 +298,9 @@ def let_go(desk: Desk) -> None:
 
 
 def test_another_order_under_a_key_on_the_desk_waits_for_its_outcome(desk: Desk) -> None:
-    """The key is the first one's when that has traded, or was refused."""
+    """The key belongs to the first order if that has traded or was refused, so the second is
+    refused for its key.
+    """
     leading = desk.lead(1)
     busy(desk, leading)
     traded, refused = place(leading, order("a")), place(leading, order("b", 101))
@@ -311,7 +315,9 @@ def test_another_order_under_a_key_on_the_desk_waits_for_its_outcome(desk: Desk)
 
 
 def test_a_retry_is_not_judged_by_a_wrong_order_that_waits(desk: Desk) -> None:
-    """Whose key it is the records tell, whoever else tries it meanwhile, and how often."""
+    """The records tell which order a key belongs to, whoever tries another order under it
+    meanwhile, and how often.
+    """
     leading = desk.lead(1)
     assert place(leading, order("a")) == [Placement(1, "", False, 1)]
     busy(desk, leading)
@@ -326,18 +332,25 @@ def test_a_retry_is_not_judged_by_a_wrong_order_that_waits(desk: Desk) -> None:
 
 
 def test_who_waits_for_a_key_trades_when_nobody_had_it(desk: Desk) -> None:
-    """The first one was taken back because the catalog's disk was full: it never happened."""
+    """The first order was taken back because the catalog's disk was full, so it never happened. The
+    second one is then placed, and trades.
+    """
     leading = desk.lead(1)
     busy(desk, leading)
     first = place(leading, order("a"))
     second = place(leading, order("a", 2))
-    desk.catalog.refuse = DiskFull("full")
+    execute, refused = desk.catalog.execute, list[Batch]()
+
+    async def full_once(batch: Batch) -> BatchResult:
+        desk.catalog.execute = execute  # type: ignore[method-assign]
+        refused.append(batch)
+        raise DiskFull("full")
+
+    desk.catalog.execute = full_once  # type: ignore[method-assign]
     let_go(desk)
-    assert (failed(first), failed(second)) == (DiskFull, DiskFull)
-    assert [batch.orders[0].quantity for batch in desk.catalog.batches if batch.number == 2] == [
-        1,
-        2,
-    ]
+    assert failed(first) is DiskFull
+    assert [batch.orders for batch in refused] == [(order("a"),)]
+    assert second == [Placement(2, "", False, 2)]
 
 
 def test_who_waits_for_a_key_learns_that_the_term_is_over(desk: Desk) -> None:
@@ -350,7 +363,9 @@ def test_who_waits_for_a_key_learns_that_the_term_is_over(desk: Desk) -> None:
 
 
 def test_those_who_wait_for_a_key_are_bounded(desk: Desk) -> None:
-    """Like those who join; beyond that nobody is told what becomes of it."""
+    """Together with those who join: beyond the bound the outcome is unknown, and nothing is left of
+    them later.
+    """
     leading = desk.lead(1)
     busy(desk, leading)
     place(leading, order("a"))
@@ -363,8 +378,10 @@ def test_those_who_wait_for_a_key_are_bounded(desk: Desk) -> None:
     assert place(leading, order("a", 7)) != []
 
 
-def test_so_many_wait_for_one_key() -> None:
-    """Each may be looked at once for each different order."""
+def test_no_more_than_a_bound_wait_behind_one_key() -> None:
+    """All of them are placed again each time the key is free. Other keys are not concerned, and the
+    end of the wait makes room.
+    """
     askers = Askers()
     for quantity in range(BEHIND_MAX):
         askers.wait(Asking(order("a", quantity + 1), print, 0.0))
@@ -376,7 +393,7 @@ def test_so_many_wait_for_one_key() -> None:
 
 
 def test_nothing_is_left_of_an_order_that_is_answered_before_it_begins() -> None:
-    """As one is whose earlier leader's trade is recorded while it is in the queue."""
+    """An earlier leader's trade under its key may be recorded while the order is in the queue."""
     askers = Askers()
     answers: list[Placement | TwstockError] = []
     askers.open(Asking(order("a"), answers.append, 5.0))
@@ -399,7 +416,7 @@ def test_new_leader_records_what_the_old_one_left(desk: Desk) -> None:
 
 
 def test_what_the_old_one_left_may_come_in_several_answers(desk: Desk) -> None:
-    """Before all of it is recorded nothing is traded: numbers would have a gap."""
+    """All of it is recorded before anything new is traded, so that numbers have no gap."""
     for number in range(5):
         desk.catalog.apply(DirectTrade(Order(f"d{number}", "FishCo", Side.BUY, 1), 0))
     desk.catalog.list_max = 2
@@ -419,14 +436,14 @@ def lead_after_a_trade(desk: Desk) -> Leading:
 
 
 def record(desk: Desk) -> None:
-    """What waits is recorded, and from now on whatever comes is at once."""
+    """What waits is recorded, and from now on everything is at once."""
     (commit,), desk.orders.held = desk.orders.held or [], None
     commit()
 
 
 def test_another_body_under_a_listed_key_has_not_traded(desk: Desk) -> None:
-    """While the trade that an old leader left is being recorded, its key with another body is
-    a conflict, and with the same body a replay.
+    """While the trade that an old leader left is being recorded, another order under its key waits,
+    and is then refused; the same order is a replay.
     """
     new = lead_after_a_trade(desk)
     desk.catalog.held = []
@@ -441,8 +458,8 @@ def test_another_body_under_a_listed_key_has_not_traded(desk: Desk) -> None:
 
 
 def test_an_order_that_is_answered_while_it_waits_answers_nobody_else(desk: Desk) -> None:
-    """An older leader's trade is recorded while it is asked for again. What is then asked for
-    under its key, before those orders have had their turn, is another matter.
+    """It is answered when an older leader's trade is recorded. A different order that comes under
+    its key before the next batch is judged by itself.
     """
     new = lead_after_a_trade(desk)
     busy(desk, new)
@@ -456,8 +473,8 @@ def test_an_order_that_is_answered_while_it_waits_answers_nobody_else(desk: Desk
     assert desk.orders.last_number() == 2
 
 
-def test_a_wrong_order_that_waits_while_the_trade_is_recorded(desk: Desk) -> None:
-    """It learns so from its own lookup, and whoever waits behind it gets the trade."""
+def test_a_wrong_order_is_refused_though_the_trade_is_recorded_while_it_waits(desk: Desk) -> None:
+    """It learns so from its own lookup of the key, and whoever waits behind it gets the trade."""
     new = lead_after_a_trade(desk)
     busy(desk, new)
     wrong, right = place(new, order("a", 2)), place(new, order("a"))
@@ -469,7 +486,9 @@ def test_a_wrong_order_that_waits_while_the_trade_is_recorded(desk: Desk) -> Non
 
 
 def test_straggler_of_an_old_term_does_not_trade(desk: Desk) -> None:
-    """The fence refuses the old leader's batch, which resigns and answers 'unknown'."""
+    """The fence refuses the old leader's batch. That leader resigns, and its order's outcome is
+    unknown to it.
+    """
     old = desk.lead(1)
     desk.catalog.held = []
     lost = place(old, order("a"))
@@ -483,7 +502,9 @@ def test_straggler_of_an_old_term_does_not_trade(desk: Desk) -> None:
 
 
 def test_end_tells_apart_what_was_sent(desk: Desk) -> None:
-    """An order that never reached the catalog has certainly had no effect."""
+    """An order that was sent to the catalog is unknown; one that was not has certainly had no
+    effect.
+    """
     leading = desk.lead(1)
     desk.catalog.held = []
     sent = place(leading, order("a"))
@@ -506,7 +527,7 @@ def test_orders_wait_for_fence_and_list(desk: Desk) -> None:
 
 
 def test_catalog_that_lost_trades_is_not_traded_with(desk: Desk) -> None:
-    """A catalog with fewer trades than orders were recorded stops the order tier, saying so."""
+    """A catalog with fewer trades than orders are recorded stops the order tier, which says why."""
     desk.lead(1)
     first = desk.lead(2)
     place(first, order("a"))
@@ -523,8 +544,8 @@ def test_catalog_that_lost_trades_is_not_traded_with(desk: Desk) -> None:
 @pytest.mark.parametrize("left", [0, 1])
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_orders_that_were_lost_are_missed(desk: Desk, epoch: int, left: int) -> None:
-    """Older copies of the order log were brought back, and the catalog knows that what they lack
-    was recorded. Their leader may even be elected in the epoch that has the fence.
+    """Older copies of the order log were put back, and the catalog knows that more was recorded
+    than they have. Their leader may even be elected in the epoch of the fence.
     """
     first = desk.lead(1)
     for key in "abc":
@@ -543,7 +564,7 @@ def test_orders_that_were_lost_are_missed(desk: Desk, epoch: int, left: int) -> 
 
 
 def test_direct_trades_become_orders_in_time(desk: Desk) -> None:
-    """Trades made at the catalog are listed once a second, and by the next batch."""
+    """They are listed once a second, and by the next batch."""
     leading = desk.lead(1)
     desk.catalog.apply(DirectTrade(order("direct-1"), 5))
     desk.run(1.1)
@@ -560,7 +581,9 @@ def trade_directly(desk: Desk, *keys: str) -> None:
 
 
 def test_the_catalog_learns_without_orders_that_direct_trades_are_recorded(desk: Desk) -> None:
-    """It keeps so many at most, and would refuse further ones until the next order comes."""
+    """It keeps a limited number that it does not know to be recorded, and would refuse more until
+    the next order. So a batch without orders tells it.
+    """
     desk.lead(1, unrecorded_trades_max=4)
     trade_directly(desk, *"abcd")
     desk.run(2.2)
@@ -575,7 +598,7 @@ def test_the_catalog_learns_without_orders_that_direct_trades_are_recorded(desk:
 
 
 def test_few_direct_trades_are_told_after_a_while_and_once(desk: Desk) -> None:
-    """The catalog may be configured to keep fewer; a term of no trades tells nothing."""
+    """The catalog may be configured to keep fewer. A term without trades tells nothing."""
     leading = desk.lead(1)
     desk.run(120)
     assert desk.catalog.batches == []
@@ -587,7 +610,9 @@ def test_few_direct_trades_are_told_after_a_while_and_once(desk: Desk) -> None:
 
 
 def test_orders_follow_a_batch_of_none(desk: Desk) -> None:
-    """It is resent until its outcome is known, brings direct trades, and is numbered as any."""
+    """A batch without orders is sent again until its outcome is known, brings direct trades, and is
+    numbered like any other.
+    """
     leading = desk.lead(1, unrecorded_trades_max=4)
     trade_directly(desk, *"abc")
     desk.run(1.2)
@@ -602,7 +627,7 @@ def test_orders_follow_a_batch_of_none(desk: Desk) -> None:
 
 
 def test_a_batch_of_none_is_taken_back_from_a_full_catalog(desk: Desk) -> None:
-    """It is tried again with the next list, under the same number."""
+    """It is tried again after the next list, under the same number."""
     leading = desk.lead(1, unrecorded_trades_max=2)
     trade_directly(desk, *"ab")
     execute, refused = desk.catalog.execute, list[int]()
@@ -620,7 +645,9 @@ def test_a_batch_of_none_is_taken_back_from_a_full_catalog(desk: Desk) -> None:
 
 
 def test_replays_do_not_put_direct_trades_off(desk: Desk) -> None:
-    """Orders that are answered from the records say nothing of what the catalog has traded."""
+    """Orders that are answered from the records tell nothing about what the catalog has traded, so
+    it is still asked.
+    """
     leading = desk.lead(1)
     place(leading, order("a"))
     desk.catalog.apply(DirectTrade(order("direct"), 5))
@@ -631,7 +658,9 @@ def test_replays_do_not_put_direct_trades_off(desk: Desk) -> None:
 
 
 def test_replays_that_are_looked_up_do_not_put_direct_trades_off(desk: Desk) -> None:
-    """Nor do so many that there is always one on the desk: the tables are asked for old ones."""
+    """Even if there are so many that one is always on the desk, while the tables are asked for old
+    keys.
+    """
     leading = desk.lead(1)
     place(leading, order("a"))
     desk.catalog.apply(DirectTrade(order("direct"), 5))
@@ -653,7 +682,7 @@ def test_replays_that_are_looked_up_do_not_put_direct_trades_off(desk: Desk) -> 
 
 
 def test_a_slow_reconciliation_is_not_followed_by_another(desk: Desk) -> None:
-    """What waits has its turn between two of them, however long one takes."""
+    """What waits has its turn between two lists of direct trades, however long one takes."""
     leading = desk.lead(1)
     desk.catalog.held = []
     desk.run(1.1)
@@ -667,7 +696,7 @@ def test_a_slow_reconciliation_is_not_followed_by_another(desk: Desk) -> None:
 
 @pytest.mark.parametrize("error", [Overloaded("busy"), OutcomeUnknown("gone")])
 def test_orders_that_come_do_not_end_a_pause(desk: Desk, error: Exception) -> None:
-    """A catalog that fails is asked once in a while, however much there is to do."""
+    """A catalog that fails is asked once in a while, however many orders wait."""
     leading = desk.lead(1)
     desk.catalog.refuse = error
     results = [place(leading, order(key)) for key in "abcd"]
@@ -678,7 +707,7 @@ def test_orders_that_come_do_not_end_a_pause(desk: Desk, error: Exception) -> No
 
 
 def test_orders_that_come_do_not_end_the_pause_of_a_new_leader(desk: Desk) -> None:
-    """Nor do they when all of them are refused."""
+    """Nor do requests whose orders are all refused, because it does not serve yet."""
     desk.catalog.lose_requests = 2
     leading = desk.lead(1)
     leading.go()
@@ -690,7 +719,7 @@ def test_orders_that_come_do_not_end_the_pause_of_a_new_leader(desk: Desk) -> No
 
 
 def test_what_queues_nothing_wakes_nobody(desk: Desk) -> None:
-    """The catalog is not asked because a request came whose orders were all refused."""
+    """A request whose orders were all refused does not make the leader ask the catalog."""
     leading = desk.lead(1)
     before = desk.catalog.index, [*desk.clock.getDelayedCalls()]
     leading.go()
@@ -698,7 +727,9 @@ def test_what_queues_nothing_wakes_nobody(desk: Desk) -> None:
 
 
 def test_recording_is_tried_until_there_is_room(desk: Desk) -> None:
-    """A leader that cannot propose for a while (giving way, disk full) leaves no gap."""
+    """A leader that cannot propose for a while (it gives way, or its disk is full) leaves no
+    gap.
+    """
     leading = desk.lead(1)
     desk.orders.refuse = NotLeader(3)
     results = place(leading, order("a"))
@@ -711,7 +742,9 @@ def test_recording_is_tried_until_there_is_room(desk: Desk) -> None:
 
 
 def test_who_asks_again_when_many_do_is_not_told_that_nothing_happened(desk: Desk) -> None:
-    """The order is under way; those who joined it are answered."""
+    """Beyond the bound of those who join, the outcome is unknown, for the order is under way. Those
+    who joined are answered.
+    """
     leading = desk.lead(1)
     desk.catalog.refuse = Overloaded("busy")
     results = [place(leading, order("a")) for _ in range(5)]  # and four may wait
@@ -723,7 +756,7 @@ def test_who_asks_again_when_many_do_is_not_told_that_nothing_happened(desk: Des
 
 
 def test_a_busy_catalog_is_asked_again(desk: Desk) -> None:
-    """Whatever keeps it busy for a moment costs no order."""
+    """No order is lost because it is busy for a moment."""
     leading = desk.lead(1)
     desk.catalog.refuse = Overloaded("busy")
     results = place(leading, order("a"))
@@ -735,8 +768,8 @@ def test_a_busy_catalog_is_asked_again(desk: Desk) -> None:
 
 
 def test_a_batch_that_is_too_large_for_the_catalog_is_taken_back(desk: Desk) -> None:
-    """Its settings may be others for a while: nothing happened, and others go on. It is not the
-    fault of any one order of the batch.
+    """The catalog may have other settings for a while. Nothing has happened, no single order is to
+    blame, and others go on.
     """
     leading = desk.lead(1)
     desk.catalog.refuse = InvalidRequest("command", "expected at most 9 bytes")
@@ -746,7 +779,7 @@ def test_a_batch_that_is_too_large_for_the_catalog_is_taken_back(desk: Desk) -> 
 
 
 def test_a_batch_that_has_no_room_is_taken_back(desk: Desk) -> None:
-    """Whoever waits is told that nothing happened; the next batch has the same number."""
+    """Whoever waits is told that nothing has happened, and the next batch has the same number."""
     leading = desk.lead(1)
     desk.catalog.refuse = DiskFull("full")
     first, again = (place(leading, order("a")) for _ in range(2))
@@ -758,7 +791,7 @@ def test_a_batch_that_has_no_room_is_taken_back(desk: Desk) -> None:
 
 
 def test_a_batch_that_may_have_got_through_is_not_taken_back(desk: Desk) -> None:
-    """The catalog has no room now, but the answer to the first attempt was lost."""
+    """The catalog has no room now, but the answer to an earlier attempt was lost."""
     leading = desk.lead(1)
     desk.catalog.lose_answers = 1
     results = place(leading, order("a"))
@@ -791,7 +824,7 @@ def hiding(desk: Desk) -> Leading:
 
 
 def test_an_order_is_recorded_while_caches_are_told(desk: Desk) -> None:
-    """Its record waits for nobody, but its answer waits for both."""
+    """It is recorded at once, but answered only when it is recorded and no cache hides it."""
     leading = hiding(desk)
     results = place(leading, order("a"))
     assert desk.orders.state.last_number == 1
@@ -814,7 +847,7 @@ def test_an_order_that_is_published_waits_for_its_record(desk: Desk) -> None:
 
 
 def test_what_no_cache_holds_is_not_asked_about(desk: Desk) -> None:
-    """The catalog says so with the outcome, and the answer costs no call more."""
+    """The catalog says so with the outcome, so the answer takes no further call."""
     leading = desk.lead(1)
     before = desk.catalog.questions
     assert place(leading, order("a")) == [Placement(1, "", False, 1)]
@@ -822,7 +855,9 @@ def test_what_no_cache_holds_is_not_asked_about(desk: Desk) -> None:
 
 
 def test_the_next_batch_does_not_wait_for_the_caches(desk: Desk) -> None:
-    """Batches go on, each with a question of its own; what no cache hides is answered at once."""
+    """Each batch has a question of its own about the caches; what no cache hides is answered at
+    once.
+    """
     leading = hiding(desk)
     first, second = place(leading, order("a")), place(leading, order("b"))
     assert [batch.number for batch in desk.catalog.batches] == [1, 2]
@@ -834,7 +869,7 @@ def test_the_next_batch_does_not_wait_for_the_caches(desk: Desk) -> None:
 
 
 def test_questions_are_bounded_and_what_is_more_gathers(desk: Desk) -> None:
-    """So many wait at the catalog; the next one asks for everything that came meanwhile."""
+    """Only so many wait at the catalog; the next one asks for everything that came meanwhile."""
     leading = hiding(desk)
     names = ("GameStart", "GameStart", "FishCo", "GameStart")
     results = [place(leading, order(f"k{n}", 1, name)) for n, name in enumerate(names)]
@@ -848,7 +883,7 @@ def test_questions_are_bounded_and_what_is_more_gathers(desk: Desk) -> None:
 
 
 def test_no_question_is_larger_than_every_catalog_takes(desk: Desk) -> None:
-    """Whatever a page may have here."""
+    """Whatever ``page_max`` is here."""
     desk.limits = replace(desk.limits, page_max=2 * CALL_ITEMS_MAX)
     leading = hiding(desk)
     leading._reception.learn_unpublished({f"S{number}": 1 for number in range(CALL_ITEMS_MAX + 1)})
@@ -857,7 +892,9 @@ def test_no_question_is_larger_than_every_catalog_takes(desk: Desk) -> None:
 
 
 def test_a_retry_waits_for_the_caches_too(desk: Desk) -> None:
-    """The order is recorded, but whoever asks again must not hear of it before the first."""
+    """The order is recorded, but whoever asks again must not hear of it while a cache may hide
+    it.
+    """
     leading = hiding(desk)
     first = place(leading, order("a"))
     assert desk.orders.state.by_key("a") is not None
@@ -872,7 +909,7 @@ def test_a_retry_waits_for_the_caches_too(desk: Desk) -> None:
 
 
 def test_a_key_from_the_records_waits_for_the_caches_too(desk: Desk) -> None:
-    """An order that nobody of this leader's has placed may be unpublished as well."""
+    """A recorded order that nobody has placed at this leader may be unpublished as well."""
     leading = hiding(desk)
     desk.catalog.apply(DirectTrade(order("direct"), 5))
     place(leading, order("a", 1, "FishCo"))
@@ -886,7 +923,7 @@ def test_a_key_from_the_records_waits_for_the_caches_too(desk: Desk) -> None:
 
 
 def test_a_key_with_another_body_in_the_records_waits_too(desk: Desk) -> None:
-    """Its refusal tells of the trade. Whoever waits for the key goes on at once."""
+    """Being refused for the key tells of the trade. Whoever waits for that key goes on at once."""
     leading = hiding(desk)
     desk.catalog.apply(DirectTrade(order("direct"), 5))
     place(leading, order("a", 1, "FishCo"))
@@ -911,7 +948,7 @@ def test_a_refusal_waits_for_the_trade_that_caused_it(desk: Desk) -> None:
 
 
 def test_a_question_is_asked_until_it_is_answered(desk: Desk) -> None:
-    """A catalog that died, or leads no more, is asked again, or the one that follows it."""
+    """A catalog that has died or leads no more is asked again, or its successor is."""
     leading = hiding(desk)
     desk.catalog.held = []
     results = place(leading, order("a"))
@@ -930,7 +967,7 @@ def test_a_question_is_asked_until_it_is_answered(desk: Desk) -> None:
 
 
 def test_the_end_leaves_open_what_a_cache_may_hide(desk: Desk) -> None:
-    """The order is recorded, so it must not be said that nothing happened."""
+    """The order is recorded, so its caller must not be told that nothing has happened."""
     leading = hiding(desk)
     desk.catalog.apply(DirectTrade(order("direct"), 5))
     waiting = [place(leading, order("a", 1, "FishCo")), place(leading, order("b", 101))]
@@ -944,7 +981,7 @@ def test_the_end_leaves_open_what_a_cache_may_hide(desk: Desk) -> None:
 
 
 def test_orders_that_wait_for_the_caches_fill_the_desk(desk: Desk) -> None:
-    """So there is a bound on how many answers wait."""
+    """So the number of answers that wait is bounded."""
     leading = hiding(desk)
     for key in "abcd":
         place(leading, order(key))
@@ -957,7 +994,9 @@ def test_orders_that_wait_for_the_caches_fill_the_desk(desk: Desk) -> None:
 
 
 def test_a_new_leader_does_not_serve_before_everything_is_published(desk: Desk) -> None:
-    """What the leader before has recorded, the new one would answer from its records."""
+    """It would answer from its records what the leader before has recorded, while a cache may still
+    hide it.
+    """
     old = hiding(desk)
     place(old, order("a"))
     old.end()

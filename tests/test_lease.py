@@ -1,4 +1,4 @@
-"""The cache's session: what it grants, and what it must never grant."""
+"""The session of a front-end's cache: which lease it holds, and when it must not rely on one."""
 
 from typing import Any
 
@@ -68,8 +68,8 @@ class Session:
 
 @pytest.mark.parametrize("seconds", [-3600.0, -2 * APART_S, 2 * APART_S, 3600.0])
 def test_a_wall_clock_that_jumps_empties_the_cache(seconds: float) -> None:
-    """The machine may have been frozen, and its other clock with it: until then the lease seems
-    to hold. Afterwards the cache goes on with a lease of its own.
+    """The machine may have been frozen together with its other clock, so that the lease seems to
+    hold. Afterwards the cache goes on with a lease of its own.
     """
     session = Session()
     assert session.remember()
@@ -96,7 +96,7 @@ def test_a_wall_clock_that_is_corrected_slowly_empties_nothing() -> None:
 
 
 def test_a_renewal_from_before_a_jump_grants_nothing() -> None:
-    """It counts from a clock that may have stood still: the session may be long over."""
+    """It counts from a clock that may have stood still, and the session may be over long since."""
     session = Session()
     session.grants(HANG)
     session.clock.advance(LIMITS.lease_renew_s)
@@ -110,7 +110,7 @@ def test_a_renewal_from_before_a_jump_grants_nothing() -> None:
 
 
 def test_the_lease_is_taken_at_once_and_renewed_in_time() -> None:
-    """A session that is renewed every 80 ms never lapses and keeps what is cached."""
+    """It never lapses, and what is cached stays."""
     session = Session()
     assert session.holds()
     assert session.remember()
@@ -122,7 +122,7 @@ def test_the_lease_is_taken_at_once_and_renewed_in_time() -> None:
 
 
 def test_without_a_cache_there_is_no_session() -> None:
-    """Nobody has to wait for a front-end that remembers nothing."""
+    """No trade has to wait for a front-end that keeps nothing."""
     session = Session(size=0)
     session.clock.advance(1.0)
     assert session.registered() == 0
@@ -139,7 +139,7 @@ def test_never_more_than_one_renewal_is_under_way() -> None:
 
 
 def test_the_lease_ends_in_time_when_renewals_hang() -> None:
-    """What was granted last counts from before it was asked for, less 10 %."""
+    """The last grant counts from before it was asked for, less a tenth."""
     session = Session()
     session.grants(HANG)
     session.group.advance(0.22)
@@ -149,7 +149,7 @@ def test_the_lease_ends_in_time_when_renewals_hang() -> None:
 
 
 def test_a_late_answer_grants_what_is_left_of_it() -> None:
-    """The time on the way is the front-end's loss."""
+    """A grant counts from when it was asked for: the time on the way is lost."""
     session = Session()
     session.grants(HANG)
     session.group.advance(0.08)
@@ -161,7 +161,7 @@ def test_a_late_answer_grants_what_is_left_of_it() -> None:
 
 
 def test_a_sleeping_machine_wakes_up_without_lease() -> None:
-    """The boot clock went on: nothing is served, and the next lease starts empty."""
+    """The boot clock went on. Nothing is served, and the next lease starts with an empty cache."""
     session = Session()
     session.remember()
     session.asleep = 5.0
@@ -182,7 +182,7 @@ def test_a_session_that_is_new_to_the_catalog_starts_empty() -> None:
 
 
 def test_after_a_lost_answer_the_cache_starts_empty() -> None:
-    """The answer that was lost may have been the one that said "fresh"."""
+    """The lost answer may have been the one that called the session new."""
     session = Session()
     session.remember()
     answers = [OutcomeUnknown("lost")]
@@ -197,7 +197,9 @@ def test_after_a_lost_answer_the_cache_starts_empty() -> None:
 
 
 def test_what_was_missed_is_invalidated() -> None:
-    """A renewal, granted or refused, tells of the versions that wait for this session."""
+    """The answer to a renewal, whether it grants a lease or not, names the versions that wait for
+    this session.
+    """
     for seconds in (0.2, 0.0):
         session = Session()
         session.remember(1)
@@ -208,7 +210,7 @@ def test_what_was_missed_is_invalidated() -> None:
 
 
 def test_a_refused_renewal_lets_the_lease_run_out() -> None:
-    """It grants nothing, and takes nothing away that was granted before."""
+    """It grants nothing, and takes away nothing that was granted before."""
     session = Session()
     session.grants(Lease(0.0, False))
     session.group.advance(0.22)
@@ -220,7 +222,7 @@ def test_a_refused_renewal_lets_the_lease_run_out() -> None:
 @pytest.mark.logs_failures
 @pytest.mark.parametrize("refusal", [NotLeader(0), OutcomeUnknown("lost"), Lease(0.0, False)])
 def test_a_new_leader_empties_the_cache(refusal: Any) -> None:
-    """The new leader knows nothing of this session, whatever it says first."""
+    """The new leader knows nothing of this session, whatever its first answer is."""
     session = Session(3)
     session.remember()
     session.grants(refusal)
@@ -234,7 +236,7 @@ def test_a_new_leader_empties_the_cache(refusal: Any) -> None:
 
 
 def test_a_new_leader_is_asked_at_once() -> None:
-    """The lease of the old one was given up."""
+    """The lease of the old one is given up."""
     session = Session(3)
     session.group.leads(2, 2)
     session.group.advance(0.105)
@@ -243,7 +245,7 @@ def test_a_new_leader_is_asked_at_once() -> None:
 
 
 def test_a_zombie_extends_nothing() -> None:
-    """A renewal that a paused leader answers after another leads is thrown away."""
+    """A renewal that a paused leader answers when another one leads is ignored."""
     session = Session(3)
     session.remember()
     zombie = session.group.members[3]
@@ -261,7 +263,7 @@ def test_a_zombie_extends_nothing() -> None:
 
 
 def test_a_leader_that_is_only_out_of_sight_costs_nothing() -> None:
-    """A broken connection to the same leader of the same term is no new session."""
+    """When the same leader of the same term can be reached again, the session goes on."""
     session = Session()
     session.remember()
     session.group.leads(1, 1, 1)
@@ -274,7 +276,7 @@ def test_a_leader_that_is_only_out_of_sight_costs_nothing() -> None:
 
 
 def test_a_leader_out_of_sight_extends_nothing() -> None:
-    """Nobody can tell whether it still leads: its word is thrown away."""
+    """Nobody can tell whether it still leads, so its answer is ignored."""
     session = Session()
     session.grants(HANG)
     session.group.advance(0.09)
@@ -288,7 +290,7 @@ def test_a_leader_out_of_sight_extends_nothing() -> None:
 
 
 def test_stopping_gives_the_lease_up() -> None:
-    """After ``stop`` nothing is served and nothing is left in the reactor."""
+    """Afterwards nothing is served, and no timer is left in the reactor."""
     session = Session()
     session.remember()
     session.grants(HANG)

@@ -1,4 +1,4 @@
-"""The checker of histories finds what is wrong with forged ones."""
+"""The checker of histories (tests/ledger.py) finds what is wrong with forged ones."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ def found(attempts=GOOD, log=LOG, initial=10, final=6):
 
 
 def test_a_good_history_passes():
-    """An unknown outcome may have taken effect, once; or not."""
+    """An unknown outcome may have taken effect once, or not at all."""
     assert found() == set()
     assert found(log=LOG[:2], final=9) == set()
 
@@ -76,7 +76,7 @@ def looked(*looks, attempts=GOOD):
 
 
 def test_true_and_fresh_look_ups_pass():
-    """Each shows some state from between its beginning and its end."""
+    """Each shows a state that held at some time between its beginning and its end."""
     assert looked(*LOOKS) == set()
 
 
@@ -92,7 +92,9 @@ def test_true_and_fresh_look_ups_pass():
     ],
 )
 def test_a_forged_look_up_is_found(rule, forged):
-    """Stale, torn, from nowhere, or from the future."""
+    """One that is out of date, shows two states mixed, shows a version that never was, or one from
+    the future.
+    """
     assert rule in looked(*LOOKS, forged)
 
 
@@ -112,7 +114,7 @@ def administered(changes=CHANGES, final=11):
 
 
 def test_changes_are_taken_into_account():
-    """Shares that were added are there; a halt between two orders stops neither."""
+    """Added shares are counted, and a halt between two orders forbids neither."""
     assert administered() == set()
     earlier = [c._replace(version=c.version + 6) for c in CHANGES[:3]]
     found = check(GOOD, LOG, {"X": 10}, {"X": 11}, earlier, {"X": 6})
@@ -146,7 +148,7 @@ def test_each_rule_of_changes_is_watched(rule, history):
     ],
 )
 def test_look_ups_between_changes_are_judged(rule, look):
-    """What was added is seen from the change on, and a halt while it lasts."""
+    """What was added is seen from the change on, and a halt as long as it lasts."""
     found = {w[:2] for w in check_looks([look], GOOD, LOG, {"X": (0, 10)}, CHANGES)}
     assert found == ({rule} if rule else set())
 
@@ -159,8 +161,8 @@ TOLD = [
 ]
 
 
-def test_true_words_about_changes_pass():
-    """An unknown outcome may have been one, or not."""
+def test_true_answers_about_changes_pass():
+    """A change with an unknown outcome may have been made, or not."""
     assert check_changes(TOLD, CHANGES) == []
 
 
@@ -176,13 +178,13 @@ def test_true_words_about_changes_pass():
         ([*TOLD, replace(TOLD[3], quantity=1)], CHANGES),
     ],
 )
-def test_false_words_about_changes_are_found(told, changes):
-    """A change that is lost, made otherwise, numbered twice, made after it was refused."""
+def test_false_answers_about_changes_are_found(told, changes):
+    """A change that is lost, made otherwise, has two numbers, or was made after it was refused."""
     assert {words[:2] for words in check_changes(told, changes)} == {"A2"}
 
 
 def test_a_change_that_was_answered_is_seen():
-    """By every lookup that begins later."""
+    """By every lookup that begins after the answer."""
     stale, told = Look("X", 3.5, 3.6, 2, 13), [replace(TOLD[3], ended=3.4)]
     looks = check_looks([stale], GOOD, LOG, {"X": (0, 10)}, CHANGES, told)
     assert {words[:2] for words in looks} == {"S7"}

@@ -1,4 +1,4 @@
-"""A member whose disk is lost, and the log that it gets from the others while they run."""
+"""A member whose disk is lost: how it gets its log from the others while they run."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -122,7 +122,7 @@ def peers(
 
 
 def test_all_that_is_committed_comes_from_a_follower() -> None:
-    """In pieces; the leader has other things to do."""
+    """In pieces; the leader has other work."""
     log = log_of(1, 1, 2, 2, 2, 2, 5, 5, 5, 5)
     first, leader = two(log, 5)
     source = peers(first, leader)
@@ -133,7 +133,7 @@ def test_all_that_is_committed_comes_from_a_follower() -> None:
 
 
 def test_the_rest_comes_from_the_leader() -> None:
-    """A follower is a little behind, or a lot."""
+    """The follower is behind, so the leader is asked for what it lacks."""
     log = log_of(*[1] * 10)
     first, leader = two(log, 1)
     first.commit = 6
@@ -143,7 +143,7 @@ def test_the_rest_comes_from_the_leader() -> None:
 
 
 def test_what_only_one_has_is_waited_for() -> None:
-    """The lost one may have acknowledged it, and the leader counts on that."""
+    """The lost member may have acknowledged it, and the leader counts on that."""
     log = log_of(1, 1, 1, 1, 1, 1)
     first, leader = two(log, 1)
     first.log = log[:4]
@@ -157,7 +157,9 @@ def test_what_only_one_has_is_waited_for() -> None:
 
 
 def test_orders_that_never_cease_are_not_waited_for() -> None:
-    """Whenever the others are asked, the leader has one that is not committed yet."""
+    """Under constant load the leader always has an entry that is not committed yet. What all
+    reported in one round is enough.
+    """
     first, leader = two(log_of(1, 1, 1, 1), 1)
     first.commit = leader.commit = 3
     pauses: list[int] = []
@@ -175,8 +177,8 @@ def test_orders_that_never_cease_are_not_waited_for() -> None:
 
 
 def test_a_newer_term_is_waited_for() -> None:
-    """Whoever knows it may have been elected by the lost one: a log of the term before may end
-    before what was committed in it.
+    """The lost member may have voted for the leader of the newest term, so its log may not end
+    before what is committed in that term.
     """
     log = log_of(1, 1, 1, 7)
     first, leader = two(log, 7)
@@ -192,7 +194,7 @@ def test_a_newer_term_is_waited_for() -> None:
 
 
 def test_a_tail_that_was_replaced_is_waited_for_no_more() -> None:
-    """It was never committed: the log of a newer term is as up to date without it."""
+    """It was never committed: a log whose last term is newer is as up to date without it."""
     long, log = log_of(1, 1, 1, 1, 1, 1), log_of(1, 1, 2)
     first, leader = two(log, 2)
     first.log, first.term, first.commit = long, 1, 2
@@ -202,7 +204,9 @@ def test_a_tail_that_was_replaced_is_waited_for_no_more() -> None:
 
 
 def test_the_highest_term_that_was_ever_told_counts() -> None:
-    """Also that of an answer with entries of older ones, and of who was started again since."""
+    """Also if the entries are of older terms, or if the member that told it was started again and
+    knows less.
+    """
     log = log_of(1, 1, 1)
     first, leader = two(log, 4)
     leader.term = 6
@@ -218,7 +222,7 @@ def test_the_highest_term_that_was_ever_told_counts() -> None:
 
 
 def test_one_that_restarts_is_asked_again_or_another_one() -> None:
-    """It knows less to be committed for a while, and its log may end before what it told."""
+    """For a while it knows less to be committed, and its log may end before what it reported."""
     log = log_of(*[1] * 10)
     first, leader = two(log, 1)
     source = peers(first, leader, pause=lambda: None)
@@ -231,7 +235,7 @@ def test_one_that_restarts_is_asked_again_or_another_one() -> None:
 
 
 def test_logs_that_differ_are_not_mixed() -> None:
-    """What is committed is the same everywhere; where it is not, the operator has to look."""
+    """What is committed is the same everywhere. Where it is not, the operator has to look."""
     first, leader = two(log_of(*[1] * 10), 2)
     leader.log, leader.commit = log_of(*[1] * 10, *[2] * 2), 12
     source = peers(first, leader, pause=lambda: None)
@@ -243,7 +247,7 @@ def test_logs_that_differ_are_not_mixed() -> None:
 
 
 def test_one_that_is_down_is_waited_for() -> None:
-    """What it has has to be known, too."""
+    """What it has must be known, too."""
     log = log_of(1, 1)
     first, leader = two(log, 1)
     pauses = []
@@ -260,7 +264,9 @@ def test_one_that_is_down_is_waited_for() -> None:
 
 @pytest.mark.parametrize(("down", "words"), [(False, "have they a leader"), (True, "1 is down")])
 def test_it_does_not_wait_for_ever(down: bool, words: str) -> None:
-    """Without a leader nothing is committed."""
+    """It gives up when no leader commits anything, or when one of the others stays down. Until then
+    it says what it waits for.
+    """
     log = log_of(1, 1)
     first, leader = two(log, 1)
     leader.commit = first.commit = 1
@@ -275,7 +281,7 @@ def test_it_does_not_wait_for_ever(down: bool, words: str) -> None:
 
 @pytest.mark.parametrize("step", ["snapshot", "entries"])
 def test_one_that_hangs_is_waited_for_no_longer(step: str, tmp_path: Path) -> None:
-    """Each question takes its whole deadline, so asking as often would take many times as long."""
+    """Each question takes its whole deadline, so the limit is one of time and not of attempts."""
     first, leader = two(log_of(1, 1), 1)
     time = Time()
     source = peers(first, leader, pause=lambda: None, time=time)
@@ -286,7 +292,7 @@ def test_one_that_hangs_is_waited_for_no_longer(step: str, tmp_path: Path) -> No
 
 
 def test_the_patience_begins_anew_with_what_comes() -> None:
-    """Half a minute is for the next entry, not for all of them."""
+    """The limit is for the next entry, not for all of them."""
     log = log_of(*[1] * 4)
     first, leader = two(log, 1)
     first.commit = leader.commit = 1
@@ -316,7 +322,7 @@ def test_the_patience_begins_anew_with_what_comes() -> None:
 def test_nothing_comes_from_what_does_not_belong_together(
     change: dict[str, object], error: type[Exception], words: str
 ) -> None:
-    """Each is looked at before anything is made, and what is wrong is said."""
+    """Every member is checked before anything is made, and the error says what is wrong."""
     first, leader = two(log_of(1), 1)
     for field, value in change.items():
         setattr(leader, field, value)
@@ -325,7 +331,7 @@ def test_nothing_comes_from_what_does_not_belong_together(
 
 
 def test_a_member_without_others_has_nobody_to_ask() -> None:
-    """A single catalog comes back from a backup alone."""
+    """A single catalog can only come back from a backup."""
     with pytest.raises(StorageError, match=r"alone in its group.* restore a backup"):
         LivePeers(ME, {}, lambda _problem: None, Time().now).incarnations()
 
@@ -365,7 +371,7 @@ def taken(source: LivePeers, directory: Path) -> int:
 
 
 def test_nothing_is_asked_for_that_nobody_dropped(tmp_path: Path) -> None:
-    """As in the order group, where nobody ever does."""
+    """No snapshot, if the others have their whole logs. The order group never drops anything."""
     first, leader = two(CUT, 5)
     source = peers(first, leader)
     assert source.snapshot(tmp_path) is None
@@ -374,8 +380,8 @@ def test_nothing_is_asked_for_that_nobody_dropped(tmp_path: Path) -> None:
 
 
 def test_what_was_dropped_comes_as_a_snapshot(tmp_path: Path, contents: dict[int, bytes]) -> None:
-    """In pieces, from who has dropped most; what nobody has dropped is pulled: a member that
-    is down may want it from this one.
+    """In pieces, from the member that has dropped most. What nobody has dropped is pulled as
+    entries: a member that is down may need them from this one.
     """
     first, leader = cut(contents)
     source = peers(first, leader)
@@ -390,7 +396,7 @@ def test_what_was_dropped_comes_as_a_snapshot(tmp_path: Path, contents: dict[int
 def test_a_snapshot_of_all_that_there_is_is_enough(
     tmp_path: Path, contents: dict[int, bytes]
 ) -> None:
-    """Nothing follows it, nor what was dropped, and the last of that has a term."""
+    """There are no entries after it, and the term of its last one counts."""
     first, leader = cut(contents)
     first.log = leader.log = CUT[:8]
     first.commit = leader.commit = 8
@@ -402,7 +408,7 @@ def test_a_snapshot_of_all_that_there_is_is_enough(
 
 
 def test_a_follower_is_asked_for_its_snapshot(tmp_path: Path, contents: dict[int, bytes]) -> None:
-    """The leader has other things to do, if it has not dropped more."""
+    """The leader has other work, so it is not asked unless it has dropped more."""
     for leading, asked in ((1, 3), (3, 1)):
         others = cut(contents)
         for other in others:
@@ -418,7 +424,7 @@ def test_a_follower_is_asked_for_its_snapshot(tmp_path: Path, contents: dict[int
 def test_a_snapshot_that_is_not_whole_is_not_taken(
     tmp_path: Path, contents: dict[int, bytes], kind: str
 ) -> None:
-    """Another member's is, if it has all that was dropped."""
+    """Another member's is, if it has everything that was dropped."""
     first, leader = cut(contents)
     rotten = bytearray(contents[8])
     rotten[-200] ^= 1
@@ -432,7 +438,7 @@ def test_a_snapshot_that_is_not_whole_is_not_taken(
 def test_a_snapshot_that_is_too_old_is_not_taken(
     tmp_path: Path, contents: dict[int, bytes]
 ) -> None:
-    """Nobody has what comes between that and the others' logs; there will be a newer one."""
+    """Nobody has the entries between it and the others' logs. A newer one is waited for."""
     first, leader = cut(contents)
     first.first_index = leader.first_index = 8
     first.snapshots = leader.snapshots = {6: contents[6]}
@@ -452,7 +458,9 @@ def test_a_snapshot_that_is_too_old_is_not_taken(
 def test_a_snapshot_that_breaks_off_is_begun_again(
     tmp_path: Path, contents: dict[int, bytes], gone: bool
 ) -> None:
-    """Pieces of two are not mixed. While one can be had it is, though there may be a newer one."""
+    """Pieces of two snapshots are not mixed. The first one is taken as long as it can be had,
+    though there may be a newer one.
+    """
     first, leader = cut(contents)
     first.snapshots, leader.snapshots = {6: contents[6]}, {}
     pauses: list[int] = []
@@ -479,7 +487,7 @@ def test_a_snapshot_that_breaks_off_is_begun_again(
 
 
 def test_no_snapshot_is_waited_for_for_ever(tmp_path: Path, contents: dict[int, bytes]) -> None:
-    """What every one of them lacks is said."""
+    """The error says what each of the others lacks."""
     first, leader = cut(contents)
     first.snapshots, leader.snapshots = {}, {4: contents[4]}
     pauses: list[int] = []
@@ -493,7 +501,9 @@ def test_no_snapshot_is_waited_for_for_ever(tmp_path: Path, contents: dict[int, 
 def test_what_one_drops_meanwhile_comes_from_another(
     tmp_path: Path, contents: dict[int, bytes]
 ) -> None:
-    """Each drops entries when it has snapshots of its own. If all did, that is said."""
+    """Each member drops entries when it has snapshots of its own. If all have dropped an entry, the
+    command fails and says so.
+    """
     first, leader = cut(contents)
     source = peers(first, leader, pause=lambda: None)
     assert taken(source, tmp_path) == 8

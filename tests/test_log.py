@@ -1,4 +1,4 @@
-"""The log of a replica: like a plain list, with little of it in memory."""
+"""The log of a replica: it behaves like a plain list, with little of it in memory."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -132,7 +132,7 @@ def test_the_window_is_bounded_and_holds_what_is_not_settled() -> None:
 
 
 def test_a_little_behind_costs_the_disk_nothing() -> None:
-    """Inside the window nothing is read back, and all stays there until it is full."""
+    """Inside the window nothing is read back from disk, and entries stay until it is full."""
     entries = [entry(index) for index in range(1, 101)]
     log = Log(entries, ListedEntries([]))
     log.forget(100)
@@ -140,7 +140,7 @@ def test_a_little_behind_costs_the_disk_nothing() -> None:
 
 
 def test_without_a_reader_nothing_leaves() -> None:
-    """A log that has nobody to read from keeps all."""
+    """A log that cannot read back from disk keeps everything."""
     log = Log([entry(1), entry(2)], None, 0)
     log.forget(2)
     assert log.entry(1) == entry(1)
@@ -163,7 +163,7 @@ def test_what_is_read_back_has_to_be_what_was_asked_for(wrong: list[Entry]) -> N
 
 
 def test_what_a_start_finds_has_to_follow() -> None:
-    """A gap or an older term is told by its index; a run replaces what stood there."""
+    """A gap or an older term is reported by its index. A run of entries replaces what was there."""
     log = Log((), ListedEntries([]))
     assert log.found([(1, 1), (4, 3)], 6) is None
     assert log.found([(8, 3)], 8) == 8
@@ -214,7 +214,7 @@ def test_an_uncommitted_suffix_on_disk_is_replaced_after_a_restart() -> None:
 
 
 def test_entries_leave_memory_when_they_are_handed_out() -> None:
-    """Not when they are durable, and not when they are committed: when they are both."""
+    """That is when they are both durable and committed; one of the two is not enough."""
     disk: list[Entry] = []
     subject = started(disk)
     new = [entry(1), entry(2), entry(3)]

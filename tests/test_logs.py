@@ -1,4 +1,4 @@
-"""What a log line has, in text and in JSON, and which events become lines at all."""
+"""The lines of a log, as text and as JSON, and which events become lines at all."""
 
 import io
 import json
@@ -56,7 +56,9 @@ def failure():
 
 
 def test_a_json_line_has_what_every_event_has_and_its_values():
-    """When, how bad, who, what, and each keyword as a field of its own."""
+    """Time, level, logger, member and message, and each keyword as a field of its own, unless it is
+    None.
+    """
     told = Told()
     told.log.info("leads term {term}", term=7, request_id="r-1", share=0.25, done=True, why=None)
     assert told.json == {
@@ -73,7 +75,7 @@ def test_a_json_line_has_what_every_event_has_and_its_values():
 
 
 def test_a_text_line_is_for_people_and_has_every_value_too():
-    """Those that the words do not have stand behind them."""
+    """The values that are not in the message follow in brackets."""
     told = Told("text")
     told.log.warn("leads term {term}", term=7, request_id="r-1")
     (line,) = told.lines
@@ -91,7 +93,7 @@ def test_a_text_line_is_for_people_and_has_every_value_too():
 )
 @example(form="json", text="\x7f", name="reason")
 def test_no_value_can_begin_another_line_or_move_a_cursor(form, text, name):
-    """Whatever a client calls a stock."""
+    """Whatever name a client gives to a stock."""
     told = Told(form)
     told.log.info("name {" + name + "}", **{name: text, "other": text})
     (line,) = told.out.getvalue().split("\n")[:-1]
@@ -103,7 +105,9 @@ def test_no_value_can_begin_another_line_or_move_a_cursor(form, text, name):
 
 @pytest.mark.parametrize("form", logs.FORMATS)
 def test_a_traceback_is_one_field_of_its_event(form):
-    """In text it follows on lines that nobody takes for events, without control characters."""
+    """In text it follows on indented lines without control characters, which cannot be taken for
+    events.
+    """
     told = Told(form)
     told.log.failure("{call} failed", failure(), call="Order")
     if form == "json":
@@ -121,7 +125,7 @@ def test_a_traceback_is_one_field_of_its_event(form):
 @pytest.mark.parametrize("form", logs.FORMATS)
 @pytest.mark.parametrize("name", ["key", "idempotency_key", "keys", "new_keys"])
 def test_of_a_key_only_the_beginning_is_shown(form, name):
-    """Also in the words of the message: who has all of a key can ask what became of it."""
+    """Also in the message: whoever has the whole key can ask what became of its order."""
     told, key = Told(form), "0123456789abcdef"
     told.log.info("key {" + name + "}", **{name: [key] if name.endswith("s") else key})
     assert "01234567" in told.out.getvalue()
@@ -129,7 +133,7 @@ def test_of_a_key_only_the_beginning_is_shown(form, name):
 
 
 def test_a_value_named_like_a_field_keeps_apart_from_it():
-    """Who said it, and when, is not a client's to say."""
+    """A value cannot change which member or logger an event is from."""
     told = Told()
     told.log.info("x", member="front-9", logger="none")
     assert (told.json["member"], told.json["member_"]) == ("order-1", "front-9")
@@ -137,7 +141,9 @@ def test_a_value_named_like_a_field_keeps_apart_from_it():
 
 
 def test_a_value_of_any_length_and_kind_makes_a_line():
-    """Long texts are cut, objects are shown in words, numbers that JSON lacks are texts."""
+    """Long texts are cut, objects are written as text, and so are numbers that JSON does not
+    have.
+    """
     told = Told()
     told.log.info("x", long="y" * 10_000, odd=object, many=float("inf"))
     assert len(told.json["long"]) == logs.VALUE_CHARS_MAX
@@ -158,14 +164,16 @@ def test_a_value_of_any_length_and_kind_makes_a_line():
     ],
 )
 def test_libraries_are_heard_when_they_complain(namespace, level, shown):
-    """Not when they start factories or time clients out."""
+    """Not when they only report that a factory starts, or that a client timed out."""
     told = Told()
     Logger(namespace=namespace, observer=told.observer).emit(level, "something")
     assert bool(told.lines) is shown
 
 
 def test_what_libraries_tell_pythons_own_log_becomes_an_event():
-    """As gRPC's server does, with its traceback."""
+    """As with gRPC's server, traceback included; a message whose arguments do not fit is kept as it
+    is.
+    """
     told, bridge = Told(), logs.Bridge()
     bridge._log = told.log
     error = failure()
@@ -191,7 +199,7 @@ def test_what_libraries_tell_pythons_own_log_becomes_an_event():
     ],
 )
 def test_the_environment_wins_over_the_file_and_text_is_the_default(written, environ, form):
-    """A unit says what journald wants, whatever the cluster says."""
+    """So that a systemd unit can say what journald wants. An empty variable counts as absent."""
     text = render(default_cluster())
     if written:
         text += f'[logging]\nformat = "{written}"\n'
@@ -218,7 +226,7 @@ def service(monkeypatch):
 
 
 def test_twistd_finds_the_observer_in_the_application(service, monkeypatch):
-    """Without a flag: twistd asks its application for an observer before it begins to log."""
+    """No flag is needed: twistd asks its application for an observer before it begins to log."""
     stages, options = service
     out = io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
@@ -231,7 +239,7 @@ def test_twistd_finds_the_observer_in_the_application(service, monkeypatch):
 
 @pytest.mark.parametrize("flag", ["logger", "syslog"])
 def test_twistds_own_ways_to_log_are_left_to_it(service, flag):
-    """Whoever asks for another observer gets it."""
+    """With ``--logger`` or ``--syslog`` the application offers no observer."""
     stages, options = service
     options.parent = {flag: True}
     application = Application("test")
@@ -240,7 +248,7 @@ def test_twistds_own_ways_to_log_are_left_to_it(service, flag):
 
 
 def test_a_log_file_gets_the_same_lines(service, tmp_path):
-    """``twistd --logfile FILE``."""
+    """With ``twistd --logfile FILE``."""
     stages, options = service
     options.parent = {"logfile": str(tmp_path / "x.log"), "logger": None, "syslog": False}
     logged(stages, options)
@@ -251,7 +259,7 @@ def test_a_log_file_gets_the_same_lines(service, tmp_path):
 
 @pytest.mark.parametrize("reason", ["the disk", failure()], ids=["text", "failure"])
 def test_a_panic_is_one_event_once_the_log_has_begun(reason, monkeypatch):
-    """Its traceback is a field, not a line for each of its lines."""
+    """Its traceback is a field, and not an event for each line."""
     told, codes = Told(), []
     monkeypatch.setattr(process, "_log", told.log)
     monkeypatch.setattr(sys, "stderr", LoggingFile(told.log))

@@ -1,4 +1,6 @@
-"""Lookups that miss the cache: how they share calls, whom they ask, and what may be kept."""
+"""Lookups that miss the cache: how they share calls, which catalog they ask, and what may be
+cached.
+"""
 
 from random import Random
 from typing import Any
@@ -118,7 +120,7 @@ def _shown(result: Any) -> str:
 
 
 def test_lookups_of_one_turn_share_a_call() -> None:
-    """Each has its own answer, a 404 included; one call names each stock once."""
+    """The call names each stock once, and each lookup has its own answer, also a 404."""
     front = Front()
     assert shown(*front.get("A", "NONE", "B", "A")) == ["0", "404", "0", "0"]
     [called] = front.asked
@@ -127,7 +129,9 @@ def test_lookups_of_one_turn_share_a_call() -> None:
 
 
 def test_lookups_gather_while_a_call_is_under_way() -> None:
-    """What a lookup is told was asked after it came, so that it shows every trade before it."""
+    """A lookup is only answered by a call that was made after it came, so it shows every trade
+    before it.
+    """
     front = Front()
     front.hangs()
     first = front.get("A")
@@ -141,7 +145,7 @@ def test_lookups_gather_while_a_call_is_under_way() -> None:
 
 
 def test_a_call_has_a_limit() -> None:
-    """More stocks than that go in several."""
+    """More stocks than that go in several calls."""
     front = Front(cache_size=1000)
     names = [f"S{number}" for number in range(2 * LOOKUPS_MAX + 1)]
     assert set(shown(*front.get(*names))) == {"0"}
@@ -149,7 +153,7 @@ def test_a_call_has_a_limit() -> None:
 
 
 def test_too_many_lookups_are_refused_at_once() -> None:
-    """They wait in the front-end, which has room for so many."""
+    """The front-end has room for a limited number of lookups that wait."""
     front = Front()
     front.hangs()
     waiting = front.get(*["A"] * LIMITS.requests_waiting_max)
@@ -174,8 +178,8 @@ def test_a_lookup_goes_to_the_leading_catalog_alone(members: int) -> None:
 
 
 def test_lookups_move_to_a_new_leader_at_once() -> None:
-    """A paused catalog is left as soon as another leads a higher term, also by those that
-    waited behind the calls that it swallowed.
+    """A paused catalog is left as soon as another one leads a higher term, also by lookups that
+    waited behind the calls that it never answered.
     """
     front = Front(3)
     front.leader.replies |= {ASKED: HANG, "Heartbeat": HANG}
@@ -201,7 +205,7 @@ def test_the_leader_that_a_refusal_names_is_asked_next() -> None:
 
 
 def test_a_lookup_survives_a_restart_of_the_only_catalog() -> None:
-    """It is asked again until its budget is over, then it is a 503 without effect."""
+    """It is asked again until its time is up; then it is Unavailable."""
     front = Front()
     front.leads(1, 1, 1)
     del front.leader.replies[ASKED]
@@ -223,7 +227,9 @@ def test_a_lookup_survives_a_restart_of_the_only_catalog() -> None:
     [NotLeader(0), Unavailable("no"), OutcomeUnknown("lost"), LookedUp(())],
 )
 def test_what_may_go_better_a_moment_later_is_asked_again(problem: Any) -> None:
-    """For everybody who waited for that call; an answer that does not fit counts as none."""
+    """For all lookups that share the call. An answer with the wrong number of stocks counts as
+    none.
+    """
     front = Front()
     problems = [problem]
     front.leader.replies[ASKED] = lambda q: problems.pop() if problems else found(4)(q)
@@ -234,7 +240,7 @@ def test_what_may_go_better_a_moment_later_is_asked_again(problem: Any) -> None:
 
 @pytest.mark.parametrize("problem", [Overloaded("full"), InvalidRequest("stock_names", "odd")])
 def test_a_refusal_is_everybodys_answer(problem: Exception) -> None:
-    """Asking again would not help."""
+    """It answers all lookups that share the call, for asking again would not help."""
     front = Front()
     front.leader.replies[ASKED] = problem
     assert set(shown(*front.get("A", "B", "A"))) == {type(problem).__name__}
@@ -251,8 +257,8 @@ def kept(front: Front, *names: str) -> "list[int | None]":
 
 
 def test_an_answer_that_an_invalidation_overtook_is_not_kept() -> None:
-    """The trade was made between question and answer: the lookup may show the state before
-    it, the cache may not. The other stocks of the same call are not concerned.
+    """The trade was made between question and answer. The lookup may show the state before it, the
+    cache may not. Other stocks of the same call are not concerned.
     """
     front = Front()
     front.hangs()
@@ -268,7 +274,7 @@ def test_an_answer_that_an_invalidation_overtook_is_not_kept() -> None:
 
 
 def test_an_invalidation_before_the_call_leaves_counts_as_well() -> None:
-    """Those that wait for a call to come back are judged by what is known when they are told."""
+    """A lookup that waits for a call is judged by what is known when it is answered."""
     front = Front()
     front.hangs()
     front.get("A", "B")
@@ -281,8 +287,8 @@ def test_an_invalidation_before_the_call_leaves_counts_as_well() -> None:
 
 
 def test_an_invalidation_without_version_forbids_all_that_was_asked_before() -> None:
-    """Of two that share a question, one came before it and one after: either may be shown the
-    answer, and it is kept for the one that came after.
+    """Of two lookups that share a call, one came before it and one after. Both may show the answer,
+    but it is cached for the later one only.
     """
     front = Front()
     front.hangs()
@@ -298,7 +304,7 @@ def test_an_invalidation_without_version_forbids_all_that_was_asked_before() -> 
 
 @pytest.mark.parametrize("renewed", [True, False])
 def test_an_answer_for_a_session_that_ended_meanwhile_is_not_kept(renewed: bool) -> None:
-    """The catalog no longer tells this front-end of trades with what it had asked for."""
+    """The catalog no longer tells this front-end of trades in what it asked for in that session."""
     front = Front()
     front.hangs()
     told = front.get("A", "B")
@@ -312,8 +318,8 @@ def test_an_answer_for_a_session_that_ended_meanwhile_is_not_kept(renewed: bool)
 
 
 def test_lookups_with_and_without_a_session_never_share_a_call() -> None:
-    """Only what the catalog remembers that this session holds may be kept, and what will not
-    be kept must not be waited for.
+    """Only what the catalog notes for this session may be cached, and no trade should wait for what
+    will not be cached.
     """
     front = Front()
     front.hangs()
@@ -331,7 +337,7 @@ def test_lookups_with_and_without_a_session_never_share_a_call() -> None:
 
 
 def test_without_room_nothing_is_kept_and_no_session_is_named() -> None:
-    """A cache of size 0: no trade waits for this front-end."""
+    """With a cache of size 0 no trade waits for this front-end."""
     front = Front(cache_size=0)
     assert shown(*front.get("A", "A", "NONE")) == ["0", "0", "404"]
     assert [called.request for called in front.asked] == [LookupMany(("A", "NONE"))]
@@ -340,7 +346,7 @@ def test_without_room_nothing_is_kept_and_no_session_is_named() -> None:
 
 
 def test_an_older_answer_does_not_replace_a_newer_one() -> None:
-    """A second call leaves when the first takes long; they may come back in either sequence."""
+    """When a call takes long, a second one leaves, and their answers may come in either order."""
     front = Front()
     front.hangs()
     told = [front.get("A")[0] for _ in range(2)]
