@@ -23,7 +23,7 @@ QUOTED = "?names=a%2Cb%26c%3D%C3%BC+%2B%25"
 
 @pytest.fixture(params=["", "gzip"])
 def front(request: pytest.FixtureRequest) -> FrontEnd:
-    """A front-end, whose clients take what is compressed, or not."""
+    """A front-end whose clients accept compression, or do not."""
     return FrontEnd(coding=request.param)
 
 
@@ -31,7 +31,7 @@ def front(request: pytest.FixtureRequest) -> FrontEnd:
 
 
 def test_a_stream_begins_with_both_leaders_and_says_when_to_come_back(front: FrontEnd) -> None:
-    """Its headers forbid caches and buffers."""
+    """Its headers forbid caches and buffers in between."""
     client = front.connect()
     assert client.head.split(b"\r\n")[0] == b"HTTP/1.1 200 OK"
     for header in (
@@ -67,7 +67,7 @@ def test_a_stream_begins_with_both_leaders_and_says_when_to_come_back(front: Fro
 def test_events_are_compressed_for_who_accepts_it(
     coding: str, version: str, is_packed: bool
 ) -> None:
-    """And told to be; caches in between learn that it depends on what is asked for."""
+    """The headers say so, and caches in between learn that it depends on the request."""
     front = FrontEnd(coding=coding)
     client = front.connect(version=version)
     front.market.trade(count=300)
@@ -79,12 +79,12 @@ def test_events_are_compressed_for_who_accepts_it(
 
 
 def test_clients_are_not_told_to_come_back_at_the_same_moment(front: FrontEnd) -> None:
-    """Or a front-end that is stopped would send all of them at once."""
+    """Otherwise all clients of a front-end that stops would come back at once."""
     assert len({front.connect().read().retry_ms for _ in range(20)}) > 10
 
 
 def test_trades_stocks_and_changes_are_told_as_they_happen(front: FrontEnd) -> None:
-    """Each with the newest state of the stock; a state never comes after what made it."""
+    """Each comes with the newest state of its stock, and that state is never sent after it."""
     client = front.connect()
     front.market.trade("AAPL", 2)
     front.market.change("GOOGL")
@@ -100,7 +100,7 @@ def test_trades_stocks_and_changes_are_told_as_they_happen(front: FrontEnd) -> N
 
 
 def test_a_new_client_is_told_nothing_of_before(front: FrontEnd) -> None:
-    """Also not of what happened a moment ago and nobody has been told yet."""
+    """Not even what happened a moment ago and was not sent to anybody yet."""
     front.market.trade(count=3)
     front.market.change()
     first = front.connect()
@@ -114,7 +114,9 @@ def test_a_new_client_is_told_nothing_of_before(front: FrontEnd) -> None:
 
 
 def test_everything_after_the_answer_has_begun_is_told() -> None:
-    """Headers are sent when it is known from where on: a client that then looks misses nothing."""
+    """Headers are sent only when the place in the log is known from which on events are sent. So a
+    client that looks up stocks after the headers misses nothing.
+    """
     front = FrontEnd()
     front.market.down |= {"orders"}
     client = front.connect()
@@ -131,8 +133,8 @@ def test_everything_after_the_answer_has_begun_is_told() -> None:
 
 @pytest.mark.parametrize("is_first", [True, False])
 def test_nothing_begins_an_answer_before_its_place_is_known(is_first: bool) -> None:
-    """Not even what keeps streams open: a client that looks once it is answered would miss what
-    happens until its place is known.
+    """Not even the comment that keeps streams open: a client that looks up stocks when its answer
+    begins would miss what happens until its place is known.
     """
     front = FrontEnd()
     if not is_first:
@@ -148,7 +150,7 @@ def test_nothing_begins_an_answer_before_its_place_is_known(is_first: bool) -> N
 
 
 def test_a_filter_tells_of_its_stocks_alone(front: FrontEnd) -> None:
-    """And of all leaders."""
+    """But of all leaders."""
     all_of_them, one, two = front.connect(), front.connect(QUOTED), front.connect("?names=X,AAPL")
     for name in NAMES:
         front.market.trade(name)
@@ -162,7 +164,9 @@ def test_a_filter_tells_of_its_stocks_alone(front: FrontEnd) -> None:
 
 
 def test_a_change_of_leader_is_told_to_everybody(front: FrontEnd) -> None:
-    """Also that there is none, with the term that was; a client that comes later knows it."""
+    """Also that there is no leader, with the term of the last one. A client that comes later is
+    told who leads then.
+    """
     client = front.connect()
     front.orders.lead(None)
     front.advance()
@@ -179,7 +183,7 @@ def test_a_change_of_leader_is_told_to_everybody(front: FrontEnd) -> None:
 
 
 def test_leaders_are_told_while_the_log_cannot_be_read(front: FrontEnd) -> None:
-    """That is when one wants to know."""
+    """That is when clients want to know."""
     client = front.connect()
     front.market.held = []
     front.advance()
@@ -189,7 +193,7 @@ def test_leaders_are_told_while_the_log_cannot_be_read(front: FrontEnd) -> None:
 
 
 def test_what_cannot_be_read_now_is_told_later(front: FrontEnd) -> None:
-    """Trades wait for the states of their stocks; nothing is lost by it."""
+    """Trades wait for the states of their stocks, and nothing is lost."""
     client = front.connect()
     for away in ({"orders"}, {"catalog"}, {"orders", "catalog"}):
         front.market.down = away
@@ -205,7 +209,9 @@ def test_what_cannot_be_read_now_is_told_later(front: FrontEnd) -> None:
 
 
 def test_what_a_cache_may_hide_is_told_later(front: FrontEnd) -> None:
-    """An order can be read before its trade is published: whoever hears of it looks up no less."""
+    """An order can be read before its trade is published. Whoever hears of it must not look up an
+    older version afterwards.
+    """
     client = front.connect()
     front.market.trade("AAPL")
     front.market.hide()
@@ -221,7 +227,9 @@ def test_what_a_cache_may_hide_is_told_later(front: FrontEnd) -> None:
 
 
 def test_a_stream_begins_with_what_lookups_show(front: FrontEnd) -> None:
-    """Whoever loads the stocks after it has begun has all that it does not tell."""
+    """Whoever loads the stocks when the stream has begun has everything that the stream does not
+    tell.
+    """
     front.connect()
     front.advance()
     front.market.hide()
@@ -239,7 +247,7 @@ def test_a_stream_begins_with_what_lookups_show(front: FrontEnd) -> None:
 
 
 def test_nobody_is_written_to_more_than_ten_times_a_second(front: FrontEnd) -> None:
-    """Whatever happens in between comes together."""
+    """Whatever happens in between is sent together."""
     client = front.connect()
     front.advance()
     moments: list[float] = []
@@ -280,7 +288,9 @@ class SlowClock(Clock):
 
 
 def test_writing_to_many_takes_a_small_part_of_the_time() -> None:
-    """The more it costs, the less often it is done; requests have their turn in between."""
+    """The more it costs, the less often it is done, and in slices, so that requests have their turn
+    in between.
+    """
     clock = SlowClock()
     clock.turns = [0]
     front = FrontEnd(clock=clock)
@@ -307,7 +317,7 @@ def test_writing_to_many_takes_a_small_part_of_the_time() -> None:
 
 
 def test_between_writing_to_some_and_to_others_there_is_a_rest() -> None:
-    """Or who trades would wait for it at every step, as long as it takes."""
+    """Otherwise each step of a trade would have to wait for it."""
     clock = SlowClock()
     clock.turns = [0]
     front = FrontEnd(clock=clock)
@@ -333,7 +343,7 @@ def test_between_writing_to_some_and_to_others_there_is_a_rest() -> None:
 
 
 def test_the_bytes_are_made_once_for_all_who_want_the_same(front: FrontEnd) -> None:
-    """They are the very same object."""
+    """All connections with the same filter are sent the same object."""
     written: list[bytes] = []
     for query in ("", "", "?names=AAPL", "?names=AAPL"):
         front.connect(query).wire.write = written.append  # type: ignore[method-assign]
@@ -347,8 +357,8 @@ def test_the_bytes_are_made_once_for_all_who_want_the_same(front: FrontEnd) -> N
 
 
 def test_a_silent_stream_is_kept_alive(front: FrontEnd) -> None:
-    """Every 15 seconds, also before it can go on; and a filter that nothing passes learns how
-    far it has read.
+    """Every 15 seconds, also while it cannot go on. A reader whose filter lets nothing through is
+    told how far it has read.
     """
     client, filtered = front.connect(), front.connect("?names=X")
     front.market.trade(count=5)
@@ -371,7 +381,7 @@ def test_a_silent_stream_is_kept_alive(front: FrontEnd) -> None:
 
 
 def test_nothing_is_asked_while_nobody_listens(front: FrontEnd) -> None:
-    """Neither before the first subscriber nor after the last."""
+    """Neither before the first subscriber nor after the last one."""
     front.advance()
     assert front.market.pages == []
     front.connect().close()
@@ -389,7 +399,7 @@ def test_nothing_is_asked_while_nobody_listens(front: FrontEnd) -> None:
 
 
 def test_a_client_that_comes_back_is_told_what_it_missed(front: FrontEnd) -> None:
-    """All of it once, then it goes on; and the newest state of what has changed."""
+    """Each event once, and the newest state of what has changed; then the stream goes on."""
     other = front.connect()
     front.market.trade("AAPL", 4)
     front.market.change("GOOGL", "halt")
@@ -410,7 +420,7 @@ def test_a_client_that_comes_back_is_told_what_it_missed(front: FrontEnd) -> Non
 
 @pytest.mark.parametrize("query", ["?last_event_id=1.0.1.1", QUOTED + "&last_event_id=1.0.1.1"])
 def test_the_id_may_come_in_the_query(front: FrontEnd, query: str) -> None:
-    """A script cannot give an EventSource headers."""
+    """A script cannot give headers to an EventSource."""
     front.market.trade(NAMES[2], 3)
     client = front.connect(query)
     front.advance()
@@ -418,7 +428,7 @@ def test_the_id_may_come_in_the_query(front: FrontEnd, query: str) -> None:
 
 
 def test_a_long_replay_reads_pages_and_joins(front: FrontEnd) -> None:
-    """While trades go on; no page is larger than a front-end may ask for."""
+    """While trades go on. No page is larger than a front-end may ask for."""
     front.market.trade("AAPL", 2500)
     client = front.connect(last_event_id="0.0.1.1")
     for _ in range(20):
@@ -431,7 +441,7 @@ def test_a_long_replay_reads_pages_and_joins(front: FrontEnd) -> None:
 
 
 def test_recent_trades_are_replayed_without_asking(front: FrontEnd) -> None:
-    """When a front-end restarts, a thousand clients come back together."""
+    """From memory, because a thousand clients come back together when a front-end restarts."""
     front.connect()
     front.market.trade("AAPL", 500)
     front.advance()
@@ -443,7 +453,7 @@ def test_recent_trades_are_replayed_without_asking(front: FrontEnd) -> None:
 
 
 def test_what_nobody_listened_to_is_read_from_the_log(front: FrontEnd) -> None:
-    """Trades that are remembered from before and after it are not all there are."""
+    """The trades in memory, from before and after that time, have a gap."""
     first = front.connect()
     front.market.trade(count=5)
     front.advance()
@@ -459,7 +469,7 @@ def test_what_nobody_listened_to_is_read_from_the_log(front: FrontEnd) -> None:
 
 @pytest.mark.parametrize("ahead", ["4.0.1.1", "3.3.1.1", "9223372036854775807.0.1.1"])
 def test_who_is_ahead_of_the_logs_has_to_start_anew(front: FrontEnd, ahead: str) -> None:
-    """It has an id of a cluster whose data is gone; then it goes on from now."""
+    """Its id is of a cluster whose data is gone. It is told to reset, and goes on from now."""
     front.market.trade(count=3)
     front.market.change()
     front.market.change()
@@ -474,7 +484,7 @@ def test_who_is_ahead_of_the_logs_has_to_start_anew(front: FrontEnd, ahead: str)
 
 
 def test_who_knows_more_than_this_front_end_is_not_reset(front: FrontEnd) -> None:
-    """Another one was faster: the log is asked, not what was told here."""
+    """Another front-end was faster: what counts is the log, not what was sent here."""
     front.connect()
     front.advance()
     front.market.trade(count=2)
@@ -488,7 +498,7 @@ def test_who_knows_more_than_this_front_end_is_not_reset(front: FrontEnd) -> Non
 
 
 def test_nobody_is_reset_because_a_log_cannot_be_read(front: FrontEnd) -> None:
-    """It waits until somebody knows."""
+    """The client waits until the log can be read again."""
     front.connect()
     front.market.trade(count=2)
     front.market.down = {"orders", "catalog"}
@@ -515,8 +525,8 @@ def scenario() -> tuple[Market, bytes]:
 
 
 def test_a_stream_can_be_cut_at_every_byte() -> None:
-    """Whoever comes back with the last id it has seen, to any front-end, has every trade and
-    every change exactly once, and knows the newest state of every stock.
+    """A client that comes back with its last id, to any front-end, has every trade and every change
+    exactly once, and the newest state of every stock.
     """
     market, sent = scenario()
     whole = Reader()
@@ -697,8 +707,8 @@ STEPS = st.one_of(
 @settings(max_examples=60)
 @given(st.lists(STEPS, max_size=40))
 def test_whatever_happens_everybody_is_told_everything_once(steps: list[Any]) -> None:
-    """Connections break at any byte, clients change front-ends, stop reading and go on, logs
-    cannot be read, pages come late, leaders change.
+    """Connections break at any byte, clients change front-ends or stop reading for a while, logs
+    cannot be read, pages come late, and leaders change.
     """
     play = Play()
     for what, one, two in steps:
@@ -719,7 +729,7 @@ def test_whatever_happens_everybody_is_told_everything_once(steps: list[Any]) ->
 
 
 def test_a_client_that_does_not_read_is_dropped() -> None:
-    """Once more than the limit waits for it; the others do not notice."""
+    """As soon as more than the limit waits for it. Other clients do not notice."""
     front = FrontEnd(feed_unsent_bytes_max=100_000)
     slow, good = front.connect(), front.connect()
     front.advance()
@@ -746,7 +756,7 @@ def test_a_client_that_does_not_read_is_dropped() -> None:
 
 
 def test_a_replay_waits_for_its_reader(front: FrontEnd) -> None:
-    """Nothing is read from the log that cannot be sent; the reader is not dropped for it."""
+    """Nothing is read from the log that cannot be sent yet, and the reader is not dropped."""
     front.market.trade("AAPL", 20_000)
     front.market.held = []
     client = front.connect(last_event_id="0.0.1.1")
@@ -772,7 +782,7 @@ def test_a_replay_waits_for_its_reader(front: FrontEnd) -> None:
 
 
 def test_a_stream_that_stalls_is_closed_like_any_answer(front: FrontEnd) -> None:
-    """Though little waits for it."""
+    """Even if little waits for it."""
     client = front.connect()
     front.advance()
     client.wire.full = True
@@ -787,8 +797,8 @@ def test_a_stream_that_stalls_is_closed_like_any_answer(front: FrontEnd) -> None
 # --- limits, ends, and HTTP ------------------------------------------------------------------
 
 
-def test_there_are_so_many_subscribers_and_no_more() -> None:
-    """The next is told to come back later, or to go elsewhere."""
+def test_the_number_of_subscribers_is_bounded() -> None:
+    """One more is told to come back later, or to go elsewhere."""
     front = FrontEnd(feed_subscribers_max=2)
     first, _ = front.connect(), front.connect()
     refused = front.connect()
@@ -804,7 +814,7 @@ def test_there_are_so_many_subscribers_and_no_more() -> None:
     [("?names=,", "", "names"), ("", "x", "Last-Event-ID"), ("?last_event_id=1", "", "last_event")],
 )
 def test_a_bad_request_is_refused(front: FrontEnd, query: str, last: str, field: str) -> None:
-    """In the form of all errors."""
+    """With an error in the common form, which names the field."""
     code, message = error_of(front.connect(query, last))
     assert code == 400
     assert message.startswith(field)
@@ -812,7 +822,7 @@ def test_a_bad_request_is_refused(front: FrontEnd, query: str, last: str, field:
 
 
 def test_stopping_ends_every_stream_at_once(front: FrontEnd) -> None:
-    """Complete, so that no proxy calls it an error; and takes no new ones."""
+    """The body is complete, so that no proxy takes it for an error."""
     live, behind, old = front.connect(), front.connect(last_event_id="9.0.1.1"), None
     old = front.connect(version="1.0")
     front.market.held = []
@@ -827,7 +837,9 @@ def test_stopping_ends_every_stream_at_once(front: FrontEnd) -> None:
 
 
 def test_a_stopping_front_end_sends_subscribers_elsewhere(front: FrontEnd) -> None:
-    """As long as connections still come, by an empty stream: after an error, browsers give up."""
+    """By an empty stream, as long as connections still come. After an error browsers would give
+    up.
+    """
     front.feed.stop()
     client = front.connect()
     assert client.head.startswith(b"HTTP/1.1 200 OK")
@@ -838,7 +850,7 @@ def test_a_stopping_front_end_sends_subscribers_elsewhere(front: FrontEnd) -> No
 
 
 def test_http_1_0_gets_the_events_as_they_are(front: FrontEnd) -> None:
-    """Without chunks; the end of the connection is the end of the body."""
+    """Without chunks; the body ends with the connection."""
     client = front.connect(version="1.0")
     front.market.trade()
     front.advance()
@@ -848,7 +860,7 @@ def test_http_1_0_gets_the_events_as_they_are(front: FrontEnd) -> None:
 
 
 def test_head_is_answered_without_a_stream(front: FrontEnd) -> None:
-    """The connection is free for the next request."""
+    """The connection can be used for the next request."""
     channel = front.site.buildProtocol(None)
     assert channel is not None
     wire = Wire()
@@ -870,7 +882,7 @@ def test_head_is_answered_without_a_stream(front: FrontEnd) -> None:
 
 
 def test_what_is_pipelined_behind_a_stream_waits(front: FrontEnd) -> None:
-    """It would be answered after the end, which never comes; it does no harm."""
+    """It would be answered after the end of the stream, so never. The stream goes on."""
     client = front.connect()
     client.channel.dataReceived(b"GET /events HTTP/1.1\r\nHost: h\r\n\r\n" * 3)
     front.market.trade()
@@ -881,7 +893,7 @@ def test_what_is_pipelined_behind_a_stream_waits(front: FrontEnd) -> None:
 
 
 def test_an_idle_time_out_does_not_end_a_stream(front: FrontEnd) -> None:
-    """The client has nothing to say for hours."""
+    """A subscriber may send nothing for hours."""
     client = front.connect()
     front.advance(3600, 5)
     front.market.trade()
@@ -891,7 +903,9 @@ def test_an_idle_time_out_does_not_end_a_stream(front: FrontEnd) -> None:
 
 
 def test_a_client_may_go_at_any_moment(front: FrontEnd) -> None:
-    """Also while the first answer, or a page for it, is on its way."""
+    """Also while its first answer, or a page for it, is on its way: no timer and no subscriber is
+    left.
+    """
     front.market.trade(count=10)
     front.market.held = []
     for last in ("", "3.0.1.1", "99.0.1.1"):
@@ -908,8 +922,8 @@ def test_a_client_may_go_at_any_moment(front: FrontEnd) -> None:
     assert front.clock.getDelayedCalls() == []
 
 
-def test_a_deferred_that_nobody_waits_for_is_not_fired_twice() -> None:
-    """A client that went while it waited for its turn takes nobody else's."""
+def test_a_client_that_goes_while_it_waits_takes_nobody_s_turn() -> None:
+    """Of several clients that wait for a page, the others still get everything."""
     front = FrontEnd()
     front.market.trade(count=100)
     front.market.held = []

@@ -31,8 +31,8 @@ def cluster(tmp_path_factory):
 
 
 def test_every_trade_comes_once_while_the_order_leader_is_killed(cluster):
-    """To clients that break off at random and come back to any front-end; with a filter, those of
-    its stock. In the end they know the newest state of each stock that was traded.
+    """To clients that break off at random and come back to any front-end, also to one with a
+    filter. In the end they have the newest state of each stock that was traded.
     """
     known = len(cluster.log("order-1"))
     with contextlib.ExitStack() as stack:
@@ -79,7 +79,9 @@ def open_stream(cluster, front):
 
 
 def test_a_front_end_that_stops_ends_its_streams_at_once(cluster):
-    """And in order, so that clients go elsewhere; the process does not wait for them."""
+    """The stream is ended in order, so that the client goes elsewhere, and the process does not
+    wait for it.
+    """
     connection, received = open_stream(cluster, 2)
     with connection:
         began = time.monotonic()
@@ -99,7 +101,9 @@ def test_a_front_end_that_stops_ends_its_streams_at_once(cluster):
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_commands_of_the_guide_work(cluster):
-    """Each of them opens a stream, from the beginning of the log where it says so."""
+    """Each command of docs/feed.md opens a stream, from the beginning of the log where it says
+    so.
+    """
     cluster.trade("AAPL", 1, "sell")
     commands = re.findall(r"^curl .*$", GUIDE.read_text(), re.MULTILINE)
     assert len(commands) == 4
@@ -121,7 +125,7 @@ def test_the_commands_of_the_guide_work(cluster):
 
 
 def test_the_examples_of_the_guide_are_events():
-    """A client understands them, and they have the fields that events have."""
+    """They can be parsed, and have the fields that events have."""
     reader = Reader()
     reader.feed(re.search(r"```text\n(.*?)```", GUIDE.read_text(), re.DOTALL)[1].encode() + b"\n")
     assert [event.kind for event in reader.events] == ["leader", "leader", "stocks", "trades"]

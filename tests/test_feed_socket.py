@@ -1,4 +1,4 @@
-"""The feed over real connections of this machine: bytes stay whole, buffers stay small."""
+"""The feed over real connections on this machine: bytes arrive whole, and buffers stay small."""
 
 import socket
 from collections.abc import Iterator
@@ -98,7 +98,7 @@ def _whole_chunks(raw: bytes) -> bytes:
 
 @pytest_twisted.ensureDeferred
 async def test_a_long_replay_comes_whole_through_small_buffers(served: Served) -> None:
-    """Whatever the kernel takes at once, nothing is lost, doubled or out of sequence."""
+    """However little the kernel takes at once, nothing is lost, doubled or out of sequence."""
     served.front.market.trade("AAPL", TRADES)
     connection = served.socket("0.0.1.1")
     reader = await deferToThread(read_slowly, connection, row(TRADES))
@@ -137,7 +137,7 @@ async def test_who_does_not_read_is_dropped_and_the_others_go_on(served: Served)
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("before", [b"", b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n"])
 async def test_who_closes_its_half_of_a_feed_is_let_go(served: Served, before: bytes) -> None:
-    """Nobody can tell it from a client that is gone, which must not keep its place."""
+    """It cannot be told from a client that is gone, and such a client must not keep its place."""
     feed = served.front.feed
     connection = served.socket()
     await until(lambda: feed.counters.subscribers)
@@ -153,7 +153,7 @@ async def test_who_closes_its_half_of_a_feed_is_let_go(served: Served, before: b
 
 @pytest_twisted.ensureDeferred
 async def test_a_feed_that_is_asked_for_together_with_the_end_is_let_go(served: Served) -> None:
-    """Request and end come in one turn of the reactor: the stream has hardly begun."""
+    """Request and half-close come in one turn of the reactor, when the stream has hardly begun."""
     with socket.create_connection(served.address, 5) as connection:
         connection.sendall(b"GET /events HTTP/1.1\r\nHost: h\r\n\r\n")
         connection.shutdown(socket.SHUT_WR)
@@ -180,7 +180,7 @@ class Body(Protocol):
 
 @pytest_twisted.ensureDeferred
 async def test_an_http_client_reads_events_until_the_front_end_stops(served: Served) -> None:
-    """The body then ends as it should: it was not cut off."""
+    """Then the body ends in order; the client does not see it as cut off."""
     pool = HTTPConnectionPool(reactor, persistent=False)
     client = HTTPClient(Agent(reactor, pool=pool))
     response = await client.get(served.url, unbuffered=True)

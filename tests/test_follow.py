@@ -1,4 +1,4 @@
-"""``twstock up --logs``: the members' lines as they are written."""
+"""``twstock up --logs``: the lines of the members' logs, as they are written."""
 
 import io
 
@@ -28,7 +28,7 @@ def test_only_what_is_new_is_shown_and_whole_lines_alone(log):
 
 
 def test_a_log_that_is_not_there_yet_is_shown_from_its_beginning(tmp_path):
-    """So is one that was replaced by a new one."""
+    """So is a new one that replaces it."""
     out, path = io.StringIO(), tmp_path / "service.log"
     follower = Follower([path], out)
     follower.look()

@@ -1,4 +1,6 @@
-"""The front-end process: what it refuses to start with."""
+"""The process of a front-end: what it refuses to start with, and how many connections it has room
+for.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -44,7 +46,7 @@ class FullReactor(Clock):
 
 @pytest.mark.parametrize("taken", ["http", "internal"])
 def test_a_port_that_is_taken_is_named(taken: str) -> None:
-    """The operator reads which, not a traceback; the service stops like any other."""
+    """In an error without a traceback; the service can be stopped like any other."""
     cluster = default_cluster()
     front = cluster.fronts[0]
     address = getattr(front, taken)
@@ -59,7 +61,7 @@ def test_a_port_that_is_taken_is_named(taken: str) -> None:
 
 @pytest.mark.parametrize("name", ["front-9", "order-1", "front-x", "front-"])
 def test_an_unknown_member_is_a_usage_error(name: str, tmp_path: Any) -> None:
-    """Before anything is started."""
+    """It is noticed before anything is started."""
     path = tmp_path / "cluster.toml"
     path.write_text(render(default_cluster()))
     with pytest.raises(UsageError, match="front"):
@@ -92,13 +94,15 @@ def start(connections_max: int) -> list[str]:
 def test_a_front_end_makes_room_for_its_connections(
     few_files: int, connections_max: int, soft: int
 ) -> None:
-    """Each takes a file descriptor. What is enough is left as it is, and nothing is said."""
+    """Each needs a file descriptor. A limit that is high enough is left as it is, and nothing is
+    logged.
+    """
     assert start(connections_max) == []
     assert getrlimit(RLIMIT_NOFILE) == (soft, few_files)
 
 
 def test_a_front_end_warns_of_connections_that_it_has_no_room_for(few_files: int) -> None:
-    """It takes what there is, and may not have more."""
+    """It raises its limit as far as it may."""
     [warning] = start(few_files)
     assert "connections_max" in warning
     assert getrlimit(RLIMIT_NOFILE) == (few_files, few_files)

@@ -1,4 +1,6 @@
-"""A cluster on a disk that fills up: orders are refused, reads go on, and space heals it."""
+"""A cluster on a disk that fills up: orders are refused, reads go on, and orders resume when there
+is space.
+"""
 
 import contextlib
 import http.client
@@ -102,7 +104,7 @@ def without_spares(cluster, disk):
 
 
 def test_a_full_disk_refuses_orders_and_nothing_else(tmp_path):
-    """Orders answer 507 when the log has no room; reads, elections and a restart go on; with
+    """When the log has no room, orders are answered 507; reads, elections and a restart work. With
     space again orders go on by themselves, and nothing was lost or done twice.
     """
     cluster = Cluster(tmp_path, limits=SMALL)
@@ -163,6 +165,7 @@ def test_a_leader_whose_own_disk_is_full_gives_way(tmp_path):
         with contextlib.closing(http.client.HTTPConnection(*cluster.address())) as connection:
             wait_until(lambda: place(connection, history) == 200, "orders to go on")
         disk.free()
+        wait_until(lambda: cluster.leader() == "order-3", "order-3 to lead again")
         cluster.await_healthy()
         cluster.assert_verified()
         final = {NAME: cluster.stock(NAME)["quantity"]}
@@ -171,7 +174,7 @@ def test_a_leader_whose_own_disk_is_full_gives_way(tmp_path):
 
 
 def test_a_full_file_system_has_no_room(tmp_path):
-    """A probe finds what a real one says, and leaves nothing there."""
+    """The probe says about a real file system whether it has room, and leaves no file there."""
     with contextlib.closing(SmallDisk(tmp_path)) as disk:
         assert not has_no_room(disk.path)
         disk.fill()

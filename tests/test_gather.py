@@ -1,4 +1,6 @@
-"""Questions that share calls: nobody is forgotten, mixed up, or told what was known before."""
+"""Questions that share calls: each is answered, by its own answer, and by none that is older than
+the question.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -70,7 +72,7 @@ class Desk:
 
 
 def test_what_is_asked_in_one_turn_shares_a_call() -> None:
-    """Each gets its own answer; what is asked twice is asked once."""
+    """Each waiter gets its own answer; what is asked twice is in the call once."""
     desk = Desk()
     told = [desk.ask(question) for question in "ABA"]
     assert desk.sent == [], "the turn is not over"
@@ -82,7 +84,7 @@ def test_what_is_asked_in_one_turn_shares_a_call() -> None:
 
 
 def test_a_question_of_its_own_leaves_in_the_same_turn() -> None:
-    """Whoever is alone does not wait for company, however long the last call took."""
+    """A single question does not wait for others, however long the last call took."""
     desk = Desk()
     for number in range(3):
         told = desk.ask("A")
@@ -94,7 +96,7 @@ def test_a_question_of_its_own_leaves_in_the_same_turn() -> None:
 
 
 def test_those_who_were_answered_together_ask_together_again() -> None:
-    """The next call lingers for all of them, and leaves in the turn in which they are there."""
+    """The next call waits a little for all of them, and leaves as soon as they are there."""
     desk = Desk()
     for question in "AB":
         desk.ask(question)
@@ -111,8 +113,8 @@ def test_those_who_were_answered_together_ask_together_again() -> None:
 
 @pytest.mark.parametrize("early", [True, False])
 def test_a_question_waits_for_company_no_longer_than_the_linger(early: bool) -> None:
-    """Of those who were answered nobody comes back: what was asked while their call was under
-    way, or after it, leaves all the same.
+    """If nobody of those who were answered comes back, the call leaves without them, whether the
+    question came while their call was under way or after it.
     """
     desk = Desk()
     for question in "AB":
@@ -132,7 +134,7 @@ def test_a_question_waits_for_company_no_longer_than_the_linger(early: bool) -> 
 
 
 def test_what_is_asked_while_a_call_is_under_way_goes_in_the_next() -> None:
-    """As soon as it has ended, however it ended."""
+    """As soon as that call has ended, however it ended."""
     for ending in (Sent.bring, lambda sent: sent.answer.errback(Unavailable("no"))):
         desk = Desk()
         desk.busy()
@@ -159,7 +161,7 @@ def test_nobody_joins_a_call_that_has_left() -> None:
 
 
 def test_a_call_asks_for_no_more_than_the_other_side_takes() -> None:
-    """The rest goes in the next ones, first come first served."""
+    """The rest goes in the next calls, in sequence."""
     desk = Desk()
     told = [desk.ask(question) for question in "ABCDEFG"]
     desk.turn()
@@ -173,7 +175,7 @@ def test_a_call_asks_for_no_more_than_the_other_side_takes() -> None:
 
 
 def test_a_call_that_is_stuck_does_not_hold_up_what_comes_after() -> None:
-    """The next may leave when the last has taken its time; the calls are bounded."""
+    """The next one leaves when the first has had its time. The number of calls is bounded."""
     desk = Desk()
     desk.busy()
     told = desk.ask("A")
@@ -192,7 +194,9 @@ def test_a_call_that_is_stuck_does_not_hold_up_what_comes_after() -> None:
 
 @pytest.mark.parametrize("answers", [[], ["A@0"], ["A@0", "B@0", "C@0"]])
 def test_answers_that_do_not_match_tell_nothing(answers: list[str]) -> None:
-    """They belong to their questions by place: with too few or too many, nobody's is known."""
+    """Answers belong to questions by their place, so with too few or too many nobody knows which is
+    whose.
+    """
     desk = Desk()
     told = [desk.ask(question) for question in "ABB"]
     desk.turn()
@@ -220,7 +224,7 @@ def test_a_failed_call_fails_whoever_waits_for_it_and_nobody_else() -> None:
 
 
 def test_each_waiter_has_its_own_deadline() -> None:
-    """One whose time is up is told so; the others still get the answer, which came late."""
+    """One whose time is up is told so; the others still get an answer that comes late."""
     desk = Desk()
     soon, later = desk.ask("A", 1.0), desk.ask("A", 2.0)
     other = desk.ask("B", 1.5)
@@ -237,7 +241,7 @@ def test_each_waiter_has_its_own_deadline() -> None:
 
 
 def test_what_nobody_waits_for_any_more_is_not_asked() -> None:
-    """Those whose time was up before a call was free are gone, and leave nothing behind."""
+    """Questions whose time was up before a call was free leave nothing behind."""
     desk = Desk()
     for number in range(CALLS_MAX):
         desk.ask(f"{number}")
@@ -268,7 +272,7 @@ def test_a_waiter_that_gives_up_does_not_take_the_others_along() -> None:
 
 
 def test_who_asks_again_at_once_is_heard() -> None:
-    """An answer may bring the next question before the others have theirs."""
+    """An answer may bring the next question before the others have got theirs."""
     desk = Desk()
     second: list[Any] = []
     first = desk.gathering.ask("A", NEVER_S)
@@ -295,8 +299,8 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_whatever_happens_everybody_gets_the_answer_to_a_later_call(steps: list[Any]) -> None:
-    """Arrivals, answers and failures in any sequence: no wake-up is lost, no answer goes to
-    another question, none is older than its question, and no call is larger than it may be.
+    """For any sequence of questions, answers and failures: no question is forgotten, no answer goes
+    to another question or is older than its own, and no call is too large.
     """
     desk = Desk()
     waiting: list[tuple[str, int, list[Any]]] = []

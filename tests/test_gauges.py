@@ -1,4 +1,4 @@
-"""What replicas count: each number is that of what happened."""
+"""The metrics of replicas: each number counts what its name says."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -52,7 +52,7 @@ def group(tmp_path: Path) -> Group:
 
 
 def test_a_leader_tells_how_it_leads(group: Group) -> None:
-    """What it proposed, what it sent, how its followers keep up."""
+    """What it has proposed and sent, and how its followers keep up."""
     leader = told(group, 3)
     assert leader["twstock_commit_seconds_count"] == 2
     assert leader["twstock_commit_seconds_sum"] > 0
@@ -70,7 +70,7 @@ def test_a_leader_tells_how_it_leads(group: Group) -> None:
 
 
 def test_a_follower_tells_what_it_knows(group: Group) -> None:
-    """Its place, and nobody's lag: only a leader knows that."""
+    """Its own place, but no lag of others: only a leader knows that."""
     follower = told(group, 1)
     assert follower["twstock_replica_role.follower"] == 1
     assert follower["twstock_replica_role.leader"] == follower["twstock_replica_leads"] == 0
@@ -81,7 +81,7 @@ def test_a_follower_tells_what_it_knows(group: Group) -> None:
 
 
 def test_elections_are_counted_by_whom_they_concern(group: Group) -> None:
-    """Who asked for votes, who won, and how often anybody found a leader."""
+    """Those that a member began, those that it won, and how often it found a leader."""
     names = [f"twstock_{what}_total" for what in ("elections_begun", "elections_won")]
     assert [told(group, 3)[name] for name in names] == [1, 1]
     assert [told(group, 1)[name] for name in names] == [0, 0]
@@ -94,7 +94,7 @@ def test_elections_are_counted_by_whom_they_concern(group: Group) -> None:
 
 
 def test_a_group_of_one_elects_itself(tmp_path: Path) -> None:
-    """Nobody is asked, and yet it is an election."""
+    """That counts as an election, although nobody is asked."""
     alone = Group(tmp_path, 1)
     alone.start()
     alone.run_until(lambda: alone.leader == 1)
@@ -103,7 +103,7 @@ def test_a_group_of_one_elects_itself(tmp_path: Path) -> None:
 
 
 def test_a_member_that_waits_for_others_tells_so(tmp_path: Path) -> None:
-    """It takes no part, so it has no disk or followers to tell of."""
+    """It takes no part yet, so it has no metrics of a disk or of followers."""
     group = Group(tmp_path)
     group.start(1)
     group.run(0.5)
@@ -113,7 +113,7 @@ def test_a_member_that_waits_for_others_tells_so(tmp_path: Path) -> None:
 
 
 def test_the_space_of_a_log_is_the_same_after_a_restart() -> None:
-    """Segments, their bytes and the spares, with and without seals."""
+    """The number of segments and their bytes, which grow with every write."""
     disk = SimulatedDisk()
     storage = on_disk(disk, spares=2)
     storage.open()
@@ -142,7 +142,7 @@ def leading(scenery: Scenery, counts: OrderCounts, **limits: int) -> Leading:
 
 
 def test_an_order_leader_counts_batches_and_what_it_did_not_execute() -> None:
-    """Executed or not, an order counts once."""
+    """Each order counts once, whether it is executed or not."""
     scenery, counts = Scenery(), OrderCounts()
     leader = leading(scenery, counts)
     place(leader, order("a"))
@@ -157,7 +157,7 @@ def test_an_order_leader_counts_batches_and_what_it_did_not_execute() -> None:
 
 
 def test_orders_that_a_full_catalog_gives_back_are_counted() -> None:
-    """Each of the batch, with the reason."""
+    """Each order of the batch, with the reason."""
     scenery, counts = Scenery(), OrderCounts()
     leader = leading(scenery, counts)
     scenery.catalog.refuse = DiskFull("disk full")
@@ -179,7 +179,7 @@ def test_orders_that_a_full_catalog_gives_back_are_counted() -> None:
     ],
 )
 def test_each_refusal_has_a_reason(error: Any, reason: str) -> None:
-    """The reasons are few and known beforehand."""
+    """Out of a fixed list."""
     counts = OrderCounts()
     counts.refused(error)
     found = values(counts.families(0), "reason")
@@ -188,7 +188,7 @@ def test_each_refusal_has_a_reason(error: Any, reason: str) -> None:
 
 
 def test_a_catalog_leader_counts_invalidations_and_how_long_they_took() -> None:
-    """From the trade until no cache hides it; a call that failed, too."""
+    """From the trade until no cache hides it; failed calls are counted, too."""
     scene = Scene()
     scene.look_up(1, "A", "B")
     done = scene.publish(A=1, B=1)

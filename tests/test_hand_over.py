@@ -1,4 +1,4 @@
-"""How a leader gives way to a higher id."""
+"""How a leader hands over to a higher id, or to a member that can do what it cannot."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -53,8 +53,8 @@ def following(
 
 
 def test_a_leader_gives_way_to_a_higher_id() -> None:
-    """L3: once it has been caught up and steady, the highest id leads; the leader that gave
-    way is a follower in the same term.
+    """When the higher id has been caught up and steady for long enough. The old leader is then a
+    follower in the same term.
     """
     subject = replica(1, of=3)
     lead(subject, voters=(2,))
@@ -67,7 +67,7 @@ def test_a_leader_gives_way_to_a_higher_id() -> None:
 
 
 def test_a_leader_does_not_give_way_to_a_lower_id() -> None:
-    """The highest id stays."""
+    """As long as nothing is wrong with it."""
     subject = replica(3)
     lead(subject)
     following(subject, 2, START + 1, START + 5)
@@ -75,7 +75,9 @@ def test_a_leader_does_not_give_way_to_a_lower_id() -> None:
 
 
 def test_a_leader_whose_disk_is_full_gives_way_to_a_lower_id_with_room() -> None:
-    """Once that has been steady: the others commit without the full disk, and take orders."""
+    """When the others have been steady for long enough: they commit without the full disk, and take
+    orders.
+    """
     subject = replica(3)
     lead(subject)
     begin = START + 1
@@ -88,7 +90,7 @@ def test_a_leader_whose_disk_is_full_gives_way_to_a_lower_id_with_room() -> None
 
 @pytest.mark.parametrize("full", [1, 2])
 def test_a_leader_keeps_the_lead_on_a_full_disk_unless_most_others_have_room(full: int) -> None:
-    """One that would take orders and could not have them on a majority's disks is no better."""
+    """A new leader could not get orders onto the disks of a majority either."""
     subject = replica(3)
     lead(subject)
     subject.set_takes_commands(False)
@@ -96,8 +98,10 @@ def test_a_leader_keeps_the_lead_on_a_full_disk_unless_most_others_have_room(ful
     assert (subject.role, subject.handing_over_to) == (Role.LEADER, 0)
 
 
-def test_a_leader_of_no_use_gives_way_to_a_lower_id_that_is_of_some() -> None:
-    """To the highest of a good reach, once that has been steady."""
+def test_a_leader_that_lost_its_reach_gives_way_to_a_lower_id_with_a_good_one() -> None:
+    """To the highest id with a good reach (it is in contact with front-ends and the catalog), when
+    that has been steady for long enough.
+    """
     subject = replica(3)
     lead(subject)
     begin, reaches = START + 1, {1: Reach.GOOD, 2: Reach.UNSURE}
@@ -112,8 +116,9 @@ def test_a_leader_of_no_use_gives_way_to_a_lower_id_that_is_of_some() -> None:
 @pytest.mark.parametrize("own", Reach)
 @pytest.mark.parametrize("other", Reach)
 def test_a_leader_keeps_the_lead_unless_another_is_better(own: Reach, other: Reach) -> None:
-    """Where nobody is of use, or nobody knows, it is best to stay; and a higher id is not preferred
-    that is of no use, or may be: one that has just been started may never reach anybody.
+    """If no member has a good reach, or nobody knows, the leader stays. A higher id is preferred
+    only with a good reach, or with the same unknown one: a member that has just been started may
+    never reach anybody.
     """
     lower, higher = replica(3), replica(1, of=3)
     for subject in (lower, higher):
@@ -127,10 +132,10 @@ def test_a_leader_keeps_the_lead_unless_another_is_better(own: Reach, other: Rea
 
 
 @pytest.mark.parametrize("unheard", [True, False])
-def test_a_leader_of_no_use_gives_way_to_one_that_no_front_end_reaches_if_there_are_none(
+def test_a_leader_that_lost_the_catalog_gives_way_to_one_that_no_front_end_calls(
     unheard: bool,
 ) -> None:
-    """None has ever called this leader either; it lost the catalog, say."""
+    """If no front-end has ever called this leader either: then there may be none."""
     subject = replica(3)
     lead(subject)
     subject.set_reach(Reach.LOST, unheard=unheard)
@@ -139,7 +144,7 @@ def test_a_leader_of_no_use_gives_way_to_one_that_no_front_end_reaches_if_there_
 
 
 def test_a_follower_tells_its_reach() -> None:
-    """Its leader cannot know it otherwise."""
+    """In its answers; the leader cannot know it otherwise."""
     subject = replica(2)
     subject.set_reach(Reach.LOST)
     (reply,) = out(subject.step(append(3, 2, 1), START))
@@ -147,8 +152,8 @@ def test_a_follower_tells_its_reach() -> None:
 
 
 def test_hand_over_works_under_constant_load() -> None:
-    """Proposals stop, instead of being waited for, and everything accepted is committed
-    before the target is told.
+    """Proposals are refused instead of waiting for a quiet moment, and everything that was accepted
+    is committed before the target is told.
     """
     subject = replica(2, timings=replace(TIMINGS, stable_s=0.5))
     lead(subject, voters=(1,))
@@ -185,7 +190,7 @@ def test_leases_are_void_in_a_hand_over_and_waited_out() -> None:
 
 
 def test_a_drain_longer_than_the_lease_is_waited_for() -> None:
-    """What is granted under a lease may last longer than it, by configuration."""
+    """Leases that front-ends hold may last longer than the leader's own, by configuration."""
     subject = replica(2, timings=replace(TIMINGS, lease_drain_s=0.5))
     lead(subject, voters=(1, 3))
     now = START + 1.01
@@ -195,7 +200,9 @@ def test_a_drain_longer_than_the_lease_is_waited_for() -> None:
 
 
 def test_a_drain_longer_than_all_patience_is_waited_for() -> None:
-    """Patience begins where the drain ends, or no hand-over would ever come about."""
+    """The time after which a hand-over gives up begins when the drain ends; otherwise none would
+    ever succeed.
+    """
     drain_s = 4 * ELECTION_S
     subject = replica(2, timings=replace(TIMINGS, lease_drain_s=drain_s))
     lead(subject, voters=(1, 3))
@@ -206,7 +213,7 @@ def test_a_drain_longer_than_all_patience_is_waited_for() -> None:
 
 
 def test_a_hand_over_waits_for_the_target() -> None:
-    """A target that lacks an entry, even a committed one, could not win; one that has not applied
+    """A target that lacks an entry, even a committed one, could not win. One that has not applied
     all of them could not serve.
     """
     subject = replica(2)
@@ -249,7 +256,7 @@ def test_a_hand_over_gives_up() -> None:
 
 
 def test_a_target_whose_disk_hangs_ends_the_hand_over() -> None:
-    """It answers heartbeats but no append: it would not get its vote to disk either."""
+    """It answers heartbeats but no append, so it could not write its vote either."""
     subject = replica(2, timings=replace(TIMINGS, lease_drain_s=0.5))
     lead(subject, voters=(1, 3))
     now = START + 1.01
@@ -266,7 +273,7 @@ def test_a_target_whose_disk_hangs_ends_the_hand_over() -> None:
 
 
 def test_a_target_that_falls_silent_ends_the_hand_over() -> None:
-    """Nothing is gained by waiting for the dead."""
+    """The leader goes on at once, and takes proposals."""
     subject = replica(2, timings=replace(TIMINGS, lease_drain_s=0.5))
     lead(subject, voters=(1, 3))
     subject.hand_over(3, START + 1.01)
@@ -287,7 +294,7 @@ def test_nobody_hands_over_to_a_member_that_lags_or_is_unknown() -> None:
 
 @pytest.mark.parametrize("lack", ["tables", "room"])
 def test_nobody_hands_over_to_a_member_that_could_not_serve(lack: str) -> None:
-    """With the whole log it could win, and orders would stand still: until it has applied that,
+    """It has the whole log and could win, but orders would stand still until it has applied that,
     or for as long as its disk is full. Only its newest answer counts.
     """
     far = TIMINGS.unapplied_max + 1
@@ -311,7 +318,9 @@ def test_nobody_hands_over_to_a_member_that_could_not_serve(lack: str) -> None:
 
 
 def test_a_member_that_keeps_up_under_load_can_take_over() -> None:
-    """Its answers tell of what it had applied when it was asked."""
+    """Its answers say how far it had applied the log when it was asked, so they are always a little
+    behind.
+    """
     subject = replica(2)
     lead(subject, voters=(1, 3))
     now = START + 1.01
@@ -322,7 +331,7 @@ def test_a_member_that_keeps_up_under_load_can_take_over() -> None:
 
 
 def test_frequent_hand_overs_become_rarer() -> None:
-    """Flap guard: a higher id that comes and goes is waited for twice as long each time."""
+    """A higher id that comes and goes has to be steady for twice as long each time (flap guard)."""
     subject = replica(2, timings=replace(TIMINGS, flap_window_s=300.0))
     now, waits = START + 1, []
     for _ in range(3):
@@ -337,8 +346,8 @@ def test_frequent_hand_overs_become_rarer() -> None:
         assert 0 <= wait - factor * TIMINGS.stable_s <= TIMINGS.election_s + 0.05
 
 
-def test_a_leader_of_no_use_does_not_wait_for_hand_overs_before() -> None:
-    """But it does after one that did not come about: it would try without a pause."""
+def test_an_urgent_hand_over_does_not_wait_longer_for_earlier_ones() -> None:
+    """But it waits after one that was given up, or it would be tried again without a pause."""
     guard = FlapGuard(TIMINGS)
     for _ in range(3):
         guard.handed_over(START)

@@ -1,4 +1,4 @@
-"""gRPC health checking and reflection, asked by the clients of their own libraries."""
+"""The health checks and reflection of gRPC, used through the clients of their own libraries."""
 
 import threading
 from types import SimpleNamespace
@@ -70,7 +70,7 @@ def check(channel, service):
 
 @pytest_twisted.ensureDeferred
 async def test_each_service_has_a_health_of_its_own(serve):
-    """The process, the service that cannot be used now, and one that is not there."""
+    """The process serves, one service does not, and a third does not exist."""
     assert await asks(check, serve.channel, "") == "SERVING"
     assert await asks(check, serve.channel, "twstock.Order") == "NOT_SERVING"
     with pytest.raises(grpc.RpcError) as caught:
@@ -93,7 +93,7 @@ def watch(channel, seen, done):
 
 @pytest_twisted.ensureDeferred
 async def test_who_watches_is_told_of_every_change_and_of_the_end(serve):
-    """Not serving, serving, and not serving when the server stops."""
+    """Not serving, serving, and not serving again when the server stops."""
     seen, first, second = [], threading.Event(), threading.Event()
 
     def done(_stream, count):
@@ -110,7 +110,7 @@ async def test_who_watches_is_told_of_every_change_and_of_the_end(serve):
 
 @pytest_twisted.ensureDeferred
 async def test_streams_have_threads_of_their_own_and_no_more(serve):
-    """One more is refused, calls go on beside them, and one that ends makes room."""
+    """One stream more is refused, calls go on beside them, and a stream that ends makes room."""
     streams, began, watching = {}, threading.Semaphore(0), []
     for number in range(LIMITS.rpc_watches_max):
 
@@ -146,7 +146,7 @@ def listed(channel):
 
 @pytest_twisted.ensureDeferred
 async def test_a_tool_finds_out_how_to_call_everything(serve):
-    """As ``grpcurl list`` and ``grpcurl describe`` do."""
+    """As ``grpcurl list`` and ``grpcurl describe`` do, by reflection."""
     services, request = await asks(listed, serve.channel)
     assert services == {
         "twstock.Order",
@@ -159,7 +159,7 @@ async def test_a_tool_finds_out_how_to_call_everything(serve):
 
 @pytest_twisted.ensureDeferred
 async def test_a_question_that_is_none_is_not_logged(serve, caplog):
-    """Whoever asks it may go on for ever."""
+    """A client may send bad requests for ever."""
     for path in (REFLECT, CHECK):
         call = serve.channel.stream_stream(path)
         with pytest.raises(grpc.RpcError) as caught:
@@ -171,7 +171,9 @@ async def test_a_question_that_is_none_is_not_logged(serve, caplog):
 
 @pytest_twisted.ensureDeferred
 async def test_without_the_libraries_a_server_serves_its_own_calls(monkeypatch):
-    """The extra is not installed: nobody is told anything, and nothing fails."""
+    """If the optional packages are missing, health and reflection are unimplemented, and nothing
+    fails.
+    """
     monkeypatch.setattr(health, "_library", lambda _: None)
     address = f"127.0.0.1:{free_ports(1)}"
     own = Health(dict, reactor, 2)
@@ -221,7 +223,9 @@ class Member:
 def test_a_follower_serves_orders_and_only_a_ready_leader_the_catalog(
     member, process, order, catalog
 ):
-    """A member without a leader is not well; who gives way sends clients elsewhere."""
+    """A member without a leader is not healthy. One that is handing over does not serve, so that
+    clients go elsewhere.
+    """
     assert serving("order", member, lambda: "why")() == {"": process, "twstock.Order": order}
     assert serving("catalog", member, lambda: "why")() == {
         "": process,

@@ -1,4 +1,6 @@
-"""Telling front-ends of new versions: what is sent, to whom, and how long it is waited for."""
+"""Telling front-ends of new versions: what is sent, to which of them, and how long the catalog
+waits.
+"""
 
 import json
 from typing import Any
@@ -64,7 +66,7 @@ class Written:
 
 
 class Scene:
-    """A catalog leader whose front-ends 1 and 2 have a lease."""
+    """A catalog leader, and so many front-ends that hold a lease."""
 
     def __init__(self, fronts: int = 1) -> None:
         self.clock = Clock()
@@ -101,7 +103,7 @@ def stock(name: str, version: int) -> Stock:
 
 
 def test_a_stock_that_nobody_holds_is_published_at_once() -> None:
-    """A front-end is told only of what it fetched."""
+    """A front-end is only told of stocks that it has fetched."""
     scene = Scene()
     scene.look_up(1, "B")
     assert scene.publish(A=1) == [None]
@@ -109,7 +111,7 @@ def test_a_stock_that_nobody_holds_is_published_at_once() -> None:
 
 
 def test_one_stock_goes_in_the_path() -> None:
-    """``DELETE /delete/NAME?version=v``, and the trade waits for the answer."""
+    """As ``DELETE /delete/NAME?version=v``; the trade waits for the answer."""
     scene = Scene()
     scene.look_up(1, "A")
     done = scene.publish(A=3)
@@ -121,7 +123,7 @@ def test_one_stock_goes_in_the_path() -> None:
 
 
 def test_what_comes_while_a_call_is_under_way_goes_out_together() -> None:
-    """One call to a front-end at a time; the next one carries all that gathered."""
+    """One call to a front-end at a time; the next one has everything that came meanwhile."""
     scene = Scene()
     scene.look_up(1, "A", "B")
     first = scene.publish(A=1)
@@ -137,7 +139,7 @@ def test_what_comes_while_a_call_is_under_way_goes_out_together() -> None:
 
 
 def test_every_holder_is_waited_for() -> None:
-    """Two front-ends are told in parallel, and the slower one decides."""
+    """Front-ends are told in parallel, and the slowest one decides."""
     scene = Scene(fronts=2)
     scene.look_up(1, "A")
     scene.look_up(2, "A")
@@ -151,7 +153,9 @@ def test_every_holder_is_waited_for() -> None:
 
 @pytest.mark.parametrize("code", [403, 404, 500, 204])
 def test_another_status_is_no_answer(code: int) -> None:
-    """Only 200 tells that the cache is told; anything else is repeated after a pause."""
+    """Only 200 means that the cache was told. After anything else the call is repeated after a
+    pause.
+    """
     scene = Scene()
     scene.look_up(1, "A")
     done = scene.publish(A=1)
@@ -175,7 +179,7 @@ def test_a_lost_connection_is_no_answer() -> None:
 
 
 def test_a_silent_front_end_is_waited_for_until_its_lease_is_over() -> None:
-    """Then it shows nothing any more. It delays trades once, not every time."""
+    """After that it shows nothing from its cache. So it delays one trade, and not every trade."""
     scene = Scene()
     scene.look_up(1, "A")
     done = scene.publish(A=1)
@@ -188,7 +192,7 @@ def test_a_silent_front_end_is_waited_for_until_its_lease_is_over() -> None:
 
 
 def test_a_call_has_a_deadline() -> None:
-    """A front-end that keeps a call open is called again."""
+    """A front-end that never answers a call is called again."""
     scene = Scene()
     scene.look_up(1, "A")
     scene.publish(A=1)
@@ -198,7 +202,7 @@ def test_a_call_has_a_deadline() -> None:
 
 
 def test_an_unanswered_invalidation_bounds_the_renewals() -> None:
-    """A front-end that renews but cannot be told delays a trade by one lease at most."""
+    """A front-end that renews its lease but cannot be told delays a trade by one lease at most."""
     scene = Scene()
     scene.look_up(1, "A")
     scene.clock.advance(0.2)
@@ -214,8 +218,8 @@ def test_an_unanswered_invalidation_bounds_the_renewals() -> None:
 
 
 def test_a_front_end_that_renews_and_cannot_be_told_delays_trades_once() -> None:
-    """Its connections come in, and none goes out to it. It is told again as long as it asks, and
-    has a lease as before when it answers.
+    """It can reach the catalog, but not the other way round. It is called again as long as it asks
+    for a lease, and gets one when it answers.
     """
     scene = Scene()
     scene.look_up(1, "A")
@@ -236,7 +240,9 @@ def test_a_front_end_that_renews_and_cannot_be_told_delays_trades_once() -> None
 
 
 def test_nothing_is_published_before_old_leases_are_over() -> None:
-    """After an election the first trade waits one lease, for caches nobody knows of."""
+    """After an election the first trade waits for one lease, because of caches that nobody knows
+    of.
+    """
     clock, http = Clock(), FakeHttp()
     sessions = Sessions(LIMITS.cache_lease_s)
     publisher = Publisher(sessions, http, clock, LIMITS, Failure.raiseException)
@@ -250,7 +256,7 @@ def test_nothing_is_published_before_old_leases_are_over() -> None:
 
 
 def test_the_end_of_leadership_leaves_the_outcome_open() -> None:
-    """Whoever waits learns that the trade may have executed, and all timers are gone."""
+    """Whoever waits is told that the trade may have been executed, and no timer is left."""
     scene = Scene()
     scene.look_up(1, "A")
     done = scene.publish(A=1)
@@ -265,7 +271,7 @@ def test_the_end_of_leadership_leaves_the_outcome_open() -> None:
 
 
 def test_a_broken_invariant_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Going on, it might publish what a cache hides, or nothing ever again."""
+    """If it went on, it might publish what a cache hides, or never publish anything again."""
     scene = Scene()
     scene.look_up(1, "A")
     scene.publish(A=1)
@@ -276,7 +282,7 @@ def test_a_broken_invariant_ends_the_process(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_names_are_quoted() -> None:
-    """Whatever a name holds, it stays one segment of the path."""
+    """Whatever a name contains, it is one segment of the path."""
     call = Call(1, "s", "http://front1/", {"a/b ?ü": 7})
     url, versions, body = request_of(call, 1000)
     assert url == "http://front1/delete/a%2Fb%20%3F%C3%BC?version=7"
@@ -284,7 +290,7 @@ def test_names_are_quoted() -> None:
 
 
 def test_a_body_is_bounded() -> None:
-    """What does not fit goes with the next call; at least one always goes."""
+    """What does not fit goes with the next call; at least one stock always goes."""
     call = Call(1, "s", "http://front1", {f"name{n}": n for n in range(100)})
     url, versions, body = request_of(call, 200)
     assert url == "http://front1/delete/"

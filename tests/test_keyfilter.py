@@ -1,5 +1,5 @@
-"""Keys of orders that memory has forgotten: what may be one is looked up, and no key is missed,
-also by a process that goes on with the tables of another.
+"""The keys of orders that are no longer in memory: no key is missed, also by a process that goes on
+with another one's tables.
 """
 
 import sqlite3
@@ -36,15 +36,15 @@ def trades(first: int, last: int) -> list[Trade]:
 
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=200))
 def test_no_key_is_missed(keys: Sequence[str]) -> None:
-    """Whatever the keys are."""
+    """The filter says "maybe" to every key that it was given."""
     found = KeyFilter()
     found.add(keys)
     assert all(found.may_have(key) for key in keys)
 
 
 def test_hardly_any_key_is_taken_for_another() -> None:
-    """The filter is worth its memory: with 20,000 keys, all of which it knows, it says no to
-    nearly all others; so does one that is made of its parts.
+    """With 20,000 keys the filter says no to nearly all others; so does one that is made from its
+    parts.
     """
     first, second = KeyFilter(), KeyFilter()
     # Neighbours in the sequence of numbers would never meet in a word.
@@ -60,7 +60,7 @@ def test_hardly_any_key_is_taken_for_another() -> None:
 
 
 def test_every_process_puts_a_key_in_the_same_place() -> None:
-    """The stored filter of one is read by another, perhaps of another version."""
+    """A stored filter is read by other processes, perhaps of another version."""
     found, checksum = KeyFilter(), 0
     found.add(["a key", "1", "\xfc\u0378"])
     for part in range(PARTS):
@@ -117,8 +117,8 @@ class Replica:
 def test_what_is_forgotten_may_be_there_at_any_moment(
     old: int, steps: Sequence[tuple[str, int]]
 ) -> None:
-    """However orders come, are saved and forgotten, keys are read, and processes end; the filter is
-    stored now and then.
+    """Every order is in memory, or may be in the tables, however orders come, are saved and
+    forgotten, keys are read back, and processes end. The filter is stored now and then.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(oldkeys, "STORE_EVERY", 5)
@@ -150,7 +150,7 @@ def replica(monkeypatch: pytest.MonkeyPatch) -> Iterator[Replica]:
 
 
 def test_a_new_key_is_looked_up_until_all_old_ones_are_read(replica: Replica) -> None:
-    """And never again after that."""
+    """After that it never is."""
     assert not replica.may_have_forgotten("new")
     replica.load()
     old_keys = replica.tables.old_keys
@@ -166,7 +166,7 @@ def test_a_new_key_is_looked_up_until_all_old_ones_are_read(replica: Replica) ->
 
 
 def test_the_next_process_has_the_keys_at_once(replica: Replica) -> None:
-    """But for those of the orders that came since the filter was stored."""
+    """From the stored filter. It only has to read those of the orders that came after that."""
     replica.apply(3)
     replica.save(3)
     assert stored(replica) == {9: PARTS}
@@ -192,7 +192,7 @@ def stored(replica: Replica) -> dict[int, int]:
 
 
 def test_the_filter_is_stored_when_it_has_all_keys(replica: Replica) -> None:
-    """Not sooner: the next process would miss those of before. And not after every order."""
+    """Not sooner, or the next process would miss the older ones; and not after every order."""
     replica.load()
     replica.apply(2)
     replica.save(2)
@@ -209,7 +209,7 @@ def test_the_filter_is_stored_when_it_has_all_keys(replica: Replica) -> None:
 def test_a_few_parts_at_a_time_are_stored(
     replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In turn, also after a restart between them; what any part lacks is read again."""
+    """In turn, also after a restart in between. What any part lacks is read again."""
     monkeypatch.setattr(oldkeys, "PARTS_AT_ONCE", PARTS // 2)
     for number, expected in ((7, {7: PARTS // 2}), (8, {7: PARTS // 2, 8: PARTS // 2})):
         replica.apply(1)
@@ -228,7 +228,7 @@ def test_a_few_parts_at_a_time_are_stored(
 
 
 def test_what_a_missing_part_had_is_read_again(replica: Replica) -> None:
-    """Every key may have been in it."""
+    """Any key may have been in it, so all of them are."""
     replica.apply(3)
     replica.save(3)
     replica.connection.execute("DELETE FROM key_filter WHERE part = 7")
@@ -252,7 +252,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_a_damaged_filter_is_not_believed(replica: Replica, damage: str) -> None:
-    """It would let a retry pass for a new order."""
+    """With it, an order that is sent again could be taken for a new one."""
     replica.apply(3)
     replica.save(3)
     assert stored(replica) == {9: PARTS}
@@ -262,7 +262,7 @@ def test_a_damaged_filter_is_not_believed(replica: Replica, damage: str) -> None
 
 
 def test_a_missing_order_is_noticed_when_keys_are_read(replica: Replica) -> None:
-    """Wherever it is missing."""
+    """Whether it is in the middle or at the end."""
     for number in (2, 6):
         old_keys = OldKeys()
         old_keys.load(replica.connection, 6)
@@ -274,7 +274,7 @@ def test_a_missing_order_is_noticed_when_keys_are_read(replica: Replica) -> None
 
 
 def test_a_state_without_tables_asks_for_what_it_forgot() -> None:
-    """Whoever makes one alone is not told that there is nothing."""
+    """Without tables it cannot know that a key is new."""
     state = OrderState(recent_max=2)
     assert not state.may_have_forgotten("new")
     for trade in trades(1, 3):
