@@ -1,4 +1,4 @@
-"""Administration over REST: who may, what is asked for, and what is answered."""
+"""Administration over REST: who may make changes, what is asked for, and what is answered."""
 
 import json
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ from twstock.market import (
     Stock,
     StockChange,
 )
-from twstock.rpc.calls import Changed, Changes, Page
+from twstock.rpc.calls import Changed, Changes, Page, Placement
 from twstock.tokens import is_read_by_all, read_token
 from twstock.web import answers
 from twstock.web.admin import Administration, known_token
@@ -115,8 +115,10 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("path", "body"), CHANGES)
-def test_without_a_token_in_the_configuration_nobody_may(path: str, body: Any) -> None:
-    """Whatever token comes along, the empty one included."""
+def test_without_a_token_in_the_configuration_nobody_may_change_stocks(
+    path: str, body: Any
+) -> None:
+    """Whatever token a request has, also an empty one."""
     desk = Desk(token="")
     for headers in ({}, AUTHORIZED, {"Authorization": "Bearer "}, {"Authorization": "Bearer"}):
         reply = desk.post(path, body, headers)
@@ -140,7 +142,7 @@ def test_without_a_token_in_the_configuration_nobody_may(path: str, body: Any) -
     ],
 )
 def test_a_wrong_token_is_401(desk: Desk, path: str, body: Any, headers: Any) -> None:
-    """Nothing of the request is looked at before; the challenge names the scheme."""
+    """Nothing else of the request is looked at before, and the challenge names the scheme."""
     for content in (body, b"not JSON"):
         reply = desk.post(path, content, headers)
         assert (reply.code, reply.header("WWW-Authenticate")) == (401, "Bearer")
@@ -149,7 +151,7 @@ def test_a_wrong_token_is_401(desk: Desk, path: str, body: Any, headers: Any) ->
 
 @pytest.mark.parametrize("value", [f"bearer {TOKEN}", f"BEARER  {TOKEN} ", f"Bearer {TOKEN}"])
 def test_the_scheme_is_read_as_http_says(desk: Desk, value: str) -> None:
-    """Its name in any case, blanks around the token (RFC 9110 section 11.1)."""
+    """Its name in upper or lower case, with blanks around the token (RFC 9110 section 11.1)."""
     assert desk.post("/stocks/GOOGL/halt", b"", {"Authorization": value}).code == 200
 
 
@@ -169,7 +171,7 @@ def test_everybody_may_read_the_changes() -> None:
 
 
 def test_each_path_asks_for_its_change(desk: Desk) -> None:
-    """Under a key that the front-end makes, a new one for each request."""
+    """Under a new key for each request, if the client gave none."""
     for path, body in CHANGES:
         assert desk.post(path, body).code == 200
     assert desk.catalog.requests == [
@@ -182,7 +184,7 @@ def test_each_path_asks_for_its_change(desk: Desk) -> None:
 
 
 def test_the_client_s_key_is_taken(desk: Desk) -> None:
-    """As for orders; a malformed one is refused."""
+    """A malformed one is refused, as for orders."""
     desk.post("/stocks/GOOGL/halt", b"", AUTHORIZED | {"Idempotency-Key": "mine"})
     assert desk.asked.key == "mine"
     bad = desk.post("/stocks/GOOGL/halt", b"", AUTHORIZED | {"Idempotency-Key": "a b"})
@@ -205,7 +207,7 @@ def test_the_client_s_key_is_taken(desk: Desk) -> None:
     ],
 )
 def test_a_price_is_taken_to_the_cent(desk: Desk, price: str, cents: int) -> None:
-    """As a text, and as a number in the same digits: nothing is rounded."""
+    """As a text, or as a number with the same digits: nothing is rounded."""
     desk.post("/stocks/GOOGL/price", {"price": price})
     if not price.startswith("00"):
         desk.post("/stocks/GOOGL/price", b'{"price": %s}' % price.encode())
@@ -222,7 +224,7 @@ def test_a_price_is_taken_to_the_cent(desk: Desk, price: str, cents: int) -> Non
     ],
 )  # fmt: skip
 def test_what_is_no_price_is_named(desk: Desk, price: str) -> None:
-    """More than two decimals is no price of a stock, and neither is a float's rest."""
+    """Such as one with more than two decimals, which is often the rest of binary arithmetic."""
     reply = desk.post("/stocks/GOOGL/price", b'{"price": %s}' % price.encode())
     assert (reply.code, reply.message.partition(":")[0]) == (400, "price")
     assert desk.catalog.requests == []
@@ -262,14 +264,14 @@ def test_what_is_no_price_is_named(desk: Desk, price: str) -> None:
     ],
 )
 def test_what_is_wrong_with_a_body_is_named(desk: Desk, path: str, body: Any, field: str) -> None:
-    """The field, as for orders; nothing is asked of the catalog."""
+    """The error names the field, as for orders, and the catalog is not asked."""
     reply = desk.post(path, body)
     assert (reply.code, reply.message.partition(":")[0]) == (400, field)
     assert desk.catalog.requests == []
 
 
 def test_a_stock_may_start_without_shares_and_for_nothing() -> None:
-    """As in the file that a catalog starts with."""
+    """As in the file of the first stocks."""
     body = b'{"name": "A & B, Inc.", "price": "0", "quantity": 0}'
     assert parse_add(body, "k") == ChangeRequest("k", ADD, "A & B, Inc.", 0, 0)
 
@@ -285,7 +287,7 @@ def test_a_stock_may_start_without_shares_and_for_nothing() -> None:
     ],
 )
 def test_names_may_be_percent_encoded(desk: Desk, path: str, name: str) -> None:
-    """A segment is what stands between raw slashes."""
+    """Also with slashes: a segment is what stands between raw slashes."""
     assert desk.post(path).code == 200
     assert (desk.asked.kind, desk.asked.name) == (HALT, name)
 
@@ -300,13 +302,13 @@ def test_names_may_be_percent_encoded(desk: Desk, path: str, name: str) -> None:
     ],
 )
 def test_a_path_without_a_name_is_404(desk: Desk, path: str) -> None:
-    """No stock is named so."""
+    """No stock has such a name, and the catalog is not asked."""
     assert desk.post(path).code == 404
     assert desk.catalog.requests == []
 
 
 def test_other_methods_and_paths_are_refused(desk: Desk) -> None:
-    """In the one form that all errors have."""
+    """With an error in the common form."""
     assert desk.site.get("/admin/stocks").code == 405
     assert desk.site.ask("POST", "/admin/changes", data=b"").code == 405
     assert desk.post("/stocks/GOOGL/explode").code == 404
@@ -316,7 +318,9 @@ def test_other_methods_and_paths_are_refused(desk: Desk) -> None:
 
 
 def test_a_change_is_answered_with_its_number_and_the_stock(desk: Desk) -> None:
-    """And whoever made it reads it here, whatever a lookup under way brings."""
+    """Whoever made it is not shown an older version here afterwards. A replay is marked, but only
+    under a key of the client.
+    """
     reply = desk.post("/stocks/GOOGL/halt")
     stock = {"name": "GOOGL", "price": 15.99, "quantity": 7, "volume": 5, "version": 3}
     data = {"change_number": 4, "stock": stock | {"halted": True}}
@@ -332,7 +336,7 @@ def test_a_change_is_answered_with_its_number_and_the_stock(desk: Desk) -> None:
 
 @pytest.mark.parametrize("refusal", list(ChangeRefusal))
 def test_refusals_are_404_and_409(desk: Desk, refusal: ChangeRefusal) -> None:
-    """404 when the stock is not there, 409 when the change does not fit how things stand."""
+    """404 if the stock does not exist, 409 if the change does not fit the present state."""
     desk.catalog.changed = Changed(refusal=str(refusal))
     reply = desk.post("/stocks/GOOGL/halt")
     code = 404 if refusal is ChangeRefusal.UNKNOWN_STOCK else 409
@@ -354,7 +358,7 @@ def test_refusals_are_404_and_409(desk: Desk, refusal: ChangeRefusal) -> None:
 def test_errors_tell_whether_anything_happened(
     desk: Desk, error: Exception, code: int, outcome: str | None, keyed: str | None
 ) -> None:
-    """Under the client's own key an earlier request may have been done."""
+    """Under the client's own key an earlier request may have made the change."""
     desk.catalog.changed = error
     for headers, wanted in ((AUTHORIZED, outcome), ({"Idempotency-Key": "k"} | AUTHORIZED, keyed)):
         reply = desk.post("/stocks/GOOGL/halt", b"", headers)
@@ -362,7 +366,7 @@ def test_errors_tell_whether_anything_happened(
 
 
 def test_who_has_no_key_is_not_told_to_ask_again_with_it(desk: Desk) -> None:
-    """The doubt is named instead."""
+    """Instead it is told that the change may have been made."""
     desk.catalog.changed = OutcomeUnknown("ask again with the same key")
     doubt = "the outcome could not be learnt in time: the change may have been made"
     assert desk.post("/stocks/GOOGL/halt").message == doubt
@@ -371,14 +375,16 @@ def test_who_has_no_key_is_not_told_to_ask_again_with_it(desk: Desk) -> None:
 
 
 def test_a_key_of_another_change_is_told_in_its_own_words(desk: Desk) -> None:
-    """Not in those for orders."""
+    """The error speaks of a change, not of an order."""
     desk.catalog.changed = KeyReused()
     reply = desk.post("/stocks/GOOGL/halt")
     assert reply.message == "idempotency key was used with another change"
 
 
 def test_changes_show_what_their_kind_has() -> None:
-    """A price for an addition and a price, a quantity for an addition and more shares."""
+    """An addition has a price and a quantity, a new price only a price, more shares only a
+    quantity.
+    """
     shown = [
         answers.change_fields(StockChange(1, kind, "A", 1599, 7, 3, 12)) for kind in ChangeKind
     ]
@@ -388,18 +394,20 @@ def test_changes_show_what_their_kind_has() -> None:
 
 
 def test_a_stock_tells_that_it_is_halted_only_while_it_is() -> None:
-    """Who reads stocks of before knows no such field."""
+    """Clients of earlier versions do not know the field."""
     assert answers.stock_fields(STOCK)["halted"] is True
     assert "halted" not in answers.stock_fields(STOCK._replace(halted=False))
 
 
 def test_the_refusal_of_an_order_in_a_halted_stock_is_a_404() -> None:
-    """In the words that the catalog gave it."""
-    assert str(Refusal.HALTED) == "trading in this stock is halted"
+    """With the message that the catalog gave it."""
+    answer = answers.placement(Placement(refusal=str(Refusal.HALTED)), keyed=False)
+    message = json.loads(answer.body)["error"]["message"]
+    assert (answer.status, message) == (404, "trading in this stock is halted")
 
 
 def test_every_route_is_described(desk: Desk) -> None:
-    """With an id of its own, and only with schemas that are there."""
+    """With an id of its own, and only with schemas that exist."""
     operations = [route.operation for route in desk.part.routes()]
     ids = [operation["operationId"] for operation in operations]
     assert len(set(ids)) == len(ids) == 6
@@ -418,7 +426,7 @@ def test_every_route_is_described(desk: Desk) -> None:
 
 
 def test_a_token_is_read_from_its_file(tmp_path: Path) -> None:
-    """What stands around it is left out."""
+    """Blanks and line ends around it are left out."""
     file = tmp_path / "token"
     file.write_text(f"  {TOKEN}\n")
     file.chmod(0o600)
@@ -433,7 +441,7 @@ def test_a_token_is_read_from_its_file(tmp_path: Path) -> None:
     "content", [b"", b" \n", b"short", b"two tokens-here", b"\xff" * 20, b"t" * 513]
 )
 def test_a_file_without_a_token_is_named(tmp_path: Path, content: bytes) -> None:
-    """And what it holds instead is not told: it may be a secret."""
+    """Its content is not shown, for it may be a secret."""
     file = tmp_path / "token"
     file.write_bytes(content)
     with pytest.raises(ConfigError) as caught:
@@ -443,14 +451,14 @@ def test_a_file_without_a_token_is_named(tmp_path: Path, content: bytes) -> None
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    """Whether it is missing or no file."""
+    """Whether it is missing or is a directory."""
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises(ConfigError, match=str(path)):
             read_token(path)
 
 
 def test_a_token_that_everybody_can_read_is_warned_of(tmp_path: Path) -> None:
-    """It works, and the log says so."""
+    """It is accepted, but the log says so, without showing it."""
     file = tmp_path / "token"
     file.write_text(TOKEN)
     file.chmod(0o644)
@@ -463,6 +471,6 @@ def test_a_token_that_everybody_can_read_is_warned_of(tmp_path: Path) -> None:
 
 
 def test_the_answer_to_a_wrong_token_tells_nothing_of_the_right_one() -> None:
-    """Nor does a printed configuration."""
+    """Nor does a configuration that is printed."""
     assert TOKEN.encode() not in NO_ADMINISTRATOR.body
     assert TOKEN not in repr(Admin(token=TOKEN))

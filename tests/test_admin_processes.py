@@ -1,4 +1,4 @@
-"""Real processes: stocks are changed while members die, and everybody is told the truth."""
+"""Real processes: stocks are changed while members die, and every answer is true."""
 
 import contextlib
 import os
@@ -33,7 +33,7 @@ def cluster(tmp_path_factory):
 
 
 def changes_of(cluster):
-    """All changes, by the account of the catalog's leader."""
+    """All changes, as the catalog's leader lists them."""
     name = cluster.await_leader("catalog")
     [remote] = [remote for remote in cluster.remotes("catalog") if remote.name == name]
     with contextlib.closing(remote):
@@ -46,8 +46,8 @@ def stocks(cluster):
 
 
 def test_changes_survive_the_death_of_the_leader(cluster):
-    """Each is made once, in the sequence of its number, and seen by everybody from its answer on;
-    nothing is traded between a halt and the next resume; shares that were added add up.
+    """Each is made once, in the sequence of its number, and seen by everybody after its answer.
+    Nothing is traded between a halt and the next resume, and added shares add up.
     """
     initial = stocks(cluster)
     with Traders(cluster, 4, token=TOKEN) as traders:
@@ -82,7 +82,7 @@ def test_changes_survive_the_death_of_the_leader(cluster):
 
 
 def test_everything_is_there_after_a_restart(cluster):
-    """Changes, halts, and the keys that they came with."""
+    """Changes, halts, and the keys of changes."""
     key = {"Idempotency-Key": "before-the-restart"}
     path, body = "/admin/stocks/Lemon%20%2F%20Lime", {"price": "2.50", "quantity": 5}
     added = {"name": "Lemon / Lime", **body}
@@ -105,7 +105,7 @@ def test_everything_is_there_after_a_restart(cluster):
 
 
 def test_without_the_token_nothing_changes(cluster):
-    """At either front-end."""
+    """At both front-ends."""
     before = changes_of(cluster)
     for front in (1, 2):
         for headers in ({}, {"Authorization": "Bearer the-token-of-another"}):
@@ -123,7 +123,7 @@ def blocks(language):
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_guide_is_true(tmp_path):
-    """Every command of docs/admin.md does what stands below it; only wall time differs."""
+    """Every command of docs/admin.md prints what stands below it, apart from times."""
     [setup] = blocks("sh")
     *making, starting = setup.strip().splitlines()
     subprocess.run("\n".join(making), shell=True, cwd=tmp_path, check=True, timeout=20)

@@ -1,4 +1,4 @@
-"""Changes of stocks in the catalog's state machine: each is done once, and all replicas agree."""
+"""Changes of stocks in the catalog's state machine: each is made once, and all replicas agree."""
 
 import sqlite3
 from dataclasses import replace
@@ -65,7 +65,9 @@ def refusal(result: object) -> ChangeRefusal | None:
 
 
 def test_changes_are_numbered_and_each_makes_the_next_version() -> None:
-    """1, 2, 3, ... over all stocks; the versions of a stock count trades and changes."""
+    """Numbers 1, 2, 3, ... over all stocks; versions of a stock count its trades and changes
+    together.
+    """
     log = started()
     assert number(change(log, "a", PRICE, price_cents=1)) == 1
     log.apply(batch(1, buy("x", 1)))
@@ -81,7 +83,7 @@ def test_changes_are_numbered_and_each_makes_the_next_version() -> None:
 
 
 def test_a_stock_that_was_added_is_traded_and_listed_like_any_other() -> None:
-    """Its version is 1, that of the change which made it."""
+    """Its first version is 1, made by the change that added it."""
     log = started()
     assert number(change(log, "a", ADD, "Lemon", price_cents=250, quantity=10)) == 1
     assert log.state.stock("Lemon") == Stock("Lemon", 250, 10, 0, 1, 10)
@@ -93,7 +95,7 @@ def test_a_stock_that_was_added_is_traded_and_listed_like_any_other() -> None:
 
 
 def test_more_shares_are_neither_bought_nor_sold() -> None:
-    """They count as there from the start, so what was traded still adds up."""
+    """They count as if they had been there from the start, so that trades still add up."""
     log = started()
     log.apply(batch(1, buy("x", 100)))
     change(log, "a", RESTOCK, quantity=5)
@@ -102,7 +104,7 @@ def test_more_shares_are_neither_bought_nor_sold() -> None:
 
 
 def test_trades_after_a_change_of_price_have_the_new_one() -> None:
-    """And those before keep theirs."""
+    """Earlier trades keep theirs."""
     log = started()
     [before] = outcomes(log.apply(batch(1, buy("x", 1))))
     change(log, "a", PRICE, price_cents=2000)
@@ -111,7 +113,7 @@ def test_trades_after_a_change_of_price_have_the_new_one() -> None:
 
 
 def test_a_halted_stock_refuses_orders_both_ways_and_in_words_of_its_own() -> None:
-    """In a batch and in a direct trade, before quantities are looked at; others are traded."""
+    """In a batch and in a direct trade, whatever the quantity. Other stocks are traded."""
     log = started()
     change(log, "h", HALT)
     assert log.state.stock("GameStart") == Stock("GameStart", 1599, 100, 0, 1, 100, halted=True)
@@ -123,7 +125,7 @@ def test_a_halted_stock_refuses_orders_both_ways_and_in_words_of_its_own() -> No
 
 
 def test_an_order_that_a_halt_refused_stays_refused() -> None:
-    """A late copy does not execute after trading goes on; a new order does."""
+    """A late copy is not executed when trading goes on; a new order is."""
     log = started()
     change(log, "h", HALT)
     log.apply(batch(1, buy("late", 1)))
@@ -134,7 +136,9 @@ def test_an_order_that_a_halt_refused_stays_refused() -> None:
 
 
 def test_a_halted_stock_can_be_changed() -> None:
-    """A halt is for traders: price and shares are put right meanwhile, and it stays halted."""
+    """A halt is for traders: price and shares can be put right meanwhile, and the stock stays
+    halted.
+    """
     log = started()
     change(log, "h", HALT)
     change(log, "p", PRICE, price_cents=1)
@@ -146,7 +150,7 @@ def test_a_halted_stock_can_be_changed() -> None:
 
 
 def test_what_makes_no_sense_is_refused_and_changes_no_stock() -> None:
-    """Each refusal is a value with words of its own, and takes no number."""
+    """Each refusal is a value with a message of its own, and takes no number."""
     log = started()
     before = log.state.stocks()
     top = QUANTITY_MAX - 100
@@ -167,7 +171,7 @@ def test_what_makes_no_sense_is_refused_and_changes_no_stock() -> None:
 
 
 def test_shares_that_were_ever_added_are_bounded_like_those_that_are_left() -> None:
-    """Or what a stock started with could grow beyond what JSON keeps exact."""
+    """Otherwise the initial quantity could grow beyond what JSON keeps exact."""
     log = started()
     log.apply(batch(1, buy("x", 100)))
     most = QUANTITY_MAX - 100
@@ -176,7 +180,7 @@ def test_shares_that_were_ever_added_are_bounded_like_those_that_are_left() -> N
 
 
 def test_the_same_key_and_change_are_done_once_and_answered_alike() -> None:
-    """Also long after, when keys of refused orders and recorded trades are forgotten."""
+    """Also much later, when keys of refused orders and recorded trades are forgotten."""
     log = started(refused_keys_max=0, refused_keys_s=0.0)
     first = change(log, "k", RESTOCK, quantity=5)
     change(log, "h", HALT)
@@ -199,7 +203,7 @@ def test_the_same_key_and_change_are_done_once_and_answered_alike() -> None:
     ],
 )
 def test_a_key_that_comes_with_another_change_does_nothing(other: ChangeRequest) -> None:
-    """Whether its first change was made or refused."""
+    """Whether the first change under it was made or refused."""
     for quantity in (5, QUANTITY_MAX):
         log = started()
         change(log, "k", RESTOCK, quantity=quantity)
@@ -209,14 +213,14 @@ def test_a_key_that_comes_with_another_change_does_nothing(other: ChangeRequest)
 
 
 def test_keys_of_orders_and_of_changes_have_nothing_to_do_with_each_other() -> None:
-    """Who may change stocks does not use up the keys of traders, nor the other way round."""
+    """Administrators do not use up the keys of traders, nor the other way round."""
     log = started()
     assert number(change(log, "k", RESTOCK, quantity=5)) == 1
     assert numbers(log.apply(batch(1, buy("k", 1)))) == [1]
 
 
 def test_a_change_that_was_refused_never_takes_effect_later() -> None:
-    """A late copy stays refused when it could be made."""
+    """A late copy stays refused even if it could be made now."""
     log = started()
     change(log, "late", RESUME)
     change(log, "h", HALT)
@@ -228,7 +232,9 @@ def test_a_change_that_was_refused_never_takes_effect_later() -> None:
 
 
 def test_refused_changes_are_bounded_as_refused_orders_are() -> None:
-    """By number, and by age in the log's own time; what comes and goes leaves no trace."""
+    """By number, and by age in the log's own time. One that is forgotten at once leaves no trace in
+    the state.
+    """
     log = started(refused_keys_max=2, refused_keys_s=10.0)
     for key in ("a", "b", "c"):
         change(log, key, RESUME)
@@ -243,7 +249,7 @@ def test_refused_changes_are_bounded_as_refused_orders_are() -> None:
 
 
 def test_time_never_goes_back() -> None:
-    """Changes are stamped with the log's time, as trades are."""
+    """Changes are stamped with the log's time, like trades."""
     log = started()
     log.apply(batch(1, buy("a", 1), at_ms=5000))
     change(log, "h", HALT, at_ms=10)
@@ -278,7 +284,7 @@ def test_replicas_come_to_the_same_state() -> None:
 
 @pytest.mark.parametrize("gathered", [1, 3, 100])
 def test_the_tables_bring_everything_back(gathered: int) -> None:
-    """Halted stocks, keys, and refusals, however many changes are saved at once."""
+    """Halted stocks, keys and refusals, however many changes are saved at once."""
     log = busy()
     connection, tables = open_tables(log.bounds)
     for start in range(0, len(log.changes), gathered):
@@ -293,8 +299,8 @@ def test_the_tables_bring_everything_back(gathered: int) -> None:
 
 
 def test_the_digest_tells_what_was_decided() -> None:
-    """States that come to other numbers, or refuse otherwise, are told from each other even
-    when what stocks became is the same.
+    """States that give other numbers or other refusals have different digests, even if their stocks
+    are the same.
     """
     log = started()
     start = rows_of(log.state)
@@ -315,14 +321,14 @@ def test_the_digest_tells_what_was_decided() -> None:
 
 
 def test_a_change_that_is_missing_is_noticed() -> None:
-    """The numbers of a loaded state have no gap."""
+    """The numbers of the changes that are loaded must have no gap."""
     gap = KeyedChange("k", StockChange(2, HALT, "S", 0, 0, 1, 0))
     with pytest.raises(CorruptStorage, match="gaps"):
         CatalogState(10, 10.0, CatalogRows(changes=(gap,)))
 
 
 def test_which_stocks_are_halted_follows_from_the_changes() -> None:
-    """The last halt or resume of a stock tells; other changes say nothing of it."""
+    """The last halt or resume of a stock counts; other changes do not matter."""
     rows = [(HALT, "A"), (HALT, "B"), (PRICE, "A"), (RESUME, "B"), (RESTOCK, "B"), (HALT, "C")]
     made = [StockChange(n, kind, name, 0, 0, n, 0) for n, (kind, name) in enumerate(rows, 1)]
     assert halted_names(made) == {"A", "C"}
@@ -401,14 +407,14 @@ def of_old_log() -> Log:
 
 
 def test_a_log_of_before_comes_to_the_digest_that_it_had() -> None:
-    """Or a replica with saved state and one that replays its log would take each other for
+    """Otherwise a replica with saved state and one that replays its log would take each other for
     damaged.
     """
     assert of_old_log().state.digest == OLD_DIGEST
 
 
 def test_a_database_of_before_is_opened_and_goes_on() -> None:
-    """It gets the tables that it lacks, and keeps all that it has."""
+    """It gets the tables that it lacks, and keeps everything that it has."""
     log = of_old_log()
     connection = sqlite3.connect(":memory:", isolation_level=None)
     connection.executescript(OLD_TABLES)
@@ -449,7 +455,7 @@ def test_a_database_of_before_is_opened_and_goes_on() -> None:
     ],
 )
 def test_what_must_not_reach_the_log_is_named(request_: ChangeRequest, field: str) -> None:
-    """The field at fault, as for orders."""
+    """The error names the field, as for orders."""
     with pytest.raises(InvalidRequest) as caught:
         check_change(request_)
     assert caught.value.field == field
@@ -464,13 +470,15 @@ def test_what_must_not_reach_the_log_is_named(request_: ChangeRequest, field: st
         ChangeRequest("k", HALT, "\t"),
     ],
 )
-def test_what_may_reach_the_log_does(request_: ChangeRequest) -> None:
-    """The bounds are inclusive; a name that no stock can have is just not found."""
+def test_what_may_reach_the_log_is_accepted(request_: ChangeRequest) -> None:
+    """The bounds are inclusive. A name that no stock can have is accepted, and will not be
+    found.
+    """
     check_change(request_)
 
 
 def test_eviction_takes_the_oldest_and_no_other() -> None:
-    """Beyond the number or before the time, whichever asks for more."""
+    """Those beyond the number or older than the time, whichever are more."""
     dated = {k: RefusedOrder(buy(k, 1), Refusal.NOT_ENOUGH, at) for at, k in enumerate("abcde")}
     for keys_max, oldest, gone in ((9, 0, ""), (3, 0, "ab"), (9, 3, "abc"), (1, 2, "abcd")):
         table = dict(dated)

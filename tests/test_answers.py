@@ -1,4 +1,4 @@
-"""What requests may say, and what HTTP says about what happened."""
+"""What requests may contain, and which HTTP answer each result has."""
 
 import json
 from typing import Any
@@ -28,7 +28,7 @@ def told(answer: Answer) -> Any:
 
 
 def test_a_good_order_is_taken_word_by_word() -> None:
-    """Name, type and quantity arrive as they were sent, unknown members are ignored."""
+    """Name, type and quantity arrive as they were sent; unknown members are ignored."""
     order = bodies.parse_order(body(name="Überseekontor / 北", comment=[1.5]), "k")
     assert order == PlaceOrder("k", "Überseekontor / 北", "buy", 1)
 
@@ -108,7 +108,9 @@ def test_what_is_wrong_with_a_body_is_named(sent: bytes, field: str) -> None:
 def test_what_makes_no_sense_is_refused_in_the_seeds_words(
     sent: bytes, refusal: Refusal | None
 ) -> None:
-    """Type, quantity, name: 404; whether a stock that could be there is there, the catalog says."""
+    """Type, then quantity, then name: 404. Whether a stock exists that could exist is for the
+    catalog to say.
+    """
     answer = answers.refusal(bodies.parse_order(sent, "k"))
     if refusal is None:
         assert answer is None
@@ -146,7 +148,7 @@ def test_no_body_is_an_internal_error(sent: bytes) -> None:
 
 @pytest.mark.parametrize("key", [b"k", b"!" * 255, b'"quoted"', b"a-b_c.d~"])
 def test_a_key_of_visible_ascii_is_taken(key: bytes) -> None:
-    """Keys are opaque."""
+    """Up to 255 characters, as they are."""
     assert bodies.parse_key([key]) == key.decode()
 
 
@@ -154,13 +156,13 @@ def test_a_key_of_visible_ascii_is_taken(key: bytes) -> None:
     "values", [[b""], [b"a b"], [b"\xc3\xa9"], [b"x" * 256], [b"a\x7f"], [b"a", b"a"], [b"a\tb"]]
 )
 def test_another_key_is_named(values: list[bytes]) -> None:
-    """An Idempotency-Key that might be read in two ways protects nobody."""
+    """A key that could be read in two ways would protect nobody."""
     with pytest.raises(InvalidRequest, match=r"^Idempotency-Key: "):
         bodies.parse_key(values)
 
 
 def test_no_key_is_no_error() -> None:
-    """The front-end makes one."""
+    """The front-end then makes one."""
     assert bodies.parse_key(None) is None
 
 
@@ -187,12 +189,12 @@ def test_no_key_is_no_error() -> None:
     ],
 )
 def test_an_order_number_is_a_number_from_1_up(spelled: bytes, number: int | None) -> None:
-    """Everything else is a 404 like a number that nobody has."""
+    """Everything else is a 404, like a number that no order has."""
     assert bodies.parse_number(spelled) == number
 
 
 def test_pages_have_defaults_and_a_limit() -> None:
-    """Empty parameters count as absent; a limit above the highest is cut."""
+    """Empty parameters count as absent, and a limit above the highest is lowered."""
     assert bodies.parse_order_page({}, 1000) == Page(0, 100)
     assert bodies.parse_order_page({b"after": [b""], b"limit": [b""]}, 1000) == Page(0, 100)
     assert bodies.parse_order_page({b"after": [b"7"], b"limit": [b"5000"]}, 1000) == Page(7, 1000)
@@ -212,7 +214,7 @@ def test_pages_have_defaults_and_a_limit() -> None:
     ],
 )
 def test_a_number_may_be_of_any_length(text: bytes, number: int) -> None:
-    """One that is larger than any there can be is no other error than one that nobody has."""
+    """One that is larger than any there can be is no error: it is lowered to the largest."""
     given = {b"after": [text], b"limit": [text]}
     assert bodies.parse_order_page(given, 2**63) == Page(number, number)
     assert bodies.parse_stock_page({b"limit": [text]}, 1000).limit == min(number, 1000)
@@ -254,7 +256,9 @@ class CountedName(str):
 
 
 def test_finding_a_name_that_appears_twice_takes_as_long_as_reading() -> None:
-    """Not a comparison of each name with each: one body would stop the front-end for seconds."""
+    """Names are not all compared with each other, or one body could stop the front-end for
+    seconds.
+    """
     names = [CountedName(f"n{number}") for number in range(2000)]
     with pytest.raises(InvalidRequest, match=r"^n1999: appears twice"):
         bodies._members([(name, 1) for name in (*names, CountedName("n1999"))])
@@ -262,7 +266,7 @@ def test_finding_a_name_that_appears_twice_takes_as_long_as_reading() -> None:
 
 
 def test_a_stock_name_that_is_not_utf8_is_refused() -> None:
-    """Percent-encoded bytes are UTF-8 or a 400."""
+    """With a 400 that names the field."""
     assert bodies.parse_name(b"a%2Fb%20%C3%9C") == "a/b Ü"
     with pytest.raises(InvalidRequest, match=r"^name: "):
         bodies.parse_name(b"%ff")
@@ -271,8 +275,8 @@ def test_a_stock_name_that_is_not_utf8_is_refused() -> None:
             bodies.parse_stock_page({b"after": [after]}, 10)
 
 
-def test_a_name_that_no_stock_can_have_is_none() -> None:
-    """As one that is left out: whoever asks for it is told that there is no such stock."""
+def test_a_name_that_no_stock_can_have_counts_as_empty() -> None:
+    """Whoever asks for it is told that there is no such stock."""
     assert bodies.parse_name(b"%C3%9C" * 255) == "Ü" * 255
     assert bodies.parse_name(b"x" * 256) == ""
 
@@ -294,7 +298,7 @@ def test_a_name_that_no_stock_can_have_is_none() -> None:
 def test_errors_have_their_status(
     error: Exception, status: int, outcome: str | None, retry: bool
 ) -> None:
-    """The table of docs/api.md; only what cannot have happened has the outcome ``none``."""
+    """The table of docs/api.md; the outcome is ``none`` only if nothing can have happened."""
     answer = answers.failure(error)
     assert answer is not None
     fields = told(answer)["error"]
@@ -303,7 +307,7 @@ def test_errors_have_their_status(
 
 
 def test_stocks_and_orders_look_as_promised() -> None:
-    """Prices have two decimals; pages tell how to go on."""
+    """Prices have two decimals, and pages tell where the next one begins."""
     stock = Stock("A", 1599, 7, 5, 2, 12)
     fields = {"name": "A", "price": 15.99, "quantity": 7, "volume": 5, "version": 2}
     assert answers.stock_fields(stock) == fields
@@ -317,7 +321,7 @@ def test_stocks_and_orders_look_as_promised() -> None:
 
 
 def test_a_replayed_answer_says_so() -> None:
-    """Executed or refused: what was remembered is marked."""
+    """Whether the order was executed or refused."""
     executed = answers.placement(Placement(5, replayed=True), keyed=True)
     assert told(executed) == {"data": {"transaction_number": 5}}
     refused = answers.placement(Placement(refusal=Refusal.NOT_ENOUGH, replayed=True), keyed=True)
@@ -327,7 +331,7 @@ def test_a_replayed_answer_says_so() -> None:
 
 
 def test_a_whole_answer_is_complete() -> None:
-    """Status line, date, id, length, and the word that the connection ends."""
+    """It has a status line, date, id and length, and says that the connection ends."""
     answer = answers.not_allowed({"POST", "GET"}).closing().whole(b"today", b"7")
     head, _, content = answer.partition(b"\r\n\r\n")
     lines = head.split(b"\r\n")

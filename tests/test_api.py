@@ -41,6 +41,7 @@ class FakeTiers:
         self.problems: list[str] = []
         self.looked_up: list[Lookup] = []
         self.placed: list[PlaceOrder] = []
+        self.ordered: list[int] = []
         self.pages: list[Any] = []
         self.waiting: list[Deferred[Any]] = []
         self.hold = False
@@ -68,8 +69,9 @@ class FakeTiers:
         """The same, for whoever wants no Deferred."""
         self.place(order).addErrback(lambda failure: failure.value).addCallback(tell)
 
-    def order(self, _number: int) -> "Deferred[Trade | None]":
+    def order(self, number: int) -> "Deferred[Trade | None]":
         """As the order service."""
+        self.ordered.append(number)
         return self.answer(self.trade)
 
     def list(self, page: Any) -> "Deferred[Any]":
@@ -181,7 +183,7 @@ def site() -> Site:
 
 
 def test_a_lookup_misses_then_hits(site: Site) -> None:
-    """The second look at a stock does not ask the catalog."""
+    """The second lookup of a stock does not ask the catalog."""
     first, second = site.get("/stocks/GOOGL"), site.get("/stocks/GOOGL")
     fields = {"name": "GOOGL", "price": 10.0, "quantity": 100, "volume": 0, "version": 0}
     assert first.json == second.json == {"data": fields}
@@ -192,14 +194,14 @@ def test_a_lookup_misses_then_hits(site: Site) -> None:
 
 
 def test_without_a_lease_every_lookup_asks_and_names_no_session(site: Site) -> None:
-    """Who stores nothing must not be waited for."""
+    """No trade should wait for a front-end that stores nothing."""
     site.now = 1000.0
     assert [site.get("/stocks/GOOGL").header("X-Cache") for _ in range(2)] == ["miss"] * 2
     assert site.tiers.looked_up == [Lookup("GOOGL")] * 2
 
 
 def test_an_answer_that_a_delete_overtook_is_shown_but_not_kept(site: Site) -> None:
-    """The original's stale-fill race, through HTTP."""
+    """A race of the original (a stale fill), through HTTP."""
     site.tiers.hold = True
     reply = site.begin("GET", "/stocks/GOOGL")
     site.cache.invalidate("GOOGL", 1)
@@ -210,14 +212,14 @@ def test_an_answer_that_a_delete_overtook_is_shown_but_not_kept(site: Site) -> N
 
 
 def test_an_unknown_stock_is_404(site: Site) -> None:
-    """Whatever the path's last segment spells."""
+    """Whatever the rest of the path is."""
     for path in ("/stocks/nope", "/stocks/", "/stocks/a/b", "/stocks/%2e%2e", "/stocks/%00"):
         reply = site.get(path)
         assert (reply.code, reply.message) == (404, "stock not found")
 
 
 def test_a_name_that_no_stock_can_have_is_404_without_a_question(site: Site) -> None:
-    """It is one character too long; the longest is asked for."""
+    """The longest name that a stock can have is still looked up."""
     for length in (255, 256, 9000):
         reply = site.get("/stocks/" + "x" * length)
         assert (reply.code, reply.message) == (404, "stock not found")
@@ -259,12 +261,12 @@ def test_stocks_are_listed_in_pages(site: Site) -> None:
     ],
 )
 def test_a_page_links_to_the_next(site: Site, path: str, link: str) -> None:
-    """RFC 8288: with the limit of this page, until the last one."""
+    """With the limit of this page (RFC 8288)."""
     assert site.get(path).header("Link") == f'{link}; rel="next"'
 
 
 def test_a_link_holds_any_name() -> None:
-    """Percent-encoded, so that it is one parameter of one URL; the last page has none."""
+    """Percent-encoded, so that it is one parameter of one URL. The last page has no link."""
     page = answers.stock_page(Stocks((), 'Ü/&"> '), 3)
     assert page.headers == (
         (b"Link", b'</stocks?after=%C3%9C%2F%26%22%3E%20&limit=3>; rel="next"'),
@@ -276,7 +278,7 @@ def test_a_link_holds_any_name() -> None:
 @pytest.mark.parametrize("cached", [True, False])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_stock_that_a_client_has_is_not_sent_again(site: Site, cached: bool, method: str) -> None:
-    """From the cache or from the catalog: it is asked for by the version that it has."""
+    """From the cache or from the catalog: a client that names its version is answered 304."""
     if not cached:
         site.now = 1000.0
     first = site.ask(method, "/stocks/GOOGL")
@@ -306,7 +308,7 @@ def test_a_stock_that_a_client_has_is_not_sent_again(site: Site, cached: bool, m
     ],
 )
 def test_errors_are_problems_for_who_asks(site: Site, method: str, path: str, status: int) -> None:
-    """With the message that the other form has, and the same headers."""
+    """With the message that the usual form has, and the same headers."""
     site.tiers.trade = ZeroDivisionError()
     with capturedLogs():
         usual = site.ask(method, path)
@@ -325,7 +327,7 @@ def test_errors_are_problems_for_who_asks(site: Site, method: str, path: str, st
 
 @pytest.mark.parametrize("path", ["/orders", "/orders/"])
 def test_an_order_is_placed(site: Site, path: str) -> None:
-    """The front-end makes a key where the client sent none."""
+    """The front-end makes a key if the client sent none."""
     reply = site.ask("POST", path, data=json.dumps(GOOD).encode())
     assert (reply.code, reply.json) == (200, {"data": {"transaction_number": 1}})
     assert reply.header("Idempotency-Replayed") is None
@@ -333,7 +335,7 @@ def test_an_order_is_placed(site: Site, path: str) -> None:
 
 
 def test_the_clients_key_is_used_and_a_replay_is_marked(site: Site) -> None:
-    """The same key gives the same answer, and says that it is the same."""
+    """The same key has the same answer, which says that it is a replay."""
     site.tiers.placement = Placement(1, replayed=True, version=1)
     reply = site.post(GOOD, {"Idempotency-Key": "mine"})
     assert site.tiers.placed[0].key == "mine"
@@ -343,13 +345,13 @@ def test_the_clients_key_is_used_and_a_replay_is_marked(site: Site) -> None:
 
 @pytest.mark.parametrize("placed", [Placement(1, "", True, 1), Placement(0, "halted", True)])
 def test_without_a_key_there_is_no_replay(site: Site, placed: Placement) -> None:
-    """The front-end may have asked twice; its client has asked once."""
+    """The front-end may have asked twice, but its client has asked once."""
     site.tiers.placement = placed
     assert site.post(GOOD).header("Idempotency-Replayed") is None
 
 
 def test_who_has_no_key_is_not_told_to_ask_again_with_it(site: Site) -> None:
-    """The doubt is named instead."""
+    """Instead it is told that the order may have been executed."""
     site.tiers.placement = OutcomeUnknown("ask again with the same key")
     doubt = "the outcome could not be learnt in time: the order may have been executed"
     assert site.post(GOOD).message == doubt
@@ -357,7 +359,7 @@ def test_who_has_no_key_is_not_told_to_ask_again_with_it(site: Site) -> None:
 
 
 def test_an_executed_order_is_never_hidden_from_its_client(site: Site) -> None:
-    """Reads-your-writes: the cached version from before is gone, and stays away."""
+    """The cached version from before is dropped, and is not stored again (read your writes)."""
     site.get("/stocks/GOOGL")
     site.post(GOOD)
     assert site.get("/stocks/GOOGL").header("X-Cache") == "miss"
@@ -366,7 +368,7 @@ def test_an_executed_order_is_never_hidden_from_its_client(site: Site) -> None:
 
 
 def test_an_order_may_have_members_that_nobody_knows(site: Site) -> None:
-    """They mean nothing, and harm nothing."""
+    """They are ignored."""
     site.post({**GOOD, "note": "from me", "limit": 1.5})
     assert site.tiers.placed == [PlaceOrder("made-key", "GOOGL", "buy", 5)]
 
@@ -385,7 +387,7 @@ def test_an_order_may_have_members_that_nobody_knows(site: Site) -> None:
     ],
 )
 def test_a_bad_order_is_not_sent_on(site: Site, body: Any, code: int, message: str) -> None:
-    """It is refused here, in the words of the table."""
+    """The front-end refuses it itself."""
     reply = site.post(body)
     assert (reply.code, reply.message) == (code, message)
     assert site.tiers.placed == []
@@ -406,7 +408,7 @@ def test_a_bad_order_is_not_sent_on(site: Site, body: Any, code: int, message: s
 def test_what_becomes_of_an_order_has_its_status(
     site: Site, result: Any, code: int, outcome: str | None
 ) -> None:
-    """The table of docs/api.md."""
+    """As in the table of docs/api.md."""
     site.tiers.placement = result
     reply = site.post(GOOD)
     assert (reply.code, reply.json["error"].get("outcome")) == (code, outcome)
@@ -418,17 +420,21 @@ def test_what_becomes_of_an_order_has_its_status(
     ("result", "code"), [(Overloaded(), 429), (Unavailable(), 503), (DiskFull(), 507)]
 )
 def test_doubt_belongs_to_the_key(site: Site, result: Exception, code: int) -> None:
-    """This request did nothing, but an earlier one with the client's key may have executed."""
+    """Under the client's own key an earlier request may have executed the order, although this one
+    did nothing.
+    """
     site.tiers.placement = result
     reply = site.post(GOOD, {"Idempotency-Key": "mine"})
     assert (reply.code, reply.json["error"]["outcome"]) == (code, "unknown")
 
 
 def test_an_order_can_be_read_by_its_number(site: Site) -> None:
-    """What was placed, under the names of the API."""
+    """With the fields of the API."""
     fields = site.get("/orders/1").json["data"]
     names = ("order_num", "name", "type", "quantity")
     assert tuple(fields[name] for name in names) == (1, "GOOGL", "buy", 5)
+    assert site.get("/orders/42").code == 200
+    assert site.tiers.ordered == [1, 42]
     site.tiers.trade = None
     for path in ("/orders/7", "/orders/0", "/orders/x", "/orders/1/2", "/orders/-1"):
         reply = site.get(path)
@@ -443,7 +449,7 @@ def test_orders_are_listed_in_pages(site: Site) -> None:
 
 
 def test_a_client_that_hangs_up_does_not_cancel_its_order(site: Site) -> None:
-    """Klein cancels the handler; the order goes on, and is remembered as traded."""
+    """Klein cancels the handler, but the order goes on, and its version is remembered here."""
     site.tiers.hold = True
     agent = RequestTraversalAgent(mount(site.api.routes()).resource())
     request = agent.request(b"POST", b"http://localhost/orders", None, body_of(GOOD))
@@ -493,7 +499,7 @@ def test_an_unknown_path_is_404(site: Site, path: str) -> None:
     ],
 )
 def test_another_method_is_405(site: Site, method: str, path: str, allow: str) -> None:
-    """With Allow, which says what would work."""
+    """With Allow, which lists the methods that there are."""
     reply = site.ask(method, path)
     assert (reply.code, reply.header("Allow")) == (405, allow)
     assert reply.message == f"expected {allow}"
@@ -505,7 +511,7 @@ def test_another_method_is_405(site: Site, method: str, path: str, allow: str) -
      "/livez", "/readyz", "/nope"],
 )  # fmt: skip
 def test_head_is_get_without_the_body(path: str) -> None:
-    """The same status and headers, the length of what GET would send."""
+    """With the same status and headers, and the length of what GET would send."""
     got, headed = Site().get(path), Site().ask("HEAD", path)
     assert headed.content == b""
     assert headed.code == got.code
@@ -514,7 +520,7 @@ def test_head_is_get_without_the_body(path: str) -> None:
 
 
 def test_invalidation_is_not_for_the_public(site: Site) -> None:
-    """403, whatever the name."""
+    """It is answered 403, whatever the name, and the cache stays as it is."""
     site.get("/stocks/GOOGL")
     for path in ("/delete/GOOGL", "/delete/", "/delete/a%2Fb?version=7"):
         assert site.ask("DELETE", path).code == 403
@@ -522,7 +528,7 @@ def test_invalidation_is_not_for_the_public(site: Site) -> None:
 
 
 def test_live_is_not_ready(site: Site) -> None:
-    """Liveness is the process; readiness is everything behind it."""
+    """Liveness is about the process alone, readiness about everything behind it."""
     assert site.get("/readyz").json == {"data": {"ready": True, "reasons": []}}
     site.tiers.problems = ["no order leader is known"]
     reply = site.get("/readyz")
@@ -535,7 +541,7 @@ def test_live_is_not_ready(site: Site) -> None:
 @pytest.mark.logs_failures
 @pytest.mark.parametrize("path", ["/orders/1", "/cluster"])
 def test_an_unexpected_error_is_a_logged_500(site: Site, path: str) -> None:
-    """In JSON, without a traceback, and somebody can find out why."""
+    """In JSON and without a traceback; the log has that."""
     site.tiers.trade = ZeroDivisionError("secret")
     site.tiers.rows = lambda: 1 / 0  # type: ignore[assignment, return-value]
     logged: list[Any] = []
@@ -559,7 +565,9 @@ def internal(rows: Callable[[], dict[str, Any]] = dict) -> Site:
 
 
 def test_the_catalog_invalidates_by_version() -> None:
-    """The original's answer, and the minimum version is raised before it is given."""
+    """The lowest version that may be shown is raised before the answer, which is that of the
+    original.
+    """
     site = internal()
     site.cache.fill(site.cache.ticket(1.0), stock(1))
     reply = site.ask("DELETE", "/delete/GOOGL?version=2")
@@ -569,7 +577,7 @@ def test_the_catalog_invalidates_by_version() -> None:
 
 
 def test_the_seed_invalidates_without_version() -> None:
-    """What was asked before may not be stored after."""
+    """As the original's catalog does: a lookup from before may not be stored after that."""
     site = internal()
     ticket = site.cache.ticket(1.0)
     assert site.ask("DELETE", "/delete/a%2Fb").code == 200
@@ -577,7 +585,7 @@ def test_the_seed_invalidates_without_version() -> None:
 
 
 def test_the_catalog_invalidates_in_batches() -> None:
-    """Many stocks in one request, under load."""
+    """Under load, many stocks come in one request."""
     site = internal()
     data = json.dumps({"stocks": {"GOOGL": 2, "a/b": 7}}).encode()
     assert site.ask("DELETE", "/delete/", data=data).json["message"] == "Cache invalidated"
@@ -596,12 +604,12 @@ def test_the_catalog_invalidates_in_batches() -> None:
     ],
 )
 def test_a_malformed_invalidation_is_400(path: str, data: bytes) -> None:
-    """It must not be answered as if it had been done."""
+    """The catalog must not believe that the cache was told."""
     assert internal().ask("DELETE", path, data=data).code == 400
 
 
 def test_a_front_end_tells_of_itself() -> None:
-    """Others put it into their /cluster."""
+    """Other front-ends put its answer into their /cluster."""
     reply = internal(lambda: {"service": "front"}).get("/self")
     assert reply.json == {"data": {"service": "front"}}
 
@@ -667,7 +675,7 @@ def test_every_member_has_a_row() -> None:
 
 
 def test_the_dead_have_rows_of_nulls() -> None:
-    """Refused or stopped: it takes no longer than a probe, and says so."""
+    """Whether a member refuses connections or hangs, its row takes no longer than a probe."""
     cluster = Cluster()
     cluster.members[2].status = None
     cluster.members[1].replies["Heartbeat"] = HANG
@@ -680,7 +688,7 @@ def test_the_dead_have_rows_of_nulls() -> None:
 
 
 def test_another_front_end_speaks_for_itself() -> None:
-    """Its own row, as long as it is the front-end that was asked."""
+    """Its own row is taken, if it is really the front-end that was asked."""
     cluster = Cluster()
     url = f"http://{cluster.cluster.fronts[1].internal}/self"
     own = cluster.roster.own_row() | {"id": 2, "pid": 55}
@@ -692,8 +700,8 @@ def test_another_front_end_speaks_for_itself() -> None:
 
 
 def test_all_who_ask_for_the_rows_meanwhile_share_the_next_look() -> None:
-    """Any number of them costs the other members as much as one. The look that is under way may
-    have missed what they know of.
+    """Any number of them costs the other members as much as one. They cannot share the look that is
+    under way, which may have missed what they know of.
     """
     cluster = Cluster()
     cluster.members[1].replies["Heartbeat"] = HANG
@@ -713,7 +721,9 @@ def test_all_who_ask_for_the_rows_meanwhile_share_the_next_look() -> None:
 
 @pytest.mark.logs_failures
 def test_an_error_that_nobody_foresaw_is_logged_and_hides_no_member() -> None:
-    """A bug while rows are made: those it is about are shown as dead, the others as they are."""
+    """If rows cannot be made because of a bug, their members are shown as dead, and the others as
+    they are.
+    """
     cluster = Cluster()
 
     def broken() -> Any:
@@ -733,7 +743,9 @@ def test_an_error_that_nobody_foresaw_is_logged_and_hides_no_member() -> None:
 
 
 def test_who_asks_again_at_once_keeps_nobody_waiting() -> None:
-    """As on a connection with requests in a row: who came before is in the very next look."""
+    """As on a connection with one request after another: whoever came before is served by the very
+    next look.
+    """
     cluster = Cluster()
     told: list[str] = []
 
@@ -750,7 +762,7 @@ def test_who_asks_again_at_once_keeps_nobody_waiting() -> None:
 
 
 def test_readiness_needs_both_leaders() -> None:
-    """A leader that is not ready yet gives its reason."""
+    """A leader that is not ready gives its reason."""
     cluster = Cluster()
     assert cluster.roster.reasons() == []
     cluster.members[3].status = status(3, "leader", 4, ready=False, reason="waits for the catalog")

@@ -22,8 +22,8 @@ from twstock.replication.storage import FileStorage
 
 
 def test_entries_of_any_size_are_found(tmp_path: Path) -> None:
-    """In long batches and short ones, tiny entries and some larger than a whole read, each is
-    found from a place that is not far away, before and after a restart.
+    """In long and short batches, tiny entries and some larger than one read, before and after a
+    restart. The places that are kept are neither too far apart nor too many.
     """
     random = Random(3)
     storage = FileStorage(tmp_path / "data", OWNER, 1 << 20, 1, lambda: 77)
@@ -82,8 +82,8 @@ batches = st.lists(
 @given(batches)
 @settings(max_examples=150, deadline=None, database=None)
 def test_places_are_those_of_the_last_writes(steps: list[tuple[int, int, int, bool]]) -> None:
-    """Whatever is replaced, in a batch, a segment or over several, an index leads to the run
-    in which it was written last; and places can be taken from seals, segment by segment.
+    """Whatever is replaced, within a batch, a segment or over several, an index leads to the run in
+    which it was written last. Places can also be taken from seals, segment by segment.
     """
     places, copy, where = Places(), Places(), list[tuple[int, int, int]]()
     segment, offset, term = 1, HEADER_BYTES, 1
@@ -119,7 +119,7 @@ def test_places_are_those_of_the_last_writes(steps: list[tuple[int, int, int, bo
 
 
 def test_a_place_where_a_run_goes_on_is_left_out() -> None:
-    """Batches that continue a run add no place until it is long enough."""
+    """A batch that continues a run adds a place only when the run has become long."""
     places, offset = Places(), HEADER_BYTES
     for index in range(1, 2001):
         places.add(1, [Place(index, offset, 1)], offset + 200, index)
@@ -128,8 +128,8 @@ def test_a_place_where_a_run_goes_on_is_left_out() -> None:
 
 
 def test_damage_is_noticed_when_an_entry_is_read_back() -> None:
-    """One wrong bit in an entry that is read back raises, with the file and the byte; it never
-    yields another entry.
+    """One wrong bit in the entry raises an error with the file and the byte. It never yields
+    another entry.
     """
     disk = SimulatedDisk()
     storage = on_disk(disk)
@@ -157,7 +157,7 @@ def test_damage_is_noticed_when_an_entry_is_read_back() -> None:
 
 
 def test_a_segment_that_ends_early_is_noticed() -> None:
-    """A file that was cut short raises; so does an index that was never written."""
+    """A file that was cut short raises, and so does an index that was never written."""
     disk = SimulatedDisk()
     storage = on_disk(disk)
     storage.open()
@@ -177,8 +177,8 @@ def test_a_segment_that_ends_early_is_noticed() -> None:
 
 
 def test_reading_while_another_thread_writes(tmp_path: Path) -> None:
-    """What is durable and settled is read back right while batches, replacing of later entries
-    and rotations go on in another thread.
+    """What is durable and settled is read back correctly while another thread writes batches,
+    replaces later entries and begins segments.
     """
     storage = FileStorage(tmp_path / "data", OWNER, 1 << 16, 1, lambda: 77)
     older = storage.open().log._older
@@ -212,7 +212,7 @@ def test_reading_while_another_thread_writes(tmp_path: Path) -> None:
     thread = Thread(target=write)
     thread.start()
     random, reads = Random(1), 0
-    while len(durable) == 1 or reads < 50:
+    while not problems and (len(durable) == 1 or reads <= 100):
         if last := durable[0]:
             first = random.randint(1, last)
             for found in older.read(first, min(last, first + 30), 1500):
@@ -220,14 +220,13 @@ def test_reading_while_another_thread_writes(tmp_path: Path) -> None:
                 reads += 1
     thread.join()
     assert problems == []
-    assert reads > 100
     storage.close()
     assert storage.open().log.last_index == 699 * 9
     storage.close()
 
 
 def test_reading_leaves_no_descriptor_open(tmp_path: Path) -> None:
-    """Reading back opens and closes, also when it fails."""
+    """Also when it fails."""
     storage = on_disk(path=tmp_path / "data")
     storage.open()
     for index in range(1, 12):
@@ -245,8 +244,8 @@ def test_reading_leaves_no_descriptor_open(tmp_path: Path) -> None:
 
 
 def test_damage_that_is_read_back_ends_the_process(tmp_path: Path) -> None:
-    """An entry that cannot be read back as it was written is never sent, to a follower or in
-    a pull: the member panics.
+    """An entry that is not as it was written is never sent, to a follower or to whoever pulls
+    entries: the member panics.
     """
     group = Group(tmp_path)
     group.start()

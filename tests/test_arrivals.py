@@ -1,4 +1,4 @@
-"""Calls whose request comes late, in part, or never: they keep nobody out."""
+"""Calls whose request comes late, in part, or never: they keep no other call out."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -124,7 +124,9 @@ class Served:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """Nobody is given up because of the time: whoever finds room finds it otherwise."""
+    """No call is given up because of the time: a newer one gets a place only because an older one
+    gives way.
+    """
     monkeypatch.setattr(arrivals, "REQUEST_MAX_S", 60.0)
     made = Served()
     yield made
@@ -137,7 +139,9 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
 async def test_a_thousand_calls_that_send_no_request_keep_nobody_out(
     served: Served, path: str, begun: bytes
 ) -> None:
-    """Whatever they call, and whether they send nothing or a part: newer calls get their places."""
+    """Whichever method they call, and whether they send nothing or a part: newer calls get their
+    places.
+    """
     calls = 1000
     for _ in range(calls // STREAMS_MAX):
         caller = served.caller()
@@ -150,7 +154,7 @@ async def test_a_thousand_calls_that_send_no_request_keep_nobody_out(
 
 @pytest_twisted.ensureDeferred
 async def test_calls_that_send_slowly_keep_nobody_out(served: Served) -> None:
-    """A byte now and then is no request, not even when all places of all kinds are taken."""
+    """A byte now and then is no request, even if the places of all kinds are taken."""
     opened = []
     streaming = served.caller()
     for _ in range(LIMITS.rpc_streams_max):
@@ -170,7 +174,7 @@ async def test_calls_that_send_slowly_keep_nobody_out(served: Served) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_thousand_connections_with_a_call_each_keep_nobody_out(served: Served) -> None:
-    """They are as many as they like."""
+    """However many connections there are."""
     soft, hard = getrlimit(RLIMIT_NOFILE)
     if hard < 4096:
         pytest.skip("too few open files are allowed")
@@ -184,7 +188,7 @@ async def test_a_thousand_connections_with_a_call_each_keep_nobody_out(served: S
 
 @pytest_twisted.ensureDeferred
 async def test_connections_leave_a_member_its_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has room for many, and no more than that: further ones are closed, the others go on."""
+    """Connections beyond what it has file descriptors for are closed, and the others go on."""
     soft, hard = getrlimit(RLIMIT_NOFILE)
     if hard < 4096:
         pytest.skip("too few open files are allowed")
@@ -212,7 +216,9 @@ async def test_connections_leave_a_member_its_files(monkeypatch: pytest.MonkeyPa
 
 @pytest_twisted.ensureDeferred
 async def test_a_connection_with_many_calls_waits_by_itself(served: Served) -> None:
-    """As many as one may have are under way; none of the others is refused for that."""
+    """As many calls of one connection as it may have are under way; none of the others is refused
+    for that.
+    """
     request = methods.ORDER.encode_request(REQUEST._replace(key="k" * 100_000))
     order = served.channel.unary_unary(methods.ORDER.path)
     for _ in range(3):  # a server that counts too many may do without a refusal once
@@ -224,7 +230,7 @@ async def test_a_connection_with_many_calls_waits_by_itself(served: Served) -> N
 
 @pytest_twisted.ensureDeferred
 async def test_a_call_that_has_its_request_keeps_its_place(served: Served) -> None:
-    """It is others who give way; and when there are none, the new one is refused."""
+    """Only calls without their request give way. If there are none, the new one is refused."""
     order = served.channel.unary_unary(methods.ORDER.path, methods.ORDER.encode_request)
     held = [
         order.future(REQUEST._replace(key="held"), timeout=60)
@@ -261,7 +267,7 @@ def silent() -> tuple[Iterator[bytes], Callable[[], None]]:
 async def test_a_request_that_does_not_come_is_given_up(
     served: Served, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever called learns that nothing has happened; nothing is left of the call."""
+    """The caller is told that nothing has happened, and nothing is left of the call."""
     monkeypatch.setattr(arrivals, "REQUEST_MAX_S", 0.1)
     requests, over = silent()
     call = served.channel.stream_unary(path)
@@ -288,7 +294,7 @@ async def no_call_is_left(served: Served) -> None:
 @pytest.mark.parametrize("path", PLACES)
 @pytest_twisted.ensureDeferred
 async def test_who_hangs_up_leaves_its_place(served: Served, path: str) -> None:
-    """Whether it called alone, or so many did that most gave way."""
+    """Whether there was one call, or so many that most gave way."""
     for calls in (1, 3 * PLACES[path]):
         caller = served.caller()
         for _ in range(calls):
@@ -304,7 +310,7 @@ async def test_who_hangs_up_leaves_its_place(served: Served, path: str) -> None:
 @pytest.mark.parametrize("path", PLACES)
 @pytest_twisted.ensureDeferred
 async def test_a_call_without_a_request_is_told_so(served: Served, path: str) -> None:
-    """In gRPC's own words."""
+    """With gRPC's own message."""
     call = served.channel.stream_stream(path)
     with pytest.raises(grpc.RpcError) as caught:
         await deferToThread(lambda: list(call(iter(()), timeout=20)))
@@ -322,10 +328,10 @@ async def test_a_call_without_a_request_is_told_so(served: Served, path: str) ->
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_a_request_that_is_none_is_refused(
+async def test_a_request_that_cannot_be_read_is_refused(
     served: Served, path: str, code: str, details: str
 ) -> None:
-    """As ever."""
+    """With the status that a server without such limits would give."""
     call = served.channel.stream_stream(path)
     with pytest.raises(grpc.RpcError) as caught:
         await deferToThread(lambda: list(call(iter([b"\xff\xff"]), timeout=20)))
@@ -347,8 +353,8 @@ async def test_a_request_that_is_too_large_is_refused_by_grpc(served: Served) ->
 
 @pytest_twisted.ensureDeferred
 async def test_what_is_sent_ahead_stays_little(served: Served) -> None:
-    """However fast a connection is, of a call that nobody has read yet no more than a window is
-    in memory.
+    """Of a call that nobody has read yet, no more than one window is in memory, however fast the
+    connection is.
     """
     large = message(methods.ORDER.encode_request(REQUEST._replace(key="k" * 3_000_000)))
     caller = served.caller()
@@ -390,7 +396,7 @@ class Waiting:
 
 
 def test_who_waits_longest_gives_way_once() -> None:
-    """To whoever comes; a call whose request has come does not, and no place is lost or made."""
+    """To a newer call. A call whose request has come does not, and no place is lost or made."""
     room, calls = Room(3), [Waiting() for _ in range(5)]
     for call in calls[:3]:
         room.enter(call)  # type: ignore[arg-type]
@@ -411,7 +417,7 @@ def test_who_waits_longest_gives_way_once() -> None:
 
 
 def test_without_grpcs_insides_a_request_is_waited_for_as_ever() -> None:
-    """Another version's iterator is read as it is meant to be."""
+    """If another version of gRPC has other internals, the request is read from its iterator."""
     room, context = Room(1), SimpleNamespace()
     for _ in range(2):
         with Arrival(room, "/a/b", iter([b"request"]), context) as arrival:

@@ -1,4 +1,4 @@
-"""Which front-end is asked when: decisions alone, on a clock that the test holds."""
+"""Which front-end is asked next, and when: decisions alone, on a clock that the test holds."""
 
 from random import Random
 
@@ -9,7 +9,7 @@ from twstock.client.attempts import PAUSE_MAX_S, PAUSE_S, Attempts
 
 
 def test_the_list_is_gone_round_without_a_pause_and_round_again_with_one():
-    """The next front-end is asked at once, the same one again a little later."""
+    """The next front-end is asked at once, the same one again only after a pause."""
     attempts = Attempts(3, 1, 100.0, Random(1))
     asked = []
     for _ in range(6):
@@ -23,7 +23,7 @@ def test_the_list_is_gone_round_without_a_pause_and_round_again_with_one():
 
 
 def test_pauses_double_up_to_a_limit():
-    """One front-end alone is left in peace more and more."""
+    """For one front-end that fails again and again; after an answer they begin anew."""
     attempts = Attempts(1, 0, float("inf"), Random(1))
     now, pauses = 0.0, []
     for _ in range(20):
@@ -39,7 +39,7 @@ def test_pauses_double_up_to_a_limit():
 
 
 def test_a_front_end_is_left_alone_as_long_as_it_wants():
-    """The others are asked meanwhile."""
+    """Others are asked meanwhile."""
     attempts = Attempts(2, 0, 100.0, Random(1))
     attempts.next(0.0)
     attempts.failed(0.0, 3.0)
@@ -49,7 +49,7 @@ def test_a_front_end_is_left_alone_as_long_as_it_wants():
 
 
 def test_nobody_is_asked_after_the_deadline():
-    """Not even by somebody who would have to wait until then."""
+    """Nor exactly at the deadline, after a pause."""
     attempts = Attempts(1, 0, 10.0, Random(1))
     attempts.failed(0.0, 9.9)
     assert attempts.next(0.0) == (0, 9.9)
@@ -63,7 +63,7 @@ PASSED = st.tuples(st.none() | st.floats(0, 5), st.floats(0, 1))
 
 @given(st.integers(1, 5), st.lists(PASSED, min_size=1, max_size=60))
 def test_no_front_end_is_asked_before_it_wants_to_be(fronts, data):
-    """Whatever happens, each attempt waits for the one that is ready first."""
+    """In any sequence of failures; no attempt waits longer than the longest pause."""
     attempts = Attempts(fronts, 0, float("inf"), Random(1))
     ready, now = [0.0] * fronts, 0.0
     for pause_s, passes_s in data:

@@ -1,4 +1,4 @@
-"""Backups taken of members, and clusters made of backups: in this process, and with real ones."""
+"""Backups taken of members, and clusters made from backups: in this process, and with real ones."""
 
 import contextlib
 import csv
@@ -128,7 +128,7 @@ class TestLooking:
     """What is asked of the members of a running cluster."""
 
     def test_the_followers_are_read_first(self):
-        """The leader has enough to do."""
+        """The leader has other work."""
         history = happened()
         leader = Replica("order-1", history.trades, "leader")
         followers = [Replica(f"order-{k}", history.trades) for k in (2, 3)]
@@ -139,7 +139,7 @@ class TestLooking:
         assert picture.began == sorted(history.began)
 
     def test_orders_that_a_follower_lacks_come_from_another(self):
-        """It may be behind, or break off; no order is missed and none comes twice."""
+        """A follower may be behind, or break off. No order is missed, and none comes twice."""
         history = happened()
         behind = Replica("order-1", history.trades[:7])
         broken = Replica("order-2", history.trades, fails_after=20)
@@ -149,7 +149,7 @@ class TestLooking:
         assert (behind.asked, broken.asked, leader.asked) == ([0], [7], [20])
 
     def test_the_leader_of_the_newest_term_knows_the_last_order(self):
-        """One that was replaced may not have noticed."""
+        """An older leader may not know that it was replaced."""
         history = happened()
         old = Replica("order-1", history.trades[:5], "leader", term=1)
         new = Replica("order-2", history.trades, "leader", term=2)
@@ -157,7 +157,7 @@ class TestLooking:
         assert picture.last == len(history.trades)
 
     def test_orders_that_come_later_are_left_out(self):
-        """Trades go on; the picture is of one moment."""
+        """Trading goes on, but the backup is of one moment."""
         history = happened()
         leader = Replica("order-1", history.trades[:9], "leader")
         picture = looked(leader, stocks=history.ledger.stocks())
@@ -165,7 +165,9 @@ class TestLooking:
         assert list(picture.trades()) == history.trades[:9]
 
     def test_nobody_to_ask(self, monkeypatch):
-        """Without a leader, or when all break off, it says who could not be reached."""
+        """Without a leader, or when all members break off, the error says which could not be
+        reached.
+        """
         monkeypatch.setattr("twstock.backup.source.PATIENCE_S", -1.0)
         history = happened()
         down = Replica("order-1", history.trades, fails_after=0)
@@ -189,7 +191,7 @@ class TestLooking:
             looked(leader, **shown, unlisted=3)
 
     def test_the_price_before_the_first_change_is_that_of_the_first_order(self):
-        """Nothing else tells it; and only then the orders are read twice."""
+        """Nothing else tells it. Only then are the orders read twice."""
         history = History()
         for step in [(Side.BUY, "A", 1, 1), (ChangeKind.PRICE, "A", 7, 1), (Side.BUY, "A", 2, 1)]:
             history.attempt(step)
@@ -209,7 +211,7 @@ class TestFile:
     """A backup as a file."""
 
     def test_it_holds_what_the_picture_shows(self, tmp_path):
-        """And is for its owner's eyes alone."""
+        """Only its owner can read it."""
         history, path = happened(kinds=(*Side, ChangeKind.RESTOCK)), tmp_path / "backup"
         seen = []
         told = write(path, pictured(history), 7, done=lambda: seen.append(1))
@@ -220,7 +222,7 @@ class TestFile:
         assert os.listdir(tmp_path) == ["backup"]
 
     def test_a_file_that_is_there_is_kept(self, tmp_path):
-        """Unless it is to be overwritten; also one that appears meanwhile."""
+        """Also one that appears meanwhile; unless it is to be overwritten."""
         history, path = happened(), tmp_path / "backup"
         path.write_text("precious")
         with pytest.raises(Exists, match="--force"):
@@ -239,7 +241,7 @@ class TestFile:
     )
     @pytest.mark.parametrize("force", [False, True])
     def test_what_is_no_file_is_never_replaced(self, tmp_path, make, force):
-        """``twstock backup /dev/null --force``, as root, would leave everybody without."""
+        """``twstock backup /dev/null --force``, as root, would take it away from everybody."""
         path = tmp_path / "backup"
         make(path)
         before = path.lstat()
@@ -248,7 +250,7 @@ class TestFile:
         assert path.lstat() == before
 
     def test_what_fails_leaves_no_file(self, tmp_path):
-        """A replica that contradicts itself, or that goes away."""
+        """Here a replica contradicts itself."""
         history = happened()
         history.events[5] = history.events[5]._replace(price_cents=1)
         with pytest.raises(Contradiction):
@@ -256,12 +258,12 @@ class TestFile:
         assert os.listdir(tmp_path) == []
 
     def test_a_backup_of_nothing(self, tmp_path):
-        """A cluster without an order is one, too."""
+        """A cluster without orders has a backup as well."""
         told = write(tmp_path / "backup", pictured(History()), 1)
         assert (told.last_transaction, told.stocks) == (0, 4)
 
     def test_a_problem_names_the_file(self, tmp_path):
-        """There may be many."""
+        """An operator may have many backups."""
         path = tmp_path / "backup"
         for content, error in ((b"", Damaged), (b'{"backup":9}\n', NewerFormat)):
             path.write_bytes(b"".join(sealed([content])))
@@ -327,7 +329,7 @@ def catalog_of(cluster, number):
 
 
 class TestRestore:
-    """A new cluster's directories, made of a backup."""
+    """A new cluster's directories, made from a backup."""
 
     @pytest.mark.parametrize(("catalogs", "orders"), [(1, 3), (3, 3), (1, 1)])
     def test_every_member_has_everything(self, tmp_path, catalogs, orders):
@@ -356,7 +358,9 @@ class TestRestore:
                 assert member.applied[1] == member.last_index == found[1].last_index
 
     def test_the_directory_is_ready_for_up(self, tmp_path):
-        """With its ``cluster.toml``, for its owner alone, and no longer marked as unfinished."""
+        """It has its ``cluster.toml``, is readable by its owner alone, and is no longer marked as
+        unfinished.
+        """
         cluster = cluster_in(tmp_path / "new", fronts=2)
         restore(backed_up(happened(), tmp_path), cluster)
         assert stat.S_IMODE(cluster.data.stat().st_mode) == 0o700
@@ -369,7 +373,9 @@ class TestRestore:
     @settings(max_examples=10)
     @given(histories())
     def test_any_history_is_restored(self, tmp_path_factory, history):
-        """Whatever there was, however many in one moment; changes with their numbers and times."""
+        """However many orders and changes are of one moment. Changes keep their numbers and
+        times.
+        """
         directory = tmp_path_factory.mktemp("any")
         cluster = cluster_in(directory / "new", orders=1)
         restore(backed_up(history, directory), cluster)
@@ -379,7 +385,7 @@ class TestRestore:
         assert list(catalog.stock_changes(0, 100)) == history.changes
 
     def test_many_orders_of_one_moment_are_several_batches(self, tmp_path):
-        """No entry is larger than a leader would have made it."""
+        """No entry is larger than one that a leader would make."""
         history = History()
         for _ in range(10):
             history.attempt((Side.SELL, "A", 1, 0))
@@ -390,7 +396,7 @@ class TestRestore:
         assert opened(cluster, "order", 1).last_index == 1 + 3
 
     def test_a_directory_that_is_not_empty_is_refused(self, tmp_path):
-        """Nothing in it changes. An empty one is as good as none."""
+        """Nothing in it changes. An empty one can be used."""
         path, cluster = backed_up(happened(), tmp_path), cluster_in(tmp_path / "new")
         cluster.data.mkdir()
         (cluster.data / "precious").write_text("x")
@@ -412,7 +418,7 @@ class TestRestore:
             assert not cluster.data.exists()
 
     def test_a_directory_is_claimed_before_the_backup_is_read(self, tmp_path):
-        """No cluster comes to life in it meanwhile, and no other restore begins."""
+        """So no cluster starts in it meanwhile, and no other restore begins."""
         path, cluster = backed_up(happened(), tmp_path), cluster_in(tmp_path / "new")
         restore(path, cluster, lambda: assert_refused(cluster))
         assert len(orders_of(cluster, 1)) == 40
@@ -421,7 +427,9 @@ class TestRestore:
     def test_a_directory_that_others_begin_to_use_at_the_same_time_is_refused(
         self, tmp_path, monkeypatch, name
     ):
-        """Between the look and the mark: what the others have there stays, and nothing else."""
+        """Between the check that it is empty and the mark: what the others put there stays, and
+        nothing else.
+        """
         cluster = cluster_in(tmp_path / "new")
 
         def meanwhile(path, text):
@@ -435,7 +443,7 @@ class TestRestore:
 
     @pytest.mark.parametrize("steps", [1, 40])
     def test_one_that_ends_while_it_reads_leaves_nothing(self, tmp_path, steps):
-        """The mark is taken away, and a directory that was not there before."""
+        """The mark is removed, and so is the directory if it was not there before."""
         cluster = cluster_in(tmp_path / "new")
         for is_new in (True, False):
             with pytest.raises(KeyboardInterrupt):
@@ -445,7 +453,7 @@ class TestRestore:
             assert os.listdir(cluster.data) == []
 
     def test_one_that_is_terminated_takes_away_what_it_began(self, tmp_path, monkeypatch, capsys):
-        """As by Ctrl-C; SIGTERM ends a program at once otherwise."""
+        """By SIGTERM, which would otherwise end the program at once."""
         path, before = backed_up(happened(), tmp_path), signal.getsignal(signal.SIGTERM)
         end = lambda _: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
         monkeypatch.setattr("twstock.commands.progress.Progress.step", end)
@@ -456,7 +464,7 @@ class TestRestore:
 
     @pytest.mark.parametrize("recent_orders", [10_000, 5])
     def test_a_key_that_comes_twice_is_refused(self, tmp_path, recent_orders):
-        """No cluster has taken such orders, and none may begin with them."""
+        """No cluster has executed such orders, so none may begin with them."""
         history = happened(50)
         first, last = history.events[0], history.events[-1]
         key = first.order.key
@@ -468,7 +476,7 @@ class TestRestore:
         assert_refused(cluster)
 
     def test_a_file_that_changes_meanwhile_is_refused(self, tmp_path, monkeypatch):
-        """Both times it has to be the same."""
+        """It is read twice, and must be the same both times."""
         path, other = backed_up(happened(), tmp_path), backup_of(happened(41))
 
         def checked(*arguments):
@@ -484,15 +492,17 @@ class TestRestore:
 
     @pytest.mark.parametrize("steps", [41, 60, 80])
     def test_a_restore_that_ends_early_leaves_nothing_that_starts(self, tmp_path, steps):
-        """Wherever it ends, neither all together nor a member by itself take it for a cluster."""
+        """Neither ``up`` nor a second restore takes for a cluster what is left."""
         cluster = cluster_in(tmp_path / "new")
         with pytest.raises(KeyboardInterrupt):
             restore(backed_up(happened(), tmp_path), cluster, ends_at(steps))
         assert_refused(cluster)
 
     @pytest.mark.parametrize("call", ["flush", "to_text", "flush_path"])
-    def test_one_that_ends_at_the_end_leaves_nothing_either(self, tmp_path, monkeypatch, call):
-        """Until the mark is gone."""
+    def test_one_that_fails_at_the_end_leaves_nothing_that_starts(
+        self, tmp_path, monkeypatch, call
+    ):
+        """As long as the mark is there, nothing starts."""
         marked = []
 
         def fail(*_):
@@ -538,7 +548,7 @@ class TestSpreadsheets:
     """``export --csv``."""
 
     def test_all_columns_of_one_moment(self, tmp_path):
-        """Times as in RFC 3339, prices in decimals, stocks as the orders made them."""
+        """Times as in RFC 3339, prices with decimals, and stocks as these orders made them."""
         history = History()
         for step in [
             (Side.BUY, "A", 3, 5),
@@ -565,7 +575,7 @@ class TestSpreadsheets:
 
     @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\uff1d1"])
     def test_no_text_is_taken_for_a_formula(self, tmp_path, text):
-        """Names and keys come from anybody: an apostrophe tells that they are texts."""
+        """Anybody can choose names and keys. An apostrophe marks them as text."""
         stock = Stock(text, 100, 5, initial_quantity=5)
         trade = Trade(1, Order(f'{text},"x"', text, Side.BUY, 1), 1, 100, 0)
         log = OrderLog([Replica("order-1", [trade])], sleep=lambda _: None)
@@ -582,7 +592,9 @@ class TestSpreadsheets:
         assert (stocks[0]["name"], stocks[0]["price"]) == (text, "0.05")
 
     def test_keys_are_for_their_owner_alone(self, tmp_path):
-        """Like a backup, and although the file was readable by all before; stocks are."""
+        """The file with keys can only be read by its owner, even if it was readable by all before.
+        The one with stocks is for everybody.
+        """
         (tmp_path / "orders.csv").touch(0o644)
         before = os.umask(0o022)
         try:
@@ -592,7 +604,7 @@ class TestSpreadsheets:
         assert [stat.S_IMODE(path.stat().st_mode) for path in paths] == [0o600, 0o644]
 
     def test_two_exports_at_once_do_not_disturb_each_other(self, tmp_path):
-        """Each has files of its own until they are whole; the last one's stay."""
+        """Each has files of its own until they are complete; those of the last one stay."""
         history, inner = happened(), []
 
         def another():
@@ -608,7 +620,7 @@ class TestSpreadsheets:
 
     @pytest.mark.parametrize("error", [OSError("full"), KeyboardInterrupt()])
     def test_one_that_fails_changes_nothing(self, tmp_path, error):
-        """What was there stays as it was, and no draft beside it."""
+        """The old file stays as it was, without a draft beside it."""
 
         def fail():
             raise error
@@ -653,7 +665,9 @@ def trading(cluster, keys):
 
 
 def documented():
-    """Every command of ``docs/backup.md`` in the sequence that it tells; starting has its test."""
+    """Every command of ``docs/backup.md``, in sequence, except for starting, which has a test of
+    its own.
+    """
     text = (Path(__file__).parent.parent / "docs/backup.md").read_text()
     blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
@@ -662,7 +676,7 @@ def documented():
 
 
 def moved(directory):
-    """A restored cluster on free ports; all else is as restored."""
+    """A restored cluster, moved to free ports."""
     restored = parse((directory / "cluster.toml").read_text(), directory)
     cluster = Cluster(directory, catalogs=len(restored.catalogs), orders=len(restored.orders))
     cluster.config = replace(cluster.config, cluster_id=restored.cluster_id)
@@ -672,8 +686,9 @@ def moved(directory):
 
 @pytest.mark.processes
 def test_a_cluster_goes_on_from_its_backup(tmp_path, monkeypatch, capsys):
-    """With the commands of ``docs/backup.md``, the first while it trades: then a new cluster has
-    the same orders, the same answers to the same keys, the next number, and equal replicas.
+    """With the commands of ``docs/backup.md``, the first one while the cluster trades. The new
+    cluster has the same orders, the same answers to the same keys, the next number, and equal
+    replicas.
     """
     monkeypatch.chdir(tmp_path)
     backup, *others = documented()
@@ -717,7 +732,7 @@ def test_a_cluster_goes_on_from_its_backup(tmp_path, monkeypatch, capsys):
 
 
 def test_the_exit_status_tells_what_happened(tmp_path, capsys):
-    """1: refused; 2: wrong usage; 3: nobody answers."""
+    """1: refused, 2: wrong usage, 3: nobody answers."""
     path = backed_up(happened(), tmp_path)
     nobody = ("--url", f"http://127.0.0.1:{free_ports(1)}")
     for status, *words in (

@@ -1,4 +1,4 @@
-"""The format of a backup: what is written is read, and nothing else is."""
+"""The format of a backup: what is written is read back, and nothing else is accepted."""
 
 import gzip
 import json
@@ -77,7 +77,7 @@ def read(chunks):
 
 @given(LINES)
 def test_a_line_is_read_as_it_was_written(line):
-    """Any values, in one line of ASCII."""
+    """Whatever its values are, it is one line of ASCII."""
     content = encode(line)
     assert content.isascii()
     assert content.count(b"\n") == 1
@@ -86,7 +86,7 @@ def test_a_line_is_read_as_it_was_written(line):
 
 
 def test_an_order_is_what_an_encoder_of_json_makes():
-    """The quick way says the same as the ordinary one."""
+    """The faster encoder writes the same bytes as the ordinary one."""
     trade = Trade(7, Order('a "key"\\', "Déjà\u2028", Side.BUY, 3), 2, 1599, 1_767_225_600_000)
     fields = json.loads(encode(trade))
     assert encode(trade).decode() == json.dumps(fields, separators=(",", ":")) + "\n"
@@ -121,14 +121,14 @@ def test_an_order_is_what_an_encoder_of_json_makes():
     ],
 )
 def test_what_is_no_line_is_refused(content):
-    """Wrong fields, types, ranges, words, characters."""
+    """Because of wrong fields, types, ranges, words or characters."""
     with pytest.raises(Damaged):
         decode(content)
 
 
 @given(st.lists(st.binary(max_size=50).map(lambda b: b.replace(b"\n", b"")), max_size=20))
 def test_sealed_lines_are_read_as_they_were_written(contents):
-    """Whatever the pieces are in which the file comes; and any gzip reads it."""
+    """In whatever pieces the file comes. Any gzip can read it, too."""
     file = b"".join(sealed(content + b"\n" for content in contents))
     for size in (1, 7, len(file)):
         assert list(unsealed(pieces(file, size))) == contents
@@ -137,7 +137,7 @@ def test_sealed_lines_are_read_as_they_were_written(contents):
 
 @given(histories(), st.sampled_from([1, 50, 10_000]))
 def test_a_backup_is_read_as_it_was_written(history, size):
-    """Every stock, order and change, and what they come to."""
+    """Every stock, order and change, and the state that they lead to."""
     playback, events = read(pieces(backup_of(history), size))
     assert tuple(playback.stocks) == history.began
     assert events == history.events
@@ -146,7 +146,7 @@ def test_a_backup_is_read_as_it_was_written(history, size):
 
 
 def test_every_truncation_is_found():
-    """However little is missing."""
+    """However few bytes are missing."""
     file = backup_of(made())
     for size in range(len(file)):
         with pytest.raises(Damaged):
@@ -154,7 +154,7 @@ def test_every_truncation_is_found():
 
 
 def test_every_flipped_bit_is_found():
-    """In the header of gzip, in its padding, in the seal: anywhere."""
+    """Anywhere, also in gzip's header and in the seal."""
     file = backup_of(made())
     for place in range(len(file)):
         for bit in range(8):
@@ -173,20 +173,20 @@ def test_what_follows_a_backup_is_found():
 
 
 def test_another_gzip_of_the_same_lines_is_refused():
-    """Without the seal nobody knows whether it is whole."""
+    """Without the seal nobody knows whether it is complete."""
     with pytest.raises(Damaged, match="SHA-256"):
         read([gzip.compress(b"".join(lines(made())))])
 
 
 def test_a_line_without_end_takes_no_memory():
-    """What unpacks to much more than a line is refused early."""
+    """What unpacks to more than the longest line is refused early."""
     file = b"".join(sealed([b"x" * (LINE_BYTES_MAX * 3)]))
     with pytest.raises(Damaged, match="more than"):
         read([file])
 
 
 def test_a_newer_format_is_refused_by_its_name():
-    """Whatever its lines look like."""
+    """Whatever its other lines look like."""
     file = b"".join(sealed([b'{"backup":2,"anything":[]}\n', b"whatever\n"]))
     with pytest.raises(NewerFormat, match=f"format 2; this program reads format {FORMAT}"):
         read([file])
@@ -208,6 +208,6 @@ def test_a_newer_format_is_refused_by_its_name():
     ],
 )
 def test_lines_that_do_not_fit_together_are_refused(change, words):
-    """Whoever sealed them."""
+    """Even if the seal is right."""
     with pytest.raises(Damaged, match=words):
         read(list(sealed(change(list(lines(made()))))))

@@ -1,4 +1,4 @@
-"""What a backup computes is what the catalog's state machine computes."""
+"""The ledger of a backup computes the same as the catalog's state machine."""
 
 from itertools import groupby
 
@@ -70,7 +70,9 @@ def of(events, name):
 
 @given(STEPS)
 def test_the_stocks_are_what_the_state_machine_makes_them(steps):
-    """Of any orders that it executes and any changes that it makes; it refuses the others."""
+    """For any orders that the state machine executes and any changes that it makes; those that it
+    refuses are left out.
+    """
     limits = Limits()
     machine = CatalogState(limits.refused_keys_max, limits.refused_keys_s)
     happened = []
@@ -93,7 +95,9 @@ def test_the_stocks_are_what_the_state_machine_makes_them(steps):
 
 @given(histories(), st.data())
 def test_orders_and_changes_come_in_a_sequence_that_can_be_carried_out(history, data):
-    """For any last order: each stock's come as they happened, and none is missing between."""
+    """Up to any order: the events of each stock come as they happened, and none is missing in
+    between.
+    """
     last = data.draw(st.integers(0, len(history.trades)))
     ledger = Ledger(history.began)
     merged = list(merge(ledger, history.trades[:last], history.changes))
@@ -114,7 +118,7 @@ def test_orders_and_changes_come_in_a_sequence_that_can_be_carried_out(history, 
 
 @given(histories())
 def test_times_never_go_back(history):
-    """A change is carried out again between the orders that it was made between."""
+    """A change comes between the same orders as when it was made."""
     merged = merge(Ledger(history.began), history.trades, history.changes)
     times = [event.at_ms for event in merged]
     assert times == sorted(times)
@@ -122,7 +126,9 @@ def test_times_never_go_back(history):
 
 @given(histories(), st.data())
 def test_how_stocks_began_is_told_by_what_became_of_them(history, data):
-    """At any moment. A price that nobody traded at is not known, and does not matter."""
+    """From the state at any moment. A price at which nothing was traded is not known, and does not
+    matter.
+    """
     count = data.draw(st.integers(0, len(history.events)))
     ledger = Ledger(history.began)
     for event in history.events[:count]:
@@ -166,7 +172,9 @@ def change(number=1, kind=ChangeKind.RESTOCK, name="A", quantity=1, version=1):
     ],
 )
 def test_what_does_not_follow_is_refused(events):
-    """A gap, a stock that is not there, too few shares, another price, time, a halted stock."""
+    """A gap, an unknown stock, too few shares, another price, an earlier time, a halted stock. The
+    ledger stays as it was.
+    """
     ledger = Ledger(BEGAN)
     for event in events[:-1]:
         ledger.carry_out(event)
@@ -177,7 +185,7 @@ def test_what_does_not_follow_is_refused(events):
 
 
 def test_orders_that_need_a_change_that_nobody_knows_are_refused():
-    """A version is missing, and no change makes it."""
+    """A version is missing, and no change of that stock makes it."""
     with pytest.raises(Contradiction, match="version"):
         list(merge(Ledger(BEGAN), [trade(version=2)], []))
     with pytest.raises(Contradiction, match="stock not found"):
@@ -185,7 +193,7 @@ def test_orders_that_need_a_change_that_nobody_knows_are_refused():
 
 
 def test_a_change_that_follows_from_a_later_order_is_left_out():
-    """It was made after the last order that the backup shows."""
+    """It was made after the last order that the backup has."""
     history = History()
     for step in [(Side.BUY, "A", 1, 1), (Side.BUY, "A", 1, 1), (ChangeKind.RESTOCK, "A", 5, 1)]:
         history.attempt(step)

@@ -59,7 +59,7 @@ def desk() -> Desk:
 
 
 def test_each_order_of_a_batch_is_counted() -> None:
-    """Whatever became of it."""
+    """Whatever becomes of it. A request without orders counts as none."""
     desk = Desk()
     desk.rows({"name": "A", "quantity": 1, "type": "buy"}, "none", {"name": "B"})
     desk.send([])
@@ -94,7 +94,7 @@ def test_each_order_has_its_own_outcome(desk: Desk) -> None:
 
 
 def test_without_a_key_a_row_tells_neither_of_a_replay_nor_of_the_key(desk: Desk) -> None:
-    """The key is the front-end's: so is what it asked for again, and the client cannot."""
+    """The front-end made the key and may have asked twice with it; the client does not know it."""
     desk.results = {
         "A": Placement(7, replayed=True, version=3),
         "B": Placement(refusal=Refusal.UNKNOWN_STOCK, replayed=True),
@@ -111,7 +111,7 @@ def test_without_a_key_a_row_tells_neither_of_a_replay_nor_of_the_key(desk: Desk
 
 
 def test_orders_have_their_own_keys(desk: Desk) -> None:
-    """Or one that is made for them, so that the front-end may try again."""
+    """Or get one, so that the front-end may ask again. A key for the whole request is refused."""
     desk.rows(GOOD | {"idempotency_key": "mine"}, GOOD)
     assert [order.key for order in desk.tiers.placed] == ["mine", "made-key"]
     reply = desk.send([GOOD], **{"Idempotency-Key": "all"})
@@ -149,7 +149,7 @@ def test_orders_have_their_own_keys(desk: Desk) -> None:
     ],
 )
 def test_a_bad_order_spoils_no_other(desk: Desk, order: Any, status: int, message: str) -> None:
-    """It is told with its place, and not sent on."""
+    """Its row says what is wrong, and only the others are placed."""
     rows = desk.rows(GOOD, order, GOOD)
     assert [row["status"] for row in rows] == [200, status, 200]
     assert rows[1]["error"] == {"code": status, "message": message}
@@ -173,7 +173,7 @@ def test_a_bad_order_spoils_no_other(desk: Desk, order: Any, status: int, messag
     ],
 )
 def test_what_is_no_batch_is_refused_as_a_whole(desk: Desk, body: bytes, message: str) -> None:
-    """Nothing is placed, and the field is named."""
+    """The error names the field, and nothing is placed."""
     reply = desk.send(body)
     assert (reply.code, reply.message) == (400, message)
     assert desk.tiers.placed == []
@@ -181,7 +181,7 @@ def test_what_is_no_batch_is_refused_as_a_whole(desk: Desk, body: bytes, message
 
 @given(st.lists(st.dictionaries(st.text(max_size=4), st.integers() | st.text()) | st.none()))
 def test_every_batch_has_a_row_for_each_order(orders: list[Any]) -> None:
-    """Whatever the orders are; or it is no batch."""
+    """Whatever the orders are. Too few or too many are refused as a whole."""
     reply = Desk().send(orders)
     assert reply.code == (200 if 1 <= len(orders) <= BATCH_ORDERS_MAX else 400)
     if reply.code == 200:
@@ -192,7 +192,9 @@ def test_every_batch_has_a_row_for_each_order(orders: list[Any]) -> None:
     ("error", "status"), [(Overloaded(), 429), (Unavailable(), 503), (DiskFull(), 507)]
 )
 def test_doubt_belongs_to_the_key(desk: Desk, error: Exception, status: int) -> None:
-    """This request did nothing, but an earlier one with the client's key may have executed."""
+    """Under the client's own key an earlier request may have executed the order, although this one
+    did nothing.
+    """
     desk.tiers.placement = error
     rows = desk.rows(GOOD, GOOD | {"idempotency_key": "mine"})
     assert [row["status"] for row in rows] == [status, status]
@@ -201,7 +203,7 @@ def test_doubt_belongs_to_the_key(desk: Desk, error: Exception, status: int) -> 
 
 @pytest.mark.logs_failures
 def test_an_error_that_nobody_foresaw_is_one_orders_own(desk: Desk) -> None:
-    """The others are told what became of them; somebody can find out why."""
+    """It is logged, and the other orders have their outcomes."""
     desk.results["BAD"] = ZeroDivisionError("secret")
     with capturedLogs() as logged:
         rows = desk.rows(GOOD, GOOD | {"name": "BAD"})
@@ -214,7 +216,7 @@ def test_an_error_that_nobody_foresaw_is_one_orders_own(desk: Desk) -> None:
 
 
 def test_who_traded_here_reads_the_trade_here(desk: Desk) -> None:
-    """The cached versions from before are gone."""
+    """The cached version from before is dropped."""
     desk.get("/stocks/GOOGL")
     desk.tiers.placement = Placement(1, version=4)
     desk.rows(GOOD)
@@ -222,7 +224,7 @@ def test_who_traded_here_reads_the_trade_here(desk: Desk) -> None:
 
 
 def test_a_batch_waits_for_its_last_order(desk: Desk) -> None:
-    """In whatever sequence the answers come."""
+    """In whatever sequence their answers come, the rows are in that of the request."""
     desk.tiers.hold = True
     body = json.dumps({"orders": [GOOD] * 3}).encode()
     reply = desk.begin("POST", "/orders/batch", data=body)
@@ -234,7 +236,7 @@ def test_a_batch_waits_for_its_last_order(desk: Desk) -> None:
 
 
 def test_a_full_queue_refuses_what_it_has_no_room_for() -> None:
-    """Order by order: those before are placed. They go to the leader together."""
+    """Order by order: those before are placed, and go to the leader together."""
     group = Group()
     group.members[3].replies["PlaceOrders"] = executed
     desk = Desk(group.tier)
@@ -253,7 +255,7 @@ def test_a_full_queue_refuses_what_it_has_no_room_for() -> None:
 
 
 def test_a_batch_may_be_larger_than_an_order(desk: Desk) -> None:
-    """That path alone has the larger limit."""
+    """Only its path has the larger limit."""
     routes = desk.api.routes() + desk.batches.routes()
     assert larger_bodies(routes) == {b"/orders/batch": Limits().batch_body_bytes_max}
 
@@ -270,7 +272,7 @@ def test_a_batch_may_be_larger_than_an_order(desk: Desk) -> None:
     ],
 )
 def test_batch_is_no_number(desk: Desk, method: str, path: str, allow: str) -> None:
-    """It is a path of its own, and orders are found by their numbers as before."""
+    """It is a path of its own, and orders are still found by their numbers."""
     reply = desk.ask(method, path)
     assert (reply.code, reply.header("Allow")) == (405, allow)
     assert desk.get("/orders/batch/1").code == desk.get("/orders/batches").code == 404

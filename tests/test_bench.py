@@ -1,4 +1,4 @@
-"""The parts of the benchmark that compute: nothing here is measured, and nothing is started."""
+"""The parts of the benchmark that compute. Nothing is measured here, and no server is started."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ MEDIAN = Row(Work.TRADE, 1, "PostgreSQL", Figure.MEDIAN, 1.0)
 
 
 def test_what_wrk_prints_is_understood():
-    """The line of the script becomes rates and milliseconds; anything else is an error."""
+    """The line of its script becomes rates and milliseconds; anything else is an error."""
     line = "Running\nbench requests=500 microseconds=2000000 errors=3 p50=1500 p99=2500 p999=9000\n"
     assert wrk.parse(line) == Measured(250.0, 1.5, 2.5, 9.0, 500, 3)
     with pytest.raises(ValueError, match="did not report"):
@@ -46,7 +46,7 @@ def test_what_wrk_prints_is_understood():
 
 
 def test_requests_reach_wrk_byte_for_byte():
-    """A request with a body is quoted so that Lua reads the very same bytes."""
+    """A body is quoted so that Lua reads the very same bytes."""
     request = order("GameStart", "buy")
     text = wrk.script([request])
     quoted = text.partition("{\n")[2].partition("\n}")[0]
@@ -57,7 +57,7 @@ def test_requests_reach_wrk_byte_for_byte():
 
 
 def test_the_ratio_is_the_median_of_the_rounds_ratios():
-    """A round in which both sides were slow does not count less than another."""
+    """A round in which both sides were slow counts as much as another."""
     rates = [(100.0, 50.0), (10.0, 10.0), (90.0, 30.0)]
     ours, theirs = ([measured(pair[k]) for pair in rates] for k in (0, 1))
     found = outcome(THROUGHPUT, results(THROUGHPUT, ours, theirs))
@@ -81,7 +81,7 @@ def test_errors_are_never_a_success():
 
 
 def test_a_side_that_is_missing_leaves_the_row_open():
-    """Without the peer there is no ratio, and the table says what to install."""
+    """Without the peer there is no ratio, and the report says what to install."""
     found = Found({Cell(rows.OURS, Work.TRADE, 64): [measured()]}, {"etcd": "etcd: install it"})
     text = to_markdown(Report({"rounds": 1}, [THROUGHPUT], found))
     assert outcome(THROUGHPUT, found.results) is None
@@ -89,7 +89,7 @@ def test_a_side_that_is_missing_leaves_the_row_open():
 
 
 def test_words_choose_rows_and_what_is_measured_for_them():
-    """Only the two sides of the chosen rows are measured, unless the curves are wanted."""
+    """Only the two sides of the chosen rows, unless the curves are wanted."""
     (row,) = chosen(["against ETCD"])
     assert cells([row], with_curves=False) == [
         Cell(rows.OURS, Work.TRADE, 64),
@@ -101,7 +101,7 @@ def test_words_choose_rows_and_what_is_measured_for_them():
 
 
 def test_everything_that_is_measured_has_a_server():
-    """Every cell belongs to one server of one stage, and takes time."""
+    """Every cell belongs to exactly one server of one stage, and its time is estimated."""
     for cell in cells(ROWS, with_curves=True):
         provided = [
             server
@@ -115,7 +115,7 @@ def test_everything_that_is_measured_has_a_server():
 
 
 def test_the_report_is_json_even_when_nothing_was_answered():
-    """Percentiles of nothing are null, and nothing else is lost."""
+    """Percentiles of nothing are null."""
     nothing = Measured(0.0, float("nan"), float("nan"), float("nan"), 0, 7)
     found = Found(results(THROUGHPUT, [nothing], [measured()]))
     text = json.dumps(to_json(Report({}, [THROUGHPUT], found)), allow_nan=False)
@@ -123,8 +123,8 @@ def test_the_report_is_json_even_when_nothing_was_answered():
     assert (first["p50_ms"], first["errors"]) == (None, 7)
 
 
-def test_percentiles_and_numbers():
-    """Nearest rank; three digits that matter."""
+def test_percentiles_are_of_nearest_rank_and_numbers_have_three_digits():
+    """A number that is not known is a dash."""
     assert [percentile([1, 2, 3, 4], share) for share in (0, 0.5, 0.51, 0.99)] == [1, 2, 3, 4]
     assert percentile(range(1, 101), 0.99) == 99
     assert [number(v) for v in (0.123, 12.34, 1234.5, float("nan"))] == [
@@ -137,7 +137,7 @@ def test_percentiles_and_numbers():
 
 @pytest.mark.parametrize("demand", ["uniform", "Zipf"])
 def test_a_cache_of_everything_always_hits(demand):
-    """The shares of demand sum up to one, and so does the hit rate of a cache for all stocks."""
+    """A smaller one hits sometimes. The shares of demand add up to one."""
     assert sum(weights(demand, 50)) == pytest.approx(1)
     assert hit_rate(demand, 50, requests=200, stocks=50).rate == 1.0
     assert 0 < hit_rate(demand, 10, requests=2000, stocks=50).rate < 1
@@ -160,7 +160,7 @@ class Pipe(asyncio.Transport):
 
 
 def test_an_answer_in_pieces_is_one_answer():
-    """The generator counts an answer when all of it is there, and a lost connection as none."""
+    """It is counted when all of it is there. A lost connection counts as status 0."""
     answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}"
     for cut in range(1, len(answer)):
         told = []
@@ -192,7 +192,7 @@ def test_twstock_bench_is_the_benchmark(capsys):
 def test_twstock_bench_says_where_the_benchmark_is_when_it_is_not_here(
     tmp_path, monkeypatch, capsys
 ):
-    """An installed package has none."""
+    """An installed package does not contain it."""
     monkeypatch.setattr(cli, "__file__", str(tmp_path / "twstock" / "cli.py"))
     assert main(["bench", "--quick"]) == 1
     assert "docs/performance.md" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What the benchmark makes of growth, long logs and idle connections: tables and verdicts."""
+"""The tables and verdicts of the benchmark about growth, long logs and idle connections."""
 
 import json
 
@@ -32,7 +32,7 @@ def long_log(orders, serves_s=1.0, rss=100.0, sync_up=None):
 
 
 def test_growth_is_compared_round_by_round_with_the_smallest():
-    """A slow round of both sizes counts no less than another; the smallest has no verdict."""
+    """A slow round of both sizes counts as much as another. The smallest size has no verdict."""
     few = Grown(FEW, Work.TRADE, rounds((100, 10), (10, 100), (80, 10)))
     many = Grown(MANY, Work.TRADE, rounds((90, 11), (9, 110), (40, 50)))
     alone, beside = compare([many, few])[::-1]
@@ -45,20 +45,20 @@ def test_growth_is_compared_round_by_round_with_the_smallest():
     [((81, 11), 0, "met"), ((79, 10), 0, "short"), ((99, 13), 0, "short"), ((99, 10), 1, "short")],
 )
 def test_growth_is_short_beyond_a_fifth_and_with_errors(figures, errors, expected):
-    """Throughput and p99 both have to stay where they were."""
+    """Neither throughput nor p99 may get worse by more than a fifth."""
     few = Grown(FEW, Work.MISS, rounds((100, 10)))
     found = compare([few, Grown(MANY, Work.MISS, rounds(figures, errors=errors))])
     assert found[1].verdict == expected
 
 
 def test_a_round_that_a_larger_size_lacks_is_not_compared():
-    """A run that was stopped compares what it has."""
+    """If a run was stopped, the rounds that there are are compared."""
     few = Grown(FEW, Work.TRADE, rounds((100, 10), (50, 10)))
     assert compare([few, Grown(MANY, Work.TRADE, rounds((100, 10)))])[1].rate_ratio == 1
 
 
 def test_what_is_asked_is_spread_over_all_stocks():
-    """At most a thousand names, the last of them near the end."""
+    """A thousand names at most, the last of them near the end."""
     names = growth.stocks_asked(100_000)
     assert len(names) == len(set(names)) == growth.NAMES_MAX
     assert names[-1] == "Stock099901"
@@ -73,8 +73,8 @@ def fed(alone, with_them, kept=1000, errors=0):
     return Fed(1000, rates[:1], rates[1:], [came])
 
 
-def test_all_new_parts_are_in_the_report():
-    """The tables and the JSON have everything, the targets and what was left out."""
+def test_all_parts_are_in_the_report():
+    """The tables and the JSON have all figures and targets, and what was left out."""
     report = Report({"rounds": 1}, skipped=["5,000,000 orders: needs 10 GB free"])
     report.grown += [Grown(FEW, Work.TRADE, rounds((100, 10)))]
     report.grown += [Grown(MANY, Work.TRADE, rounds((50, 30)))]
@@ -97,22 +97,22 @@ def test_all_new_parts_are_in_the_report():
     assert found["fed"][0]["came"][0]["least_bytes"] == 90_000
 
 
-def test_verdicts_of_least_and_most():
-    """Without a target or a figure there is none."""
+def test_a_verdict_compares_a_figure_with_its_target():
+    """The target is the least or the most. Without a target or a figure there is no verdict."""
     assert verdict(50_000, 50_000, at_least=True) == "met"
     assert verdict(150, 150, at_least=False) == "short"
     assert verdict(None, 1, at_least=True) == verdict(1, None, at_least=False) == "-"
 
 
 def test_unanswered_connections_are_never_a_success():
-    """Connections that were refused cost nothing."""
+    """A connection that was refused costs nothing."""
     assert Idle(1000, 999, 80, 81).verdict == "short"
     assert Idle(1000, 1000, 80, 81).verdict == "met"
     assert Idle(1000, 1000, 80, 100).verdict == "short"
 
 
 def test_subscribers_that_were_dropped_are_never_a_success():
-    """They would cost nothing; neither may trades fail."""
+    """They would cost nothing. Failed trades are no success either."""
     assert fed(1000, 900).verdict == "met"
     assert fed(1000, 899).verdict == "short"
     assert fed(1000, 1000, kept=999).verdict == "short"
@@ -120,7 +120,7 @@ def test_subscribers_that_were_dropped_are_never_a_success():
 
 
 def test_every_part_can_be_chosen_and_says_how_long_it_takes(tmp_path):
-    """``--only`` finds each of them; without ``--quick`` there is more to do."""
+    """``--only`` finds each part; without ``--quick`` it takes at least as long."""
     quick = Job(tmp_path, Effort(1, 1), 1, True, print)
     full = Job(tmp_path, Effort(3, 5), 20, False, print)
     for words in ("growth in stocks", "growth in orders", "long log", "idle", "fail-over", "feed"):
@@ -131,7 +131,7 @@ def test_every_part_can_be_chosen_and_says_how_long_it_takes(tmp_path):
 
 
 def test_a_table_of_orders_is_there_when_its_last_line_is(tmp_path):
-    """A replica is at rest when its table has every order."""
+    """A replica is at rest when its CSV file has every order."""
     cluster = default_cluster(tmp_path)
     path = cluster.data_of("order", 2) / "order_log_2.csv"
     assert not has_view(cluster, 2, 0)
@@ -157,7 +157,7 @@ def row(work, connections, peer, figure="requests/s", ratio=2.0):
 
 
 def test_the_summary_shows_what_was_measured():
-    """Rows without a peer are left out; a median is in milliseconds."""
+    """A row that was not measured is left out; a median is in milliseconds."""
     rows = [
         row("trade", 1, "PostgreSQL", "p50 ms", 0.5),
         row("cached lookup", 64, "FastAPI"),
@@ -170,7 +170,7 @@ def test_the_summary_shows_what_was_measured():
 
 
 def test_plots_of_growth_and_the_summary_are_drawn(tmp_path):
-    """Into the directory of the results, if there is matplotlib."""
+    """Into the directory of the results, if matplotlib is installed."""
     pytest.importorskip("matplotlib")
     from bench import plots
 

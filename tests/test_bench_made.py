@@ -1,4 +1,6 @@
-"""Histories that are made and not traded: every part of the project takes them for its own."""
+"""Histories that the benchmark makes without trading: every part of the project accepts them as its
+own.
+"""
 
 import sqlite3
 
@@ -30,7 +32,7 @@ def machine():
 
 @pytest.mark.parametrize(("orders", "stocks", "batch"), [(100, 12, 20), (101, 7, 10), (30, 40, 1)])
 def test_the_trades_are_what_the_catalog_makes_of_the_batches(orders, stocks, batch):
-    """Both groups' logs are made apart, and say the same."""
+    """The logs of the two groups are made separately, and agree."""
     of, catalog = History(orders, stocks, batch), machine()
     commands = [history.seed(of), history.epoch(), *history.batches(of)]
     for index, command in enumerate(commands, 2):
@@ -42,7 +44,7 @@ def test_the_trades_are_what_the_catalog_makes_of_the_batches(orders, stocks, ba
 
 
 def test_a_history_is_the_same_every_time():
-    """Two processes that make it need not tell each other anything."""
+    """So two processes can make it without telling each other anything."""
     assert list(history.batches(History(50))) == list(history.batches(History(50)))
     first, *others = (order for batch in history.batches(History(50)) for order in batch.orders)
     assert first.side is Side.SELL
@@ -50,7 +52,7 @@ def test_a_history_is_the_same_every_time():
 
 
 def test_names_begin_with_those_of_every_cluster():
-    """What the rows of the benchmark ask for is there at every size."""
+    """The stocks that the benchmark asks for exist at every size."""
     assert history.names(10) == list(history.STOCKS[:10])
     assert len(set(history.names(1000))) == 1000
     assert history.names(1000)[:12] == list(history.STOCKS)
@@ -96,8 +98,8 @@ def test_the_storage_opens_what_was_made(cluster):
     assert (loaded.formed, loaded.hard_state, index) == (True, HardState(1, 1), 3 + 50)
 
 
-def test_the_tables_for_people_are_there(cluster):
-    """But for the replica that was down, which makes its own."""
+def test_the_csv_files_are_there(cluster):
+    """Except for that of the replica that was down, which writes its own."""
     views = {number: made.view_of(cluster.config, number) for number in (1, 2, 3)}
     assert not views[1].exists()
     lines = views[2].read_text().splitlines()
@@ -107,7 +109,7 @@ def test_the_tables_for_people_are_there(cluster):
 
 
 def test_the_tables_hold_what_was_applied(cluster):
-    """As far as the log goes, with the digest of a replica that applied it."""
+    """As far as the log of each replica goes, with the digest of a replica that applied it."""
     applied = {}
     for number in (1, 2, 3):
         path = cluster.config.data_of("order", number) / made.APPLIED
@@ -131,7 +133,7 @@ def test_the_tables_hold_what_was_applied(cluster):
 
 @pytest.mark.processes
 def test_a_cluster_goes_on_with_what_was_made(cluster):
-    """It starts, the replica that was down catches up, the logs verify, and it trades on."""
+    """It starts, the replica that was down catches up, the logs agree, and it trades on."""
     with cluster:
         cluster.await_healthy()
         assert cluster.trade("GameStart", 1, "sell") == ORDERS + 1

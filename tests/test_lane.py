@@ -67,7 +67,6 @@ class HeldTiers(FakeTiers):
     def __init__(self) -> None:
         super().__init__()
         self.held: list[tuple[Deferred[Any], Any]] = []
-        self.ordered: list[int] = []
 
     def answer(self, value: Any) -> "Deferred[Any]":
         """As it is, but know what to say later; an error, too."""
@@ -75,11 +74,6 @@ class HeldTiers(FakeTiers):
         if self.hold:
             self.held.append((answer, value))
         return answer
-
-    def order(self, number: int) -> "Deferred[Any]":
-        """As it is, and noted."""
-        self.ordered.append(number)
-        return super().order(number)
 
     def give(self) -> None:
         """The answer that was kept back longest, if any was."""
