@@ -95,7 +95,7 @@ class Reply:
 
     def __init__(self, code: int, length: object, headers: Headers, content: bytes) -> None:
         self.code = code
-        # What Content-Length said; something else when the body came in chunks.
+        # The value of Content-Length; something else if the body came in chunks.
         self.length = length
         self.headers = headers
         self.content = content

@@ -152,7 +152,7 @@ def test_damage_is_noticed_when_an_entry_is_read_back() -> None:
             with pytest.raises(CorruptStorage, match=where):
                 log.entry(3)
         else:
-            with suppress(CorruptStorage):  # it is not found, if the length before it is wrong
+            with suppress(CorruptStorage):  # it is not found if a length before it is wrong
                 assert log.entry(3) == right
 
 

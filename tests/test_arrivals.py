@@ -44,7 +44,7 @@ PLACES = {
 
 
 class Served:
-    """A server with a call of clients, one of members, and health; and those who call it."""
+    """A server with a method for clients, one for members, and health; and its callers."""
 
     def __init__(self) -> None:
         self.address = f"127.0.0.1:{free_ports(1)}"
@@ -221,7 +221,7 @@ async def test_a_connection_with_many_calls_waits_by_itself(served: Served) -> N
     """
     request = methods.ORDER.encode_request(REQUEST._replace(key="k" * 100_000))
     order = served.channel.unary_unary(methods.ORDER.path)
-    for _ in range(3):  # a server that counts too many may do without a refusal once
+    for _ in range(3):  # a server that miscounts does not always refuse one
         answers = [order.future(request, timeout=60) for _ in range(5 * STREAMS_MAX)]
         codes = [await deferToThread(answer.code) for answer in answers]
         assert set(codes) <= {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
@@ -373,7 +373,7 @@ async def test_what_is_sent_ahead_stays_little(served: Served) -> None:
 
 
 def places(room: Room) -> int:
-    """How many there are."""
+    """How many places are free."""
     taken = 0
     with suppress(Overloaded):
         while True:

@@ -123,7 +123,7 @@ def test_the_report_is_json_even_when_nothing_was_answered():
     assert (first["p50_ms"], first["errors"]) == (None, 7)
 
 
-def test_percentiles_are_of_nearest_rank_and_numbers_have_three_digits():
+def test_percentiles_are_of_nearest_rank_and_numbers_are_rounded():
     """A number that is not known is a dash."""
     assert [percentile([1, 2, 3, 4], share) for share in (0, 0.5, 0.51, 0.99)] == [1, 2, 3, 4]
     assert percentile(range(1, 101), 0.99) == 99

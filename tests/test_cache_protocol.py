@@ -39,9 +39,9 @@ def stock(version: int) -> Stock:
 
 @dataclass(frozen=True)
 class Rules:
-    """The protocol, or one with an omission; ``trades`` and ``crashes`` bound the exploration,
-    and so does ``lookups``, how many of the front-end are under way at a time. ``others``:
-    whether another session is there.
+    """The protocol, or one with an omission. ``trades``, ``crashes`` and ``lookups`` (how many of
+    the front-end are under way at a time) bound the exploration. ``others``: whether there is
+    another session.
     """
 
     cache: type[Cache] = Cache

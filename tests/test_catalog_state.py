@@ -604,7 +604,7 @@ def concrete(model: Model, symbol: tuple[object, ...]) -> CatalogCommand:
     dump = rows_of(state)
     match symbol:
         case ("batch", list() as orders, int(step), int(epoch), int(behind)):
-            # The order leader answers keys that its orders have; it asks for all others.
+            # The order leader itself answers a key that is recorded, and sends all others.
             kept = {trade.order.key for trade in dump.kept}
             new = [o for o in orders if o.key in kept or o.key not in model.executed]
             recorded = max(state.recorded, state.last_transaction - behind)

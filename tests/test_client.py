@@ -497,8 +497,8 @@ def test_what_cannot_be_read_is_no_answer(world, body):
 
 @pytest.mark.parametrize("patience_s", [0.26, 0.27, 0.28, 0.29, 0.31, 0.33])
 def test_a_pause_may_take_longer_than_there_is_time(patience_s):
-    """Then nobody is asked any more, and the error still has the last reason. The rest of the
-    patience is chosen around the length of a pause.
+    """Then nobody is asked any more, and the error still says why. The patience is about as long as
+    the first pauses.
     """
     world = World(1, patience_s=patience_s)
     world.front.down = True

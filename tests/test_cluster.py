@@ -427,7 +427,7 @@ class TestLocalCluster:
             assert started.code == EXIT_UNWRITTEN
             started.stop()
             with pytest.raises(OSError, match="No space"):
-                full.close()  # what could not be written is still to be
+                full.close()  # it tries once more to write what it could not
 
     def test_it_says_what_it_waits_for(self, started):
         """Every ten seconds."""

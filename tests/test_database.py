@@ -67,7 +67,7 @@ class Rows:
 
 
 def complaint_of(name: str) -> sqlite3.OperationalError:
-    """What SQLite raises."""
+    """The error of this name, as SQLite raises it."""
     error = sqlite3.OperationalError("as it is")
     error.sqlite_errorcode, error.sqlite_errorname = getattr(sqlite3, name), name
     return error

@@ -24,7 +24,7 @@ from twstock.rpc.wire import methods, streams
 
 
 class Orders:
-    """What answers Order: it keeps what it was told."""
+    """The function behind Order; it keeps the deadlines that it was told."""
 
     def __init__(self):
         self.begun = []
@@ -67,7 +67,7 @@ def wire(request):
 async def test_a_call_that_is_late_is_not_begun(wire):
     """The server was busy until its caller had given up; the next call is answered as ever."""
     await wire.client.call(methods.ORDER, REQUEST, 20.0)
-    # Long enough to be sent, on any machine.
+    # The deadline is long enough for the call to be sent, on any machine.
     wire.lag_s = 1.5
     await fails(wire.client.call(methods.ORDER, REQUEST, 1.0), OutcomeUnknown)
     await wire.reached
@@ -98,7 +98,7 @@ def test_a_streams_waiting_is_bounded_by_what_is_left(left_s, waits_s):
     stream = AnswerStream(table, clock, lambda call, *arguments: call(*arguments), Limits())
     request = methods.ORDER.encode_request(REQUEST)
     data = streams.call(1, methods.ORDER.path, request, 1.0 if left_s == inf else left_s)
-    if left_s == inf:  # field 5 is the last one
+    if left_s == inf:  # field 5 is the last one: leave it out
         data = data[: data.rindex(b"\x28")]
         assert streams.to_call(data)[3] == inf
     stream._came(data)

@@ -78,7 +78,7 @@ class Served:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """What nobody has any more is gone at once: nothing is left for the collector of garbage."""
+    """The garbage collector is off, so that an answer is gone as soon as nothing refers to it."""
     gc.collect()
     gc.disable()
     monkeypatch.setattr(server, "LOOK_EVERY_S", 0.01)

@@ -53,7 +53,9 @@ class Talk:
         return self.reads_on
 
     def close(self):
-        """The end, also of streams that do not find theirs: the interpreter waits for threads."""
+        """Stop, and end streams that would not end by themselves: at its exit the interpreter waits
+        for their threads.
+        """
         self.server.stop(0).wait()
         for stream in self.streams:
             stream._gone()

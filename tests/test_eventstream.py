@@ -37,7 +37,7 @@ def by_the_book(stream):
                 data += value + "\n"
             elif field == "id" and "\0" not in value:
                 buffer = value
-            # The book knows no limit; the parser passes over what has more digits.
+            # The standard has no limit; the parser ignores a number with more digits.
             elif field == "retry" and re.fullmatch("[0-9]{1,7}", value):
                 retry = int(value)
     return events, last, retry

@@ -60,8 +60,11 @@ RESTOCK = ChangeRequest("restock", ChangeKind.RESTOCK, "S", quantity=5)
 
 @dataclass(frozen=True)
 class Rules:
-    """The protocol, or one with an omission, and how much is explored: ``asks`` are a
-    client's requests, each to one of the leaders (0 or 1), ``changes`` those of administrators.
+    """The protocol, or one with an omission, and how much is explored. ``asks`` are requests of
+    clients, each to one of the leaders (0 or 1), ``changes`` those of administrators, ``directs``
+    counts direct trades, ``refusals`` batches that the catalog has no room for, and ``questions``
+    is how many questions about caches may be open at once. With ``tells`` a leader also sends
+    batches without orders. Each other field stands for an omission.
     """
 
     asks: tuple[tuple[Order, int], ...] = ((BUY, 0), (BUY, 0), (BUY, 1), (BUY, 1))
@@ -380,7 +383,7 @@ class World:
         """Clients ask; or the leader learns that it leads no more, and tells who waits."""
         if leader.phase == "serving":
             for ask in set(state.asks):
-                # The key of a direct trade is the catalog's: it can be read when that has traded.
+                # The catalog makes the key of a direct trade: nobody knows it before the trade.
                 known = ask[0] != DIRECT.order or DIRECT.order.key in state.executed
                 if ask[1] == i and known:
                     yield f"is asked to {ask[0].key}", self.asked(state, i, leader, ask)
@@ -592,7 +595,7 @@ class World:
                 raise Violation(f"{key} was refused, and executed")
             asked = [k for k in self.rules.asks if k[0].key == key]
             left = [k for k in state.asks if k[0].key == key]
-            # The key of a direct trade is the catalog's, which has traded under it before.
+            # Whoever asks with the key of a direct trade has it from that trade.
             if key == DIRECT.order.key:
                 continue
             if what == "none" and len(asked) == len(left) + 1 and key in state.executed:
@@ -701,7 +704,9 @@ class NoFence(CatalogState):
 
 
 class TakesLateQuestionsForLosses(CatalogState):
-    """Expects of a copy of an epoch's first question what is recorded by the time that it comes."""
+    """Judges a late copy of an epoch's first BeginEpoch by what is recorded by then, and takes it
+    for a loss.
+    """
 
     def _begin_epoch(self, entry: bytes, begin: BeginEpoch) -> Any:
         """Break the rule."""
@@ -721,8 +726,8 @@ class NoTurns(CatalogState):
 
 
 class ForgetsTooEarly(CatalogState):
-    """Forgets recorded keys before it looks at a batch's orders. A leader looks keys up first
-    and tells then how far orders are recorded, so one may have been recorded in between.
+    """Forgets recorded keys before it looks at a batch's orders. The leader looks keys up first and
+    tells only then how far orders are recorded, so a key may have been recorded in between.
     """
 
     def _trade(self, entry: bytes, batch: Batch) -> Any:

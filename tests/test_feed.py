@@ -281,7 +281,7 @@ class SlowClock(Clock):
         self.turns[-1] += 1
 
     def callLater(self, when: float, *work: Any, **more: Any) -> Any:
-        """What is put off by no time lets others have their turn."""
+        """A call without a delay begins a new turn of the reactor."""
         if not when:
             self.turns.append(0)
         return super().callLater(when, *work, **more)
@@ -655,7 +655,7 @@ class Viewer:
         heard = Reader(self.known.last_event_id)
         heard.feed(self.client.body()[:keep])
         if self.since is None and heard.last_event_id:
-            # What it starts with is its own business; from here on nothing may be missing.
+            # Where the stream begins is up to the server; from there on nothing may be missing.
             number, change, *_ = map(int, heard.events[0].id.split("."))
             self.since = (number, change)
         self.known.events += heard.events
@@ -823,13 +823,13 @@ def test_a_bad_request_is_refused(front: FrontEnd, query: str, last: str, field:
 
 def test_stopping_ends_every_stream_at_once(front: FrontEnd) -> None:
     """The body is complete, so that no proxy takes it for an error."""
-    live, behind, old = front.connect(), front.connect(last_event_id="9.0.1.1"), None
+    live, ahead = front.connect(), front.connect(last_event_id="9.0.1.1")
     old = front.connect(version="1.0")
     front.market.held = []
     front.market.trade()
     waiting = front.connect(last_event_id="0.0.1.1")
     front.feed.stop()
-    for client in (live, behind, waiting):
+    for client in (live, ahead, waiting):
         assert not client.wire.aborted
         assert unchunked(client.wire.value().partition(b"\r\n\r\n")[2])[1] == b""
     assert not old.wire.open

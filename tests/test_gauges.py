@@ -21,7 +21,7 @@ from twstock.tally import Family
 
 
 def values(families: Iterable[Family], *wanted: str) -> dict[str, float]:
-    """The values of samples by name, with the labels that are ``wanted``, or whose name is."""
+    """The values of samples by name, followed by the values of the labels ``wanted``."""
     found = {}
     for family in families:
         for name, labels, value in family.samples:

@@ -34,13 +34,13 @@ def test_a_session_is_read_as_it_is_typed():
     ],
 )
 def test_dots_stand_for_anything(wanted, got, same):
-    """And for nothing else."""
+    """Three dots stand for any text; one dot, and everything else, for itself."""
     assert matches(wanted, got) is same
 
 
 @pytest.mark.parametrize("name", GUIDES)
 def test_no_command_of_a_guide_hides(name):
-    """Whatever looks like a command is in a block that is run."""
+    """Whatever looks like a command is in a block whose commands are run."""
     assert unmarked((ROOT / "docs" / name).read_text()) == set()
 
 

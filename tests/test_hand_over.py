@@ -31,9 +31,9 @@ def following(
     full: int = 0,
     reaches: Mapping[int, Reach] = MappingProxyType({}),
 ) -> tuple[list[Transfer], float]:
-    """Let time pass while ``peer`` (or these) and nobody else answers; ``full`` has no room, and
-    ``reaches`` are by member. The transfers, and the time when ``subject`` stopped leading, or
-    ``until``.
+    """Let time pass while ``peer`` (or these) and nobody else answers; the member ``full`` has no
+    room, and ``reaches`` are by member. Returns the transfers that were sent, and the time when
+    ``subject`` stopped leading, or ``until``.
     """
     peers = peer if isinstance(peer, tuple) else (peer,)
     sent: list[Message] = []

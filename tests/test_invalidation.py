@@ -66,7 +66,7 @@ class Written:
 
 
 class Scene:
-    """A catalog leader, and so many front-ends that hold a lease."""
+    """A catalog leader, and ``fronts`` front-ends that hold a lease."""
 
     def __init__(self, fronts: int = 1) -> None:
         self.clock = Clock()

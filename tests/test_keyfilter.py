@@ -47,7 +47,7 @@ def test_hardly_any_key_is_taken_for_another() -> None:
     parts.
     """
     first, second = KeyFilter(), KeyFilter()
-    # Neighbours in the sequence of numbers would never meet in a word.
+    # CRC-32 would spread consecutive numbers too evenly: no two would share a word.
     keys = [
         blake2b(key_of(number).encode(), digest_size=16).hexdigest() for number in range(20_000)
     ]
@@ -105,7 +105,7 @@ class Replica:
         self.state.saved(last)
 
     def read(self, count: int) -> None:
-        """Some of the keys that the filter lacks."""
+        """Read some of the keys that the filter lacks."""
         self.tables.old_keys.read(self.connection, count)
 
     def may_have_forgotten(self, key: str) -> bool:
@@ -186,7 +186,7 @@ def test_the_next_process_has_the_keys_at_once(replica: Replica) -> None:
 
 
 def stored(replica: Replica) -> dict[int, int]:
-    """Up to which orders how many parts of the stored filter have keys."""
+    """How many parts of the stored filter have the keys up to which order."""
     query = "SELECT through, count(*) FROM key_filter GROUP BY through"
     return dict(replica.connection.execute(query).fetchall())
 

@@ -69,7 +69,7 @@ class HeldTiers(FakeTiers):
         self.held: list[tuple[Deferred[Any], Any]] = []
 
     def answer(self, value: Any) -> "Deferred[Any]":
-        """As it is, but know what to say later; an error, too."""
+        """As it is; what is held back, a value or an error, is kept for later."""
         answer = super().answer(None if self.hold else value)
         if self.hold:
             self.held.append((answer, value))
@@ -106,7 +106,7 @@ class End:
         self.connect()
 
     def connect(self) -> None:
-        """A client that begins anew; what the front-end has learnt it knows."""
+        """A new client; what the front-end has learnt it still knows."""
         channel: ApiChannel | None = self.site.buildProtocol(None)
         assert channel is not None
         server: Any = self
@@ -135,7 +135,7 @@ class Both:
         self.ends = self.fast, self.slow
 
     def know(self, name: str, answer: Any) -> None:
-        """What the catalog answers for a stock: an error, too."""
+        """What the catalog answers for a stock: it may be an error."""
         for end in self.ends:
             end.tiers.stocks[name] = answer
 

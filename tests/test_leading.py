@@ -747,7 +747,7 @@ def test_who_asks_again_when_many_do_is_not_told_that_nothing_happened(desk: Des
     """
     leading = desk.lead(1)
     desk.catalog.refuse = Overloaded("busy")
-    results = [place(leading, order("a")) for _ in range(5)]  # and four may wait
+    results = [place(leading, order("a")) for _ in range(5)]  # one, and four that join it
     with pytest.raises(OutcomeUnknown):
         place(leading, order("a"))
     desk.catalog.refuse = None

@@ -106,7 +106,9 @@ def peers(
     time: Time | None = None,
     problems: list[str] | None = None,
 ) -> LivePeers:
-    """The source; without ``pause`` nothing is to be waited for. What is goes to ``problems``."""
+    """The source. Without ``pause`` it must not wait; ``problems`` gets the reasons why it
+    waits.
+    """
     clock = time or Time()
 
     def wait(problem: str) -> None:
