@@ -118,7 +118,7 @@ CHANGES = [
 def test_without_a_token_in_the_configuration_nobody_may_change_stocks(
     path: str, body: Any
 ) -> None:
-    """Whatever token a request has, also an empty one."""
+    """Every change is refused, whatever token the request has, also with an empty one."""
     desk = Desk(token="")
     for headers in ({}, AUTHORIZED, {"Authorization": "Bearer "}, {"Authorization": "Bearer"}):
         reply = desk.post(path, body, headers)
@@ -156,7 +156,7 @@ def test_the_scheme_is_read_as_http_says(desk: Desk, value: str) -> None:
 
 
 def test_everybody_may_read_the_changes() -> None:
-    """Also when nobody may make any."""
+    """Changes can be read without a token, also when nobody may make any."""
     desk = Desk(token="")
     desk.catalog.listed = Changes((StockChange(7, HALT, "A", 0, 0, 3, 12),), 7, 9)
     reply = desk.site.get("/admin/changes?after=6&limit=1")
@@ -171,7 +171,7 @@ def test_everybody_may_read_the_changes() -> None:
 
 
 def test_each_path_asks_for_its_change(desk: Desk) -> None:
-    """Under a new key for each request, if the client gave none."""
+    """If the client gave no key, each request gets a new one."""
     for path, body in CHANGES:
         assert desk.post(path, body).code == 200
     assert desk.catalog.requests == [
@@ -207,7 +207,7 @@ def test_the_client_s_key_is_taken(desk: Desk) -> None:
     ],
 )
 def test_a_price_is_taken_to_the_cent(desk: Desk, price: str, cents: int) -> None:
-    """As a text, or as a number with the same digits: nothing is rounded."""
+    """Nothing is rounded, whether the price is a text or a number with the same digits."""
     desk.post("/stocks/GOOGL/price", {"price": price})
     if not price.startswith("00"):
         desk.post("/stocks/GOOGL/price", b'{"price": %s}' % price.encode())
@@ -271,7 +271,7 @@ def test_what_is_wrong_with_a_body_is_named(desk: Desk, path: str, body: Any, fi
 
 
 def test_a_stock_may_start_without_shares_and_for_nothing() -> None:
-    """As in the file of the first stocks."""
+    """Price and quantity may be 0, as in the file of the first stocks."""
     body = b'{"name": "A & B, Inc.", "price": "0", "quantity": 0}'
     assert parse_add(body, "k") == ChangeRequest("k", ADD, "A & B, Inc.", 0, 0)
 
@@ -308,7 +308,7 @@ def test_a_path_without_a_name_is_404(desk: Desk, path: str) -> None:
 
 
 def test_other_methods_and_paths_are_refused(desk: Desk) -> None:
-    """With an error in the common form."""
+    """They are answered 405 or 404, with an error in the common form."""
     assert desk.site.get("/admin/stocks").code == 405
     assert desk.site.ask("POST", "/admin/changes", data=b"").code == 405
     assert desk.post("/stocks/GOOGL/explode").code == 404
@@ -400,14 +400,14 @@ def test_a_stock_tells_that_it_is_halted_only_while_it_is() -> None:
 
 
 def test_the_refusal_of_an_order_in_a_halted_stock_is_a_404() -> None:
-    """With the message that the catalog gave it."""
+    """The message is the catalog's."""
     answer = answers.placement(Placement(refusal=str(Refusal.HALTED)), keyed=False)
     message = json.loads(answer.body)["error"]["message"]
     assert (answer.status, message) == (404, "trading in this stock is halted")
 
 
 def test_every_route_is_described(desk: Desk) -> None:
-    """With an id of its own, and only with schemas that exist."""
+    """Each operation has an id of its own, and names only schemas that exist."""
     operations = [route.operation for route in desk.part.routes()]
     ids = [operation["operationId"] for operation in operations]
     assert len(set(ids)) == len(ids) == 6
@@ -451,7 +451,7 @@ def test_a_file_without_a_token_is_named(tmp_path: Path, content: bytes) -> None
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    """Whether it is missing or is a directory."""
+    """The error has its path, whether it is missing or is a directory."""
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises(ConfigError, match=str(path)):
             read_token(path)
@@ -471,6 +471,6 @@ def test_a_token_that_everybody_can_read_is_warned_of(tmp_path: Path) -> None:
 
 
 def test_the_answer_to_a_wrong_token_tells_nothing_of_the_right_one() -> None:
-    """Nor does a configuration that is printed."""
+    """A configuration that is printed does not show the token either."""
     assert TOKEN.encode() not in NO_ADMINISTRATOR.body
     assert TOKEN not in repr(Admin(token=TOKEN))

@@ -105,7 +105,7 @@ def test_everything_is_there_after_a_restart(cluster):
 
 
 def test_without_the_token_nothing_changes(cluster):
-    """At both front-ends."""
+    """Both front-ends answer 401, and no change is made."""
     before = changes_of(cluster)
     for front in (1, 2):
         for headers in ({}, {"Authorization": "Bearer the-token-of-another"}):

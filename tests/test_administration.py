@@ -203,7 +203,7 @@ def test_the_same_key_and_change_are_done_once_and_answered_alike() -> None:
     ],
 )
 def test_a_key_that_comes_with_another_change_does_nothing(other: ChangeRequest) -> None:
-    """Whether the first change under it was made or refused."""
+    """The state stays the same, whether the first change under the key was made or refused."""
     for quantity in (5, QUANTITY_MAX):
         log = started()
         change(log, "k", RESTOCK, quantity=quantity)

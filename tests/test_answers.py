@@ -266,7 +266,7 @@ def test_finding_a_name_that_appears_twice_takes_as_long_as_reading() -> None:
 
 
 def test_a_stock_name_that_is_not_utf8_is_refused() -> None:
-    """With a 400 that names the field."""
+    """The answer is a 400 that names the field."""
     assert bodies.parse_name(b"a%2Fb%20%C3%9C") == "a/b Ü"
     with pytest.raises(InvalidRequest, match=r"^name: "):
         bodies.parse_name(b"%ff")
@@ -321,7 +321,7 @@ def test_stocks_and_orders_look_as_promised() -> None:
 
 
 def test_a_replayed_answer_says_so() -> None:
-    """Whether the order was executed or refused."""
+    """It has the header of a replay, whether the order was executed or refused."""
     executed = answers.placement(Placement(5, replayed=True), keyed=True)
     assert told(executed) == {"data": {"transaction_number": 5}}
     refused = answers.placement(Placement(refusal=Refusal.NOT_ENOUGH, replayed=True), keyed=True)

@@ -212,7 +212,7 @@ def test_an_answer_that_a_delete_overtook_is_shown_but_not_kept(site: Site) -> N
 
 
 def test_an_unknown_stock_is_404(site: Site) -> None:
-    """Whatever the rest of the path is."""
+    """The answer is the same for every path below /stocks/ that names no stock."""
     for path in ("/stocks/nope", "/stocks/", "/stocks/a/b", "/stocks/%2e%2e", "/stocks/%00"):
         reply = site.get(path)
         assert (reply.code, reply.message) == (404, "stock not found")
@@ -261,7 +261,7 @@ def test_stocks_are_listed_in_pages(site: Site) -> None:
     ],
 )
 def test_a_page_links_to_the_next(site: Site, path: str, link: str) -> None:
-    """With the limit of this page (RFC 8288)."""
+    """The link has the limit of this page (RFC 8288)."""
     assert site.get(path).header("Link") == f'{link}; rel="next"'
 
 
@@ -308,7 +308,7 @@ def test_a_stock_that_a_client_has_is_not_sent_again(site: Site, cached: bool, m
     ],
 )
 def test_errors_are_problems_for_who_asks(site: Site, method: str, path: str, status: int) -> None:
-    """With the message that the usual form has, and the same headers."""
+    """An error as problem details has the same message and headers as in the usual form."""
     site.tiers.trade = ZeroDivisionError()
     with capturedLogs():
         usual = site.ask(method, path)
@@ -408,7 +408,7 @@ def test_a_bad_order_is_not_sent_on(site: Site, body: Any, code: int, message: s
 def test_what_becomes_of_an_order_has_its_status(
     site: Site, result: Any, code: int, outcome: str | None
 ) -> None:
-    """As in the table of docs/api.md."""
+    """Each outcome has the status of the table in docs/api.md."""
     site.tiers.placement = result
     reply = site.post(GOOD)
     assert (reply.code, reply.json["error"].get("outcome")) == (code, outcome)
@@ -429,7 +429,7 @@ def test_doubt_belongs_to_the_key(site: Site, result: Exception, code: int) -> N
 
 
 def test_an_order_can_be_read_by_its_number(site: Site) -> None:
-    """With the fields of the API."""
+    """The number goes to the order service, and the answer has the fields of the API."""
     fields = site.get("/orders/1").json["data"]
     names = ("order_num", "name", "type", "quantity")
     assert tuple(fields[name] for name in names) == (1, "GOOGL", "buy", 5)
@@ -479,7 +479,7 @@ def body_of(order: Any) -> Any:
     "path", ["/", "/nope", "/stock", "/orders//", "//orders", "//livez", "/cluster/x", "/delete"]
 )
 def test_an_unknown_path_is_404(site: Site, path: str) -> None:
-    """In JSON, and never a redirect."""
+    """The answer is JSON, and never a redirect."""
     reply = site.get(path)
     assert reply.code == 404
     assert reply.json["error"]["code"] == 404
@@ -499,7 +499,7 @@ def test_an_unknown_path_is_404(site: Site, path: str) -> None:
     ],
 )
 def test_another_method_is_405(site: Site, method: str, path: str, allow: str) -> None:
-    """With Allow, which lists the methods that there are."""
+    """Allow lists the methods that the path has."""
     reply = site.ask(method, path)
     assert (reply.code, reply.header("Allow")) == (405, allow)
     assert reply.message == f"expected {allow}"
@@ -511,7 +511,7 @@ def test_another_method_is_405(site: Site, method: str, path: str, allow: str) -
      "/livez", "/readyz", "/nope"],
 )  # fmt: skip
 def test_head_is_get_without_the_body(path: str) -> None:
-    """With the same status and headers, and the length of what GET would send."""
+    """HEAD has the same status and headers, with the length of what GET would send."""
     got, headed = Site().get(path), Site().ask("HEAD", path)
     assert headed.content == b""
     assert headed.code == got.code
@@ -541,7 +541,7 @@ def test_live_is_not_ready(site: Site) -> None:
 @pytest.mark.logs_failures
 @pytest.mark.parametrize("path", ["/orders/1", "/cluster"])
 def test_an_unexpected_error_is_a_logged_500(site: Site, path: str) -> None:
-    """In JSON and without a traceback; the log has that."""
+    """The answer is JSON without a traceback; the log has that."""
     site.tiers.trade = ZeroDivisionError("secret")
     site.tiers.rows = lambda: 1 / 0  # type: ignore[assignment, return-value]
     logged: list[Any] = []

@@ -226,7 +226,7 @@ def test_reading_while_another_thread_writes(tmp_path: Path) -> None:
 
 
 def test_reading_leaves_no_descriptor_open(tmp_path: Path) -> None:
-    """Also when it fails."""
+    """The file is closed again, also when reading fails."""
     storage = on_disk(path=tmp_path / "data")
     storage.open()
     for index in range(1, 12):

@@ -174,7 +174,7 @@ async def test_calls_that_send_slowly_keep_nobody_out(served: Served) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_thousand_connections_with_a_call_each_keep_nobody_out(served: Served) -> None:
-    """However many connections there are."""
+    """Calls without a request give way to newer ones, however many connections they come from."""
     soft, hard = getrlimit(RLIMIT_NOFILE)
     if hard < 4096:
         pytest.skip("too few open files are allowed")
@@ -294,7 +294,7 @@ async def no_call_is_left(served: Served) -> None:
 @pytest.mark.parametrize("path", PLACES)
 @pytest_twisted.ensureDeferred
 async def test_who_hangs_up_leaves_its_place(served: Served, path: str) -> None:
-    """Whether there was one call, or so many that most gave way."""
+    """All places are free again, whether there was one call, or so many that most gave way."""
     for calls in (1, 3 * PLACES[path]):
         caller = served.caller()
         for _ in range(calls):
@@ -310,7 +310,7 @@ async def test_who_hangs_up_leaves_its_place(served: Served, path: str) -> None:
 @pytest.mark.parametrize("path", PLACES)
 @pytest_twisted.ensureDeferred
 async def test_a_call_without_a_request_is_told_so(served: Served, path: str) -> None:
-    """With gRPC's own message."""
+    """The error is gRPC's own."""
     call = served.channel.stream_stream(path)
     with pytest.raises(grpc.RpcError) as caught:
         await deferToThread(lambda: list(call(iter(()), timeout=20)))
@@ -331,7 +331,7 @@ async def test_a_call_without_a_request_is_told_so(served: Served, path: str) ->
 async def test_a_request_that_cannot_be_read_is_refused(
     served: Served, path: str, code: str, details: str
 ) -> None:
-    """With the status that a server without such limits would give."""
+    """The status is that of a server without limits on requests that do not come."""
     call = served.channel.stream_stream(path)
     with pytest.raises(grpc.RpcError) as caught:
         await deferToThread(lambda: list(call(iter([b"\xff\xff"]), timeout=20)))

@@ -49,7 +49,7 @@ def test_a_front_end_is_left_alone_as_long_as_it_wants():
 
 
 def test_nobody_is_asked_after_the_deadline():
-    """Nor exactly at the deadline, after a pause."""
+    """A pause that ends exactly at the deadline is too long."""
     attempts = Attempts(1, 0, 10.0, Random(1))
     attempts.failed(0.0, 9.9)
     assert attempts.next(0.0) == (0, 9.9)

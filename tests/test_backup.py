@@ -211,7 +211,7 @@ class TestFile:
     """A backup as a file."""
 
     def test_it_holds_what_the_picture_shows(self, tmp_path):
-        """Only its owner can read it."""
+        """The file has all orders, changes and stocks, and only its owner can read it."""
         history, path = happened(kinds=(*Side, ChangeKind.RESTOCK)), tmp_path / "backup"
         seen = []
         told = write(path, pictured(history), 7, done=lambda: seen.append(1))
@@ -222,7 +222,9 @@ class TestFile:
         assert os.listdir(tmp_path) == ["backup"]
 
     def test_a_file_that_is_there_is_kept(self, tmp_path):
-        """Also one that appears meanwhile; unless it is to be overwritten."""
+        """It is not replaced unless it is to be overwritten, even if it appears only while the
+        backup is written.
+        """
         history, path = happened(), tmp_path / "backup"
         path.write_text("precious")
         with pytest.raises(Exists, match="--force"):
@@ -453,7 +455,7 @@ class TestRestore:
             assert os.listdir(cluster.data) == []
 
     def test_one_that_is_terminated_takes_away_what_it_began(self, tmp_path, monkeypatch, capsys):
-        """By SIGTERM, which would otherwise end the program at once."""
+        """SIGTERM, which would otherwise end the program at once, works like Ctrl-C."""
         path, before = backed_up(happened(), tmp_path), signal.getsignal(signal.SIGTERM)
         end = lambda _: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
         monkeypatch.setattr("twstock.commands.progress.Progress.step", end)
@@ -502,7 +504,7 @@ class TestRestore:
     def test_one_that_fails_at_the_end_leaves_nothing_that_starts(
         self, tmp_path, monkeypatch, call
     ):
-        """As long as the mark is there, nothing starts."""
+        """The mark is removed last, and as long as it is there nothing starts."""
         marked = []
 
         def fail(*_):
@@ -585,7 +587,7 @@ class TestSpreadsheets:
         assert orders[0]["key"] == f'\'{text},"x"'
 
     def test_other_texts_stay_as_they_are(self, tmp_path):
-        """Also those with quotes, commas and letters of any language."""
+        """Quotes, commas and letters of any language are not changed."""
         text = 'Déjà, "vu" 1-2=3'
         picture = Picture("x", 0, [Stock(text, 5, 1)], [], OrderLog([Replica("order-1", [])]))
         _, stocks = map(rows, export_csv(tmp_path, picture, lambda: None))

@@ -121,7 +121,7 @@ def test_an_order_is_what_an_encoder_of_json_makes():
     ],
 )
 def test_what_is_no_line_is_refused(content):
-    """Because of wrong fields, types, ranges, words or characters."""
+    """Wrong fields, types, ranges, words or characters are damage."""
     with pytest.raises(Damaged):
         decode(content)
 
@@ -208,6 +208,6 @@ def test_a_newer_format_is_refused_by_its_name():
     ],
 )
 def test_lines_that_do_not_fit_together_are_refused(change, words):
-    """Even if the seal is right."""
+    """They are damage even if the seal is right."""
     with pytest.raises(Damaged, match=words):
         read(list(sealed(change(list(lines(made()))))))

@@ -59,7 +59,7 @@ def desk() -> Desk:
 
 
 def test_each_order_of_a_batch_is_counted() -> None:
-    """Whatever becomes of it. A request without orders counts as none."""
+    """It counts whatever becomes of it. A request without orders counts as none."""
     desk = Desk()
     desk.rows({"name": "A", "quantity": 1, "type": "buy"}, "none", {"name": "B"})
     desk.send([])

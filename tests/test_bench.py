@@ -89,7 +89,7 @@ def test_a_side_that_is_missing_leaves_the_row_open():
 
 
 def test_words_choose_rows_and_what_is_measured_for_them():
-    """Only the two sides of the chosen rows, unless the curves are wanted."""
+    """Only the two sides of the chosen rows are measured, unless the curves are wanted."""
     (row,) = chosen(["against ETCD"])
     assert cells([row], with_curves=False) == [
         Cell(rows.OURS, Work.TRADE, 64),

@@ -144,7 +144,7 @@ def test_a_table_of_orders_is_there_when_its_last_line_is(tmp_path):
 
 
 def test_the_memory_of_a_process_is_read():
-    """In millions of bytes."""
+    """The figure is in millions of bytes."""
     import os
 
     assert 5 < rss_mb(os.getpid()) < 5000

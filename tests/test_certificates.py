@@ -166,7 +166,7 @@ def left_s(directory: Path) -> float:
 
 
 def test_a_certificate_of_another_ca_is_refused(directory: Path, tmp_path: Path) -> None:
-    """Also if its name is that of a member."""
+    """It is refused although its name is that of a member."""
     other = make(tmp_path / "other", "order-1")
     for end in ("pem", "key"):
         (directory / f"order-1.{end}").write_bytes((other / f"order-1.{end}").read_bytes())

@@ -60,7 +60,7 @@ def member():
 
 
 def test_a_leader_tells_which_members_must_rejoin(member):
-    """Once in each term that it leads."""
+    """It says so once in each term that it leads."""
     assert member.look(leader())[-1:] == ["leads term 2"]
     words = ["order-3 has lost what it confirmed: it must rejoin"]
     assert member.look(leader(beyond_help=(3,))) == words
@@ -72,7 +72,7 @@ def test_a_leader_tells_which_members_must_rejoin(member):
 
 
 def test_a_follower_tells_whom_it_follows_and_that_it_hears_nobody(member):
-    """Each once, however long it looks for a leader."""
+    """It says each once, however long it looks for a leader."""
     assert member.look(Replica()) == ["follows order-3 in term 1"]
     assert member.look(Replica(leader_id=0)) == []
     lost = Replica(leader_id=0, role=Role.CANDIDATE, term=2)
@@ -82,7 +82,7 @@ def test_a_follower_tells_whom_it_follows_and_that_it_hears_nobody(member):
 
 
 def test_a_member_tells_that_nobody_leads_for_long(member):
-    """Once each time, also at its start, when it has not heard any leader yet."""
+    """It says so once each time, also at its start, when it has not heard any leader yet."""
     nobody = Replica(leader_id=0, role=Role.CANDIDATE)
     assert member.look(nobody, now=100.0) == []
     assert member.look(nobody, now=100.0 + LEADERLESS_S - 0.1) == []
@@ -94,7 +94,7 @@ def test_a_member_tells_that_nobody_leads_for_long(member):
 
 
 def test_a_leader_tells_when_it_is_ready(member):
-    """Not before it has everything that earlier leaders acknowledged."""
+    """It says nothing before it has everything that earlier leaders acknowledged."""
     assert member.look(leader(is_ready=False)) == []
     assert member.look(leader()) == ["leads term 2"]
 
@@ -137,7 +137,7 @@ def test_a_leader_tells_of_a_follower_that_is_silent_is_back_and_has_caught_up(m
 
 
 def test_what_a_leader_would_lack_is_told_once(member):
-    """When it could not serve as the leader, and when it could again."""
+    """It says when it could not serve as the leader, and when it could again."""
     member.chronicle.reach("")
     member.chronicle.reach("no front-end reaches it")
     member.chronicle.reach("no front-end reaches it")
@@ -161,7 +161,7 @@ def test_who_has_lost_what_it_confirmed_has_not_caught_up(member):
 
 
 def test_a_full_disk_is_told_and_that_it_has_room_again(member):
-    """Each once, whatever is refused meanwhile."""
+    """Each is said once, whatever is refused meanwhile."""
     member.look(Replica())
     assert member.look(Replica(), room=ROOM - 1) == ["the disk is full"]
     assert member.look(Replica(), room=ROOM) == ["the disk has room again"]

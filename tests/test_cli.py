@@ -246,7 +246,7 @@ def test_an_answer_that_decides_nothing_leaves_an_earlier_doubt(front):
 
 
 def test_an_order_that_reached_nobody_is_in_no_doubt():
-    """Unless the key is the caller's own, who may have placed the order before."""
+    """With a key of the caller's own it is, for the caller may have placed the order before."""
     url = f"http://127.0.0.1:{free_ports(1)}"
     for key, kind in ((None, Unreachable), ("mine", OutcomeUnknown)):
         with Session(url) as session, pytest.raises(kind):
@@ -663,7 +663,7 @@ def test_nobody_behind_the_front_end_exits_3(tmp_path, capsys):
 
 
 def test_the_url_may_come_from_the_environment(front, monkeypatch, capsys):
-    """From ``TWSTOCK_URL``."""
+    """``TWSTOCK_URL`` stands for the option."""
     monkeypatch.setenv("TWSTOCK_URL", front.url)
     assert main(["lookup", "GameStart"]) == DONE
     assert "GameStart" in capsys.readouterr().out
@@ -697,7 +697,7 @@ def test_control_characters_of_an_error_are_not_printed(run, front):
 
 
 def test_what_is_no_http_is_no_front_end(capsys):
-    """For example a gRPC port of the services behind the front-ends."""
+    """The URL may be that of a gRPC port of the services behind the front-ends."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer():
@@ -734,7 +734,9 @@ def test_an_output_that_is_closed_takes_nothing_and_breaks_nothing(run, front, m
 
 @pytest.mark.parametrize("buffered", [True, False])
 def test_help_that_nobody_takes_is_no_traceback(full, capsys, buffered):
-    """Also that of ``up``, which parses its own options."""
+    """The error and the exit status are those of any other output, also for ``up``, which parses
+    its own options.
+    """
     full(buffered)
     assert main(["up", "--help"]) == UNWRITTEN
     assert capsys.readouterr().err.startswith("twstock: standard output: ")
@@ -795,7 +797,7 @@ def test_each_change_is_posted(run, front, token, words, path, body):
 
 
 def test_a_stock_that_is_halted_is_told_to_be(run, token):
-    """In a column that only halted stocks have."""
+    """A column says so, which is only there for halted stocks."""
     out = run("admin", "halt", "GameStart", "--token-file", token)[1]
     assert out.splitlines()[1].split()[-1] == "halted"
     assert out.splitlines()[2].split()[-1] == "yes"
@@ -815,7 +817,7 @@ def test_a_change_is_asked_again_with_the_same_key(run, front, token):
 
 
 def test_a_wrong_token_exits_1(run, tmp_path):
-    """With the front-end's words."""
+    """The error is that of the front-end."""
     file = tmp_path / "token"
     file.write_text("not-the-token")
     found = run("admin", "halt", "GameStart", "--token-file", str(file))
@@ -823,7 +825,9 @@ def test_a_wrong_token_exits_1(run, tmp_path):
 
 
 def test_the_token_file_may_come_from_the_environment(front, token, monkeypatch, capsys):
-    """From ``TWSTOCK_ADMIN_TOKEN_FILE``, which names the file and is not the token itself."""
+    """``TWSTOCK_ADMIN_TOKEN_FILE`` stands for the option; it names the file, and is not the token
+    itself.
+    """
     monkeypatch.setenv("TWSTOCK_ADMIN_TOKEN_FILE", token)
     assert main(["admin", "halt", "GameStart", "--url", front.url]) == DONE
     assert "change number 1" in capsys.readouterr().out

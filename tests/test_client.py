@@ -147,7 +147,7 @@ def test_a_stock_that_is_known_need_not_be_sent_again(world):
 
 
 def test_lists_go_through_every_page(world):
-    """In sequence, from where they were asked to begin."""
+    """The iterator yields the rows of all pages in sequence, from where it was asked to begin."""
     for _ in range(5):
         world.run(world.client.buy("AAPL", 1))
     names = [stock.name for stock in world.run(listed(world.client.stocks()))]
@@ -536,7 +536,7 @@ def test_many_orders_have_an_outcome_each(world):
 
 
 def test_what_is_not_settled_is_sent_again_alone(world):
-    """Under the same keys; an order that has an outcome keeps it."""
+    """It is sent under the same keys, and an order that has an outcome keeps it."""
     rows = [
         {"status": 503, **LOST},
         {"status": 200, "transaction_number": 9},
@@ -551,7 +551,7 @@ def test_what_is_not_settled_is_sent_again_alone(world):
 
 
 def test_many_orders_go_in_batches_that_the_server_takes(world):
-    """Of a thousand each."""
+    """A batch has a thousand orders at most."""
     world.ledger.stocks["AAPL"]["quantity"] = 5000
     results = world.run(world.client.place_many(Ticket.buy("AAPL", 1) for _ in range(2500)))
     assert [len(names) for names in bodies(world)] == [1000, 1000, 500]
@@ -697,7 +697,7 @@ def test_who_waits_for_room_may_give_up(world):
     ],
 )
 def test_a_url_that_is_none_is_refused(url):
-    """When the client is made, not when it is first used."""
+    """It is refused when the client is made, not when it is first used."""
     with pytest.raises(WrongUrl):
         Client(url, reactor=World().clock)
     with pytest.raises(WrongUrl):
@@ -721,7 +721,7 @@ def test_a_front_end_may_have_an_address_of_ipv6():
 
 
 def test_a_front_end_may_be_behind_a_path(world):
-    """Of a proxy, for example; the paths of the API are appended."""
+    """The paths of the API are appended to that of the URL, for example of a proxy."""
     asked = []
     world.client = Client("https://proxy:1/twstock/", reactor=world.clock, http=world)
     world.request = lambda method, url, **_: asked.append(url) or Deferred()

@@ -169,7 +169,7 @@ def test_no_stock_has_a_name_that_is_no_text(world):
 
 
 def test_changes_are_read_page_by_page(world):
-    """From where the caller wants to begin, and without a token."""
+    """They are read from where the caller wants to begin, and without a token."""
     row = {"change_number": 4, "kind": "halt", "name": "A", "version": 2, "timestamp_ms": 9}
     pages = [{"data": [row], "next": 4}, {"data": [row | {"change_number": 5}], "next": None}]
     world.front.replies = [(200, page) for page in pages]

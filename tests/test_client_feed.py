@@ -253,7 +253,7 @@ def test_an_event_that_makes_no_sense_ends_the_feed(world, following, text):
 
 @pytest.mark.parametrize("state", ["connected", "connecting", "pausing", "new"])
 def test_closing_tells_whoever_waits_that_nothing_comes(world, state):
-    """In every state; no connection and no timer is left."""
+    """In every state the wait ends, and no connection and no timer is left."""
     world.front.replies = {"connecting": ["nothing is answered"], "pausing": [REFUSE] * 9}.get(
         state, []
     )

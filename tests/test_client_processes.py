@@ -132,7 +132,7 @@ async def test_many_orders_at_once_trade_once(cluster):
 
 @pytest_twisted.ensureDeferred
 async def test_a_feed_goes_on_through_the_other_front_end(cluster):
-    """When its front-end is killed: every trade comes once, in sequence."""
+    """When its front-end is killed, every trade still comes once, in sequence."""
     await deferToThread(cluster.await_healthy)
     async with Client(urls(cluster), patience_s=30.0) as client:
         known, numbers, placed = await last_number(client), [], []

@@ -194,7 +194,7 @@ class TestMembers:
     """Processes are restarted when they die, and stopped tier by tier."""
 
     def test_every_member_is_a_twistd_of_its_own(self, fake, tmp_path):
-        """With the plugin, the file and the name of that member."""
+        """It is started with the plugin, the file and the name of that member."""
         reactor, _, _ = fake
         assert set(reactor.spawned) == set(member_names(default_cluster(fronts=2)))
         words = reactor.live("order-2").arguments
@@ -226,7 +226,9 @@ class TestMembers:
         assert delays[-1] == pytest.approx(members.maxRestartDelay, abs=0.2)
 
     def test_without_restart_the_dead_stay_dead(self, tmp_path):
-        """With ``--no-restart``; stopping does not wait for them."""
+        """With ``--no-restart`` a process that died is not started again, and stopping does not
+        wait for it.
+        """
         reactor, deaths = FakeReactor(), []
         cluster = replace(default_cluster(), data=tmp_path)
         members = Members(reactor, cluster, lambda *told: deaths.append(told), restart=False)
@@ -282,7 +284,7 @@ class TestMembers:
         assert len(reactor.spawned["front-1"]) == 1
 
     def test_a_log_that_grew_too_long_is_put_aside(self, fake, tmp_path, monkeypatch):
-        """When its member is restarted. One old log is kept."""
+        """That is done when its member is restarted. One old log is kept."""
         reactor, members, _ = fake
         monkeypatch.setattr("twstock.members.LOG_BYTES_MAX", 3)
         (tmp_path / "order-1/service.log").write_text("long")
@@ -293,7 +295,7 @@ class TestMembers:
         assert members.tail("order-1") == ""
 
     def test_a_log_that_cannot_be_opened_is_named(self, fake, tmp_path):
-        """In the place of its last lines."""
+        """The error stands in the place of the last lines of the log."""
         _, members, _ = fake
         (tmp_path / "order-1/service.log").unlink()
         (tmp_path / "order-1/service.log").mkdir()
@@ -430,12 +432,12 @@ class TestLocalCluster:
                 full.close()  # it tries once more to write what it could not
 
     def test_it_says_what_it_waits_for(self, started):
-        """Every ten seconds."""
+        """It says so every ten seconds."""
         started.reactor.pump([0.1] * 110)
         assert started.errors.getvalue() == "twstock: still waiting for front-1\n"
 
     def test_the_file_is_written_and_kept(self, started):
-        """With a random id for this cluster, which the next start takes from it."""
+        """It has a random id for this cluster, which the next start takes from it."""
         text = (started.flags.data / "cluster.toml").read_text()
         first = parse(text, started.flags.data)
         assert len(first.cluster_id) == 32
@@ -520,7 +522,9 @@ class TestLocalCluster:
 
     @pytest.mark.parametrize("name", ["order-2", "catalog-1", "front-1"])
     def test_a_refusal_at_the_first_start_ends_all(self, started, name):
-        """At once, with the end of its log: a new group needs all of its members."""
+        """A new group needs all of its members, so the start ends at once, with the end of that
+        log.
+        """
         started.reactor.live(name).end(code=EXIT_REFUSED)
         assert started.failures[0].startswith(f"{name} does not start; its log ends:\n")
 
@@ -536,7 +540,7 @@ class TestLocalCluster:
         case.stop()
 
     def test_what_cannot_be_planned_is_wrong_usage(self, tmp_path):
-        """For example a base port that leaves too few ports above it."""
+        """Here the base port leaves too few ports above it."""
         case = Started(tmp_path)
         case.cluster._flags = replace(case.flags, base_port=65534)
         case.cluster.startService()
@@ -545,7 +549,7 @@ class TestLocalCluster:
         case.stop()
 
     def test_data_that_is_no_directory_is_named_without_a_traceback(self, tmp_path):
-        """With the system's words."""
+        """The error has the system's words."""
         file = tmp_path / "file"
         file.touch()
         case = Started(file)
@@ -571,7 +575,7 @@ class TestLocalCluster:
         ],
     )
     def test_a_file_of_the_cluster_that_cannot_be_used_is_named(self, tmp_path, content, why):
-        """Whatever is wrong with it, and without a traceback."""
+        """The error has the path and what is wrong, without a traceback."""
         file = tmp_path / "cluster.toml"
         if content is None:
             file.mkdir()
@@ -679,7 +683,7 @@ class TestLocalCluster:
         Directory(tmp_path).settle(Flags(tmp_path))
 
     def test_a_directory_can_be_held_again(self, tmp_path):
-        """By another one, once it is released."""
+        """When it is released, another one can hold it."""
         first, second = Directory(tmp_path), Directory(tmp_path)
         first.hold()
         with pytest.raises(TwstockError, match="in use"):

@@ -131,7 +131,7 @@ def test_no_accept_is_too_odd(accept: bytes) -> None:
 
 
 def test_a_problem_says_what_the_error_says() -> None:
-    """With the same status, outcome and headers (RFC 9457 section 3.1)."""
+    """It has the same status, outcome and headers (RFC 9457 section 3.1)."""
     error = answers.error(503, "no leader", "unknown", answers.RETRY)
     problem = as_problem(error)
     assert json.loads(problem.body) == {

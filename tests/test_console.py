@@ -47,14 +47,14 @@ def header(response: Any, name: str) -> str:
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_file_is_served_as_what_it_is(name: str) -> None:
-    """Under its path, with its media type and the same bytes."""
+    """It is found under its path, with its media type and the same bytes."""
     response, body = ask(f"/console/{name}")
     assert (response.code, body) == (200, (STATIC / name).read_bytes())
     assert header(response, "Content-Type").encode() == MEDIA_TYPES[Path(name).suffix]
 
 
 def test_the_root_is_the_page() -> None:
-    """For GET, and for HEAD without a body."""
+    """GET / is the page, and HEAD is answered without a body."""
     response, body = ask("/")
     assert body == (STATIC / "index.html").read_bytes()
     head, nothing = ask("/", "HEAD")

@@ -168,7 +168,7 @@ def test_a_full_disk_postpones_saving(scene: Scene) -> None:
 
 
 def test_upkeep_is_done_after_each_save(scene: Scene) -> None:
-    """And not when nothing is saved."""
+    """It is not done when nothing is saved."""
     scene.rows.others = 1
     scene.run(1.0)
     assert scene.count("others") == 0

@@ -103,7 +103,7 @@ def test_every_route_is_described(front: Front, spec: Any) -> None:
 
 
 def test_head_is_described_wherever_get_is(spec: Any) -> None:
-    """With the same answers, but without bodies."""
+    """It has the same answers, but without bodies."""
     for item in spec["paths"].values():
         assert ("head" in item) == ("get" in item)
         if "get" in item:
@@ -209,7 +209,7 @@ def test_the_page_needs_nothing_but_itself(front: Front) -> None:
 
 
 def test_the_page_tells_of_every_operation(front: Front, spec: Any) -> None:
-    """And of every schema."""
+    """It has a section for each operation and for each schema."""
     ids = Page(front.get("/docs")[1].decode()).ids
     for item in spec["paths"].values():
         for method, operation in item.items():

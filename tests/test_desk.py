@@ -147,7 +147,7 @@ def test_only_sent_orders_may_have_traded() -> None:
 
 
 def test_what_was_answered_while_it_waited_is_not_taken() -> None:
-    """And another order under its key can be placed."""
+    """Another order under its key can be placed and is taken."""
     desk = Desk(1, 0, 10, 10)
     first, second = order("a"), order("a", quantity=2)
     desk.place(first)

@@ -23,7 +23,7 @@ def is_ringing(bell: Doorbell) -> bool:
 
 
 def test_calls_are_made_in_sequence_when_the_reactor_reads() -> None:
-    """Not before, and with all their arguments."""
+    """They are not made before, and get all their arguments."""
     bell, made = Doorbell(), list[Any]()
     assert not is_ringing(bell)
     bell.call(made.append, 1)

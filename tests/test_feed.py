@@ -150,7 +150,7 @@ def test_nothing_begins_an_answer_before_its_place_is_known(is_first: bool) -> N
 
 
 def test_a_filter_tells_of_its_stocks_alone(front: FrontEnd) -> None:
-    """But of all leaders."""
+    """Trades, changes and states of other stocks are left out; leaders are not."""
     all_of_them, one, two = front.connect(), front.connect(QUOTED), front.connect("?names=X,AAPL")
     for name in NAMES:
         front.market.trade(name)
@@ -381,7 +381,7 @@ def test_a_silent_stream_is_kept_alive(front: FrontEnd) -> None:
 
 
 def test_nothing_is_asked_while_nobody_listens(front: FrontEnd) -> None:
-    """Neither before the first subscriber nor after the last one."""
+    """No log is read before the first subscriber comes or after the last one has gone."""
     front.advance()
     assert front.market.pages == []
     front.connect().close()
@@ -729,7 +729,9 @@ def test_whatever_happens_everybody_is_told_everything_once(steps: list[Any]) ->
 
 
 def test_a_client_that_does_not_read_is_dropped() -> None:
-    """As soon as more than the limit waits for it. Other clients do not notice."""
+    """Its connection is closed as soon as more than the limit waits for it. Other clients do not
+    notice.
+    """
     front = FrontEnd(feed_unsent_bytes_max=100_000)
     slow, good = front.connect(), front.connect()
     front.advance()
@@ -782,7 +784,7 @@ def test_a_replay_waits_for_its_reader(front: FrontEnd) -> None:
 
 
 def test_a_stream_that_stalls_is_closed_like_any_answer(front: FrontEnd) -> None:
-    """Even if little waits for it."""
+    """It is closed after a time even if little waits for it."""
     client = front.connect()
     front.advance()
     client.wire.full = True
@@ -814,7 +816,7 @@ def test_the_number_of_subscribers_is_bounded() -> None:
     [("?names=,", "", "names"), ("", "x", "Last-Event-ID"), ("?last_event_id=1", "", "last_event")],
 )
 def test_a_bad_request_is_refused(front: FrontEnd, query: str, last: str, field: str) -> None:
-    """With an error in the common form, which names the field."""
+    """The error has the common form and names the field."""
     code, message = error_of(front.connect(query, last))
     assert code == 400
     assert message.startswith(field)
@@ -850,7 +852,7 @@ def test_a_stopping_front_end_sends_subscribers_elsewhere(front: FrontEnd) -> No
 
 
 def test_http_1_0_gets_the_events_as_they_are(front: FrontEnd) -> None:
-    """Without chunks; the body ends with the connection."""
+    """They come without chunks, and the body ends with the connection."""
     client = front.connect(version="1.0")
     front.market.trade()
     front.advance()

@@ -157,7 +157,7 @@ def test_an_order_leader_counts_batches_and_what_it_did_not_execute() -> None:
 
 
 def test_orders_that_a_full_catalog_gives_back_are_counted() -> None:
-    """Each order of the batch, with the reason."""
+    """Each order of the batch is counted, with the reason."""
     scenery, counts = Scenery(), OrderCounts()
     leader = leading(scenery, counts)
     scenery.catalog.refuse = DiskFull("disk full")
@@ -179,7 +179,7 @@ def test_orders_that_a_full_catalog_gives_back_are_counted() -> None:
     ],
 )
 def test_each_refusal_has_a_reason(error: Any, reason: str) -> None:
-    """Out of a fixed list."""
+    """The reasons are a fixed list."""
     counts = OrderCounts()
     counts.refused(error)
     found = values(counts.families(0), "reason")

@@ -144,7 +144,7 @@ def test_a_leader_that_lost_the_catalog_gives_way_to_one_that_no_front_end_calls
 
 
 def test_a_follower_tells_its_reach() -> None:
-    """In its answers; the leader cannot know it otherwise."""
+    """Its answers have it; the leader cannot know it otherwise."""
     subject = replica(2)
     subject.set_reach(Reach.LOST)
     (reply,) = out(subject.step(append(3, 2, 1), START))

@@ -262,7 +262,7 @@ def test_a_damaged_filter_is_not_believed(replica: Replica, damage: str) -> None
 
 
 def test_a_missing_order_is_noticed_when_keys_are_read(replica: Replica) -> None:
-    """Whether it is in the middle or at the end."""
+    """It is noticed in the middle as well as at the end."""
     for number in (2, 6):
         old_keys = OldKeys()
         old_keys.load(replica.connection, 6)

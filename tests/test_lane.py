@@ -426,7 +426,7 @@ def test_every_answer_names_its_request(request_: bytes, asks: bool) -> None:
 
 
 def test_a_miss_says_so() -> None:
-    """In X-Cache; the next request for the same stock is a hit."""
+    """X-Cache says "miss", and "hit" for the next request for the same stock."""
     ways = Both()
     ways.know("META", stock(1, "META"))
     end = ways.fast
@@ -439,7 +439,7 @@ def test_a_miss_says_so() -> None:
 
 
 def test_an_unavailable_catalog_is_a_503_that_may_be_tried_again() -> None:
-    """In the lane as on the ordinary way."""
+    """The lane answers it like the ordinary way."""
     end = End(fast=True, cache_size=0)
     end.tiers.stocks["GOOGL"] = Unavailable("gone")  # type: ignore[assignment]
     end.client.send(STOCK)
@@ -644,7 +644,7 @@ def test_an_order_outlives_its_connection() -> None:
 
 
 def test_an_error_of_an_order_has_its_status() -> None:
-    """Also if it comes later."""
+    """An error that comes later is answered like one that comes at once."""
     end = End(fast=True)
     end.tiers.hold = True
     end.client.send(post(ORDER, b"Idempotency-Key: k"))

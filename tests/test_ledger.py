@@ -184,7 +184,7 @@ def test_false_answers_about_changes_are_found(told, changes):
 
 
 def test_a_change_that_was_answered_is_seen():
-    """By every lookup that begins after the answer."""
+    """Every lookup that begins after the answer has to show it."""
     stale, told = Look("X", 3.5, 3.6, 2, 13), [replace(TOLD[3], ended=3.4)]
     looks = check_looks([stale], GOOD, LOG, {"X": (0, 10)}, CHANGES, told)
     assert {words[:2] for words in looks} == {"S7"}

@@ -93,7 +93,7 @@ def test_a_text_line_is_for_people_and_has_every_value_too():
 )
 @example(form="json", text="\x7f", name="reason")
 def test_no_value_can_begin_another_line_or_move_a_cursor(form, text, name):
-    """Whatever name a client gives to a stock."""
+    """Whatever a value contains, the event is one printable line."""
     told = Told(form)
     told.log.info("name {" + name + "}", **{name: text, "other": text})
     (line,) = told.out.getvalue().split("\n")[:-1]
@@ -209,7 +209,7 @@ def test_the_environment_wins_over_the_file_and_text_is_the_default(written, env
 
 
 def test_an_unknown_format_is_an_error_that_names_it():
-    """In the environment as in the file."""
+    """That holds for the environment and for the file."""
     with pytest.raises(ConfigError, match="TWSTOCK_LOG_FORMAT: expected text or json, got 'xml'"):
         log_format(default_cluster(), {"TWSTOCK_LOG_FORMAT": "xml"})
     for table, words in (('format = "xml"', r"logging\.format"), ("color = 1", "logging: ")):
@@ -248,7 +248,7 @@ def test_twistds_own_ways_to_log_are_left_to_it(service, flag):
 
 
 def test_a_log_file_gets_the_same_lines(service, tmp_path):
-    """With ``twistd --logfile FILE``."""
+    """``twistd --logfile FILE`` gets the lines that standard output would."""
     stages, options = service
     options.parent = {"logfile": str(tmp_path / "x.log"), "logger": None, "syslog": False}
     logged(stages, options)
