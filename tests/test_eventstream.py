@@ -73,7 +73,7 @@ def test_a_split_at_any_byte_changes_nothing(position):
 
 LINE_ENDS = [b"\r", b"\n", b"\r\n", b"\n\n"]
 WORDS = [b"data", b"event", b"id", b"retry", b":", b" ", b"7", b"data: x", b"id: 1.2.3.4"]
-WORDS += [b"retry: 0000007", b"retry: 10000000"]
+WORDS += [b"\nretry: 0000007\n", b"\nretry: 10000000\n"]
 ODDITIES = [b"\0", "é".encode(), b"\xef\xbb\xbf", b"\xef", b"\xbb"]
 PIECES = st.sampled_from([*LINE_ENDS, *WORDS, *ODDITIES])
 
