@@ -201,7 +201,7 @@ def test_the_least_recently_used_stock_is_evicted() -> None:
     assert (len(cache), cache.counters.evictions) == (2, 1)
 
 
-def test_size_zero_is_off() -> None:
+def test_size_zero_is_off_and_one_is_not() -> None:
     """A size of 0, which pylru refuses, means that nothing is ever stored."""
     cache = leased(0)
     assert not cache.enabled
@@ -210,6 +210,8 @@ def test_size_zero_is_off() -> None:
     assert cache.hit("GOOGL", 1.0) is None
     cache.invalidate("GOOGL", 2)
     assert len(cache) == 0
+    assert leased(1).enabled
+    assert remembered(leased(1), 1)
 
 
 NAMES = st.sampled_from(["A", "B", "C"])

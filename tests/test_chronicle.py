@@ -128,12 +128,25 @@ def test_a_hand_over_is_told_from_its_beginning(member):
 
 def test_a_leader_tells_of_a_follower_that_is_silent_is_back_and_has_caught_up(member):
     """A new leader does not call anybody silent at once."""
-    far = 10 * DEFAULT_TIMINGS.election_s
+    far = 2 * DEFAULT_TIMINGS.election_s
     assert member.look(leader(silent={1: float("inf")}), now=0.0) == ["leads term 2"]
-    assert member.look(leader(silent={1: float("inf")}), now=far) == ["does not hear order-1"]
+    assert member.look(leader(silent={1: float("inf")}), now=far) == []
+    assert member.look(leader(silent={1: float("inf")}), now=far + 1) == ["does not hear order-1"]
     behind = leader(match={1: 4})
-    assert member.look(behind, now=far + 1) == ["hears order-1 again"]
-    assert member.look(leader(), now=far + 2) == ["order-1 has caught up"]
+    assert member.look(behind, now=far + 2) == ["hears order-1 again"]
+    assert member.look(leader(), now=far + 3) == ["order-1 has caught up"]
+
+
+def test_a_leader_judges_its_followers_anew_in_each_term(member):
+    """That one was silent or behind in an earlier term says nothing in a later one."""
+    far = 10 * DEFAULT_TIMINGS.election_s
+    member.look(leader(), now=0.0)
+    assert member.look(leader(silent={1: far}), now=far) == ["does not hear order-1"]
+    again = leader(term=4, silent={1: far})
+    assert member.look(again, now=far)[1:] == ["leads term 4"]
+    assert member.look(again, now=2 * far) == ["does not hear order-1"]
+    assert member.look(leader(term=4, match={1: 4}), now=2 * far) == ["hears order-1 again"]
+    assert member.look(leader(term=6), now=2 * far)[1:] == ["leads term 6"]
 
 
 def test_what_a_leader_would_lack_is_told_once(member):

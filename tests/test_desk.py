@@ -114,6 +114,16 @@ def test_replayed_trade_is_not_recorded_twice() -> None:
     assert learnt.trades == ()
 
 
+def test_outcomes_that_were_not_asked_for_are_a_broken_invariant() -> None:
+    """Without a batch under way, or for another number of orders."""
+    desk = desk_with("a", "b")
+    with pytest.raises(BrokenInvariant):
+        desk.learn(BatchResult(()))
+    desk.send(desk.take(), 0, 0)
+    with pytest.raises(BrokenInvariant):
+        desk.learn(BatchResult((Outcome(trade(11, "a")),)))
+
+
 def test_gap_is_a_broken_invariant() -> None:
     """A missing number stops the leader."""
     desk = desk_with("a")
