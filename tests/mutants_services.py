@@ -2932,6 +2932,13 @@ MUTANTS = (
         ("tests/test_feed_socket.py",),
     ),
     Mutant(
+        "ops: a daemon logs to the standard output that it has closed",
+        "twstock/logs.py",
+        'is_daemon = not twistd["nodaemon"]',
+        "is_daemon = False",
+        ("tests/test_logs.py",),
+    ),
+    Mutant(
         "ops: a key is logged in full",
         "twstock/logs.py",
         "return str(value)[:KEY_CHARS]",

@@ -221,7 +221,8 @@ def test_an_unknown_format_is_an_error_that_names_it():
 def service(monkeypatch):
     """A service without stages, and the options of its process."""
     monkeypatch.setattr(logs, "bridge", lambda: None)
-    options = SimpleNamespace(tier="order", number=2, log_format="json", parent={})
+    twistd = {"nodaemon": True, "logfile": None, "logger": None, "syslog": False}
+    options = SimpleNamespace(tier="order", number=2, log_format="json", parent=twistd)
     return Stages((), lambda _: None), options
 
 
@@ -237,23 +238,33 @@ def test_twistd_finds_the_observer_in_the_application(service, monkeypatch):
     assert json.loads(out.getvalue())["member"] == "order-2"
 
 
-@pytest.mark.parametrize("flag", ["logger", "syslog"])
-def test_twistds_own_ways_to_log_are_left_to_it(service, flag):
-    """With ``--logger`` or ``--syslog`` the application offers no observer."""
+@pytest.mark.parametrize(
+    "flags",
+    [{"logger": "x.y"}, {"syslog": True}, {"nodaemon": False, "logfile": "-"}],
+    ids=["logger", "syslog", "a daemon to standard output"],
+)
+def test_twistds_own_ways_to_log_are_left_to_it(service, flags):
+    """Whoever asks for another observer gets it, and twistd refuses what a daemon cannot do."""
     stages, options = service
-    options.parent = {flag: True}
+    options.parent |= flags
     application = Application("test")
     logged(stages, options).setServiceParent(application)
     assert application.getComponent(ILogObserver, None) is None
 
 
-def test_a_log_file_gets_the_same_lines(service, tmp_path):
-    """``twistd --logfile FILE`` gets the lines that standard output would."""
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [({"logfile": "x.log"}, "x.log"), ({"nodaemon": False}, "twistd.log")],
+    ids=["named", "a daemon's"],
+)
+def test_a_log_file_gets_the_same_lines(service, flags, name, tmp_path, monkeypatch):
+    """``twistd --logfile FILE``, and ``twistd`` without ``-n``, which closes standard output."""
+    monkeypatch.chdir(tmp_path)
     stages, options = service
-    options.parent = {"logfile": str(tmp_path / "x.log"), "logger": None, "syslog": False}
+    options.parent |= flags
     logged(stages, options)
     Logger(namespace="x", observer=stages.observer).info("hello")
-    assert json.loads((tmp_path / "x.log").read_text())["message"] == "hello"
+    assert json.loads((tmp_path / name).read_text())["message"] == "hello"
     stages.observer._outFile.close()
 
 

@@ -555,6 +555,18 @@ def test_services_in_the_foreground_share_a_directory(here, service, words, want
     assert options["pidfile"] == (wanted and os.path.abspath(wanted))  # twistd makes it so
 
 
+def test_messages_of_a_daemon_are_in_its_log():
+    """In the foreground they go to the terminal, which a daemon does not have."""
+    assert process.terminal({"nodaemon": True}) == (sys.stdout, sys.stderr)
+    assert process.terminal(None) == (sys.stdout, sys.stderr)
+    output, errors = process.terminal({"nodaemon": False})
+    with capturedLogs() as events:
+        print("ready", file=output, flush=True)
+        print("order-1 was ended", file=errors, flush=True)
+    said = [(event["log_level"], event["log_io"]) for event in events]
+    assert said == [(LogLevel.info, "ready"), (LogLevel.warn, "order-1 was ended")]
+
+
 def test_exit_codes_have_one_home():
     """Every exit status that a service chooses is a constant of this module."""
     codes = {name: value for name, value in vars(process).items() if name.startswith("EXIT_")}

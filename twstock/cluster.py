@@ -40,6 +40,7 @@ from twstock.process import (
     check_restored,
     log_format,
     stop_with,
+    terminal,
     without_pid_file,
     write_log,
 )
@@ -183,15 +184,15 @@ class LocalCluster(Logged):
         ask: Ask,
         give_up: Callable[..., None],
         *,
-        output: TextIO | None = None,
-        errors: TextIO | None = None,
+        output: TextIO,
+        errors: TextIO,
     ) -> None:
         self.reactor = reactor
         self._flags = flags
         self._ask = ask
         self._give_up = give_up
-        self._output = output or sys.stdout
-        self._errors = errors or sys.stderr
+        self._output = output
+        self._errors = errors
         self._directory = Directory(flags.data)
         self._members: Members | None = None
         self._following: LoopingCall | None = None
@@ -352,7 +353,10 @@ def makeService(options: Options) -> LocalCluster:
     def give_up(message: str, code: int = EXIT_NOT_NOW) -> None:
         stop_with(reactor, f"twstock: {message}", code)
 
-    service = LocalCluster(clock, options.flags, web_ask(clock), give_up, output=sys.stdout)
+    output, errors = terminal(options.parent)
+    service = LocalCluster(
+        clock, options.flags, web_ask(clock), give_up, output=output, errors=errors
+    )
     write_log(service, options.parent, "text", "cluster")
     watch(clock, SystemdNotifier(os.environ), lambda: service.ready)
     # After the reactor has installed its own handlers, which it does when it starts.

@@ -21,6 +21,8 @@ KEY_CHARS = 8
 """How much of an idempotency key is shown: with all of it one could learn the request's outcome."""
 VALUE_CHARS_MAX = 2000
 TRACEBACK_CHARS_MAX = 20_000
+TWISTD_LOG = "twistd.log"
+"""Where a daemon of twistd logs unless it is told otherwise."""
 _OWN = ("time", "level", "logger", "member", "message", "traceback")
 """The fields of every JSON line; a value of the same name gets an underscore behind it."""
 _LEGACY = frozenset({"format", "isError", "message", "printed", "system", "time", "why", "failure"})
@@ -146,15 +148,16 @@ def observer(form: str, member: str, out: TextIO) -> FileLogObserver:
     return FileLogObserver(out, lambda event: line(event, member) if is_news(event) else None)
 
 
-def output(twistd: Mapping[str, Any] | None) -> TextIO | None:
-    """Where ``twistd`` was told to log: ``--logfile``, or standard output. None if it was told to
-    log in another way (``--logger``, ``--syslog``), which twistd does itself.
+def output(twistd: Mapping[str, Any]) -> TextIO | None:
+    """Where ``twistd`` was told to log: ``--logfile``, or, as it does itself, standard output with
+    ``-n`` and ``twistd.log`` without. None if it was told to log in another way (``--logger``,
+    ``--syslog``), which twistd does itself, or in a way that it refuses (a daemon to a terminal).
     """
-    given = twistd or {}
-    if given.get("logger") or given.get("syslog"):
+    is_daemon = not twistd["nodaemon"]
+    name = twistd["logfile"] or (TWISTD_LOG if is_daemon else "-")
+    if twistd["logger"] or twistd["syslog"] or (is_daemon and name == "-"):
         return None
-    name = given.get("logfile")
-    if name in (None, "-"):
+    if name == "-":
         return sys.stdout
     file: TextIO = LogFile.fromFullPath(name)
     return file

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TextIO
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.logger import ILogObserver, Logger, LoggingFile
+from twisted.logger import ILogObserver, Logger, LoggingFile, LogLevel
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 from twisted.python.usage import Options, UsageError
@@ -256,3 +256,12 @@ def write_log(service: Logged, twistd: Any, form: str, member: str) -> None:
     if out is not None:
         service.observer = logs.observer(form, member, out)
         logs.bridge()
+
+
+def terminal(twistd: Any) -> tuple[TextIO, TextIO]:
+    """Standard output and standard error; for a daemon, which has neither, its log."""
+    if twistd is None or twistd["nodaemon"]:
+        return sys.stdout, sys.stderr
+    output: Any = LoggingFile(_log)
+    errors: Any = LoggingFile(_log, LogLevel.warn)
+    return output, errors
