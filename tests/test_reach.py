@@ -1,4 +1,6 @@
-"""Whether a replica knows that it is of no use where it is, and only then."""
+"""What a replica knows of its contact with the processes outside of its group, and which member
+leads because of it.
+"""
 
 from pathlib import Path
 
@@ -18,20 +20,24 @@ EVERY_S = 0.1
 
 
 def hear(contact: Contact, since: float, until: float) -> None:
-    """Somebody is heard at regular intervals."""
+    """Somebody is heard at regular intervals, from ``since`` until ``until``."""
     for k in range(round((until - since) / EVERY_S) + 1):
         contact.heard(since + k * EVERY_S)
 
 
 def test_who_was_never_there_is_not_missed() -> None:
-    """A group that is used by gRPC alone has no front-ends."""
+    """Without ``missed_from``, who was never heard is not lost: a group that is used by gRPC alone
+    has no front-ends.
+    """
     assert Contact("", LIMIT_S).reach(100.0) is None
     assert Contacts(LIMIT_S).reach(100.0) is Reach.UNHEARD
     assert Contacts(LIMIT_S).lost(100.0) == ""
 
 
 def test_who_has_to_be_there_is_missed_from_the_start() -> None:
-    """Whether or not it was ever heard."""
+    """With ``missed_from``, a contact is lost after the limit although it was never heard, and good
+    once it was heard for long enough.
+    """
     contact = Contact("", LIMIT_S, missed_from=5.0)
     assert [contact.reach(at) for at in (5.0, 6.0, 6.1)] == [
         Reach.UNSURE,
@@ -43,7 +49,7 @@ def test_who_has_to_be_there_is_missed_from_the_start() -> None:
 
 
 def test_who_is_there_before_it_is_missed_counts_at_once() -> None:
-    """And is missed at once when it has gone."""
+    """A contact that is heard before ``missed_from`` can be good, and lost, before that time."""
     contact = Contact("", LIMIT_S, missed_from=5.0)
     assert contact.reach(0.0) is Reach.UNSURE
     hear(contact, 1.0, 2.0)
@@ -52,7 +58,9 @@ def test_who_is_there_before_it_is_missed_counts_at_once() -> None:
 
 
 def test_a_contact_is_good_when_it_has_lasted() -> None:
-    """One call proves nothing yet."""
+    """A contact is good only when it has been heard for as long as the limit; one call proves
+    nothing.
+    """
     contact = Contact("", LIMIT_S)
     contact.heard(5.0)
     assert contact.reach(5.0) is Reach.UNSURE
@@ -63,7 +71,9 @@ def test_a_contact_is_good_when_it_has_lasted() -> None:
 
 
 def test_a_contact_is_lost_after_a_silence_and_has_to_last_again() -> None:
-    """In between it is not good any more, and not lost yet."""
+    """A contact is unsure after a silence of half the limit, and lost after the whole limit. When
+    it is heard again it becomes good only after the limit.
+    """
     contact = Contact("", LIMIT_S)
     hear(contact, 0.0, 5.0)
     assert [contact.reach(at) for at in (5.5, 5.6, 6.0, 6.1)] == [
@@ -79,7 +89,7 @@ def test_a_contact_is_lost_after_a_silence_and_has_to_last_again() -> None:
 
 
 def test_a_short_silence_is_no_new_beginning() -> None:
-    """A call may be late."""
+    """A call may be late: after a silence shorter than the limit the contact is good at once."""
     contact = Contact("", LIMIT_S)
     hear(contact, 0.0, 5.0)
     contact.heard(5.9)
@@ -88,8 +98,9 @@ def test_a_short_silence_is_no_new_beginning() -> None:
 
 @pytest.mark.parametrize("ahead_s", [0.0, 0.1, 0.4])
 def test_a_pause_that_all_share_makes_no_two_differ(ahead_s: float) -> None:
-    """Whoever asks stands still for three seconds: no leader is lost while another is good, though
-    the other heard of them ``ahead_s`` later, and hears of them again ``ahead_s`` earlier.
+    """When those who call stand still for three seconds, one replica's contact is never lost while
+    another's is good, though the other heard of them ``ahead_s`` later, and hears of them again
+    ``ahead_s`` earlier.
     """
     leader, other = Contact("", LIMIT_S), Contact("", LIMIT_S)
     hear(leader, 0.0, 5.0)
@@ -105,7 +116,9 @@ def test_a_pause_that_all_share_makes_no_two_differ(ahead_s: float) -> None:
 
 
 def test_all_contacts_count() -> None:
-    """One that is lost is enough to be of no use; good are they only together."""
+    """A replica's reach is good only if all of its contacts are good, and lost if one of them is;
+    what is lost is told in words.
+    """
     contacts = Contacts(LIMIT_S)
     hear(contacts.front_ends, 0.0, 5.0)
     assert contacts.reach(5.0) is Reach.GOOD
@@ -121,7 +134,9 @@ def test_all_contacts_count() -> None:
 
 
 def test_a_replica_that_no_front_end_has_called_is_not_good() -> None:
-    """Everything else is well, but it may have been restarted where they do not reach it."""
+    """A replica whose other contacts are good is only ``UNHEARD`` until a front-end calls it: it
+    may have been restarted where they do not reach it.
+    """
     contacts = Contacts(LIMIT_S)
     market = contacts.add("it does not reach the catalog", 0.0)
     assert contacts.reach(1.0) is Reach.UNSURE
@@ -133,7 +148,9 @@ def test_a_replica_that_no_front_end_has_called_is_not_good() -> None:
 
 @pytest.mark.parametrize("pause_s", [0.9, 3.0, 100.0])
 def test_a_replica_that_stood_still_itself_misses_nobody_for_that(pause_s: float) -> None:
-    """It has yet to read what came meanwhile, and then judges as ever."""
+    """After a pause of the replica itself its contacts are as good as before, since it has yet to
+    read what came meanwhile. A silence after that counts.
+    """
     contacts = Contacts(LIMIT_S)
     for k in range(31):
         contacts.awake(k / 10)
@@ -150,7 +167,9 @@ def test_a_replica_that_stood_still_itself_misses_nobody_for_that(pause_s: float
 
 
 def test_standing_still_proves_no_contact() -> None:
-    """One who was heard for a moment before is not good for it, and who never was is no one."""
+    """A pause of the replica itself makes no contact good that was heard for a moment only, and one
+    that was never heard stays unknown.
+    """
     contacts = Contacts(LIMIT_S)
     market = contacts.add("", 0.0)
     contacts.awake(0.0)
@@ -162,7 +181,9 @@ def test_standing_still_proves_no_contact() -> None:
 
 
 def test_a_pause_of_all_members_does_not_move_the_lead(tmp_path: Path) -> None:
-    """Longer than front-ends may be silent, and shorter than a leader may."""
+    """The leader keeps the lead, in the same term, after a pause that is longer than front-ends may
+    be silent, and shorter than a leader may be.
+    """
     group = Group(tmp_path, limits=Limits(out_of_reach_s=0.16, probe_every_s=0.02))
     group.start()
     group.run_until(lambda: group.leader == 3)
@@ -179,7 +200,7 @@ def test_a_pause_of_all_members_does_not_move_the_lead(tmp_path: Path) -> None:
 
 
 def ask(group: Group, seconds: float, *numbers: int, probe: Probe) -> None:
-    """Let time pass in which these members are asked who leads, ten times a second."""
+    """Let time pass in which these members are sent ``probe``, ten times a second."""
     for _ in range(round(seconds / EVERY_S)):
         for number in numbers:
             heartbeat, *_ = replication_endpoints("order", group.member(number), lambda: "")
@@ -189,7 +210,7 @@ def ask(group: Group, seconds: float, *numbers: int, probe: Probe) -> None:
 
 @pytest.fixture
 def group(tmp_path: Path) -> Group:
-    """Three members, of which the third leads, and a front-end that asks all of them."""
+    """Three members, of which the third leads, and a front-end that calls all of them."""
     group = Group(tmp_path)
     group.start()
     group.run_until(lambda: group.leader == 3)
@@ -201,7 +222,7 @@ def group(tmp_path: Path) -> Group:
 def test_a_leader_that_no_front_end_reaches_gives_way_and_stays_without_the_lead(
     group: Group,
 ) -> None:
-    """Until a front-end has reached it for a while."""
+    """It gets the lead back only when a front-end has reached it for a while."""
     ask(group, Limits().out_of_reach_s + 1.0, 1, 2, probe=Probe(front_id=1))
     assert group.leader == 2
     ask(group, 20.0, 1, 2, probe=Probe(front_id=1))
@@ -213,8 +234,8 @@ def test_a_leader_that_no_front_end_reaches_gives_way_and_stays_without_the_lead
 def test_a_member_that_is_restarted_where_no_front_end_reaches_it_does_not_get_the_lead(
     group: Group,
 ) -> None:
-    """It does not know whether there are any: the others do. It may be elected all the same, and
-    gives the lead to one of them then.
+    """The member does not know whether there are front-ends, but the others do. If it is elected
+    all the same, because the leader has ended, it gives the lead to a member that front-ends reach.
     """
     group.kill(3)
     ask(group, 5.0, 1, 2, probe=Probe(front_id=1))
@@ -232,7 +253,7 @@ def test_a_member_that_is_restarted_where_no_front_end_reaches_it_does_not_get_t
 
 
 def test_a_group_without_front_ends_gives_the_lead_to_its_highest_id(group: Group) -> None:
-    """Nobody was ever called by one since its start."""
+    """No member was called by a front-end since its start, so this keeps none from the lead."""
     for number in (1, 2, 3):
         group.kill(number)
         group.contacts[number] = Contacts(Limits().out_of_reach_s)
@@ -244,7 +265,9 @@ def test_a_group_without_front_ends_gives_the_lead_to_its_highest_id(group: Grou
 
 
 def test_a_leader_that_no_front_end_reaches_is_not_helped_by_others(group: Group) -> None:
-    """A member, or a person who asks for the status, is no front-end."""
+    """A call that does not come from a front-end (of another member, or of a person who asks for
+    the status) does not keep it in the lead.
+    """
     for _ in range(30):
         ask(group, EVERY_S, 1, 2, probe=Probe(front_id=1))
         ask(group, EVERY_S, 3, probe=Probe())
@@ -252,7 +275,7 @@ def test_a_leader_that_no_front_end_reaches_is_not_helped_by_others(group: Group
 
 
 def test_the_lead_stays_where_it_is_when_all_front_ends_are_gone(group: Group) -> None:
-    """And when they are back."""
+    """The leader stays when front-ends call no member any more, and when they are back."""
     ask(group, 10.0, probe=Probe(front_id=1))
     assert group.leader == 3
     ask(group, 10.0, 1, 2, 3, probe=Probe(front_id=1))
@@ -260,7 +283,7 @@ def test_the_lead_stays_where_it_is_when_all_front_ends_are_gone(group: Group) -
 
 
 def test_a_catalog_that_no_order_replica_reaches_gives_way(group: Group) -> None:
-    """Front-ends do, and order replicas did before."""
+    """The catalog's leader is still called by front-ends, but no longer by order replicas."""
     for number in (1, 2, 3):
         contacts, now = group.contacts[number], group.clock.seconds()
         contacts.order_replicas = contacts.add("no order replica reaches it", now)
@@ -274,7 +297,9 @@ def test_a_catalog_that_no_order_replica_reaches_gives_way(group: Group) -> None
 def test_an_order_replica_that_never_reached_the_catalog_does_not_keep_the_lead(
     group: Group,
 ) -> None:
-    """It has been given the lead, because it has the highest number."""
+    """It leads because it has the highest id, and gives way to the only one that reaches the
+    catalog.
+    """
     contacts = {n: group.member(n).needs_contact("") for n in (1, 2, 3)}
     for _ in range(80):
         contacts[2].heard(group.clock.seconds())
@@ -282,13 +307,18 @@ def test_an_order_replica_that_never_reached_the_catalog_does_not_keep_the_lead(
     assert group.leader == 2
 
 
-def test_the_same_in_a_group_without_front_ends(group: Group) -> None:
-    """The others are called by none either."""
+def test_an_order_replica_without_catalog_does_not_keep_the_lead_where_there_are_no_front_ends(
+    group: Group,
+) -> None:
+    """The leader gives way to the only member that reaches the catalog, though none is called by
+    front-ends.
+    """
     for number in (1, 2, 3):
         group.kill(number)
         group.contacts[number] = Contacts(Limits().out_of_reach_s)
     group.start()
     contacts = {n: group.member(n).needs_contact("") for n in (1, 2, 3)}
+    group.run_until(lambda: group.leader == 3)
     for _ in range(80):
         contacts[2].heard(group.clock.seconds())
         group.run(EVERY_S)
@@ -296,7 +326,7 @@ def test_the_same_in_a_group_without_front_ends(group: Group) -> None:
 
 
 def test_a_contact_that_a_tier_needs_counts(group: Group) -> None:
-    """One member loses it, and another has it."""
+    """The leader loses a contact that its tier needs, and gives way to a member that has it."""
     contacts = {n: group.member(n).needs_contact("it does not reach the catalog") for n in (2, 3)}
     for step in range(60):
         for number, contact in contacts.items():
@@ -307,7 +337,9 @@ def test_a_contact_that_a_tier_needs_counts(group: Group) -> None:
 
 
 def test_a_leader_that_stops_does_not_tell_that_front_ends_are_gone(group: Group) -> None:
-    """It gives way, which takes a while; they may have been stopped before."""
+    """While a leader that stops gives way, the others log that front-ends are gone and it does not:
+    they may have been stopped before it.
+    """
     group.run(0.9)
     with capturedLogs() as logged:
         stopping = group.member(3).stopService()

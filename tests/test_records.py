@@ -1,4 +1,6 @@
-"""The log's byte format: every byte damaged in every way, and what a scan says to that."""
+"""The log's byte format: a log that is damaged in every possible way is scanned, and never yields
+wrong data.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +59,7 @@ class HeldFiles(Files):
         return len(self._open) - 1
 
     def close(self, fd: int) -> None:
-        """Keep it."""
+        """Do nothing."""
 
     def size(self, fd: int) -> int:
         """The size of a segment."""
@@ -69,7 +71,7 @@ class HeldFiles(Files):
 
 
 class Log:
-    """Builds the bytes of segments, batch by batch, and remembers each stage."""
+    """Builds the bytes of segments batch by batch, and remembers what the log was after each."""
 
     def __init__(self, identity: Identity = IDENTITY) -> None:
         self.identity = identity
@@ -102,7 +104,7 @@ class Log:
         self.end = header.position
 
     def segments(self) -> list[Segment]:
-        """What a directory would hold."""
+        """The segments that a directory would hold."""
         return [self.segment(i, bytes(file)) for i, file in enumerate(self.files)]
 
     def segment(self, index: int, content: bytes) -> Segment:
@@ -110,7 +112,10 @@ class Log:
         return Segment(f"log-{index + 1:08d}.seg", index + 1, content)
 
     def judge(self, segments: list[Segment], mark: int | None) -> Verdict:
-        """Scan; the verdict must be a legal one."""
+        """Scan ``segments`` with the mark after so many batches (None: no mark). The verdict must
+        be right: either what the log was at some stage, not before the mark, or damage that names
+        the entries that are lost.
+        """
         places = Places()
         held = WindowLog(older=Archive(Path(), HeldFiles(segments), places, Lock()))
         known = None if mark is None else self.marks[mark]
@@ -145,7 +150,7 @@ def two_segments() -> Log:
 
 
 def all_marks(log: Log) -> list[int | None]:
-    """Every place where the mark may be, and no mark."""
+    """The number of each batch after which the mark may be, and None for no mark."""
     return [None, *range(len(log.marks))]
 
 
@@ -155,7 +160,7 @@ def with_byte(content: bytes, offset: int, value: int) -> bytes:
 
 
 def test_what_is_written_is_read_back(log: Log, two_segments: Log) -> None:
-    """An undamaged log is clean with any mark."""
+    """An undamaged log is clean, and has all its entries, wherever the mark is."""
     for it in (log, two_segments):
         for mark in all_marks(it):
             verdict = it.judge(it.segments(), mark)
@@ -166,9 +171,8 @@ def test_what_is_written_is_read_back(log: Log, two_segments: Log) -> None:
 
 @pytest.mark.parametrize("part", range(4))
 def test_every_bit_flipped(log: Log, part: int) -> None:
-    """One wrong bit anywhere is a torn last write or a refusal, never wrong data.
-
-    Every bit with the mark at the last batch, one of each byte with it anywhere else.
+    """A log with one wrong bit anywhere is torn or refused; it never yields wrong data. Every bit
+    is flipped with the mark at the last batch, one of each byte with it anywhere else.
     """
     content, last = bytes(log.files[0]), len(log.marks) - 1
     for offset in [*range(110), *range(HEADER_BYTES, log.end.offset + 40)][part::4]:
@@ -208,7 +212,9 @@ def test_every_byte_flipped_in_two_segments(two_segments: Log) -> None:
 
 
 def test_truncated_at_every_byte(log: Log) -> None:
-    """A file that ends early is as good as its last whole batch, or refused."""
+    """A file that ends early is read up to its last whole batch, or refused if the mark is after
+    that.
+    """
     content = bytes(log.files[0])
     for size in [*range(0, HEADER_BYTES, 97), *range(HEADER_BYTES, log.end.offset + 20)]:
         for mark in all_marks(log):
@@ -219,7 +225,7 @@ def test_truncated_at_every_byte(log: Log) -> None:
 
 
 def damaged_sectors(log: Log, number: int) -> Iterator[bytes]:
-    """Every sector zeroed, older, or a copy of another one."""
+    """The file, with each sector zeroed, or as it was earlier, or as a copy of another one."""
     content = bytes(log.files[number])
     used = (log.marks[-1].offset if number == len(log.files) - 1 else len(content)) + SECTOR
     for offset in range(0, min(used, len(content)), SECTOR):
@@ -244,7 +250,9 @@ def test_sectors_zeroed_stale_or_misplaced(log: Log, two_segments: Log) -> None:
 
 
 def test_any_bytes_of_a_torn_last_batch(log: Log) -> None:
-    """Whatever sectors of the last write persisted, it is cut, and the rest is normal."""
+    """Whichever sectors of the last write are on disk, the log opens: without that batch, unless
+    all of it is there.
+    """
     whole, before = bytes(log.files[0]), log.images[2][0]
     sectors = range(log.marks[2].offset // SECTOR, log.end.offset // SECTOR + 1)
     for choice in range(1 << len(sectors)):
@@ -272,7 +280,7 @@ def test_the_lost_range_is_named(log: Log) -> None:
 
 
 def test_a_lost_batch_that_replaced_entries(log: Log) -> None:
-    """Entries that a lost batch had replaced are not called intact."""
+    """Entries that a lost batch had replaced are named as lost, too."""
     log = Log().batch(entries(1, 9)).batch(entries(4, 6, term=2))
     content = bytes(log.images[1][0])
     damage = log.judge([log.segment(0, content)], 2).damage
@@ -281,7 +289,9 @@ def test_a_lost_batch_that_replaced_entries(log: Log) -> None:
 
 
 def test_whole_batch_of_another_chain_is_refused(log: Log) -> None:
-    """A batch whose checksums are right but which follows another log is corruption."""
+    """A batch whose checksums are right, but which belongs to another log, is refused as
+    corrupt.
+    """
     other = Log().batch(entries(1, 13, seed=5)).batch(entries(14, 26)).batch(entries(27, 40))
     content = bytes(log.files[0])
     start, end = log.marks[2].offset, log.end.offset
@@ -294,8 +304,8 @@ def test_whole_batch_of_another_chain_is_refused(log: Log) -> None:
 
 
 def test_a_payload_cannot_forge_a_later_batch() -> None:
-    """A marker in a payload, by one who knows all but the origin, turns no torn write into
-    a refusal; with the origin it would.
+    """Somebody who knows everything but the origin cannot write a payload that makes a torn write
+    look like corruption. With the origin it would be possible.
     """
     for origin, ending in ((0, Ending.TORN), (IDENTITY.origin, Ending.CORRUPT)):
         log = Log().batch(entries(1, 3))
@@ -310,7 +320,9 @@ def test_a_payload_cannot_forge_a_later_batch() -> None:
 
 @pytest.mark.parametrize("change", ["missing", "twice", "swapped", "foreign", "no header", "empty"])
 def test_segments_that_do_not_belong(two_segments: Log, change: str) -> None:
-    """Missing, doubled, renamed, foreign and headless segments are refused, with any mark."""
+    """Segments that are missing, doubled, swapped, foreign, headless or empty are refused, with any
+    mark.
+    """
     log = two_segments
     first, second = log.segments()
     foreign = Log(OWNER.identity(78)).batch(entries(1, 10))
@@ -327,7 +339,9 @@ def test_segments_that_do_not_belong(two_segments: Log, change: str) -> None:
 
 
 def test_last_segment_missing_is_seen_by_the_mark(two_segments: Log) -> None:
-    """Without its last segment a log is refused if the mark is in it."""
+    """A log without its last segment is refused if the mark is in that segment, and clean if the
+    mark is before it.
+    """
     first = two_segments.segments()[:1]
     assert two_segments.judge(first, 4).ending is Ending.CORRUPT
     assert two_segments.judge(first, 2).ending is Ending.CLEAN
@@ -335,7 +349,9 @@ def test_last_segment_missing_is_seen_by_the_mark(two_segments: Log) -> None:
 
 
 def test_first_batch_of_a_later_segment_is_never_torn(two_segments: Log) -> None:
-    """A segment gets its name when its first batch is durable: without one it is refused."""
+    """A later segment without a batch is refused: a segment gets its name only when its first batch
+    is durable.
+    """
     first, second = two_segments.segments()
     emptied = second.content[:HEADER_BYTES].ljust(SEGMENT_BYTES, b"\0")
     assert two_segments.judge([first, Segment(second.name, 2, emptied)], None).ending is (
@@ -344,7 +360,7 @@ def test_first_batch_of_a_later_segment_is_never_torn(two_segments: Log) -> None
 
 
 def test_header_round_trip_and_rubbish() -> None:
-    """A header is read back as it was written; anything else is none."""
+    """A header is read back as it was written; rubbish is not taken for a header."""
     end = Position(4, 9999, 123, b"c" * 16)
     header = SegmentHeader.after(IDENTITY, end)
     assert decode_header(encode_header(header)) == header
@@ -356,7 +372,7 @@ def test_header_round_trip_and_rubbish() -> None:
 @given(st.lists(st.tuples(st.integers(0, 2**63), st.binary(max_size=300)), min_size=1, max_size=8))
 @settings(max_examples=60, deadline=None, database=None)
 def test_entries_round_trip(items: list[tuple[int, bytes]]) -> None:
-    """Any terms and payloads are read back, in no more space than promised."""
+    """Entries with any terms and payloads are read back, and take no more space than reckoned."""
     batch = [Entry(i, term, EntryKind(i % 2), b) for i, (term, b) in enumerate(items, 1)]
     frames = encode_entries(batch)
     assert len(frames) <= sum(len(b) + ENTRY_OVERHEAD_BYTES for _, b in items)
@@ -376,7 +392,9 @@ def test_entries_round_trip(items: list[tuple[int, bytes]]) -> None:
 @given(st.binary(max_size=600), st.integers(0, 3))
 @settings(max_examples=100, deadline=None, database=None)
 def test_rubbish_after_a_good_batch_is_no_error(rubbish: bytes, gap: int) -> None:
-    """Arbitrary bytes after the end are torn or corrupt, never an exception."""
+    """Arbitrary bytes after the last batch take none of its entries away, and raise no
+    exception.
+    """
     log = Log().batch(entries(1, 4))
     start = log.end.offset + gap
     content = bytes(log.files[0])

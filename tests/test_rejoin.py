@@ -1,4 +1,4 @@
-"""A member whose disk is lost, and the directory that the others' make for it."""
+"""A member whose disk is lost gets a new directory, made from those of the others."""
 
 import shutil
 import sqlite3
@@ -58,7 +58,7 @@ def cluster(tmp_path: Path) -> Cluster:
 def written(
     cluster: Cluster, member: int, entries: list[Entry], state: HardState, dropped: int = 0
 ) -> Path:
-    """The directory of a member that has so much, and has dropped so many of the entries."""
+    """The directory of a member that has ``entries`` and has dropped the first ``dropped``."""
     begins_after = (dropped, up_to(Log(entries).runs(), dropped)) if dropped else None
     log = LogWriter(cluster, "order", member, INCARNATIONS, state, begins_after=begins_after)
     for entry in entries[dropped:]:
@@ -68,7 +68,7 @@ def written(
 
 
 def make_snapshots(directory: Path, owner: Owner, entries: list[Entry], *indices: int) -> None:
-    """Snapshots of what a log is at these places."""
+    """Make snapshots of the state after the entries at these ``indices``."""
     made = Snapshots(directory, owner.identity(0).cluster)
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.execute("CREATE TABLE state (last)")
@@ -78,14 +78,16 @@ def make_snapshots(directory: Path, owner: Owner, entries: list[Entry], *indices
 
 
 def rot(path: Path) -> None:
-    """A bit of the state in a snapshot is another one."""
+    """Flip a bit of the state in a snapshot."""
     content = bytearray(path.read_bytes())
     content[5000] ^= 4
     path.write_bytes(content)
 
 
 def others(cluster: Cluster) -> list[Path]:
-    """Those of the two that are left: the first has more entries, the last has newer ones."""
+    """The directories of the two that are left: the first one's log is longer, the last one's
+    newer.
+    """
     return [
         written(cluster, 1, OLDER, HardState(9, 1)),
         written(cluster, 3, NEWER, HardState(4, 3)),
@@ -93,18 +95,18 @@ def others(cluster: Cluster) -> list[Path]:
 
 
 def from_copies(cluster: Cluster, paths: list[Path], target: Path, **how: Any) -> Rejoined:
-    """A directory for the lost one, made from those of the others."""
+    """Make the lost member's directory from those of the others."""
     with opened_copies(cluster, "order", LOST, paths) as copies:
         return rejoin(cluster, "order", LOST, copies, target, **how)
 
 
 def lost(cluster: Cluster) -> Path:
-    """Where the lost one's directory was."""
+    """Where the lost member's directory was."""
     return cluster.data_of("order", LOST)
 
 
 def opened(cluster: Cluster, member: int) -> Loaded:
-    """What a member finds when it starts."""
+    """What a member finds when it starts: its directory is opened, all entries are read."""
     limits, owner = cluster.limits, Owner("order", cluster.cluster_id, member, MEMBERS)
     path = cluster.data_of("order", member)
     storage = FileStorage(path, owner, limits.segment_bytes, limits.spare_segments, lambda: 99)
@@ -117,7 +119,9 @@ def opened(cluster: Cluster, member: int) -> Loaded:
 
 
 def test_a_directory_is_made_of_the_newest_log_and_the_highest_term(cluster: Cluster) -> None:
-    """The same member as before, as far as anybody knows, with a spent vote."""
+    """The new directory has the newest log among the others, the highest term with its vote spent,
+    the incarnation that the others know, and an origin of its own.
+    """
     sources = others(cluster)
     made = from_copies(cluster, sources, lost(cluster))
     assert made == Rejoined(lost(cluster), str(sources[1]), len(NEWER), 9)
@@ -133,14 +137,14 @@ def test_a_directory_is_made_of_the_newest_log_and_the_highest_term(cluster: Clu
 
 
 def test_a_group_without_entries_has_its_promises_kept(cluster: Cluster) -> None:
-    """A log may be empty; a vote is a promise all the same."""
+    """Term and vote are kept although the others' logs are empty."""
     sources = [written(cluster, member, [], HardState(2, 3)) for member in (1, 3)]
     from_copies(cluster, sources, lost(cluster))
     assert opened(cluster, LOST).hard_state == HardState(2, LOST)
 
 
 def begun(cluster: Cluster, incarnation: int) -> Path:
-    """The directory of member 3 that was made, and knows nobody yet."""
+    """The directory of member 3, as its first start made it: it knows no other member yet."""
     limits, owner = cluster.limits, Owner("order", cluster.cluster_id, 3, MEMBERS)
     path = cluster.data_of("order", 3)
     storage = FileStorage(
@@ -152,7 +156,9 @@ def begun(cluster: Cluster, incarnation: int) -> Path:
 
 
 def test_one_that_had_not_joined_yet_has_promised_nothing(cluster: Cluster) -> None:
-    """The other one traded with the lost one, and nobody but that can tell who it was."""
+    """One of the others was never formed. That is no obstacle, if the third member knows it by the
+    incarnation that it has.
+    """
     sources = [written(cluster, 1, OLDER, HardState(9, 1)), begun(cluster, INCARNATIONS[3])]
     from_copies(cluster, sources, lost(cluster))
     loaded = opened(cluster, LOST)
@@ -161,7 +167,9 @@ def test_one_that_had_not_joined_yet_has_promised_nothing(cluster: Cluster) -> N
 
 
 def test_one_that_began_anew_has_lost_its_promises(cluster: Cluster) -> None:
-    """It looks as if it had promised nothing; the other one knows better."""
+    """One of the others has a new directory, too: its incarnation is not the one that the third
+    member knows, so rejoin is refused.
+    """
     sources = [written(cluster, 1, OLDER, HardState(9, 1)), begun(cluster, 99)]
     with pytest.raises(StorageError, match="order-3 has lost its directory, too"):
         from_copies(cluster, sources, lost(cluster))
@@ -174,13 +182,17 @@ def test_one_that_began_anew_has_lost_its_promises(cluster: Cluster) -> None:
 def test_the_log_that_would_win_an_election_is_chosen(
     ends: list[tuple[int, int]], place: int
 ) -> None:
-    """By the term of the last entry, then by the length (Raft section 5.4.1)."""
+    """The log with the highest term of its last entry is chosen; of equal terms, the longest log;
+    of equal logs, the first (Raft section 5.4.1).
+    """
     assert most_up_to_date([Kept(HardState(), *end) for end in ends]) == place
 
 
 @pytest.mark.parametrize(("term", "granted"), [(6, False), (7, False), (8, True)])
 def test_a_vote_that_was_given_is_not_given_again(term: int, granted: bool) -> None:
-    """The lost member may have voted for 1 in term 7: it votes for 3 in newer terms alone."""
+    """Another member is in term 7, so the lost one may have voted in that term: afterwards it votes
+    only in newer terms.
+    """
     kept = [Kept(HardState(7, 1), 1, 1), Kept(HardState(3, 3), 1, 1)]
     timings = Timings(0.06, 0.3, 0.03, 0.06, 0.04, 1.0, 2.0, 0.9, 0.25, 300.0, 8, 1000, 1)
     log = Log([Entry(1, 1, EntryKind.NOOP)])
@@ -194,7 +206,9 @@ def test_a_vote_that_was_given_is_not_given_again(term: int, granted: bool) -> N
 
 
 def test_nothing_is_made_of_what_does_not_belong_together(cluster: Cluster, tmp_path: Path) -> None:
-    """Each source is looked at; what is wrong is said, and no directory is left."""
+    """A source that is missing, doubled, of another group or no directory of a member is refused in
+    words, and no directory is left.
+    """
     first, last = others(cluster)
     catalog = LogWriter(cluster, "catalog", 1, {1: 5})
     catalog.close()
@@ -220,7 +234,9 @@ def test_nothing_is_made_of_what_does_not_belong_together(cluster: Cluster, tmp_
 
 
 def test_members_that_know_another_one_under_its_name_are_refused(cluster: Cluster) -> None:
-    """Directories of two lives of a cluster do not make one."""
+    """The others know the lost member by different incarnations: their directories are of two lives
+    of a cluster, and rejoin is refused.
+    """
     first = written(cluster, 1, OLDER, HardState(9, 1))
     log = LogWriter(cluster, "order", 3, INCARNATIONS | {LOST: 23}, HardState(9, 1))
     log.close()
@@ -229,7 +245,9 @@ def test_members_that_know_another_one_under_its_name_are_refused(cluster: Clust
 
 
 def test_the_directory_may_be_where_a_link_leads(cluster: Cluster, tmp_path: Path) -> None:
-    """As under systemd, or on a disk of its own, which is there already and empty."""
+    """The target may be a symbolic link, as under systemd, to a directory that is not there yet or
+    is an empty file system.
+    """
     sources, target, disk = others(cluster), lost(cluster), tmp_path / "private" / "order-2"
     target.symlink_to(disk)
     from_copies(cluster, sources, target)
@@ -243,7 +261,9 @@ def test_the_directory_may_be_where_a_link_leads(cluster: Cluster, tmp_path: Pat
 
 
 def test_two_at_once_do_not_disturb_each_other(cluster: Cluster, tmp_path: Path) -> None:
-    """The second one says so, and the first one goes on; what one left that was killed is named."""
+    """A second rejoin is refused while the first is at work, in words that also fit one that was
+    killed; the first finishes.
+    """
     sources, target = others(cluster), lost(cluster)
     copies = [shutil.copytree(path, tmp_path / "again" / path.name) for path in sources]
 
@@ -257,7 +277,9 @@ def test_two_at_once_do_not_disturb_each_other(cluster: Cluster, tmp_path: Path)
 
 
 def test_a_member_that_is_started_too_early_keeps_its_files(cluster: Cluster) -> None:
-    """They are those of a new member; mixed with others nobody would know what they are."""
+    """A member that starts while rejoin is at work makes a directory of its own. Rejoin then fails
+    and leaves those files alone.
+    """
     sources, target = others(cluster), lost(cluster)
 
     def start() -> None:
@@ -270,8 +292,8 @@ def test_a_member_that_is_started_too_early_keeps_its_files(cluster: Cluster) ->
 
 
 def test_what_is_there_is_not_touched(cluster: Cluster) -> None:
-    """The lost directory has to be moved away by somebody who knows that it is lost; and a copy
-    that did not finish is no directory of a member.
+    """A target that is not empty is refused: whoever knows that it is lost has to move it away. A
+    rejoin that is interrupted leaves nothing, and can be given again.
     """
     sources, target = others(cluster), lost(cluster)
     target.mkdir()
@@ -296,11 +318,8 @@ def test_what_is_there_is_not_touched(cluster: Cluster) -> None:
 
 
 def test_a_link_to_itself_is_no_directory(cluster: Cluster) -> None:
-    """It is told in words."""
-    sources = [
-        written(cluster, 1, OLDER, HardState(9, 1)),
-        written(cluster, 3, NEWER, HardState(4, 3)),
-    ]
+    """A target that is a symbolic link to itself is refused in words."""
+    sources = others(cluster)
     circle = cluster.data / "circle"
     circle.symlink_to(circle)
     with pytest.raises(StorageError, match="lead in a circle"):
@@ -308,7 +327,9 @@ def test_a_link_to_itself_is_no_directory(cluster: Cluster) -> None:
 
 
 def cut(cluster: Cluster, dropped: int, *indices: int) -> list[Path]:
-    """The others as they are where the newest log was cut, and has snapshots."""
+    """The directories of the others, where the newest log was cut and has snapshots at
+    ``indices``.
+    """
     paths = [
         written(cluster, 1, OLDER, HardState(9, 1)),
         written(cluster, 3, NEWER, HardState(4, 3), dropped),
@@ -318,7 +339,7 @@ def cut(cluster: Cluster, dropped: int, *indices: int) -> list[Path]:
 
 
 def owner(cluster: Cluster) -> Owner:
-    """To whom the lost directory belonged."""
+    """The owner of the lost directory."""
     return Owner("order", cluster.cluster_id, LOST, MEMBERS)
 
 
@@ -330,7 +351,9 @@ def owner(cluster: Cluster) -> Owner:
 def test_what_was_dropped_comes_as_a_snapshot(
     cluster: Cluster, dropped: int, indices: Sequence[int], taken: int
 ) -> None:
-    """With the terms of all that it stands in for, and what nobody has dropped as entries."""
+    """The newest snapshot of the chosen log comes with the terms of all that it stands in for; what
+    that member has not dropped comes as entries, also those that the snapshot has.
+    """
     sources = cut(cluster, dropped, *indices)
     made = from_copies(cluster, sources, lost(cluster))
     assert made == Rejoined(lost(cluster), str(sources[1]), len(NEWER), 9)
@@ -347,7 +370,9 @@ def test_what_was_dropped_comes_as_a_snapshot(
 
 
 def test_what_follows_a_snapshot_is_read_back(cluster: Cluster) -> None:
-    """By the member itself, and by whoever rejoins from its directory later."""
+    """The entries of such a directory can be read by rejoin for another member, and by that member
+    itself.
+    """
     sources = cut(cluster, 20, 20, 25)
     from_copies(cluster, sources, lost(cluster))
     shutil.rmtree(sources[1])
@@ -363,7 +388,7 @@ def test_what_follows_a_snapshot_is_read_back(cluster: Cluster) -> None:
 
 
 def test_a_log_that_goes_back_to_its_first_entry_needs_no_snapshot(cluster: Cluster) -> None:
-    """Though there may be one."""
+    """A member that has dropped nothing gives all its entries, and none of its snapshots."""
     sources = cut(cluster, 0, 20, 25)
     from_copies(cluster, sources, lost(cluster))
     assert list(opened(cluster, LOST).log.runs()) == list(Log(NEWER).runs())
@@ -371,11 +396,12 @@ def test_a_log_that_goes_back_to_its_first_entry_needs_no_snapshot(cluster: Clus
 
 
 def test_a_damaged_snapshot_is_not_taken(cluster: Cluster) -> None:
-    """The other one of that member is."""
+    """Its newest snapshot is damaged, so the one before is taken."""
     sources = cut(cluster, 20, 20, 25)
     rot(sources[1] / name(25))
     from_copies(cluster, sources, lost(cluster))
     assert opened(cluster, LOST).log.first_index == 21
+    assert [path.name for path in lost(cluster).glob("snapshot-*")] == [name(20)]
 
 
 @pytest.mark.parametrize(
@@ -392,7 +418,9 @@ def test_a_damaged_snapshot_is_not_taken(cluster: Cluster) -> None:
 def test_a_log_that_was_cut_needs_a_snapshot(
     cluster: Cluster, indices: Sequence[int], words: str
 ) -> None:
-    """One to which it is joined. Without it nothing is made."""
+    """Without an intact snapshot that covers what was dropped, and does not end beyond the log,
+    rejoin is refused and nothing is made.
+    """
     sources = cut(cluster, 20, *indices)
     if indices == (25,):
         rot(sources[1] / name(25))
@@ -405,7 +433,9 @@ def test_a_log_that_was_cut_needs_a_snapshot(
 
 
 def test_a_snapshot_is_looked_at_before_it_is_believed(cluster: Cluster, tmp_path: Path) -> None:
-    """Every bit of it, and what it is of. What is not believed is not kept."""
+    """An intact snapshot is kept; one that is damaged, cut, too long, empty, at another index or of
+    another group is not, and leaves no file.
+    """
     own = owner(cluster)
     make_snapshots(tmp_path, own, NEWER, 25)
     target = tmp_path / "target"

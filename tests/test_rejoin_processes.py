@@ -15,18 +15,18 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 
 
 def rejoin(cluster, name, words=()):
-    """Run the command; its exit status and what it printed."""
+    """Run ``twstock rejoin``; returns the finished process."""
     command = [*TWSTOCK, "rejoin", name, "--config", str(cluster.toml), *words, "--json"]
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
 
 
 def copies(*paths):
-    """The words that name directories to make one from."""
+    """The command line's words for directories to make the new one from."""
     return [word for path in paths for word in ("--from", str(path))]
 
 
 def copied(cluster, name):
-    """Stop a member, copy its directory, and start it again; the copy."""
+    """Stop a member, copy its directory, and start it again; returns the copy."""
     cluster.signal(name, signal.SIGTERM)
     wait_until(lambda: name not in cluster.pids(), f"{name} to be gone")
     copy = cluster.directory / f"copy-of-{name}"
@@ -36,15 +36,16 @@ def copied(cluster, name):
 
 
 def lose(cluster, name):
-    """A member is killed, and its disk is gone."""
+    """Kill a member and remove its directory."""
     cluster.signal(name)
     wait_until(lambda: name not in cluster.pids(), f"{name} to be gone")
     shutil.rmtree(cluster.directory / name)
 
 
 def test_a_replica_whose_disk_is_lost_rejoins_while_the_others_trade(tmp_path, certificates):
-    """They are asked, over TLS, and answer orders meanwhile; then it is a member like any other:
-    without one of those that it was made from, all that was answered is there.
+    """The others are asked over TLS, and answer orders meanwhile. Then the replica is a member like
+    any other: it and one other can go on with all that was answered. Rejoin is refused while it
+    still runs.
     """
     shutil.copytree(certificates, tmp_path / "tls")
     with (
@@ -69,7 +70,9 @@ def test_a_replica_whose_disk_is_lost_rejoins_while_the_others_trade(tmp_path, c
 
 
 def test_a_catalog_whose_disk_is_lost_rejoins(tmp_path):
-    """One of three, in the same way. Without one of the others nobody knows enough."""
+    """A catalog replica, one of three, rejoins in the same way. While one of the others is down
+    rejoin is refused.
+    """
     with Cluster(tmp_path, "--no-restart", catalogs=3) as cluster:
         numbers = [cluster.trade("FishCo", 1, "sell") for _ in range(5)]
         lose(cluster, "catalog-2")
@@ -94,8 +97,9 @@ def test_a_catalog_whose_disk_is_lost_rejoins(tmp_path):
 
 
 def test_a_replica_whose_disk_is_lost_rejoins_from_copies(tmp_path):
-    """The others are copied one after the other and trade on; the new one is a member like any
-    other: with it, and without one of those that it was made from, all that was answered is there.
+    """The others are copied one after the other and trade on. Then the replica is a member like any
+    other: it and one other can go on with all that was answered. A directory in use is refused as a
+    copy.
     """
     with Cluster(tmp_path, "--no-restart") as cluster:
         numbers = [cluster.trade("FishCo", 1, "sell") for _ in range(5)]

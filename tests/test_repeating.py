@@ -1,4 +1,4 @@
-"""Work that goes on whatever becomes of it once."""
+"""Repeated work goes on although it fails once."""
 
 from typing import Any
 
@@ -18,7 +18,9 @@ def raised() -> None:
 @pytest.mark.logs_failures
 @pytest.mark.parametrize("once", [raised, lambda: fail(ValueError("once"))])
 def test_work_that_fails_is_told_of_and_goes_on(once) -> None:
-    """At once or later: the next time comes as if nothing had happened."""
+    """Whether the work raises or its Deferred fails, the failure is logged and the work is called
+    again at its next time.
+    """
     clock, times = Clock(), []
 
     def work() -> Any:
@@ -37,7 +39,7 @@ def test_work_that_fails_is_told_of_and_goes_on(once) -> None:
 
 
 def test_the_next_time_waits_for_the_one_before() -> None:
-    """Work that takes its time is not begun twice."""
+    """Work that is not done yet is not begun again."""
     clock, begun = Clock(), []
 
     def work() -> Any:

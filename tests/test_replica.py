@@ -1,4 +1,4 @@
-"""What a follower does with what it is sent, and what it keeps."""
+"""What a follower does with the messages that it is sent, and when it answers."""
 
 from dataclasses import replace
 
@@ -20,7 +20,9 @@ from twstock.replication.standing import Role
 
 
 def test_a_late_duplicate_removes_nothing() -> None:
-    """Entries that are here already stay, with those behind them (Raft section 5.3)."""
+    """An append of entries that the follower has already removes none of those behind them (Raft
+    section 5.3).
+    """
     subject = replica(1, term=2)
     both = entries(1, 2)
     subject.step(append(3, 1, 2, new=both), CALM)
@@ -48,7 +50,7 @@ def test_the_answer_to_an_append_waits_for_its_write() -> None:
 
 
 def test_nothing_of_a_new_term_leaves_before_the_term_is_on_disk() -> None:
-    """Even a heartbeat's answer says "I follow you in this term"."""
+    """Not even a heartbeat is answered before: its answer says "I follow you in this term"."""
     subject = replica(1, term=2)
     ready = subject.step(append(3, 1, 5), CALM)
     assert ready.persist is not None
@@ -60,8 +62,8 @@ def test_nothing_of_a_new_term_leaves_before_the_term_is_on_disk() -> None:
 
 
 def test_a_write_does_not_claim_what_has_been_replaced() -> None:
-    """ABA: entries that are replaced while their write is under way are not durable when it
-    is done, although others stand at the same indices.
+    """When entries are replaced while their write is under way, the end of that write does not make
+    the new entries at the same indices durable (an ABA problem).
     """
     subject = replica(1, term=2)
     old = subject.step(append(3, 1, 2, new=entries(2, 2, 2)), CALM)
@@ -78,7 +80,9 @@ def test_a_write_does_not_claim_what_has_been_replaced() -> None:
 
 
 def test_nothing_is_applied_before_it_is_durable_here() -> None:
-    """The leader's commit may be ahead of this disk; the state machine is not."""
+    """The leader's commit index may be ahead of this disk; an entry is applied only when it is
+    written here, and once.
+    """
     subject = replica(1, term=2)
     ready = subject.step(append(3, 1, 2, new=entries(1, 2), commit=2), CALM)
     assert (subject.commit, ready.apply) == (2, ())
@@ -88,7 +92,7 @@ def test_nothing_is_applied_before_it_is_durable_here() -> None:
 
 
 def test_what_was_applied_before_a_restart_is_not_applied_again() -> None:
-    """A restarted replica hands out what follows the applied index, once."""
+    """A restarted replica applies only what follows the index that was applied before."""
     subject = replica(1, terms=(1, 1, 1), commit=2)
     assert subject.step(append(3, 1, 1, (3, 1), commit=3), CALM).apply == tuple(
         entries(1, 1, 1)[2:]
@@ -96,7 +100,9 @@ def test_what_was_applied_before_a_restart_is_not_applied_again() -> None:
 
 
 def test_a_heartbeat_commits_only_what_it_matches() -> None:
-    """A suffix that the leader has not confirmed may be another's, whatever its commit is."""
+    """A heartbeat commits no entry after the one that it matches, whatever its commit index is: the
+    entries after that may differ from the leader's.
+    """
     subject = replica(1, terms=(1, 1))
     subject.step(append(3, 1, 2, (1, 1), commit=9), CALM)
     assert subject.commit == 1
@@ -112,14 +118,18 @@ def test_a_refusal_tells_where_to_look() -> None:
 
 
 def test_each_append_is_answered_once_also_from_an_old_term() -> None:
-    """The refusal has the own term, the request's sequence and its time of sending."""
+    """An append of an old term is refused, with the follower's own term and the request's sequence
+    number and time of sending.
+    """
     subject = replica(1, term=6)
     (reply,) = out(subject.step(append(3, 1, 5, sequence=77), CALM))
     assert reply == AppendReply(1, 3, 6, False, 0, 0, 77, 50.0, 0, True)
 
 
 def test_each_answer_tells_how_far_its_sender_is() -> None:
-    """What is applied, and whether there is room: a leader hands over to nobody who lacks it."""
+    """It has what is applied, and whether there is room for commands: a leader does not hand over
+    to a member without room.
+    """
     subject = replica(1, term=2)
     request = append(3, 1, 2, new=entries(1, 2), commit=2)
     subject.set_digest(1, b"state")
@@ -129,8 +139,8 @@ def test_each_answer_tells_how_far_its_sender_is() -> None:
 
 
 def test_pulled_entries_replace_an_uncommitted_suffix() -> None:
-    """Committed entries never change, so they win; and the term moves on with them, so that
-    no older leader can replace them.
+    """Pulled entries are committed and never change, so they replace others. The term rises with
+    them, so no older leader can replace them.
     """
     subject = replica(1, terms=(1, 2, 2), term=2)
     pulled = Committed(2, 1, 5, 1, 1, 3, tuple(entries(3, 3, 4, first=2)))
@@ -147,7 +157,7 @@ def test_pulled_entries_replace_an_uncommitted_suffix() -> None:
 
 
 def test_pulled_entries_that_do_not_connect_are_ignored() -> None:
-    """Behind a gap, or after another entry, there is nothing to replace."""
+    """Pulled entries that follow a gap, or an entry that is another one here, change nothing."""
     subject = replica(1, terms=(1, 1))
     for prev in ((3, 1), (2, 2)):
         subject.step(Committed(2, 1, 1, *prev, 9, tuple(entries(3, first=prev[0] + 1))), CALM)
@@ -155,8 +165,8 @@ def test_pulled_entries_that_do_not_connect_are_ignored() -> None:
 
 
 def test_pulled_entries_do_not_break_a_leader() -> None:
-    """A leader has what is committed and keeps its own; one that hears of a newer term
-    steps down first.
+    """A leader keeps its own entries when it is sent committed ones of its term. If they come with
+    a newer term, it steps down first.
     """
     subject = replica(3)
     lead(subject)
@@ -168,7 +178,7 @@ def test_pulled_entries_do_not_break_a_leader() -> None:
 
 
 def test_a_candidate_gives_up_when_its_log_changes() -> None:
-    """Votes were asked for with the log as it was; they do not count for another one."""
+    """Votes that were asked for with the former log do not make it leader with another one."""
     subject = replica(3, terms=(1, 2))
     campaign(subject)
     subject.step(Committed(2, 3, 3, 1, 1, 2, tuple(entries(1, first=2))), START + 1)
@@ -178,7 +188,7 @@ def test_a_candidate_gives_up_when_its_log_changes() -> None:
 
 
 def test_two_leaders_in_one_term_stop_the_process() -> None:
-    """Such a thing cannot be survived."""
+    """An append of a second leader in the same term is a broken invariant."""
     subject = replica(1, term=2)
     subject.step(append(2, 1, 2), CALM)
     with pytest.raises(BrokenInvariant):
@@ -186,21 +196,21 @@ def test_two_leaders_in_one_term_stop_the_process() -> None:
 
 
 def test_replacing_committed_entries_stops_the_process() -> None:
-    """A leader that asks for it has broken Raft; nothing may be lost over it."""
+    """An append that would replace a committed entry is a broken invariant."""
     subject = replica(1, terms=(1, 1), commit=2)
     with pytest.raises(BrokenInvariant):
         subject.step(append(2, 1, 2, (1, 1), entries(2, first=2)), CALM)
 
 
 def test_an_applied_index_beyond_the_log_stops_the_start() -> None:
-    """The state machine cannot know more than the log (etcd 13766)."""
+    """A state machine that has applied more than the log has is a broken invariant (etcd 13766)."""
     with pytest.raises(BrokenInvariant):
         replica(1, terms=(1,), commit=2)
 
 
 def test_a_log_whose_term_was_torn_off_raises_the_term() -> None:
-    """When only the entries of a write survive a power cut, their term counts; nothing was
-    promised in it, so nothing was voted.
+    """If only the entries of a write survive a power cut, and not its term, the replica starts in
+    the term of the last entry. It cannot have voted in that term, as nothing was promised in it.
     """
     subject = replica(1, terms=(1, 4), term=2)
     assert subject.term == 4
@@ -210,7 +220,7 @@ def test_a_log_whose_term_was_torn_off_raises_the_term() -> None:
 
 
 def test_a_follower_cannot_propose() -> None:
-    """It names the leader that it knows, and adds nothing."""
+    """The error names the leader that the follower knows, and the log stays as it is."""
     subject = replica(1, term=2)
     subject.step(append(3, 1, 2), CALM)
     with pytest.raises(NotLeader) as caught:
@@ -219,7 +229,7 @@ def test_a_follower_cannot_propose() -> None:
 
 
 def test_messages_for_others_are_ignored() -> None:
-    """A message that went astray, or comes from no member, changes nothing."""
+    """A message that is for another member, or comes from none, changes nothing."""
     subject = replica(1)
     assert subject.step(ask(2, 3, 9), CALM) == Ready()
     assert subject.step(ask(7, 1, 9), CALM) == Ready()

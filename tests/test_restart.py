@@ -44,7 +44,7 @@ class Held:
         )
 
     def start(self):
-        """Start a process; whoever connects meanwhile waits."""
+        """Start a process; clients that connect before it serves wait."""
         twistd = str(Path(sys.executable).with_name("twistd"))
         service = [sys.executable, twistd, "-n", "--pidfile=", "stock-frontend"]
         service += ["--config", str(self._cluster.toml), "--name", self._name]
@@ -59,20 +59,20 @@ class Held:
             )
 
     def stop(self):
-        """SIGTERM, and wait for the end."""
+        """Send SIGTERM, and wait until the process has ended."""
         self._process.send_signal(signal.SIGTERM)
         assert self._process.wait(30) == -signal.SIGTERM
 
     def close(self):
-        """Leave nothing behind."""
+        """Kill the process, and close the socket."""
         self._process.kill()
         self._process.wait()
         self.listener.close()
 
 
 class Client(threading.Thread):
-    """Trades and looks up on a connection that it keeps. It asks again in one case alone: a
-    connection on which it had answers before ends without a byte of the next one.
+    """Trades and looks up on a connection that it keeps. It asks again in one case only: when a
+    connection that had answers before ends without a byte of the next one.
     """
 
     def __init__(self, address, enough):
@@ -83,7 +83,7 @@ class Client(threading.Thread):
         self.numbers, self.errors = {}, []
 
     def run(self):
-        """Ask until it is enough."""
+        """Send requests until ``enough`` is set."""
         connection = HTTPConnection(*self._address, timeout=30)
         while not self._enough.is_set():
             key = uuid.uuid4().hex
@@ -125,7 +125,7 @@ class Client(threading.Thread):
 
 
 def ready(cluster):
-    """Whether front-2 serves; it may have to be waited for."""
+    """Whether front-2 serves; the answer may take until it has started."""
     return cluster.request("GET", "/readyz", front=2, timeout_s=30)[0] == 200
 
 
@@ -143,7 +143,9 @@ def held(tmp_path_factory):
 
 
 def test_a_front_end_is_started_again_under_load_and_loses_nothing(held, capsys):
-    """Every request that was sent whole has its answer, or its connection ended before it."""
+    """Every request that was sent whole is answered, or its connection ends before the first byte
+    of an answer; each order is executed once.
+    """
     cluster, front = held
     known = len(cluster.log("order-1"))
     enough = threading.Event()
@@ -185,7 +187,9 @@ def test_a_front_end_is_started_again_under_load_and_loses_nothing(held, capsys)
 
 
 def test_connections_wait_while_nobody_serves(held):
-    """Who connects between the end of one process and the start of the next is answered."""
+    """A client that connects between the end of one process and the start of the next is
+    answered.
+    """
     cluster, front = held
     front.stop()
     connection = HTTPConnection(*cluster.address(2), timeout=30)
@@ -196,7 +200,9 @@ def test_connections_wait_while_nobody_serves(held):
 
 
 def test_the_log_tells_of_the_draining(held):
-    """When it began, when it ended, and that nothing was left."""
+    """The log says on which socket the front-end listens, that it drains, and that it has drained
+    with nothing unanswered; and it is short, so that nothing was logged for each request.
+    """
     cluster, front = held
     front.stop()
     front.start()

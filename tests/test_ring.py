@@ -1,4 +1,4 @@
-"""The last ten minutes of a front-end: the ring, and ``GET /history`` made of it."""
+"""The last ten minutes of a front-end: the ring of rows, and ``GET /history``, which shows them."""
 
 import json
 
@@ -15,12 +15,12 @@ NOTHING = Totals(0, 0, 0, 0, 0, 0, tuple(Histogram().counts))
 
 
 def totals(**known: int) -> Totals:
-    """Totals of which a few are known."""
+    """Totals that are 0 but for a few."""
     return NOTHING._replace(**known)
 
 
 def test_a_row_is_what_was_counted_in_its_second() -> None:
-    """Totals only grow; rows are their differences."""
+    """Each row is the difference of two totals."""
     ring = Ring(totals(lookups=10, hits=5))
     ring.add(100, totals(lookups=12, hits=6, orders=3, refused=1, errors=2, misses=1), 0.004)
     ring.add(101, totals(lookups=12, hits=6, orders=3, refused=1, errors=2, misses=1), 0.0)
@@ -33,7 +33,7 @@ def test_a_row_is_what_was_counted_in_its_second() -> None:
 
 
 def test_latencies_are_those_of_the_second_alone() -> None:
-    """A slow second does not make the next one slow."""
+    """A slow request in one second does not show in the next one's percentiles."""
     slow, both = Histogram(), Histogram()
     for histogram in (slow, both):
         histogram.observe(2.0)
@@ -47,7 +47,7 @@ def test_latencies_are_those_of_the_second_alone() -> None:
 
 
 def test_rows_older_than_ten_minutes_are_gone() -> None:
-    """The ring has 600 rows, from the oldest to the newest."""
+    """The ring keeps the last 600 rows, the oldest first."""
     ring = Ring(NOTHING)
     for second in range(ROWS_MAX + 5):
         ring.add(second, NOTHING, 0.0)
@@ -55,7 +55,7 @@ def test_rows_older_than_ten_minutes_are_gone() -> None:
 
 
 class Watched:
-    """A history on a clock of its own."""
+    """A history with a clock, traffic and a cache that a test controls."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -77,7 +77,7 @@ class Watched:
 
 
 def test_the_history_has_a_row_for_each_second() -> None:
-    """Of lookups, orders, refusals and errors, the cache and the reactor."""
+    """A row tells of lookups, orders, refusals, errors, the cache and the reactor's lag."""
     watched = Watched()
     assert watched.rows() == []
     watched.cache.renew(0.0, 100.0, 1.0, True)

@@ -1,4 +1,4 @@
-"""Room in the log: on a nearly full disk commands are refused, and no member ends."""
+"""On a nearly full disk commands are refused for want of room in the log, and no member ends."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +57,7 @@ def on_disk(disk: SimulatedDisk) -> FileStorage:
 
 
 def propose(group: Group, payload: bytes) -> list[Any]:
-    """Propose at the leader; what comes of it is put into the list."""
+    """Propose at the leader; the result or error is put into the list that is returned."""
     results: list[Any] = []
     try:
         group.member(group.leader).propose(payload).addBoth(results.append)
@@ -67,7 +67,7 @@ def propose(group: Group, payload: bytes) -> list[Any]:
 
 
 def receive(group: Group, number: int, message: AppendEntries) -> list[Any]:
-    """Let a member receive a message of 3; its answer is put into the list."""
+    """Let a member receive a message from 3; its answer is put into the list that is returned."""
     answers: list[Any] = []
     envelope = Envelope(Peer("order", "test", 3, 103), message)
     Deferred.fromCoroutine(group.member(number).receive(envelope)).addBoth(answers.append)
@@ -76,8 +76,8 @@ def receive(group: Group, number: int, message: AppendEntries) -> list[Any]:
 
 
 def test_no_write_takes_more_than_is_said() -> None:
-    """Whatever is written, alone or gathered, beside others or at the end of a segment, what was
-    free before covers it, and what is free then is no less than reckoned.
+    """Each write takes no more room than ``written_bytes`` says, whether written alone or gathered,
+    with others or at the end of a segment; and every write for which there was room succeeds.
     """
     for seed in range(40):
         random = Random(seed)
@@ -87,7 +87,7 @@ def test_no_write_takes_more_than_is_said() -> None:
         storage.open()
         while storage.settle() is Upkeep.GOES_ON:
             pass
-        disk.capacity = 0  # no segment more
+        disk.capacity = 0  # no further segment
         index, room = 0, storage.room_bytes()
         while True:
             writes = []
@@ -107,7 +107,9 @@ def test_no_write_takes_more_than_is_said() -> None:
 
 
 def test_proposals_during_one_write_share_the_room(tmp_path: Path) -> None:
-    """What the disk has not finished counts: a leader takes no more than fits, and stays."""
+    """What is proposed but not written yet counts: a leader takes no more commands than fit,
+    refuses the others and stays the leader.
+    """
     group = started(tmp_path, disk_3=ROOM_KEPT_BYTES + 3 * len(WORD))
     group.threads[3].delay_s = 0.1
     results = [propose(group, WORD) for _ in range(20)]
@@ -118,7 +120,9 @@ def test_proposals_during_one_write_share_the_room(tmp_path: Path) -> None:
 
 
 def test_a_command_that_does_not_fit_is_refused_whatever_is_free(tmp_path: Path) -> None:
-    """A large one, too, leaves what elections need; a small one is taken then."""
+    """A large command that would use the room that is kept for elections is refused; a small one is
+    taken afterwards.
+    """
     group = started(tmp_path, disk_3=ROOM_KEPT_BYTES + SLACK)
     (refused,) = propose(group, bytes(ROOM_KEPT_BYTES - LEADER_LEAVES_BYTES + SLACK))
     assert isinstance(refused, DiskFull)
@@ -128,7 +132,7 @@ def test_a_command_that_does_not_fit_is_refused_whatever_is_free(tmp_path: Path)
 
 
 def test_a_follower_refuses_what_does_not_fit_and_takes_what_does(tmp_path: Path) -> None:
-    """The largest append is judged by its own size; no-ops take the room that is kept."""
+    """An append that does not fit is refused and changes nothing; a smaller one is taken."""
     group = started(tmp_path, disk_1=FOLLOWER_LEAVES_BYTES + APPEND_BYTES_MAX)
     replica = group.member(1)._taking_part().replica
     last, term = replica.last_index, replica.term
@@ -145,7 +149,7 @@ def test_a_follower_refuses_what_does_not_fit_and_takes_what_does(tmp_path: Path
 
 
 def test_no_ops_take_the_room_that_commands_leave() -> None:
-    """Elections go on when the disk is full, as long as there is any room."""
+    """A no-op is taken as long as it fits, so that elections go on; a command has to leave room."""
     noop = Entry(1, 1, EntryKind.NOOP)
     check_follower([noop], Log(), written_bytes([noop]))
     with pytest.raises(DiskFull):
@@ -155,7 +159,9 @@ def test_no_ops_take_the_room_that_commands_leave() -> None:
 
 
 def test_what_the_log_has_needs_no_room() -> None:
-    """An append whose answer was lost comes again: it is answered, however full the disk is."""
+    """An append comes again if its answer was lost. It is accepted on a full disk if the log has
+    all its entries, and refused if one is new or replaced.
+    """
     log = Log([command(1), command(2)])
     check_follower([command(1), command(2)], log, 0)
     with pytest.raises(DiskFull):
@@ -165,7 +171,7 @@ def test_what_the_log_has_needs_no_room() -> None:
 
 
 def test_a_member_without_room_for_what_it_missed_goes_on_without(tmp_path: Path) -> None:
-    """A pull that does not fit ends the catching up, and not the process."""
+    """A pull of missed entries that do not fit ends the catching up, and not the process."""
     group = started(tmp_path, disk_1=FOLLOWER_LEAVES_BYTES + SLACK)
     group.kill(1)
     done = [propose(group, WORD) for _ in range(4)]
@@ -187,7 +193,7 @@ def test_a_member_without_room_for_what_it_missed_goes_on_without(tmp_path: Path
 
 
 def test_a_new_member_on_a_full_disk_tells_the_operator(tmp_path: Path) -> None:
-    """It cannot start now, in words and without a traceback."""
+    """A new member that has no room for its log is refused a start in words; it is no panic."""
     group = Group(tmp_path)
     group.storages[1] = on_disk(SimulatedDisk(capacity=1 << 19))
     group.start(1)
@@ -198,7 +204,9 @@ def test_a_new_member_on_a_full_disk_tells_the_operator(tmp_path: Path) -> None:
 
 
 def test_a_member_started_on_a_full_disk_takes_entries_when_there_is_space(tmp_path: Path) -> None:
-    """Nothing that it is sent finds room, so nothing is written; it makes room all the same."""
+    """A member that starts on a full disk can write nothing. When there is space it makes room by
+    itself, and takes what it missed.
+    """
     group, disk = Group(tmp_path), SimulatedDisk()
     group.storages[1] = on_disk(disk)
     group.start()

@@ -1,4 +1,4 @@
-"""Rows under a checksum: one wrong bit in SQLite's file is refused, wherever it is read."""
+"""Rows have a checksum: a wrong bit in SQLite's file is refused, wherever the row is read."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ TRADE = Trade(1, Order("key", "Fish", Side.SELL, QUANTITY), 7, 1599, 1_700_000_0
 
 
 class Scene:
-    """A database whose panics are collected."""
+    """A database with a clock, whose panics are collected."""
 
     def __init__(self, path: Path, tables: Tables) -> None:
         self.clock = Clock()
@@ -39,18 +39,18 @@ class Scene:
         self.database = Database(path, tables, threads, self.deliver, self.panics.append)
 
     def deliver(self, function: Callable[..., object], *args: Any) -> None:
-        """In the reactor, soon."""
+        """Call it on the clock, as the reactor would."""
         self.clock.callLater(0, function, *args)
 
     def outcome(self, waited_for: Any) -> Any:
-        """What comes of a Deferred, a Failure perhaps, in a moment."""
+        """The result of a Deferred, or its Failure, after a moment."""
         outcomes: list[Any] = []
         waited_for.addBoth(outcomes.append)
         self.clock.pump([0.001] * 10)
         return outcomes[0]
 
     def save(self, *changes: object) -> None:
-        """Store changes, and have all of them in the file."""
+        """Open the database, save these changes, and close it."""
         self.database.open()
         for index, change in enumerate(changes, 1):
             self.database.record(index, b"", change)
@@ -60,7 +60,7 @@ class Scene:
 
 
 def flip(path: Path, value: int, nth: int = 0) -> None:
-    """Turn the lowest bit of an integer that the file holds, whole bytes of it."""
+    """Flip the lowest bit of an integer at its ``nth`` place in the file."""
     content, wanted = bytearray(path.read_bytes()), value.to_bytes(4, "big").lstrip(b"\0")
     position = -1
     for _ in range(nth + 1):
@@ -70,7 +70,9 @@ def flip(path: Path, value: int, nth: int = 0) -> None:
 
 
 def of_catalog() -> list[object]:
-    """What the catalog's first commands change: two stocks, and a trade that is kept."""
+    """The changes of the catalog's first commands: two stocks, and a trade that no order records
+    yet.
+    """
     state = CatalogState(10, 10.0)
     stocks = Stock("Fish", 1599, SHARES, initial_quantity=SHARES), Stock("Game", 5, 5)
     commands = (
@@ -90,7 +92,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def service(path: Path) -> Iterator[Scene]:
-    """Three orders in an order replica's file."""
+    """An order replica's database with three orders."""
     scene = Scene(path, OrderTables(1))
     scene.save(
         [TRADE._replace(number=n, order=TRADE.order._replace(key=f"k{n}")) for n in (1, 2, 3)]
@@ -100,7 +102,7 @@ def service(path: Path) -> Iterator[Scene]:
 
 
 def test_every_bit_of_a_row_counts() -> None:
-    """Whatever value is another one, the row is refused."""
+    """A row in which one bit of any value differs is refused."""
     row = trade_row(TRADE)
     assert to_trade(row) == TRADE
     for place, value in enumerate(row):
@@ -119,19 +121,21 @@ def test_every_bit_of_a_row_counts() -> None:
 
 
 def test_a_value_does_not_pass_for_its_neighbour() -> None:
-    """What moves from one column to the next is another row."""
+    """Rows with the same characters, split between two columns in another way, have other
+    checksums.
+    """
     assert checksum((1, 23)) != checksum((12, 3))
     assert checked((1, "a", None)) == (1, "a")
 
 
 def test_checksums_are_what_files_have() -> None:
-    """A row that was stored by another version has to be found intact."""
+    """Checksums never change, because rows that an older version stored must be found intact."""
     assert trade_row(TRADE)[-1] == 53125349
     assert checksum(("Gr\xf6\xdfe\u0378\n'", 1)) == 219079780
 
 
 def read_keys(connection: sqlite3.Connection, last: int) -> None:
-    """The keys of all orders."""
+    """Read the keys of all orders."""
     keys = OldKeys()
     keys.load(connection, last)
     keys.read(connection, last)
@@ -149,7 +153,9 @@ READS: dict[str, Callable[[sqlite3.Connection], object]] = {
 def test_an_order_with_a_wrong_bit_ends_the_process(
     service: Scene, path: Path, read: Callable[[sqlite3.Connection], object]
 ) -> None:
-    """Whoever asks gets no answer, and the operator is told what helps."""
+    """Whoever asks gets an error, and the process ends with the row, the file and the advice,
+    whichever way the order is read.
+    """
     flip(path, QUANTITY, 1)
     assert service.outcome(service.database.load())[0] == 1
     failure = service.outcome(service.database.read(read))
@@ -160,7 +166,7 @@ def test_an_order_with_a_wrong_bit_ends_the_process(
 
 
 def test_the_last_order_is_looked_at_when_it_is_loaded(path: Path) -> None:
-    """How many there are rests on it."""
+    """The number of orders is taken from the last row, so its damage prevents loading."""
     Scene(path, OrderTables(1)).save([TRADE])
     flip(path, QUANTITY)
     scene = Scene(path, OrderTables(1))
@@ -171,7 +177,7 @@ def test_the_last_order_is_looked_at_when_it_is_loaded(path: Path) -> None:
 
 
 def test_an_order_that_is_gone_is_damage(service: Scene, path: Path) -> None:
-    """Numbers have no gaps, so nobody is told that there is no such order."""
+    """Order numbers have no gaps: a number that is missing is damage, not an unknown order."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("DELETE FROM orders WHERE number = 2")
     service.database.open()
@@ -183,7 +189,7 @@ def test_an_order_that_is_gone_is_damage(service: Scene, path: Path) -> None:
     ("value", "nth"), [(QUANTITY, 0), (SHARES - QUANTITY, 0), (SHARES, 0)], ids=["kept", "s", "i"]
 )
 def test_a_catalog_with_a_wrong_bit_does_not_start(path: Path, value: int, nth: int) -> None:
-    """In a stock or in a trade that no order records yet."""
+    """The wrong bit is in a stock, or in a trade that no order records yet."""
     tables = CatalogTables(10, 10.0)
     Scene(path, tables).save(*of_catalog())
     scene = Scene(path, tables)
@@ -197,7 +203,9 @@ def test_a_catalog_with_a_wrong_bit_does_not_start(path: Path, value: int, nth: 
 
 
 def test_tables_of_before_are_read_and_get_checksums(path: Path) -> None:
-    """Their rows have none and are read as they are; new rows have one."""
+    """Tables of a version without checksums get the column. Their rows are read unchecked, and new
+    rows have a checksum.
+    """
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for name, table in (("orders", OrderTables(1)), ("catalog", CatalogTables(10, 10.0))):
             without = table.schema.replace(",\n        crc INTEGER", "")
@@ -221,7 +229,7 @@ def test_tables_of_before_are_read_and_get_checksums(path: Path) -> None:
 
 
 def test_damage_that_saving_comes_across_ends_the_process(service: Scene, path: Path) -> None:
-    """SQLite finds it in a page that it wants to write to: the same advice."""
+    """SQLite finds a damaged page when it saves: the process ends with the same advice."""
     content = path.read_bytes()
     path.write_bytes(content[:4096] + b"\xa5" * (len(content) - 4096))
     with pytest.raises(CorruptTables):

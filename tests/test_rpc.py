@@ -1,4 +1,4 @@
-"""The gRPC server and client between two real ends on this machine."""
+"""The gRPC server and client, connected on this machine."""
 
 # ruff: noqa: F811 - the fixture ``serve`` is an import, and the name of an argument
 
@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
+from twisted.python.threadable import isInIOThread
 from twisted.python.threadpool import ThreadPool
 
 from tests.cluster_fixture import free_ports
@@ -37,7 +38,6 @@ from twstock.errors import (
     Overloaded,
     Unavailable,
 )
-from twstock.pb import order_pb2
 from twstock.rpc.calls import Placement, PlaceOrder
 from twstock.rpc.client import Client
 from twstock.rpc.duplex import Unsupported
@@ -49,10 +49,11 @@ from twstock.rpc.wire import methods, streams
 
 @pytest_twisted.ensureDeferred
 async def test_call_is_answered_in_the_reactor(serve: Callable[[Any], Client]) -> None:
-    """A request reaches the function, its answer comes back."""
+    """A request reaches the function, in the reactor's thread, and its answer comes back."""
 
     async def answer(request: PlaceOrder) -> Placement:
         assert request == REQUEST
+        assert isInIOThread()
         await deferLater(reactor, 0.01)  # type: ignore[arg-type]
         return Placement(42)
 
@@ -62,7 +63,7 @@ async def test_call_is_answered_in_the_reactor(serve: Callable[[Any], Client]) -
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("error", [NotLeader(2), KeyReused(), OutcomeUnknown("?"), Overloaded("")])
 async def test_error_crosses_the_wire(serve: Callable[[Any], Client], error: Exception) -> None:
-    """An error raised on purpose arrives as the same class."""
+    """An error raised on purpose arrives as the same class, with the leader that it names."""
 
     async def answer(request: PlaceOrder) -> Placement:
         raise error
@@ -76,7 +77,7 @@ async def test_error_crosses_the_wire(serve: Callable[[Any], Client], error: Exc
 async def test_a_proxy_in_the_environment_is_not_for_members(
     serve: Callable[[Any], Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Behind a company's proxy the members of a cluster reach each other all the same."""
+    """Members reach each other although ``http_proxy`` names a proxy, as at many companies."""
 
     async def answer(request: PlaceOrder) -> Placement:
         return Placement(request.quantity)
@@ -88,7 +89,7 @@ async def test_a_proxy_in_the_environment_is_not_for_members(
 
 @pytest_twisted.ensureDeferred
 async def test_calls_beyond_the_limit_are_refused(serve: Callable[[Any], Client]) -> None:
-    """Client calls that find no free thread are refused at once, and do not pile up."""
+    """Client calls beyond the limit are refused at once, and do not pile up."""
     waiting: Deferred[None] = Deferred()
     reached = []
 
@@ -109,7 +110,7 @@ async def test_calls_beyond_the_limit_are_refused(serve: Callable[[Any], Client]
 
 @pytest_twisted.ensureDeferred
 async def test_each_call_gets_its_own_answer(serve: Callable[[Any], Client]) -> None:
-    """Answers come in the sequence in which they are ready, not in that of the calls."""
+    """Answers arrive in the order in which they are ready, each at its own call."""
     waiting: list[Deferred[None]] = [Deferred(), Deferred()]
 
     async def answer(request: PlaceOrder) -> Placement:
@@ -131,8 +132,8 @@ async def test_each_call_gets_its_own_answer(serve: Callable[[Any], Client]) -> 
 async def test_an_answer_after_its_deadline_disturbs_nobody(
     serve: Callable[[Any], Client],
 ) -> None:
-    """Nobody knows whether the call took effect. Whoever asked has gone on; the next call is
-    answered as ever.
+    """At the deadline the caller is told that the outcome is unknown. An answer after that is
+    dropped, and the next call is answered as usual.
     """
     late: Deferred[None] = Deferred()
 
@@ -151,7 +152,7 @@ async def test_an_answer_after_its_deadline_disturbs_nobody(
 
 @pytest_twisted.ensureDeferred
 async def test_a_request_that_is_none_fails_alone(serve: Callable[[Any], Client]) -> None:
-    """What cannot be put on the wire fails by itself; the calls beside it go on."""
+    """A request that cannot be encoded fails by itself; a call at the same time is answered."""
 
     async def answer(request: PlaceOrder) -> Placement:
         return Placement(1)
@@ -167,7 +168,9 @@ async def test_a_request_that_is_none_fails_alone(serve: Callable[[Any], Client]
 async def test_a_server_that_goes_leaves_the_outcome_unknown_and_its_successor_is_found(
     serve: Callable[[Any], Client],
 ) -> None:
-    """What was under way may have taken effect; the next call reaches whoever listens there."""
+    """A call under way may have taken effect. A later call reaches the next server at that
+    address.
+    """
     reached, never = [], Deferred[None]()
 
     async def hang(request: PlaceOrder) -> Placement:
@@ -198,7 +201,9 @@ async def test_a_server_that_goes_leaves_the_outcome_unknown_and_its_successor_i
 
 @pytest_twisted.ensureDeferred
 async def test_a_closed_client_calls_nobody(serve: Callable[[Any], Client]) -> None:
-    """What was under way ends at once, what comes later never begins."""
+    """When the client closes, a call under way ends at once with an unknown outcome; later calls
+    are never sent.
+    """
     reached, never = [], Deferred[None]()
 
     async def hang(request: PlaceOrder) -> Placement:
@@ -220,7 +225,9 @@ async def test_a_closed_client_calls_nobody(serve: Callable[[Any], Client]) -> N
 async def test_a_call_that_nobody_answers_gives_its_room_back(
     serve: Callable[[Any], Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An endpoint that hangs must not keep clients out for as long as it does."""
+    """Calls that an endpoint does not answer end after a while, and no longer count against the
+    limit.
+    """
     monkeypatch.setattr("twstock.rpc.streams.WAIT_MAX_S", 0.1)
     monkeypatch.setattr("twstock.rpc.server.WAIT_MAX_S", 0.1)
     never: Deferred[None] = Deferred()
@@ -233,6 +240,7 @@ async def test_a_call_that_nobody_answers_gives_its_room_back(
     client, hanging = serve(answer), REQUEST._replace(quantity=0)
     for call in [client.call(methods.ORDER, hanging, 20.0) for _ in range(2)]:
         await fails(call, OutcomeUnknown)
+    monkeypatch.undo()
     assert await client.call(methods.ORDER, REQUEST, 20.0) == Placement(1)
     never.callback(None)
     assert await client.call(methods.ORDER, REQUEST, 20.0) == Placement(1)
@@ -243,7 +251,9 @@ async def test_a_call_that_nobody_answers_gives_its_room_back(
 async def test_a_stream_takes_no_more_calls_than_it_has_room_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Members' calls, too: the next one is read when an answer has left."""
+    """The server reads the next call from a stream only when an earlier one is answered, also for
+    calls between members.
+    """
     monkeypatch.setattr("twstock.rpc.streams.CALLS_MAX", 2)
     waiting: list[Deferred[None]] = []
 
@@ -278,8 +288,8 @@ async def test_a_stream_takes_no_more_calls_than_it_has_room_for(
 
 @pytest_twisted.ensureDeferred
 async def test_garbage_on_a_stream_ends_it() -> None:
-    """Whoever sends it loses the stream, and is told why; nothing is logged, which could go on for
-    ever. The server stays, and has room for the next one.
+    """Whoever sends garbage loses the stream and is told why; nothing is logged, since that could
+    go on for ever. The server has room for the next stream, and an unknown method fails alone.
     """
 
     async def answer(request: PlaceOrder) -> Placement:
@@ -316,7 +326,9 @@ async def test_garbage_on_a_stream_ends_it() -> None:
 
 
 def test_a_peer_that_takes_nothing_keeps_no_calls() -> None:
-    """A call whose time is up is gone, and its request with it, although the stream goes on."""
+    """When a call's time is up, it and its request are dropped, although the peer reads nothing
+    from the stream.
+    """
     clock, sent, failures = Clock(), list[bytes](), list[Failure]()
 
     def nothing(*_: object) -> None:
@@ -335,16 +347,22 @@ def test_a_peer_that_takes_nothing_keeps_no_calls() -> None:
 
 
 @pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("serve", [LIMITS], ids=["stream"], indirect=True)
 @pytest.mark.parametrize("end", ["ClientStream", "ServerStream"])
 async def test_without_streams_calls_are_made_as_ever(
     serve: Callable[[Any], Client], monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
-    """A version of gRPC whose insides are others makes calls slower, not wrong; on either side."""
+    """Streams use internals of gRPC. If a version has others, on either side, calls are made one by
+    one and answered.
+    """
 
     async def answer(request: PlaceOrder) -> Placement:
         return Placement(request.quantity)
 
+    failed = []
+
     def fail(_: object) -> None:
+        failed.append(1)
         raise Unsupported("other insides")
 
     monkeypatch.setattr(f"twstock.rpc.duplex.{end}.open", fail)
@@ -352,11 +370,14 @@ async def test_without_streams_calls_are_made_as_ever(
     for quantity in (1, 2):
         request = REQUEST._replace(quantity=quantity)
         assert await client.call(methods.ORDER, request, 20.0) == Placement(quantity)
+    assert failed
 
 
 @pytest_twisted.ensureDeferred
 async def test_an_error_of_any_size_crosses_the_wire(serve: Callable[[Any], Client]) -> None:
-    """Its beginning does: gRPC would take no more, and nobody would learn that nothing happened."""
+    """Only the beginning of a long error arrives: gRPC would not send all of it, and the caller
+    would not learn that nothing happened.
+    """
 
     async def refuse(_: PlaceOrder) -> Placement:
         raise InvalidRequest("name", "\N{GRINNING FACE}" * 2_000_000)
@@ -368,7 +389,9 @@ async def test_an_error_of_any_size_crosses_the_wire(serve: Callable[[Any], Clie
 
 @pytest_twisted.ensureDeferred
 async def test_garbage_is_the_callers_fault(serve: Callable[[Any], Client]) -> None:
-    """Bytes that are no request never reach the function."""
+    """Bytes that are no request are refused as an invalid argument, and never reach the
+    function.
+    """
     reached = []
 
     async def answer(request: PlaceOrder) -> Placement:
@@ -386,7 +409,9 @@ async def test_garbage_is_the_callers_fault(serve: Callable[[Any], Client]) -> N
 
 @pytest_twisted.ensureDeferred
 async def test_large_requests_are_decoded_few_at_a_time() -> None:
-    """Each takes many times its size meanwhile; small ones do not wait for them."""
+    """Decoding takes many times the size of a request, so only a few large requests are decoded at
+    once. Small ones do not wait for them.
+    """
     decoding, most, go_on = [], [], Event()
 
     def decode(data: bytes) -> PlaceOrder:
@@ -427,7 +452,7 @@ async def test_large_requests_are_decoded_few_at_a_time() -> None:
 
 
 def test_taken_port_is_refused() -> None:
-    """Two servers never share a port in silence."""
+    """A server does not start on a port where somebody listens: two never share one in silence."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -437,15 +462,10 @@ def test_taken_port_is_refused() -> None:
             server.startService()
 
 
-def test_seeds_bare_replicate_order_is_refused() -> None:
-    """An order without its term and place in the log is never applied."""
-    seed = order_pb2.ReplicateOrderRequest(transaction_num=1, name="A", number_of_items=1)
-    with pytest.raises(Exception, match="term and place"):
-        methods.ORDER_APPEND.decode_request(seed.SerializeToString())
-
-
 def test_a_leader_that_no_member_can_have_named_is_not_known() -> None:
-    """Something else listens at a member's address: no error but ours comes of it."""
+    """A leader's id that is no number, as something else at a member's address might send it,
+    counts as unknown and raises no other error.
+    """
     for text, leader_id in (("3", 3), (b"2", 2), ("", 0), ("three", 0)):
         metadata = ((OUTCOME, "none"), (LEADER, text))
         error = error_of(grpc.StatusCode.FAILED_PRECONDITION, "", metadata)
