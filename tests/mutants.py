@@ -839,7 +839,7 @@ MUTANTS = (
         REPLICATION + "progress.py",
         "self.answered_at = reply.sent_at",
         "self.answered_at = now",
-        ("tests/test_simulation.py::test_an_answer_that_comes_late_is_no_longer_lease",),
+        ("tests/test_simulation.py::test_an_answer_that_comes_late_makes_no_lease_longer",),
     ),
     Mutant(
         "a lease needs one answer, not a majority's",

@@ -1,4 +1,4 @@
-"""Seals of finished segments: they save a scan, and nothing else depends on them."""
+"""Seals of finished segments: they save a scan at the start, and change nothing else."""
 
 import errno
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ LAST = 24
 
 
 def filled(disk: SimulatedDisk) -> FileStorage:
-    """Return a closed storage of four segments; entries were replaced over a boundary."""
+    """Return a closed storage of four or more segments; entries were replaced across a boundary."""
     storage = on_disk(disk)
     storage.open()
     settle(storage)
@@ -74,11 +74,13 @@ def reads_of(disk: SimulatedDisk, storage: FileStorage) -> int:
     return len(reads)
 
 
-# the bytes
+# the bytes of a seal
 
 
 def test_what_is_sealed_is_read_back() -> None:
-    """A seal is read back as it was written; anything else is none."""
+    """A seal is read back as it was written; one with a wrong bit, cut or longer, and zeros, are
+    not taken for a seal.
+    """
     content = encode_seal(SEAL)
     assert decode_seal(content) == SEAL
     assert decode_seal(encode_seal(Seal(IDENTITY, SEAL.end, 0, []))) is not None
@@ -115,17 +117,19 @@ def test_when_a_seal_is_believed(
     mark: Position | None,
     believed: bool,
 ) -> None:
-    """Only of this very segment, when the next header says the same end, and the mark is not
-    inside.
+    """A seal is believed only if it is of this very segment, the next segment's header gives the
+    same end, and the mark is not inside.
     """
     assert SEAL.vouches(header, following, mark) is believed
 
 
-# in a directory
+# seals in a directory
 
 
 def test_a_seal_saves_the_scan() -> None:
-    """With seals only the last segment is read whole; the entries are the same."""
+    """With seals only the last segment is read whole; without them all are, and are sealed
+    again.
+    """
     disk = SimulatedDisk()
     storage = filled(disk)
     count = len(seals(disk))
@@ -138,7 +142,9 @@ def test_a_seal_saves_the_scan() -> None:
 
 
 def test_an_old_directory_opens_and_is_sealed() -> None:
-    """Without seals all is as it was, and a start makes the very seals that writing made."""
+    """A directory without seals opens with the same entries, and a start makes the very seals that
+    writing made.
+    """
     disk = SimulatedDisk()
     storage = filled(disk)
     written, entries = seals(disk), held(storage.open())
@@ -152,7 +158,7 @@ def test_an_old_directory_opens_and_is_sealed() -> None:
 
 
 def test_every_byte_of_a_sealed_segment() -> None:
-    """A damaged sealed segment gets the verdict that it gets without a seal, to the byte."""
+    """A damaged sealed segment gets the same verdict as without its seal."""
     disk = SimulatedDisk()
     storage = filled(disk)
     written, entries = seals(disk), held(storage.open())
@@ -178,7 +184,9 @@ def test_every_byte_of_a_sealed_segment() -> None:
 
 
 def test_every_byte_of_a_seal() -> None:
-    """A damaged seal is not believed, costs nothing but a scan, and is made anew."""
+    """A damaged seal is not believed: the entries are found by a scan, and the seal is made
+    anew.
+    """
     disk = SimulatedDisk()
     storage = filled(disk)
     written, entries = seals(disk), held(storage.open())
@@ -193,7 +201,9 @@ def test_every_byte_of_a_seal() -> None:
 
 @pytest.mark.parametrize("change", ["swapped", "empty", "unreadable", "foreign"])
 def test_seals_that_do_not_belong(change: str) -> None:
-    """A seal under another's name, of another directory, empty or unreadable is not believed."""
+    """A seal under another's name, of another directory, empty or unreadable is not believed: all
+    entries are found without it.
+    """
     disk = SimulatedDisk()
     storage = filled(disk)
     written, entries = seals(disk), held(storage.open())
@@ -227,7 +237,9 @@ def test_seals_that_do_not_belong(change: str) -> None:
 
 
 def test_a_seal_older_than_the_last_batch_is_not_believed() -> None:
-    """A good seal of the first part of a segment, left behind, hides nothing of the rest."""
+    """A good seal of only the first part of a segment hides nothing of the rest, and is
+    replaced.
+    """
     disk = SimulatedDisk()
     storage = on_disk(disk)
     storage.open()
@@ -244,7 +256,9 @@ def test_a_seal_older_than_the_last_batch_is_not_believed() -> None:
 
 
 def test_a_wrong_mark_inside_a_sealed_segment_is_still_noticed() -> None:
-    """A mark in the middle of a sealed segment is compared with the batches there."""
+    """If the mark is inside a sealed segment, that segment is scanned all the same; a mark at which
+    no batch ends is refused.
+    """
     disk = SimulatedDisk()
     storage = on_disk(disk)
     storage.open()
@@ -266,7 +280,7 @@ def test_a_wrong_mark_inside_a_sealed_segment_is_still_noticed() -> None:
 
 
 def test_a_full_disk_writes_no_seal_and_refuses_nothing() -> None:
-    """Sealing needs space; without it writes go on, and a later start seals."""
+    """Without space for a seal writes and starts succeed, and a later start with space makes it."""
     disk = SimulatedDisk()
     storage = on_disk(disk, spares=2)
     storage.open()
@@ -289,8 +303,8 @@ def test_a_full_disk_writes_no_seal_and_refuses_nothing() -> None:
 
 
 def crashes_while_sealing(power: bool) -> Iterator[tuple[SimulatedDisk, list[Entry]]]:
-    """Crash at each system call of a write that begins the second segment, and of a start
-    that seals; yields the disk and what may be missing.
+    """Crash at each system call of a write that begins the second segment, and of a start that
+    makes a seal; yields the disk and the entries that must be found.
     """
     for starting in (False, True):
         for turn in range(1, 60):
@@ -324,8 +338,8 @@ def crashes_while_sealing(power: bool) -> Iterator[tuple[SimulatedDisk, list[Ent
 
 @pytest.mark.parametrize("power", [False, True])
 def test_a_crash_while_sealing(power: bool) -> None:
-    """Between any two calls of a rotation, or of a start that seals: nothing is lost, nothing
-    is refused, no file is left over, and the segment is sealed in the end.
+    """After a crash between any two calls of a rotation, or of a start that seals, nothing is lost,
+    nothing is refused, no unfinished file is left, and the segment is sealed in the end.
     """
     for disk, least in crashes_while_sealing(power):
         storage = on_disk(disk)

@@ -22,7 +22,7 @@ class Scene:
         self.sessions.opened([stock("A", 0), stock("B", 0)])
 
     def register(self, front: int = 1, session: str = "s", cap: float = inf) -> Lease:
-        """A front-end takes or renews its lease."""
+        """A front-end takes or renews its lease; ``cap`` is the longest that may be granted."""
         return self.sessions.register(front, f"http://{front}", session, self.now, cap)
 
     def look_up(self, name: str = "A", front: int = 1, session: str = "s") -> int:
@@ -36,11 +36,11 @@ class Scene:
         self.sessions.traded([stock(name, version)], self.now)
 
     def answer(self, version: int, front: int = 1, session: str = "s") -> None:
-        """A front-end has been told of a version of A."""
+        """A front-end answers the invalidation of A up to ``version``."""
         self.sessions.answered(front, session, {"A": version}, self.now)
 
     def told(self) -> dict[int, dict[str, int]]:
-        """Who has to be told what."""
+        """The invalidations that are due: by front-end, the version of each stock."""
         return {call.front_id: dict(call.versions) for call in self.sessions.calls(self.now)}
 
     @property
@@ -65,7 +65,9 @@ def scene() -> Scene:
 
 
 def test_a_new_session_is_fresh_and_a_renewed_one_is_not(scene: Scene) -> None:
-    """Only a session that was known without a break may keep its cache."""
+    """A session that was renewed in time may keep its cache; one whose lease ran out starts
+    anew.
+    """
     scene.now = 9.0
     assert scene.register() == Lease(LEASE_S, False)
     scene.now = 19.0
@@ -73,14 +75,18 @@ def test_a_new_session_is_fresh_and_a_renewed_one_is_not(scene: Scene) -> None:
 
 
 def test_a_lease_is_capped(scene: Scene) -> None:
-    """By the caller, who knows how long nobody else can lead."""
+    """The caller limits a lease to the time in which it knows that nobody else leads; without such
+    time there is none.
+    """
     assert scene.register(2, cap=3.0) == Lease(3.0, True)
     assert scene.register(3, cap=0.0) == Lease(0.0, False)
     assert scene.register(4, cap=-1.0) == Lease(0.0, False)
 
 
 def test_a_renewal_never_shortens_a_lease(scene: Scene) -> None:
-    """The front-end may count on the longer one."""
+    """A renewal with a shorter limit leaves the lease as it was: the front-end may count on it, so
+    a trade waits.
+    """
     assert scene.register(cap=1.0) == Lease(1.0, False)
     scene.look_up()
     scene.now = 9.9
@@ -89,14 +95,18 @@ def test_a_renewal_never_shortens_a_lease(scene: Scene) -> None:
 
 
 def test_another_session_waits_for_the_lease_before_it(scene: Scene) -> None:
-    """The process before may be alive still."""
+    """A front-end's next process gets a lease only when that of the one before is over: that one
+    may still be alive.
+    """
     assert scene.register(session="new") == Lease(0.0, False)
     scene.now = LEASE_S
     assert scene.register(session="new") == Lease(LEASE_S, True)
 
 
 def test_only_holders_are_told(scene: Scene) -> None:
-    """Who fetched the stock since it was last told of it."""
+    """An invalidation goes only to front-ends that were shown the stock since they last answered
+    for it.
+    """
     scene.register(2)
     scene.look_up("A", 1)
     scene.look_up("B", 2)
@@ -109,7 +119,9 @@ def test_only_holders_are_told(scene: Scene) -> None:
 
 
 def test_an_unpublished_version_is_hidden_from_everybody(scene: Scene) -> None:
-    """Who is shown the version before is told as well."""
+    """Until a trade is published every lookup shows the version before; who is shown that meanwhile
+    is told of the trade, too.
+    """
     scene.register(2)
     scene.look_up()
     scene.trade(1)
@@ -122,7 +134,9 @@ def test_an_unpublished_version_is_hidden_from_everybody(scene: Scene) -> None:
 
 
 def test_who_was_told_is_not_told_again(scene: Scene) -> None:
-    """It does not store the version before, whenever it is shown."""
+    """A front-end that has answered for the new version stores no older one, so it may be shown the
+    version before without being told again.
+    """
     scene.register(2)
     scene.look_up(front=1)
     scene.look_up(front=2)
@@ -133,7 +147,7 @@ def test_who_was_told_is_not_told_again(scene: Scene) -> None:
 
 
 def test_a_late_answer_does_not_count_for_a_newer_version(scene: Scene) -> None:
-    """A call that was sent twice is answered twice."""
+    """A call that was sent twice is answered twice; the second answer publishes nothing newer."""
     scene.look_up()
     scene.trade(1)
     scene.answer(1)
@@ -145,7 +159,7 @@ def test_a_late_answer_does_not_count_for_a_newer_version(scene: Scene) -> None:
 
 
 def test_an_answer_of_another_session_does_not_count(scene: Scene) -> None:
-    """Nor does that of a front-end nobody knows."""
+    """An answer of another session, or of an unknown front-end, publishes nothing."""
     scene.look_up()
     scene.trade(1)
     scene.answer(1, session="old")
@@ -154,7 +168,9 @@ def test_an_answer_of_another_session_does_not_count(scene: Scene) -> None:
 
 
 def test_the_end_of_a_lease_publishes(scene: Scene) -> None:
-    """The front-end's own ended first."""
+    """When the lease is over the trade is published unanswered: the front-end's own lease ended
+    before.
+    """
     scene.look_up()
     scene.trade(1)
     assert scene.sessions.wake_at() == LEASE_S
@@ -164,7 +180,9 @@ def test_the_end_of_a_lease_publishes(scene: Scene) -> None:
 
 
 def test_an_answer_for_an_older_version_publishes_that_one(scene: Scene) -> None:
-    """A stock that is traded all the time does not keep its first trade waiting for the last."""
+    """For a stock that is traded all the time, the first trade does not wait for the answer to the
+    last one.
+    """
     scene.look_up()
     for version in (1, 2, 3):
         scene.trade(version)
@@ -176,7 +194,7 @@ def test_an_answer_for_an_older_version_publishes_that_one(scene: Scene) -> None
 
 
 def test_a_lookup_without_a_live_session_is_not_tracked(scene: Scene) -> None:
-    """Its answer will not be stored."""
+    """What is looked up without a session is not stored, so nobody is told and no trade waits."""
     scene.look_up(session="other")
     scene.look_up(front=9)
     scene.sessions.looked_up(0, "", "A", 0.0)
@@ -185,7 +203,9 @@ def test_a_lookup_without_a_live_session_is_not_tracked(scene: Scene) -> None:
 
 
 def test_unanswered_invalidations_are_named_and_bound_the_lease(scene: Scene) -> None:
-    """The lease lasts one lease from when the invalidation began, however often it is renewed."""
+    """A renewal repeats the unanswered invalidations, and the lease ends one lease after the first
+    of them began, however often it is renewed.
+    """
     scene.look_up()
     scene.now = 4.0
     scene.trade(1)
@@ -200,7 +220,9 @@ def test_unanswered_invalidations_are_named_and_bound_the_lease(scene: Scene) ->
 
 
 def test_a_sign_of_life_renews_the_patience(scene: Scene) -> None:
-    """A front-end that answers while its stock goes on being traded keeps its lease."""
+    """An answer for an older version counts the time from then: a front-end that answers keeps its
+    lease, although its stock is traded all the time.
+    """
     scene.look_up()
     scene.trade(1)
     scene.now = 4.0
@@ -212,8 +234,9 @@ def test_a_sign_of_life_renews_the_patience(scene: Scene) -> None:
 
 
 def test_who_could_not_be_told_gets_a_lease_when_it_has_answered(scene: Scene) -> None:
-    """It is told again only while it asks. One that can ask and not be told would delay trades once
-    a lease, for ever.
+    """A front-end whose lease ended before it had answered is told again whenever it asks for a
+    lease, and gets one only when it has answered. Otherwise one that cannot be reached would delay
+    trades with every lease.
     """
     scene.look_up()
     scene.trade(1)
@@ -236,7 +259,9 @@ def test_who_could_not_be_told_gets_a_lease_when_it_has_answered(scene: Scene) -
 
 
 def test_who_owed_nothing_gets_a_lease_at_once(scene: Scene) -> None:
-    """A front-end that was paused, say, while nothing that it held was traded."""
+    """A front-end that had answered everything when its lease ran out gets a new one at once; it
+    may have been paused, for instance.
+    """
     scene.look_up()
     scene.trade(1)
     scene.answer(1)
@@ -245,7 +270,9 @@ def test_who_owed_nothing_gets_a_lease_at_once(scene: Scene) -> None:
 
 
 def test_nothing_is_shown_granted_or_published_before_it_opens() -> None:
-    """Then everything at once: all sessions of earlier leaders are over."""
+    """The catalog opens when the leases of all earlier leaders are over; then everything in the log
+    is published.
+    """
     sessions = Sessions(LEASE_S)
     assert sessions.opens_at == inf
     sessions.started(5.0)
@@ -261,7 +288,9 @@ def test_nothing_is_shown_granted_or_published_before_it_opens() -> None:
 
 
 def test_leases_that_a_leader_before_granted_for_longer_are_waited_for() -> None:
-    """Its setting may have been another one; what this leader grants is its own."""
+    """An earlier leader may have been configured with longer leases. This one waits for the
+    longest, and grants its own.
+    """
     sessions = Sessions(LEASE_S, any_lease_s=15.0)
     sessions.started(5.0)
     assert sessions.opens_at == 20.0
@@ -273,7 +302,9 @@ def test_leases_that_a_leader_before_granted_for_longer_are_waited_for() -> None
 
 
 def test_leading_again_starts_from_nothing(scene: Scene) -> None:
-    """What another leader granted meanwhile is not known."""
+    """A leader that was replaced forgets its sessions: it does not know what another leader granted
+    meanwhile.
+    """
     scene.look_up()
     scene.trade(1)
     scene.now = LEASE_S
@@ -286,14 +317,14 @@ def test_leading_again_starts_from_nothing(scene: Scene) -> None:
 
 
 def test_a_new_stock_is_shown_at_once(scene: Scene) -> None:
-    """Nobody can hold it."""
+    """A stock that nobody has seen is published without waiting."""
     assert scene.sessions.shown("C") is None
     scene.trade(0, "C")
     assert scene.sessions.shown("C") == stock("C", 0)
 
 
 def test_a_snapshot_holds_everything(scene: Scene) -> None:
-    """Sessions that are restored go on alike."""
+    """Sessions that are restored from a test's snapshot are the same, and tell the same."""
     scene.register(2)
     scene.look_up("A", 1)
     scene.look_up("B", 2)

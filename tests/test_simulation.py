@@ -17,7 +17,9 @@ def test_safety_and_recovery_in_a_simulated_world(chunk: int) -> None:
 
 @pytest.mark.parametrize("size", [1, 3, 4, 5])
 def test_the_promises_hold_for_each_size(size: int) -> None:
-    """One replica, an even number of them, and a group that survives two losses, too."""
+    """The same for one replica, for an even number of them, and for a group that survives two
+    losses.
+    """
     for seed in range(1000, 1003):
         simulate(seed, size)
 
@@ -30,8 +32,8 @@ def test_a_seed_gives_the_same_run_again() -> None:
 
 @pytest.mark.parametrize("flush_s", [0.2, 0.3, 0.45, 1.0])
 def test_slow_disks_make_a_slow_group_and_not_none(flush_s: float) -> None:
-    """Also when each flush takes longer than an election time-out: a leader is found in the first
-    term or in the second, and serves.
+    """When each flush takes longer than an election time-out a leader is found all the same, in the
+    first term or the second, and serves.
     """
     for seed in range(10):
         world = World(seed, 3)
@@ -42,8 +44,11 @@ def test_slow_disks_make_a_slow_group_and_not_none(flush_s: float) -> None:
         assert max(node.replica.term for node in world.nodes.values() if node.replica) <= 2
 
 
-def test_an_answer_that_comes_late_is_no_longer_lease() -> None:
-    """Whoever gave it hears nothing of its leader any more, and elects another meanwhile."""
+def test_an_answer_that_comes_late_makes_no_lease_longer() -> None:
+    """A leader counts an answer from when it asked, not from when the answer came: the member that
+    gave it may not hear of its leader since then and elect another. Leases that overlap fail the
+    run.
+    """
     for seed in range(10):
         world = World(seed, 3)
         world.asked_every_s = 0.03

@@ -1,4 +1,6 @@
-"""HTTP at the edge, byte by byte: what is taken, what is refused, and how long anybody may take."""
+"""HTTP at the edge, byte by byte: what is accepted, what is refused, and how long a client may
+take.
+"""
 
 import json
 import socket
@@ -57,12 +59,12 @@ class Wire(StringTransport):
         self.half_closed = True
 
     def loseConnection(self) -> None:
-        """All is written: the connection is gone."""
+        """All was written: the connection is closed."""
         super().loseConnection()
         self._gone()
 
     def abortConnection(self) -> None:
-        """The connection is gone."""
+        """The connection is aborted."""
         self.aborted = True
         super().abortConnection()
         self._gone()
@@ -74,7 +76,7 @@ class Wire(StringTransport):
 
 
 class Server:
-    """A site on a fake clock, whose one resource echoes."""
+    """A site on a fake clock, with resources that echo, wait or break."""
 
     def __init__(
         self, limits: Limits = LIMITS, larger_bodies: Mapping[bytes, int] | None = None
@@ -91,11 +93,11 @@ class Server:
         self.site = ApiSite(app.resource(), self.clock, limits, usual, larger_bodies=larger)
 
     def echo(self, request: Request) -> Answer:
-        """Answers what it got."""
+        """Answer with what was asked."""
         return answers.data([request.method.decode(), request.uri.decode(), body(request).decode()])
 
     async def hold(self, _request: Request) -> Answer:
-        """Answers when the test says so."""
+        """Answer when the test says so."""
         self.held.append(Deferred())
         return await self.held[-1]
 
@@ -107,7 +109,7 @@ class Server:
 
 
 class Connection:
-    """One client."""
+    """One client's connection."""
 
     def __init__(self, server: Server, channel: ApiChannel) -> None:
         self.server = server
@@ -117,12 +119,12 @@ class Connection:
         channel.makeConnection(self.wire)
 
     def send(self, data: bytes) -> None:
-        """Bytes arrive, as long as the server listens."""
+        """Let bytes arrive, as long as the connection is open."""
         if self.wire.lost is not None:
             self.channel.dataReceived(data)
 
     def end(self) -> None:
-        """The client sends no more, and reads on."""
+        """The client sends no more, but goes on reading."""
         if self.wire.lost is not None:
             self.channel.readConnectionLost()
 
@@ -163,7 +165,7 @@ def client() -> Connection:
 
 
 def refused(client: Connection, status: int) -> None:
-    """The one answer is an error in the one form, and the connection is over."""
+    """The only answer is an error in the usual form, and the connection takes no more requests."""
     ((code, headers, content),) = client.replies()
     assert code == content["error"]["code"] == status
     assert headers[b"Connection"] == b"close"
@@ -197,7 +199,7 @@ def refused(client: Connection, status: int) -> None:
     ],
 )
 def test_a_request_may_be_split_anywhere(sent: bytes, echo: list[str]) -> None:
-    """However TCP cuts it, it is the same request, and the next one is understood."""
+    """However a request is split, it is understood, and so is the next one."""
     server = Server()
     for position in range(len(sent) + 1):
         client = server.connect()
@@ -212,7 +214,7 @@ def test_a_request_may_be_split_anywhere(sent: bytes, echo: list[str]) -> None:
 
 
 def test_a_request_may_come_byte_by_byte() -> None:
-    """Also three of them in a row."""
+    """Three requests in a row, of which each byte arrives by itself, are answered."""
     client = Server().connect()
     for byte in POST + CHUNKED + GET:
         client.send(bytes([byte]))
@@ -220,7 +222,9 @@ def test_a_request_may_come_byte_by_byte() -> None:
 
 
 def test_pipelined_requests_are_answered_in_order(client: Connection) -> None:
-    """Thousands in one segment; a slow one holds up those behind it, and none is lost."""
+    """Thousands may come in one segment. One that is slow holds up those behind it, and none is
+    lost.
+    """
     client.send(numbered(1, 2000))
     client.server.clock.advance(0.0)
     assert echoed(client) == [f"/echo?x={n}" for n in range(1, 2001)]
@@ -232,7 +236,7 @@ def test_pipelined_requests_are_answered_in_order(client: Connection) -> None:
 
 
 def test_head_has_no_body(client: Connection) -> None:
-    """The length is what GET would send; the next answer follows at once."""
+    """Content-Length is what GET would send, and the next answer follows at once."""
     client.send(b"HEAD /echo HTTP/1.1\r\nHost: h\r\n\r\n" + GET)
     head, rest = client.wire.value().split(b"\r\n\r\n", 1)
     expected = b'{"data":["HEAD","/echo",""]}'
@@ -241,7 +245,7 @@ def test_head_has_no_body(client: Connection) -> None:
 
 
 def test_http_1_0_is_answered_and_closed(client: Connection) -> None:
-    """No Host is needed there."""
+    """HTTP/1.0 needs no Host."""
     client.send(b"GET /echo HTTP/1.0\r\n\r\n")
     ((code, headers, _),) = client.replies()
     assert (code, headers[b"Connection"]) == (200, b"close")
@@ -250,14 +254,16 @@ def test_http_1_0_is_answered_and_closed(client: Connection) -> None:
 
 @pytest.mark.parametrize("value", [b"close", b"keep-alive, Close", b"close\r\nConnection: x"])
 def test_a_client_may_close_the_connection(client: Connection, value: bytes) -> None:
-    """Connection is a list of tokens."""
+    """``close`` counts wherever it is in the list of Connection, and requests after it are not
+    answered.
+    """
     client.send(b"GET /echo HTTP/1.1\r\nHost: h\r\nConnection: " + value + b"\r\n\r\n" + GET)
     assert client.statuses() == [200]
     assert not client.open
 
 
 def test_a_client_may_wait_for_100_continue(client: Connection) -> None:
-    """It is told to go on, unless its body would be refused."""
+    """The client is told to send its body, unless that would be refused."""
     head = b"POST /echo HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: "
     client.send(head + b"5\r\n\r\n")
     assert client.wire.value() == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -283,7 +289,9 @@ def test_a_client_may_wait_for_100_continue(client: Connection) -> None:
 )
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"PUT"])
 def test_every_answer_names_its_request(method: bytes, given: list[bytes], named: bytes) -> None:
-    """As the client does; a name that will not do, or none, is replaced."""
+    """An answer has the client's X-Request-Id. If there is none, or it is not acceptable, it has
+    one that was made.
+    """
     client = Server().connect()
     lines = b"".join(b"X-Request-Id: %b\r\n" % each for each in given)
     client.send(method + b" /echo HTTP/1.1\r\nHost: h\r\n" + lines + b"\r\n")
@@ -291,15 +299,17 @@ def test_every_answer_names_its_request(method: bytes, given: list[bytes], named
 
 
 @pytest.mark.logs_failures
-@pytest.mark.parametrize("path", [b"/broken", b"/echo/../%ff"])
-def test_an_error_names_its_request_in_the_log(path: bytes) -> None:
-    """The line of the log has the id that the answer has."""
+@pytest.mark.parametrize(("path", "named"), [(b"/broken", ["mine"]), (b"/echo/../%ff", [])])
+def test_an_error_names_its_request_in_the_log(path: bytes, named: list[str]) -> None:
+    """An unexpected error is logged with the id that the answer has; a bad request is not logged as
+    an error.
+    """
     client = Server().connect()
     with capturedLogs() as logged:
         client.send(b"GET " + path + b" HTTP/1.1\r\nHost: h\r\nX-Request-Id: mine\r\n\r\n")
     [(_, headers, _)] = client.replies()
     assert headers[b"X-Request-Id"] == b"mine"
-    assert [event["request_id"] for event in logged if "log_failure" in event] in ([], ["mine"])
+    assert [event["request_id"] for event in logged if "log_failure" in event] == named
 
 
 @pytest.mark.parametrize(
@@ -313,7 +323,7 @@ def test_an_error_names_its_request_in_the_log(path: bytes) -> None:
     ],
 )
 def test_a_refusal_has_the_form_and_the_name_that_were_asked_for(rest: bytes) -> None:
-    """As far as the headers have come."""
+    """What the headers before the malformed part ask for counts."""
     client = Server().connect()
     asked = b"Accept: application/problem+json\r\nX-Request-Id: mine\r\nLast: 1\r\n"
     client.send(b"POST /echo HTTP/1.1\r\nHost: h\r\n" + asked + rest + b"A: b\r\n\r\n")
@@ -333,7 +343,7 @@ def test_a_refusal_has_the_form_and_the_name_that_were_asked_for(rest: bytes) ->
     ],
 )
 def test_a_refusal_of_head_has_no_body(rest: bytes, status: int) -> None:
-    """As no answer to HEAD has one; the length is what GET would send."""
+    """Content-Length is what GET would send."""
     client = Server().connect()
     client.send(b"HEAD /echo HTTP/1.1\r\n" + rest)
     head, _, content = client.wire.value().partition(b"\r\n\r\n")
@@ -343,14 +353,14 @@ def test_a_refusal_of_head_has_no_body(rest: bytes, status: int) -> None:
 
 
 def large(server: Server, length: int) -> Connection:
-    """Somebody begins to send a body to where a larger one may be sent."""
+    """A connection on which a client begins to send a body where larger ones are allowed."""
     client = server.connect()
     client.send(b"POST /%%65cho?x HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % length)
     return client
 
 
 def test_a_path_may_take_larger_bodies() -> None:
-    """That path alone, up to its own limit, and not too many of them at once."""
+    """Only that path does, up to its own limit, and only for a few bodies at once."""
     limits = Limits(body_bytes_max=10, batches_max=2, connections_max=9)
     server = Server(limits, {b"/echo": 20})
     refused(large(server, 21), 413)
@@ -374,7 +384,7 @@ def test_a_path_may_take_larger_bodies() -> None:
 
 @pytest.mark.parametrize("target", [b"/echo", b"http://h/echo?y"])
 def test_a_larger_body_may_come_in_chunks(target: bytes) -> None:
-    """Nobody says how large it will be: it counts as a large one."""
+    """Its size is not known before, so it counts as a large one."""
     server = Server(Limits(body_bytes_max=10), {b"/echo": 20})
     client = server.connect()
     head = b"POST " + target + b" HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -441,7 +451,9 @@ HEAD = b"POST /echo HTTP/1.1\r\nHost: h\r\n"
     ],
 )
 def test_malformed_http_is_a_400_and_the_end(sent: bytes) -> None:
-    """In the form of all errors, with a length, however TCP cuts it; nothing behind it counts."""
+    """It is an error in the usual form, however the request is split; what follows it is not
+    answered.
+    """
     server = Server()
     for position in {0, 1, len(sent) // 3, len(sent) // 2, len(sent) - 3}:
         client = server.connect()
@@ -472,7 +484,7 @@ def test_malformed_http_is_a_400_and_the_end(sent: bytes) -> None:
     ],
 )
 def test_what_is_too_large_is_refused_before_it_has_come(sent: bytes, status: int) -> None:
-    """Nothing of it is kept, in memory or on disk."""
+    """It is refused as soon as it is known to be too large, and what still arrives is not kept."""
     client = Server().connect()
     for start in range(0, len(sent), 4096):
         client.send(sent[start : start + 4096])
@@ -482,14 +494,14 @@ def test_what_is_too_large_is_refused_before_it_has_come(sent: bytes, status: in
 
 
 def test_as_many_header_fields_as_the_limit_are_taken(client: Connection) -> None:
-    """With each request anew."""
+    """The limit is for each request."""
     for _ in range(2):
         client.send(b"GET /echo HTTP/1.1\r\nHost: h\r\n" + b"X: y\r\n" * 63 + b"\r\n")
     assert client.statuses() == [200, 200]
 
 
 def test_a_body_of_exactly_the_limit_is_taken(client: Connection) -> None:
-    """16 KiB are fine, either way."""
+    """This holds with Content-Length and in chunks."""
     text = b"x" * LIMITS.body_bytes_max
     client.send(HEAD + b"Content-Length: %d\r\n\r\n" % len(text) + text)
     client.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n4000\r\n" + text + b"\r\n0\r\n\r\n")
@@ -501,13 +513,15 @@ def test_a_body_of_exactly_the_limit_is_taken(client: Connection) -> None:
 
 
 def test_a_path_that_is_not_utf8_is_a_400_that_keeps_the_connection(client: Connection) -> None:
-    """The request is well formed; only its meaning is not."""
+    """The request is well-formed HTTP, so the next one is answered."""
     client.send(b"GET /%ff HTTP/1.1\r\nHost: h\r\n\r\n" + GET)
     assert client.statuses() == [400, 200]
 
 
 def test_methods_are_told_by_their_case_and_paths_by_every_slash(client: Connection) -> None:
-    """RFC 9110, section 9.1. Whoever guards a path in front of us must not be got round."""
+    """``get`` is an unknown method (RFC 9110 section 9.1), and ``//echo`` another path: a proxy
+    that guards a path cannot be bypassed.
+    """
     client.send(GET.replace(b"GET", b"get", 1) + GET.replace(b" /", b" //", 1) + GET)
     assert client.statuses() == [405, 404, 200]
     _, headers, _ = client.replies()[0]
@@ -547,8 +561,8 @@ ELSEWHERE = b"Origin: http://evil.example"
 def test_a_page_of_another_origin_changes_nothing(
     client: Connection, method: bytes, fields: list[bytes], is_foreign: bool
 ) -> None:
-    """What a browser says of where a request is from is heard, and who says nothing is no
-    browser; to look is free to everybody.
+    """What a browser says of where a request comes from counts. Whoever says nothing is no browser.
+    Reading is free to all.
     """
     lines = b"".join(field + b"\r\n" for field in fields)
     sent = GET.replace(b"Host: h\r\n", b"Host: h\r\n" + lines)
@@ -558,14 +572,14 @@ def test_a_page_of_another_origin_changes_nothing(
 
 
 def test_without_a_host_every_origin_is_another(client: Connection) -> None:
-    """HTTP/1.0 may leave it out."""
+    """HTTP/1.0 may leave Host out; then a request with an Origin is refused."""
     client.send(b"POST /echo HTTP/1.0\r\nOrigin: http://h\r\n\r\n")
     refused(client, 403)
 
 
 @pytest.mark.parametrize("target", [b"*", b"xecho", b"echo", b"h:80", b"ftp://h/echo", b"?x"])
 def test_a_target_that_is_no_path_is_404(client: Connection, target: bytes) -> None:
-    """Nothing is served under it, whatever would stand at the path that it resembles."""
+    """Nothing is served for it, whatever there is at a path that resembles it."""
     for method in (b"GET", b"HEAD", b"PUT"):
         client.send(method + b" " + target + b" HTTP/1.1\r\nHost: h\r\n\r\n")
         assert client.wire.value().startswith(b"HTTP/1.1 404 Not Found\r\n")
@@ -575,7 +589,9 @@ def test_a_target_that_is_no_path_is_404(client: Connection, target: bytes) -> N
 
 
 def test_an_unread_body_does_not_break_the_next_request(client: Connection) -> None:
-    """Also when the answer did not look at it: unknown path, other method, unexpected error."""
+    """The body is skipped also when the answer did not need it: for an unknown path or method, or
+    an unexpected error.
+    """
     for path in (b"/nope", b"/broken", b"*"):
         sent = b"PUT " + path + b" HTTP/1.1\r\nHost: h\r\nContent-Length: 21\r\n\r\n"
         client.send(sent + b"GET /x HTTP/1.1\r\n\r\n\r\n" + GET)
@@ -584,7 +600,7 @@ def test_an_unread_body_does_not_break_the_next_request(client: Connection) -> N
 
 @pytest.mark.logs_failures
 def test_an_unexpected_error_is_json(client: Connection) -> None:
-    """Klein's and Twisted's HTML never appear."""
+    """The answer is never the HTML of Klein or Twisted."""
     client.send(b"GET /broken HTTP/1.1\r\nHost: h\r\n\r\n" + GET)
     assert client.statuses() == [500, 200]
 
@@ -607,7 +623,7 @@ def test_the_answer_to_a_refused_request_is_not_lost(client: Connection) -> None
     st.binary(max_size=30),
 ), max_size=8))  # fmt: skip
 def test_no_bytes_break_the_server(parts: list[bytes]) -> None:
-    """Whatever comes is answered in the one form or waited for, and only for so long."""
+    """Whatever arrives is answered in the usual form, or waited for, but not for ever."""
     client = Server().connect()
     for part in parts:
         client.send(part)
@@ -621,7 +637,7 @@ def test_no_bytes_break_the_server(parts: list[bytes]) -> None:
 
 
 def test_dripping_headers_are_cut_off(client: Connection) -> None:
-    """5 s for all headers; a byte in between buys no time."""
+    """All headers have to arrive within 5 s; each further byte gives no more time."""
     client.send(b"GET /echo HTTP/1.1\r\n")
     for _ in range(9):
         client.server.clock.advance(0.5)
@@ -633,7 +649,9 @@ def test_dripping_headers_are_cut_off(client: Connection) -> None:
 
 @pytest.mark.parametrize("before", [b"", GET, b"GET /held HTTP/1.1\r\nHost: h\r\n\r\n"])
 def test_a_pipelined_beginning_counts_too(client: Connection, before: bytes) -> None:
-    """What came with the request before has begun when that one is answered."""
+    """The time for the headers of a request that arrived with the one before begins when that one
+    is answered.
+    """
     client.send(before + b"GET /ec")
     for held in client.server.held:
         held.callback(answers.data("held"))
@@ -644,7 +662,7 @@ def test_a_pipelined_beginning_counts_too(client: Connection, before: bytes) -> 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 9", b"Transfer-Encoding: chunked"])
 def test_a_dripping_body_is_cut_off(client: Connection, framing: bytes) -> None:
-    """10 s for all of the body, counted from the end of the headers."""
+    """All of the body has to arrive within 10 s from the end of the headers."""
     client.server.clock.advance(4.0)
     client.send(HEAD + framing + b"\r\n\r\n1\r\n")
     client.server.clock.advance(9.9)
@@ -655,7 +673,7 @@ def test_a_dripping_body_is_cut_off(client: Connection, framing: bytes) -> None:
 
 
 def test_an_idle_connection_is_closed_without_a_word(client: Connection) -> None:
-    """Between requests there is nothing to answer; each answer starts the time again."""
+    """Between requests there is nothing to answer. The time begins again with each answer."""
     client.server.clock.advance(50.0)
     client.send(POST)
     client.server.clock.advance(50.0)
@@ -668,7 +686,7 @@ def test_an_idle_connection_is_closed_without_a_word(client: Connection) -> None
 
 
 def test_a_slow_answer_is_not_cut_off(client: Connection) -> None:
-    """The time that the server takes is not the client's."""
+    """The time that the server takes does not count against the client."""
     client.send(b"GET /held HTTP/1.1\r\nHost: h\r\n\r\n")
     client.server.clock.advance(100.0)
     client.server.held[0].callback(answers.data("held"))
@@ -676,7 +694,9 @@ def test_a_slow_answer_is_not_cut_off(client: Connection) -> None:
 
 
 def test_a_client_that_does_not_read_is_dropped(client: Connection) -> None:
-    """Once all buffers are full it has a while; reading again ends the count."""
+    """When all buffers are full the client has ``WRITE_STALLED_S``; if it reads in between the time
+    begins again.
+    """
     client.channel.pauseProducing()
     client.server.clock.advance(WRITE_STALLED_S - 0.1)
     client.channel.resumeProducing()
@@ -693,12 +713,14 @@ def numbered(first: int, last: int) -> bytes:
 
 
 def echoed(client: Connection) -> list[str]:
-    """What was echoed so far."""
+    """The targets that were echoed so far."""
     return [content["data"][1] for _, _, content in client.replies()]
 
 
 def test_nothing_is_begun_for_a_client_that_does_not_read(client: Connection) -> None:
-    """What has come waits, or its answers would fill the memory; then it is answered in order."""
+    """Its requests wait, as their answers would fill the memory. When it reads again they are
+    answered in order.
+    """
     client.channel.pauseProducing()
     client.send(numbered(1, 3) + numbered(4, 4)[:9])
     assert client.wire.producerState == "paused"
@@ -714,7 +736,9 @@ def test_nothing_is_begun_for_a_client_that_does_not_read(client: Connection) ->
 
 
 def test_pipelined_requests_leave_others_their_turn(client: Connection) -> None:
-    """A bounded number of them is begun in each; what waits keeps the connection from closing."""
+    """Only ``PIPELINED_MAX`` are begun in one turn of the reactor. While others wait the connection
+    stays open.
+    """
     client.send(numbered(1, 2 * PIPELINED_MAX + 1) + numbered(2, 2)[:9])
     client.end()
     assert len(echoed(client)) == PIPELINED_MAX
@@ -726,7 +750,7 @@ def test_pipelined_requests_leave_others_their_turn(client: Connection) -> None:
 
 
 def test_a_turn_does_not_begin_what_nobody_reads(client: Connection) -> None:
-    """The client stops reading while the rest of its requests waits for the next turn."""
+    """If the client stops reading while requests wait for the next turn, they go on waiting."""
     client.send(numbered(1, PIPELINED_MAX + 1))
     client.channel.pauseProducing()
     client.server.clock.advance(0.0)
@@ -736,7 +760,9 @@ def test_a_turn_does_not_begin_what_nobody_reads(client: Connection) -> None:
 
 
 def test_an_answer_that_fills_the_buffers_holds_up_those_behind_it() -> None:
-    """As the transport does it: in the middle of writing, with more requests in hand."""
+    """The transport pauses in the middle of writing an answer: the next request is begun only when
+    it resumes.
+    """
     client = Server().connect()
     write = client.wire.write
 
@@ -753,7 +779,7 @@ def test_an_answer_that_fills_the_buffers_holds_up_those_behind_it() -> None:
 
 
 def test_what_came_before_a_pause_is_answered_before_what_came_in_it(client: Connection) -> None:
-    """Behind a request that takes its time: some of it came earlier, some while nothing is read."""
+    """Requests wait behind a slow one; some arrived before the pause, and some during it."""
     client.send(b"GET /held HTTP/1.1\r\nHost: h\r\n\r\n" + numbered(1, 2)[:-5])
     client.channel.pauseProducing()
     assert client.wire.producerState == "paused"
@@ -765,7 +791,9 @@ def test_what_came_before_a_pause_is_answered_before_what_came_in_it(client: Con
 
 
 def test_reading_goes_on_behind_a_request_that_takes_its_time(client: Connection) -> None:
-    """A subscriber of the feed that was slow for a moment is heard when it leaves."""
+    """After a pause the connection is read again although a request is under way, so that a
+    subscriber of the feed is noticed when it leaves.
+    """
     client.send(b"GET /held HTTP/1.1\r\nHost: h\r\n\r\n")
     client.channel.pauseProducing()
     assert client.wire.producerState == "paused"
@@ -774,7 +802,9 @@ def test_reading_goes_on_behind_a_request_that_takes_its_time(client: Connection
 
 
 def test_who_half_closes_and_reads_late_gets_all_answers(client: Connection) -> None:
-    """What came whole waits for the client, and the end of the connection for it."""
+    """Requests that arrived whole are answered when the client reads; only then is the connection
+    closed.
+    """
     client.channel.pauseProducing()
     client.send(numbered(1, 2))
     client.end()
@@ -785,7 +815,7 @@ def test_who_half_closes_and_reads_late_gets_all_answers(client: Connection) -> 
 
 
 def test_a_path_is_utf8_in_each_of_its_segments(client: Connection) -> None:
-    """Two halves of a character on both sides of a slash are none."""
+    """Two halves of a character, one on each side of a slash, are not valid."""
     client.send(b"GET /echo/%C2/%A9 HTTP/1.1\r\nHost: h\r\n\r\n")
     assert client.statuses() == [400]
 
@@ -798,7 +828,9 @@ HELD = b"GET /held HTTP/1.1\r\nHost: h\r\n\r\n"
 @pytest.mark.parametrize("before", [b"", GET, POST + GET])
 @pytest.mark.parametrize("cut", [b"", b"\r\n", GET[:9], GET[:-2], POST[:-1], CHUNKED[:-3]])
 def test_who_half_closes_with_nothing_under_way_is_let_go(before: bytes, cut: bytes) -> None:
-    """At once: what did not come whole never will, and is dropped without a word."""
+    """The connection is closed at once; a request that did not arrive whole is dropped without an
+    answer.
+    """
     client = Server().connect()
     client.send(before + cut)
     client.end()
@@ -809,7 +841,7 @@ def test_who_half_closes_with_nothing_under_way_is_let_go(before: bytes, cut: by
 
 @pytest.mark.parametrize("cut", [b"", GET[:-2], POST[:-1]])
 def test_what_came_whole_before_a_half_close_is_answered(cut: bytes) -> None:
-    """In order, fast ones and slow ones, however long they take; then the connection ends."""
+    """All is answered in order, however long it takes; then the connection is closed."""
     client = Server().connect()
     client.send(HELD + GET + POST + HELD + GET + cut)
     client.end()
@@ -825,7 +857,7 @@ def test_what_came_whole_before_a_half_close_is_answered(cut: bytes) -> None:
 
 
 def test_what_is_malformed_before_a_half_close_is_refused() -> None:
-    """The refusal is the last answer, as ever."""
+    """The refusal is the last answer, as usual."""
     client = Server().connect()
     client.send(HELD + b"GET\r\n\r\n" + GET)
     client.end()
@@ -836,7 +868,7 @@ def test_what_is_malformed_before_a_half_close_is_refused() -> None:
 
 
 def test_who_closes_in_turn_is_waited_for_no_longer(client: Connection) -> None:
-    """The end of what is thrown away behind a refusal is the end of the connection."""
+    """After a refusal the connection ends as soon as the client has closed its half, too."""
     client.send(b"GET\r\n\r\n")
     client.end()
     assert client.wire.lost is None
@@ -844,7 +876,7 @@ def test_who_closes_in_turn_is_waited_for_no_longer(client: Connection) -> None:
 
 
 def test_draining_answers_who_has_half_closed() -> None:
-    """With nothing to wait for behind the answer: nothing can come."""
+    """Draining waits only for the answer, since the client can send nothing more."""
     server = Server()
     client = server.connect()
     client.send(HELD)
@@ -860,7 +892,9 @@ def test_draining_answers_who_has_half_closed() -> None:
 
 
 def test_who_half_closes_and_does_not_read_is_dropped(client: Connection) -> None:
-    """The connection waits for its last answers to be read, but not for ever."""
+    """The connection waits until its last answers were read, but not longer than
+    ``WRITE_STALLED_S``.
+    """
     gone, client.wire.lost = client.wire.lost, lambda _: None
     client.end()
     assert client.wire.disconnecting
@@ -873,7 +907,9 @@ def test_who_half_closes_and_does_not_read_is_dropped(client: Connection) -> Non
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("polled", [True, False])
 async def test_a_socket_that_is_shut_for_writing_is_read_from(polled: bool) -> None:
-    """As ``nc`` does it, through real sockets: whoever waits for them."""
+    """On real sockets, which the reactor or a poll reads, a client that shuts its writing side
+    down, as ``nc`` does, gets its answers.
+    """
     real: Any = reactor
     server = Server()
     port = real.listenTCP(0, server.site, interface="127.0.0.1")
@@ -904,7 +940,7 @@ async def test_a_socket_that_is_shut_for_writing_is_read_from(polled: bool) -> N
 
 
 def test_connections_are_bounded() -> None:
-    """One too many is closed at once; one that ends makes room."""
+    """A connection beyond the limit is refused; when one ends there is room for another."""
     server = Server()
     clients = [server.connect() for _ in range(3)]
     assert server.site.buildProtocol(None) is None
@@ -913,7 +949,9 @@ def test_connections_are_bounded() -> None:
 
 
 def test_draining_answers_what_has_come_and_closes() -> None:
-    """A request under way, arriving, or sent a moment later is answered, as the last one."""
+    """A request that is under way, arriving, or sent a moment later is answered, as the last one of
+    its connection.
+    """
     server = Server(replace(LIMITS, connections_max=5))
     idle, busy, arriving, beginning, late = (server.connect() for _ in range(5))
     idle.send(GET)
@@ -946,7 +984,7 @@ def test_draining_answers_what_has_come_and_closes() -> None:
 
 
 def test_draining_ends_in_time() -> None:
-    """Every request has its whole budget; what is not answered then is given up, and counted."""
+    """Each request has its whole budget. What is not answered by then is given up and counted."""
     server = Server()
     client = server.connect()
     client.send(b"GET /held HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -961,8 +999,8 @@ def test_draining_ends_in_time() -> None:
 
 
 def test_what_comes_behind_the_last_answer_destroys_nothing() -> None:
-    """A pipelined request after the last answer is read and thrown away: closing on it would
-    reset the connection, and with it the answer that may still be on its way.
+    """A pipelined request after the last answer is read and dropped. If the connection were closed
+    instead, it would be reset, and the answer might be lost on its way.
     """
     server = Server()
     client = server.connect()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.test_database import PAGE_BYTES, Scene
+from tests.test_storage import on_disk
 from twstock.catalog.tables import _STOCK, _TRADE, CatalogTables
 from twstock.errors import CorruptTables, StorageUnavailable, told
 from twstock.market import Order, Side, Trade
@@ -36,7 +37,9 @@ def count(path: Path) -> int:
 
 
 def test_a_snapshot_is_the_state_and_its_place(tmp_path: Path) -> None:
-    """It can be read by whoever knows the cluster; two are kept."""
+    """A snapshot has the state, its index, and the terms up to there; it can be read with the right
+    cluster's id only, and the last two are kept.
+    """
     snapshots = Snapshots(tmp_path, CLUSTER)
     assert (snapshots.newest(), snapshots.safe_index()) == (None, 0)
     with closing(database(tmp_path / "a.sqlite")) as connection:
@@ -53,7 +56,9 @@ def test_a_snapshot_is_the_state_and_its_place(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("which", [5, 8], ids=["the older", "the newer"])
 def test_the_log_keeps_what_a_damaged_snapshot_stands_in_for(tmp_path: Path, which: int) -> None:
-    """Until two are there that are intact; one that cannot be read is none."""
+    """The log may drop entries only up to the older of two intact snapshots; one that is damaged or
+    cannot be read does not count.
+    """
     snapshots = Snapshots(tmp_path, CLUSTER)
     with closing(database(tmp_path / "a.sqlite")) as connection:
         for index in (5, 8):
@@ -77,8 +82,8 @@ def test_the_log_keeps_what_a_damaged_snapshot_stands_in_for(tmp_path: Path, whi
 def test_a_snapshot_goes_to_the_disk_piece_by_piece(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A write of the log waits for what is flushed meanwhile, and must not wait long. SQLite
-    itself flushes nothing then, and as before afterwards.
+    """No more than 1 MiB is flushed at once, because a write of the log has to wait for it. SQLite
+    itself flushes nothing meanwhile, and does so again afterwards.
     """
     flushed: list[int] = []
     monkeypatch.setattr(os, "fdatasync", lambda fd: flushed.append(os.fstat(fd).st_size))
@@ -100,7 +105,9 @@ def test_a_snapshot_goes_to_the_disk_piece_by_piece(
 
 
 class Flushes:
-    """What was on disk of a file when it got its name, and whether the name is there, too."""
+    """Records what is flushed. A file that gets its name must be on disk as it is, with nothing of
+    SQLite's beside it.
+    """
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.named: list[str] = []
@@ -111,7 +118,7 @@ class Flushes:
         patch.setattr(os, "rename", self._name)
 
     def has_names(self, directory: Path) -> bool:
-        """Whether they are on disk."""
+        """Whether the names in a directory are on disk."""
         return directory.stat().st_ino in self._sizes
 
     def _flush(self, fd: int) -> None:
@@ -128,8 +135,9 @@ class Flushes:
 
 
 def test_what_gets_its_name_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A snapshot, because the log is cut at once; tables made of one, before anything is added to
-    them. What SQLite left beside the old tables is gone before.
+    """A snapshot is flushed before it gets its name, because the log is cut at once; so are tables
+    made from one, before anything is added to them. What SQLite left beside the old tables is gone
+    by then.
     """
     flushes = Flushes(monkeypatch)
     with closing(database(tmp_path / "a.sqlite")) as connection:
@@ -144,7 +152,9 @@ def test_what_gets_its_name_is_on_disk(tmp_path: Path, monkeypatch: pytest.Monke
 def test_two_are_there_until_the_next_one_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The log may begin after the older one, so the newer one alone is too little."""
+    """When there is no space for the next snapshot both earlier ones stay: the log may begin after
+    the older one.
+    """
     snapshots = Snapshots(tmp_path, CLUSTER)
 
     def full(_: int) -> None:
@@ -160,7 +170,9 @@ def test_two_are_there_until_the_next_one_is(
 
 
 def test_every_byte_of_a_snapshot(tmp_path: Path) -> None:
-    """One that is damaged anywhere, or cut, is not used: the older one is."""
+    """If the newer snapshot is damaged anywhere, cut or has another's name, the older one is
+    used.
+    """
     snapshots = Snapshots(tmp_path, CLUSTER)
     with closing(database(tmp_path / "a.sqlite")) as connection:
         older, newer = (snapshots.make(connection, index, RUNS) for index in (8, 12))
@@ -181,7 +193,7 @@ def test_every_byte_of_a_snapshot(tmp_path: Path) -> None:
 
 
 def test_what_is_left_of_one_that_was_not_finished_is_removed(tmp_path: Path) -> None:
-    """Also of an earlier one that was killed."""
+    """The unfinished file of a snapshot that failed, or whose process was killed, is removed."""
     (tmp_path / "snapshot.tmp").write_text("a part")
     snapshots = Snapshots(tmp_path, CLUSTER)
     with closing(database(tmp_path / "a.sqlite")) as connection:
@@ -195,18 +207,18 @@ def test_what_is_left_of_one_that_was_not_finished_is_removed(tmp_path: Path) ->
     assert sorted(os.listdir(tmp_path)) == ["a.sqlite", name(5)]
 
 
-# The tables begin with one.
+# Tables that are made from a snapshot.
 
 
 def scene(path: Path) -> Scene:
-    """A database whose member makes snapshots."""
+    """A database with snapshots."""
     made = Scene(path / "applied.sqlite")
     made.database.snapshots = Snapshots(path, CLUSTER)
     return made
 
 
 def saved(path: Path) -> Scene:
-    """One that has saved an entry."""
+    """A database that has saved an entry."""
     made = scene(path)
     made.database.open()
     made.database.record(1, b"digest", b"row")
@@ -229,7 +241,9 @@ def with_snapshot(path: Path, saved: int, more: int = 0) -> None:
 
 
 def test_a_file_that_is_gone_is_made_from_a_snapshot(tmp_path: Path) -> None:
-    """What SQLite left beside it is not added to the new one."""
+    """Tables that are gone are made from a snapshot; what SQLite left beside the old ones is not
+    added to them.
+    """
     made = scene(tmp_path)
     made.database.open()
     made.database.record(1, b"digest", b"row" * 100)
@@ -249,7 +263,9 @@ def test_a_file_that_is_gone_is_made_from_a_snapshot(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_behind_a_snapshot_is_replaced(tmp_path: Path) -> None:
-    """A power cut may take the last transactions back, and the log has their entries no more."""
+    """A power cut may take back the last transactions, and the log may have dropped their entries:
+    the snapshot is used.
+    """
     made = scene(tmp_path)
     made.database.open()
     made.database.record(1, b"older", b"row")
@@ -263,8 +279,10 @@ def test_a_file_that_is_behind_a_snapshot_is_replaced(tmp_path: Path) -> None:
     made.database.close()
 
 
-def test_nothing_is_added_to_a_snapshot_that_sqlite_left_of_the_old_file(tmp_path: Path) -> None:
-    """Somebody else reads it, so SQLite cannot clear its log away when it is closed."""
+def test_nothing_that_sqlite_left_of_the_old_file_is_added_to_a_snapshot(tmp_path: Path) -> None:
+    """Although somebody else reads the old file, so that SQLite cannot clear its log, nothing of it
+    is added to the new one.
+    """
     path = tmp_path / "applied.sqlite"
     saved(tmp_path).database.close()
     old = path.read_bytes()
@@ -284,7 +302,9 @@ def test_nothing_is_added_to_a_snapshot_that_sqlite_left_of_the_old_file(tmp_pat
 def test_a_crash_leaves_nothing_that_the_next_start_does_not_remove(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The unfinished file has a name for that, and is for its owner alone."""
+    """The unfinished file of new tables has a name that is removed at the next start, and only its
+    owner can read it.
+    """
     with_snapshot(tmp_path, 4)
     (tmp_path / "applied.sqlite").unlink()
     seen: dict[str, int] = {}
@@ -301,10 +321,21 @@ def test_a_crash_leaves_nothing_that_the_next_start_does_not_remove(
         "applied.sqlite",
         name(4),
     }
+    monkeypatch.undo()
+    left = tmp_path / "applied.sqlite.tmp"
+    left.touch()
+    storage = on_disk(path=tmp_path)
+    storage.open()
+    storage.close()
+    assert not left.exists()
 
 
-def test_no_room_for_what_a_snapshot_has(tmp_path: Path) -> None:
-    """It is a matter of the disk, and may pass: the member is started again."""
+def test_without_room_for_the_tables_of_a_snapshot_a_member_cannot_start_now(
+    tmp_path: Path,
+) -> None:
+    """Without space for tables from a snapshot the start fails as unavailable, which may pass; a
+    later start succeeds.
+    """
     with_snapshot(tmp_path, 4)
     (tmp_path / "applied.sqlite").unlink()
     made = scene(tmp_path)
@@ -321,7 +352,9 @@ def test_no_room_for_what_a_snapshot_has(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_ahead_is_kept(tmp_path: Path) -> None:
-    """A snapshot that is older says nothing new; nor does one that is damaged."""
+    """Tables that are ahead of the snapshot are kept; a damaged snapshot that says it is further
+    changes nothing.
+    """
     with_snapshot(tmp_path, 4, more=2)
     made = scene(tmp_path)
     assert made.database.open()[0] == 6
@@ -332,10 +365,12 @@ def test_a_file_that_is_ahead_is_kept(tmp_path: Path) -> None:
     made.database.close()
 
 
-def test_one_that_cannot_be_read_is_as_good_as_damaged(
+def test_a_snapshot_that_cannot_be_read_is_as_good_as_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The older one may be at a better place of the disk."""
+    """If the newer snapshot cannot be read the older one is used; if that is damaged, the error of
+    the newer one is raised.
+    """
     snapshots = Snapshots(tmp_path, CLUSTER)
     with closing(database(tmp_path / "a.sqlite")) as connection:
         older, newer = (snapshots.make(connection, index, RUNS) for index in (8, 12))
@@ -353,21 +388,23 @@ def test_one_that_cannot_be_read_is_as_good_as_damaged(
         snapshots.newest()
 
 
-def test_the_log_may_do_without_one_that_cannot_be_read(tmp_path: Path) -> None:
-    """So the database opens with what it has; whoever needs more is told why it is not there."""
+def test_the_log_may_do_without_a_snapshot_that_cannot_be_read(tmp_path: Path) -> None:
+    """The database opens without the only snapshot, which cannot be read, and keeps the reason for
+    whoever needs it.
+    """
     with_snapshot(tmp_path, 4)
     for left in tmp_path.glob("applied.sqlite*"):
         left.unlink()
     (path,) = tmp_path.glob("snapshot-*")
     path.unlink()
-    path.mkdir()  # nobody can read that, not even root
+    path.mkdir()  # which cannot be read as a file, even by root
     made = scene(tmp_path)
     assert made.database.open() == (0, b"")
     assert told(made.database.unread_snapshot) == f"{path}: Is a directory"
 
 
-def test_one_that_is_there_is_not_made_again(tmp_path: Path) -> None:
-    """After a start a member asks for one that has a segment's last entry."""
+def test_a_snapshot_that_is_there_is_not_made_again(tmp_path: Path) -> None:
+    """A snapshot is made only if there is none at the index that was asked for, or a later one."""
     with_snapshot(tmp_path, 4, more=2)
     made = scene(tmp_path)
     made.database.open()
@@ -380,7 +417,7 @@ def test_one_that_is_there_is_not_made_again(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_makes_no_snapshot(tmp_path: Path) -> None:
-    """And that is all: it is no failure."""
+    """Without space no snapshot is made, and nothing fails."""
     made = saved(tmp_path)
 
     def full(*_: object) -> None:
@@ -393,7 +430,9 @@ def test_a_full_disk_makes_no_snapshot(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_takes_no_more_files_makes_no_snapshot(tmp_path: Path) -> None:
-    """SQLite only says that it cannot open the file; with room that would end the process."""
+    """SQLite only says that it cannot open the file: if the probe says that there is no room, no
+    snapshot is made; otherwise the error ends the process.
+    """
     made = saved(tmp_path)
     (tmp_path / "snapshot.tmp").symlink_to(tmp_path / "nowhere" / "else")
     made.database.snapshots.clear = lambda: None  # type: ignore[method-assign, union-attr]
@@ -408,7 +447,9 @@ def test_a_disk_that_takes_no_more_files_makes_no_snapshot(tmp_path: Path) -> No
 
 
 def test_a_quota_is_judged_as_long_as_it_is_used_up(tmp_path: Path) -> None:
-    """What there is of a snapshot uses it up, and goes when it is judged."""
+    """The unfinished snapshot itself uses the quota up, so the probe is made before it is
+    removed.
+    """
     made = saved(tmp_path)
     made.database.record(2, b"digest", bytes(100_000))
     made.run(0.3)
@@ -436,8 +477,8 @@ def test_a_quota_is_judged_as_long_as_it_is_used_up(tmp_path: Path) -> None:
     ],
 )
 def test_no_snapshot_is_made_of_wrong_rows(tmp_path: Path, damage: str) -> None:
-    """The process ends, as long as the log can still make them again: whatever it goes on with
-    after two such snapshots is wrong. The advice to delete the tables is right then.
+    """Damaged rows end the process, while the log can still make them again; after two such
+    snapshots it could not. So the advice to delete the tables is right.
     """
     made = Scene(tmp_path / "applied.sqlite", CatalogTables(100, 60.0))
     made.database.snapshots = Snapshots(tmp_path, CLUSTER)
@@ -455,7 +496,9 @@ def test_no_snapshot_is_made_of_wrong_rows(tmp_path: Path, damage: str) -> None:
 
 
 def test_no_snapshot_is_made_of_a_table_that_has_lost_a_row(tmp_path: Path) -> None:
-    """SQLite finds that a page says less than it holds; a copy would be sound."""
+    """A page whose count of rows is too low is found, although each remaining row, and a copy of
+    the table, would be sound.
+    """
     path = tmp_path / "applied.sqlite"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.executescript(CatalogTables.schema)

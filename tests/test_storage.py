@@ -1,4 +1,4 @@
-"""The contract of a storage, in memory and in files, and what a damaged directory is told."""
+"""The contract of a storage, in memory and in files."""
 
 import errno
 import os
@@ -69,7 +69,7 @@ def held(loaded: Loaded) -> list[Entry]:
 
 
 def settle(storage: Storage) -> None:
-    """Do everything that waits."""
+    """Do all upkeep that waits for an idle disk."""
     for _ in range(20):
         if storage.settle() is not Upkeep.GOES_ON:
             return
@@ -77,7 +77,7 @@ def settle(storage: Storage) -> None:
 
 @pytest.fixture(params=["memory", "simulated", "files"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
-    """Each implementation of the contract, closed, with room for a while but not for ever."""
+    """Each implementation of the contract in turn, with limited room."""
     made: Storage
     if request.param == "memory":
         made = MemoryStorage(incarnation=77, capacity_bytes=1 << 20, window_bytes=700)
@@ -93,7 +93,9 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]
 
 
 def test_a_new_storage_is_empty(storage: Storage) -> None:
-    """Nothing is promised, the member is not formed, the incarnation is the one drawn."""
+    """Nothing is promised, there are no entries, the member is not formed, and the incarnation is
+    the one drawn.
+    """
     loaded = storage.open()
     assert loaded.hard_state == HardState()
     assert held(loaded) == []
@@ -101,8 +103,8 @@ def test_a_new_storage_is_empty(storage: Storage) -> None:
 
 
 def test_what_others_are_told_of_a_directory_does_not_tell_its_markers() -> None:
-    """The incarnation goes to whoever asks. Segments carry another number, or a client could put
-    into a payload what a start takes for a later write.
+    """The incarnation is told to whoever asks, so segments carry another number, the origin.
+    Otherwise a client could put into a payload what a start takes for a later write.
     """
     disk, numbers = SimulatedDisk(), iter((77, 88))
     storage = FileStorage(DATA, OWNER, SEGMENT_BYTES, 1, numbers.__next__, files=disk)
@@ -124,7 +126,9 @@ def test_what_was_written_is_there_after_reopening(storage: Storage) -> None:
 
 
 def test_a_vote_in_the_same_term_is_kept(storage: Storage) -> None:
-    """A vote is durable although the term does not change: or a restart votes twice."""
+    """A vote is durable although the term does not change; otherwise a restarted member could vote
+    twice.
+    """
     storage.open()
     storage.write([promise(4)])
     storage.write([promise(4, 2)])
@@ -164,7 +168,9 @@ def test_formed_for_good(storage: Storage) -> None:
     ],
 )
 def test_what_no_replica_may_ask_for(storage: Storage, wrong: list[Persist]) -> None:
-    """A gap, a lower term or a second vote in a term is a bug: refused, nothing changed."""
+    """A gap, an index 0, a lower term or a second vote in a term is a broken invariant; nothing
+    changes.
+    """
     storage.open()
     storage.write([promise(2, 1), append(1, 1)])
     with pytest.raises(BrokenInvariant):
@@ -175,8 +181,8 @@ def test_what_no_replica_may_ask_for(storage: Storage, wrong: list[Persist]) -> 
     assert (loaded.hard_state, held(loaded)) == (HardState(2, 1), [entry(1)])
 
 
-def test_a_write_as_large_as_the_room_succeeds(storage: Storage) -> None:
-    """``room_bytes`` is certain; room shrinks and nothing is ever written beyond it."""
+def test_writes_within_the_room_succeed(storage: Storage) -> None:
+    """Three writes of a third of the room each succeed."""
     storage.open()
     settle(storage)
     for index in range(1, 4):
@@ -188,8 +194,10 @@ def test_a_write_as_large_as_the_room_succeeds(storage: Storage) -> None:
     assert storage.open().log.last_index == 3
 
 
-def test_full(tmp_path: Path) -> None:
-    """Beyond the room DiskFull is raised and nothing changes, the hard state included."""
+def test_a_write_beyond_the_room_is_refused(tmp_path: Path) -> None:
+    """DiskFull is raised and nothing changes, the hard state included; a smaller write, and a
+    promise, are still possible.
+    """
     for made in (MemoryStorage(77, 3000), on_disk(SimulatedDisk(META_BYTES + SEGMENT_BYTES + 9))):
         made.open()
         made.write([append(1, 2)])
@@ -219,7 +227,9 @@ writes = st.lists(
 @given(writes)
 @settings(max_examples=80, deadline=None, database=None)
 def test_like_a_plain_list(steps: list[tuple[object, ...]]) -> None:
-    """Any writes with conflicts, over any segments, reopened anywhere, are like a list."""
+    """Any writes with conflicts, over any number of segments, reopened anywhere, leave what a plain
+    list would have.
+    """
     disk = SimulatedDisk()
     storage, model, term = on_disk(disk), list[Entry](), 0
     storage.open()
@@ -245,7 +255,7 @@ def test_like_a_plain_list(steps: list[tuple[object, ...]]) -> None:
 
 
 def test_rights_and_sizes(tmp_path: Path) -> None:
-    """The directory is its owner's alone, files are filled ahead, spares have other names."""
+    """Only the owner can read the directory, and files are filled to their full size at once."""
     path = tmp_path / "deep" / "data"
     storage = on_disk(path=path)
     storage.open()
@@ -265,7 +275,9 @@ def test_rights_and_sizes(tmp_path: Path) -> None:
 
 
 def test_calls_of_a_write() -> None:
-    """A write is one pwrite and one fdatasync, and a pwrite for the mark; a promise twice two."""
+    """A write is one pwrite and one fdatasync, then a pwrite for the mark. Promises, however many,
+    are one pwrite and one fdatasync before it.
+    """
     disk = SimulatedDisk()
     storage = on_disk(disk)
     storage.open()
@@ -279,7 +291,9 @@ def test_calls_of_a_write() -> None:
 
 
 def test_rotation_and_spares() -> None:
-    """A full segment is followed by a spare; idle moments make new ones; a big batch fits."""
+    """A full segment is followed by a spare, a large batch fits into a segment, and idle moments
+    make new spares.
+    """
     disk = SimulatedDisk()
     storage = on_disk(disk, spares=2)
     storage.open()
@@ -300,7 +314,9 @@ def test_rotation_and_spares() -> None:
 
 
 def test_constant_load_never_runs_out_of_spares(tmp_path: Path) -> None:
-    """Without any idle moment the next segment is ready before it is needed."""
+    """Without an idle moment the next segment is ready before it is needed, so the room never runs
+    out.
+    """
     storage = FileStorage(tmp_path / "data", OWNER, 3 << 20, 1, lambda: 77)
     storage.open()
     rooms, segments = [], set()
@@ -316,7 +332,9 @@ def test_constant_load_never_runs_out_of_spares(tmp_path: Path) -> None:
 
 
 def test_spares_are_adopted_at_a_restart() -> None:
-    """A restart on a full disk keeps the room there was, and removes what is unfinished."""
+    """A restart on a full disk keeps the spare, and so the room, that there was. It removes spares
+    that are unfinished or not all zeros.
+    """
     disk = SimulatedDisk()
     storage = on_disk(disk)
     storage.open()
@@ -332,7 +350,9 @@ def test_spares_are_adopted_at_a_restart() -> None:
 
 
 def test_a_new_spare_takes_no_adopted_ones_name() -> None:
-    """By their names, the tenth comes before the ninth."""
+    """Numbers of spares count as numbers, though the name of the tenth sorts before that of the
+    ninth.
+    """
     disk = SimulatedDisk()
     storage = on_disk(disk, spares=4)
     storage.open()
@@ -350,7 +370,9 @@ def test_a_new_spare_takes_no_adopted_ones_name() -> None:
 
 
 def test_a_full_disk_clears_by_itself() -> None:
-    """Without space settling keeps asking and costs nothing; with space the room is back."""
+    """Without space upkeep says so, promises are still written and entries refused. As soon as
+    there is space, upkeep makes room.
+    """
     disk = SimulatedDisk()
     storage = on_disk(disk)
     storage.open()
@@ -374,7 +396,9 @@ def test_a_full_disk_clears_by_itself() -> None:
 
 
 def test_a_new_log_needs_room() -> None:
-    """Without space for the first files opening says so, and works as soon as there is some."""
+    """Without space for the first files opening fails in words, and succeeds as soon as there is
+    space.
+    """
     for capacity in (100, META_BYTES + 100):
         disk = SimulatedDisk(capacity)
         storage = on_disk(disk)
@@ -385,8 +409,8 @@ def test_a_new_log_needs_room() -> None:
 
 
 def test_second_process_is_refused(tmp_path: Path) -> None:
-    """Two processes never share a directory, nor two storages of one process. The other one may
-    be about to end, so a later try may do.
+    """Two processes, or two storages of one process, never share a directory. A later try succeeds
+    when the first has closed.
     """
     path = tmp_path / "data"
     storage = on_disk(path=path)
@@ -413,7 +437,7 @@ def test_a_directory_that_cannot_be_used(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["lock", "meta", "log-00000001.seg"])
 def test_a_file_that_cannot_be_used(tmp_path: Path, name: str) -> None:
-    """A directory in its place is refused in words, which name it, and is left alone."""
+    """A directory in place of a file is refused in words, which name it, and is left alone."""
     storage = on_disk(path=tmp_path)
     storage.open()
     storage.close()
@@ -427,7 +451,9 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, name: str) -> None:
 def test_a_file_of_somebody_else_is_refused_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one is that root copied there."""
+    """A file that may not be opened, since root copied it there, say, is refused in words, which
+    name it.
+    """
     storage = on_disk(path=tmp_path)
     storage.open()
     storage.close()
@@ -444,7 +470,7 @@ def test_a_file_of_somebody_else_is_refused_in_words(
 
 
 def test_a_closed_storage_takes_nothing() -> None:
-    """After close, and after a failure, nothing is written any more."""
+    """After close every write, upkeep or forming is a broken invariant."""
     storage = on_disk(SimulatedDisk())
     storage.open()
     storage.close()

@@ -1,4 +1,4 @@
-"""What a start says to a damaged directory."""
+"""What a start does with a damaged directory."""
 
 import os
 from pathlib import Path
@@ -49,7 +49,7 @@ def flip(disk: SimulatedDisk, name: str, offset: int, bit: int = 0) -> None:
     ],
 )
 def test_another_owner_is_refused_and_both_are_named(other: Owner) -> None:
-    """A directory of another cluster, group, member or membership is not touched."""
+    """A directory of another cluster, group, member or membership is refused."""
     disk = SimulatedDisk()
     filled(disk)
     with pytest.raises(StorageError) as problem:
@@ -66,7 +66,7 @@ def test_the_order_of_members_does_not_matter() -> None:
 
 
 def test_torn_tail_is_cut_in_silence() -> None:
-    """What a crash left of an unacknowledged write is zeroed, and the log goes on."""
+    """What a crash left of an unacknowledged write is replaced by zeros, and the log goes on."""
     disk = SimulatedDisk()
     storage = filled(disk)
     end = storage._log.position.offset
@@ -81,7 +81,9 @@ def test_torn_tail_is_cut_in_silence() -> None:
 
 
 def test_damage_below_the_mark_is_refused() -> None:
-    """A promised entry that cannot be read stops the start, with its range in words."""
+    """A promised entry that cannot be read stops the start; the error names the bytes and the
+    entry, and the file stays as it is.
+    """
     disk = SimulatedDisk()
     storage = filled(disk)
     flip(disk, SECOND, storage._log.position.offset - 80)
@@ -92,7 +94,7 @@ def test_damage_below_the_mark_is_refused() -> None:
 
 
 def test_damage_before_an_intact_batch_is_refused() -> None:
-    """Damage in a sealed segment is corruption, whatever the mark."""
+    """Damage in a segment that is followed by another one is never taken for a torn write."""
     disk = SimulatedDisk()
     storage = filled(disk)
     flip(disk, FIRST, HEADER_BYTES + 20)
@@ -102,7 +104,7 @@ def test_damage_before_an_intact_batch_is_refused() -> None:
 
 @pytest.mark.parametrize("lost", [[FIRST], [SECOND], [FIRST, SECOND]])
 def test_missing_segments_are_refused(lost: list[str]) -> None:
-    """First, last or all segments missing: nothing is made up."""
+    """The start is refused if the first, the last or all segments are missing."""
     disk = SimulatedDisk()
     storage = filled(disk)
     for name in lost:
@@ -123,7 +125,7 @@ def test_a_missing_last_segment_is_noticed_after_a_power_cut() -> None:
 
 
 def test_a_segment_under_two_names_is_refused() -> None:
-    """A copy under another spelling of its number is no segment."""
+    """A file whose name is another spelling of a segment's number is refused."""
     disk = SimulatedDisk()
     storage = filled(disk)
     disk.set_content("log-2.seg", disk.content(SECOND))
@@ -132,7 +134,7 @@ def test_a_segment_under_two_names_is_refused() -> None:
 
 
 def test_meta_lost_or_unreadable() -> None:
-    """Without the promises a log is of no use."""
+    """Without ``meta``, or with both promises unreadable, the start is refused."""
     disk = SimulatedDisk()
     storage = filled(disk)
     disk.remove("meta")
@@ -144,7 +146,9 @@ def test_meta_lost_or_unreadable() -> None:
 
 
 def test_one_damaged_promise() -> None:
-    """One damaged page of a settled promise is repaired; of one not yet repeated, refused."""
+    """If one copy of a repeated promise is damaged the other is used, and the copy is repaired. If
+    the newest promise was not repeated yet, its damage stops the start.
+    """
     for slot in (0, SLOT_BYTES):
         disk = SimulatedDisk()
         storage = filled(disk)
@@ -167,7 +171,9 @@ def test_one_damaged_promise() -> None:
 
 
 def test_damaged_marks() -> None:
-    """One damaged mark leaves the older; with both, a torn tail cannot be told from a loss."""
+    """If one mark is damaged the older one is used. If both are, the log opens only without a torn
+    tail, which could not be told from a loss.
+    """
     disk = SimulatedDisk()
     storage = filled(disk)
     end = storage._log.position.offset
@@ -184,7 +190,9 @@ def test_damaged_marks() -> None:
 
 
 def test_every_byte_of_meta() -> None:
-    """A wrong bit in ``meta`` never takes back a promise and never raises anything else."""
+    """With any wrong bit in ``meta`` the start finds all promises and entries, and leaves the log
+    alone, or is refused.
+    """
     for settled in (True, False):
         disk = SimulatedDisk()
         storage = filled(disk, settled=settled)

@@ -1,4 +1,6 @@
-"""The k-th system call fails, or the power is cut there: what was promised is still there."""
+"""One system call fails, or the power is cut there: afterwards all that was promised is still
+there.
+"""
 
 import errno
 from collections.abc import Iterator
@@ -48,7 +50,7 @@ class Caller:
         self.released = 0
 
     def open(self) -> None:
-        """Open as a new process does: all that was promised is there, nothing is made up."""
+        """Open as a new process does, check what is found, and release what may be dropped."""
         self.storage = on_disk(self.disk, spares=self.spares)
         loaded = self.storage.open()
         assert loaded.incarnation == 77
@@ -56,7 +58,9 @@ class Caller:
         self.storage.release(self.released)
 
     def found(self, loaded: Loaded) -> State:
-        """The state is the held one, or the wanted one, or the hard state's half of it."""
+        """The state that was found: that before the last write, or after it, or its hard state with
+        the entries from before it.
+        """
         old, new = self.held, self.wanted
         half = State(new.hard_state, old.entries, new.formed)
         assert loaded.log.first_index <= self.released + 1
@@ -77,13 +81,15 @@ class Caller:
         self.held = self.wanted
 
     def form(self) -> None:
-        """Form."""
+        """Form, with the incarnations of the other members."""
         self.wanted = State(self.held.hard_state, self.held.entries, formed=True)
         self.storage.form({2: 22, 3: 33})
         self.held = self.wanted
 
     def append(self, count: int, back: int = 0, size: int = 50, *, vote: bool = False) -> None:
-        """Append ``count`` entries, ``back`` of the old ones replaced, with a new term or not."""
+        """Append ``count`` entries, replacing ``back`` of the old ones; with ``vote``, or if some
+        are replaced, in a new term.
+        """
         state = self.held.hard_state
         if vote or back:
             state = HardState(state.term + 1, 1)
@@ -93,7 +99,9 @@ class Caller:
 
 
 def shows(loaded: Loaded, state: State) -> bool:
-    """Whether ``state`` is what was found, as far as its entries were not dropped."""
+    """Whether what was found is ``state``, but for entries that were dropped, of which only the
+    terms are known.
+    """
     log, entries = loaded.log, state.entries
     if (loaded.hard_state, loaded.formed) != (state.hard_state, state.formed):
         return False
@@ -130,7 +138,7 @@ def life(caller: Caller) -> None:
 
 
 def lives(failure: int | str) -> Iterator[tuple[int, Caller]]:
-    """One life per system call, which fails; ended by that failure or not."""
+    """One life for each system call, which fails; the life may end by that failure or not."""
     for turn in range(1, STEPS_MAX):
         caller = Caller(SimulatedDisk())
         caller.disk.fail_at, caller.disk.failure = turn, failure
@@ -159,7 +167,9 @@ def go_on(caller: Caller) -> None:
 @pytest.mark.parametrize("power", [False, True])
 @pytest.mark.parametrize("failure", [errno.EIO, errno.ENOSPC, "short", "power"])
 def test_the_kth_call_fails(failure: int | str, power: bool) -> None:
-    """After any failed call a restart finds all that was promised, also if the power went."""
+    """After any failed call a restart finds all that was promised, also if the power is cut
+    then.
+    """
     for turn, caller in lives(failure):
         if power:
             caller.disk.cut_power(Random(turn))
@@ -169,7 +179,9 @@ def test_the_kth_call_fails(failure: int | str, power: bool) -> None:
 
 
 def test_a_failed_storage_is_not_tried_again() -> None:
-    """After a failed flush every further call is refused: a second one would lie."""
+    """After a failed flush every further call is refused without touching the disk: another flush
+    might succeed although data is lost.
+    """
     caller = Caller(SimulatedDisk())
     caller.open()
     caller.write([promise(1)])
@@ -184,7 +196,9 @@ def test_a_failed_storage_is_not_tried_again() -> None:
 
 
 def test_what_only_looks_written_is_not_believed() -> None:
-    """A failed flush leaves pages that look written; a start reads what the disk holds."""
+    """A failed flush leaves pages that look written. A start believes only what the disk holds, so
+    a power cut after it takes nothing back.
+    """
     disk = SimulatedDisk()
     caller = Caller(disk)
     caller.open()
@@ -201,7 +215,9 @@ def test_what_only_looks_written_is_not_believed() -> None:
 
 
 def test_what_was_never_flushed_is_flushed_before_it_is_believed() -> None:
-    """A batch of a killed process is in the page cache only: opening makes it durable."""
+    """A write of a killed process is only in the page cache. The next start flushes it, so no power
+    cut takes it back.
+    """
     disk = SimulatedDisk()
     caller = Caller(disk)
     caller.open()
@@ -219,7 +235,9 @@ def test_what_was_never_flushed_is_flushed_before_it_is_believed() -> None:
 
 
 def test_a_torn_promise_leaves_the_present_one() -> None:
-    """Even when no byte of its page persists as written, the promise before it is intact."""
+    """Even if every byte that a promise changes is written wrong, the promise before it is
+    intact.
+    """
     for promises in range(1, 4):
         disk = SimulatedDisk()
         caller = Caller(disk)
@@ -279,13 +297,17 @@ def random_lives(seed: int) -> int:
 
 @pytest.mark.parametrize("first", range(0, 250, 50))
 def test_power_cuts(first: int) -> None:
-    """Cut anywhere, again and again: promises never go back, no good log is refused."""
+    """Crashed anywhere, again and again, a storage takes back no promise and refuses no good
+    log.
+    """
     crashes = sum(random_lives(seed) for seed in range(first, first + 50))
     assert crashes > 100
 
 
 def test_crash_points_of_a_new_directory() -> None:
-    """Cut at each call of the making of a directory, by the power or by a kill: it is made."""
+    """A crash at each call while a directory is made, by a power cut or a kill: the next start
+    finishes it.
+    """
     whole = Caller(SimulatedDisk())
     whole.open()
     for turn in range(1, whole.disk.calls + 1):
@@ -302,7 +324,9 @@ def test_crash_points_of_a_new_directory() -> None:
 
 
 def test_a_made_directory_keeps_its_incarnation() -> None:
-    """Once open has returned, the incarnation is durable and never drawn again."""
+    """Once ``open`` has returned, the incarnation is durable, and no other is used after a power
+    cut.
+    """
     for seed in range(20):
         disk = SimulatedDisk()
         assert on_disk(disk, incarnation=41).open().incarnation == 41

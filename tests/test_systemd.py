@@ -27,7 +27,9 @@ BUY = """-X POST -d '{"name": "GameStart", "type": "buy", "quantity": 1}'"""
 
 @pytest.fixture(scope="module")
 def guest(tmp_path_factory):
-    """A machine on which the example of a cluster runs as ``native_build.sh`` says at its end."""
+    """A machine that runs the example of a cluster, started as ``native_build.sh`` says at its
+    end.
+    """
     directory = tmp_path_factory.mktemp("guest") / "layer"
     directory.mkdir()
     with Guest(directory) as made:
@@ -67,18 +69,20 @@ def leader(guest):
 
 
 def traded(guest, count=1):
-    """The numbers of so many trades, one after the other."""
+    """Make so many trades, one after the other; returns their numbers."""
     answers = guest(f"for i in $(seq {count}); do curl -sS -m 9 {BUY} {URL}/orders; echo; done")
     return [json.loads(line)["data"]["transaction_number"] for line in answers.splitlines()]
 
 
 def verified(guest):
-    """All replicas have the same orders, and the stocks are what these make them."""
+    """Whether all replicas have the same orders, and these account for all stocks."""
     return "12 stocks: what the orders make them" in guest(f"{TWSTOCK} verify")
 
 
 def test_a_member_may_do_next_to_nothing(guest):
-    """It has a user of its own, no capability, a filter of system calls, and its data alone."""
+    """Each member runs as a user other than root, without capabilities, with a filter of system
+    calls; only its user can read its data.
+    """
     for unit in MEMBERS:
         status = guest(f"cat /proc/{shown(guest, unit, 'MainPID')}/status")
         fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
@@ -89,7 +93,9 @@ def test_a_member_may_do_next_to_nothing(guest):
 
 
 def test_who_is_killed_or_hangs_is_started_again(guest):
-    """The leader at once, and a member that answers nothing when its watchdog has had enough."""
+    """A leader that is killed is started again while trades go on without a gap; a member that
+    hangs is started again by its watchdog.
+    """
     before = traded(guest)
     killed = leader(guest)
     guest(f"systemctl kill --signal=KILL {killed}")
@@ -104,7 +110,9 @@ def test_who_is_killed_or_hangs_is_started_again(guest):
 
 
 def test_a_front_end_is_started_again_and_nobody_is_refused(guest):
-    """Systemd holds its listener: a restart in order, and one after a kill."""
+    """Systemd holds its listener, so each request is answered through a restart and through a
+    kill.
+    """
     guest(
         "systemctl stop stock-frontend@1; systemctl enable --now stock-frontend@1.socket;"
         "systemctl start stock-frontend@1"
@@ -120,7 +128,9 @@ def test_a_front_end_is_started_again_and_nobody_is_refused(guest):
 
 
 def test_a_wiped_member_is_left_alone_until_it_rejoins(guest):
-    """Starting it again changes nothing (78), so systemd does not; then ``twstock rejoin``."""
+    """A wiped member exits with 78, as starting it again is of no use, and systemd does not. After
+    ``twstock rejoin`` it starts.
+    """
     wiped = next(f"stock-order@{k}" for k in (1, 2, 3) if leader(guest) != f"stock-order@{k}")
     number, name = wiped[-1], wiped.replace("stock-", "").replace("@", "-")
     wipe = f"find /var/lib/private/twstock/{name} -mindepth 1 -delete"
@@ -138,7 +148,9 @@ def test_a_wiped_member_is_left_alone_until_it_rejoins(guest):
 
 
 def test_certificates_and_the_token_are_credentials(guest):
-    """As operations.md and admin.md say: files of root, of which each member is passed its own."""
+    """The keys and the token are files of root, and each member gets its own as credentials, as
+    operations.md and admin.md say. Then the cluster runs with TLS and takes the token.
+    """
     names = "catalog-1 order-1 order-2 order-3 front-1 client"
     etc = guest.root / "etc/twstock"
     guest("systemctl stop twstock.target")
