@@ -1,4 +1,4 @@
-"""What ``docs/operations.md`` and the README say is so."""
+"""What the documents say about settings, exit statuses, refusals, files and commands is so."""
 
 import re
 from dataclasses import fields
@@ -29,12 +29,14 @@ def rows(heading):
     ("heading", "values"), [("limits", Limits()), ("timings", DEFAULT_TIMINGS)]
 )
 def test_every_key_is_told_with_its_default(heading, values):
-    """The tables of keys are those of ``config``, value for value and in the same order."""
+    """The tables of keys in operations.md have the keys of ``config``, with their values and in the
+    same order.
+    """
     assert rows(heading) == [(f.name, str(getattr(values, f.name))) for f in fields(values)]
 
 
 def test_every_exit_status_is_told():
-    """Whatever a service exits with on purpose is explained."""
+    """operations.md explains each status with which a service exits on purpose."""
     section = OPERATIONS.partition("## Exit statuses")[2].partition("\n## ")[0]
     for name, value in vars(process).items():
         if name.startswith("EXIT_"):
@@ -42,7 +44,7 @@ def test_every_exit_status_is_told():
 
 
 def test_every_variable_of_the_environment_is_told():
-    """Those that are ours: whatever the source names is in the table."""
+    """operations.md's table has exactly the ``TWSTOCK_`` variables that the source names."""
     section = OPERATIONS.partition("\n### Environment\n")[2].partition("\n#")[0]
     told = set(re.findall(r"^\| `(TWSTOCK_\w+)` \|", section, re.MULTILINE))
     named = {
@@ -54,7 +56,9 @@ def test_every_variable_of_the_environment_is_told():
 
 
 def test_every_refusal_is_told():
-    """The words with which storage refuses a directory are found where an operator looks."""
+    """operations.md has the words with which a member refuses to start, and the source still says
+    them.
+    """
     section = OPERATIONS.partition("## When a member refuses to start")[2].partition("\n## ")[0]
     said = {
         "process.py": ["is of a restore that did not finish"],
@@ -97,7 +101,7 @@ def test_links_lead_somewhere(document):
 
 
 def test_every_file_of_tests_has_its_place():
-    """CONTRIBUTING.md's table names each, and none that is not there."""
+    """CONTRIBUTING.md's table names each file of tests, and none that does not exist."""
     section = (ROOT / "CONTRIBUTING.md").read_text().partition("\n## Tests\n")[2]
     told = re.findall(r"`(test_[\w*]+)`", section.partition("\nAn error that")[0])
     files = [path.stem for path in (ROOT / "tests").glob("test_*.py")]
@@ -106,7 +110,7 @@ def test_every_file_of_tests_has_its_place():
 
 
 def test_every_command_of_the_makefile_is_explained():
-    """CONTRIBUTING.md has a word on each target, and names none that is not there."""
+    """CONTRIBUTING.md names each target of the Makefile, and none that does not exist."""
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE)) - {"clean"}
     told = set(re.findall(r"`make ([a-z-]+)", (ROOT / "CONTRIBUTING.md").read_text()))
@@ -114,14 +118,14 @@ def test_every_command_of_the_makefile_is_explained():
 
 
 def test_the_example_of_a_selection_selects_something():
-    """CONTRIBUTING.md shows how some of the tests are run, with a word that some are named for."""
+    """CONTRIBUTING.md's example of running some of the tests selects at least one."""
     told = (ROOT / "CONTRIBUTING.md").read_text()
     ((file, word),) = re.findall(r"-m pytest (tests/\w+\.py) -k (\w+)", told)
     assert re.search(rf"def test_\w*{word}", (ROOT / file).read_text())
 
 
-def test_test_files_that_are_named_exist():
-    """CONTRIBUTING.md speaks of tests that are there."""
-    rows = (ROOT / "CONTRIBUTING.md").read_text()
-    for name in re.findall(r"`(?:tests/)?(test_[\w*]+)(?:\.py)?`", rows):
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_test_files_that_are_named_exist(document):
+    """A document names no file of tests that does not exist."""
+    for name in re.findall(r"`(?:tests/)?(test_[\w*]+)(?:\.py)?`", document.read_text()):
         assert list((ROOT / "tests").glob(f"{name}.py")), name

@@ -55,7 +55,7 @@ def trade(number: int, key: str = "") -> Trade:
 
 
 def test_numbers_without_a_gap() -> None:
-    """A number that is not the next one stops the replica."""
+    """A number that is not the next one is a broken invariant."""
     state = OrderState()
     state.apply(1, encode_order_record([trade(1), trade(2)]))
     for wrong in (2, 4):
@@ -64,7 +64,7 @@ def test_numbers_without_a_gap() -> None:
 
 
 def test_key_is_recorded_once() -> None:
-    """Two orders never have the same key."""
+    """A second order with the same key is a broken invariant."""
     state = OrderState()
     state.apply(1, encode_order_record([trade(1, "k")]))
     with pytest.raises(BrokenInvariant):
@@ -72,7 +72,9 @@ def test_key_is_recorded_once() -> None:
 
 
 def test_memory_forgets_only_what_is_saved() -> None:
-    """An order stays in memory until the tables have it, however many there are."""
+    """An order stays in memory until the tables have it, however many there are; then only the last
+    ones stay.
+    """
     state = OrderState(recent_max=2)
     for number in range(1, 6):
         state.apply(number, encode_order_record([trade(number)]))
@@ -87,7 +89,9 @@ def test_memory_forgets_only_what_is_saved() -> None:
 
 @given(st.lists(st.integers(1, 5), max_size=10), st.integers(0, 10))
 def test_replay_and_reload_give_the_same_state(sizes: Sequence[int], cut: int) -> None:
-    """Applying again, or going on from the tables at any point, ends in the same digest."""
+    """Applying all records, or going on from the tables after any of them, ends in the same
+    digest.
+    """
     payloads, number = [], 0
     for size in sizes:
         payloads.append(encode_order_record([trade(number + 1 + i) for i in range(size)]))
@@ -110,7 +114,9 @@ def test_replay_and_reload_give_the_same_state(sizes: Sequence[int], cut: int) -
 
 
 def test_tables_find_orders_by_number_key_and_page() -> None:
-    """The three ways in which orders are read."""
+    """Orders are found by number, by many keys at once and page by page; a number that is missing
+    is damage.
+    """
     connection = sqlite3.connect(":memory:")
     tables = OrderTables(100)
     connection.executescript(tables.schema)
@@ -125,7 +131,7 @@ def test_tables_find_orders_by_number_key_and_page() -> None:
 
 
 class Member:
-    """A member of the order group, as a test wants it."""
+    """A member of the order group that does what a test says."""
 
     def __init__(self) -> None:
         self.machine: Any = OrderState(recent_max=3)
@@ -145,7 +151,7 @@ class Member:
         return succeed(applied.result)
 
     def check_room(self) -> None:
-        """There is some, or not."""
+        """Raise DiskFull if the test says that the disk is full."""
         if self.full:
             raise DiskFull("disk full")
 
@@ -238,17 +244,17 @@ class Service:
         self.orders.begin(1)
 
     def restart(self) -> None:
-        """A new process: what was saved is in the tables, and nothing in memory."""
+        """Go on as a new process: what was saved is in the tables, and nothing in memory."""
         self.member.machine = self.tables.load(self.database.connection, b"")
         self._serve()
 
     def _serve(self) -> None:
-        """As the tap and the member have it."""
+        """Connect the service as tap and member do."""
         self.orders = self.member.orders = self._make()
         self.database.on_saved = self.orders.saved
 
     def count_reads(self) -> list[None]:
-        """From now on: one item for each trip to the thread of the tables."""
+        """The list that is returned gets an item for each later read in the tables' thread."""
         reads: list[None] = []
         read = self.database.read
 
@@ -272,7 +278,7 @@ class Service:
         return result
 
     def place(self, count: int) -> None:
-        """Some orders."""
+        """Place so many orders."""
         orders = tuple(PlaceOrder(f"k{n}", "GameStart", "buy", n) for n in range(1, count + 1))
         self.ask(self.orders.place_orders(PlaceOrders(orders)))
 
@@ -286,7 +292,7 @@ def service(tmp_path: Path) -> Any:
 
 
 def test_orders_beyond_memory_are_read_from_the_tables(service: Service) -> None:
-    """Every order can be read by its number, old or new."""
+    """An order can be read by its number, whether it is in memory or only in the tables."""
     service.place(20)
     assert service.member.machine.first_recent == 18
     for number in (1, 17, 18, 20):
@@ -294,7 +300,7 @@ def test_orders_beyond_memory_are_read_from_the_tables(service: Service) -> None
 
 
 def test_retry_years_later_trades_once(service: Service) -> None:
-    """A key that memory forgot is found in the tables."""
+    """A key that is no longer in memory is found in the tables, and answered as before."""
     service.place(20)
     again = service.ask(service.orders.order(PlaceOrder("k1", "GameStart", "buy", 1)))
     assert again == Placement(1, "", True, 1)
@@ -302,7 +308,9 @@ def test_retry_years_later_trades_once(service: Service) -> None:
 
 
 def test_a_new_key_is_not_looked_for_in_the_tables(service: Service) -> None:
-    """Although there are orders that only they have; a key of these is found all the same."""
+    """A new key costs no read, although there are orders that only the tables have. A key of one of
+    these costs one read, and is found.
+    """
     service.place(20)
     reads = service.count_reads()
     service.ask(service.orders.order(PlaceOrder("new", "GameStart", "buy", 1)))
@@ -313,7 +321,9 @@ def test_a_new_key_is_not_looked_for_in_the_tables(service: Service) -> None:
 
 
 def test_a_leader_reads_the_keys_that_the_tables_had_at_the_start(service: Service) -> None:
-    """Once, however often it begins to lead; until it has them, every key is looked for."""
+    """The keys are read once, however often the replica begins to lead. Until then each key is
+    looked for in the tables.
+    """
 
     async def find(*keys: str) -> dict[str, Trade]:
         return await service.orders.find_keys(keys)
@@ -333,7 +343,9 @@ def test_a_leader_reads_the_keys_that_the_tables_had_at_the_start(service: Servi
 
 
 def test_keys_are_read_page_by_page(service: Service) -> None:
-    """With more orders than a page has, all old keys are found while and after they are read."""
+    """With more orders than a page has, old keys are found while they are read page by page, and
+    afterwards.
+    """
     orders = tuple(trade(n) for n in range(1, 2 * KEYS_PAGE + 2))
     OrderTables(3).save(service.database.connection, [orders])
     service.restart()
@@ -349,7 +361,7 @@ def test_keys_are_read_page_by_page(service: Service) -> None:
 
 
 def test_orders_are_paged_across_tables_and_memory(service: Service) -> None:
-    """Pages follow each other without a gap, and end."""
+    """Pages follow each other without a gap, from the tables into memory, and end."""
     service.place(10)
     seen, after = [], 0
     while True:
@@ -362,7 +374,9 @@ def test_orders_are_paged_across_tables_and_memory(service: Service) -> None:
 
 
 def test_orders_that_the_tables_have_lost_are_not_left_out(service: Service) -> None:
-    """At their end, too, where no other number tells of it."""
+    """If the last orders are missing from the tables, whoever asks for them gets an error and not a
+    shorter list.
+    """
     service.place(20)
     service.restart()
     service.database.connection.execute("DELETE FROM orders WHERE number > 16")
@@ -372,7 +386,7 @@ def test_orders_that_the_tables_have_lost_are_not_left_out(service: Service) -> 
 
 
 def test_sync_up_answers_from_any_replica(service: Service) -> None:
-    """SyncUp gives committed orders in bounded pieces, whoever leads."""
+    """SyncUp gives committed orders in bounded pieces, also from a follower."""
     service.place(6)
     service.member.ready = False
     answer = service.ask(service.orders.sync_up(SyncUp(1)))
@@ -389,7 +403,7 @@ def test_sync_up_answers_from_any_replica(service: Service) -> None:
 
 
 class OldReads:
-    """Calls for old orders at a replica that has some, as they come to an end."""
+    """Calls for orders that only the tables have; ``results`` gets the name of each as it ends."""
 
     def __init__(self, service: Service) -> None:
         service.place(20)
@@ -408,11 +422,11 @@ class OldReads:
         ]
 
     def wait(self) -> None:
-        """Until all have ended."""
+        """Let time pass until all have ended."""
         self._clock.pump([0.001] * 20)
 
     def note(self, name: str, call: Any) -> "Deferred[Any]":
-        """Keep its name, with the error if it fails."""
+        """Make a call that adds its name to the results, with the type of the error if it fails."""
         asking = Deferred.fromCoroutine(call)
         return asking.addCallbacks(lambda _: name, lambda f: (name, f.type)).addCallback(
             self.results.append
@@ -422,8 +436,8 @@ class OldReads:
 def test_a_bounded_number_of_rows_waits_for_the_tables(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who asks for more is refused at once, until they have been read. Whoever asks for recent
-    orders, or places one under an old key, is not concerned.
+    """Reads beyond the limit are refused at once, until the others are done. Reads of recent
+    orders, and orders with an old key, do not count.
     """
     monkeypatch.setattr(oldorders, "ROWS_MAX", 14)
     reads, kinds = OldReads(service), ["one", "page", "sync"]
@@ -443,7 +457,7 @@ def test_a_bounded_number_of_rows_waits_for_the_tables(
 def test_a_read_of_more_rows_than_may_wait_finds_its_turn(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As soon as no others wait."""
+    """A read of more rows than the limit is taken when no others wait."""
     monkeypatch.setattr(oldorders, "ROWS_MAX", 1)
     reads = OldReads(service)
     reads.note("sync", service.orders.sync_up(SyncUp(0)))
@@ -455,8 +469,8 @@ def test_a_read_of_more_rows_than_may_wait_finds_its_turn(
 def test_nothing_is_read_for_those_who_have_gone(
     service: Service, deadline_s: float, delay_s: float
 ) -> None:
-    """Their deadline passed while they waited; without one, every call has been answered by then.
-    Who comes in time is answered.
+    """Calls whose deadline passed while they waited, or, without one, which have been answered by
+    then, cost no read. Later calls that are in time are answered.
     """
     reads = OldReads(service)
     service.threads.delay_s = delay_s
@@ -471,7 +485,7 @@ def test_nothing_is_read_for_those_who_have_gone(
 
 
 def test_nothing_is_read_for_a_call_that_was_given_up(service: Service) -> None:
-    """The others go on."""
+    """A call that is cancelled costs no read; the others are answered."""
     reads = OldReads(service)
     for asking in reads.ask()[:2]:
         asking.cancel()
@@ -483,7 +497,9 @@ def test_nothing_is_read_for_a_call_that_was_given_up(service: Service) -> None:
 def test_looking_keys_up_waits_for_few_reads(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many are to come, an order that is being placed goes before them."""
+    """Of many reads that wait only a few go before the search for a key, so an order is not held up
+    by them.
+    """
     monkeypatch.setattr(oldorders, "ROWS_AT_ONCE", 8)
     reads = OldReads(service)
     for _ in range(4):
@@ -500,7 +516,7 @@ def test_looking_keys_up_waits_for_few_reads(
 
 
 def test_an_error_of_the_tables_reaches_all_who_wait(service: Service) -> None:
-    """Each is told, and the next is read."""
+    """When the tables fail, each read that waits gets the error."""
     reads = OldReads(service)
     reads.ask()
     service.database.close()
@@ -511,7 +527,9 @@ def test_an_error_of_the_tables_reaches_all_who_wait(service: Service) -> None:
 def test_sync_up_answers_no_more_than_a_message_takes(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Orders with long names: at least one, and the rest is told to be there."""
+    """With orders so large that fewer fit into a message, SyncUp gives at least one, and says that
+    there are more.
+    """
     service.place(6)
     half = Limits().message_bytes_max // 2
     monkeypatch.setattr(calls, "TRADE_BYTES", half // 3)
@@ -523,7 +541,9 @@ def test_sync_up_answers_no_more_than_a_message_takes(
 
 
 def test_only_a_leader_with_a_lease_says_that_an_order_is_missing(service: Service) -> None:
-    """404 needs a leader that nobody can have replaced; what is there anybody may tell."""
+    """To say that there is no such order takes a leader that cannot have been replaced. An order
+    that is there may be told by any replica.
+    """
     service.place(1)
     assert service.ask(service.orders.details(2)) is None
     service.member.has_lease = False
@@ -536,7 +556,10 @@ def test_only_a_leader_with_a_lease_says_that_an_order_is_missing(service: Servi
 
 
 def test_a_leader_that_the_catalog_has_not_told_of_all_denies_no_order(service: Service) -> None:
-    """Its group may have lost orders that were acknowledged. What it has, it tells."""
+    """Until the catalog has listed what it executed, the group may have lost orders that were
+    acknowledged. Until then the leader tells the orders that it has, and does not say that others
+    are missing.
+    """
     service.place(6)
     service.market.refuses = Unavailable("the order replicas have lost orders 7 to 9")
     service.orders.end()
@@ -559,7 +582,9 @@ def test_absurd_numbers_are_missing(service: Service, number: int) -> None:
 
 
 def test_business_refusals_are_answers(service: Service) -> None:
-    """The original's words for a wrong type, a quantity below one, and a name that no stock has."""
+    """The original's words for a wrong type, a quantity below one, and a name that no stock can
+    have.
+    """
     for name, type_, quantity, words in (
         ("GameStart", "hold", 1, "invalid transaction type"),
         ("GameStart", "buy", 0, "num stocks traded should be non negative"),
@@ -579,15 +604,16 @@ def test_business_refusals_are_answers(service: Service) -> None:
     ],
 )
 def test_malformed_orders_never_reach_the_log(service: Service, request_: PlaceOrder) -> None:
-    """What no front-end would send is refused with the field at fault."""
+    """A key that is too long, or a quantity that is too large, is an invalid request."""
     with pytest.raises(InvalidRequest):
         service.ask(service.orders.order(request_))
     assert service.orders.last_number() == 0
 
 
 def test_more_orders_than_a_front_end_sends_are_refused(service: Service) -> None:
-    """All of them, before any is looked at: they would keep the leader from its heartbeats. As
-    many as any front-end may send are taken, whatever is configured here.
+    """A call with more orders than any front-end may send is refused as a whole, before its orders
+    are looked at: they would keep the leader from its heartbeats. As many as any front-end may send
+    are taken, whatever is configured here.
     """
     assert Limits().batch_orders_max < CALL_ITEMS_MAX
     wrong = PlaceOrder("k", "A", "hold", 1)
@@ -600,22 +626,26 @@ def test_more_orders_than_a_front_end_sends_are_refused(service: Service) -> Non
 
 
 def test_followers_and_leaders_that_give_way_take_no_orders(service: Service) -> None:
-    """Nothing happens there; the error says who leads."""
+    """An order is refused with the leader's id."""
     request = PlaceOrder("k", "GameStart", "buy", 1)
     service.member.giving_way = True
-    with pytest.raises(NotLeader):
+    with pytest.raises(NotLeader) as giving_way:
         service.ask(service.orders.order(request))
     service.member.giving_way = False
     service.orders.end()
-    with pytest.raises(NotLeader):
+    with pytest.raises(NotLeader) as follows:
         service.ask(service.orders.order(request))
+    assert (giving_way.value.leader_id, follows.value.leader_id) == (2, 2)
 
 
 def test_without_room_for_the_record_nothing_is_traded(service: Service) -> None:
-    """The order log is full: the catalog is not asked to execute what could not be recorded."""
+    """When the order log is full the order is refused before the catalog is asked to execute it, as
+    it could not be recorded.
+    """
     service.member.full = True
     with pytest.raises(DiskFull):
         service.ask(service.orders.order(PlaceOrder("k", "GameStart", "buy", 1)))
+    assert service.market.last == 0
     service.member.full = False
     service.place(1)
     assert service.orders.last_number() == 1

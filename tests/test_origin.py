@@ -1,4 +1,4 @@
-"""A request's id goes along with whatever runs for it, and into every line of the log."""
+"""The ids of requests go along with whatever is done for them, and into each line of the log."""
 
 from collections.abc import Callable
 from typing import Any
@@ -41,7 +41,9 @@ def lines(events: Any) -> list[str]:
 
 @pytest.mark.logs_failures
 def test_a_line_tells_whose_it_is() -> None:
-    """In the text and as a value; without a request there is neither."""
+    """A line has the request's ids, in its text and as a value; without a request it has
+    neither.
+    """
     with capturedLogs() as events:
         Desk.log.info("no {what}", what="request")
         with origin.on_behalf_of(("a", "{b}")):
@@ -53,7 +55,7 @@ def test_a_line_tells_whose_it_is() -> None:
 
 
 def test_a_coroutine_remembers_whom_it_was_started_for() -> None:
-    """However long it waits, and whoever wakes it."""
+    """A coroutine keeps the ids however long it waits, and whoever wakes it."""
     told: list[origin.Ids] = []
     gates: list[Deferred[None]] = [Deferred(), Deferred()]
 
@@ -71,7 +73,7 @@ def test_a_coroutine_remembers_whom_it_was_started_for() -> None:
 
 
 def test_what_many_have_in_common_is_bounded() -> None:
-    """Each id once, the first ones."""
+    """The ids of several requests are put together: each once, and only the first ones."""
     assert origin.together([("a",), (), ("b", "a")]) == ("a", "b")
     many = origin.together([(str(number),) for number in range(1000)])
     assert many == tuple(map(str, range(IDS_MAX)))
@@ -79,7 +81,9 @@ def test_what_many_have_in_common_is_bounded() -> None:
 
 
 def test_what_comes_over_the_wire_is_not_believed() -> None:
-    """Nobody else can write lines into the log."""
+    """Ids that are received count only if they are short, printable ASCII text, and are limited in
+    number: nobody else can write lines into the log.
+    """
     odd: list[str | bytes] = ["a", "", "b\nc", "x" * 129, "é", b"d", "e"]
     assert origin.received(odd) == ("a", "e")
     assert len(origin.received(["a"] * 100)) == IDS_MAX
@@ -88,8 +92,8 @@ def test_what_comes_over_the_wire_is_not_believed() -> None:
 @pytest.mark.logs_failures
 @pytest_twisted.ensureDeferred
 async def test_an_id_crosses_the_wire(serve: Callable[[Any], Client]) -> None:  # noqa: F811
-    """Into what answers the call and into the line that says that it failed; by a stream and by
-    a call of its own.
+    """The ids reach the function that answers a call, and the log line that says that it failed, by
+    a stream and by a single call.
     """
     told: list[origin.Ids] = []
 
@@ -100,11 +104,11 @@ async def test_an_id_crosses_the_wire(serve: Callable[[Any], Client]) -> None:  
         return Placement(1)
 
     client = serve(answer)
-    await client.call(methods.ORDER, REQUEST, 5.0)
+    await client.call(methods.ORDER, REQUEST, 20.0)
     with capturedLogs() as events:
         for quantity in (1, 2):
             with origin.on_behalf_of(("mine", "yours")):
-                call = client.call(methods.ORDER, REQUEST._replace(quantity=quantity), 5.0)
+                call = client.call(methods.ORDER, REQUEST._replace(quantity=quantity), 20.0)
             call.addErrback(lambda _: None)
             await call
     assert told == [(), ("mine", "yours"), ("mine", "yours")]
@@ -113,7 +117,7 @@ async def test_an_id_crosses_the_wire(serve: Callable[[Any], Client]) -> None:  
 
 
 def test_orders_that_go_together_tell_of_those_that_have_ids() -> None:
-    """In the call, and nowhere else: the next call tells nothing."""
+    """Orders that go in one call have the ids of all of them; the next call has none of these."""
     group = Group()
     told: list[origin.Ids] = []
     group.members[3].replies["PlaceOrders"] = lambda _: told.append(origin.current()) or HANG
@@ -127,7 +131,7 @@ def test_orders_that_go_together_tell_of_those_that_have_ids() -> None:
 
 
 def test_lookups_that_go_together_tell_of_those_that_have_ids() -> None:
-    """As orders do."""
+    """Lookups that go in one call have the ids of all of them, each once."""
     group = Group(1, CatalogTier, "catalog")
     told: list[origin.Ids] = []
     group.members[1].replies["LookupMany"] = lambda _: told.append(origin.current()) or HANG
@@ -153,7 +157,7 @@ class Ledger:
         return found
 
     def propose(self, _payload: bytes) -> "Deferred[Any]":
-        """Never recorded: nobody waits for it here."""
+        """Never recorded: no test of this file waits for it."""
         return Deferred()
 
     def resign(self) -> None:
@@ -161,7 +165,7 @@ class Ledger:
 
 
 def test_the_leader_asks_the_catalog_on_behalf_of_the_clients() -> None:
-    """A batch tells the ids of the calls that brought its orders; the next one has its own."""
+    """A batch has the ids of the calls that brought its orders, and no others."""
     told: list[origin.Ids] = []
 
     class Told(Catalog):
@@ -182,7 +186,9 @@ def test_the_leader_asks_the_catalog_on_behalf_of_the_clients() -> None:
 
 
 def test_an_order_that_waited_for_a_key_is_asked_for_on_behalf_of_the_clients() -> None:
-    """The one before it was taken back; the next batch is for the same requests."""
+    """An order waits for another one with its key, which fails. The batch in which it goes then has
+    its ids.
+    """
     told: list[origin.Ids] = []
 
     class Full(Catalog):
@@ -202,7 +208,7 @@ def test_an_order_that_waited_for_a_key_is_asked_for_on_behalf_of_the_clients() 
 
 
 def test_a_front_end_that_is_deaf_is_told_of_with_the_ids() -> None:
-    """Those of the trades that wait for it."""
+    """When an invalidation fails, the log line has the ids of the trades that wait for it."""
     scene = Scene()
     scene.sessions.looked_up(1, "s1", "A", scene.clock.seconds())
     with capturedLogs() as events:
@@ -213,10 +219,12 @@ def test_a_front_end_that_is_deaf_is_told_of_with_the_ids() -> None:
     scene.clock.advance(LIMITS.cache_lease_s)
 
 
-@pytest.mark.logs_failures
-@pytest.mark.parametrize("error", [Unavailable("x"), ZeroDivisionError()])
+@pytest.mark.parametrize(
+    "error",
+    [Unavailable("x"), pytest.param(ZeroDivisionError(), marks=pytest.mark.logs_failures)],
+)
 def test_placing_that_fails_is_logged_with_the_ids(error: Exception) -> None:
-    """If nobody raised it on purpose."""
+    """An unexpected error is logged with the ids; one that was raised on purpose is not logged."""
     group = Group()
     group.members[3].replies["PlaceOrders"] = error
     with capturedLogs() as events, origin.on_behalf_of(("mine",)):

@@ -1,4 +1,6 @@
-"""When the next call may begin: few calls, but nobody waits for long, and nobody in vain."""
+"""When the next call may begin: there are few calls, nobody waits for long, and nobody waits in
+vain.
+"""
 
 from math import inf
 from typing import Any
@@ -24,13 +26,15 @@ def ended(requests: int, waiting: int = 0, took_s: float = TOOK_S) -> tuple[Pace
 
 
 def test_the_first_call_begins_at_once() -> None:
-    """Nobody is expected yet."""
+    """Before the first call nobody else is expected."""
     assert Pace(1000).next_start(1) == -inf
 
 
 @pytest.mark.parametrize("took_s", [0.0, TOOK_S, 1.0, 30.0])
 def test_who_is_alone_never_waits(took_s: float) -> None:
-    """One request after another, however long each takes, and in whatever company before."""
+    """One request after another begins at once, however long each takes, and although there were
+    many before.
+    """
     pace, now = ended(100)
     now += LINGER_MAX_S
     for _ in range(3):
@@ -42,7 +46,9 @@ def test_who_is_alone_never_waits(took_s: float) -> None:
 
 
 def test_while_a_call_is_under_way_no_other_begins() -> None:
-    """However many wait, until it has taken its time; then also the next one is given that."""
+    """However many wait, the next call begins only when the last one has had its time,
+    ``PATIENCE_S``.
+    """
     pace = Pace(1000)
     pace.began(1.0)
     assert [pace.next_start(waiting) for waiting in (1, 1000)] == [1.0 + PATIENCE_S] * 2
@@ -51,14 +57,16 @@ def test_while_a_call_is_under_way_no_other_begins() -> None:
 
 
 def test_after_a_call_the_next_lingers_until_all_are_there() -> None:
-    """Those whom it answered, besides those that wait already."""
+    """After a call the next one waits a while for those whom it answered, besides those that wait
+    already.
+    """
     pace, now = ended(requests=3, waiting=2)
     assert [pace.next_start(waiting) for waiting in range(1, 5)] == [now + LINGER_S] * 4
     assert [pace.next_start(waiting) for waiting in (5, 6)] == [-inf] * 2
 
 
 def test_what_is_expected_follows_the_last_call() -> None:
-    """Those who did not come back are not waited for a second time."""
+    """Those who did not come back after one call are not expected after the next."""
     pace, now = ended(requests=100)
     pace.began(now)
     pace.ended(now, now + TOOK_S, 2, 1)
@@ -67,14 +75,18 @@ def test_what_is_expected_follows_the_last_call() -> None:
 
 
 def test_the_linger_is_a_share_of_the_last_call_with_a_bound() -> None:
-    """A call that takes no time is not waited for; one that takes a minute costs no seconds."""
+    """The wait for others is a share of the time that the last call took, but no more than
+    ``LINGER_MAX_S``.
+    """
     for took_s, linger_s in ((0.0, 0.0), (TOOK_S, LINGER_S), (60.0, LINGER_MAX_S)):
         pace, now = ended(2, took_s=took_s)
         assert pace.next_start(1) == pytest.approx(now + linger_s, abs=1e-12)
 
 
 def test_beside_a_call_that_is_stuck_nobody_lingers() -> None:
-    """The calls after it are answered: the next need wait neither for it nor for company."""
+    """When a later call is answered before an earlier one, the next waits neither for the earlier
+    one nor for others to come.
+    """
     pace = Pace(1000)
     pace.began(1.0)
     pace.began(2.0)
@@ -83,7 +95,7 @@ def test_beside_a_call_that_is_stuck_nobody_lingers() -> None:
 
 
 def test_the_calls_are_bounded() -> None:
-    """The next one begins when any has ended, the last one's patience being over."""
+    """With ``CALLS_MAX`` calls under way the next one waits until one of them ends."""
     pace = Pace(1000)
     for number in range(CALLS_MAX):
         assert pace.next_start(1) <= number
@@ -107,9 +119,9 @@ STEPS = st.lists(
 
 @given(STEPS, st.lists(st.integers(0, 5), min_size=60, max_size=60))
 def test_whatever_happens_there_is_a_time_to_begin(steps: list[Any], counts: list[int]) -> None:
-    """Calls that begin and end in any sequence, some in the same moment: only as many calls as
-    there may be, all under way, make a request wait for a call's end. Otherwise it waits for
-    the patience with the last one that is under way, or, if none is, for the linger.
+    """Calls begin and end in any order, some at the same moment. A request waits for the end of a
+    call only if ``CALLS_MAX`` are under way. Otherwise it waits until the last of those under way
+    has had its time or, if there is none, for others to come.
     """
     pace, now, last_end = Pace(1000), 0.0, -inf
     under_way: list[float] = []
@@ -136,7 +148,7 @@ def test_whatever_happens_there_is_a_time_to_begin(steps: list[Any], counts: lis
 
 
 def test_a_full_call_waits_for_nobody() -> None:
-    """No more can go with it, however many are expected."""
+    """When as many wait as one call may take, it begins, however many more are expected."""
     pace = Pace(4)
     pace.began(1.0)
     pace.ended(1.0, 1.0 + TOOK_S, 4, 8)

@@ -21,17 +21,17 @@ METHODS = [value for value in vars(methods).values() if isinstance(value, Method
 
 
 def envelope(group: str, message: Any = None) -> calls.Envelope:
-    """Something that member 2 of a group sends."""
+    """A message from member 2 of a group."""
     return calls.Envelope(calls.Peer(group, "c", 2, 1), message)
 
 
 def fetch(group: str) -> calls.Fetch:
-    """The same."""
+    """A request of member 2 of a group for entries."""
     return calls.Fetch(calls.Peer(group, "c", 2, 1), 0)
 
 
 def allowed(path: str, request: Any) -> set[str]:
-    """All who may make a call."""
+    """The names that may make a call."""
     found = set()
     for name in EVERYBODY | {"stranger"}:
         try:
@@ -43,14 +43,16 @@ def allowed(path: str, request: Any) -> set[str]:
 
 
 def test_every_call_has_a_rule() -> None:
-    """None was forgotten, and what has none is for nobody."""
+    """No method lacks a rule, and a path without a rule may be called by nobody."""
     assert {method.path for method in METHODS} == set(RULES)
     assert allowed("/twstock.Order/Unheard", None) == set()
 
 
 @pytest.mark.parametrize("group", ["order", "catalog"])
 def test_a_message_of_replication_comes_from_the_member_that_it_names(group: str) -> None:
-    """Not from another one of its group, nor from the member of that number in the other group."""
+    """It may not come from another member of the group, nor from the member with that number in the
+    other group.
+    """
     order = group == "order"
     sender, other = {f"{group}-2"}, "catalog" if order else "order"
     append, vote, heartbeat, notify = (
@@ -96,7 +98,7 @@ def test_only_order_replicas_trade_in_batches_and_begin_epochs() -> None:
 
 
 def test_a_front_end_speaks_for_itself() -> None:
-    """It takes no lease, and looks nothing up, in the name of another one."""
+    """A front-end may not take a lease, or look anything up, in the name of another one."""
     assert allowed(methods.REGISTER.path, calls.Register(2, "u", "s")) == {"front-2"}
     assert allowed(methods.REGISTER.path, calls.Register(0, "u", "s")) == set()
     for method, request in (
@@ -108,13 +110,13 @@ def test_a_front_end_speaks_for_itself() -> None:
 
 
 def test_only_front_ends_change_stocks() -> None:
-    """They ask for the administrator's token."""
+    """Front-ends check the administrator's token; nobody else may send a change."""
     change = ChangeRequest("k", ChangeKind.HALT, "GameStart")
     assert allowed(methods.CHANGE_STOCK.path, change) == FRONTS
 
 
 def test_everybody_reads_and_trades() -> None:
-    """Everybody with the certificate of a member or of a tool."""
+    """Whoever has the certificate of a member or of a tool may read and place orders."""
     for method in (
         methods.ORDER,
         methods.PLACE_ORDERS,
@@ -137,12 +139,12 @@ def test_names_that_only_look_like_members_are_nobody(name: str) -> None:
 
 
 def test_a_certificate_may_have_several_names() -> None:
-    """Its holder is then all of them."""
+    """Its holder has the rights of each of them."""
     assert parties(["order-2", "client", "nobody"]) == {"order-2", "order", "client", ANYBODY}
 
 
 def test_a_refusal_tells_who_was_refused() -> None:
-    """And whom the call is for."""
+    """The error names the call, for whom it is, and who was refused."""
     with pytest.raises(Forbidden, match=r"^/twstock.Catalog/BeginEpoch is for order, not for "
                        r"client$"):  # fmt: skip
         check(parties(["client"]), methods.BEGIN_EPOCH.path, BeginEpoch(1, 0))

@@ -1,4 +1,4 @@
-"""Connections that are waited for together: each is served as the reactor itself would do it."""
+"""Connections that are polled together are served as the reactor itself would serve them."""
 
 import socket
 import struct
@@ -20,7 +20,7 @@ from twstock.web.http.poll import READY_MAX, TURN_S, Poll, PolledServer, write_n
 
 
 class Reactor(Clock):
-    """Remembers who wants to read and write."""
+    """A clock that remembers who wants to read and to write."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,12 +28,14 @@ class Reactor(Clock):
         self.writers: list[Any] = []
 
     def addReader(self, reader: Any) -> None:
-        """Somebody has begun to read; nobody begins twice."""
+        """Somebody wants to read; nobody is added twice."""
         assert reader not in self.readers
         self.readers.append(reader)
 
     def removeReader(self, reader: Any) -> None:
-        """As the real one: it does not mind who was none."""
+        """Somebody does not want to read any more; as in a real reactor, it need not have been
+        added.
+        """
         if reader in self.readers:
             self.readers.remove(reader)
 
@@ -43,13 +45,13 @@ class Reactor(Clock):
             self.writers.append(writer)
 
     def removeWriter(self, writer: Any) -> None:
-        """Or does no longer."""
+        """Somebody does not wait any more."""
         if writer in self.writers:
             self.writers.remove(writer)
 
 
 class Server(Protocol):
-    """Remembers what came, and does what the test wants at that."""
+    """Remembers what arrived, and calls ``then`` each time."""
 
     def __init__(self) -> None:
         self.received: list[bytes] = []
@@ -57,12 +59,12 @@ class Server(Protocol):
         self.then: Callable[[], object] = lambda: None
 
     def dataReceived(self, data: bytes) -> None:
-        """Something came."""
+        """Something arrived."""
         self.received.append(data)
         self.then()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It is over."""
+        """The connection is over."""
         self.lost.append(reason.type)
 
 
@@ -78,7 +80,7 @@ class Room:
         self.made: list[PolledServer] = []
 
     def connect(self, count: int = 1) -> list[Server]:
-        """As a port does that has accepted connections."""
+        """Make connections as a port does that accepts them."""
         protocols = [Server() for _ in range(count)]
         for protocol in protocols:
             client, server = socket.socketpair()
@@ -97,7 +99,7 @@ class Room:
 
 @pytest.fixture
 def room() -> Iterator[Room]:
-    """Whoever is left at the end is let go."""
+    """A poll; the connections that are left at the end are closed."""
     made = Room()
     yield made
     made.poll.connectionLost(Failure(ConnectionDone()))
@@ -106,7 +108,9 @@ def room() -> Iterator[Room]:
 
 
 def test_all_that_are_ready_are_served_in_one_turn(room: Room) -> None:
-    """The reactor knows the poll alone."""
+    """The reactor knows only the poll, which reads from all connections on which something
+    arrived.
+    """
     one, other, silent = room.connect(3)
     room.clients.pop().close()
     room.made.pop().abortConnection()
@@ -118,7 +122,9 @@ def test_all_that_are_ready_are_served_in_one_turn(room: Room) -> None:
 
 
 def test_who_sends_again_at_once_is_read_again_but_not_for_ever(room: Room) -> None:
-    """The reactor has its turn after a bounded number of reads, however many are ready."""
+    """After a bounded number of reads the reactor has its turn, however many connections are
+    ready.
+    """
     (eager,) = room.connect()
 
     def send_again() -> None:
@@ -140,7 +146,9 @@ def test_who_sends_again_at_once_is_read_again_but_not_for_ever(room: Room) -> N
 
 
 def test_the_reactor_has_its_turn_after_much_work(room: Room) -> None:
-    """However few connections it was for; the others are served in its next turns."""
+    """When serving a connection has taken long, the reactor has its turn; the others are served in
+    the next ones.
+    """
     crowd = room.connect(3)
     for each in crowd:
         each.then = lambda: room.reactor.advance(TURN_S)
@@ -152,7 +160,9 @@ def test_the_reactor_has_its_turn_after_much_work(room: Room) -> None:
 
 
 def test_what_a_lost_connection_did_not_send_is_dropped(room: Room) -> None:
-    """Its requests may be kept until cycles are collected, and with them the connection."""
+    """Something may keep a lost connection in memory for a while, so what it had to send is dropped
+    at once.
+    """
     (lost,) = room.connect()
     (transport,) = room.made
     transport.write(b"x" * 10_000_000)
@@ -165,7 +175,9 @@ def test_what_a_lost_connection_did_not_send_is_dropped(room: Room) -> None:
 
 
 def test_who_is_lost_while_another_is_served_is_not_read(room: Room) -> None:
-    """Its descriptor may belong to somebody else by now."""
+    """A connection that is lost while another one is served is not read, as its descriptor may be
+    another one's by then.
+    """
     pair = room.connect(2)
     for each, other in zip(pair, reversed(pair), strict=True):
         each.then = lambda end=other: end.transport.connectionLost(  # type: ignore[misc]
@@ -181,7 +193,7 @@ def test_who_is_lost_while_another_is_served_is_not_read(room: Room) -> None:
 @pytest.mark.logs_failures
 @pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
 def test_an_error_ends_one_connection_alone(room: Room, error: type[BaseException]) -> None:
-    """And is logged; the poll, and with it everybody else, goes on."""
+    """The error is logged, and only the connection on which it was raised is closed."""
 
     def fail() -> None:
         raise error
@@ -197,7 +209,7 @@ def test_an_error_ends_one_connection_alone(room: Room, error: type[BaseExceptio
 
 
 def test_a_connection_that_ends_says_how(room: Room) -> None:
-    """Closed in good order, or reset."""
+    """The protocol is told whether the connection was closed in order or reset."""
     closed, reset = room.connect(2)
     room.clients[0].close()
     listener = socket.create_server(("127.0.0.1", 0))
@@ -216,7 +228,7 @@ def test_a_connection_that_ends_says_how(room: Room) -> None:
 
 
 def test_nobody_is_read_from_who_has_paused(room: Room) -> None:
-    """Back-pressure: bytes stay where they are until somebody wants them."""
+    """What is sent to a paused connection is read only when it resumes."""
     (paused,) = room.connect()
     (transport,) = room.made
     transport.pauseProducing()
@@ -232,7 +244,7 @@ def test_nobody_is_read_from_who_has_paused(room: Room) -> None:
 
 
 def test_the_reactor_knows_a_poll_as_long_as_it_has_members(room: Room) -> None:
-    """Nothing is left behind the last connection; the next one finds it as before."""
+    """The poll leaves the reactor with its last connection, and is back with the next one."""
     for _ in range(2):
         room.connect(2)
         assert room.reactor.readers == [room.poll]
@@ -244,7 +256,7 @@ def test_the_reactor_knows_a_poll_as_long_as_it_has_members(room: Room) -> None:
 
 
 def test_the_end_of_the_reactor_is_the_end_of_all(room: Room) -> None:
-    """Those that are paused are not the poll's."""
+    """When the reactor gives the poll up, all connections that it reads from are told."""
     both = room.connect(2)
     room.poll.connectionLost(Failure(ConnectionLost()))
     assert [each.lost for each in both] == [[ConnectionLost]] * 2
@@ -252,7 +264,7 @@ def test_the_end_of_the_reactor_is_the_end_of_all(room: Room) -> None:
 
 
 def test_what_the_kernel_does_not_take_is_written_later(room: Room) -> None:
-    """By the reactor, behind which everything else waits."""
+    """The reactor writes what the kernel did not take at once, and whatever comes after that."""
     room.connect()
     (transport,) = room.made
     write_now(transport, b"now")
@@ -271,7 +283,7 @@ def test_what_the_kernel_does_not_take_is_written_later(room: Room) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_port_of_twisted_serves_through_a_poll() -> None:
-    """What this relies on is there: a port makes what its ``transport`` says, and reading begins
+    """Twisted is as the poll needs it: a port makes what its ``transport`` says, and reading begins
     and ends with ``startReading`` and ``stopReading``.
     """
     real: Any = reactor

@@ -1,4 +1,4 @@
-"""What the services' processes share: options, readiness, stages, panic."""
+"""What the services' processes share: options, systemd, stages, and how they end."""
 
 import io
 import os
@@ -92,7 +92,7 @@ def test_without_a_file_it_is_the_default_cluster(here, monkeypatch):
 
 
 def test_the_last_place_to_look_is_the_systems(here, monkeypatch):
-    """``/etc/twstock/cluster.toml`` is read when it is there and nothing else is."""
+    """If nothing else is there, ``/etc/twstock/cluster.toml`` is read."""
     system, text = Path("/etc/twstock/cluster.toml"), render(default_cluster(cluster_id="system"))
     monkeypatch.setattr(Path, "exists", lambda self: self == system)
     monkeypatch.setattr(Path, "read_text", lambda self, encoding: text)
@@ -149,7 +149,9 @@ def test_a_member_whose_certificate_is_missing_is_an_error(here, certificates, s
 
 
 def test_a_catalog_with_data_needs_its_file_of_stocks_no_more(here):
-    """It has been read; only one that no message could hold is still an error."""
+    """The file was read when the data was made. It is an error only if its stocks would not fit
+    into a message.
+    """
     config, stocks, data = here / "cluster.toml", here / "stocks.csv", here / "catalog-1"
     config.write_text(render(replace(default_cluster(), data=here, catalog_csv=stocks)))
     words = ["-n", "stock-catalog", "--config", str(config)]
@@ -166,8 +168,8 @@ def test_a_catalog_with_data_needs_its_file_of_stocks_no_more(here):
         ServerOptions().parseOptions(words)
 
 
-def test_a_form_of_log_that_there_is_not_is_an_error(here, monkeypatch):
-    """Whatever the environment names."""
+def test_an_unknown_log_format_is_an_error(here, monkeypatch):
+    """The error says which ones there are."""
     monkeypatch.setenv("TWSTOCK_LOG_FORMAT", "xml")
     with pytest.raises(UsageError, match="TWSTOCK_LOG_FORMAT: expected text or json"):
         ServerOptions().parseOptions(["-n", "stock-order"])
@@ -177,7 +179,7 @@ def test_a_form_of_log_that_there_is_not_is_an_error(here, monkeypatch):
 
 
 def drain(sock):
-    """Every state that is there to be read."""
+    """All states that have arrived."""
     sock.setblocking(False)
     states = []
     while True:
@@ -189,7 +191,7 @@ def drain(sock):
 
 @pytest.fixture(params=["path", "abstract"])
 def systemd(request, tmp_path):
-    """The end of systemd of the notification socket: its address, and what it has been told."""
+    """Systemd's end of the notification socket: its address, and what it was told."""
     address = str(tmp_path / "notify") if request.param == "path" else f"@twstock-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(address.replace("@", "\0", 1))
@@ -236,7 +238,7 @@ def test_the_watchdog_hears_three_times_within_its_patience(systemd):
 
 
 def refused(sock):
-    """Nobody has the address; returns what makes it somebody's again, and reads what is told."""
+    """Make nobody listen at the address; returns a function that makes a listener there again."""
     address = sock.getsockname()
     sock.close()
     if isinstance(address, str):
@@ -251,7 +253,7 @@ def refused(sock):
 
 
 def full(sock):
-    """Nobody reads; returns the same for reading what is there."""
+    """Fill the socket, which nobody reads; returns a function that returns the socket."""
     kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
     with socket.socket(socket.AF_UNIX, kind) as other, suppress(BlockingIOError):
         while True:
@@ -261,7 +263,9 @@ def full(sock):
 
 @pytest.mark.parametrize("silence", [refused, full])
 def test_a_systemd_that_does_not_listen_stops_nothing(systemd, silence):
-    """Beats go on without waiting, one line tells of it, and READY is told once it is heard."""
+    """Notifications go on without waiting, one line in the log says so, and READY is sent as soon
+    as somebody listens.
+    """
     clock, notifier = Clock(), SystemdNotifier(systemd.environ)
     again = silence(systemd.sock)
     with capturedLogs() as logged, ExitStack() as stack:
@@ -288,7 +292,7 @@ def test_nobody_listening_costs_nothing():
 
 
 class ReactorDouble(Clock):
-    """A clock with the life of a reactor: ``run``, triggers, and ``stop``."""
+    """A clock with the ``run``, triggers and ``stop`` of a reactor."""
 
     def __init__(self, running=False):
         super().__init__()
@@ -345,7 +349,7 @@ def test_a_service_that_does_not_serve_yet_is_not_ready(systemd):
 
 
 class Stage(Service):
-    """A stage that writes down what happens to it."""
+    """A stage that notes in ``diary`` what happens to it."""
 
     def __init__(self, name, diary, ending=None, error=None):
         self.name, self.diary, self.ending, self.error = name, diary, ending, error
@@ -382,7 +386,9 @@ def test_stages_start_in_order_and_stop_in_reverse_one_after_the_other():
 
 
 def test_a_stage_that_cannot_start_is_told_and_the_started_ones_stop():
-    """The operator hears why; what runs already is stopped, the rest never ran."""
+    """The operator is told why; the stages that run already are stopped, and those after it never
+    start.
+    """
     diary, refusals = [], []
     error = CannotListen("cannot listen on 127.0.0.1:1: is the port taken?")
     stages = Stages(
@@ -412,14 +418,16 @@ def test_a_stage_that_fails_to_stop_keeps_no_other_from_it():
 
 
 def test_an_error_that_nobody_foresaw_is_not_a_refusal():
-    """Only our own errors are messages for the operator; a bug stays a traceback."""
+    """Only errors raised on purpose become messages for the operator; a bug stays an exception."""
     stages = Stages([Stage("a", [], error=ZeroDivisionError())], lambda why: None)
     with pytest.raises(ZeroDivisionError):
         stages.startService()
 
 
 def test_a_pool_has_its_threads_while_it_runs():
-    """Threads start with the service, never before a fork, and end with it."""
+    """Threads start with the service, not when it is made (which may be before a fork), and end
+    with it.
+    """
     pool, done = Pool("test", 2), []
     pool.threads.callInThread(lambda: done.append(threading.current_thread()))
     assert done == []
@@ -437,7 +445,9 @@ def test_a_pool_has_its_threads_while_it_runs():
 
 @pytest.mark.parametrize("reason", ["the disk", Failure(ValueError("the disk"))], ids=["text", "f"])
 def test_panic_says_why_and_exits_with_70(capsys, reason):
-    """No clean-up: after a failed write nothing more may be written."""
+    """The process ends at once, without cleaning up: after a failed write nothing more may be
+    written.
+    """
     codes = []
     panic(reason, codes.append)
     assert codes == [EXIT_BROKEN] == [70]
@@ -447,7 +457,9 @@ def test_panic_says_why_and_exits_with_70(capsys, reason):
 
 
 def test_tables_that_turn_out_damaged_are_no_bug(capsys):
-    """What helps is told without a traceback, and systemd does not start it again."""
+    """What helps is said without a traceback, and the status tells systemd not to start it
+    again.
+    """
     codes = []
     panic(Failure(CorruptTables("applied.sqlite: it can be deleted")), codes.append)
     assert codes == [EXIT_REFUSED]
@@ -455,8 +467,8 @@ def test_tables_that_turn_out_damaged_are_no_bug(capsys):
 
 
 def test_what_has_to_end_ends_though_nobody_can_be_told(monkeypatch):
-    """A process that went on after a failed write, because the disk of its log is full, would break
-    promises.
+    """The process ends although stderr cannot be written (the disk of its log may be full): one
+    that went on would break promises.
     """
     codes, reactor = [], ReactorDouble(True)
     with open("/dev/full", "wb", buffering=0) as full:
@@ -468,7 +480,7 @@ def test_what_has_to_end_ends_though_nobody_can_be_told(monkeypatch):
 
 @pytest.mark.parametrize("running", [True, False])
 def test_a_refusal_stops_the_reactor_and_exits_with_its_code(capsys, running):
-    """Whether the reactor runs already or not yet, it stops and the exit status is kept."""
+    """The reactor stops, whether it runs already or not, and the process exits with the code."""
     reactor = ReactorDouble(running)
     stop_with(reactor, "order-1 refuses to start: why", 3)
     if not running:
@@ -489,7 +501,9 @@ def test_a_refusal_stops_the_reactor_and_exits_with_its_code(capsys, running):
     ids=["damaged", "not now"],
 )
 def test_a_member_whose_disk_may_recover_is_started_again(capsys, error, code, words):
-    """Status 78, which systemd leaves alone for ever, is for data that no start makes better."""
+    """It exits with 1. The status 78, after which systemd does not start it again, is for data that
+    no other start makes better.
+    """
     reactor = ReactorDouble(running=True)
     reactor.callFromThread = lambda call, *arguments: call(*arguments)
     parts = assemble(default_cluster(), "order", 1, OrderTables(10), reactor, makes_snapshots=False)
@@ -513,7 +527,7 @@ def test_the_reactors_clock_goes_on_while_the_machine_sleeps(monkeypatch):
 
 
 def test_the_clock_is_not_changed_under_a_timer():
-    """A timer that is set remembers the old clock's reading."""
+    """A reactor that has a timer keeps its clock, because the timer has a time of that clock."""
     reactor = SimpleNamespace(getDelayedCalls=lambda: [object()], seconds=time.time)
     with pytest.raises(AssertionError, match="after a timer was set"):
         use_boottime(reactor)
@@ -521,7 +535,7 @@ def test_the_clock_is_not_changed_under_a_timer():
 
 
 def test_timers_fire_by_the_boot_clock(monkeypatch):
-    """A step of the wall clock moves no timer of a reactor that was changed."""
+    """After a step of the wall clock a timer of such a reactor fires in time."""
     from twisted.internet.epollreactor import EPollReactor
 
     own = EPollReactor()
@@ -549,7 +563,9 @@ def test_timers_fire_by_the_boot_clock(monkeypatch):
 )
 @pytest.mark.parametrize("service", ["stock-order", "stock-cluster"])
 def test_services_in_the_foreground_share_a_directory(here, service, words, wanted):
-    """Twistd's one PID file would let only the first of them start."""
+    """Without a PID file of their own, services in the foreground write none: twistd's one file
+    would let only the first of them start.
+    """
     options = ServerOptions()
     options.parseOptions([*words, service])
     assert options["pidfile"] == (wanted and os.path.abspath(wanted))  # twistd makes it so
@@ -567,8 +583,7 @@ def test_messages_of_a_daemon_are_in_its_log():
     assert said == [(LogLevel.info, "ready"), (LogLevel.warn, "order-1 was ended")]
 
 
-def test_exit_codes_have_one_home():
-    """Every exit status that a service chooses is a constant of this module."""
+def test_exit_statuses_differ():
+    """No two reasons to exit have the same status."""
     codes = {name: value for name, value in vars(process).items() if name.startswith("EXIT_")}
-    assert codes["EXIT_BROKEN"] == 70
     assert len(set(codes.values())) == len(codes)

@@ -40,7 +40,7 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture
 def report(capsys):
-    """Prints a measurement, whatever pytest captures."""
+    """Prints a measurement, although pytest captures the output."""
 
     def show(what, seconds):
         with capsys.disabled():
@@ -51,7 +51,7 @@ def report(capsys):
 
 
 def outage(traders, action):
-    """How long nothing was acknowledged because of ``action``."""
+    """How long nothing was acknowledged after ``action``."""
     began = time.monotonic()
     action()
     wait_until(lambda: traders.acknowledged_since(began), "trade to go on", RESTART_MAX_S)
@@ -72,7 +72,7 @@ def test_the_order_leader_is_killed_five_times(cluster, report):
 
 
 def test_a_follower_is_killed(cluster, report):
-    """Nobody notices, and the follower catches up."""
+    """Trading goes on within ``OUTAGE_MAX_S``, and the follower catches up."""
     with trading(cluster) as traders:
         leader = cluster.await_leader()
         follower = next(f"order-{k}" for k in (1, 2, 3) if f"order-{k}" != leader)
@@ -83,7 +83,9 @@ def test_a_follower_is_killed(cluster, report):
 
 
 def test_the_only_catalog_is_killed(cluster, report):
-    """Trading waits until it is back, and what was under way executes once."""
+    """Trading goes on when it is back, within ``RESTART_MAX_S``; what was under way is executed
+    once.
+    """
     with trading(cluster) as traders:
         seconds = outage(traders, lambda: cluster.signal("catalog-1"))
         cluster.await_serving()
@@ -92,7 +94,9 @@ def test_the_only_catalog_is_killed(cluster, report):
 
 
 def test_everything_is_killed_at_once(cluster, report):
-    """All processes die in the same instant; all come back with everything they promised."""
+    """All processes are killed at the same moment; they come back with everything that was
+    acknowledged.
+    """
     with trading(cluster) as traders:
 
         def kill_all():
@@ -106,7 +110,7 @@ def test_everything_is_killed_at_once(cluster, report):
 
 
 def test_a_stopped_leader_wakes_up_as_a_zombie(cluster, report):
-    """Another one leads meanwhile; what the old leader had under way executes once at most."""
+    """Another one leads meanwhile; what the old leader had under way is executed at most once."""
     with trading(cluster) as traders:
         leader = cluster.await_leader()
         seconds = outage(traders, lambda: cluster.signal(leader, signal.SIGSTOP))
@@ -127,7 +131,9 @@ def test_a_front_end_is_killed(cluster, report):
 
 
 def test_a_stopped_front_end_wakes_up_without_its_cache(cluster):
-    """What it has cached may be old by then: its lease is over, and trades did not wait for it."""
+    """Its lease is over, and a trade did not wait for it: when it wakes up it shows the trade, and
+    not what it had cached.
+    """
     cluster.await_healthy()
     cluster.stock("GameStart", front=2)
     connection = HTTPConnection(*cluster.address(2), timeout=WAIT_S)
@@ -148,7 +154,7 @@ def test_a_stopped_front_end_wakes_up_without_its_cache(cluster):
 
 
 def look(connection):
-    """A stock on an open connection, and whether the front-end had it cached."""
+    """A stock over an open connection, and what is said of the cache; twice None if it fails."""
     status, headers, body = ask(connection, "GET", "/stocks/GameStart")
     return (body["data"], headers["x-cache"]) if status == 200 else (None, None)
 
@@ -166,7 +172,9 @@ def command(cluster, *words):
 
 
 def test_the_commands_agree(cluster, tmp_path):
-    """The original's client finds what it placed, and ``verify`` and ``export`` do, too."""
+    """``client`` finds the orders that it placed, ``verify`` finds no difference, and ``export``
+    writes the same log for each replica.
+    """
     cluster.await_healthy()
     status, text = command(cluster, "client", "--clients", "3", "--requests", "20", "--seed", "1")
     assert (status, text.splitlines()[-1]) == (0, "0 mismatches, 0 failures"), text
@@ -201,7 +209,7 @@ def test_every_acknowledgement_had_been_written(cluster, tmp_path):
 
 @contextlib.contextmanager
 def traced(pid, path):
-    """Write the flushes of a process to a file."""
+    """While this context runs, strace writes the flushes of a process to a file."""
     calls = ["-e", "trace=fdatasync,fsync", "-ttt", "-T"]
     strace = ["strace", "-f", *calls, "-o", str(path), "-p", str(pid)]
     errors = path.with_suffix(".err")
@@ -233,8 +241,8 @@ def flushes(path):
 
 
 def test_a_restart_serves_the_same(cluster):
-    """Everything is stopped and started again on the same data: numbers go on, also where the
-    applied state was deleted and is rebuilt from the log.
+    """After all processes were stopped and started on the same data, orders and stocks are the same
+    and numbers go on, although the applied state of two members was deleted.
     """
     numbers = [cluster.trade("FishCo", 1, "sell") for _ in range(3)]
     before = {n: cluster.answered("GET", f"/orders/{n}") for n in (1, *numbers)}
@@ -252,7 +260,9 @@ def test_a_restart_serves_the_same(cluster):
 
 
 def test_members_do_not_outlive_what_started_them(cluster):
-    """A second ``up`` is refused while the first one runs; one that is killed leaves no orphan."""
+    """A second ``up`` on the same data is refused. When the first one is killed its members end,
+    too.
+    """
     second = subprocess.run(
         [*TWSTOCK, "up", "--data", str(cluster.directory)],
         check=False,
@@ -279,15 +289,15 @@ def test_members_do_not_outlive_what_started_them(cluster):
     ids=["the terminal of up closes", "twistd is asked to end"],
 )
 def test_whatever_ends_a_cluster_ends_all_of_it(tmp_path, command, number):
-    """In order, and it is no failure; asking twice changes nothing. Nothing is said before that it
-    is ready, for whoever reads one line.
+    """The members end in order, and the exit status is 0, although the signal comes twice. The
+    first line of the output is that the cluster is ready.
     """
     cluster = Cluster(tmp_path)
     process = subprocess.Popen(
         [*command, "--data", str(tmp_path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        # These tests may be run by nohup, which has it ignored.
+        # Under nohup, which may run these tests, SIGHUP is ignored.
         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # noqa: PLW1509
     )
     with process, process.stdout:
@@ -306,7 +316,9 @@ def test_whatever_ends_a_cluster_ends_all_of_it(tmp_path, command, number):
 
 
 def test_a_wiped_replica_refuses_to_start(cluster):
-    """A directory that is gone held promises: the others go on; put back, all is well."""
+    """A directory that is missing held promises, so its replica does not start and the others go
+    on. With the directory put back it does.
+    """
     number = cluster.trade("FishCo", 1, "sell")
     cluster.down()
     directory, aside = cluster.directory / "order-2", cluster.directory / "aside"
@@ -336,7 +348,9 @@ def test_the_leader_of_three_catalogs_is_killed(tmp_path, report):
 
 
 def test_a_stopped_catalog_leader_wakes_up_and_shows_nothing_old(tmp_path, report):
-    """Another one of three leads meanwhile; what the old leader shows nobody may have missed."""
+    """Another one of three leads meanwhile. When the old leader wakes up it shows no version from
+    before what that one has traded, or nothing.
+    """
     with Cluster(tmp_path, catalogs=3) as cluster:
         with trading(cluster) as traders:
             leader = cluster.await_leader("catalog")
@@ -379,7 +393,7 @@ def scrape(cluster, query=""):
 
 
 def by_member(family, suffix=""):
-    """The samples of a family by member, summed."""
+    """The sum of a family's samples for each member."""
     found = {}
     for name, labels, value, *_ in family.samples:
         if name == family.name + suffix:
@@ -388,7 +402,9 @@ def by_member(family, suffix=""):
 
 
 def test_the_metrics_of_a_cluster_are_those_that_are_documented(cluster):
-    """Of every member, in one scrape of one front-end; a member that is gone is down."""
+    """One scrape of a front-end has the metrics of every member, and of each kind that metrics.md
+    names; a member that does not answer is down.
+    """
     cluster.await_healthy()
     for _ in range(5):
         cluster.trade("GameStart", 1, "buy")
@@ -423,7 +439,7 @@ def test_the_metrics_of_a_cluster_are_those_that_are_documented(cluster):
 
 
 def test_the_history_of_a_front_end_tells_what_it_did(cluster):
-    """A row for each second, of this front-end alone."""
+    """An order is counted in the history of the front-end that took it, and in no other."""
 
     def rows(front):
         return cluster.get("/history", front=front)[2]["data"]["rows"]

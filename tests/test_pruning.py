@@ -1,4 +1,6 @@
-"""Entries leave the log when every member has them and two snapshots stand in for them."""
+"""Entries are dropped from the log when every member has them and two snapshots stand in for
+them.
+"""
 
 import errno
 from contextlib import suppress
@@ -31,11 +33,11 @@ CLUSTER = bytes(range(16))
 RUNS = (TermRun(1, 1), TermRun(3, 2), TermRun(9, 5))
 
 
-# The file that says what was dropped.
+# The file ``dropped``.
 
 
 def test_every_bit_of_dropped() -> None:
-    """What is there is read back; whatever is damaged says nothing."""
+    """The file is read back as it was written; with any wrong bit, or cut, it is not believed."""
     dropped = Dropped(Identity(CLUSTER, 2, 77), Position(3, 8192, 11, bytes(16)), RUNS)
     content = encode_dropped(dropped)
     assert decode_dropped(content) == dropped
@@ -49,7 +51,7 @@ def test_every_bit_of_dropped() -> None:
 
 
 def test_runs_up_to_an_entry() -> None:
-    """One for each term, and none that begins later."""
+    """Terms that begin after the entry are left out, and a term that goes on is there once."""
     assert up_to((*RUNS, TermRun(12, 5)), 20) == RUNS
     assert up_to(RUNS, 8) == RUNS[:2]
     assert up_to(RUNS, 0) == ()
@@ -75,13 +77,15 @@ def filled(disk: SimulatedDisk, *, release: int = 0) -> FileStorage:
 
 
 def segments(disk: SimulatedDisk) -> list[str]:
-    """The files of the log."""
+    """The log's segments and seals."""
     return [found for found in sorted(disk.names(DATA)) if found.startswith("log-")]
 
 
 @pytest.mark.parametrize(("release", "first"), [(0, 1), (3, 1), (4, 5), (11, 9), (17, 13)])
 def test_segments_that_end_before_are_dropped(release: int, first: int) -> None:
-    """Whole segments only, never the present one; what is left is as it was, and goes on."""
+    """Only whole segments are dropped, and never the last one. What is left can be read, and the
+    log goes on.
+    """
     disk = SimulatedDisk()
     storage = filled(disk, release=release)
     for _ in range(2):
@@ -101,7 +105,7 @@ def test_segments_that_end_before_are_dropped(release: int, first: int) -> None:
 
 
 def test_dropping_goes_on_after_dropping() -> None:
-    """The terms of what went before are kept, too."""
+    """When more is dropped later, the terms of all that was dropped are still known."""
     disk = SimulatedDisk()
     storage = filled(disk, release=4)
     storage.open()
@@ -113,7 +117,9 @@ def test_dropping_goes_on_after_dropping() -> None:
 
 
 def test_who_asks_for_what_was_dropped_is_in_error() -> None:
-    """Nobody gets a part in place of the whole, also while it is still there."""
+    """Asking for it is a broken invariant, also for entries that were released and are still there:
+    nobody gets a part in place of the whole.
+    """
     storage = filled(SimulatedDisk(), release=4)
     log = storage.open().log
     for ask in (lambda: log.between(4, 6), lambda: log.slice(4, 9, 999), lambda: log.entry(4)):
@@ -126,8 +132,10 @@ def test_who_asks_for_what_was_dropped_is_in_error() -> None:
 
 
 @pytest.mark.parametrize("damage", ["a bit", "another log's", "gone"])
-def test_where_the_log_begins_is_lost(damage: str) -> None:
-    """Then what was dropped and what was lost look alike."""
+def test_a_log_whose_beginning_is_not_known_is_refused(damage: str) -> None:
+    """If ``dropped`` is damaged, missing or of another log, the start is refused: what was dropped
+    could not be told from what was lost.
+    """
     disk = SimulatedDisk()
     storage = filled(disk, release=8)
     if damage == "a bit":
@@ -147,7 +155,7 @@ def test_where_the_log_begins_is_lost(damage: str) -> None:
 
 @pytest.mark.parametrize("lost", [0, 1, -1])
 def test_what_is_lost_is_told_from_what_was_dropped(lost: int) -> None:
-    """The first segment that is left has to be the one after those that were dropped."""
+    """A segment that is missing after those that were dropped stops the start."""
     disk = SimulatedDisk()
     storage = filled(disk, release=8)
     disk.remove([found for found in segments(disk) if found.endswith(".seg")][lost])
@@ -155,8 +163,10 @@ def test_what_is_lost_is_told_from_what_was_dropped(lost: int) -> None:
         storage.open()
 
 
-def test_no_segment_is_left() -> None:
-    """All that is known is where the log began."""
+def test_a_log_without_any_segment_is_refused() -> None:
+    """If all segments are missing the start is refused, and the entries after those that were
+    dropped are named as lost.
+    """
     disk = SimulatedDisk()
     storage = filled(disk, release=8)
     for found in segments(disk):
@@ -166,7 +176,9 @@ def test_no_segment_is_left() -> None:
 
 
 def test_segments_that_come_back_are_removed_again() -> None:
-    """Removing them needs no flush: a start does it again."""
+    """A segment that was dropped, but whose removal a power cut took back, is removed by the next
+    start.
+    """
     disk = SimulatedDisk()
     storage = filled(disk)
     content = disk.content(FIRST)
@@ -180,7 +192,7 @@ def test_segments_that_come_back_are_removed_again() -> None:
 
 
 def test_an_old_mark_says_less_than_what_was_dropped() -> None:
-    """A mark from before, of which a power cut took the newer one back, stops no start."""
+    """A power cut may take the mark back to before what was dropped; the start succeeds."""
     disk = SimulatedDisk()
     storage = on_disk(disk)
     storage.open()
@@ -199,7 +211,9 @@ def test_an_old_mark_says_less_than_what_was_dropped() -> None:
 
 
 def test_many_segments_are_dropped_a_few_at_a_time() -> None:
-    """A write may have to wait for a step of upkeep. Another step follows at once."""
+    """A step of upkeep drops only a few segments, as a write may have to wait for it; the next step
+    follows at once.
+    """
     disk = SimulatedDisk()
     storage = on_disk(disk)
     storage.open()
@@ -220,7 +234,9 @@ def test_many_segments_are_dropped_a_few_at_a_time() -> None:
 
 
 def test_a_full_disk_drops_nothing_and_refuses_nothing() -> None:
-    """The few bytes that say what is dropped have to fit."""
+    """``dropped`` needs a few bytes. Without space for it nothing is dropped and no descriptor
+    leaks; with space the segments are dropped.
+    """
     disk = SimulatedDisk()
     storage = filled(disk)
     disk.capacity = disk._used()
@@ -240,7 +256,7 @@ def test_a_full_disk_drops_nothing_and_refuses_nothing() -> None:
 
 
 def test_a_log_that_is_never_idle_drops_too() -> None:
-    """Under constant load there is no step of upkeep: the write that begins a segment does it."""
+    """Under constant load there are no steps of upkeep: the write that begins a segment drops."""
     disk = SimulatedDisk()
     storage = filled(disk)
     storage.open()
@@ -252,7 +268,7 @@ def test_a_log_that_is_never_idle_drops_too() -> None:
 
 
 def test_a_log_that_begins_later() -> None:
-    """A new directory's log may go on after entries that a snapshot stands in for."""
+    """The log of a new directory may begin after entries that a snapshot stands in for."""
     disk = SimulatedDisk()
 
     def storage() -> FileStorage:
@@ -284,13 +300,13 @@ class Segmented(MemoryStorage):
         return Space(ended_index=(len(self._entries) - 1) // 10 * 10)
 
     def release(self, index: int) -> None:
-        """Note it."""
+        """Release, and note the index."""
         super().release(index)
         self.released = index
 
 
 def pruned(tmp_path: Path, size: int = 3) -> Group:
-    """A group that makes snapshots, started."""
+    """A started group that makes snapshots."""
     group = Group(tmp_path, size)
     for number in group.ids:
         path = tmp_path / f"snapshots-{number}"
@@ -303,7 +319,7 @@ def pruned(tmp_path: Path, size: int = 3) -> Group:
 
 
 def propose(group: Group, count: int) -> None:
-    """So many commands, one after the other, and time for what follows."""
+    """Have so many commands committed one after the other, and let time pass for what follows."""
     for _ in range(count):
         group.run_until(lambda: bool(group.leader))
         done = group.member(group.leader).propose(b"word")
@@ -312,13 +328,13 @@ def propose(group: Group, count: int) -> None:
 
 
 def released(group: Group) -> list[int]:
-    """Up to where each member has let go of its log."""
+    """The index up to which each member has released its log."""
     return [storage.released for storage in group.storages.values()]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_members_let_go_of_what_all_have(tmp_path: Path, size: int) -> None:
-    """With the second snapshot, up to the first one."""
+    """When they have a second snapshot, members release their logs up to the first one."""
     group = pruned(tmp_path, size)
     propose(group, 15)
     assert released(group) == [0] * size
@@ -331,7 +347,9 @@ def test_members_let_go_of_what_all_have(tmp_path: Path, size: int) -> None:
 
 
 def test_what_a_full_disk_refused_is_tried_again_with_the_next_segment(tmp_path: Path) -> None:
-    """And not at every tick: each try looks at every row and writes until nothing is left."""
+    """A snapshot for which there was no space is not tried again before another segment ends: each
+    try looks at every row, and writes until nothing is left.
+    """
     group = pruned(tmp_path, 1)
     snapshots, tried = group.snapshots[1], []
     make = snapshots.make
@@ -352,7 +370,7 @@ def test_what_a_full_disk_refused_is_tried_again_with_the_next_segment(tmp_path:
 
 
 def test_a_directory_that_cannot_be_read_ends_the_process(tmp_path: Path) -> None:
-    """Nothing is known of the snapshots then, and nobody would hear of it."""
+    """If the snapshots cannot be looked at, it is a panic; otherwise nobody would hear of it."""
     group = pruned(tmp_path, 1)
 
     def broken() -> int:
@@ -364,7 +382,7 @@ def test_a_directory_that_cannot_be_read_ends_the_process(tmp_path: Path) -> Non
 
 
 def test_one_that_is_down_keeps_the_logs_of_the_others(tmp_path: Path) -> None:
-    """It finds all that it has missed when it comes back; then the logs are cut."""
+    """When it comes back it gets all that it has missed; then the logs are cut."""
     group = pruned(tmp_path)
     group.kill(1)
     propose(group, 45)
@@ -379,7 +397,9 @@ def test_one_that_is_down_keeps_the_logs_of_the_others(tmp_path: Path) -> None:
 
 
 def test_a_member_starts_with_what_is_left(tmp_path: Path) -> None:
-    """Its tables are gone, and so is the beginning of its log: a snapshot has it."""
+    """A member whose tables are gone, and whose log has lost its beginning, starts from a
+    snapshot.
+    """
     group = pruned(tmp_path)
     propose(group, 30)
     for number in (3, 1):
@@ -394,7 +414,9 @@ def test_a_member_starts_with_what_is_left(tmp_path: Path) -> None:
 
 
 def test_a_member_with_neither_is_refused(tmp_path: Path) -> None:
-    """Where no snapshot is intact, and the tables do not reach so far, nothing is made up."""
+    """If no snapshot is intact, and the tables do not reach to where the log begins, the start is
+    refused.
+    """
     group = pruned(tmp_path)
     propose(group, 30)
     group.kill(1)
@@ -408,7 +430,9 @@ def test_a_member_with_neither_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_snapshot_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    """By a member that needs it: it may be intact, so nothing is lost, and a later start may do."""
+    """A member that needs a snapshot which cannot be read is told which. It may be intact, so this
+    is no loss, and a later start may succeed.
+    """
     group = pruned(tmp_path)
     propose(group, 30)
     group.kill(1)
@@ -424,15 +448,16 @@ def test_a_snapshot_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def must_rejoin(group: Group) -> list[int]:
-    """Who has lost what it promised, as the leader sees it."""
+    """The members that have lost what they promised, as the leader sees it."""
     working = group.member(group.leader).working()
     assert working is not None
     return [peer for peer in (1, 2, 3) if working[0].replica.must_rejoin(peer)]
 
 
 def test_followers_that_promised_and_lost_it_are_left_alone(tmp_path: Path) -> None:
-    """A copy from yesterday put in the place of a member's directory: its leader cannot send what
-    was dropped, and goes on with the others. It knows at once who refuses what it has confirmed.
+    """A copy from yesterday is put in place of a member's directory. The leader cannot send what
+    was dropped, finds that the member has lost what it had confirmed, and goes on with the others;
+    so does the next leader.
     """
     group = pruned(tmp_path)
     propose(group, 3)
@@ -458,8 +483,10 @@ def test_followers_that_promised_and_lost_it_are_left_alone(tmp_path: Path) -> N
     assert not group.panics
 
 
-def test_chance_of_power_cuts_while_dropping() -> None:
-    """Cut at any call of the dropping: the log begins where it did, or later, and is whole."""
+def test_power_cuts_while_dropping() -> None:
+    """After a power cut at any call of the dropping, the log begins where it did or where it
+    should, and has all entries from there on.
+    """
     for turn in range(1, 40):
         disk = SimulatedDisk()
         storage = filled(disk)

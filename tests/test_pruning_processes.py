@@ -1,4 +1,6 @@
-"""Catalogs whose logs are cut: they restart, lose their tables, and lose their disks."""
+"""Catalogs that have dropped the beginning of their logs restart, lose their tables, and lose their
+disks.
+"""
 
 import signal
 from uuid import uuid4
@@ -15,7 +17,7 @@ BATCHES_MAX = 200
 
 
 def sell(cluster):
-    """A batch of orders, with keys so long that a few dozen batches fill a segment of the log."""
+    """Place a batch of orders, with keys so long that a few dozen batches fill a segment."""
     keys = [f"{uuid4().hex:x>250}" for _ in range(BATCH)]
     order = {"name": "FishCo", "quantity": 1, "type": "sell"}
     orders = [order | {"idempotency_key": key} for key in keys]
@@ -28,7 +30,7 @@ def sell(cluster):
 
 
 def is_cut(cluster, name):
-    """Whether a member has dropped the first segment of its log."""
+    """Whether a member has dropped the first segment of its log, and said so before."""
     directory = cluster.directory / name
     gone = not (directory / "log-00000001.seg").exists()
     assert gone <= (directory / "dropped").exists()
@@ -36,7 +38,7 @@ def is_cut(cluster, name):
 
 
 def fill(cluster, names):
-    """Trade until these members' logs are cut; how many orders that took."""
+    """Trade until these members' logs are cut; returns how many orders that took."""
     for count in range(BATCHES_MAX):
         if all(is_cut(cluster, name) for name in names):
             return count * BATCH
@@ -44,8 +46,8 @@ def fill(cluster, names):
     raise AssertionError("the logs are not cut")
 
 
-def test_one_catalog(tmp_path):
-    """Alone it needs nobody's word. Without its tables it starts with a snapshot."""
+def test_a_catalog_with_a_cut_log_restarts_with_and_without_its_tables(tmp_path):
+    """A single catalog cuts its log by itself. Without its tables it starts from a snapshot."""
     with Cluster(tmp_path, "--no-restart") as cluster:
         before = cluster.stock("FishCo")["quantity"]
         sold = fill(cluster, ["catalog-1"])
@@ -63,9 +65,10 @@ def test_one_catalog(tmp_path):
         cluster.assert_verified()
 
 
-def test_three_catalogs(tmp_path):
-    """One that is down keeps the logs of the others whole. One whose disk is lost rejoins, from
-    those at work and from copies, although the beginning of their logs is gone.
+def test_three_catalogs_with_cut_logs_restart_and_rejoin(tmp_path):
+    """While one of three is down, the others keep their logs whole. When all have cut their logs,
+    one whose disk is lost rejoins, from the others while they run and from copies of their
+    directories.
     """
     names = ["catalog-1", "catalog-2", "catalog-3"]
     with Cluster(tmp_path, "--no-restart", catalogs=3) as cluster:
