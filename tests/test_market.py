@@ -1,4 +1,4 @@
-"""The catalog as the order leader reaches it: what is sent, and whom it asks next."""
+"""The catalog as the order leader reaches it: what is sent, and which catalog is asked next."""
 
 from typing import Any
 
@@ -38,29 +38,31 @@ class Scene:
         )
 
     def replies(self, number: int, **replies: Any) -> None:
-        """What a catalog answers."""
+        """Set what a catalog answers."""
         self.catalogs[number].replies = replies
 
     def asked(self, method: str) -> list[int]:
-        """Which catalogs were asked, from the lowest id."""
+        """The catalogs that were asked, once for each call, from the lowest id."""
         return [n for n, member in self.catalogs.items() for _ in member.of(method)]
 
     def outcome(self, coroutine: Any) -> list[Any]:
-        """A list that gets what a call comes to."""
+        """A list that gets the result of a call, or its Failure."""
         results: list[Any] = []
         Deferred.fromCoroutine(coroutine).addBoth(results.append)
         return results
 
 
 def failed(results: list[Any]) -> type[BaseException]:
-    """The class of the error that a call came to."""
+    """The class of the error with which a call ended."""
     (failure,) = results
     assert isinstance(failure, Failure)
     return type(failure.value)
 
 
 def test_a_batch_is_to_be_answered_at_once() -> None:
-    """And what is unpublished then comes with the outcomes."""
+    """A batch asks for its outcomes before they are published; the answer names the versions that
+    are still unpublished.
+    """
     scene = Scene()
     scene.replies(3, Trade=VERDICTS, AwaitPublished=Published())
     outcome = Outcome(Trade(1, ORDER, 1, 100, 5))
@@ -72,7 +74,9 @@ def test_a_batch_is_to_be_answered_at_once() -> None:
 
 
 def test_an_answer_of_another_kind_leaves_the_outcome_open() -> None:
-    """The batch may have been executed: taken back, its orders could be executed twice."""
+    """The batch may have been executed. If it counted as refused, its orders could be executed
+    twice.
+    """
     scene = Scene()
     scene.replies(3, Trade=Placement(1))
     assert failed(scene.outcome(scene.market.execute(BATCH))) is OutcomeUnknown
@@ -83,7 +87,7 @@ def test_an_answer_of_another_kind_leaves_the_outcome_open() -> None:
     [(NotLeader(1), 1), (NotLeader(0), 2), (OutcomeUnknown("lost"), 2), (Unavailable("busy"), 2)],
 )
 def test_another_catalog_is_asked_after_a_failure(error: Exception, then: int) -> None:
-    """The one that is said to lead, or the next in turn."""
+    """The next call goes to the catalog that is said to lead, or else to the next in turn."""
     scene = Scene()
     scene.replies(3, Trade=error)
     assert failed(scene.outcome(scene.market.execute(BATCH))) is type(error)
@@ -93,7 +97,9 @@ def test_another_catalog_is_asked_after_a_failure(error: Exception, then: int) -
 
 
 def test_a_late_failure_does_not_leave_the_leader_that_was_found_meanwhile() -> None:
-    """Two calls are under way, and the first of them has learnt who leads."""
+    """Of two calls that are under way, one has learnt who leads. When the other one fails later,
+    that leader is still asked.
+    """
     scene = Scene()
     scene.replies(3, Trade=NotLeader(1), AwaitPublished=HANG)
     late = scene.outcome(scene.market.await_published({"A": 1}))
@@ -112,7 +118,7 @@ def advance(scene: Scene, seconds: float) -> None:
 
 
 def test_a_call_that_is_answered_is_a_contact() -> None:
-    """And one that fails is none."""
+    """A call that fails is no contact with the catalog."""
     scene = Scene()
     scene.replies(3, Trade=NotLeader(1))
     scene.outcome(scene.market.execute(BATCH))
@@ -123,7 +129,9 @@ def test_a_call_that_is_answered_is_a_contact() -> None:
 
 
 def test_the_leader_of_the_catalog_is_a_contact_and_nobody_else() -> None:
-    """Wherever it is; none is asked after the end."""
+    """Answers of followers are no contact; those of the leader are, whichever member it is. After
+    the stop nobody is asked.
+    """
     scene = Scene()
     for number in (2, 3):
         scene.catalogs[number].status = status(number, leader_id=1)
@@ -142,7 +150,9 @@ def test_the_leader_of_the_catalog_is_a_contact_and_nobody_else() -> None:
 
 
 def test_every_catalog_is_told_who_reaches_it() -> None:
-    """Often enough to count, also beside one that does not answer."""
+    """Each catalog that answers is asked often enough to count this order replica as a contact,
+    although another one is silent.
+    """
     scene = Scene()
     scene.replies(3, Heartbeat=HANG)
     scene.watch.startService()
@@ -154,7 +164,9 @@ def test_every_catalog_is_told_who_reaches_it() -> None:
 
 
 def test_an_answer_that_takes_a_while_is_asked_for_as_often() -> None:
-    """Else a contact would not count as good whose answers come at half the pace."""
+    """If the next question waited longer because an answer was slow, the contact would not count as
+    good.
+    """
     scene = Scene()
     leader = scene.catalogs[3]
 
@@ -173,7 +185,9 @@ def test_an_answer_that_takes_a_while_is_asked_for_as_often() -> None:
 
 @pytest.mark.parametrize("silence", [HANG, OutcomeUnknown("connection refused")])
 def test_a_catalog_that_leads_no_more_or_is_cut_off_is_lost(silence: object) -> None:
-    """Until there is another one; asking goes on whatever becomes of it once."""
+    """The contact is lost when the catalog's leader is silent, or cannot be reached, and good again
+    when there is another leader.
+    """
     scene = Scene()
     scene.catalogs[3].status = status(3, "leader")
     scene.watch.startService()

@@ -55,7 +55,7 @@ def group(tmp_path: Path) -> Group:
 
 
 def propose(group: Group, word: bytes = b"x") -> object:
-    """Propose at the leader; returns the result."""
+    """Propose at the leader; returns the result, or the Failure."""
     results: list[object] = []
     group.member(group.leader).propose(word).addBoth(results.append)
     group.run_until(lambda: bool(results))
@@ -63,7 +63,7 @@ def propose(group: Group, word: bytes = b"x") -> object:
 
 
 def failure_of(deferred: Deferred[object]) -> list[Failure]:
-    """Collects what a Deferred fails with."""
+    """A list that gets the Failure of a Deferred."""
     failures: list[Failure] = []
     deferred.addErrback(failures.append)
     return failures
@@ -76,8 +76,8 @@ def test_highest_id_leads_a_new_group(group: Group) -> None:
     assert all(storage.open().formed for storage in group.storages.values())
 
 
-def test_result_comes_when_applied_everywhere_follows(group: Group) -> None:
-    """A proposal's result is its state machine's, and every member applies it."""
+def test_a_proposal_has_its_result_and_is_applied_by_all(group: Group) -> None:
+    """The result is what the leader's state machine returns; every member applies the command."""
     group.run_until(lambda: group.leader == 3)
     assert propose(group, b"one") == 1
     assert propose(group, b"two") == 2
@@ -95,7 +95,9 @@ def test_highest_survivor_leads_and_nothing_is_lost(group: Group) -> None:
 
 
 def test_a_tier_is_told_when_it_leads_and_what_is_saved(group: Group) -> None:
-    """It serves from one to the other, and forgets what the tables have."""
+    """The leader's tier is told when leadership begins and ends, and the tier of each member what
+    the tables have saved.
+    """
     group.run_until(lambda: group.leader == 3)
     first, follower = group.member(3).term(), group.seats[1]
     propose(group, b"kept")
@@ -107,7 +109,7 @@ def test_a_tier_is_told_when_it_leads_and_what_is_saved(group: Group) -> None:
 
 
 def test_nomination_of_a_dead_leader_elects_at_once(group: Group) -> None:
-    """A nominee that finds the leader's process gone campaigns without waiting."""
+    """A nominee whose leader's process is gone campaigns without waiting for a time-out."""
     group.run_until(lambda: group.leader == 3)
     group.kill(3)
     Deferred.fromCoroutine(group.member(2).nominate(2))
@@ -115,7 +117,7 @@ def test_nomination_of_a_dead_leader_elects_at_once(group: Group) -> None:
 
 
 def test_nomination_while_the_leader_lives_changes_nothing(group: Group) -> None:
-    """A nomination is a hint: the nominee asks the leader itself."""
+    """A nomination is only a hint: the nominee checks itself whether the leader is gone."""
     group.run_until(lambda: group.leader == 3)
     term = group.member(3).term()
     Deferred.fromCoroutine(group.member(2).nominate(2))
@@ -125,7 +127,9 @@ def test_nomination_while_the_leader_lives_changes_nothing(group: Group) -> None
 
 
 def test_returning_highest_id_catches_up_and_leads_again(group: Group) -> None:
-    """The highest id pulls what it missed and is given the lead after a stable while."""
+    """The highest id pulls what it missed, and is given the lead once it has been stable for a
+    while.
+    """
     group.run_until(lambda: group.leader == 3)
     group.kill(3)
     group.run_until(lambda: group.leader == 2)
@@ -137,7 +141,9 @@ def test_returning_highest_id_catches_up_and_leads_again(group: Group) -> None:
 
 
 def test_a_leader_that_is_not_ready_says_why(group: Group) -> None:
-    """It is elected, and what it found in its log has to be committed first."""
+    """A leader that was just elected has to commit what it found in its log first; its status says
+    so.
+    """
     reasons = set()
 
     def is_ready() -> bool:
@@ -164,7 +170,9 @@ def test_no_majority_gives_no_result_and_no_lie(group: Group) -> None:
 
 
 def test_only_a_leader_that_nobody_can_have_replaced_may_read(group: Group) -> None:
-    """A follower says who leads; a leader that hears nobody refuses before another may lead."""
+    """A follower says who leads. A leader that hears nobody refuses reads before another one can
+    lead.
+    """
     group.run_until(lambda: group.leader == 3)
     group.run(0.1)
     group.member(3).check_lease()
@@ -179,7 +187,7 @@ def test_only_a_leader_that_nobody_can_have_replaced_may_read(group: Group) -> N
 
 
 def test_whole_group_restarts_with_everything(group: Group) -> None:
-    """After all members died at once, a restart has all that was acknowledged."""
+    """After all members died at the same time, the group has everything that was acknowledged."""
     group.run_until(lambda: group.leader == 3)
     propose(group, b"a")
     for number in group.ids:
@@ -190,7 +198,9 @@ def test_whole_group_restarts_with_everything(group: Group) -> None:
 
 
 def test_wiped_member_refuses_to_start(group: Group) -> None:
-    """A member with a new directory is refused by peers that knew another incarnation."""
+    """A member with a new directory does not start, because the others know it by another
+    incarnation.
+    """
     group.run_until(lambda: group.leader == 3)
     group.kill(1)
     group.storages[1] = MemoryStorage(incarnation=999)
@@ -201,7 +211,9 @@ def test_wiped_member_refuses_to_start(group: Group) -> None:
 
 
 def test_members_with_two_configurations_do_not_form(tmp_path: Path) -> None:
-    """1 and 2 would elect one of them, 3, 4 and 5 another one."""
+    """Members that are configured with different groups do not start: 1 and 2 would elect one of
+    them, 3, 4 and 5 another one.
+    """
     group = Group(tmp_path, size=5)
     group.configured[1] = group.configured[2] = (1, 2, 3)
     group.start()
@@ -215,7 +227,9 @@ def test_members_with_two_configurations_do_not_form(tmp_path: Path) -> None:
 
 
 def test_new_group_waits_for_all_its_members(tmp_path: Path) -> None:
-    """Nobody promises anything before every member was heard once: who is missing is named."""
+    """A new group has no leader until every member was heard once; the status names who is
+    missing.
+    """
     group = Group(tmp_path)
     group.start(1, 2)
     group.run(2.0)
@@ -226,7 +240,9 @@ def test_new_group_waits_for_all_its_members(tmp_path: Path) -> None:
 
 
 def test_member_that_has_not_opened_its_disk_is_not_learnt(tmp_path: Path) -> None:
-    """A peer's incarnation counts only when it is known: a slow disk must not be mistaken."""
+    """While a member's disk is slow to open, the others do not take a wrong incarnation for its
+    own.
+    """
     group = Group(tmp_path)
     group.threads[3].delay_s = 0.5
     group.start()
@@ -239,7 +255,7 @@ def test_member_that_has_not_opened_its_disk_is_not_learnt(tmp_path: Path) -> No
 
 
 def test_single_member_leads_after_its_own_write(tmp_path: Path) -> None:
-    """A group of one commits when its own disk has the entry, and not before."""
+    """A group of one answers a proposal when the entry is on its own disk, and not before."""
     group = Group(tmp_path, size=1)
     group.start()
     group.run_until(lambda: group.leader == 1)
@@ -254,7 +270,7 @@ def test_single_member_leads_after_its_own_write(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("flush_s", [0.019, 0.021, 0.1, 0.45])
 def test_single_member_leads_however_slow_its_disk_is(tmp_path: Path, flush_s: float) -> None:
-    """It campaigns at a tick, and not again before its own vote is on disk."""
+    """A single member does not campaign again before its vote is on disk, so it leads in term 1."""
     group = Group(tmp_path, size=1)
     group.threads[1].delay_s = flush_s
     group.start()
@@ -263,7 +279,7 @@ def test_single_member_leads_however_slow_its_disk_is(tmp_path: Path, flush_s: f
 
 
 def test_acknowledgement_waits_for_a_followers_disk(group: Group) -> None:
-    """An entry is committed when a second disk has it, however fast the network is."""
+    """A proposal is answered when a second disk has the entry, however fast the network is."""
     group.run_until(lambda: group.leader == 3)
     group.threads[1].delay_s = group.threads[2].delay_s = 0.2
     results: list[object] = []
@@ -275,7 +291,7 @@ def test_acknowledgement_waits_for_a_followers_disk(group: Group) -> None:
 
 
 def test_hung_disk_makes_the_leader_step_down(group: Group) -> None:
-    """A leader whose disk hangs gives up; another one serves (hashicorp/raft 503)."""
+    """A leader whose disk hangs steps down, and another one serves (hashicorp/raft 503)."""
     group.run_until(lambda: group.leader == 3)
     group.threads[3].delay_s = 60.0
     failure_of(group.member(3).propose(b"stuck"))
@@ -284,7 +300,9 @@ def test_hung_disk_makes_the_leader_step_down(group: Group) -> None:
 
 
 def test_a_single_member_leads_on_while_its_disk_hangs(tmp_path: Path) -> None:
-    """Nobody could take over, and what is asked of it needs no disk: the catalog's lookups, say."""
+    """Nobody could replace it, and some of what it is asked needs no disk: lookups in the catalog,
+    for instance.
+    """
     group = Group(tmp_path, size=1)
     group.start()
     group.run_until(lambda: group.leader == 1)
@@ -299,8 +317,8 @@ def test_a_single_member_leads_on_while_its_disk_hangs(tmp_path: Path) -> None:
 
 
 def test_a_follower_whose_disk_hangs_keeps_no_more_entries(group: Group) -> None:
-    """It goes on answering heartbeats, so its leader sends them again and again; what it had
-    taken before it catches up with when the disk returns.
+    """It answers heartbeats, so its leader sends it entries again and again, of which no more and
+    more are kept. When the disk returns it catches up.
     """
     group.run_until(lambda: group.leader == 3)
     group.run(0.3)
@@ -323,7 +341,7 @@ def test_a_follower_whose_disk_hangs_keeps_no_more_entries(group: Group) -> None
 
 
 def test_a_member_whose_vote_hangs_keeps_nothing_that_it_cannot_answer(group: Group) -> None:
-    """Heartbeats come sixteen times a second, for as long as the disk hangs."""
+    """While its vote cannot be written, the heartbeats that it cannot answer do not pile up."""
     group.run_until(lambda: group.leader == 3)
     group.run(0.3)
     driver = group.member(1)._taking_part().driver
@@ -347,7 +365,7 @@ def test_a_member_whose_vote_hangs_keeps_nothing_that_it_cannot_answer(group: Gr
 
 
 def test_full_disks_refuse_commands_and_the_leader_keeps_the_lead(tmp_path: Path) -> None:
-    """With no room left proposals fail with DiskFull, elections and reads go on."""
+    """Without room proposals fail with DiskFull, and the leader stays."""
     group = Group(tmp_path)
     for full in (1, 3):
         group.storages[full] = MemoryStorage(100 + full, ROOM_KEPT_BYTES, window_bytes=0)
@@ -360,8 +378,8 @@ def test_full_disks_refuse_commands_and_the_leader_keeps_the_lead(tmp_path: Path
 
 
 def test_a_leader_takes_no_command_that_the_disks_of_others_could_not_have(tmp_path: Path) -> None:
-    """Once they have refused one, of which nobody can say what becomes of it until they have room.
-    One with room is enough, as long as it is there.
+    """The outcome of a command that a majority has no room for stays open until they have room, so
+    no further command is taken. One follower with room is enough, as long as it runs.
     """
     group = Group(tmp_path)
     for full in (1, 2):
@@ -387,7 +405,7 @@ def test_a_leader_takes_no_command_that_the_disks_of_others_could_not_have(tmp_p
 
 
 def test_a_leader_whose_disk_is_full_lets_another_take_commands(tmp_path: Path) -> None:
-    """The others have room and are a majority, so they commit without it."""
+    """It gives the lead to another member that has room; that one and a third are a majority."""
     group = Group(tmp_path)
     group.storages[3] = MemoryStorage(103, ROOM_KEPT_BYTES, window_bytes=0)
     group.start()
@@ -397,7 +415,7 @@ def test_a_leader_whose_disk_is_full_lets_another_take_commands(tmp_path: Path) 
 
 
 def appends_to(member: Member) -> list[AppendEntries]:
-    """The appends with entries that come to a member from now on."""
+    """A list that gets the appends with entries that a member receives from now on."""
     appends: list[AppendEntries] = []
     real = member.receive
 
@@ -411,7 +429,9 @@ def appends_to(member: Member) -> list[AppendEntries]:
 
 
 def test_a_follower_whose_disk_hangs_is_not_flooded(group: Group) -> None:
-    """It is sent what it does not take once in an append time-out, not for each heartbeat."""
+    """It is sent the entries that it does not take once in an append time-out, and not after each
+    heartbeat.
+    """
     group.run_until(lambda: group.leader == 3)
     group.run(0.5)
     appends = appends_to(group.member(1))
@@ -422,7 +442,9 @@ def test_a_follower_whose_disk_hangs_is_not_flooded(group: Group) -> None:
 
 
 def test_full_follower_is_not_flooded(group: Group) -> None:
-    """It is asked once in an append time-out whether it has room again, and then catches up."""
+    """A follower without room is tried once in an append time-out, and catches up when it has
+    room.
+    """
     group.run_until(lambda: group.leader == 3)
     group.run(0.5)
     part = group.member(1)._part
@@ -439,7 +461,9 @@ def test_full_follower_is_not_flooded(group: Group) -> None:
 
 
 def test_member_whose_disk_is_full_gets_no_lead(tmp_path: Path) -> None:
-    """Another that has room goes on taking commands, after an election, too."""
+    """A member with room goes on leading, also after an election. When the disk has room again its
+    member gets the lead.
+    """
     group = Group(tmp_path)
     group.start()
     group.run_until(lambda: group.leader == 3)
@@ -461,7 +485,7 @@ def test_member_whose_disk_is_full_gets_no_lead(tmp_path: Path) -> None:
 def test_member_without_tables_leads_when_it_has_applied_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    """Orders do not wait for that: another serves meanwhile."""
+    """Another member serves until it has, so that nobody has to wait."""
     few = replace(DEFAULT_TIMINGS, append_entries_max=2)  # as many are applied at once, too
     monkeypatch.setattr(members, "DEFAULT_TIMINGS", few)
     group = Group(tmp_path)
@@ -486,8 +510,8 @@ def test_member_without_tables_leads_when_it_has_applied_its_log(
 
 
 def test_a_command_that_no_message_could_bring_to_the_others_is_refused(group: Group) -> None:
-    """In the leader's log it would be sent in vain for ever, after restarts too. What may be sent
-    in one piece commits, to the byte.
+    """In the leader's log it would be sent in vain for ever, also after restarts. The largest
+    command that fits into a message is committed.
     """
     group.run_until(lambda: group.leader == 3)
     most, before = group.limits.piece_bytes_max, group.member(3).status().last_index
@@ -500,7 +524,7 @@ def test_a_command_that_no_message_could_bring_to_the_others_is_refused(group: G
 
 
 def test_failed_write_ends_the_process(group: Group) -> None:
-    """An I/O error of the log is a panic; the entry is never acknowledged."""
+    """An I/O error of the log is a panic."""
     group.run_until(lambda: group.leader == 3)
 
     def broken(_writes: object) -> None:
@@ -517,7 +541,7 @@ def test_failed_write_ends_the_process(group: Group) -> None:
     "wrong", [{"group": "catalog"}, {"cluster_id": "other"}, {"incarnation": 1}, {"id": 9}]
 )
 def test_message_of_a_stranger_is_refused(group: Group, wrong: dict[str, object]) -> None:
-    """Another group, cluster, incarnation or id changes nothing."""
+    """A message from another group, cluster, incarnation or id is refused, and changes nothing."""
     group.run_until(lambda: group.leader == 3)
     peer = replace(Peer("order", "test", 3, 103), **wrong)  # type: ignore[arg-type]
     message = AppendEntries(peer.id, 1, 2**60, 0, 0, 0)
@@ -529,7 +553,9 @@ def test_message_of_a_stranger_is_refused(group: Group, wrong: dict[str, object]
 
 
 def test_strangers_are_told_of_once_and_in_brief(group: Group) -> None:
-    """What they call themselves may fill a message, and is remembered."""
+    """The log tells of each stranger once, and only the beginning of its name: a name may fill a
+    message.
+    """
     group.run_until(lambda: group.leader == 3)
     with capturedLogs() as logged:
         for _ in range(2):
@@ -553,13 +579,15 @@ UNBELIEVABLE: list[Request] = [
 
 
 def terms(group: Group) -> list[int]:
-    """The terms that the members' disks hold, those of their last entries among them."""
+    """The highest term that each member's disk holds, as promised or in its last entry."""
     loaded = [storage.open() for storage in group.storages.values()]
     return [max(found.hard_state.term, found.log.last_term) for found in loaded]
 
 
 def test_absurd_term_of_a_known_peer_is_refused(group: Group) -> None:
-    """Believed once, such a term would be kept by all, and no message could carry the next."""
+    """If such a term were believed once all members would keep it, and no message could carry the
+    next one.
+    """
     group.run_until(lambda: group.leader == 3)
     propose(group)
     peer, refused = Peer("order", "test", 2, 102), []
@@ -575,7 +603,7 @@ def test_absurd_term_of_a_known_peer_is_refused(group: Group) -> None:
 
 
 def test_absurd_term_of_an_answer_is_not_believed(group: Group) -> None:
-    """Neither what is pulled at a start nor what is replied leads into such a term."""
+    """Neither entries that are pulled at a start nor a reply lead into such a term."""
     group.run_until(lambda: group.leader == 3)
     propose(group)
     group.kill(1)
@@ -600,7 +628,7 @@ def test_absurd_term_of_an_answer_is_not_believed(group: Group) -> None:
 
 
 def test_member_that_was_away_for_many_terms_follows(group: Group) -> None:
-    """A term that elections may have led to is believed, however far it is."""
+    """A term that is as far ahead as elections can have led to is believed."""
     group.run_until(lambda: group.leader == 3)
     peer = Peer("order", "test", 2, 102)
     far = AppendEntries(2, 1, 1 + TERMS_AHEAD_MAX, 0, 0, 0)
@@ -621,7 +649,9 @@ def test_different_state_at_the_same_index_stops_the_process(group: Group) -> No
 
 
 def test_stopping_leader_hands_over_first(group: Group) -> None:
-    """SIGTERM: the leader gives way to a caught-up member before it goes."""
+    """A leader that is stopped gives the lead to a member that is caught up, so there is another
+    leader at once.
+    """
     group.run_until(lambda: group.leader == 3)
     stopped: list[object] = []
     stopping = group.member(3)
@@ -631,7 +661,9 @@ def test_stopping_leader_hands_over_first(group: Group) -> None:
 
 
 def test_stopping_with_writes_in_the_queue_is_no_failure(tmp_path: Path) -> None:
-    """What is queued when a member stops was never acknowledged, and is not written."""
+    """What is still queued when a member stops was never acknowledged. It is not written, and
+    nothing fails.
+    """
     group = Group(tmp_path, size=1)
     group.start()
     group.run_until(lambda: group.leader == 1)
@@ -650,7 +682,7 @@ def test_stopping_with_writes_in_the_queue_is_no_failure(tmp_path: Path) -> None
 
 
 def test_a_stopping_member_saves_and_closes_what_is_applied(tmp_path: Path) -> None:
-    """The file holds everything up to the last entry, and nobody has it open."""
+    """The database has everything that was applied, and is closed."""
     group = Group(tmp_path, size=1)
     group.start()
     group.run_until(lambda: group.leader == 1)
@@ -667,7 +699,9 @@ def test_a_stopping_member_saves_and_closes_what_is_applied(tmp_path: Path) -> N
 
 
 def test_a_member_that_is_stopped_at_once_opens_nothing(tmp_path: Path) -> None:
-    """What comes after the stop must not be left open."""
+    """A member that is stopped before it has opened its database leaves no file, and does not count
+    as started.
+    """
     group = Group(tmp_path, size=1)
     group.start()
     group.member(1).stopService()
@@ -687,7 +721,7 @@ def test_a_member_that_is_stopped_at_once_opens_nothing(tmp_path: Path) -> None:
 def test_applied_state_that_cannot_be_loaded_is_told_to_the_operator(
     tmp_path: Path, error: Exception, kind: type[Exception]
 ) -> None:
-    """It is a message and no traceback, whatever step of opening it was."""
+    """It is a refusal in words, and no panic: damage for good, or an I/O error that may pass."""
 
     def load(_connection: object, _digest: bytes) -> Words:
         if isinstance(error, sqlite3.Error):
@@ -704,7 +738,7 @@ def test_applied_state_that_cannot_be_loaded_is_told_to_the_operator(
 
 
 def test_before_it_runs_a_member_is_unavailable(tmp_path: Path) -> None:
-    """A member that has not opened its disk yet refuses everything, with a reason."""
+    """A member that has not opened its disk yet refuses proposals, with the reason."""
     group = Group(tmp_path, limits=Limits())
     group.start(1)
     with pytest.raises(Unavailable, match="starting"):
@@ -718,7 +752,7 @@ LOST = Peer("order", "test", 3, 103)
 
 
 def asked(group: Group, answer: Coroutine[Any, Any, Any]) -> Any:
-    """What a member answers, also if it is an error."""
+    """What a member answers, or the error with which it fails."""
     answers: list[Any] = []
     Deferred.fromCoroutine(answer).addBoth(answers.append)
     group.run_until(lambda: bool(answers))
@@ -726,7 +760,9 @@ def asked(group: Group, answer: Coroutine[Any, Any, Any]) -> Any:
 
 
 def test_entries_that_were_dropped_are_refused(group: Group) -> None:
-    """Whoever asks for them has to know, and the process is well."""
+    """Whoever asks for entries that are no longer in the log gets an error that says so; it is no
+    panic.
+    """
     group.run_until(lambda: group.leader == 3)
     for word in (b"a", b"b", b"c"):
         propose(group, word)
@@ -745,7 +781,7 @@ def test_entries_that_were_dropped_are_refused(group: Group) -> None:
 
 
 def with_snapshots(group: Group, directory: Path) -> Snapshots:
-    """Member 1 has two of them; each is told in three pieces."""
+    """Give member 1 two snapshots, each so large that it takes three pieces."""
     made = Snapshots(directory, bytes(16))
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.execute("CREATE TABLE state (content)")
@@ -757,7 +793,7 @@ def with_snapshots(group: Group, directory: Path) -> Snapshots:
 
 
 def test_a_snapshot_is_told_in_pieces(group: Group, tmp_path: Path) -> None:
-    """The newest; who has begun with one goes on with that while there are newer ones."""
+    """The newest snapshot is given; whoever has begun with an older one gets the rest of that."""
     group.run_until(lambda: group.leader == 3)
     member = group.member(1)
     with_snapshots(group, tmp_path)
@@ -776,7 +812,9 @@ def test_a_snapshot_is_told_in_pieces(group: Group, tmp_path: Path) -> None:
 
 
 def test_a_snapshot_that_is_not_there_is_refused(group: Group, tmp_path: Path) -> None:
-    """One that is damaged, gone, or cannot be read, and one for a stranger."""
+    """A snapshot that is damaged, gone or unreadable is refused, and so is a request by a
+    stranger.
+    """
     group.run_until(lambda: group.leader == 3)
     member = group.member(1)
 

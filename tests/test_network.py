@@ -1,8 +1,7 @@
-"""Every member has a host of its own, and the network between them is cut, slow or lossy.
-
-What real networks do, on real processes and the kernel's TCP: nothing is lost, doubled or
-renumbered, whoever has a majority and the front-ends goes on, and all go on when the network is
-well again, however long it was not.
+"""Every member has a host of its own, and the network between them is cut, slow or lossy. It is
+what real networks do, with real processes and the kernel's TCP. Nothing is lost, doubled or
+renumbered; trading goes on where there is a majority that front-ends reach; and all is well again
+when the network is, however long it was not.
 """
 
 import random
@@ -30,7 +29,7 @@ ORDERS = ("order-1", "order-2", "order-3")
 OUTAGE_MAX_S = 20.0
 SPELL_S = 3.0
 LONG_S = 25.0
-# A member has started, is missed by nobody any more, and would have been given the lead.
+# By then a restarted member would have been given the lead, if it could be.
 STARTED_S = 15.0
 ELECTION_S = DEFAULT_TIMINGS.election_s
 
@@ -54,13 +53,13 @@ def cluster(tmp_path_factory, network):
 
 @pytest.fixture(autouse=True)
 def whole(network):
-    """Each test leaves a network that is well."""
+    """The network is well again after each test."""
     yield
     network.heal()
 
 
 def goes_on(traders, action):
-    """Trades that begin after ``action`` are acknowledged soon."""
+    """Trading goes on after ``action``, and is never interrupted for ``OUTAGE_MAX_S``."""
     began = time.monotonic()
     action()
     wait_until(lambda: traders.acknowledged_since(began), "trades to go on")
@@ -69,13 +68,15 @@ def goes_on(traders, action):
 
 
 def spell(seconds):
-    """Let the weather last: what is looked for is that nothing happens, and then that it ends."""
+    """Let the network be as it is for a while; waiting is needed, because what is to be seen is
+    that nothing bad happens.
+    """
     time.sleep(seconds)
 
 
 @pytest.mark.parametrize("group", ["order", "catalog"])
 def test_a_leader_is_cut_off_from_everybody(cluster, network, group):
-    """The others elect one, and the one that was cut off follows when it is back."""
+    """The others elect another one, and the one that was cut off follows it when it is back."""
     with trading(cluster) as traders:
         leader = cluster.await_leader(group)
         goes_on(traders, lambda: network.isolate(leader))
@@ -86,7 +87,7 @@ def test_a_leader_is_cut_off_from_everybody(cluster, network, group):
 
 @pytest.mark.parametrize("deaf", [True, False], ids=["hears nobody", "is heard by nobody"])
 def test_a_leader_is_cut_off_one_way(cluster, network, deaf):
-    """Half a connection is none: the lead goes to another, once."""
+    """A leader that hears nobody, or that nobody hears, is replaced."""
     with trading(cluster) as traders:
         leader = cluster.await_leader()
 
@@ -101,7 +102,7 @@ def test_a_leader_is_cut_off_one_way(cluster, network, deaf):
 
 
 def test_two_order_replicas_cannot_reach_each_other(cluster, network):
-    """A third between them is enough, and nobody is elected again and again."""
+    """Trading goes on over the third one, and there are no elections again and again."""
     with trading(cluster) as traders:
         leader = cluster.await_leader()
         other = next(name for name in ORDERS if name != leader)
@@ -114,7 +115,7 @@ def test_two_order_replicas_cannot_reach_each_other(cluster, network):
 
 
 def test_the_order_leader_cannot_reach_the_catalog_leader(cluster, network):
-    """It leads nothing that way: another takes over, who can."""
+    """Another one, which can, takes the lead."""
     with trading(cluster) as traders:
         leader, market = cluster.await_leader(), cluster.await_leader("catalog")
         goes_on(traders, lambda: network.between(leader, market, CUT))
@@ -123,7 +124,9 @@ def test_the_order_leader_cannot_reach_the_catalog_leader(cluster, network):
 
 
 def test_the_catalog_leader_is_out_of_reach_of_all_order_replicas(cluster, network):
-    """Front-ends reach it, and nobody can trade: another takes over, who is reached."""
+    """Front-ends reach it, but nobody can trade: another one, which order replicas reach, takes the
+    lead.
+    """
     with trading(cluster) as traders:
         leader = cluster.await_leader("catalog")
 
@@ -139,7 +142,7 @@ def test_the_catalog_leader_is_out_of_reach_of_all_order_replicas(cluster, netwo
 
 @pytest.mark.parametrize("group", ["order", "catalog"])
 def test_a_leader_is_out_of_reach_of_all_front_ends(cluster, network, group):
-    """Its group is well, and yet another takes the lead, whom the front-ends can reach."""
+    """Its group is well, and still another one, which front-ends reach, takes the lead."""
     with trading(cluster) as traders:
         leader = cluster.await_leader(group)
 
@@ -155,8 +158,8 @@ def test_a_leader_is_out_of_reach_of_all_front_ends(cluster, network, group):
 
 @pytest.mark.parametrize("group", ["order", "catalog"])
 def test_a_leader_is_started_again_out_of_reach_of_all_front_ends(cluster, network, group):
-    """It knows of no front-ends then, and does not get the lead back as long as they cannot
-    reach it, although it has the highest id.
+    """After its start it knows of no front-ends. While they cannot reach it, it does not get the
+    lead back, although it has the highest id.
     """
     highest = f"{group}-3"
     cluster.await_serving()
@@ -178,7 +181,9 @@ def test_a_leader_is_started_again_out_of_reach_of_all_front_ends(cluster, netwo
 
 
 def test_a_front_end_is_cut_off(cluster, network):
-    """Clients go on through the other, and nobody waits for the one that cannot be told."""
+    """Clients go on through the other one; trades do not wait for the cache of the one that is cut
+    off.
+    """
     with trading(cluster) as traders:
         goes_on(traders, lambda: network.isolate("front-2"))
         spell(SPELL_S)
@@ -187,7 +192,9 @@ def test_a_front_end_is_cut_off(cluster, network):
 
 
 def test_nothing_arrives_for_a_while(cluster, network):
-    """No connection breaks, and no packet comes: all go on as soon as packets do."""
+    """No packet arrives, though no connection breaks: trading goes on as soon as packets arrive
+    again.
+    """
     with trading(cluster, give_up_s=2 * LONG_S) as traders:
         for name in (*FRONTS, *CATALOGS, *ORDERS):
             network.isolate(name, but=(CLIENT,))
@@ -206,7 +213,7 @@ def test_nothing_arrives_for_a_while(cluster, network):
     ids=["loses", "doubles and mixes up", "is slow"],
 )
 def test_the_network_is_bad(cluster, network, wire):
-    """Trades take longer, and go on."""
+    """With packets lost, doubled, out of order or late, trades take longer, and go on."""
     with trading(cluster) as traders:
         goes_on(traders, lambda: network.everywhere(wire))
         spell(SPELL_S)
@@ -214,7 +221,9 @@ def test_the_network_is_bad(cluster, network, wire):
 
 
 def test_the_network_is_too_bad(cluster, network):
-    """Answers take longer than anybody waits: nothing goes on, and nothing is wrong after it."""
+    """Answers take longer than anybody waits. When the network is well again trading goes on, and
+    nothing was done wrong.
+    """
     with trading(cluster) as traders:
         network.everywhere(Wire(delay_s=0.1, jitter_s=0.4, loss=0.1, doubles=0.1))
         spell(SPELL_S)
@@ -222,7 +231,9 @@ def test_the_network_is_too_bad(cluster, network):
 
 
 def test_hosts_come_and_go(cluster, network):
-    """One after the other is cut off, in any sequence, and then all are back at once."""
+    """Hosts are cut off one after the other, in any order, and then all are back at once: trading
+    goes on.
+    """
     chance = random.Random(7)
     hosts = [*FRONTS, *CATALOGS, *ORDERS]
     with trading(cluster) as traders:
