@@ -29,7 +29,9 @@ def test_a_bucket_holds_what_is_not_above_its_bound(values):
 
 @given(st.lists(SECONDS, min_size=1, max_size=50), st.sampled_from([0.0, 0.5, 0.99, 1.0]))
 def test_a_quantile_lies_in_the_bucket_of_the_value_it_stands_for(values, q):
-    """It is as exact as the buckets are narrow; above the last bound it is that bound."""
+    """A quantile is as exact as its bucket is narrow; of values above the last bound it is that
+    bound.
+    """
     counted = Histogram()
     for value in values:
         counted.observe(value)
@@ -42,25 +44,27 @@ def test_a_quantile_lies_in_the_bucket_of_the_value_it_stands_for(values, q):
 
 
 def test_nothing_has_no_quantile():
-    """A second in which nobody asked has no latency."""
+    """Without values there is no quantile."""
     assert quantile(Histogram().counts, LATENCY_S, 0.5) is None
 
 
 def test_a_counter_has_its_total_in_the_samples_alone():
-    """As in Prometheus' data model, of which the text is made."""
+    """``_total`` is part of the sample's name, but not of the family's, as in Prometheus' data
+    model.
+    """
     family = counter("x_total", "Some.", [({"a": "b"}, 3)])
     assert (family.name, family.kind) == ("x", "counter")
     assert family.samples == (("x_total", {"a": "b"}, 3),)
 
 
 def test_a_gauge_has_a_sample_for_each_row():
-    """One name, several labels."""
+    """All samples have the one name, and labels of their own."""
     family = gauge("x", "Some.", [({"a": "1"}, 1), ({"a": "2"}, 2)])
     assert [sample.labels["a"] for sample in family.samples] == ["1", "2"]
 
 
 def test_bounds_are_spelled_without_an_exponent():
-    """Whoever queries by ``le`` has to write them down."""
+    """Whoever queries by ``le`` has to write the bounds as they are."""
     for bounds in (LATENCY_S, SIZES):
         family = histogram("h", "", [({}, Histogram(bounds))])
         labels = [s.labels["le"] for s in family.samples if s.name == "h_bucket"]

@@ -241,7 +241,7 @@ def test_pure_modules_import_nothing_that_can_leave_the_process():
 
 
 def test_pure_modules_call_nothing_that_can_leave_the_process():
-    """No pure module opens a file or prints."""
+    """No pure module opens a file, prints, or runs code from a text."""
     found(
         f"{name}:{node.lineno} calls {node.func.id}"
         for name in PURE
@@ -253,7 +253,7 @@ def test_pure_modules_call_nothing_that_can_leave_the_process():
 
 
 def test_a_module_imports_only_what_its_package_may_know():
-    """The table of who may import whom."""
+    """Each module keeps to the table of who may import whom."""
     problems = []
     for name, (_, tree) in MODULES.items():
         allowed = [] if name in PACKAGES else rule_of(name)
@@ -265,7 +265,7 @@ def test_a_module_imports_only_what_its_package_may_know():
 
 
 def test_protobuf_is_known_to_the_wire_alone():
-    """The generated code is imported by ``rpc.wire`` and by nobody else."""
+    """Only ``rpc.wire`` imports the generated code and protobuf."""
     found(
         f"{name} imports {imported}"
         for name, (_, tree) in MODULES.items()
@@ -275,7 +275,7 @@ def test_protobuf_is_known_to_the_wire_alone():
 
 
 def test_grpc_is_known_to_rpc_and_verify_alone():
-    """The library gRPC is imported where calls are made and served."""
+    """Only ``rpc`` and ``verify`` import gRPC."""
     found(
         f"{name} imports {imported}"
         for name, (_, tree) in MODULES.items()
@@ -285,7 +285,9 @@ def test_grpc_is_known_to_rpc_and_verify_alone():
 
 
 def test_the_reactor_is_named_in_taps_inside_functions():
-    """Importing a module installs no reactor, and only those who wire things together name it."""
+    """Importing a module installs no reactor; only ``tap`` modules, ``cluster`` and the client name
+    it.
+    """
     problems = []
     for name, (_, tree) in MODULES.items():
         if "twisted.internet.reactor" in imports(tree) and not (
@@ -301,7 +303,7 @@ def test_the_reactor_is_named_in_taps_inside_functions():
 
 
 def test_modules_and_functions_stay_small():
-    """A module is one idea, and a function fits half a screen."""
+    """No module has 400 lines, no function 50, and the median function is below 10."""
     problems = [
         f"{name}: {lines} lines"
         for name, (path, _) in MODULES.items()
@@ -314,9 +316,8 @@ def test_modules_and_functions_stay_small():
 
 
 def test_everything_that_others_use_says_what_it_is_for():
-    """Modules, public classes, functions and methods have docstrings.
-
-    The codecs of ``rpc.wire`` come in pairs that say it with their names.
+    """Modules, public classes, functions and methods have docstrings; only the codecs of
+    ``rpc.wire``, which come in pairs, need none besides their names.
     """
     problems = []
     for name, (_, tree) in MODULES.items():
@@ -330,7 +331,7 @@ def test_everything_that_others_use_says_what_it_is_for():
 
 
 def test_classes_are_named_after_what_they_are():
-    """No class is named for being software."""
+    """No class has a name like Manager, Handler or Helper."""
     found(
         f"{name}.{node.name}"
         for name, (_, tree) in MODULES.items()
@@ -340,23 +341,24 @@ def test_classes_are_named_after_what_they_are():
 
 
 def test_services_never_sleep():
-    """``time.sleep`` would stop a reactor; only commands that block anyway may use it, and what
-    has a thread of its own and wants to leave the interpreter to others.
+    """``time.sleep`` would stop a reactor. It is only in commands, which block anyway, and in code
+    that has a thread of its own and wants to leave the interpreter to others.
     """
+    others = {n: MODULES[n][1] for n in MODULES.keys() - {*BLOCKING_COMMANDS, *PAUSING_THREADS}}
+    found(f"{name} imports time.sleep" for name in others if "time.sleep" in imports(others[name]))
     found(
         f"{name}:{node.lineno}"
-        for name, (_, tree) in MODULES.items()
+        for name, tree in others.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute)
         and node.attr == "sleep"
         and isinstance(node.value, ast.Name)
         and node.value.id == "time"
-        and name not in BLOCKING_COMMANDS + PAUSING_THREADS
     )
 
 
 def test_nothing_swallows_every_exception():
-    """A bare ``except:`` hides even the request to stop."""
+    """There is no bare ``except:``, which would hide even the request to stop."""
     found(
         f"{name}:{node.lineno}"
         for name, (_, tree) in MODULES.items()
@@ -366,7 +368,7 @@ def test_nothing_swallows_every_exception():
 
 
 def test_nothing_read_from_outside_can_run_code():
-    """No pickle, marshal or YAML, no eval and no exec."""
+    """Nothing uses pickle, marshal, YAML, eval or exec."""
     problems = []
     for name, (_, tree) in MODULES.items():
         for imported in imports(tree):
@@ -379,7 +381,7 @@ def test_nothing_read_from_outside_can_run_code():
 
 
 def test_no_text_names_a_place_of_somebodys_machine():
-    """What is in the repository holds on any machine."""
+    """No file of the repository names a directory that only one machine has."""
     place = re.compile(r"/(?:root|home|Users|work)/\w")
     suffixes = ["py", "md", "sh", "toml", "yaml", "proto", "svg", "js", "json", "html", "css"]
     texts = [ROOT / "Makefile", ROOT / "setup.py", *ROOT.glob("*.md"), *ROOT.glob("*.toml")]
@@ -398,7 +400,9 @@ def test_no_text_names_a_place_of_somebodys_machine():
 
 
 def test_tests_use_fakes():
-    """A mock agrees to whatever is asked of it; a fake keeps to what it stands for."""
+    """No test imports a mock: a mock agrees to whatever is asked of it, a fake does what it stands
+    for.
+    """
     found(
         f"{path.name} imports {name}"
         for path in (ROOT / "tests").glob("*.py")
@@ -408,13 +412,15 @@ def test_tests_use_fakes():
 
 
 def test_plugins_can_live_beside_those_of_others():
-    """A package ``twisted`` of ours would hide Twisted, or break it when uninstalled."""
+    """The directory ``twisted`` is no package: a package would hide Twisted, or break it when
+    uninstalled.
+    """
     assert not (ROOT / "twisted/__init__.py").exists()
     assert not (ROOT / "twisted/plugins/__init__.py").exists()
 
 
 def test_the_generated_code_is_what_the_generator_makes(tmp_path):
-    """Nobody has edited ``twstock/pb`` by hand, or forgot ``make proto``."""
+    """``twstock/pb`` is what ``make proto`` makes."""
     pytest.importorskip("grpc_tools", reason="grpcio-tools is not installed")
     protos = sorted((ROOT / "proto/twstock/pb").glob("*.proto"))
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT / 'proto'}"]
@@ -426,7 +432,7 @@ def test_the_generated_code_is_what_the_generator_makes(tmp_path):
 
 
 def test_every_pure_module_exists_and_none_is_forgotten():
-    """The list of pure modules follows the tree: what could be listed is."""
+    """The list of pure modules names only modules that exist, and each that could be listed."""
     assert set(PURE) <= MODULES.keys()
     for name, (_, tree) in MODULES.items():
         if name in PURE or name.count(".") < 1 or name.endswith(".tap"):
@@ -438,9 +444,8 @@ def test_every_pure_module_exists_and_none_is_forgotten():
 
 
 def test_every_module_has_its_place_in_the_table_of_packages():
-    """ARCHITECTURE.md names each of them once, and none that is gone; the pure ones as such.
-
-    The codecs stand there together, as ``wire/``.
+    """ARCHITECTURE.md's table names each module once, in the right column, and none that does not
+    exist. The codecs stand there together, as ``wire/``.
     """
     row = re.compile(r"^\| `([\w/]+)/` \| (.*) \| (.*) \|$", re.MULTILINE)
     named = []
@@ -457,7 +462,7 @@ def test_every_module_has_its_place_in_the_table_of_packages():
 
 
 def test_what_the_ways_through_the_code_name_is_there():
-    """ARCHITECTURE.md names methods by their class, and functions, that exist."""
+    """The functions and methods that ARCHITECTURE.md names in "Through the code" exist."""
     text = (ROOT / "ARCHITECTURE.md").read_text()
     (ways,) = re.findall(r"## Through the code\n(.*?)\n## ", text, re.DOTALL)
     named = set(re.findall(r"`(\w+(?:\.\w+)?)`", ways)) - {"tap"}
@@ -474,15 +479,17 @@ def test_what_the_ways_through_the_code_name_is_there():
 
 
 def test_a_text_that_no_planted_bug_has_is_told(capsys):
-    """A mistyped one is not to look like tests that fail."""
+    """A mistyped selection of planted bugs is an error; otherwise it would look as if all were
+    found.
+    """
     with pytest.raises(SystemExit):
         mutants.main(["no such bug"])
     assert "no bug has 'no such bug'" in capsys.readouterr().err
 
 
 def test_every_planted_bug_has_its_place():
-    """The text that it replaces is there once, or nobody would notice that no test finds it; and
-    what comes of it is a program, or every test would.
+    """The text that a planted bug replaces is there exactly once, and what it becomes is valid
+    Python. No two bugs have the same name.
     """
     planted = [*mutants.MUTANTS, *mutants_services.MUTANTS, *mutants_client.MUTANTS]
     for mutant in planted:

@@ -1,4 +1,4 @@
-"""A test that never ends fails within its time, whoever runs it."""
+"""A test that never ends fails when its time is up, whether the reactor runs it or not."""
 
 import os
 import subprocess
@@ -32,7 +32,9 @@ def test_that_turns():
 
 
 def test_a_test_that_hangs_fails_and_the_next_one_runs(tmp_path):
-    """In the reactor, where pytest-timeout's exception would be logged, and outside of it."""
+    """This holds for a test that the reactor runs, where pytest-timeout's exception would only be
+    logged, and for one outside of it.
+    """
     (tmp_path / "conftest.py").write_text("from tests.conftest import pytest_pyfunc_call\n")
     (tmp_path / "test_hanging.py").write_text(HANGING)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")

@@ -1,4 +1,4 @@
-"""Servers and clients with certificates, good ones and all kinds of others, on real sockets."""
+"""Servers and clients with good certificates and with all kinds of bad ones, on real sockets."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ GRANTED = VoteReply(2, 1, 1, True, False, 1)
 
 @dataclass
 class Ends:
-    """Servers and clients of one test, and what the servers were asked."""
+    """The servers and clients of a test, and what the servers were asked."""
 
     threads: ThreadPool
     address: str = field(default_factory=lambda: f"127.0.0.1:{free_ports(1)}")
@@ -66,7 +66,7 @@ class Ends:
         return ExecutedTrades((), 0)
 
     def serve(self, security: Any, limits: Limits) -> None:
-        """A server that has this certificate."""
+        """Start a server with this security."""
         endpoints = [
             Endpoint(methods.ORDER_VOTE, self.vote, internal=True),
             Endpoint(methods.ORDER, self.order),
@@ -78,7 +78,7 @@ class Ends:
         self.servers.append(server)
 
     def client(self, way: Any) -> Client:
-        """A client that comes this way."""
+        """A client that connects this way."""
         deliver = reactor.callFromThread  # type: ignore[attr-defined]
         client = Client(self.address, self.threads, reactor, deliver, LIMITS, way)  # type: ignore[arg-type]
         self.clients.append(client)
@@ -87,7 +87,7 @@ class Ends:
 
 @pytest.fixture
 def ends() -> Iterator[Ends]:
-    """Nobody yet."""
+    """No server and no client yet."""
     threads = ThreadPool(1, 8, "test-tls")
     threads.start()
     made = Ends(threads)
@@ -102,7 +102,9 @@ def ends() -> Iterator[Ends]:
 
 @pytest.fixture(params=[LIMITS, WITHOUT_STREAMS], ids=["stream", "calls"])
 def limits(request: Any) -> Limits:
-    """Calls on one stream, or each by itself."""
+    """The limits of a server that takes calls on a stream, or of one that takes only single
+    calls.
+    """
     found: Limits = request.param
     return found
 
@@ -114,7 +116,7 @@ def way(directory: Path, name: str, peer: str = "order-2") -> Any:
 
 @dataclass
 class Unchecked:
-    """A way with files that twstock would refuse to use, or with none."""
+    """A way with a certificate that twstock would refuse to use, or with none."""
 
     directory: Path
     name: str = ""
@@ -134,7 +136,7 @@ class Unchecked:
 
 @pytest_twisted.ensureDeferred
 async def test_members_talk_over_tls(ends: Ends, certificates: Path, limits: Limits) -> None:
-    """Each side has a certificate; addresses need not be in any."""
+    """Each side has a certificate with its name; it need not have an address."""
     ends.serve(Tls(Certificates(certificates, "order-2")), limits)
     client = ends.client(way(certificates, "order-1"))
     assert await client.call(methods.ORDER_VOTE, VOTE, 20.0) == GRANTED
@@ -148,8 +150,8 @@ async def test_members_talk_over_tls(ends: Ends, certificates: Path, limits: Lim
 async def test_a_certificate_of_somebody_else_gives_no_vote(
     ends: Ends, certificates: Path, limits: Limits, name: str
 ) -> None:
-    """The call is refused, nothing happened, and the connection is good for others. The refusal is
-    logged once.
+    """A vote in the name of order-1 is refused and nothing happens; the same connection is good for
+    other calls. The refusal is logged once.
     """
     told: list[str] = []
 
@@ -174,7 +176,7 @@ async def test_a_certificate_of_somebody_else_gives_no_vote(
 async def test_a_stranger_of_the_same_ca_may_call_nothing(
     ends: Ends, certificates: Path, tmp_path: Path, limits: Limits
 ) -> None:
-    """A certificate without the name of a member is no permission."""
+    """A certificate of the right CA, but without a member's name, allows no call."""
     directory = copied(certificates, tmp_path / "tls")
     issue(directory, "client", "subjectAltName = DNS:somebody, URI:order-1, email:client")
     ends.serve(Tls(Certificates(certificates, "order-2")), limits)
@@ -186,7 +188,7 @@ async def test_a_stranger_of_the_same_ca_may_call_nothing(
 
 
 def trusting(directory: Path) -> None:
-    """Whom an unchecked client trusts is the CA of this directory."""
+    """Have unchecked clients trust the CA of this directory."""
     (directory / "trusted.pem").write_bytes((directory / "ca.pem").read_bytes())
 
 
@@ -212,13 +214,13 @@ def ended(directory: Path) -> Any:
 
 
 def for_servers_alone(directory: Path) -> Any:
-    """A certificate that says what it is not for."""
+    """A certificate that may be used only by servers."""
     issue(directory, "order-1", "subjectAltName = DNS:order-1\nextendedKeyUsage = serverAuth")
     return Unchecked(directory, "order-1")
 
 
 def another_member(directory: Path) -> Any:
-    """The server is not whom the client means."""
+    """The server is not the member that the client wants."""
     return way(directory, "order-1", peer="order-3")
 
 
@@ -234,7 +236,7 @@ def without(directory: Path) -> Any:
 async def test_without_a_good_certificate_nothing_is_asked(
     ends: Ends, certificates: Path, tmp_path: Path, wrong: Callable[[Path], Any]
 ) -> None:
-    """The connection ends, and those of others go on."""
+    """The connection fails, and those of others go on."""
     directory = copied(certificates, tmp_path / "tls")
     trusting(directory)
     ends.serve(Tls(Certificates(certificates, "order-2")), LIMITS)
@@ -250,7 +252,7 @@ async def test_without_a_good_certificate_nothing_is_asked(
 
 @pytest_twisted.ensureDeferred
 async def test_tls_to_a_plain_port_ends(ends: Ends, certificates: Path) -> None:
-    """The client tells that there was no handshake; the server serves others."""
+    """The client says that the handshake failed; the server serves others."""
     ends.serve(Plain(), LIMITS)
     refused = await fails(
         ends.client(way(certificates, "order-1")).call(methods.ORDER, REQUEST, 20.0), OutcomeUnknown
@@ -261,7 +263,7 @@ async def test_tls_to_a_plain_port_ends(ends: Ends, certificates: Path) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_whoever_says_nothing_holds_up_nobody(ends: Ends, certificates: Path) -> None:
-    """Many connections without a handshake, and some with bytes that are none."""
+    """Many connections are silent or send bytes that are no handshake; a good client is served."""
     ends.serve(Tls(Certificates(certificates, "order-2")), LIMITS)
     host, _, port = ends.address.rpartition(":")
     silent = [socket.create_connection((host, int(port))) for _ in range(50)]
@@ -279,7 +281,9 @@ async def test_whoever_says_nothing_holds_up_nobody(ends: Ends, certificates: Pa
 async def test_a_handshake_that_does_not_come_is_given_up(
     ends: Ends, certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By gRPC's default it would take two minutes, a connection each; without TLS, too."""
+    """The connection is closed after ``HANDSHAKE_MAX_MS``, with TLS and without; gRPC's default is
+    two minutes.
+    """
     monkeypatch.setattr("twstock.rpc.server.HANDSHAKE_MAX_MS", 200)
     for security in (Tls(Certificates(certificates, "order-2")), Plain()):
         ends.address = f"127.0.0.1:{free_ports(1)}"
@@ -291,7 +295,7 @@ async def test_a_handshake_that_does_not_come_is_given_up(
 
 
 class FarAway(ProxyClient):
-    """The end of a relay at the server: what comes from there takes its time."""
+    """The relay's end at the server: what comes from the server takes a while."""
 
     def dataReceived(self, data: bytes) -> None:
         """Pass it on, later."""
@@ -303,21 +307,21 @@ class FarAway(ProxyClient):
 
 
 class FarAwayFactory(ProxyClientFactory):
-    """Makes them."""
+    """Makes such ends."""
 
     protocol = FarAway
 
 
 class Relay(ProxyServer):
-    """The end of a relay at the client."""
+    """The relay's end at the client."""
 
     clientProtocolFactory = FarAwayFactory
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_distant_member_is_reached(ends: Ends, certificates: Path) -> None:
-    """A handshake is several round trips: a connection that takes longer than gRPC waits between
-    two tries is not given up for that.
+    """A handshake takes several round trips. If that is longer than gRPC waits between two
+    attempts, the connection is still not given up.
     """
     ends.serve(Tls(Certificates(certificates, "order-2")), LIMITS)
     host, _, port = ends.address.rpartition(":")
@@ -335,7 +339,9 @@ async def test_a_distant_member_is_reached(ends: Ends, certificates: Path) -> No
 async def test_one_ca_replaces_another_step_by_step(
     ends: Ends, certificates: Path, tmp_path: Path
 ) -> None:
-    """Members that trust both talk to each other, whichever has signed their certificates."""
+    """Members that trust both CAs talk to each other, whichever of them signed their
+    certificates.
+    """
     old = copied(certificates, tmp_path / "old")
     new = make(tmp_path / "new", "order-1", "order-2")
     both = b"".join((directory / "ca.pem").read_bytes() for directory in (old, new))
@@ -351,8 +357,8 @@ async def test_one_ca_replaces_another_step_by_step(
 async def test_renewed_certificates_are_used_without_a_restart(
     ends: Ends, certificates: Path, tmp_path: Path
 ) -> None:
-    """A server shows its new certificate to the next connection; a client shows its own when it
-    connects again. Here all are of another CA than before, so that nothing old would do.
+    """A server shows its new certificate on the next connection, a client when it connects again.
+    Here all are of another CA than before, so that no old one would do.
     """
     directory = copied(certificates, tmp_path / "tls")
     server, client = Tls(Certificates(directory, "order-2")), way(directory, "order-1")
@@ -374,7 +380,9 @@ async def test_renewed_certificates_are_used_without_a_restart(
 
 
 async def eventually(client: Client) -> None:
-    """Call until it is answered: a client learns by its next call that a connection has ended."""
+    """Call until it is answered: a client learns that a connection has ended only by its next
+    call.
+    """
     for _ in range(1000):
         try:
             await client.call(methods.ORDER, REQUEST, 20.0)
@@ -390,7 +398,9 @@ async def eventually(client: Client) -> None:
                         ("0.0.0.0", True), ("[::]", True)],
 )  # fmt: skip
 def test_a_port_without_tls_that_others_may_reach_is_told_of(host: str, warns: bool) -> None:
-    """Once, when the member begins to listen."""
+    """A warning is logged when a member listens without TLS on an address that other machines may
+    reach.
+    """
     told: list[dict[str, Any]] = []
     bound: list[str] = []
     server: Any = SimpleNamespace(add_insecure_port=bound.append)

@@ -1,4 +1,4 @@
-"""A real cluster whose members know each other by certificates."""
+"""A real cluster whose members identify each other by certificates."""
 
 import http.client
 import shutil
@@ -33,7 +33,7 @@ def twstock(*arguments):
 
 
 def certificates_left(cluster):
-    """How many seconds the certificate of each member is still good, by its own account."""
+    """For how many more seconds the certificate of each member is good, as the members say."""
     connection = http.client.HTTPConnection(*cluster.address())
     try:
         connection.request("GET", "/metrics")
@@ -45,7 +45,7 @@ def certificates_left(cluster):
 
 
 def test_it_trades_fails_over_and_verifies(cluster):
-    """A leader that is killed is replaced, and every order is there once, as without TLS."""
+    """As without TLS, a leader that is killed is replaced, and each order is executed once."""
     numbers = [cluster.trade("GameStart", 1, "buy") for _ in range(5)]
     leader = cluster.await_leader()
     cluster.signal(leader)
@@ -56,7 +56,9 @@ def test_it_trades_fails_over_and_verifies(cluster):
 
 
 def test_the_commands_use_the_certificate_of_tools(cluster, tmp_path, monkeypatch):
-    """``verify``, ``export`` and ``backup`` find it: cluster.toml, --tls or $TWSTOCK_TLS tells."""
+    """``verify``, ``export`` and ``backup`` find the client's certificate by cluster.toml, --tls or
+    $TWSTOCK_TLS.
+    """
     status, out, err = twstock("verify", "--config", str(cluster.toml))
     assert (status, err) == (0, ""), out
     named = ("--url", cluster.url, "--tls", str(cluster.directory / "tls"))
@@ -72,7 +74,7 @@ def test_the_commands_use_the_certificate_of_tools(cluster, tmp_path, monkeypatc
 
 
 def test_a_command_without_a_certificate_reaches_nobody(cluster):
-    """It ends at once, and says whom it could not reach."""
+    """It ends, and says whom it could not reach and that TLS may be the reason."""
     status, out, _ = twstock("verify", "--url", cluster.url)
     assert status == 3
     assert "cannot reach order-1" in out
@@ -80,7 +82,7 @@ def test_a_command_without_a_certificate_reaches_nobody(cluster):
 
 
 def test_every_member_tells_how_long_its_certificate_is_good(cluster):
-    """In the metrics of the front-end, which asks all members."""
+    """The front-end's metrics have this for each member."""
     # A member has a quarter of a second to tell.
     left = wait_until(
         lambda: len(now := certificates_left(cluster)) == 5 and now, "every member to tell"
@@ -89,7 +91,9 @@ def test_every_member_tells_how_long_its_certificate_is_good(cluster):
 
 
 def test_certificates_are_renewed_while_all_run(cluster):
-    """Whoever connects anew shows the new one, and everybody tells how long that lasts."""
+    """New files are used without stopping the cluster: trades go on, and each member tells for how
+    long its new certificate is good.
+    """
     names = ["catalog-1", "front-1", "order-1", "order-2", "order-3", "client"]
     make(cluster.directory / "tls", *names, days=30)
     cluster.signal(cluster.await_leader())
@@ -103,7 +107,7 @@ def test_certificates_are_renewed_while_all_run(cluster):
 
 
 def test_a_member_whose_certificate_has_ended_does_not_start(cluster):
-    """It says so and ends, and the others go on; with a good one it is back."""
+    """It says why, and the others go on. With a good certificate it starts."""
     issue(cluster.directory / "tls", "order-1", days=-1)
     cluster.signal("order-1")
     log = cluster.directory / "order-1" / "service.log"

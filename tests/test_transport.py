@@ -38,7 +38,7 @@ class Ends:
         self.sockets.append(listener)
 
     def connect(self) -> None:
-        """Take one place in the queue of connections."""
+        """Fill one place in the listener's queue."""
         client = socket.socket()
         client.setblocking(False)
         client.connect_ex((self.address.host, self.address.port))
@@ -47,7 +47,7 @@ class Ends:
 
 @pytest.fixture
 def ends() -> Iterator[Ends]:
-    """With threads of their own."""
+    """A transport with threads of its own."""
     threads = ThreadPool(1, 2, "test-transport")
     threads.start()
     both = Ends(threads)
@@ -60,13 +60,15 @@ def ends() -> Iterator[Ends]:
 
 @pytest_twisted.ensureDeferred
 async def test_a_refused_connection_is_a_dead_process(ends: Ends) -> None:
-    """The machine says that nobody listens."""
+    """The peer's machine says that nobody listens, so its process is gone."""
     assert await ends.transport.is_gone(3)
 
 
 @pytest_twisted.ensureDeferred
 async def test_an_old_refusal_is_no_news(ends: Ends) -> None:
-    """A channel that backs off repeats the last refusal; the process may live by now."""
+    """A gRPC channel repeats its last refusal while it waits to try again. ``is_gone`` makes a
+    connection of its own, and finds that the process lives.
+    """
     await fails(ends.transport.probe(3, Probe()), OutcomeUnknown)
     ends.listen()
     assert not await ends.transport.is_gone(3)
@@ -74,7 +76,9 @@ async def test_an_old_refusal_is_no_news(ends: Ends) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_silence_is_no_proof(ends: Ends) -> None:
-    """A machine that drops packets, or a process that is stopped, may be leading still."""
+    """If no connection is made and none refused, the peer may still lead: its machine may drop
+    packets, or its process be stopped.
+    """
     ends.listen(backlog=0)
     for _ in range(4):
         ends.connect()
@@ -82,7 +86,7 @@ async def test_silence_is_no_proof(ends: Ends) -> None:
 
 
 def test_a_vote_is_waited_for_as_long_as_entries_are(ends: Ends) -> None:
-    """The voter's disk has to have it first, and may be as slow as with entries."""
+    """The vote has to be on the voter's disk first, and that may be as slow as for entries."""
     deadlines: list[float] = []
 
     def call(_method: object, _request: object, deadline_s: float) -> "Deferred[None]":
@@ -97,7 +101,9 @@ def test_a_vote_is_waited_for_as_long_as_entries_are(ends: Ends) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_pull_without_entries_is_a_failed_call(ends: Ends) -> None:
-    """What a peer leaves out must not end the member that asks: another peer may have it."""
+    """An answer that lacks the entries is an error of the call, and does not end the member that
+    asked: it may ask another peer.
+    """
 
     def answers(*_: object) -> "Deferred[SyncedUp]":
         return succeed(SyncedUp())

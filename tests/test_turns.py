@@ -1,4 +1,4 @@
-"""Turns: one at a time, in sequence, with pauses, whoever goes away meanwhile."""
+"""Turns of the feed: one at a time, in order, with pauses, whoever gives up meanwhile."""
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
@@ -7,7 +7,7 @@ from twstock.web.feed.turns import REST_FACTOR, REST_MAX_S, TURN_S, Turns
 
 
 class Work:
-    """Somebody's work, which waits for its turn at once and ends when ``done`` fires."""
+    """Work that waits for its turn at once, and ends when ``done`` fires."""
 
     def __init__(self, turns: Turns, log: list[str], name: str, cost_s: float = 0.0) -> None:
         self.done: Deferred[None] = Deferred()
@@ -22,7 +22,7 @@ class Work:
 
 
 def test_one_has_a_turn_at_a_time_in_sequence() -> None:
-    """Who has gone away has none."""
+    """Whoever gave up is passed over."""
     clock, log = Clock(), list[str]()
     turns = Turns(clock)
     works = {name: Work(turns, log, name) for name in "abcd"}
@@ -42,7 +42,7 @@ def test_one_has_a_turn_at_a_time_in_sequence() -> None:
 
 
 def test_short_turns_follow_each_other_and_long_ones_give_way() -> None:
-    """The pause is in proportion to what was spent, up to its limit."""
+    """When more than ``TURN_S`` was spent there is a pause in proportion, up to ``REST_MAX_S``."""
     clock, log = Clock(), list[str]()
     turns = Turns(clock)
     for name, cost_s in (("a", TURN_S / 2), ("b", TURN_S), ("c", 10.0), ("d", 0.0)):
@@ -58,7 +58,7 @@ def test_short_turns_follow_each_other_and_long_ones_give_way() -> None:
 
 
 def test_thousands_can_wait() -> None:
-    """None of them has its turn inside another's stack."""
+    """Thousands of turns follow each other without recursion."""
     clock, log = Clock(), list[str]()
     turns = Turns(clock)
     for number in range(5000):

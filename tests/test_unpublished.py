@@ -1,4 +1,6 @@
-"""Which answers wait for caches, and for which question."""
+"""Which answers the order leader holds back until caches were told, and which question releases
+them.
+"""
 
 from collections import Counter
 from typing import Any
@@ -18,7 +20,9 @@ STEPS = st.lists(
 
 
 def test_what_was_never_learnt_holds_nothing() -> None:
-    """Nothing was unpublished when the term began."""
+    """Only a version that is known to be unpublished holds an answer back; nothing is unpublished
+    when the term begins.
+    """
     unpublished: Unpublished[str] = Unpublished(1, 9)
     assert not unpublished.hold("A", 0, "a")
     unpublished.learn({"A": 3})
@@ -29,7 +33,9 @@ def test_what_was_never_learnt_holds_nothing() -> None:
 
 
 def test_nothing_is_asked_twice() -> None:
-    """Nor beyond the bound, nor when there is nothing to ask for."""
+    """No version is asked for twice, no more questions are open than allowed, and none is made
+    without need.
+    """
     unpublished: Unpublished[str] = Unpublished(0, 9)  # which would never ask
     assert unpublished.ask() is None
     unpublished.learn({"A": 1})
@@ -60,7 +66,9 @@ def test_a_question_has_so_many_names_and_no_more() -> None:
 
 
 def test_a_published_version_holds_nothing_while_a_newer_one_is_asked_for() -> None:
-    """It was told late, but nothing hides it any more."""
+    """An answer for a version that is already published is not held back, although a newer one is
+    still asked for.
+    """
     unpublished: Unpublished[str] = Unpublished(2, 9)
     unpublished.learn({"A": 3})
     first = unpublished.ask()
@@ -78,8 +86,8 @@ def test_a_published_version_holds_nothing_while_a_newer_one_is_asked_for() -> N
 def test_an_answer_waits_exactly_as_long_as_it_has_to(
     steps: list[Any], bound: int, names_max: int
 ) -> None:
-    """Whatever comes in between: it is told once, when the first question that covers it is
-    answered, and at once if none does.
+    """Whatever happens in between, an answer is released once: when the first question that covers
+    it is answered, and at once if there is nothing to wait for.
     """
     unpublished: Unpublished[tuple[int, str, int]] = Unpublished(bound, names_max)
     newest, published = Counter[str](), {"A": 0, "B": 0}

@@ -22,7 +22,7 @@ STOCKS = [
 
 
 class FakeRemote:
-    """A member with a log, stocks and changes; ``down`` when nobody answers."""
+    """A member with a log, stocks and changes; if ``down``, nobody answers."""
 
     def __init__(self, name, log=(), stocks=None, down=False, changes=(), later=()):
         self.name, self.log, self._stocks, self.down = name, list(log), stocks, down
@@ -34,14 +34,14 @@ class FakeRemote:
             raise Unreachable(f"{self.name}: connection refused")
 
     def orders(self):
-        """The log, as it is by now."""
+        """The log with what was added later."""
         self._check()
         yield from self.log
         for trade in self._later:
             yield Line(trade.number, trade.order.name, trade.order.side, trade.order.quantity)
 
     def trades(self, after):
-        """What follows in the log."""
+        """What was added later."""
         assert after == (self.log[-1].number if self.log else 0)
         yield from self._later
 
@@ -74,14 +74,14 @@ def replicas(*logs):
 
 
 def finding(*logs, stocks=STOCKS, changes=()):
-    """What verify says without patience."""
+    """What ``verify`` finds without waiting for anybody."""
     leader = FakeRemote("catalog-2", stocks=stocks, changes=changes)
     catalogs = [FakeRemote("catalog-1"), leader]
     return verify(replicas(*logs), catalogs, patience_s=0.0, sleep=lambda _: None)
 
 
 def test_the_same_everywhere():
-    """Equal logs, and stocks that are what they make them."""
+    """The logs are equal and account for the stocks, so the exit status is 0."""
     found = finding(LOG, LOG, LOG)
     assert (found.exit_status(), found.orders, found.stocks) == (0, 3, 3)
     assert finding([], [], [], stocks=STOCKS[2:]).exit_status() == 0
@@ -115,8 +115,8 @@ def test_a_stock_that_differs(field):
 
 @pytest.mark.parametrize("lacking", [0, 1])
 def test_trades_may_go_on_meanwhile(lacking):
-    """Only what was there when it began is compared, and the stocks with all that they show; a
-    trade that they show and no order records is a difference.
+    """The logs are compared up to where they were at the beginning, and the stocks with all orders
+    that they include. A trade that they include, but that no order records, is a difference.
     """
     later = [
         Trade(4, Order("k4", "X", Side.BUY, 2), 3, 1599, 0),
@@ -131,7 +131,7 @@ def test_trades_may_go_on_meanwhile(lacking):
 
 
 def test_orders_of_a_stock_that_is_not_there():
-    """A trade of nothing."""
+    """Orders of a stock that the catalog does not have are a difference."""
     [difference] = finding(LOG, LOG, LOG, stocks=STOCKS[:1]).differences
     assert difference == "there are orders of Y, which the catalog does not have"
 
@@ -153,7 +153,7 @@ CHANGED = [
 
 
 def test_stocks_are_what_orders_and_changes_make_them():
-    """Each change is a version, shares that were added count, and the last price holds."""
+    """Each change counts as a version, added shares count, and the last price is the stock's."""
     found = finding(LOG, LOG, LOG, stocks=CHANGED, changes=CHANGES)
     assert (found.differences, found.exit_status(), found.changes) == ([], 0, 6)
 
@@ -179,7 +179,7 @@ def test_a_stock_that_its_changes_do_not_make_is_found(place, field, value, word
 
 
 def test_changes_without_a_stock_or_a_number_are_found():
-    """A gap in the numbers, and a change of nothing."""
+    """A gap in the changes' numbers, and a change of an unknown stock, are differences."""
     gone = finding(LOG, LOG, LOG, stocks=CHANGED[:2], changes=CHANGES)
     assert gone.differences == ["there are changes of Z, Inc, which the catalog does not have"]
     gap = finding(LOG, LOG, LOG, stocks=CHANGED, changes=(*CHANGES[:1], *CHANGES[2:]))
@@ -187,7 +187,7 @@ def test_changes_without_a_stock_or_a_number_are_found():
 
 
 def test_a_missing_replica():
-    """It is named, and what the others have is still compared."""
+    """It is named, what the others have is still compared, and the exit status is 3."""
     found = finding(LOG, None, LOG)
     assert (found.exit_status(), found.missing) == (3, ["order-2: connection refused"])
     assert finding(LOG, None, LOG[:2]).exit_status() == 1
@@ -195,7 +195,9 @@ def test_a_missing_replica():
 
 
 def test_without_a_leader_nothing_is_known_to_differ():
-    """What the catalog shows may be committed, and a follower not have heard of it."""
+    """What the catalog shows may be committed although no follower has heard of it, so stocks are
+    not compared. Logs are.
+    """
     remotes = replicas(LOG[:2], None, LOG)
     for remote in remotes:
         remote.leads = False
@@ -207,20 +209,20 @@ def test_without_a_leader_nothing_is_known_to_differ():
 
 
 def test_a_missing_catalog():
-    """The logs alone are not enough."""
+    """The logs alone are not enough: the exit status is 3."""
     found = verify(replicas(LOG, LOG, LOG), [FakeRemote("catalog-1", down=True)], 0.0)
     assert found.exit_status() == 3
 
 
 def test_many_differences_are_not_all_told():
-    """There is a limit."""
+    """After ``DIFFERENCES_MAX`` it says only that there are more."""
     found = finding([Line(k, "X", "buy", 1) for k in range(1, 100)], [], [])
     assert len(found.differences) == DIFFERENCES_MAX + 1
     assert found.differences[-1] == "and more"
 
 
 def test_a_replica_that_lags_is_waited_for():
-    """It catches up while ``verify`` sleeps."""
+    """It catches up while ``verify`` sleeps, so there is no difference."""
     remotes = replicas(LOG, LOG[:1], LOG)
 
     def catch_up(_):
@@ -231,7 +233,9 @@ def test_a_replica_that_lags_is_waited_for():
 
 
 def test_export_writes_the_same_bytes(tmp_path):
-    """Each replica's log, up to the last order that anybody had at the start; the stocks."""
+    """Each replica's log is exported up to the last order that any of them had at the beginning,
+    and the stocks.
+    """
     remotes = dict(enumerate(replicas(LOG, LOG, LOG), start=1))
     counted = list[None]()
     catalogs = [FakeRemote("catalog-1", stocks=STOCKS)]
@@ -246,7 +250,7 @@ def test_export_writes_the_same_bytes(tmp_path):
 
 
 def test_export_waits_for_a_replica_that_lags(tmp_path, monkeypatch):
-    """And gives up when it does not catch up."""
+    """If the replica does not catch up, the export fails and names it."""
     remotes = replicas(LOG, LOG[:1], LOG)
     catalogs = [FakeRemote("catalog-1", stocks=STOCKS)]
 

@@ -51,7 +51,7 @@ class Source:
 
 
 def never() -> None:
-    """No pause is wanted: the table is one piece."""
+    """No pause is expected, because the table is a single piece."""
     raise AssertionError
 
 
@@ -62,7 +62,7 @@ def table_of(stocks: Iterable[Stock]) -> tuple[list[str], dict[str, Stock]]:
 
 
 class Scene:
-    """A view that is kept every half second; ``written`` counts the writes."""
+    """A view that is looked after every half second; ``written`` counts the writes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -73,7 +73,7 @@ class Scene:
         self.view = StocksView(path, lambda: self.source, self.clock, 0.5, self.in_thread)
 
     def in_thread(self, function: Callable[..., Any], *args: Any) -> "Deferred[Any]":
-        """A thread that works at once, or later."""
+        """A thread that works at once, or when the test says so."""
         self.written += 1
         if self.held is None:
             return execute(function, *args)
@@ -115,7 +115,7 @@ def test_the_file_follows_the_state_within_half_a_second(scene: Scene) -> None:
 
 
 def test_a_write_that_takes_long_is_not_repeated_soon(scene: Scene) -> None:
-    """A large catalog's table is not written all the time; the last state is written."""
+    """The table of a large catalog is not written all the time, but its last state is."""
     assert scene.source is not None
     scene.held = []
     scene.source.become(Stock("A", 5, 99))
@@ -135,12 +135,12 @@ def test_a_write_that_takes_long_is_not_repeated_soon(scene: Scene) -> None:
 
 @given(st.text())
 def test_a_field_is_quoted_as_in_a_line(text: str) -> None:
-    """The quick way for what most names are gives the same bytes as the csv module."""
+    """The fast way to quote a field gives the same as the csv module."""
     assert csv_field(text) + ",1\n" == csv_line((text, 1))
 
 
 def test_nothing_is_written_before_there_is_a_state(tmp_path: Path) -> None:
-    """A member that is still starting has none."""
+    """A member that is still starting has no state."""
     scene = Scene(tmp_path / "stocks.csv")
     scene.source = None
     scene.view.startService()
@@ -148,8 +148,10 @@ def test_nothing_is_written_before_there_is_a_state(tmp_path: Path) -> None:
     stop(scene)
 
 
-def test_a_full_disk_is_logged_once_and_tried_again(scene: Scene) -> None:
-    """The view is not worth a process; it comes back by itself, and leaves no draft meanwhile."""
+def test_a_file_that_cannot_be_written_is_logged_once_and_tried_again(scene: Scene) -> None:
+    """The failure ends no process and leaves no unfinished file; the table is written as soon as it
+    is possible.
+    """
     assert scene.source is not None
     scene.path.unlink()
     scene.path.mkdir()
@@ -165,7 +167,7 @@ def test_a_full_disk_is_logged_once_and_tried_again(scene: Scene) -> None:
 
 
 def test_a_slow_write_is_not_overtaken(scene: Scene) -> None:
-    """The next one starts when the last one is over."""
+    """The next write begins when the one before has ended."""
     assert scene.source is not None
     scene.held = []
     for _ in range(4):
@@ -178,7 +180,7 @@ def test_a_slow_write_is_not_overtaken(scene: Scene) -> None:
 
 
 def test_the_last_state_is_written_when_the_service_stops(scene: Scene) -> None:
-    """Whoever looks after a stop sees everything."""
+    """The file has everything after a stop."""
     assert scene.source is not None
     scene.source.become()
     stop(scene)
@@ -186,7 +188,9 @@ def test_the_last_state_is_written_when_the_service_stops(scene: Scene) -> None:
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
-    """The new file takes the place of the old one as a whole."""
+    """The new file replaces the old one as a whole: whoever has opened the old one reads all of
+    it.
+    """
     path = tmp_path / "stocks.csv"
     lines = Lines()
     write_stocks(path, lines.pieces(*table_of([A])), never)
@@ -200,7 +204,9 @@ STOCKS = st.lists(st.sampled_from([A._replace(name=n, volume=v) for n in "ABC" f
 
 @given(st.lists(STOCKS, max_size=6))
 def test_lines_that_are_kept_are_those_that_would_be_made(tables: list[list[Stock]]) -> None:
-    """Whatever changes, comes and goes from one table to the next."""
+    """Lines that are kept from one table to the next are right, whatever changes, comes and
+    goes.
+    """
     lines = Lines()
     for stocks in tables:
         names, found = table_of(stocks)
@@ -209,7 +215,9 @@ def test_lines_that_are_kept_are_those_that_would_be_made(tables: list[list[Stoc
 
 
 def test_a_large_table_is_made_in_pieces(tmp_path: Path) -> None:
-    """All of it, in sequence, also when something in the middle has changed."""
+    """With a pause after each piece the file has all lines in order, also one in the middle that
+    changed.
+    """
     names, found = table_of(A._replace(name=f"{number:06}") for number in range(2 * PIECE + 1))
     lines, path = Lines(), tmp_path / "stocks.csv"
     assert [piece.count(b"\n") for piece in lines.pieces(names, found)] == [PIECE, PIECE, 1]
@@ -225,12 +233,12 @@ def test_a_large_table_is_made_in_pieces(tmp_path: Path) -> None:
     ("cents", "text"), [(0, "0.00"), (5, "0.05"), (10**17 + 1, f"{10**15}.01")]
 )
 def test_prices_are_exact(cents: int, text: str) -> None:
-    """No float on the way."""
+    """A price does not become a float on its way into the file."""
     assert price_text(cents) == text
 
 
 class OrderLog:
-    """``order_log_1.csv``, kept every half second, of orders that a test makes."""
+    """``order_log_1.csv``, looked after every half second, with orders that a test makes."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "order_log_1.csv"
@@ -245,7 +253,7 @@ class OrderLog:
         self.view.startService()
 
     async def after(self, number: int, limit: int) -> list[Trade]:
-        """The order replica's."""
+        """The orders after a number, as the order replica gives them."""
         return self.trades[number : number + limit]
 
     def trade(self) -> None:
@@ -259,7 +267,7 @@ class OrderLog:
 
 
 def test_the_order_log_grows_with_the_orders(tmp_path: Path) -> None:
-    """A header, then a line for each order."""
+    """The file has a header, then a line for each order."""
     log = OrderLog(tmp_path)
     log.run(1.0)
     assert log.path.read_text() == HEADER
@@ -272,7 +280,9 @@ def test_the_order_log_grows_with_the_orders(tmp_path: Path) -> None:
 
 
 class SlowOrderLog(OrderLog):
-    """One whose pages take a quarter of a second each; ``reads`` are when they were begun."""
+    """An order log whose pages take a quarter of a second each; ``reads`` are the times at which
+    they were asked for.
+    """
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -281,14 +291,16 @@ class SlowOrderLog(OrderLog):
             self.trade()
 
     async def after(self, number: int, limit: int) -> list[Trade]:
-        """The order replica's, which takes a while."""
+        """The orders after a number, after a while."""
         self.reads.append(self.clock.seconds())
         await deferLater(self.clock, 0.25)  # type: ignore[arg-type]
         return await super().after(number, limit)
 
 
 def test_a_long_order_log_is_written_with_rests(tmp_path: Path) -> None:
-    """At a start there may be millions of orders, and who trades wants the tables too."""
+    """At a start there may be millions of orders, and placing orders needs the tables, too: so
+    there is a pause after each page.
+    """
     log = SlowOrderLog(tmp_path)
     log.run(3.0)
     assert len(log.path.read_text().splitlines()) == 1 + 3 * ORDERS_PER_WRITE
@@ -298,7 +310,7 @@ def test_a_long_order_log_is_written_with_rests(tmp_path: Path) -> None:
 
 
 def test_an_order_log_that_rests_stops_at_once(tmp_path: Path) -> None:
-    """Nothing is left to be waited for, and nothing is read any more."""
+    """After the stop no timer is left, and nothing more is read."""
     log = SlowOrderLog(tmp_path)
     while not log.path.exists() or log.view._resting.called:
         log.run(0.1)
@@ -310,7 +322,9 @@ def test_an_order_log_that_rests_stops_at_once(tmp_path: Path) -> None:
 
 
 def test_on_a_full_disk_the_order_log_keeps_what_it_has(tmp_path: Path) -> None:
-    """Whole lines, and not written anew: the log needs the room more."""
+    """The file keeps its whole lines, and is not written anew on a full disk. With space the other
+    lines follow.
+    """
     log = OrderLog(tmp_path)
     log.trade()
     log.run(1.0)
@@ -334,7 +348,7 @@ def test_on_a_full_disk_the_order_log_keeps_what_it_has(tmp_path: Path) -> None:
 
 
 def test_an_order_log_that_was_taken_away_is_made_anew(tmp_path: Path) -> None:
-    """It is for people, who may do with it what they like."""
+    """People may do with the file what they like."""
     log = OrderLog(tmp_path)
     log.trade()
     log.run(1.0)
@@ -349,7 +363,7 @@ def test_an_order_log_that_was_taken_away_is_made_anew(tmp_path: Path) -> None:
 
 @pytest.mark.logs_failures
 def test_whatever_goes_wrong_once_the_order_log_goes_on(tmp_path: Path) -> None:
-    """Also what nobody thought of."""
+    """An unexpected error is logged, and the next attempt succeeds."""
     log = OrderLog(tmp_path)
     log.trade()
     problems = [sqlite3.OperationalError("disk I/O error")]
@@ -369,7 +383,7 @@ def test_whatever_goes_wrong_once_the_order_log_goes_on(tmp_path: Path) -> None:
 
 
 def test_an_order_log_that_cannot_be_written_is_logged_once_and_made_anew(tmp_path: Path) -> None:
-    """All of it is written again, after a pause: on a full disk that is work for nothing."""
+    """It is tried again only after a pause, because on a full disk that is work for nothing."""
     log = OrderLog(tmp_path)
     log.path.mkdir()
     log.trade()
@@ -384,15 +398,15 @@ def test_an_order_log_that_cannot_be_written_is_logged_once_and_made_anew(tmp_pa
 
 
 def lines_of(log: OrderLog) -> bytes:
-    """What the file has to be."""
+    """What the file has to have."""
     return "".join(
         [HEADER, *(f"{number},A,buy,5\n" for number in range(1, len(log.trades) + 1))]
     ).encode()
 
 
 class NextLog(OrderLog):
-    """The next process, which knows the orders of the last one; ``asked`` are the numbers after
-    which it read some.
+    """The order log of the next process, which has the orders of the one before; ``asked`` are the
+    numbers after which it asked for orders.
     """
 
     def __init__(self, log: OrderLog, known: int | None = None) -> None:
@@ -402,14 +416,14 @@ class NextLog(OrderLog):
         self.trades = log.trades[:known]
 
     async def after(self, number: int, limit: int) -> list[Trade]:
-        """The order replica's."""
+        """The orders after a number, as the order replica gives them."""
         self.asked.append(number)
         return await super().after(number, limit)
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> OrderLog:
-    """Three orders, written."""
+    """An order log of three orders that are written."""
     log = OrderLog(tmp_path)
     for _ in range(3):
         log.trade()
@@ -419,7 +433,9 @@ def log(tmp_path: Path) -> OrderLog:
 
 
 def test_the_next_process_goes_on_with_the_file(log: OrderLog) -> None:
-    """It reads one order to see that it is right, and then those that are missing."""
+    """It asks for one order, to see that the file is right, and then only for those that are
+    missing.
+    """
     again = NextLog(log)
     again.trade()
     again.run(1.0)
@@ -430,7 +446,9 @@ def test_the_next_process_goes_on_with_the_file(log: OrderLog) -> None:
 
 @pytest.mark.parametrize("cut", range(len(HEADER) + 3 * len("1,A,buy,5\n")))
 def test_a_torn_file_is_mended(log: OrderLog, cut: int) -> None:
-    """Wherever it ends, and also when more follows than this process would write."""
+    """The file is completed wherever it ends, also if more bytes follow than the process would
+    write.
+    """
     content = log.path.read_bytes()
     for torn in (content[:cut], content[:cut] + bytes(100)):
         log.path.write_bytes(torn)
@@ -452,7 +470,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 def assert_written_anew(log: OrderLog) -> None:
-    """What the next process has."""
+    """The next process writes the right file."""
     again = NextLog(log)
     again.run(1.0)
     assert again.path.read_bytes() == lines_of(again)
@@ -463,7 +481,7 @@ def assert_written_anew(log: OrderLog) -> None:
 def test_a_file_that_does_not_look_right_is_written_anew(
     log: OrderLog, damage: Callable[[bytes], bytes]
 ) -> None:
-    """Whatever became of it."""
+    """Whatever was changed in the file, the next process writes all of it again."""
     log.trade()
     log.path.write_bytes(damage(log.path.read_bytes()))
     assert_written_anew(log)
@@ -472,7 +490,7 @@ def test_a_file_that_does_not_look_right_is_written_anew(
 def test_a_file_that_ends_in_zeros_is_written_anew(
     log: OrderLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after a power cut, if there are more of them than are looked at."""
+    """As after a power cut, more zeros follow than are looked at."""
     monkeypatch.setattr(views, "_TAIL_BYTES", 25)
     log.path.write_bytes(log.path.read_bytes() + bytes(100))
     assert_written_anew(log)
@@ -481,7 +499,7 @@ def test_a_file_that_ends_in_zeros_is_written_anew(
 def test_a_file_that_must_not_be_changed_is_replaced(
     log: OrderLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one that another user saved: the directory is the replica's."""
+    """A file that another user saved cannot be changed, but the directory is the replica's."""
 
     def deny(path: Path, size: int) -> None:
         raise PermissionError(f"{path} to {size}")
@@ -495,7 +513,9 @@ def test_a_file_that_must_not_be_changed_is_replaced(
 
 
 def test_what_a_process_does_not_know_yet_is_written_again(log: OrderLog) -> None:
-    """After a crash the state is behind the file for a moment."""
+    """After a crash the state may be behind the file for a moment. The file then has what the state
+    has, and is not written from the beginning.
+    """
     again = NextLog(log, known=2)
     again.run(1.0)
     assert again.path.read_bytes() == lines_of(again)
@@ -507,7 +527,9 @@ def test_what_a_process_does_not_know_yet_is_written_again(log: OrderLog) -> Non
 
 
 def test_a_file_far_ahead_is_written_anew(log: OrderLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As of a replica whose log begins again."""
+    """If the file is far ahead of the state, the replica's log may be another one, so the file is
+    written from the beginning.
+    """
     monkeypatch.setattr(views, "_TAIL_BYTES", 25)  # two lines and a half
     for known, first in ((2, [1]), (1, [0, 0])):
         again = NextLog(log, known=known)
@@ -519,7 +541,9 @@ def test_a_file_far_ahead_is_written_anew(log: OrderLog, monkeypatch: pytest.Mon
 
 
 def test_the_file_waits_until_the_replica_has_its_state(log: OrderLog) -> None:
-    """It is not taken for one of another cluster."""
+    """While the replica starts and has no orders, the file is not taken for one of another
+    cluster.
+    """
     again = NextLog(log, known=0)
     after = again.view._orders_after
     problems: list[TwstockError] = [Unavailable("starting")] * 3

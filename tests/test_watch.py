@@ -74,7 +74,9 @@ DEAD = row("order-3", None, alive=False, pid=None, term=None)
     ],
 )
 def test_elections_deaths_and_returns_are_told(before, after, words):
-    """Whoever looks twice is told what happened in between; an old leader's claim is none."""
+    """Two looks at the cluster tell what happened in between. A claim to lead an older term does
+    not count.
+    """
     assert changes(before, after) == words
 
 
@@ -83,12 +85,14 @@ def test_elections_deaths_and_returns_are_told(before, after, words):
     [(None, None), (0.4, "0s"), (59.9, "59s"), (61, "1m 1s"), (7322, "2h 2m"), (90000, "1d 1h")],
 )
 def test_a_duration_has_its_two_largest_units(seconds, words):
-    """Short enough for a column."""
+    """It is short enough for a column."""
     assert uptime(seconds) == words
 
 
 def test_leaders_are_marked():
-    """One of each group, whatever a replaced one says of itself."""
+    """One member of each group is marked, although a replaced leader may still say that it
+    leads.
+    """
     view = View("http://h")
     view.see(replaced(row("order-1", "leader", term=2)), "12:00:00")
     assert [mark for mark, _ in view.table()] == [" ", " ", "*", " ", " ", "*"]
@@ -122,7 +126,7 @@ def test_the_screen_fits_any_terminal(columns, rows, text):
 
 
 class Front:
-    """A front-end that answers what it was given, one answer after the other."""
+    """A front-end that gives its answers one after the other, and then Ctrl-C."""
 
     url = "http://h"
 
@@ -145,7 +149,9 @@ def seen(services):
 
 
 def test_what_is_no_terminal_gets_a_block_for_each_look():
-    """The heading, the table, what is new, an empty line; no control characters."""
+    """A block is a heading, the table, what has changed and an empty line, without control
+    characters.
+    """
     out, naps = io.StringIO(), []
     front = Front(seen(CALM), Unreachable("http://h: refused"), seen(replaced(DEAD)))
     watch(front, out, 2.0, sleep=naps.append)
@@ -163,7 +169,9 @@ def test_what_is_no_terminal_gets_a_block_for_each_look():
 
 
 def test_json_is_one_document_a_line():
-    """What the front-end answered, when, and what has changed; errors in the same form."""
+    """Each has the front-end's answer, the time, and what has changed; errors have the same
+    form.
+    """
     out = io.StringIO()
     problem = {"error": {"code": 503, "message": "not now"}}
     front = Front(seen(CALM), Answer(503, {}, problem), seen(replaced(DEAD)))
@@ -191,7 +199,7 @@ def front_end():
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_terminal_is_left_as_it_was(front_end, number):
-    """Ctrl-C ends it with status 0, and the first screen and the cursor are back."""
+    """Ctrl-C and SIGTERM end it with status 0; the former screen and the cursor are back."""
     url = f"http://127.0.0.1:{front_end.server_port}"
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
@@ -223,7 +231,7 @@ def test_the_terminal_is_left_as_it_was(front_end, number):
 
 
 def test_it_goes_on_trying_a_front_end_that_is_not_there():
-    """Nobody listens: it says so, does not end, and shows the cluster when somebody does."""
+    """While nobody listens it says so and does not end; when somebody does it shows the cluster."""
     port = free_ports(1)
     process = subprocess.Popen(
         [*TWSTOCK, "status", "--watch", "--every", "0.1", "--url", f"http://127.0.0.1:{port}"],

@@ -126,13 +126,13 @@ PEER_NAMED_TRADES = TRADES.map(
 
 @st.composite
 def envelopes(draw, make):
-    """A message from a peer: who sends it and whose id it bears are the same."""
+    """A message in an envelope of the peer that sends it."""
     peer = draw(PEERS)
     return calls.Envelope(peer, draw(make(st.just(peer.id))))
 
 
 def appends(source, term=None):
-    """Appends of one source."""
+    """Appends from one sender."""
     term = INT64 if term is None else term
     return st.builds(
         AppendEntries,
@@ -142,7 +142,7 @@ def appends(source, term=None):
 
 @st.composite
 def probes(draw):
-    """Heartbeats: empty, of a front-end or an order replica, with a peer, and Raft's own."""
+    """Heartbeats: empty, from a front-end or an order replica, with a peer, and with an append."""
     if draw(YES):
         return calls.Probe(front_id=draw(INT32), order_id=draw(INT32))
     peer = draw(st.none() | PEERS)
@@ -247,7 +247,7 @@ NAMES = sorted(METHODS)
 
 
 def attempt(decode, data):
-    """What ``data`` decodes to, None when it is refused with an exception of its own."""
+    """What ``data`` decodes to; None if it is refused with an ordinary exception."""
     try:
         return decode(data)
     except AssertionError:
@@ -257,7 +257,7 @@ def attempt(decode, data):
 
 
 def test_every_call_has_its_case_here():
-    """A call that is added is tested like the others."""
+    """A call that is added without a case here fails this test."""
     assert METHODS.keys() == REQUESTS_AND_ANSWERS.keys()
 
 
@@ -294,7 +294,9 @@ def test_garbage_raises_an_ordinary_exception(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_damaged_messages_never_crash(name):
-    """A message with one byte changed is another message or no message, as above."""
+    """A message with one wrong byte is another message, or is refused with an ordinary
+    exception.
+    """
     method, (requests, _) = METHODS[name], REQUESTS_AND_ANSWERS[name]
 
     @given(requests, st.data())
@@ -322,7 +324,7 @@ def test_damaged_messages_never_crash(name):
     ids=lambda error: type(error).__name__,
 )
 def test_an_error_in_placements_stays_that_error(error):
-    """Each order of a batch has its own outcome, and an error is the same on the other side."""
+    """Each order of a batch has its own result, and an error arrives as the same error."""
     method = methods.PLACE_ORDERS
     placed = calls.Placement(3, "", False, 1)
     sent = method.encode_answer(calls.Placements((placed, error, placed)))
@@ -333,7 +335,7 @@ def test_an_error_in_placements_stays_that_error(error):
 
 
 def test_an_unforeseen_error_in_placements_leaves_the_outcome_unknown():
-    """Whoever cannot say what happened must not be taken to say that nothing did."""
+    """It must not look as if nothing had happened."""
     method = methods.PLACE_ORDERS
     sent = method.encode_answer(calls.Placements((ZeroDivisionError("oops"),)))
     assert type(method.decode_answer(sent).results[0]) is errors.OutcomeUnknown
@@ -360,20 +362,20 @@ def test_an_unforeseen_error_in_placements_leaves_the_outcome_unknown():
     | st.builds(ChangeStock, CHANGE_REQUESTS, INT64)
 )
 def test_catalog_commands_come_out_of_the_log_whole(command):
-    """What the catalog's log keeps is what was proposed."""
+    """A command that was written to the catalog's log is read back."""
     payload = commands.encode_catalog_command(command)
     assert commands.decode_catalog_command(payload) == command
 
 
 @given(tuples(TRADES))
 def test_order_records_come_out_of_the_log_whole(trades):
-    """What the order log keeps is what was proposed."""
+    """A record that was written to the order log is read back."""
     assert commands.decode_order_record(commands.encode_order_record(trades)) == trades
 
 
 @given(tuples(TRADES))
 def test_order_records_of_the_first_format_are_still_read(trades):
-    """Logs are kept for ever: those that were written with a message for each order, too."""
+    """Logs are kept for ever, also those with a message for each order."""
     items = [
         catalog_pb2.ExecutedTrade(
             number=t.number,
@@ -392,7 +394,7 @@ def test_order_records_of_the_first_format_are_still_read(trades):
 
 @given(BATCHES)
 def test_batches_of_the_first_format_are_still_read(batch):
-    """The catalog's log, too."""
+    """The catalog's log may have batches with a message for each order, too."""
     pb = catalog_pb2.TradeBatch(
         epoch=batch.epoch,
         number=batch.number,
@@ -410,20 +412,24 @@ def test_batches_of_the_first_format_are_still_read(batch):
 
 @given(OUTCOMES, ORDERS)
 def test_a_verdict_and_its_order_are_the_outcome(outcome, order):
-    """Whoever placed an order needs only what is not in it."""
+    """Whoever placed an order is told only what the order does not have, and gets the whole outcome
+    from both.
+    """
     if outcome.trade is not None:
         order = outcome.trade.order
     assert Verdict.of(outcome).on(order) == outcome
 
 
 def test_a_verdict_that_says_nothing_is_none():
-    """Neither executed nor refused: no server of ours says so, and nobody may guess."""
+    """A verdict that is neither executed nor refused is an error, since no server of ours sends
+    one.
+    """
     with pytest.raises(ValueError, match="neither"):
         Verdict().on(Order("k", "GameStart", Side.BUY, 1))
 
 
 def test_columns_of_different_lengths_are_no_orders():
-    """A message that says less of one order than of the others says nothing of any."""
+    """A message that says less of one order than of the others is refused."""
     pb = order_pb2.PlaceOrdersRequest(
         orders=catalog_pb2.OrderColumns(keys=["a", "b"], names=["X"], types=["buy"], quantities=[1])
     )
@@ -433,15 +439,16 @@ def test_columns_of_different_lengths_are_no_orders():
 
 @given(st.binary(max_size=60))
 def test_a_damaged_payload_is_no_command(garbage):
-    """A payload that is no command raises; it never becomes half a command."""
+    """Garbage in a log raises, or is a command of one of the known kinds."""
+    kinds = Seed | Batch | BeginEpoch | DirectTrade | ChangeStock
     command = attempt(commands.decode_catalog_command, garbage)
-    assert command is None or isinstance(command, Seed | Batch | BeginEpoch | DirectTrade)
+    assert command is None or isinstance(command, kinds)
     trades = attempt(commands.decode_order_record, garbage)
     assert trades is None or all(isinstance(trade, Trade) for trade in trades)
 
 
 def test_an_entry_without_a_command_breaks_an_invariant():
-    """An empty payload in the catalog's log can only be a broken log."""
+    """The catalog never writes an empty payload, so one means that the log is broken."""
     with pytest.raises(errors.BrokenInvariant):
         commands.decode_catalog_command(b"")
 
@@ -483,7 +490,9 @@ SEED = {
 
 @pytest.mark.parametrize("message", SEED, ids=lambda message: message.DESCRIPTOR.name)
 def test_the_seeds_fields_keep_numbers_names_and_types(message):
-    """The original's fields count from 1 as it lists them; everything added counts from 100."""
+    """The original's fields are numbered from 1 in its order; all that were added have numbers from
+    100.
+    """
     fields = sorted(message.DESCRIPTOR.fields, key=lambda field: field.number)
     kept = [(f.name, f.type, f.number) for f in fields if f.number < 100]
     assert kept == [(name, kind, k + 1) for k, (name, kind) in enumerate(SEED[message])]
@@ -518,7 +527,7 @@ def test_the_seeds_calls_keep_their_names_and_messages():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_call_is_declared(name):
-    """Each call here is one of the services that the .proto files declare."""
+    """The .proto files declare each call in its service."""
     method = METHODS[name]
     modules = {"Catalog": catalog_pb2, "Order": order_pb2, "Observe": observe_pb2}
     module = modules[method.service]
@@ -528,7 +537,7 @@ def test_every_call_is_declared(name):
 
 
 def test_a_seed_message_keeps_its_meaning():
-    """What the original's own clients send is understood as they mean it."""
+    """What the original's clients send is decoded to what they mean."""
     order = order_pb2.OrderRequest(name="GameStart", number_of_items=3, type="buy")
     placed = methods.ORDER.decode_request(order.SerializeToString())
     assert placed == calls.PlaceOrder("", "GameStart", "buy", 3)
@@ -553,7 +562,9 @@ def test_a_seed_message_keeps_its_meaning():
 @given(st.lists(TRADES, min_size=1, max_size=20), st.integers(1, 3000))
 @example([Trade(1, Order("k", "\N{FISH}" * 200, Side.BUY, 1), 1, 1, 1)] * 5, 2000)
 def test_trades_that_fit_are_no_more_than_a_message_takes(trades, room):
-    """In each form in which they are sent, unless a single one is too large."""
+    """Trades that are put into one message fit, in each form in which they are sent, unless a
+    single one is too large; and no more are left out than have to be.
+    """
     some = tuple(calls.fitting(trades, 2 * room))
     assert some == tuple(trades[: len(some)]) != ()
     if len(some) > 1:
@@ -608,9 +619,11 @@ def test_a_seed_client_reads_our_answers():
 
 
 def test_a_bare_order_of_the_seed_is_refused_as_replication():
-    """An entry counts only with its term and place: the original's call must not put one in."""
+    """The original's ReplicateOrder has no term and no place in the log, so it must not add an
+    entry.
+    """
     bare = order_pb2.ReplicateOrderRequest(transaction_num=42, name="GameStart", leader_id=3)
-    with pytest.raises(errors.InvalidRequest):
+    with pytest.raises(errors.InvalidRequest, match="term and place"):
         methods.ORDER_APPEND.decode_request(bare.SerializeToString())
     termless = order_pb2.ReplicateOrderRequest(append=replication_pb2.AppendEntries(term=0))
     with pytest.raises(errors.InvalidRequest):
@@ -618,14 +631,14 @@ def test_a_bare_order_of_the_seed_is_refused_as_replication():
 
 
 def test_a_newer_peers_fields_are_passed_over():
-    """Fields that this version does not know change nothing of what it does know."""
+    """Fields that this version does not know are ignored."""
     request = methods.LOOKUP.encode_request(calls.Lookup("GameStart"))
     unknown = b"\xc2\x3e\x03abc"  # field 1000, three bytes
     assert methods.LOOKUP.decode_request(request + unknown) == calls.Lookup("GameStart")
 
 
 def test_a_member_of_an_older_version_has_its_whole_log():
-    """It does not tell where its log begins."""
+    """It does not say where its log begins, so that is at the first entry."""
     old = replication_pb2.HeartbeatResponse(status=replication_pb2.MemberStatus(last_index=5))
     told = methods.CATALOG_HEARTBEAT.decode_answer(old.SerializeToString())
     assert told.status.first_index == 1
@@ -633,7 +646,7 @@ def test_a_member_of_an_older_version_has_its_whole_log():
 
 @pytest.mark.parametrize(("index", "offset"), [(0, 1), (-1, 0), (5, -1)])
 def test_a_place_that_no_snapshot_has_is_refused(index, offset):
-    """Further pieces are those of a snapshot that was named."""
+    """An offset needs the index of the snapshot that was begun, and neither may be negative."""
     fetch = catalog_pb2.FetchSnapshotRequest(index=index, offset=offset)
     with pytest.raises(errors.InvalidRequest, match="offset"):
         methods.FETCH_SNAPSHOT.parse_request(fetch.SerializeToString())
@@ -649,7 +662,7 @@ def test_a_place_that_no_snapshot_has_is_refused(index, offset):
     ],
 )
 def test_entries_that_no_log_can_hold_are_refused(entries):
-    """A gap or a falling term is the sender's fault, and not a broken invariant of ours."""
+    """A gap or a falling term is the sender's fault, and no broken invariant of the receiver."""
     peer = calls.Peer("order", "c", 1, 1)
     append = AppendEntries(1, 2, 3, 4, 1, 0, entries)
     data = methods.ORDER_APPEND.encode_request(calls.Envelope(peer, append))
@@ -658,7 +671,7 @@ def test_entries_that_no_log_can_hold_are_refused(entries):
 
 
 def _columns(count, column):
-    """Columns of orders, of which one has so many values and the others none."""
+    """Columns of orders, of which one has so many values and the others have none."""
     word = 7 if column == "quantities" else "buy"
     return catalog_pb2.OrderColumns(**{column: [word] * count})
 
@@ -715,7 +728,7 @@ MANY = {
 
 @pytest.mark.parametrize("what", MANY)
 def test_a_request_of_too_many_items_is_refused_before_they_are_made(what):
-    """Two bytes are an item: a message of megabytes would be gigabytes of values."""
+    """An item may take two bytes, so the values of a message of megabytes could take gigabytes."""
     method, make = MANY[what]
     data = make(100_000).SerializeToString()
     tracemalloc.start()
@@ -732,7 +745,7 @@ def test_a_request_of_too_many_items_is_refused_before_they_are_made(what):
 
 @pytest.mark.parametrize("what", MANY)
 def test_as_many_items_as_one_call_brings_are_taken(what):
-    """Any member may send so many, whatever the settings here."""
+    """Any member may send ``CALL_ITEMS_MAX``, whatever is configured here."""
     method, make = MANY[what]
     problem = ""
     try:
@@ -744,7 +757,9 @@ def test_as_many_items_as_one_call_brings_are_taken(what):
 
 @pytest.mark.parametrize("error", [lambda: errors.InvalidRequest("a", "b"), ValueError])
 def test_a_refusal_keeps_no_message(error):
-    """Whoever reads no answers would have as many messages kept as it has calls."""
+    """The error does not keep the decoded message in memory. Otherwise a client that reads no
+    answers would fill the memory with them.
+    """
     kept = []
 
     class Message:
@@ -764,7 +779,9 @@ def test_a_refusal_keeps_no_message(error):
 
 @pytest.mark.parametrize("error", [lambda: errors.InvalidRequest("a", "b"), ValueError])
 def test_a_refusal_that_was_answered_keeps_no_request(error):
-    """Without waiting for the collector of cycles, which comes seldom."""
+    """The request is freed at once, without waiting for the garbage collector, which runs
+    seldom.
+    """
 
     class Data:
         """Stands for the bytes of a request, of which nobody can tell whether they are kept."""
@@ -786,7 +803,7 @@ def test_a_refusal_that_was_answered_keeps_no_request(error):
 
 
 def test_no_member_tells_more_than_anybody_counts():
-    """What is too large to be ours is no answer."""
+    """An answer with more samples than a member of ours can have is refused."""
     many = tuple(Sample("a", {}, 1.0) for _ in range(SAMPLES_MAX + 1))
     data = methods.OBSERVE.encode_answer(calls.Observed("x", (Family("a", "gauge", "", many),)))
     with pytest.raises(ValueError, match="samples"):

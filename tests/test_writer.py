@@ -22,8 +22,8 @@ SEGMENT_BYTES = 16 * MEBIBYTE
 
 
 class SlowDisk(SimulatedDisk):
-    """Flushing takes time; ``took_s`` is how much since it was last looked at. ``hidden_quota``:
-    there seems to be space where there is none.
+    """A disk whose flushes take time; ``took_s`` is how much since it was last reset. With
+    ``hidden_quota``, statvfs tells of space that is not there.
     """
 
     def __init__(self, bytes_per_s: float) -> None:
@@ -52,10 +52,10 @@ class SlowDisk(SimulatedDisk):
 
 
 class Stuck:
-    """Threads in which nothing comes to an end."""
+    """Threads in which no call ends."""
 
     def callInThread(self, func: Callable[..., object], *args: Any) -> None:
-        """Begin, and be at it for ever."""
+        """Begin, and never end."""
 
 
 class Scene:
@@ -78,12 +78,12 @@ class Scene:
         self.writer = Writer(self.storage, around, self.durable.append)
 
     def deliver(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Tell the reactor what came of it when the disk has done it."""
+        """Call it in the reactor, once the disk has had its time."""
         took_s, self.disk.took_s = self.disk.took_s, 0.0
         self.clock.callLater(took_s, function, *arguments)
 
     def run(self, seconds: float) -> float:
-        """Let time pass; returns how long the writer has waited at most."""
+        """Let time pass; returns the longest time that the writer waited for the disk."""
         longest = 0.0
         for _ in range(round(seconds / STEP_S)):
             self.clock.advance(STEP_S)
@@ -109,7 +109,9 @@ def test_upkeep_on_a_slow_disk_does_not_look_like_a_hanging_one() -> None:
 
 
 def test_a_write_of_several_flushes_is_as_old_as_the_last_of_them() -> None:
-    """It may rotate segments and seal them: seven flushes, of which none takes long."""
+    """A write may rotate segments and seal them, with seven flushes. The disk hangs only if a
+    single one takes too long.
+    """
     scene = Scene()
     scene.run(0.2)
     scene.writer._threads = Stuck()
@@ -121,7 +123,7 @@ def test_a_write_of_several_flushes_is_as_old_as_the_last_of_them() -> None:
 
 
 def test_a_write_comes_between_two_steps_of_upkeep() -> None:
-    """It waits for a megabyte at most, however much there is to do."""
+    """A write waits for one step of upkeep at most, however much is to be done."""
     scene = Scene(4 * MEBIBYTE)
     scene.run(0.3)
     for term in range(1, 6):
@@ -134,8 +136,8 @@ def test_a_write_comes_between_two_steps_of_upkeep() -> None:
 
 
 def test_a_quota_that_does_not_show_is_not_written_into_without_end() -> None:
-    """Each time space is looked for, all that is left of it is filled and thrown away; neither an
-    idle disk nor one that is written to looks for it all the time.
+    """Each attempt to make a spare fills all space that is left, and removes it again. So it is
+    tried only every ``SPACE_AGAIN_S``, whether the disk is idle or written to.
     """
     scene = Scene()
     left = 10 * MEBIBYTE
@@ -153,7 +155,7 @@ def test_a_quota_that_does_not_show_is_not_written_into_without_end() -> None:
 
 
 def test_the_mark_is_flushed_although_there_is_no_space() -> None:
-    """What needs none does not wait until there may be some again."""
+    """Upkeep that needs no space does not wait for it."""
     scene = Scene()
     scene.disk.capacity = 0
     scene.run(0.5)
