@@ -343,13 +343,13 @@ def test_a_leader_reads_the_keys_that_the_tables_had_at_the_start(service: Servi
 
 
 def test_keys_are_read_page_by_page(service: Service) -> None:
-    """With more orders than a page has, old keys are found while they are read page by page, and
-    afterwards.
+    """With more orders than a page has, old keys are read page by page, with a pause after each,
+    and are found meanwhile and afterwards.
     """
     orders = tuple(trade(n) for n in range(1, 2 * KEYS_PAGE + 2))
     OrderTables(3).save(service.database.connection, [orders])
     service.restart()
-    reads = service.count_reads()
+    reads, counts = service.count_reads(), []
     service.orders.begin(2)
     for _ in range(4):
         keys = ["key-1", f"key-{KEYS_PAGE + 1}", f"key-{2 * KEYS_PAGE + 1}"]
@@ -357,7 +357,8 @@ def test_keys_are_read_page_by_page(service: Service) -> None:
         service.orders.find_keys(keys).addCallback(found.append)
         service.clock.pump([KEYS_PAUSE_S / 4] * 4)
         assert sorted(found[0]) == sorted(keys)
-    assert len(reads) == 3 + 4
+        counts.append(len(reads))
+    assert counts == [2, 4, 6, 7]
 
 
 def test_orders_are_paged_across_tables_and_memory(service: Service) -> None:
@@ -396,6 +397,8 @@ def test_sync_up_answers_from_any_replica(service: Service) -> None:
     assert ([t.number for t in answer.orders], answer.more) == ([6], False)
     assert not answer.whole
     assert service.ask(service.orders.sync_up(SyncUp(5, whole=True))) == replace(answer, whole=True)
+    answer = service.ask(service.orders.sync_up(SyncUp(6)))
+    assert (answer.orders, answer.more) == ((), False)
     for limit, numbers in ((1, [2]), (4, [2, 3, 4, 5]), (5, [2, 3, 4, 5]), (-1, [2, 3, 4, 5])):
         answer = service.ask(service.orders.sync_up(SyncUp(1, limit=limit)))
         assert [t.number for t in answer.orders] == numbers

@@ -279,6 +279,7 @@ def test_nothing_is_shown_granted_or_published_before_it_opens() -> None:
     assert sessions.opens_at == 15.0
     assert sessions.register(1, "u", "s", 6.0, inf) == Lease(0.0, False)
     sessions.traded([stock("A", 3)], 6.0)
+    assert not sessions.is_published({})
     assert (sessions.is_open, sessions.shown("A"), sessions.wake_at()) == (False, None, inf)
     sessions.opened([stock("A", 3)])
     assert sessions.is_open

@@ -292,14 +292,15 @@ def test_waiting_for_a_change_ends_with_it_or_with_the_time() -> None:
 
 
 def test_stopping_leaves_no_timers() -> None:
-    """After the stop no timer is left; an order under way ends as unknown, and a later one is
-    refused.
+    """After the stop no timer is left, though a probe was under way; an order under way ends as
+    unknown, and a later one is refused.
     """
     group = Group()
     group.members[2].replies["Heartbeat"] = HANG
     group.members[3].replies["PlaceOrders"] = HANG
     result = group.place()
-    group.advance(0.1)
+    group.advance(EVERYBODY_EACH * LIMITS.probe_every_s + 0.01)
+    assert not group.members[2].calls[-1].answer.called
     group.tier.queue.stop()
     group.watch.stop()
     assert error_of(result) is OutcomeUnknown
@@ -625,7 +626,9 @@ def test_an_invalid_order_is_the_clients_fault() -> None:
 
 
 def test_the_leader_that_a_refusal_names_is_asked_next() -> None:
-    """The order goes at once to the leader that NotLeader names."""
+    """After a refusal with NotLeader the members are probed at once, so the order goes to the new
+    leader without a pause.
+    """
     group = Group()
     group.members[3].replies["PlaceOrders"] = NotLeader(2)
     group.leads(2, 2)

@@ -85,6 +85,22 @@ async def test_silence_is_no_proof(ends: Ends) -> None:
     assert not await ends.transport.is_gone(3)
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_silent_peer_is_waited_for_half_of_the_deadline(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other half is for the answer to the call because of which it is asked."""
+    waited_s: list[float] = []
+
+    def refuses(_: Address, seconds: float) -> bool:
+        waited_s.append(seconds)
+        return False
+
+    monkeypatch.setattr("twstock.replication.transport._refuses", refuses)
+    assert not await ends.transport.is_gone(3)
+    assert waited_s == [LIMITS.control_deadline_s / 2]
+
+
 def test_a_vote_is_waited_for_as_long_as_entries_are(ends: Ends) -> None:
     """The vote has to be on the voter's disk first, and that may be as slow as for entries."""
     deadlines: list[float] = []

@@ -53,10 +53,13 @@ def test_nothing_is_asked_twice() -> None:
 
 
 def test_a_question_has_so_many_names_and_no_more() -> None:
-    """It has to fit into a message; the other names are in the next one."""
+    """It has to fit into a message; the other names are in the next one, each with its highest
+    version.
+    """
     unpublished: Unpublished[str] = Unpublished(9, 2)
     unpublished.learn({"A": 1, "B": 1, "C": 1})
     unpublished.learn({"A": 2, "C": 2})
+    unpublished.learn({"A": 1})
     asked = [unpublished.ask() for _ in range(3)]
     assert [question and question.versions for question in asked] == [
         {"A": 1, "B": 1},

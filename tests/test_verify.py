@@ -27,7 +27,7 @@ class FakeRemote:
     def __init__(self, name, log=(), stocks=None, down=False, changes=(), later=()):
         self.name, self.log, self._stocks, self.down = name, list(log), stocks, down
         self._changes, self._later = changes, later
-        self.leads = True
+        self.leads = self.ready = True
 
     def _check(self):
         if self.down:
@@ -53,7 +53,9 @@ class FakeRemote:
     def status(self):
         """What it tells of itself."""
         role = "leader" if self.leads else "follower"
-        return SimpleNamespace(role=role, ready=True, last_transaction=self.last_transaction())
+        return SimpleNamespace(
+            role=role, ready=self.ready, last_transaction=self.last_transaction()
+        )
 
     def stocks(self):
         """The stocks, if it leads."""
@@ -194,13 +196,14 @@ def test_a_missing_replica():
     assert finding(None, None, None).exit_status() == 3
 
 
-def test_without_a_leader_nothing_is_known_to_differ():
-    """What the catalog shows may be committed although no follower has heard of it, so stocks are
-    not compared. Logs are.
+@pytest.mark.parametrize("state", ["leads", "ready"])
+def test_without_a_leader_nothing_is_known_to_differ(state):
+    """Nobody leads, or the leader is not ready: what the catalog shows may be committed although no
+    follower has heard of it, so stocks are not compared. Logs are.
     """
     remotes = replicas(LOG[:2], None, LOG)
     for remote in remotes:
-        remote.leads = False
+        setattr(remote, state, False)
     found = verify(remotes, [FakeRemote("catalog-1", stocks=STOCKS)], 0.0)
     assert (found.exit_status(), found.differences, found.orders) == (3, [], 2)
     assert "an order replica that leads: the stocks were not compared" in found.missing

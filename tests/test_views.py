@@ -150,7 +150,7 @@ def test_nothing_is_written_before_there_is_a_state(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written_is_logged_once_and_tried_again(scene: Scene) -> None:
     """The failure ends no process and leaves no unfinished file; the table is written as soon as it
-    is possible.
+    is possible. A later failure is logged again.
     """
     assert scene.source is not None
     scene.path.unlink()
@@ -163,6 +163,12 @@ def test_a_file_that_cannot_be_written_is_logged_once_and_tried_again(scene: Sce
     scene.path.rmdir()
     scene.clock.advance(0.5)
     assert scene.path.read_text() == TEXT
+    scene.path.unlink()
+    scene.path.mkdir()
+    scene.source.become(A)
+    with capturedLogs() as logged:
+        scene.clock.pump([0.5, 0.5, 0.5])
+    assert len(logged) == 1
     stop(scene)
 
 
@@ -185,6 +191,23 @@ def test_the_last_state_is_written_when_the_service_stops(scene: Scene) -> None:
     scene.source.become()
     stop(scene)
     assert scene.path.read_text() == "name,price,quantity,volume\n"
+
+
+def test_the_last_state_is_written_without_pauses(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large table is written with pauses, but there is not much time for a stop."""
+    pauses: list[float] = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    assert scene.source is not None
+    for expected in (1, 2):
+        scene.source.become(*(A._replace(name=f"{number:06}") for number in range(PIECE + 1)))
+        scene.clock.advance(0.5)
+        assert len(pauses) == expected
+    scene.source.become(*(B._replace(name=f"{number:06}") for number in range(PIECE + 1)))
+    stop(scene)
+    assert len(pauses) == 2
+    assert scene.path.read_text().count("\n") == PIECE + 2
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
@@ -383,17 +406,33 @@ def test_whatever_goes_wrong_once_the_order_log_goes_on(tmp_path: Path) -> None:
 
 
 def test_an_order_log_that_cannot_be_written_is_logged_once_and_made_anew(tmp_path: Path) -> None:
-    """It is tried again only after a pause, because on a full disk that is work for nothing."""
+    """It is tried again only after a pause, because on a full disk that is work for nothing. A
+    later failure is logged again.
+    """
     log = OrderLog(tmp_path)
+    log.path.mkdir()
+    log.trade()
+    tried: list[int] = []
+
+    async def after(number: int, limit: int) -> list[Trade]:
+        tried.append(number)
+        return await log.after(number, limit)
+
+    log.view._orders_after = after
+    with capturedLogs() as logged:
+        log.run(FAILED_PAUSE_S * 3)
+    assert len(logged) == 1
+    assert 2 <= len(tried) <= 4
+    log.path.rmdir()
+    log.trade()
+    log.run(FAILED_PAUSE_S + 1)
+    assert log.path.read_text() == f"{HEADER}1,A,buy,5\n2,A,buy,5\n"
+    log.path.unlink()
     log.path.mkdir()
     log.trade()
     with capturedLogs() as logged:
         log.run(FAILED_PAUSE_S * 3)
     assert len(logged) == 1
-    log.path.rmdir()
-    log.trade()
-    log.run(FAILED_PAUSE_S + 1)
-    assert log.path.read_text() == f"{HEADER}1,A,buy,5\n2,A,buy,5\n"
     log.view.stopService()
 
 

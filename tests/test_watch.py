@@ -49,6 +49,7 @@ DEAD = row("order-3", None, alive=False, pid=None, term=None)
     ("before", "after", "words"),
     [
         (CALM, CALM, []),
+        (replaced(DEAD), replaced(DEAD), []),
         (
             CALM,
             replaced(DEAD),
