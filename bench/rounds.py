@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import cluster, load, wrk
-from bench.peers import etcd, fastapi_dictionary, fastapi_postgres, nginx
+from bench.peers import chain, etcd, fastapi_dictionary, fastapi_postgres, nginx
 from bench.processes import NotStarted, subdirectory
 from bench.rows import Cell
 from bench.systems import BUSY_CONNECTIONS, Measured, Missing, System, Work, plural
@@ -34,11 +34,13 @@ _FASTAPI = Server(fastapi_dictionary.start, (fastapi_dictionary.NAME,))
 _NGINX = Server(nginx.start, (nginx.NAME,))
 _ETCD = Server(etcd.start, (etcd.NAME,))
 _POSTGRES = Server(fastapi_postgres.start, (fastapi_postgres.NAME, fastapi_postgres.FAST_NAME))
+_SOCKETS = Server(chain.start_sockets, (chain.SOCKETS,))
+_STREAMS = Server(chain.start_streams, (chain.STREAMS,))
 _TWSTOCK = Server(cluster.start, (cluster.NAME,))
 _UNCACHED = Server(cluster.start_without_cache, (cluster.NAME,))
 STAGES = (
     (frozenset({Work.LOOKUP, Work.ORDER}), (_TWSTOCK, _FASTAPI, _NGINX)),
-    (frozenset({Work.TRADE}), (_TWSTOCK, _POSTGRES, _ETCD)),
+    (frozenset({Work.TRADE}), (_TWSTOCK, _POSTGRES, _ETCD, _SOCKETS, _STREAMS)),
     (frozenset({Work.MISS}), (_UNCACHED, _POSTGRES)),
 )
 """Works, and the servers that do them, in turn. One server is up at a time, so that no idle one

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from bench import cluster
-from bench.peers import etcd, fastapi_dictionary, fastapi_postgres, nginx
+from bench.peers import chain, etcd, fastapi_dictionary, fastapi_postgres, nginx
 from bench.systems import Measured, Work, plural
 
 OURS = cluster.NAME
@@ -89,6 +89,8 @@ ROWS = (
     Row(Work.TRADE, 64, FAST_POSTGRES, T, None),
     Row(Work.TRADE, 256, FAST_POSTGRES, T, None),
     Row(Work.TRADE, 1, FAST_POSTGRES, M, None),
+    Row(Work.TRADE, 1, chain.SOCKETS, M, None),
+    Row(Work.TRADE, 1, chain.STREAMS, M, None),
     Row(Work.MISS, 5, POSTGRES, T, 1.0),
     Row(Work.MISS, 64, POSTGRES, T, 1.0),
 )
@@ -114,7 +116,7 @@ def cells(rows: Iterable[Row], with_curves: bool) -> list[Cell]:
     wanted = {Cell(system, r.work, r.connections) for r in rows for system in (OURS, r.peer)}
     if with_curves:
         wanted |= {Cell(s, work, n) for work, systems in CURVES for s in systems for n in CURVE}
-    order = [OURS, FASTAPI, NGINX, POSTGRES, FAST_POSTGRES, ETCD]
+    order = [OURS, FASTAPI, NGINX, POSTGRES, FAST_POSTGRES, ETCD, chain.SOCKETS, chain.STREAMS]
     works = list(Work)
     return sorted(wanted, key=lambda c: (works.index(c.work), c.connections, order.index(c.system)))
 
