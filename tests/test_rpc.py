@@ -17,6 +17,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.python.threadable import isInIOThread
 from twisted.python.threadpool import ThreadPool
@@ -385,6 +386,32 @@ async def test_an_error_of_any_size_crosses_the_wire(serve: Callable[[Any], Clie
     error = await fails(serve(refuse).call(methods.ORDER, REQUEST, 20.0), InvalidRequest)
     assert str(error).startswith("name: \N{GRINNING FACE}")
     assert len(str(error)) == DETAILS_CHARS_MAX
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.logs_failures
+async def test_a_caller_is_not_told_what_is_broken(
+    serve: Callable[[Any], Client], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The caller of a single call learns no more than on a stream: that there was an error, and
+    that the outcome is unknown. The error itself is logged, once.
+    """
+
+    async def fail(_: PlaceOrder) -> Placement:
+        raise KeyError("a secret")
+
+    client = serve(fail)
+    await fails(client.call(methods.ORDER, REQUEST, 20.0), OutcomeUnknown)
+    caplog.clear()
+    with grpc.insecure_channel(client.address) as channel, capturedLogs() as events:
+        data = methods.ORDER.encode_request(REQUEST)
+        call = channel.unary_unary(methods.ORDER.path).future(data, timeout=20)
+        while not call.done():
+            await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+    error = call.exception()
+    assert (error.code(), error.details()) == (grpc.StatusCode.INTERNAL, "internal error")
+    assert [event["log_failure"].type for event in events if "log_failure" in event] == [KeyError]
+    assert caplog.records == []
 
 
 @pytest_twisted.ensureDeferred

@@ -28,7 +28,7 @@ from twstock.rpc.departures import Departures
 from twstock.rpc.duplex import Unsupported
 from twstock.rpc.health import CHECKS_MAX, Health
 from twstock.rpc.security import Plain, Security
-from twstock.rpc.status import REQUEST_ID
+from twstock.rpc.status import REQUEST_ID, UNEXPECTED
 from twstock.rpc.streams import WAIT_MAX_S, AnswerStream, StreamEndpoint
 from twstock.rpc.wire import streams
 from twstock.rpc.wire.methods import Method
@@ -239,10 +239,7 @@ class Server(Service):
             settle = partial(_settle, answer)
             self._deliver(self._start_for, _ids_of(context), endpoint, request, settle, until)
             wait_s = min(until - self._clock.seconds(), WAIT_MAX_S)
-            try:
-                encoded = endpoint.method.encode_answer(answer.result(max(wait_s, 0.0)))
-            except TimeoutError:
-                raise OutcomeUnknown("no answer within the deadline") from None
+            encoded = endpoint.method.encode_answer(_result(answer, max(wait_s, 0.0), context))
             self._departures.add(context, len(encoded))
             return encoded
 
@@ -297,6 +294,21 @@ def _settle(answer: "Future[A]", result: A | Exception) -> None:
         answer.set_exception(result)
     else:
         answer.set_result(result)
+
+
+def _result(answer: "Future[A]", wait_s: float, context: Any) -> A:
+    """In the thread of a call: its result. An unexpected error, which is logged already, ends the
+    call as it does on a stream; gRPC would log it again, and send its text to the caller.
+    """
+    try:
+        return answer.result(wait_s)
+    except TimeoutError:
+        raise OutcomeUnknown("no answer within the deadline") from None
+    except TwstockError:
+        raise
+    except Exception:
+        context.abort(grpc.StatusCode.INTERNAL, UNEXPECTED)
+        raise AssertionError("abort returned") from None
 
 
 def _nothing() -> None:

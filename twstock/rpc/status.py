@@ -17,6 +17,8 @@ DETAILS_CHARS_MAX = 500
 """How much of an error's message is sent: it may quote a request of any size, and gRPC's clients
 take a status of at most 8 KiB, in which a character may need twelve bytes (percent-encoded UTF-8).
 """
+UNEXPECTED = "internal error"
+"""All that a caller is told of an error that was not raised on purpose."""
 REQUEST_ID = "twstock-request-id"
 """The metadata key for an id of a request on whose behalf a call is made, for the log."""
 

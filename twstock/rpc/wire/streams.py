@@ -8,7 +8,14 @@ from grpc import StatusCode
 
 from twstock.errors import InvalidRequest, TwstockError
 from twstock.pb import stream_pb2 as stream
-from twstock.rpc.status import CODE_OF_INT, code_of, details_of, error_of, metadata_of
+from twstock.rpc.status import (
+    CODE_OF_INT,
+    UNEXPECTED,
+    code_of,
+    details_of,
+    error_of,
+    metadata_of,
+)
 from twstock.rpc.wire.base import to_bytes
 
 PATH = "/twstock.Stream/Calls"
@@ -47,7 +54,7 @@ def failed(call_id: int, error: Exception) -> bytes:
         stream.StreamedAnswer(
             id=call_id,
             code=code_of(error).value[0],
-            details=details_of(error) if known else "internal error",
+            details=details_of(error) if known else UNEXPECTED,
             metadata=dict(metadata_of(error)) if isinstance(error, TwstockError) else {},
         )
     )
