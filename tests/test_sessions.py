@@ -269,6 +269,18 @@ def test_who_owed_nothing_gets_a_lease_at_once(scene: Scene) -> None:
     assert scene.register(session="new") == Lease(LEASE_S, True)
 
 
+def test_a_trade_after_the_end_of_a_lease_is_not_owed(scene: Scene) -> None:
+    """A front-end that had answered everything until its lease ran out gets a new one at once, also
+    if the next trade comes before anybody has noticed that the lease is over.
+    """
+    scene.look_up()
+    scene.now = LEASE_S
+    scene.trade(1)
+    assert scene.published == 1
+    assert scene.sessions.lapsed == {1}
+    assert scene.register(session="new") == Lease(LEASE_S, True)
+
+
 def test_nothing_is_shown_granted_or_published_before_it_opens() -> None:
     """The catalog opens when the leases of all earlier leaders are over; then everything in the log
     is published.

@@ -221,7 +221,7 @@ class Sessions:
             if newest is None or newest.version < stock.version:
                 self._pending[stock.name] = [*waiting[:1], stock]
                 for session in self._sessions.values():
-                    if stock.name in session.held:
+                    if stock.name in session.held and now < session.lease_until:
                         session.owe(stock, now)
         self.expired(now)
 
