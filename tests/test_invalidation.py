@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
 from twstock.catalog.invalidation import Publisher, request_of
@@ -268,6 +269,27 @@ def test_the_end_of_leadership_leaves_the_outcome_open() -> None:
     (late,) = scene.publish(A=2)
     assert isinstance(late, Failure)
     assert late.check(OutcomeUnknown)
+
+
+def test_each_leader_tells_which_front_end_does_not_answer() -> None:
+    """A front-end that did not answer is named once, and once more when this member leads again: it
+    may have answered other leaders meanwhile.
+    """
+    scene = Scene()
+    for _ in range(2):
+        scene.look_up(1, "A")
+        scene.publish(A=1)
+        with capturedLogs() as events:
+            for _ in range(2):
+                scene.http.answer(-1, 500)
+                scene.clock.advance(LIMITS.retry_s)
+        assert [formatEvent(event) for event in events] == [
+            "front-1 does not answer invalidations: status 500"
+        ]
+        scene.publisher.stop()
+        scene.publisher.start(lambda: [stock("A", 0)])
+        scene.clock.advance(LIMITS.cache_lease_s)
+        scene.renew(1)
 
 
 def test_a_broken_invariant_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,6 +151,7 @@ class Publisher:
                 timer.cancel()
         self._timer = None
         self._pausing.clear()
+        self._silent.clear()
         for call in list(self._under_way.values()):
             call.cancel()
         waiting, self._waiting = self._waiting, []
