@@ -257,6 +257,15 @@ def test_everything_else_goes_the_ordinary_way(request_: bytes) -> None:
     Both().send(STOCK, request_, STOCK)
 
 
+@pytest.mark.parametrize("path", [b"/orders%2f", b"/%2Forders"])
+def test_an_encoded_slash_leads_to_no_order(path: bytes) -> None:
+    """The path is as unknown as any other."""
+    ways = Both()
+    assert ways.send(post(path=path)) == 0
+    assert ways.slow.site.traffic.answered("refused", "other") == 1
+    assert ways.slow.tiers.placed == []
+
+
 def get(path: bytes) -> bytes:
     """A request to read."""
     return b"GET " + path + b" HTTP/1.1\r\n" + HOST + b"\r\n"

@@ -8,7 +8,6 @@ closing at once would reset the connection and destroy the answer (RFC 9112 sect
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_to_bytes
 
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
@@ -25,7 +24,7 @@ from twstock.web import answers
 from twstock.web.answers import Answer
 from twstock.web.http.drain import PART_S
 from twstock.web.http.fields import HOST
-from twstock.web.http.request import REQUEST_ID, form_of, without_authority
+from twstock.web.http.request import REQUEST_ID, decoded, form_of, without_authority
 from twstock.web.traffic import OTHER, STREAM
 
 if TYPE_CHECKING:
@@ -319,7 +318,7 @@ class ApiChannel(http.HTTPChannel):
     def body_bytes_max(self) -> int:
         """How large the body of the request that is arriving may be."""
         target: Any = self._path
-        path = unquote_to_bytes(without_authority(target).partition(b"?")[0])
+        path = decoded(without_authority(target).partition(b"?")[0])
         return self.site.larger_bodies.get(path, self.site.body_bytes_max)
 
     def _respondToBadRequestAndDisconnect(self) -> None:

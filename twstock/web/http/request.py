@@ -64,12 +64,13 @@ class ApiRequest(server.Request):
         self._began = site.clock.seconds()
         self.path = without_authority(self.path)
         self.prepath: list[bytes] = []
-        postpath = self.postpath = [unquote_to_bytes(part) for part in self.path[1:].split(b"/")]
+        path = decoded(self.path)
+        self.postpath = path[1:].split(b"/")
         self.responseHeaders.setRawHeaders(b"Date", [site.date()])
         self.request_id = site.ids.of(self.requestHeaders.getRawHeaders(REQUEST_ID))
         self.responseHeaders.setRawHeaders(REQUEST_ID, [self.request_id])
         with origin.on_behalf_of((self.request_id.decode("ascii"),)):
-            if not _is_utf8(b"/".join(postpath)):
+            if not _is_utf8(path):
                 self.send(answers.NOT_UTF8)
             elif self.method not in SAFE_METHODS and self._is_foreign():
                 self.send(answers.OF_ANOTHER_ORIGIN)
@@ -140,6 +141,14 @@ def without_authority(target: bytes) -> bytes:
     """The path of a request's target, which may be an absolute URL (RFC 9112 section 3.2.2)."""
     absolute = _ABSOLUTE.match(target)
     return target if absolute is None else target[absolute.end() :] or b"/"
+
+
+def decoded(path: bytes) -> bytes:
+    """A path without percent-encoding, except that of slashes: an encoded slash belongs to a name
+    and separates no segments.
+    """
+    segments = map(unquote_to_bytes, path.split(b"/"))
+    return b"/".join(segment.replace(b"/", b"%2F") for segment in segments)
 
 
 def _is_utf8(text: bytes) -> bool:

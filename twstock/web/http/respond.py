@@ -17,7 +17,7 @@ from twstock.errors import TwstockError
 from twstock.origin import OriginLogger
 from twstock.web import answers
 from twstock.web.answers import Answer, Header
-from twstock.web.http.request import ApiRequest, begin
+from twstock.web.http.request import ApiRequest, begin, decoded
 from twstock.web.traffic import route_of
 
 Answering = Answer | Coroutine[Any, Any, Answer] | Deferred[Answer]
@@ -71,7 +71,7 @@ def add_route(app: Klein, url: str, method: str, respond: Respond) -> None:
         if request.path.startswith(b"//"):
             return begin(request, answers.NO_SUCH_PATH)
         if request.method not in methods:
-            path = request.path.decode("utf-8", "replace")
+            path = decoded(request.path).decode("utf-8")
             return begin(request, answers.not_allowed(app.url_map.bind("").allowed_methods(path)))
         if isinstance(request, ApiRequest):
             request.traffic = traffic
