@@ -84,6 +84,15 @@ def test_a_wall_clock_that_jumps_empties_the_cache(seconds: float) -> None:
     assert len(session.cache) == 1
 
 
+def test_a_wall_clock_that_jumps_ends_the_lease_at_once() -> None:
+    """Nothing is shown until the catalog has answered, however long that takes."""
+    session = Session()
+    session.grants(HANG)
+    session.set_forward = 3600.0
+    session.clock.advance(LIMITS.lease_renew_s)
+    assert not session.holds()
+
+
 def test_a_wall_clock_that_is_corrected_slowly_empties_nothing() -> None:
     """As fast as chrony does it (83,333 ppm), however far it comes in the end."""
     session = Session()
@@ -173,12 +182,13 @@ def test_a_sleeping_machine_wakes_up_without_lease() -> None:
 
 def test_a_session_that_is_new_to_the_catalog_starts_empty() -> None:
     """The catalog may have acknowledged trades without telling this cache."""
-    session = Session()
-    session.remember()
-    session.grants(Lease(0.25, True))
-    session.group.advance(0.09)
-    assert session.holds()
-    assert len(session.cache) == 0
+    for seconds in (0.25, 0.0):
+        session = Session()
+        session.remember()
+        session.grants(Lease(seconds, True))
+        session.group.advance(0.09)
+        assert session.holds() == (seconds > 0)
+        assert len(session.cache) == 0
 
 
 def test_after_a_lost_answer_the_cache_starts_empty() -> None:
@@ -287,6 +297,24 @@ def test_a_leader_out_of_sight_extends_nothing() -> None:
     assert session.holds()
     session.group.advance(0.03)
     assert not session.holds()
+
+
+def test_after_an_answer_from_out_of_sight_the_cache_starts_empty() -> None:
+    """That answer may have been the one that called the session new."""
+    session = Session(lease=Lease(2.0, True))
+    session.remember()
+    session.grants(HANG)
+    session.group.advance(0.09)
+    session.group.leads(1, 1, 1)
+    session.group.advance(0.11)
+    assert session.group.watch.leader is None
+    session.catalog.settle(session.catalog.of("Register")[-1], Lease(2.0, True))
+    session.group.leads(1, 1)
+    session.grants(Lease(2.0, False))
+    assert len(session.cache) == 1
+    session.group.advance(0.2)
+    assert session.holds()
+    assert len(session.cache) == 0
 
 
 def test_stopping_gives_the_lease_up() -> None:

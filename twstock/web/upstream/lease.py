@@ -114,7 +114,6 @@ class LeaseSession:
         if abs(apart - self._apart) > APART_S:
             self._log.warn("the wall clock jumped by {seconds:.3f} s", seconds=apart - self._apart)
             self._cache.end_lease()
-            self._broken = True
             if self._renewal is not None:
                 self._renewal.cancel()
         self._apart = apart
@@ -127,12 +126,9 @@ class LeaseSession:
             return
         for name, version in lease.missed.items():
             self._cache.invalidate(name, version)
-        if lease.seconds > 0:
-            fresh = lease.fresh or self._broken or leader != self._holder
-            self._holder, self._broken = leader, False
-            self._cache.renew(sent_at, lease.seconds, self._boottime(), fresh)
-        elif lease.fresh:
-            self._cache.end_lease()
+        fresh = lease.fresh or self._broken or leader != self._holder
+        self._holder, self._broken = leader, False
+        self._cache.renew(sent_at, lease.seconds, self._boottime(), fresh)
 
     def _failed(self, failure: Failure) -> None:
         """The lost answer may have said that the session is new, so the next lease starts empty."""
