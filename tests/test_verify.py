@@ -5,9 +5,11 @@ from types import SimpleNamespace
 import pytest
 
 from twstock.commands.export import Behind, export
+from twstock.consistency import MESSAGE_BYTES_LIMIT
 from twstock.market import ChangeKind, Order, Side, Stock, StockChange, Trade
 from twstock.rest import Unreachable
-from twstock.verify import DIFFERENCES_MAX, Line, verify
+from twstock.rpc.security import PlainWay
+from twstock.verify import DIFFERENCES_MAX, Line, Remote, verify
 
 LOG = [
     Line(1, "X", "buy", 3),
@@ -222,6 +224,21 @@ def test_many_differences_are_not_all_told():
     found = finding([Line(k, "X", "buy", 1) for k in range(1, 100)], [], [])
     assert len(found.differences) == DIFFERENCES_MAX + 1
     assert found.differences[-1] == "and more"
+
+
+def test_answers_may_be_as_long_as_any_member_may_send_them():
+    """However large the cluster's ``message_bytes_max`` is, which is not known here."""
+    opened = []
+
+    class Recorded(PlainWay):
+        def open(self, address, options):
+            opened.append(dict(options))
+            return super().open(address, options)
+
+    Remote("order-1", "127.0.0.1:9", Recorded()).close()
+    assert [options["grpc.max_receive_message_length"] for options in opened] == [
+        MESSAGE_BYTES_LIMIT
+    ]
 
 
 def test_a_replica_that_lags_is_waited_for():
