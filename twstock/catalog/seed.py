@@ -85,7 +85,8 @@ def _stock(cells: list[str]) -> Stock:
         raise ConfigError(f"a name has {NAME_RULE}, got {name!r}")
     price_cents = cents_of(price)
     if price_cents is None:
-        raise ConfigError(f"a price has at most two decimals, like 15.99, got {price!r}")
+        rule = "a price is a number from 0 up with at most two decimals, like 15.99"
+        raise ConfigError(f"{rule}, got {price!r}")
     if not _QUANTITY.fullmatch(quantity) or int(quantity) > QUANTITY_MAX:
         raise ConfigError(f"a quantity is a number from 0 to {QUANTITY_MAX}, got {quantity!r}")
     shares = int(quantity)
