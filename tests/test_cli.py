@@ -583,6 +583,33 @@ def test_wrong_usage_exits_2(words, capsys):
     assert err.replace("\n", "").isprintable()
 
 
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--url", ("--url", "http://here", "status")),
+        ("--url", ("--url=http://here", "status")),
+        ("--json", ("--json", "status")),
+        ("-p", ("-p", "0.5", "client")),
+    ],
+)
+def test_an_option_before_its_command_is_told_where_it_belongs(option, words, capsys):
+    """``twstock`` itself has hardly any options."""
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == USAGE
+    err = capsys.readouterr().err
+    assert err.endswith(f"twstock: error: {option} belongs after the command\n")
+
+
+@pytest.mark.parametrize("option", ["-h", "--help", "--version", "--vers"])
+def test_what_is_no_option_of_a_command_comes_alone(option, capsys):
+    """It is answered on standard output."""
+    with pytest.raises(SystemExit) as caught:
+        main([option])
+    assert caught.value.code == DONE
+    assert "twstock" in capsys.readouterr().out
+
+
 def test_what_the_file_system_refuses_is_a_refusal_but_a_reader_that_is_gone_is_not():
     """An OSError becomes a refusal with exit status 1; but ``twstock export | head`` is no
     failure.
@@ -679,6 +706,8 @@ def test_who_names_a_wrong_url_is_told(monkeypatch, capsys):
     monkeypatch.setenv("TWSTOCK_URL", "here:8080")
     assert main(["lookup", "A"]) == USAGE
     assert capsys.readouterr().err == f"twstock: TWSTOCK_URL: {words}"
+    assert main(["lookup", "A", "--url", "here:8080"]) == USAGE
+    assert capsys.readouterr().err == f"twstock: --url: {words}"
     monkeypatch.setenv("TWSTOCK_URL", "")
     monkeypatch.setattr(cli, "DEFAULT_URL", "http://127.0.0.1:9")
     assert main(["lookup", "A"]) == UNREACHABLE

@@ -21,7 +21,14 @@ from pathlib import Path
 
 from twstock import __version__
 from twstock.commands import admin, backup, rejoin, replicas, tabular
-from twstock.commands.command import Unwritten, flush, integer, telling
+from twstock.commands.command import (
+    GivenUrl,
+    Unwritten,
+    flush,
+    integer,
+    parsed,
+    telling,
+)
 from twstock.commands.progress import Progress
 from twstock.commands.tabular import Row
 from twstock.errors import ConfigError, OutcomeUnknown, TwstockError, told
@@ -84,7 +91,7 @@ def _begin(words: list[str]) -> int:
         return up(words[1:])
     if words[:1] == ["bench"]:
         return _bench(words[1:])
-    options = _parser().parse_args(words)
+    options = parsed(_parser(), words)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     return _run(options)
 
@@ -100,8 +107,7 @@ def _run(options: argparse.Namespace) -> int:
     except OutcomeUnknown as error:
         return _doubt(options, error)
     except WrongUrl as error:
-        named = "TWSTOCK_URL" if options.url == os.environ.get("TWSTOCK_URL") else "--url"
-        return _complain(TwstockError(f"{named}: {error}"), USAGE)
+        return _complain(TwstockError(f"{options.url_from}: {error}"), USAGE)
     except ConfigError as error:
         return _complain(error, USAGE)
     except Unreachable as error:
@@ -194,7 +200,8 @@ def _remote_options(form: argparse.ArgumentParser) -> argparse.ArgumentParser:
     url = os.environ.get("TWSTOCK_URL") or DEFAULT_URL
     options = argparse.ArgumentParser(add_help=False, parents=[form])
     words = "a front-end (default: $TWSTOCK_URL or %(default)s)"
-    options.add_argument("--url", default=url, help=words)
+    options.add_argument("--url", action=GivenUrl, default=url, help=words)
+    options.set_defaults(url_from="TWSTOCK_URL")
     return options
 
 

@@ -4,8 +4,9 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from twstock.errors import TwstockError, told
 
@@ -16,6 +17,10 @@ Add = Callable[[str, Run, str], argparse.ArgumentParser]
 
 DIGITS_MAX = 100
 """More digits than any number that the API takes; the API itself says what is too large."""
+
+
+_OWN_OPTIONS = ("-h", "--help", "--version")
+"""The options of ``twstock`` itself."""
 
 
 class Unwritten(TwstockError):
@@ -39,6 +44,26 @@ def telling(done: str) -> Iterator[None]:
 def flush() -> None:
     """Flush standard output."""
     sys.stdout.flush()
+
+
+class GivenUrl(argparse.Action):
+    """Takes a URL, and remembers that the command line named it."""
+
+    def __call__(
+        self, _parser: argparse.ArgumentParser, namespace: Options, values: Any, *_: object
+    ) -> None:
+        """The URL was given."""
+        namespace.url, namespace.url_from = values, "--url"
+
+
+def parsed(parser: argparse.ArgumentParser, words: Sequence[str]) -> Options:
+    """The options on the command line. If it begins with an option of a command, that is the
+    error: argparse would take the value of the option for the command.
+    """
+    option = words[0].partition("=")[0] if words else ""
+    if option.startswith("-") and not any(own.startswith(option) for own in _OWN_OPTIONS):
+        parser.error(f"{option} belongs after the command")
+    return parser.parse_args(words)
 
 
 def integer(text: str) -> int:
