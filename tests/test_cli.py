@@ -862,6 +862,14 @@ def test_the_token_file_may_come_from_the_environment(front, token, monkeypatch,
     assert "change number 1" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("option", [(), ("--token-file", "")])
+def test_an_empty_name_of_a_token_file_counts_as_none(option, run, monkeypatch):
+    """``TWSTOCK_ADMIN_TOKEN_FILE`` and ``--token-file`` without a file would name a directory."""
+    monkeypatch.setenv("TWSTOCK_ADMIN_TOKEN_FILE", "")
+    words = "name its file with --token-file or $TWSTOCK_ADMIN_TOKEN_FILE"
+    assert run("admin", "halt", "A", *option) == (USAGE, "", f"twstock: no token: {words}\n")
+
+
 def test_changes_need_no_token(run, front):
     """All changes are listed in a table, or as JSON."""
     front.changes = [{"change_number": 1, "kind": "halt", "name": "A", "version": 2}]

@@ -54,7 +54,6 @@ def add_commands(
         if kind in _ARGUMENTS:
             change.add_argument(
                 "--token-file",
-                type=Path,
                 metavar="FILE",
                 default=os.environ.get(FILE_NAMED_BY),
                 help=f"the administrator's token (default: ${FILE_NAMED_BY})",
