@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
@@ -822,6 +822,19 @@ def test_a_storm_of_questions_to_a_stopped_member_leaves_no_trace() -> None:
     group.advance(2.0)
     assert {error_of(results) for results in asked} == {Unavailable}
     assert (tier._slots.tokens, tier._asking) == (limits.calls_under_way_max, 0)
+
+
+def test_a_question_that_is_cancelled_asks_no_more() -> None:
+    """Also while it waits for a slot: the feed's loop would outlive the feed otherwise."""
+    group = catalogs(1)
+    group.members[1].replies["ListStocks"] = HANG
+    for _ in range(LIMITS.calls_under_way_max):
+        ask(group, lambda: group.tier.list(PAGE))
+    waiting = Deferred.fromCoroutine(group.tier.list(PAGE))
+    became = outcome(waiting)
+    waiting.cancel()
+    assert error_of(became) is CancelledError
+    assert group.tier.asking == LIMITS.calls_under_way_max
 
 
 def test_registering_is_one_attempt_and_tells_who_granted() -> None:

@@ -6,9 +6,9 @@ from functools import partial
 from random import Random
 from typing import TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, TimeoutError
 
-from twstock.clocks import Clock, DelayedCall
+from twstock.clocks import Clock
 from twstock.config import Limits
 from twstock.errors import (
     NotLeader,
@@ -125,10 +125,10 @@ class Tier:
         waiting = self._slots.acquire()
         if not waiting.called:
             left = max(deadline - self._clock.seconds(), 0.0)
-            waiting.addBoth(_without_timer, self._clock.callLater(left, waiting.cancel))
+            waiting.addTimeout(left, self._clock)  # type: ignore[arg-type]
         try:
             await waiting
-        except CancelledError:
+        except TimeoutError:
             raise Unavailable("out of time") from None
         try:
             yield
@@ -183,9 +183,3 @@ class Tier:
         for give_up, asked in list(self._under_way.items()):
             if asked.term < leader.term and asked.id != leader.id:
                 give_up.callback(None)
-
-
-def _without_timer(result: A, timer: DelayedCall) -> A:
-    if timer.active():
-        timer.cancel()
-    return result
