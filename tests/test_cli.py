@@ -610,6 +610,15 @@ def test_what_is_no_option_of_a_command_comes_alone(option, capsys):
     assert "twstock" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["front-1", "order", "order-0", "order-01", "order-" + "1" * 5000])
+def test_what_names_no_replica_cannot_rejoin(name, capsys):
+    """The error says what was expected. No replica has a second name, such as order-01."""
+    with pytest.raises(SystemExit) as ended:
+        main(["rejoin", name, "--config", "/nowhere/cluster.toml"])
+    assert ended.value.code == USAGE
+    assert "argument NAME: expected order-N or catalog-N" in capsys.readouterr().err
+
+
 def test_what_the_file_system_refuses_is_a_refusal_but_a_reader_that_is_gone_is_not():
     """An OSError becomes a refusal with exit status 1; but ``twstock export | head`` is no
     failure.

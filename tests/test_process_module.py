@@ -128,9 +128,15 @@ def test_a_member_is_its_tier_and_number(name, number):
     assert member_number(named, "order") == number
 
 
-@pytest.mark.parametrize("name", ["order", "order-", "order-x", "order-²", "front-1", "-1", "2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("order", "order-", "order-x", "order-²", "order-1\n", "front-1", "-1", "2"),
+        *("order-01", "order-0", "order-" + "1" * 5000),
+    ],
+)
 def test_what_names_no_member_of_the_tier_is_an_error(name):
-    """The error says what was expected."""
+    """The error says what was expected. No member has a second name, such as order-01."""
     with pytest.raises(UsageError, match="expected order-NUMBER"):
         member_number(options(name=name), "order")
 

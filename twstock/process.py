@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -135,12 +136,13 @@ def log_format(cluster: Cluster, environ: Mapping[str, str]) -> str:
 
 
 def member_number(options: Mapping[str, Any], tier: str) -> int:
-    """The number in ``--name TIER-NUMBER``; without a name, 1."""
-    name = options["name"] or f"{tier}-1"
-    prefix, _, number = str(name).rpartition("-")
-    if prefix != tier or not number.isascii() or not number.isdigit():
-        raise UsageError(f"--name: expected {tier}-NUMBER, got {name!r}")
-    return int(number)
+    """The number in ``--name TIER-NUMBER``; without a name, 1. A member has one name, so a number
+    has no leading zero.
+    """
+    name = str(options["name"] or f"{tier}-1")
+    if not re.fullmatch(rf"{tier}-[1-9][0-9]{{0,9}}", name):
+        raise UsageError(f"--name: expected {tier}-NUMBER, such as {tier}-1, got {name!r}")
+    return int(name.removeprefix(f"{tier}-"))
 
 
 def collect_seldom() -> None:

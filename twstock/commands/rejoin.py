@@ -1,6 +1,7 @@
 """``twstock rejoin``: a directory for a replica that has lost its own."""
 
 import argparse
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from twstock.replication.rejoin import Source
     from twstock.verify import Remote
 
-GROUPS = ("catalog", "order")
 PAUSE_S = 0.25
 """Between two checks of the others, while they elect a leader, in seconds."""
 KNOCK_S = 1.0
@@ -44,10 +44,10 @@ def add_command(add: Add) -> None:
 
 
 def _member(name: str) -> tuple[str, int]:
-    group, _, number = name.rpartition("-")
-    if group not in GROUPS or not number.isascii() or not number.isdigit():
-        raise argparse.ArgumentTypeError("expected order-N or catalog-N")
-    return group, int(number)
+    found = re.fullmatch(r"(catalog|order)-([1-9][0-9]{0,9})", name)
+    if found is None:
+        raise argparse.ArgumentTypeError("expected order-N or catalog-N, such as order-2")
+    return found[1], int(found[2])
 
 
 def _rejoin(options: Options) -> int:
