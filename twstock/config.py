@@ -214,6 +214,16 @@ class Cluster:
         return self.data / f"{group}-{number}"
 
 
+def resolved(path: Path) -> Path | None:
+    """``path`` without symbolic links; None: they lead in a circle."""
+    try:
+        real = path.resolve()
+    except RuntimeError:  # raised by pathlib of Python 3.11 and 3.12
+        return None
+    # From Python 3.13 on, pathlib leaves such links as they are.
+    return None if any(part.is_symlink() for part in (real, *real.parents)) else real
+
+
 def parse_address(text: object, where: str) -> Address:
     """``HOST:PORT`` or ``[IPv6]:PORT``; raises ConfigError naming ``where``."""
     host, colon, port = str(text).rpartition(":")

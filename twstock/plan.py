@@ -18,6 +18,7 @@ from twstock.config import (
     default_cluster,
     parse,
     parse_address,
+    resolved,
 )
 from twstock.consistency import CACHE_SIZE_MAX
 from twstock.errors import ConfigError
@@ -129,12 +130,8 @@ def addresses(cluster: Cluster) -> dict[str, Address]:
 
 
 def _path(flag: str, text: str) -> Path:
-    try:
-        path = Path(text).resolve()
-        is_circle = path.is_symlink()  # left as it is by pathlib from Python 3.13 on
-    except RuntimeError:  # raised by pathlib of Python 3.11 and 3.12
-        is_circle = True
-    if is_circle:
+    path = resolved(Path(text))
+    if path is None:
         raise ConfigError(f"--{flag}: {text}: symbolic links that lead in a circle")
     return path
 

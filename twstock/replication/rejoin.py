@@ -16,7 +16,6 @@ has the argument in full, for copies of the others' directories (``copies``) and
 (``livepeers``).
 """
 
-import errno
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from twstock.config import Cluster
+from twstock.config import Cluster, resolved
 from twstock.durable import draft, flush_path
 from twstock.errors import StorageError
 from twstock.replication.compaction import up_to
@@ -118,8 +117,10 @@ def rejoin(
 
     Raises StorageError, StorageUnavailable or what the source raises; nothing is filled then.
     """
-    target = _resolved(target)  # under systemd a member's data is behind a symbolic link
-    with _directory(target) as path:
+    real = resolved(target)  # under systemd a member's data is behind a symbolic link
+    if real is None:
+        raise StorageError(f"{target}: symbolic links that lead in a circle")
+    with _directory(real) as path:
         incarnations, snapshot = source.incarnations(), source.snapshot(path)
         last_index = source.begins_after
         begins_after = (last_index, up_to(snapshot.runs, last_index)) if snapshot else None
@@ -135,7 +136,7 @@ def rejoin(
         except BaseException:
             writer.abandon()
             raise
-    return Rejoined(target, str(source), last_index, state.term)
+    return Rejoined(real, str(source), last_index, state.term)
 
 
 def keep_snapshot(
@@ -152,18 +153,6 @@ def keep_snapshot(
         return snapshot
     path.unlink()
     return None
-
-
-def _resolved(target: Path) -> Path:
-    try:
-        target.stat()
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise StorageError(f"{target}: symbolic links that lead in a circle") from None
-    return target.resolve()
 
 
 @contextmanager
