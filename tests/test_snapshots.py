@@ -2,9 +2,12 @@
 
 import os
 import resource
+import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -277,6 +280,86 @@ def test_a_file_that_is_behind_a_snapshot_is_replaced(tmp_path: Path) -> None:
     made = scene(tmp_path)
     assert made.database.open() == (4, b"digest")
     made.database.close()
+
+
+class Ended(BaseException):
+    """The process ends here."""
+
+
+def behind(path: Path) -> None:
+    """A directory as a process left it that ended without closing its database of one entry, with
+    a snapshot of four.
+    """
+    path.mkdir()
+    made = saved(path)
+    left = {file.name: file.read_bytes() for file in path.iterdir()}
+    assert left["applied.sqlite-wal"]
+    made.database.close()
+    (path / "applied.sqlite").unlink()
+    with_snapshot(path, 4)
+    for file, content in left.items():
+        (path / file).write_bytes(content)
+
+
+def test_a_process_that_ends_without_closing_the_file_loses_nothing(tmp_path: Path) -> None:
+    """What SQLite's log has of a file that is behind is replaced together with the file; what it
+    has of the new one stays, also if a process ends without closing that.
+    """
+    path = tmp_path / "first"
+    behind(path)
+    made = scene(path)
+    assert made.database.open() == (4, b"digest")
+    assert made.count() == 4
+    made.database.record(5, b"later", b"row")
+    made.run()
+    assert (path / "applied.sqlite-wal").stat().st_size > 0
+    copied = scene(shutil.copytree(path, tmp_path / "second"))
+    made.database.close()
+    assert copied.database.open() == (5, b"later")
+    assert copied.count() == 5
+    copied.database.close()
+
+
+def ending(path: Path, steps: int) -> bool:
+    """Open the database in a process that ends before so many steps that change files are done;
+    whether it did end.
+    """
+    left = iter(range(steps - 1))
+
+    def before(step: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **named: Any) -> Any:
+            if next(left, None) is None:
+                raise Ended
+            return step(*args, **named)
+
+        return run
+
+    made = scene(path)
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, step in ((Path, "unlink"), (Path, "rename"), (os, "fsync")):
+            patch.setattr(owner, step, before(getattr(owner, step)))
+        try:
+            made.database.open()
+        except Ended:
+            return True
+    made.database.close()
+    return False
+
+
+def test_a_process_may_end_anywhere_while_the_file_is_replaced(tmp_path: Path) -> None:
+    """Wherever a process ends while it replaces a file that is behind, the next start finishes."""
+    steps = 0
+    has_ended = True
+    while has_ended:
+        steps += 1
+        path = tmp_path / str(steps)
+        behind(path)
+        has_ended = ending(path, steps)
+        again = scene(path)
+        assert again.database.open() == (4, b"digest")
+        assert again.count() == 4
+        again.database.close()
+    assert steps == 8  # three flushes, the file and two that SQLite leaves, the new name
 
 
 def test_nothing_that_sqlite_left_of_the_old_file_is_added_to_a_snapshot(tmp_path: Path) -> None:
