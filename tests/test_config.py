@@ -202,6 +202,7 @@ def test_one_value_is_overridden_and_the_others_stay():
         (f"{GOOD}port = 3", "order[0].port: unknown key"),
         (GOOD.replace("50052", "none"), "order[0].grpc: expected HOST:PORT"),
         (GOOD.replace("50051", "65536"), "catalog[0].grpc: a port is a number from 1 to 65535"),
+        (GOOD.replace("50051", "9" * 5000), "catalog[0].grpc: a port is a number from 1 to 65535"),
         (GOOD.replace(":8080", ":0"), "front[0].http: a port is a number from 1 to 65535"),
         (GOOD.replace("50055", "8080"), "front-1 internal: 127.0.0.1:8080 is also the address of"),
         (GOOD.replace("50052", "50051"), "order-1 grpc: 127.0.0.1:50051 is also the address of"),

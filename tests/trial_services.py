@@ -90,6 +90,7 @@ class ClusterOptions(SynchronousTestCase):
         for flag, value in (
             ("--http", "here"),
             ("--base-port", "0"),
+            ("--base-port", "9" * 5000),
             ("--fronts", "none"),
             ("--catalogs", "-1"),
             ("--orders", "1.5"),

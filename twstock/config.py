@@ -231,9 +231,10 @@ def parse_address(text: object, where: str) -> Address:
     is_host = host and host.isprintable() and not set(host) & set("/ ")  # a URL has slashes
     if not colon or not is_host or not port.isascii() or not port.isdigit():
         raise ConfigError(f"{where}: expected HOST:PORT, got {text!r}")
-    if not 0 < int(port) < 65536:
+    number = int(port.lstrip("0")[:6] or "0")  # int() refuses a text of thousands of digits
+    if not 0 < number < 65536:
         raise ConfigError(f"{where}: a port is a number from 1 to 65535, got {port}")
-    return Address(host, int(port))
+    return Address(host, number)
 
 
 def default_cluster(

@@ -4,6 +4,7 @@ its members, and which of them do not serve yet.
 Pure. Flags win over the file; what no flag sets stays as the file has it.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -144,7 +145,7 @@ def _number(options: Mapping[str, Any], flag: str, least: int, most: int) -> int
     text = options[flag]
     if text is None:
         return None
-    if not str(text).isascii() or not str(text).isdigit() or not least <= int(text) <= most:
+    if not re.fullmatch("[0-9]{1,9}", str(text)) or not least <= int(text) <= most:
         raise ConfigError(f"--{flag}: expected a number from {least} to {most}, got {text!r}")
     return int(text)
 
