@@ -133,17 +133,22 @@ def test_gap_is_a_broken_invariant() -> None:
 
 
 def test_a_batch_can_be_taken_back() -> None:
-    """Its number is free again and its orders are gone. Without a batch there is nothing to take
-    back.
+    """Its number is free again, and its orders wait for their answers: an order with one of their
+    keys that came after an answer is another one. Without a batch there is nothing to take back.
     """
     desk = Desk(1, 0, 8, 8)
     desk.place(order("a"))
     batch = desk.send(desk.take(), 0, 0)
     assert desk.withdraw() == ("a",)
     assert not desk.may_have_traded("a")
+    assert desk.place(order("a")) is Admission.JOINED
+    desk.close(("a",))
     assert desk.place(order("a")) is Admission.QUEUED
     assert desk.send(desk.take(), 0, 0) == batch
-    desk.withdraw()
+    desk.close(("a",))
+    assert desk.place(order("a")) is Admission.QUEUED
+    assert desk.withdraw() == ()
+    assert not desk.may_have_traded("a")
     with pytest.raises(BrokenInvariant):
         desk.withdraw()
 

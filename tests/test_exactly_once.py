@@ -332,6 +332,7 @@ class World:
             return
         desk = thaw(leader.desk)
         keys = frozenset(desk.withdraw())
+        desk.close(keys)
         none = {("none", key, 0) for key in keys & leader.askers}
         copies = state.mail if self.rules.withdraws_in_doubt else state.mail - {batch}
         after = state._replace(

@@ -392,6 +392,22 @@ def test_no_more_than_a_bound_wait_behind_one_key() -> None:
     assert askers.tell("a", KeyReused()) == ()
 
 
+def test_who_may_not_wait_behind_a_key_keeps_nobody_out(desk: Desk) -> None:
+    """Those who are refused because so many wait behind one key do not count as waiting."""
+    desk.limits = replace(desk.limits, orders_waiting_max=BEHIND_MAX + 1)
+    leading = desk.lead(1)
+    busy(desk, leading)
+    first = place(leading, order("a"))
+    for quantity in range(BEHIND_MAX):
+        place(leading, order("a", quantity + 2))
+    for _ in range(2):
+        with pytest.raises(OutcomeUnknown):
+            place(leading, order("a", 99))
+    again = place(leading, order("a"))
+    let_go(desk)
+    assert (first, again) == ([Placement(2, "", False, 2)], [Placement(2, "", True, 2)])
+
+
 def test_nothing_is_left_of_an_order_that_is_answered_before_it_begins() -> None:
     """An earlier leader's trade under its key may be recorded while the order is in the queue."""
     askers = Askers()
@@ -471,6 +487,18 @@ def test_an_order_that_is_answered_while_it_waits_answers_nobody_else(desk: Desk
     assert failed(wrong) is KeyReused
     assert new.orders_open == 0
     assert desk.orders.last_number() == 2
+
+
+def test_an_order_that_is_answered_while_its_key_is_looked_up_is_not_sent(desk: Desk) -> None:
+    """Its trade was recorded after the lookup had begun."""
+    new = lead_after_a_trade(desk)
+    lookup: Deferred[dict[str, Trade]] = Deferred()
+    desk.orders.find_keys = lambda _: lookup  # type: ignore[method-assign]
+    right = place(new, order("a"))
+    record(desk)
+    lookup.callback({})
+    assert right == [Placement(1, "", True, 1)]
+    assert [batch.epoch for batch in desk.catalog.batches] == [1]
 
 
 def test_a_wrong_order_is_refused_though_the_trade_is_recorded_while_it_waits(desk: Desk) -> None:
@@ -788,6 +816,24 @@ def test_a_batch_that_has_no_room_is_taken_back(desk: Desk) -> None:
     assert place(leading, order("b")) == [Placement(1, "", False, 1)]
     assert place(leading, order("a")) == [Placement(2, "", False, 2)]
     assert [batch.number for batch in desk.catalog.batches] == [1, 1, 1, 2]
+
+
+def test_who_comes_while_a_batch_is_taken_back_is_answered_once_and_truly(desk: Desk) -> None:
+    """A caller may ask for the next order of the batch from inside its answer: it joins that order,
+    which has its answer still to come, and nothing that is refused trades later.
+    """
+    leading = desk.lead(1)
+    busy(desk, leading)
+    joined: list[object] = []
+    leading.place(order("a"), lambda _: leading.place(order("b"), joined.append))
+    second = place(leading, order("b"))
+    desk.catalog.refuse = DiskFull("full")
+    let_go(desk)
+    desk.catalog.refuse = None
+    desk.run()
+    assert (failed(second), failed(joined)) == (DiskFull, DiskFull)
+    assert desk.orders.last_number() == 1
+    assert leading.orders_open == 0
 
 
 def test_a_batch_that_may_have_got_through_is_not_taken_back(desk: Desk) -> None:

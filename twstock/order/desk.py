@@ -85,6 +85,11 @@ class Desk:
         self._joined[key] = self._joined.get(key, 0) + 1
         return admission
 
+    def leave(self, key: str) -> None:
+        """Whoever came last to wait behind the order with this key does not wait after all."""
+        self._joins -= 1
+        self._joined[key] -= 1
+
     def take(self) -> tuple[Order, ...]:
         """Take up to a batch of waiting orders off the queue: look up their keys, then ``send``
         those that are new. Orders that were answered meanwhile are dropped.
@@ -124,15 +129,15 @@ class Desk:
 
     def withdraw(self) -> tuple[str, ...]:
         """Take back the batch under way, of which no copy has reached or can reach the
-        catalog's log: its number is free again. Returns the keys, which leave the desk.
+        catalog's log: its number is free again. Returns the keys of those of its orders that have
+        no answer yet, and stay on the desk until they have one (``close``).
         """
         batch, self._under_way = self._under_way, None
         if batch is None:
             raise BrokenInvariant("no batch is under way")
         self._batches -= 1
-        keys = tuple(order.key for order in batch.orders)
-        self.close(keys)
-        return keys
+        self._sent.difference_update([order.key for order in batch.orders])
+        return tuple(order.key for order in batch.orders if self.holds(order))
 
     def check_listed(self, trades: Sequence[Trade], last_number: int) -> None:
         """Raise CorruptStorage when the catalog's list of the trades after ``known`` leaves some

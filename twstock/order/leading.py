@@ -221,11 +221,14 @@ class Leading:
         return await self._until_done(attempt)
 
     async def _new_orders(self, taken: Sequence[Order]) -> list[Order]:
-        """The orders whose keys no recorded order has; the others are answered from the records."""
+        """The orders whose keys no recorded order has; the others are answered from the records.
+        Some were answered during the lookup, because their trades were recorded then.
+        """
         recorded = await self._ledger.find_keys([order.key for order in taken])
         if self._reception.replay(taken, recorded):
             self.go()
-        return [order for order in taken if order.key not in recorded]
+        holds = self._desk.holds
+        return [order for order in taken if order.key not in recorded and holds(order)]
 
     async def _record(self, trades: tuple[Trade, ...]) -> None:
         """Propose trades as orders, in sequence, and retry as long as the term lasts.

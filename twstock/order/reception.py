@@ -40,7 +40,7 @@ class Reception:
         asking = Asking(order, tell, until)
         match self._desk.place(order):
             case Admission.BEHIND:
-                self._askers.wait(asking)
+                self._wait(asking)
             case Admission.FULL:
                 raise Overloaded("too many orders wait")
             case Admission.CROWDED:
@@ -58,7 +58,6 @@ class Reception:
         late = self._askers.begin(taken, now)
         if not late:
             return taken
-        self._desk.close(late)
         # Orders that waited for one of their keys are in the queue now: the next call takes them.
         self._refuse(late, Unavailable("the deadline passed before the order was begun"))
         return [order for order in taken if order.key not in late]
@@ -141,10 +140,21 @@ class Reception:
         self._desk.close((order.key,))
         return self._tell(order.key, answer(outcome))
 
+    def _wait(self, asking: Asking) -> None:
+        try:
+            self._askers.wait(asking)
+        except OutcomeUnknown:
+            self._desk.leave(asking.order.key)
+            raise
+
     def _refuse(self, keys: Iterable[str], error: TwstockError) -> bool:
+        """Answer the orders with these keys. Each stays on the desk until its turn, so that whoever
+        asks for it meanwhile joins it.
+        """
         placed = False
         for key in keys:
             self._counts.refused(error)
+            self._desk.close((key,))
             placed |= self._tell(key, error)
         return placed
 
