@@ -691,6 +691,13 @@ MUTANTS = (
         ("tests/test_cache_protocol.py",),
     ),
     Mutant(
+        "a session owes an answer for a trade after the end of its lease",
+        CATALOG + "sessions.py",
+        "in session.held and now < session.lease_until:",
+        "in session.held:",
+        ("tests/test_sessions.py",),
+    ),
+    Mutant(
         "a new catalog leader grants leases at once",
         CATALOG + "sessions.py",
         "        if not self._is_open or seconds <= 0:\n",
@@ -880,6 +887,28 @@ MUTANTS = (
         "            if asked == self._leader:",
         "            if True:",
         ("tests/test_market.py",),
+    ),
+    Mutant(
+        "who is refused behind a key still counts as waiting",
+        ORDER + "reception.py",
+        "            self._desk.leave(asking.order.key)\n",
+        "",
+        ("tests/test_leading.py",),
+    ),
+    Mutant(
+        "an order that was answered while its key was looked up is sent",
+        ORDER + "leading.py",
+        "order.key not in recorded and holds(order)",
+        "order.key not in recorded",
+        ("tests/test_leading.py",),
+    ),
+    Mutant(
+        "orders of a batch that is taken back leave the desk before their answers",
+        ORDER + "desk.py",
+        "        return tuple(order.key for order in batch.orders if self.holds(order))\n",
+        "        keys = tuple(order.key for order in batch.orders if self.holds(order))\n"
+        "        self.close(keys)\n        return keys\n",
+        ("tests/test_leading.py",),
     ),
     Mutant(
         "an order is answered when it is recorded",
@@ -2465,6 +2494,20 @@ MUTANTS = (
         "    reactor.seconds = boottime\n",
         "    reactor.seconds = time.monotonic\n",
         ("tests/test_process_module.py",),
+    ),
+    Mutant(
+        "a lease that a replaced leader grants is no reason for an empty cache",
+        WEB + "upstream/lease.py",
+        "            self._broken = True\n            return\n",
+        "            return\n",
+        ("tests/test_lease.py",),
+    ),
+    Mutant(
+        "a percent-encoded slash separates segments",
+        WEB + "http/request.py",
+        'segment.replace(b"/", b"%2F")',
+        "segment",
+        ("tests/test_site.py", "tests/test_lane.py"),
     ),
     Mutant(
         "after a lost answer the session goes on",
