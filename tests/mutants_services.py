@@ -896,6 +896,13 @@ MUTANTS = (
         ("tests/test_leading.py",),
     ),
     Mutant(
+        "an order that came after the answer is refused with the batch",
+        ORDER + "desk.py",
+        "        return tuple(order.key for order in batch.orders if self.holds(order))\n",
+        "        return tuple(order.key for order in batch.orders)\n",
+        ("tests/test_desk.py",),
+    ),
+    Mutant(
         "an order that was answered while its key was looked up is sent",
         ORDER + "leading.py",
         "order.key not in recorded and holds(order)",

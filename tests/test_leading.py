@@ -493,7 +493,7 @@ def test_an_order_that_is_answered_while_its_key_is_looked_up_is_not_sent(desk: 
     """Its trade was recorded after the lookup had begun."""
     new = lead_after_a_trade(desk)
     lookup: Deferred[dict[str, Trade]] = Deferred()
-    desk.orders.find_keys = lambda _: lookup  # type: ignore[method-assign]
+    desk.orders.find_keys = lambda keys: lookup  # type: ignore[method-assign]
     right = place(new, order("a"))
     record(desk)
     lookup.callback({})
