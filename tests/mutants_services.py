@@ -698,6 +698,27 @@ MUTANTS = (
         ("tests/test_sessions.py",),
     ),
     Mutant(
+        "a catalog that has lost trades goes on showing its stocks",
+        CATALOG + "proposals.py",
+        '            self.loss = result.reason if result.of_catalog else ""\n',
+        "",
+        ("tests/test_catalog.py",),
+    ),
+    Mutant(
+        "a catalog that has lost trades grants leases",
+        CATALOG + "service.py",
+        "self._member.is_giving_way() or self._proposals.loss",
+        "self._member.is_giving_way()",
+        ("tests/test_catalog.py",),
+    ),
+    Mutant(
+        "a loss is asked of the log each time",
+        CATALOG + "service.py",
+        "if request.epoch != self._state.fence and not is_lost:",
+        "if request.epoch != self._state.fence:",
+        ("tests/test_catalog.py",),
+    ),
+    Mutant(
         "a new catalog leader grants leases at once",
         CATALOG + "sessions.py",
         "        if not self._is_open or seconds <= 0:\n",

@@ -425,6 +425,38 @@ def test_a_loss_is_refused_loudly(scene: Scene, epoch: int) -> None:
     assert [str(event["log_level"]) for event in logged] == ["<LogLevel=critical>"]
 
 
+def test_after_a_loss_nothing_is_read_traded_or_cached(scene: Scene) -> None:
+    """What is left contradicts earlier answers. When the order leader lists its trades without
+    missing any, because somebody has put the data back, all goes on.
+    """
+    assert scene.register().seconds > 0
+    scene.member.holds_back = True
+    for _ in range(2):  # without an entry of the log, which would grow for ever
+        with pytest.raises(CorruptStorage):
+            result_of(scene.catalog.begin_epoch(BeginEpoch(1, 5)))
+    scene.member.holds_back = False
+    for refused in (lambda: scene.lookup("FishCo"), lambda: scene.trade("buy", 1)):
+        with pytest.raises(Unavailable, match="lost trades 1 to 5"):
+            refused()
+    assert "lost trades 1 to 5" in scene.catalog.reason
+    assert scene.register().seconds == 0
+    result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
+    assert scene.lookup("FishCo") is not None
+    assert scene.trade("buy", 1).number == 1
+    assert scene.register().seconds > 0
+
+
+def test_orders_that_their_replicas_have_lost_are_no_loss_of_stocks(scene: Scene) -> None:
+    """Stocks are as they were answered before, so they can be looked up."""
+    result_of(scene.catalog.begin_epoch(BeginEpoch(1, 0)))
+    scene.trade("buy", 1)
+    result_of(scene.catalog.trade(batch(1, order("k"), recorded=1, known=1)))
+    with pytest.raises(CorruptStorage, match="the order replicas have lost"):
+        result_of(scene.catalog.begin_epoch(BeginEpoch(2, 0)))
+    assert scene.lookup("FishCo") is not None
+    assert scene.register().seconds > 0
+
+
 def test_a_loss_is_told_once_for_each_reason(scene: Scene) -> None:
     """The order leader asks again and again and is refused each time, but the log says each reason
     once.

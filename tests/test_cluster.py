@@ -365,8 +365,8 @@ class Started:
         if self.answers is None:
             raise ConnectionRefusedError
         status, services = self.answers
-        body = {"data": {"services": services}} if url.endswith("/cluster") else {}
-        return status, json.dumps(body).encode()
+        data = {"services": services} if url.endswith("/cluster") else {"reasons": ["it waits"]}
+        return status, json.dumps({"data": data}).encode()
 
     def stop(self):
         """Stop, every process ending as soon as it is asked."""
@@ -432,9 +432,12 @@ class TestLocalCluster:
                 full.close()  # it tries once more to write what it could not
 
     def test_it_says_what_it_waits_for(self, started):
-        """It says so every ten seconds."""
+        """It says so every ten seconds, with a front-end's own reasons once that answers."""
         started.reactor.pump([0.1] * 110)
         assert started.errors.getvalue() == "twstock: still waiting for front-1\n"
+        started.answers = 503, rows(default_cluster(), **LED)
+        started.reactor.pump([0.1] * 101)
+        assert started.errors.getvalue().endswith("still waiting for front-1: it waits\n")
 
     def test_the_file_is_written_and_kept(self, started):
         """It has a random id for this cluster, which the next start takes from it."""

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -334,6 +334,41 @@ def test_a_wiped_replica_refuses_to_start(cluster):
     assert cluster.answered("GET", f"/orders/{number}")
     cluster.await_healthy()
     cluster.assert_verified()
+
+
+def test_the_only_catalog_without_its_data_shows_no_stocks(cluster):
+    """A catalog that begins anew contradicts the orders. It shows nothing until it has its data
+    again; orders can be read meanwhile.
+    """
+    number = cluster.trade("FishCo", 1, "sell")
+    before = stocks(cluster)
+    cluster.down()
+    directory, aside = cluster.directory / "catalog-1", cluster.directory / "aside"
+    directory.rename(aside)
+    cluster.launch()
+    told = "the catalog has lost trades 1 to "
+    wait_until(lambda: is_unavailable(cluster, "/readyz", told), "the loss to be noticed")
+    wait_until(lambda: is_unavailable(cluster, "/stocks/FishCo"), "the cache's lease to end")
+    assert cluster.answered("GET", f"/orders/{number}")
+    order = {"name": "FishCo", "quantity": 1, "type": "buy"}
+    assert is_unavailable(cluster, "/orders", body=order)
+    assert is_unavailable(cluster, "/stocks/FishCo")
+    cluster.down()
+    shutil.rmtree(directory)
+    aside.rename(directory)
+    cluster.up()
+    assert stocks(cluster) == before
+    cluster.await_healthy()
+    cluster.assert_verified()
+
+
+def is_unavailable(cluster, path, reason="", body=None):
+    """Whether a request is answered with 503, for this reason."""
+    try:
+        status, _, told = cluster.request("POST" if body else "GET", path, body)
+    except (OSError, HTTPException):
+        return False
+    return status == 503 and reason in told["error"]["message"]
 
 
 def test_the_leader_of_three_catalogs_is_killed(tmp_path, report):

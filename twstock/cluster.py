@@ -281,7 +281,8 @@ class LocalCluster(Logged):
         for front in cluster.fronts:
             base = url_of(front.http)
             try:
-                status, _ = await self._ask(f"{base}/readyz")
+                status, answer = await self._ask(f"{base}/readyz")
+                reasons = "; ".join(json.loads(answer)["data"]["reasons"])
                 _, body = await self._ask(f"{base}/cluster")
                 down = unready(cluster, json.loads(body)["data"]["services"])
             except CancelledError:
@@ -291,7 +292,7 @@ class LocalCluster(Logged):
             self._forget_deaths(down)
             missing = [name for name in down if name not in self._unable]
             if status != 200 or missing:
-                return missing or [f"front-{front.id}"]
+                return missing or [f"front-{front.id}: {reasons}"]
         return []
 
     def _forget_deaths(self, down: Collection[str]) -> None:

@@ -38,12 +38,14 @@ class Stale:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The result of a command which proves that a group has lost what it promised.
+    """The result of a command which proves that a group has lost what it promised: the catalogs if
+    ``of_catalog``, else the order replicas.
 
     Nothing changed, and nothing can go on before an operator has looked at it.
     """
 
     reason: str
+    of_catalog: bool = False
 
 
 class RefusedOrder(NamedTuple):

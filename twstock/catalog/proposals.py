@@ -7,17 +7,23 @@ from twstock.errors import CorruptStorage, StaleEpoch
 from twstock.market import CatalogCommand
 from twstock.origin import OriginLogger
 from twstock.replication.leader import LeadingMember
+from twstock.rpc.calls import ExecutedTrades
 from twstock.rpc.wire.commands import encode_catalog_command
 
 
 class Proposals:
-    """Proposes commands to the catalog's group through one ``member``."""
+    """Proposes commands to the catalog's group through one ``member``.
+
+    ``loss`` says what the catalogs have lost, according to the order leader; empty: nothing. What
+    is left of their state contradicts earlier answers, so nothing may be read from it.
+    """
 
     _log = OriginLogger()
 
     def __init__(self, member: LeadingMember) -> None:
         self._member = member
-        self._loss = ""
+        self.loss = ""
+        self._told = ""
 
     async def propose(self, command: CatalogCommand) -> Any:
         """Replicate a command; returns its result, if ``accepted``, when it is applied here."""
@@ -30,8 +36,11 @@ class Proposals:
         if isinstance(result, Stale):
             raise StaleEpoch(result.reason)
         if isinstance(result, Lost):
-            if result.reason != self._loss:  # the order leader asks again and again
+            if result.reason != self._told:  # the order leader asks again and again
                 self._log.critical("committed data is lost: {reason}", reason=result.reason)
-            self._loss = result.reason
+            self._told = result.reason
+            self.loss = result.reason if result.of_catalog else ""
             raise CorruptStorage(result.reason)
+        if isinstance(result, ExecutedTrades):
+            self.loss = ""
         return result

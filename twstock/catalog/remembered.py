@@ -66,7 +66,8 @@ class Remembered:
         if after > self.last_number:
             return Lost(
                 f"the catalog has lost trades {self.last_number + 1} to {after}: "
-                "the order replicas know them"
+                "the order replicas know them",
+                of_catalog=True,
             )
         return ExecutedTrades(self.trades(after), self.last_number)
 

@@ -115,7 +115,12 @@ class Catalog:
         """Why a leading replica answers no lookups yet; empty otherwise."""
         if not self._sessions.is_open:
             return "leases granted by the previous leader may not be over"
-        return "the catalog is being filled" if self._state.is_empty else ""
+        return self._unusable
+
+    @property
+    def _unusable(self) -> str:
+        """Why nothing can be done with the stocks as they are; empty otherwise."""
+        return "the catalog is being filled" if self._state.is_empty else self._proposals.loss
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -150,7 +155,8 @@ class Catalog:
         self._member.check_leads()
         now = self._clock.seconds()
         # A leader that is giving way lets all leases run out first.
-        cap = 0.0 if self._member.is_giving_way() else self._member.lease_until() - now
+        ends = self._member.is_giving_way() or self._proposals.loss
+        cap = 0.0 if ends else self._member.lease_until() - now
         lease = self._sessions.register(request.front_id, request.url, request.session, now, cap)
         self._publisher.proceed()
         if lease.fresh and lease.seconds > 0:
@@ -197,11 +203,14 @@ class Catalog:
         return replace(listed, trades=tuple(fitting(listed.trades, self._limits.message_bytes_max)))
 
     def _listed(self, request: BeginEpoch) -> ExecutedTrades | None:
-        """The list without a log entry, if this epoch is the fence's already and the leader is
-        under its lease: so reconciling once a second does not make the log grow.
+        """The list without a log entry, if this leader is under its lease and this epoch is the
+        fence's already, or trades are missing: so neither reconciling once a second nor asking
+        again after a loss makes the log grow.
         """
-        now = self._clock.seconds()
-        if request.epoch != self._state.fence or now >= self._member.lease_until():
+        if self._clock.seconds() >= self._member.lease_until():
+            return None
+        is_lost = request.after > self._state.last_transaction
+        if request.epoch != self._state.fence and not is_lost:
             return None
         listed = self._proposals.accepted(self._state.list_trades(request.after))
         assert isinstance(listed, ExecutedTrades)
@@ -226,9 +235,7 @@ class Catalog:
 
     async def _trade_directly(self, request: PlaceOrder) -> Placement:
         requests.check_direct(request)
-        self._member.check_leads()
-        if self._state.is_empty:
-            raise Unavailable(self.reason)
+        self.check_writes()
         order = parse_order(self._random_key(), request.name, request.type, request.quantity)
         if isinstance(order, Refusal):
             return Placement(refusal=str(order))
@@ -293,3 +300,9 @@ class Catalog:
         self._member.check_lease()
         if self.reason:
             raise Unavailable(self.reason)
+
+    def check_writes(self) -> None:
+        """Raise NotLeader or Unavailable, unless this leader may trade and change stocks."""
+        self._member.check_leads()
+        if self._unusable:
+            raise Unavailable(self._unusable)

@@ -10,7 +10,7 @@ from twstock.catalog.proposals import Proposals
 from twstock.catalog.sessions import Sessions
 from twstock.catalog.state import CatalogState
 from twstock.config import Limits
-from twstock.errors import KeyReused, Unavailable
+from twstock.errors import KeyReused
 from twstock.market import (
     ChangeKind,
     ChangeOutcome,
@@ -26,12 +26,11 @@ from twstock.rpc.calls import Changed, Changes, Page, page_limit
 class Readiness(Protocol):
     """Whether this replica may answer."""
 
-    @property
-    def reason(self) -> str:
-        """Why a leading replica answers no lookups yet; empty otherwise."""
-
     def check_reads(self) -> None:
         """Raise NotLeader or Unavailable, unless lookups are answered."""
+
+    def check_writes(self) -> None:
+        """Raise NotLeader or Unavailable, unless stocks may be changed."""
 
 
 class StockChanges:
@@ -94,9 +93,7 @@ class StockChanges:
     async def change_stock(self, request: ChangeRequest) -> Changed:
         """ChangeStock: one change, which is durable and which no cache hides when this answers."""
         requests.check_change(request)
-        self._member.check_leads()
-        if self._state.is_empty:
-            raise Unavailable(self._readiness.reason)
+        self._readiness.check_writes()
         if not request.key:
             request = request._replace(key=self._random_key())
         full = self._why_full(request)
