@@ -1308,7 +1308,7 @@ MUTANTS = (
     Mutant(
         "a loss is told each time it is asked for",
         CATALOG + "proposals.py",
-        "            self._loss = result.reason\n",
+        "            self._told = result.reason\n",
         "",
         ("tests/test_catalog.py",),
     ),
