@@ -735,8 +735,15 @@ MUTANTS = (
     Mutant(
         "a catalog knows of no longer leases than its own",
         CATALOG + "tap.py",
-        "limits.cache_lease_s, any_lease_s=cluster.timings.lease_drain_s)",
-        "limits.cache_lease_s)",
+        "Sessions(limits.cache_lease_s, any_lease_s)",
+        "Sessions(limits.cache_lease_s)",
+        ("tests/test_catalog.py",),
+    ),
+    Mutant(
+        "a new catalog leader does not wait for the lease of one that only seemed to be gone",
+        CATALOG + "tap.py",
+        "max(timings.lease_drain_s, timings.election_s * timings.lease_fraction)",
+        "timings.lease_drain_s",
         ("tests/test_catalog.py",),
     ),
     Mutant(

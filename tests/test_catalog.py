@@ -23,7 +23,7 @@ from twstock.catalog.service import Catalog
 from twstock.catalog.sessions import Sessions
 from twstock.catalog.state import CatalogState
 from twstock.catalog.tap import build
-from twstock.config import Limits, default_cluster
+from twstock.config import DEFAULT_TIMINGS, Limits, default_cluster
 from twstock.errors import (
     ConfigError,
     CorruptStorage,
@@ -51,6 +51,7 @@ from twstock.market import (
     Verdict,
 )
 from twstock.replication.member import Member
+from twstock.replication.messages import Timings
 from twstock.rpc import calls
 from twstock.rpc.calls import (
     LOOKUPS_MAX,
@@ -929,21 +930,29 @@ def test_the_configured_bounds_go_into_the_log_with_the_first_stocks() -> None:
     assert catalog._seed() == Seed(seed.stocks, RefusalBounds(7, 2500))
 
 
-def test_a_catalog_waits_for_leases_of_another_configuration() -> None:
+@pytest.mark.parametrize(("drain_s", "waits_s"), [(0.6, 0.6), (0.25, 0.45)])
+def test_a_catalog_waits_for_leases_of_another_configuration(
+    drain_s: float, waits_s: float
+) -> None:
     """At its start it waits for ``lease_drain_s``: whatever ``cache_lease_s`` was before, it was no
-    longer than that.
+    longer than that. A leader's own lease may be longer, and is waited for as well, because that
+    leader may only seem to be gone.
     """
-    catalog = built(Limits(cache_lease_s=0.05))
+    timings = replace(
+        default_cluster().timings, lease_drain_s=drain_s, election_s=0.5, lease_fraction=0.9
+    )
+    catalog = built(Limits(cache_lease_s=0.05), timings)
     catalog._sessions.started(1.0)
-    assert catalog._sessions.opens_at == 1.0 + default_cluster().timings.lease_drain_s
+    assert catalog._sessions.opens_at == 1.0 + waits_s
 
 
-def built(limits: Limits) -> Any:
+def built(limits: Limits, timings: Timings = DEFAULT_TIMINGS) -> Any:
     """The catalog that the tap makes; nothing of it runs."""
     reactor: Any = ReactorDouble()
     reactor.callFromThread = lambda call, *arguments: call(*arguments)
     seed = partial(read_seed, None, limits.message_bytes_max)
-    stages = build(default_cluster(limits=limits), 1, seed, reactor)
+    cluster = replace(default_cluster(limits=limits), timings=timings)
+    stages = build(cluster, 1, seed, reactor)
     (member,) = (stage for stage in stages._stages if isinstance(stage, Member))
     return member._tier
 

@@ -67,13 +67,15 @@ def build(cluster: Cluster, number: int, seed: Callable[[], Seed], reactor: Any)
     from twstock.catalog.views import StocksView  # noqa: PLC0415
     from twstock.replication.assembly import assemble, served  # noqa: PLC0415
 
-    limits = cluster.limits
+    limits, timings = cluster.limits, cluster.timings
     bounds = limits.refused_keys_max, limits.refused_keys_s
     tables = CatalogTables(*bounds)
     parts = assemble(cluster, "catalog", number, tables, reactor, makes_snapshots=True)
     viewing = Pool("views")
-    # No member starts with a longer lease than this, and timings change while all are stopped.
-    sessions = Sessions(limits.cache_lease_s, any_lease_s=cluster.timings.lease_drain_s)
+    # No member starts with a longer lease than this, and timings change while all are stopped. A
+    # leader that only seemed to be gone reads, and lets caches read, until its own lease is over.
+    any_lease_s = max(timings.lease_drain_s, timings.election_s * timings.lease_fraction)
+    sessions = Sessions(limits.cache_lease_s, any_lease_s)
     publisher = Publisher(sessions, http_client(reactor), reactor, limits, panic)
     catalog = Catalog(
         parts.member,
