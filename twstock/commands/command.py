@@ -17,8 +17,6 @@ Add = Callable[[str, Run, str], argparse.ArgumentParser]
 
 DIGITS_MAX = 100
 """More digits than any number that the API takes; the API itself says what is too large."""
-
-
 _OWN_OPTIONS = ("-h", "--help", "--version")
 """The options of ``twstock`` itself."""
 
